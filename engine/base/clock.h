@@ -1,0 +1,11 @@
+/* Time that never jumps. Thread: any. */
+#ifndef ENGINE_BASE_CLOCK_H
+#define ENGINE_BASE_CLOCK_H
+
+#include <stdint.h>
+
+/* Nanoseconds and milliseconds since some fixed moment (CLOCK_MONOTONIC). */
+uint64_t clock_now_ns(void);
+uint64_t clock_now_ms(void);
+
+#endif

@@ -1,0 +1,110 @@
+/* Filling errors. Thread: any. Owns nothing; formats into the caller's struct. */
+#include "engine/base/status.h"
+
+#include <stdarg.h>
+
+#include "engine/base/check.h"
+
+static const char *const names[] = {
+    [STATUS_OK] = "ok",
+    [STATUS_INVALID] = "invalid",
+    [STATUS_NOT_FOUND] = "not_found",
+    [STATUS_CONFLICT] = "conflict",
+    [STATUS_UNPROCESSABLE] = "unprocessable",
+    [STATUS_CORRUPT] = "corrupt",
+    [STATUS_LIMIT] = "limit",
+    [STATUS_TOO_LARGE] = "too_large",
+    [STATUS_NO_MEMORY] = "no_memory",
+    [STATUS_IO] = "io",
+    [STATUS_CANCELLED] = "cancelled",
+    [STATUS_UNAVAILABLE] = "unavailable",
+    [STATUS_UNSUPPORTED] = "unsupported",
+};
+static_assert(sizeof names / sizeof *names == STATUS_COUNT, "one name for each status");
+
+const char *status_name(enum status status)
+{
+    CHECK(status < STATUS_COUNT);
+    return names[status];
+}
+
+static void clear(struct error *error, enum status status)
+{
+    error->status = status;
+    error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->origin[0] = error->hint[0] = '\0';
+}
+
+/* A message cut by its limit must not end inside a UTF-8 sequence: it becomes part of a JSON string. */
+static void cut_to_whole_characters(char *message)
+{
+    size_t length = strlen(message);
+    if (length + 1 < ERROR_MESSAGE_BYTES_MAX) {
+        return;
+    }
+    size_t end = length;
+    while (end > 0 && ((unsigned char)message[end - 1] & 0xC0) == 0x80) {
+        end--;
+    }
+    if (end > 0 && (unsigned char)message[end - 1] >= 0xC0) {
+        message[end - 1] = '\0';
+    }
+}
+
+enum status error_set(struct error *error, enum status status, const char *format, ...)
+{
+    CHECK(status != STATUS_OK && status < STATUS_COUNT);
+    if (error == NULL) {
+        return status;
+    }
+    clear(error, status);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    cut_to_whole_characters(error->message);
+    return status;
+}
+
+enum status error_set_errno(struct error *error, int error_number, const char *format, ...)
+{
+    enum status status = error_number == ENOENT ? STATUS_NOT_FOUND : error_number == ENOMEM ? STATUS_NO_MEMORY : STATUS_IO;
+    if (error == NULL) {
+        return status;
+    }
+    clear(error, status);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    char text[128];
+    const char *reason = strerror_r(error_number, text, sizeof text);
+    size_t length = strlen(error->message);
+    snprintf(error->message + length, sizeof error->message - length, ": %s", reason);
+    cut_to_whole_characters(error->message);
+    return status;
+}
+
+enum status error_code(struct error *error, const char *code)
+{
+    if (error == NULL) {
+        return STATUS_INVALID;
+    }
+    snprintf(error->code, sizeof error->code, "%s", code);
+    return error->status;
+}
+
+void error_prefix(struct error *error, const char *format, ...)
+{
+    if (error == NULL) {
+        return;
+    }
+    char before[ERROR_MESSAGE_BYTES_MAX];
+    memcpy(before, error->message, sizeof before);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    size_t length = strlen(error->message);
+    snprintf(error->message + length, sizeof error->message - length, ": %s", before);
+    cut_to_whole_characters(error->message);
+}

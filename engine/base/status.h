@@ -1,0 +1,74 @@
+/* What a fallible call returns, and the message that says why. Thread: any. Owns nothing.
+ *
+ * A call returns STATUS_OK and leaves `error` untouched, or returns another status and fills `error` with a message
+ * that names the thing and the number that broke the rule; its `ret_` parameters are then untouched. */
+#ifndef ENGINE_BASE_STATUS_H
+#define ENGINE_BASE_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum status {
+    STATUS_OK,
+    STATUS_INVALID,     /* malformed, wrong type, out of range */
+    STATUS_NOT_FOUND,   /* no such file, model, name, session */
+    STATUS_CONFLICT,    /* it exists already, or is in use */
+    STATUS_UNPROCESSABLE, /* well-formed, but impossible: shapes, unfed placeholder, refused version */
+    STATUS_CORRUPT,     /* a file's bytes contradict its format or checksum */
+    STATUS_LIMIT,       /* a stated maximum was reached */
+    STATUS_TOO_LARGE,   /* one thing is larger than its stated maximum */
+    STATUS_NO_MEMORY,
+    STATUS_IO,
+    STATUS_CANCELLED,
+    STATUS_UNAVAILABLE, /* not now: loading, unloaded, draining */
+    STATUS_UNSUPPORTED, /* documented or known, but this build does not do it */
+    STATUS_COUNT,
+};
+
+enum {
+    ERROR_MESSAGE_BYTES_MAX = 1024,
+    ERROR_CODE_BYTES_MAX = 48,
+    ERROR_PLACE_BYTES_MAX = 256,
+};
+
+/* Why a call failed. `message` is a sentence for people; the rest is for programs and is empty where it does not apply. */
+struct error {
+    enum status status;
+    char message[ERROR_MESSAGE_BYTES_MAX];
+    char type[ERROR_CODE_BYTES_MAX];      /* TensorFlow's exception class for graph errors: "ValueError" */
+    char code[ERROR_CODE_BYTES_MAX];      /* stable identifier: "variable_exists", "model_not_found" */
+    char param[ERROR_PLACE_BYTES_MAX];    /* the request field or JSON path that is wrong: "/program/2/body/0" */
+    char variable[ERROR_PLACE_BYTES_MAX]; /* graph errors: the variable's full name */
+    char origin[ERROR_PLACE_BYTES_MAX];   /* graph errors: where it was first defined: "program 1, /program/2 (op)" */
+    char hint[ERROR_PLACE_BYTES_MAX];     /* what to do instead */
+};
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+#define PRINTF_LIKE(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
+
+/* Fills `error` (may be NULL) with a status and a formatted message, empties its other fields, and returns `status`. */
+enum status error_set(struct error *error, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* As error_set, with the text of `error_number` (an errno value) appended after ": ". Maps ENOENT to NOT_FOUND, ENOMEM
+ * to NO_MEMORY and everything else to IO; returns that status. */
+enum status error_set_errno(struct error *error, int error_number, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Sets the stable code of a filled error. `error` may be NULL. Returns error's status, or STATUS_INVALID without one. */
+enum status error_code(struct error *error, const char *code);
+
+/* Puts `format: ` before the message that is already there. `error` may be NULL. */
+void error_prefix(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The status's name in lower case ("not_found"), for logs and as default error code. */
+const char *status_name(enum status status);
+
+/* Returns from the calling function when `call` fails. Only where there is nothing to release. */
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        enum status try_status = (call);                                                                               \
+        if (try_status != STATUS_OK) {                                                                                 \
+            return try_status;                                                                                         \
+        }                                                                                                              \
+    } while (0)
+
+#endif

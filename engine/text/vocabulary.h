@@ -1,0 +1,71 @@
+/* A model's symbols: what its numbers mean as text. Immutable after creation and shared freely between threads.
+ *
+ * The order of a vocabulary made from a corpus is fixed: characters by code point; bytes are always all 256 by value;
+ * words by falling count, then bytewise. vocab.json: {"kind":"characters","symbols":["\n"," ",…]};
+ * for bytes the list is left out. */
+#ifndef ENGINE_TEXT_VOCABULARY_H
+#define ENGINE_TEXT_VOCABULARY_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+enum vocabulary_kind {
+    VOCABULARY_CHARACTERS, /* each symbol one Unicode character */
+    VOCABULARY_BYTES,      /* 256 symbols, one for each byte */
+    VOCABULARY_WORDS,      /* symbols are words; text is split at white space */
+    VOCABULARY_KIND_COUNT,
+};
+
+enum { VOCABULARY_SYMBOLS_MAX = 1 << 20 };
+
+struct vocabulary;
+
+const char *vocabulary_kind_name(enum vocabulary_kind kind);
+
+/* Makes the byte vocabulary. NO_MEMORY is the only error. Owned: free with vocabulary_destroy. */
+enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+
+/* Makes a vocabulary from symbols in order (UTF-8, NUL-free unless characters U+0000 by `lengths`). INVALID names the
+ * duplicate, empty, malformed or (characters) longer-than-one symbol; LIMIT above VOCABULARY_SYMBOLS_MAX. */
+enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symbols, const size_t *lengths, size_t count,
+                              struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+
+/* Makes the character vocabulary of a text: its distinct characters in order of code point. INVALID for malformed UTF-8
+ * (with its offset) or an empty text. */
+enum status vocabulary_create_from_text(const char *text, size_t length, struct vocabulary **ret_vocabulary,
+                                        struct error *error) MUST_CHECK;
+
+/* Reads and writes the content of vocab.json; also takes "bytes" alone. `ret_json` is a new reference. */
+enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret_json, struct error *error) MUST_CHECK;
+
+/* A second reference, counted atomically, and its release; destroy takes NULL. */
+struct vocabulary *vocabulary_ref(struct vocabulary *vocabulary);
+void vocabulary_unref(struct vocabulary *vocabulary);
+
+enum vocabulary_kind vocabulary_kind(const struct vocabulary *vocabulary);
+size_t vocabulary_size(const struct vocabulary *vocabulary);
+
+/* Symbol `id`'s text and its length in bytes. `id` must be below vocabulary_size. For bytes: that one byte. */
+const char *vocabulary_symbol(const struct vocabulary *vocabulary, uint32_t id, size_t *ret_length);
+
+/* Whether both have the same kind and symbols in the same order. */
+bool vocabulary_equal(const struct vocabulary *a, const struct vocabulary *b);
+
+enum unknown_symbols { UNKNOWN_SYMBOLS_ERROR, UNKNOWN_SYMBOLS_SKIP, UNKNOWN_SYMBOLS_REPLACE };
+
+/* Turns text into ids. `ids` has room for `length` entries (no symbol is shorter than a byte). An unknown symbol under
+ * UNKNOWN_SYMBOLS_ERROR is INVALID, code "unknown_symbol", naming the symbol (and U+ number) and its position counted in
+ * characters from 0; malformed UTF-8 of a character or word model likewise names the byte offset. SKIP leaves it out; REPLACE takes
+ * "<unk>" or, without one, the space, or, without one, symbol 0. */
+enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
+                              enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count, struct error *error) MUST_CHECK;
+
+/* One line for people: 'U+00E9 "é"'. `text` has room for 64 bytes. */
+enum { VOCABULARY_DESCRIPTION_BYTES_MAX = 64 };
+void vocabulary_describe_character(const char *character, size_t length, char text[VOCABULARY_DESCRIPTION_BYTES_MAX]);
+
+#endif
