@@ -15,6 +15,8 @@
 #include <immintrin.h> /* its own inline functions call malloc */
 #endif
 
+#undef sprintf /* under _FORTIFY_SOURCE clang gets these as macros */
+#undef vsprintf
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok atoi atol atof rand srand
 #pragma GCC poison gmtime localtime ctime asctime
 #ifndef MAY_ALLOCATE

@@ -1,0 +1,46 @@
+/* Weights packed for generation: a stack of LSTM cells between a symbol and its successor's logits.
+ * Immutable once made, shared by every compute thread. Made on the loader thread.
+ *
+ * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000), x one-hot(symbol) or embedding[symbol]:
+ *   [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c');  logits = h_top softmax_w + softmax_b
+ * A row's sums run over the same terms in the same order whatever the batch, the tile and the number of threads. */
+#ifndef ENGINE_DECODE_DECODE_PLAN_H
+#define ENGINE_DECODE_DECODE_PLAN_H
+
+#include "engine/base/status.h"
+
+enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384 };
+
+/* One layer's weights as TensorFlow stores them, float32, row-major; borrowed until decode_plan_create returns. */
+struct decode_layer_weights {
+    size_t input_size; /* layer 0: vocabulary size (one-hot) or embedding size; others: units of the layer below */
+    size_t units;
+    const float *kernel; /* [input_size + units, 4 × units], gates in the order i, j, f, o */
+    const float *bias;   /* [4 × units] */
+    float forget_bias;
+};
+
+struct decode_weights {
+    size_t vocabulary_size;
+    size_t embedding_size;  /* 0: one-hot input */
+    const float *embedding; /* [vocabulary_size, embedding_size] or NULL */
+    size_t layer_count;
+    struct decode_layer_weights layers[DECODE_LAYERS_MAX];
+    const float *softmax_w; /* [units of the top layer, vocabulary_size] */
+    const float *softmax_b; /* [vocabulary_size] */
+};
+
+struct decode_plan;
+
+/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, NO_MEMORY. The
+ * layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger than what it replaces. Owned. */
+enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
+void decode_plan_destroy(struct decode_plan *plan);
+
+/* Bytes held by the packed weights. */
+size_t decode_plan_bytes(const struct decode_plan *plan);
+size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
+/* Floats of one row's recurrent state: for each layer c [units], then h [units]. */
+size_t decode_plan_state_count(const struct decode_plan *plan);
+
+#endif

@@ -1,0 +1,86 @@
+/* One text being generated (or scored): its parameters, its recurrent state, and the bytes that are ready to be sent.
+ * Created and read by the loop thread, advanced by the batcher's compute threads. Reference-counted. */
+#ifndef ENGINE_DECODE_GENERATION_H
+#define ENGINE_DECODE_GENERATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+#include "engine/decode/decode_plan.h"
+#include "engine/text/stop_strings.h"
+#include "engine/text/vocabulary.h"
+
+enum {
+    GENERATION_PROMPT_SYMBOLS_MAX = 1 << 20,
+    GENERATION_TOKENS_MAX = 1 << 20,
+    GENERATION_RING_BYTES = 4096, /* text waiting for a slow reader; a full ring pauses the row */
+};
+
+struct generation_options {
+    const uint32_t *prompt; /* symbols fed first, copied; at least one */
+    size_t prompt_count;
+    size_t tokens_max; /* symbols to make at most; 0: only read the prompt */
+    double temperature; /* 0: argmax, lowest id on ties */
+    size_t top_k;       /* 0: off */
+    double top_p;       /* 1: off */
+    uint64_t seed;
+    uint64_t choice;    /* index among n choices; keys the random numbers with the seed */
+    const char *const *stop; /* copied; see stop_strings_create */
+    const size_t *stop_lengths;
+    size_t stop_count;
+    bool want_prompt_logprobs; /* scoring: keep log p(prompt[i] | prompt[..i]) */
+    uint64_t deadline_ms;      /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
+    int priority;              /* higher first when rows are scarce; 0 normal, -1 low (scoring) */
+    void *owner;               /* the caller's, returned by generation_owner */
+};
+
+enum finish_reason {
+    FINISH_NONE, /* still going */
+    FINISH_LENGTH,
+    FINISH_STOP,
+    FINISH_CANCELLED,
+    FINISH_DEADLINE,
+    FINISH_FAILED, /* the engine could not go on (logits not finite); generation_status says more */
+    FINISH_REASON_COUNT,
+};
+
+struct generation;
+
+/* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` gives back when the generation
+ * ends (called once, on any thread, from the last unref). On failure the lifetime is not taken. INVALID names the option and its bounds. */
+enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
+                              const struct generation_options *options, void *lifetime, void (*release_lifetime)(void *),
+                              struct generation **ret_generation, struct error *error) MUST_CHECK;
+struct generation *generation_ref(struct generation *generation);
+struct generation *generation_unref(struct generation *generation); /* returns NULL */
+
+void *generation_owner(const struct generation *generation);
+
+/* What is known now; counters never go back. */
+struct generation_progress {
+    enum finish_reason finish; /* set only after the last byte is in the ring */
+    size_t prompt_count;       /* prompt symbols read so far */
+    size_t token_count;        /* symbols made so far */
+    size_t readable_bytes;     /* bytes waiting in the ring */
+};
+struct generation_progress generation_progress(const struct generation *generation);
+
+/* Moves up to `bytes_max` ready bytes out and returns their number; only whole UTF-8 characters are ever ready, and
+ * never part of a stop string. One reader (the loop thread); a row paused by a full ring goes on by itself. */
+size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max);
+
+/* Asks it to end at the next step with FINISH_CANCELLED. Any thread. */
+void generation_cancel(struct generation *generation);
+
+/* After the end, with want_prompt_logprobs: natural-log probabilities of prompt symbols 1…; entry 0 is NaN (it had no
+ * context). Borrowed. */
+const float *generation_prompt_logprobs(const struct generation *generation);
+
+/* After FINISH_FAILED: why. */
+void generation_failure(const struct generation *generation, struct error *ret_error);
+
+/* Current recurrent state after the last symbol read or made (decode_plan_state_count floats); only after the end. Borrowed. */
+const float *generation_state(const struct generation *generation);
+
+#endif
