@@ -1,0 +1,171 @@
+/* A graph: nodes, names, scopes, variables; no numbers. TensorFlow 1's default graph, one a model.
+ *
+ * Nodes never change once added, and a node's inputs always have smaller ids: id order is a topological order. A build works
+ * on a clone made aside, which shares the nodes of its parent, and its owner publishes it with one pointer: a failed build
+ * changes nothing. A graph is built by one thread at a time; a published one is only read, by any thread. Reference-counted. */
+#ifndef ENGINE_GRAPH_GRAPH_H
+#define ENGINE_GRAPH_GRAPH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/arena.h"
+#include "engine/base/status.h"
+#include "engine/math/tensor.h"
+
+enum {
+    GRAPH_NODES_MAX = 200000,
+    GRAPH_NAME_BYTES_MAX = 200,
+    GRAPH_ARENA_BYTES_MAX = 256 << 20,
+    NODE_INPUTS_MAX = 4096,
+};
+
+struct graph;
+struct node;
+struct op;
+
+/* One output of a node: a tensor of the graph, "name:index". */
+struct output {
+    struct node *node;
+    uint32_t index;
+};
+
+struct output_type {
+    enum dtype dtype;
+    struct shape shape; /* as far as it is known while building */
+};
+
+enum attribute_kind { ATTRIBUTE_INTEGER, ATTRIBUTE_NUMBER, ATTRIBUTE_BOOLEAN, ATTRIBUTE_DTYPE, ATTRIBUTE_SHAPE, ATTRIBUTE_TENSOR };
+
+struct attribute {
+    const char *name;
+    enum attribute_kind kind;
+    union {
+        int64_t integer;
+        double number;
+        bool boolean;
+        enum dtype dtype;
+        struct shape shape;
+        struct tensor tensor;
+    };
+};
+
+/* Where something was defined: which program of the graph, which step. Texts are the graph's. */
+struct origin {
+    uint32_t program;       /* counted from 1 since the reset; 0: the engine itself */
+    const char *step;       /* "/program/2/body/0" */
+    const char *op;         /* the step's op: "dynamic_rnn" */
+    const char *request_id; /* or NULL */
+    int64_t at;             /* seconds since 1970 */
+};
+
+struct node {
+    uint32_t id;
+    uint32_t input_count;
+    uint32_t control_count;
+    uint32_t output_count;
+    uint32_t attribute_count;
+    const struct op *op;
+    const char *name;
+    struct output *inputs;
+    struct node **controls; /* run before this one */
+    struct output_type *outputs;
+    struct attribute *attributes;
+    struct origin origin;
+};
+
+/* A variable: its state node, its initial value, and where it stands in struct values. */
+struct variable {
+    uint32_t index;
+    const char *store_key; /* get_variable's name */
+    struct node *node;     /* VariableV2; its name is the variable's */
+    struct output read;    /* Identity ".../read" */
+    struct output initial; /* what initialising assigns */
+    bool is_trainable;
+    bool is_slot; /* an optimiser's: not part of a saved version */
+    struct origin origin;
+};
+
+/* An empty graph with one reference. */
+enum status graph_create(struct graph **ret_graph, struct error *error) MUST_CHECK;
+/* A new graph that begins with all that `graph` has. */
+enum status graph_clone(const struct graph *graph, struct graph **ret_graph, struct error *error) MUST_CHECK;
+struct graph *graph_ref(struct graph *graph);
+struct graph *graph_unref(struct graph *graph); /* returns NULL */
+
+size_t graph_node_count(const struct graph *graph);
+struct node *graph_node(const struct graph *graph, size_t id);
+size_t graph_variable_count(const struct graph *graph);
+const struct variable *graph_variable(const struct graph *graph, size_t index);
+/* By op name ("softmax/w", without ":0"), or by state node; NULL when there is none. */
+const struct variable *graph_find_variable(const struct graph *graph, const char *name);
+const struct variable *graph_variable_of_node(const struct graph *graph, const struct node *node);
+struct node *graph_find_node(const struct graph *graph, const char *name);
+
+/* The tensor a name ("x:0") means. Otherwise NOT_FOUND, KeyError: "The name 'x:0' refers to a Tensor which does not exist.
+ * The operation, 'x', does not exist in the graph.", or INVALID, ValueError for text of another form. */
+enum status graph_find_output(const struct graph *graph, const char *name, struct output *ret_output,
+                              struct error *error) MUST_CHECK;
+
+/* Memory that lives as long as the graph's nodes. */
+struct arena *graph_arena(struct graph *graph);
+
+/* Sets what new nodes and variables record as their origin; texts are copied. */
+enum status graph_set_origin(struct graph *graph, const struct origin *origin, struct error *error) MUST_CHECK;
+
+/* Afterwards nothing can be added. */
+void graph_finalize(struct graph *graph);
+bool graph_is_finalized(const struct graph *graph);
+
+/* What a new node is made from. Arrays are copied; tensors in attributes too. */
+struct node_options {
+    const char *name; /* made unique in the current name scope; NULL: the op's name */
+    const struct output *inputs;
+    size_t input_count;
+    struct node *const *controls;
+    size_t control_count;
+    const struct attribute *attributes;
+    size_t attribute_count;
+};
+
+/* Adds a node of op `op_name`: checks inputs and attributes, infers dtypes and shapes. INVALID or UNPROCESSABLE (ValueError)
+ * says what does not fit; LIMIT at GRAPH_NODES_MAX; CONFLICT when finalized (RuntimeError). */
+enum status graph_add_node(struct graph *graph, const char *op_name, const struct node_options *options,
+                           struct node **ret_node, struct error *error) MUST_CHECK;
+
+/* Shorthand for the common node: inputs, no attributes, first output. */
+enum status graph_add(struct graph *graph, const char *op_name, const char *name, const struct output *inputs,
+                      size_t input_count, struct output *ret_output, struct error *error) MUST_CHECK;
+
+/* A constant float32 scalar. */
+enum status graph_add_scalar(struct graph *graph, const char *name, float value, struct output *ret_output,
+                             struct error *error) MUST_CHECK;
+
+/* ---- names: TensorFlow's Graph.unique_name and name_scope ---- */
+
+/* Makes `name` unique in the current name scope and marks it used. A trailing slash: as is, minus the slash. */
+enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error) MUST_CHECK;
+
+/* Opens a name scope (ending in "/": absolute and not made unique; "": the root) and returns the one that was current, for
+ * graph_leave_name_scope. ValueError "'N' is not a valid scope name". */
+enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous,
+                                   struct error *error) MUST_CHECK;
+void graph_leave_name_scope(struct graph *graph, const char *previous);
+/* "" at the root, else without trailing slash. */
+const char *graph_name_scope(const struct graph *graph);
+
+/* ---- reading nodes ---- */
+
+const struct output_type *output_type(struct output output);
+bool output_equal(struct output a, struct output b);
+enum { OUTPUT_NAME_BYTES_MAX = GRAPH_NAME_BYTES_MAX + 16 };
+/* "softmax/w:0" */
+const char *output_name(struct output output, char text[OUTPUT_NAME_BYTES_MAX]);
+const char *node_op_name(const struct node *node);
+bool node_is(const struct node *node, const char *op_name);
+const struct attribute *node_attribute(const struct node *node, const char *name); /* NULL when absent */
+int64_t node_attribute_integer(const struct node *node, const char *name, int64_t otherwise);
+double node_attribute_number(const struct node *node, const char *name, double otherwise);
+bool node_attribute_boolean(const struct node *node, const char *name, bool otherwise);
+
+#endif

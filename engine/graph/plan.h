@@ -1,0 +1,52 @@
+/* A compiled run: which nodes to compute for these fetches given these feeds of these shapes, in which order, in which
+ * memory. A plan is immutable and shared by threads; a run borrows a workspace, which one thread uses at a time. Running again
+ * allocates nothing. */
+#ifndef ENGINE_GRAPH_PLAN_H
+#define ENGINE_GRAPH_PLAN_H
+
+#include "engine/graph/graph.h"
+#include "engine/graph/values.h"
+
+enum { PLAN_FEEDS_MAX = 4096, PLAN_FETCHES_MAX = 4096 };
+#define PLAN_WORKSPACE_BYTES_MAX ((size_t)16 << 30)
+
+struct plan_options {
+    const struct output *feeds;
+    const struct shape *feed_shapes; /* fully known; must fit the fed tensor's static shape */
+    size_t feed_count;
+    const struct output *fetches;
+    size_t fetch_count;
+    struct node *const *targets; /* computed without a result */
+    size_t target_count;
+};
+
+struct plan;
+struct workspace;
+
+/* Compiles. Keeps a reference to the graph. UNPROCESSABLE, ValueError for a feed whose shape does not fit ("Cannot feed value
+ * of shape (1, 2) for Tensor 'x:0', which has shape '(?, 3)'"); UNPROCESSABLE, InvalidArgumentError for a placeholder that is
+ * needed and not fed, or for shapes that do not go together; LIMIT when the workspace would exceed its maximum. */
+enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan,
+                        struct error *error) MUST_CHECK;
+struct plan *plan_ref(struct plan *plan);
+struct plan *plan_unref(struct plan *plan);
+
+/* Whether a run changes variables (assign, optimiser). */
+bool plan_writes(const struct plan *plan);
+size_t plan_workspace_bytes(const struct plan *plan);
+
+enum status workspace_create(const struct plan *plan, struct workspace **ret_workspace, struct error *error) MUST_CHECK;
+void workspace_destroy(struct workspace *workspace);
+
+struct run_options {
+    const struct tensor *feeds; /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */
+    uint64_t random_key;        /* keys the random ops of this run: same key, same numbers */
+    const _Atomic bool *cancel; /* looked at between nodes; may be NULL */
+};
+
+/* Runs. `ret_fetches` (one for each fetch, may be NULL without any) borrow from the workspace, a feed or a variable until the
+ * next run. Errors: UNPROCESSABLE, FailedPreconditionError "Attempting to use uninitialized value N"; CANCELLED. */
+enum status plan_run(const struct plan *plan, struct workspace *workspace, struct values *values,
+                     const struct run_options *options, struct tensor *ret_fetches, struct error *error) MUST_CHECK;
+
+#endif

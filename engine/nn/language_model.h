@@ -1,0 +1,35 @@
+/* The text model as a graph: symbol → one-hot or embedding → stack of recurrent cells → logits, with a train head and a
+ * predict head over one set of variables. For one building thread.
+ *
+ * Variables: embedding, rnn/multi_rnn_cell/cell_N/basic_lstm_cell/{kernel,bias}, softmax/w, softmax/b.
+ * train head:   train/inputs:0, train/targets:0 [batch, time] int32; train/keep_probability:0 (1 − dropout unless fed);
+ *               train/initial_state/N/{c,h}:0 [batch, units] (zeros unless fed), train/final_state/N/{c,h}:0;
+ *               train/loss:0, mean nats per symbol.
+ * predict head: predict/inputs:0 [batch, time]; predict/initial_state/N/{c,h}:0; predict/final_state/N/{c,h}:0;
+ *               predict/logits:0, predict/probabilities:0 [batch, time, vocabulary]. */
+#ifndef ENGINE_NN_LANGUAGE_MODEL_H
+#define ENGINE_NN_LANGUAGE_MODEL_H
+
+#include "engine/graph/graph.h"
+
+enum { LANGUAGE_MODEL_LAYERS_MAX = 16, LANGUAGE_MODEL_UNITS_MAX = 16384 };
+
+struct language_model_options {
+    size_t layers;
+    size_t units;
+    size_t embedding; /* 0: one-hot */
+    double dropout;   /* the default of keep_probability is 1 − dropout */
+    size_t vocabulary_size;
+    bool has_train_head;
+    bool has_predict_head;
+};
+
+/* Builds the heads that are asked for and not there yet, over shared variables. CONFLICT when another architecture stands on
+ * the same names: get_variable's error where a shape differs, else code "architecture_exists" naming both. */
+enum status language_model_build(struct graph *graph, const struct language_model_options *options,
+                                 struct error *error) MUST_CHECK;
+
+/* What earlier builds made, read off the graph; false when there was none. */
+bool language_model_find(const struct graph *graph, struct language_model_options *ret_options);
+
+#endif
