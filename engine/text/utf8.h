@@ -27,6 +27,7 @@ enum { UTF8_ASSEMBLER_OUTPUT_BYTES_MAX = 16 };
 
 /* Takes one byte; writes what is now certain to `output` and returns its length (0 while a character is unfinished).
  * Every maximal malformed part becomes one U+FFFD, as WHATWG's decoder does. */
-size_t utf8_assembler_push(struct utf8_assembler *assembler, unsigned char byte, char output[UTF8_ASSEMBLER_OUTPUT_BYTES_MAX]);
+size_t utf8_assembler_push(struct utf8_assembler *assembler, unsigned char byte,
+                           char output[UTF8_ASSEMBLER_OUTPUT_BYTES_MAX]);
 
 #endif

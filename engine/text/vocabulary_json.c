@@ -1,0 +1,95 @@
+/* The content of vocab.json, to and from a vocabulary. Thread: any; owns nothing beyond a call. */
+#include "engine/base/mem.h"
+#include "engine/text/vocabulary.h"
+
+static enum status refuse(struct error *error, const char *param, const char *message)
+{
+    error_set(error, STATUS_INVALID, "%s", message);
+    if (error != NULL) {
+        snprintf(error->param, sizeof error->param, "%s", param);
+    }
+    return STATUS_INVALID;
+}
+
+static enum status from_symbols(enum vocabulary_kind kind, const json_t *list, struct vocabulary **ret_vocabulary,
+                                struct error *error)
+{
+    size_t count = json_array_size(list);
+    if (count > VOCABULARY_SYMBOLS_MAX) {
+        return error_set(error, STATUS_LIMIT, "a vocabulary of %zu symbols, at most %d", count, VOCABULARY_SYMBOLS_MAX);
+    }
+    enum status status;
+    const char **symbols = mem_allocate(count, sizeof *symbols);
+    size_t *lengths = mem_allocate(count, sizeof *lengths);
+    if (symbols == NULL || lengths == NULL) {
+        status = error_set(error, STATUS_NO_MEMORY, "no memory for a vocabulary of %zu symbols", count);
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *symbol = json_array_get(list, i);
+        if (!json_is_string(symbol)) {
+            char param[64];
+            snprintf(param, sizeof param, "/symbols/%zu", i);
+            status = refuse(error, param, "a vocabulary's symbols are strings");
+            goto done;
+        }
+        symbols[i] = json_string_value(symbol);
+        lengths[i] = json_string_length(symbol);
+    }
+    status = vocabulary_create(kind, symbols, lengths, count, ret_vocabulary, error);
+done:
+    mem_free(symbols);
+    mem_free(lengths);
+    return status;
+}
+
+enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_vocabulary, struct error *error)
+{
+    const json_t *kind_json = json_is_object(json) ? json_object_get(json, "kind") : json;
+    const json_t *symbols = json_object_get(json, "symbols");
+    enum vocabulary_kind kind = VOCABULARY_CHARACTERS;
+    if (kind_json != NULL && (!json_is_string(kind_json) ||
+                              !vocabulary_kind_from_name(json_string_value(kind_json), &kind))) {
+        return refuse(error, json_is_object(json) ? "/kind" : "",
+                      "a vocabulary is \"bytes\" or "
+                      "{\"kind\": \"characters\" | \"words\" | \"bytes\", \"symbols\": […]}");
+    }
+    if (json_object_size(json) > (size_t)(kind_json != NULL) + (symbols != NULL) && json_is_object(json)) {
+        return refuse(error, "", "a vocabulary has no keys but \"kind\" and \"symbols\"");
+    }
+    if (kind == VOCABULARY_BYTES) {
+        return symbols == NULL ? vocabulary_create_bytes(ret_vocabulary, error)
+                               : refuse(error, "/symbols", "a vocabulary of bytes has no list of symbols");
+    }
+    if (!json_is_array(symbols)) {
+        return refuse(error, "/symbols", "the vocabulary's symbols are missing, or not a list");
+    }
+    return from_symbols(kind, symbols, ret_vocabulary, error);
+}
+
+static json_t *symbols_json(const struct vocabulary *vocabulary)
+{
+    json_t *list = json_array();
+    for (uint32_t id = 0; list != NULL && id < vocabulary_size(vocabulary); id++) {
+        size_t length;
+        const char *symbol = vocabulary_symbol(vocabulary, id, &length);
+        if (json_array_append_new(list, json_stringn(symbol, length)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
+enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret_json, struct error *error)
+{
+    enum vocabulary_kind kind = vocabulary_kind(vocabulary);
+    json_t *json = json_pack("{s:s}", "kind", vocabulary_kind_name(kind));
+    bool has_list = kind != VOCABULARY_BYTES;
+    if (json == NULL || (has_list && json_object_set_new(json, "symbols", symbols_json(vocabulary)) != 0)) {
+        json_decref(json);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu symbols as JSON", vocabulary_size(vocabulary));
+    }
+    *ret_json = json;
+    return STATUS_OK;
+}
