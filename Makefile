@@ -1,14 +1,20 @@
-# lstmd: one Makefile for everything. `make help` lists the targets.
+# lstmd: one Makefile for everything. `make help` lists the targets; ARCHITECTURE.md is the map.
 #
 # FLAVOUR=release|asan|tsan|fuzz chooses how to build (fuzz needs CC=clang); flavours never share objects.
+# CC=clang builds beside gcc in BUILD=build/clang, so the two never share objects either.
 
-FLAVOUR ?= release
-BUILD   ?= build
-OUT     := $(BUILD)/$(FLAVOUR)
-CC      ?= cc
-PORT    ?= 8080
-PREFIX  ?= /usr/local
+FLAVOUR    ?= release
+CC         ?= cc
+BUILD      ?= $(if $(findstring clang,$(CC)),build/clang,build)
+OUT        := $(BUILD)/$(FLAVOUR)
+PORT       ?= 8080
+MODELS     ?= models
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+STATEDIR   ?= /var/lib
+JOBS       := $(shell nproc)
 
+# Their Debian packages stand in config/packages.
 LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc
 # OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
 LIBRARIES += openblas
@@ -27,9 +33,8 @@ BASE := -std=c17 -D_GNU_SOURCE -DLSTMD_VERSION='"$(VERSION)"' -I. -include engin
         -ffp-contract=off -fstack-protector-strong -fPIE -pthread
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wformat=2 -Wcast-qual -Wdouble-promotion -Wswitch-enum -Wwrite-strings
-ifeq ($(WERROR),1)
-WARN += -Werror
-endif
+# Not part of $(OUT)/flags: it changes no object, and `make run` after `make test` should build nothing.
+ERRORS := $(if $(filter 1,$(WERROR)),-Werror)
 LIBRARY_CFLAGS  := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -lm
 
@@ -39,22 +44,35 @@ LINK    = $(CC) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -pie -pthread
 ENGINE_SOURCES := $(sort $(wildcard engine/*/*.c))
 DAEMON_SOURCES := $(sort $(wildcard daemon/*.c))
 UNIT_SOURCES   := $(sort $(wildcard tests/unit/test_*.c))
+FUZZ_SOURCES   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:%.c=$(OUT)/%.o)
 DAEMON_OBJECTS := $(DAEMON_SOURCES:%.c=$(OUT)/%.o)
 UNIT_TESTS     := $(UNIT_SOURCES:%.c=$(OUT)/%)
+FUZZ_REPLAYS   := $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
+FUZZ_TARGETS   := $(FUZZ_SOURCES:%.c=$(OUT)/%)
+
+SUBMAKE := $(MAKE) --no-print-directory
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(OUT)/lstmd ## build the daemon
 
+# ---- Building
+
+all: $(OUT)/lstmd $(if $(filter release,$(FLAVOUR)),$(BUILD)/lstmd) ## build the daemon: build/lstmd
+
+$(BUILD)/lstmd: $(BUILD)/release/lstmd
+	@ln -sfn release/lstmd $@
+
+# New flags rebuild everything. A missing library is one line here, not a page of compiler errors.
 $(OUT)/flags: FORCE
+	@pkg-config --exists $(LIBRARIES) || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(COMPILE))' | cmp -s - $@ || echo '$(subst ','\'',$(COMPILE))' > $@
 
 $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -c -o $@ $<
+	$(COMPILE) $(ERRORS) -c -o $@ $<
 
 $(OUT)/engine/base/mem.o: BASE += -DMAY_ALLOCATE
 
@@ -68,8 +86,90 @@ $(OUT)/lstmd: $(DAEMON_OBJECTS) $(OUT)/libengine.a
 $(OUT)/tests/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS) -lcmocka
 
-unit: $(UNIT_TESTS) ## build and run the unit and property tests
-	@for test in $(UNIT_TESTS); do $$test || exit 1; done
+# A fuzz target with a main of its own: gives it each corpus file once, with any compiler.
+$(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/replay.o $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libengine.a
+	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
+
+$(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libengine.a
+	$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBRARY_LDFLAGS)
+
+unit-tests: $(UNIT_TESTS)
+fuzz-replays: $(FUZZ_REPLAYS)
+fuzz-targets: $(FUZZ_TARGETS)
+
+# ---- Running and testing
+
+run: ## install what is missing, build, serve on 127.0.0.1:$(PORT) with the demo model
+	@config/packages build
+	@$(SUBMAKE) -j$(JOBS) all
+	@mkdir -p $(MODELS)
+	@exec $(BUILD)/lstmd serve --listen 127.0.0.1:$(PORT) --models $(MODELS) --demo config/demo
+
+test: ## install what the tests need, build, run all tests (minutes)
+	@config/packages build test
+	@tests/run
+
+test-all: ## also sanitizers for everything, clang, fuzzing, a booted systemd (up to an hour)
+	@config/packages build test test-all
+	@tests/run --all
+
+unit: ## build and run the unit and property tests of one FLAVOUR
+	@tests/run --suite unit --flavour $(FLAVOUR)
+
+integration: ## build and run the tests of the daemon over HTTP, of one FLAVOUR
+	@tests/run --suite integration --flavour $(FLAVOUR)
+
+fuzz: ## run each libFuzzer target for a while (clang)
+	@tests/run --suite fuzz --flavour fuzz
+
+tidy: ## check the rules of the house: include order, sizes, docstrings, names
+	@tests/run --suite house
+
+format: ## lay out every C file as .clang-format says
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+lint: ## clang-tidy and shellcheck over everything
+	@$(SUBMAKE) -k -j$(JOBS) $(addprefix lint-,$(ENGINE_SOURCES) $(DAEMON_SOURCES))
+	shellcheck config/packages .ci/run
+
+lint-%.c: FORCE
+	@clang-tidy --quiet $*.c -- $(BASE) $(LIBRARY_CFLAGS)
+
+bench: all ## measure decoding, training and serving
+	$(BUILD)/lstmd bench decode
+	$(BUILD)/lstmd bench train
+	$(BUILD)/lstmd bench serve
+
+demo-model: ## train the bundled demo model again from its public-domain text
+	@config/packages build demo
+	@$(SUBMAKE) -j$(JOBS) all
+	@config/demo/make $(BUILD)
+
+packages: ## install the Debian packages that building and testing need
+	@config/packages build test
+
+# ---- Installing
+
+UNITDIR      := $(PREFIX)/lib/systemd/system
+FILL_IN_UNIT := sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@STATEDIR@|$(STATEDIR)|g'
+
+install: all ## install binary, configuration, units and demo model (honours DESTDIR, PREFIX)
+	install -D -m 755 $(OUT)/lstmd $(DESTDIR)$(PREFIX)/bin/lstmd
+	install -D -m 644 config/lstmd.conf $(DESTDIR)$(PREFIX)/share/lstmd/lstmd.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/lstmd/lstmd.conf || \
+	    install -D -m 644 config/lstmd.conf $(DESTDIR)$(SYSCONFDIR)/lstmd/lstmd.conf
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	$(FILL_IN_UNIT) systemd/lstmd.service > $(DESTDIR)$(UNITDIR)/lstmd.service
+	$(FILL_IN_UNIT) systemd/lstmd.socket > $(DESTDIR)$(UNITDIR)/lstmd.socket
+	$(FILL_IN_UNIT) systemd/lstmd.sysusers > $(DESTDIR)$(PREFIX)/lib/sysusers.d/lstmd.conf
+	$(FILL_IN_UNIT) systemd/lstmd.tmpfiles > $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lstmd.conf
+	cd config/demo && find . -path './*/[0-9]*/*' -type f \
+	    -exec install -D -m 644 '{}' '$(abspath $(DESTDIR)$(PREFIX)/share/lstmd)/demo/{}' ';'
+
+uninstall: ## remove what install put there, but for configuration and models
+	rm -f $(DESTDIR)$(PREFIX)/bin/lstmd $(DESTDIR)$(UNITDIR)/lstmd.service $(DESTDIR)$(UNITDIR)/lstmd.socket
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/lstmd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lstmd.conf
+	rm -rf $(DESTDIR)$(PREFIX)/share/lstmd
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
@@ -78,6 +178,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: all unit clean help FORCE
+.PHONY: all run test test-all unit integration fuzz unit-tests fuzz-replays fuzz-targets tidy format lint bench \
+        demo-model packages install uninstall clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)
