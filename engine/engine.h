@@ -1,5 +1,5 @@
-/* The engine's border: all that the daemon includes (besides engine/base). Build, run, train, save, load and generate; no
- * HTTP, no event loop, no systemd, no logging, no exit. Each header says on which thread its calls may run. */
+/* The engine's border: all that the daemon includes (besides engine/base). Build, run, train, save, load and generate;
+ * no HTTP, no event loop, no systemd, no logging, no exit. Each header says on which thread its calls may run. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
@@ -15,12 +15,13 @@
 
 /* What this process computes with, for --version, logs and replies. */
 struct engine_info {
-    const char *version;          /* "0.1.0" */
-    const char *kernels;          /* "avx512", "avx2", "plain" */
-    const char *blas;             /* "SkylakeX", "Haswell": OpenBLAS's core type */
-    const char *blas_better;      /* the core type OPENBLAS_CORETYPE should name before the library loads, or NULL if it chose well
+    const char *version; /* "0.1.0" */
+    const char *kernels; /* "avx512", "avx2", "plain" */
+    const char *blas;    /* "SkylakeX", "Haswell": OpenBLAS's core type */
+    const char
+        *blas_better; /* the core type OPENBLAS_CORETYPE should name before the library loads, or NULL if it chose well
                                      or the operator set it */
-    size_t cpu_count;             /* CPUs we may use */
+    size_t cpu_count; /* CPUs we may use */
 };
 struct engine_info engine_info(void);
 

@@ -221,7 +221,7 @@ def rule_architecture(tree):
         if not re.search(rf"`(engine/|daemon/)?{re.escape(name)}(\.[ch])?`", text):
             yield "ARCHITECTURE.md", 1, f"does not name `{name}`"
     for number, line in enumerate(text.split("\n"), 1):
-        for named in re.findall(r"`((?:engine|daemon|tests|config|systemd)/[\w./-]*)`", line):
+        for named in re.findall(r"`((?:engine|daemon|tests|config|systemd)/[\w./-]+)`", line):
             there = named.rstrip("/")
             if not any(path == there or path.startswith(there + "/") or re.sub(r"\.\w+$", "", path) == there
                        for path in tree.texts):

@@ -20,7 +20,8 @@ void *mem_allocate_aligned(size_t count, size_t item_bytes) MUST_CHECK;
 /* As mem_allocate_aligned, but not zeroed. */
 void *mem_allocate_aligned_raw(size_t count, size_t item_bytes) MUST_CHECK;
 
-/* Grows or shrinks a mem_allocate block (NULL makes a new one); new items are not zeroed. NULL leaves `old` untouched. */
+/* Grows or shrinks a mem_allocate block (NULL makes a new one); new items are not zeroed. NULL leaves `old`
+ * untouched. */
 void *mem_reallocate(void *old, size_t count, size_t item_bytes) MUST_CHECK;
 
 /* A copy of a string, or of its first `length` bytes with a NUL behind. NULL when memory runs out. */

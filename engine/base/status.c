@@ -67,7 +67,9 @@ enum status error_set(struct error *error, enum status status, const char *forma
 
 enum status error_set_errno(struct error *error, int error_number, const char *format, ...)
 {
-    enum status status = error_number == ENOENT ? STATUS_NOT_FOUND : error_number == ENOMEM ? STATUS_NO_MEMORY : STATUS_IO;
+    enum status status = error_number == ENOENT   ? STATUS_NOT_FOUND
+                         : error_number == ENOMEM ? STATUS_NO_MEMORY
+                                                  : STATUS_IO;
     if (error == NULL) {
         return status;
     }

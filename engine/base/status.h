@@ -10,13 +10,13 @@
 
 enum status {
     STATUS_OK,
-    STATUS_INVALID,     /* malformed, wrong type, out of range */
-    STATUS_NOT_FOUND,   /* no such file, model, name, session */
-    STATUS_CONFLICT,    /* it exists already, or is in use */
+    STATUS_INVALID,       /* malformed, wrong type, out of range */
+    STATUS_NOT_FOUND,     /* no such file, model, name, session */
+    STATUS_CONFLICT,      /* it exists already, or is in use */
     STATUS_UNPROCESSABLE, /* well-formed, but impossible: shapes, unfed placeholder, refused version */
-    STATUS_CORRUPT,     /* a file's bytes contradict its format or checksum */
-    STATUS_LIMIT,       /* a stated maximum was reached */
-    STATUS_TOO_LARGE,   /* one thing is larger than its stated maximum */
+    STATUS_CORRUPT,       /* a file's bytes contradict its format or checksum */
+    STATUS_LIMIT,         /* a stated maximum was reached */
+    STATUS_TOO_LARGE,     /* one thing is larger than its stated maximum */
     STATUS_NO_MEMORY,
     STATUS_IO,
     STATUS_CANCELLED,
@@ -31,7 +31,8 @@ enum {
     ERROR_PLACE_BYTES_MAX = 256,
 };
 
-/* Why a call failed. `message` is a sentence for people; the rest is for programs and is empty where it does not apply. */
+/* Why a call failed. `message` is a sentence for people; the rest is for programs and is empty where it does not
+ * apply. */
 struct error {
     enum status status;
     char message[ERROR_MESSAGE_BYTES_MAX];
@@ -53,7 +54,8 @@ enum status error_set(struct error *error, enum status status, const char *forma
  * to NO_MEMORY and everything else to IO; returns that status. */
 enum status error_set_errno(struct error *error, int error_number, const char *format, ...) PRINTF_LIKE(3, 4);
 
-/* Sets the stable code of a filled error. `error` may be NULL. Returns error's status, or STATUS_INVALID without one. */
+/* Sets the stable code of a filled error. `error` may be NULL. Returns error's status, or STATUS_INVALID without
+ * one. */
 enum status error_code(struct error *error, const char *code);
 
 /* Puts `format: ` before the message that is already there. `error` may be NULL. */

@@ -11,22 +11,28 @@ struct batcher_options {
     size_t threads;   /* compute threads; 0: as many as cpu_usable_count() */
     size_t queue_max; /* generations waiting or running at most, all models together */
     /* Called on a compute thread after a step in which generations advanced (text became readable, or one ended), at
-     * most once a step, never with a lock held. The generations are referenced: the callee takes over one reference of each. */
+     * most once a step, never with a lock held. The generations are referenced: the callee takes over one reference of
+     * each. */
     void (*on_progress)(void *context, struct generation **generations, size_t count);
     void *context;
 };
 
 struct batcher;
 
-enum status batcher_create(const struct batcher_options *options, struct batcher **ret_batcher, struct error *error) MUST_CHECK;
+/* Starts the compute threads. INVALID names the option and its bounds; NO_MEMORY, IO when a thread does not start.
+ * Owned. Thread: any. */
+enum status batcher_create(const struct batcher_options *options, struct batcher **ret_batcher,
+                           struct error *error) MUST_CHECK;
 
 /* Cancels what runs, waits for the threads to end. */
 void batcher_destroy(struct batcher *batcher);
 
-/* Queues a generation (the batcher takes its own reference). LIMIT, code "queue_full", naming the maximum. Never waits. */
+/* Queues a generation (the batcher takes its own reference). LIMIT, code "queue_full", naming the maximum. Never
+ * waits. */
 enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error) MUST_CHECK;
 
-/* Wakes paused rows: call after generation_read made room in a full ring, or after generation_cancel. Cheap. Any thread. */
+/* Wakes paused rows: call after generation_read made room in a full ring, or after generation_cancel. Cheap. Any
+ * thread. */
 void batcher_wake(struct batcher *batcher);
 
 struct batcher_counters {
@@ -34,9 +40,9 @@ struct batcher_counters {
     uint64_t rows;           /* rows summed over steps */
     uint64_t symbols_prompt; /* forced symbols */
     uint64_t symbols_made;   /* sampled symbols */
-    uint64_t heartbeat_ms;   /* clock_now_ms() of the lead thread's last turn; fresh while it is idle too (it is asked, never a timer) */
-    size_t running;          /* rows in the batch now */
-    size_t waiting;          /* submitted, not yet in the batch */
+    uint64_t heartbeat_ms; /* clock_now_ms() of the lead thread's last turn; asked for, so fresh while it is idle too */
+    size_t running;        /* rows in the batch now */
+    size_t waiting;        /* submitted, not yet in the batch */
 };
 struct batcher_counters batcher_counters(const struct batcher *batcher);
 

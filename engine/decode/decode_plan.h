@@ -1,8 +1,10 @@
 /* Weights packed for generation: a stack of LSTM cells between a symbol and its successor's logits.
  * Immutable once made, shared by every compute thread. Made on the loader thread.
  *
- * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000), x one-hot(symbol) or embedding[symbol]:
- *   [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c');  logits = h_top softmax_w + softmax_b
+ * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000; x is
+ * one-hot(symbol) or embedding[symbol]):
+ *   [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c')
+ *   logits = h_top softmax_w + softmax_b
  * A row's sums run over the same terms in the same order whatever the batch, the tile and the number of threads. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_H
 #define ENGINE_DECODE_DECODE_PLAN_H
@@ -33,8 +35,10 @@ struct decode_weights {
 struct decode_plan;
 
 /* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, NO_MEMORY. The
- * layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger than what it replaces. Owned. */
-enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
+ * layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger than what it
+ * replaces. Owned. */
+enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
+                               struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
 
 /* Bytes held by the packed weights. */

@@ -20,12 +20,12 @@ enum {
 struct generation_options {
     const uint32_t *prompt; /* symbols fed first, copied; at least one */
     size_t prompt_count;
-    size_t tokens_max; /* symbols to make at most; 0: only read the prompt */
+    size_t tokens_max;  /* symbols to make at most; 0: only read the prompt */
     double temperature; /* 0: argmax, lowest id on ties */
     size_t top_k;       /* 0: off */
     double top_p;       /* 1: off */
     uint64_t seed;
-    uint64_t choice;    /* index among n choices; keys the random numbers with the seed */
+    uint64_t choice;         /* index among n choices; keys the random numbers with the seed */
     const char *const *stop; /* copied; see stop_strings_create */
     const size_t *stop_lengths;
     size_t stop_count;
@@ -47,14 +47,17 @@ enum finish_reason {
 
 struct generation;
 
-/* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` gives back when the generation
- * ends (called once, on any thread, from the last unref). On failure the lifetime is not taken. INVALID names the option and its bounds. */
+/* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` gives back
+ * when the generation ends (called once, on any thread, from the last unref). On failure the lifetime is not taken.
+ * INVALID names the option and its bounds. */
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
-                              const struct generation_options *options, void *lifetime, void (*release_lifetime)(void *),
-                              struct generation **ret_generation, struct error *error) MUST_CHECK;
+                              const struct generation_options *options, void *lifetime,
+                              void (*release_lifetime)(void *), struct generation **ret_generation,
+                              struct error *error) MUST_CHECK;
 struct generation *generation_ref(struct generation *generation);
 struct generation *generation_unref(struct generation *generation); /* returns NULL */
 
+/* The `lifetime` it was created with. */
 void *generation_owner(const struct generation *generation);
 
 /* What is known now; counters never go back. */
@@ -80,7 +83,8 @@ const float *generation_prompt_logprobs(const struct generation *generation);
 /* After FINISH_FAILED: why. */
 void generation_failure(const struct generation *generation, struct error *ret_error);
 
-/* Current recurrent state after the last symbol read or made (decode_plan_state_count floats); only after the end. Borrowed. */
+/* Current recurrent state after the last symbol read or made (decode_plan_state_count floats); only after the end.
+ * Borrowed. */
 const float *generation_state(const struct generation *generation);
 
 #endif

@@ -1,8 +1,9 @@
 /* A graph: nodes, names, scopes, variables; no numbers. TensorFlow 1's default graph, one a model.
  *
- * Nodes never change once added, and a node's inputs always have smaller ids: id order is a topological order. A build works
- * on a clone made aside, which shares the nodes of its parent, and its owner publishes it with one pointer: a failed build
- * changes nothing. A graph is built by one thread at a time; a published one is only read, by any thread. Reference-counted. */
+ * Nodes never change once added, and a node's inputs always have smaller ids: id order is a topological order. A build
+ * works on a clone made aside, which shares the nodes of its parent, and its owner publishes it with one pointer: a
+ * failed build changes nothing. A graph is built by one thread at a time; a published one is only read, by any thread.
+ * Reference-counted. */
 #ifndef ENGINE_GRAPH_GRAPH_H
 #define ENGINE_GRAPH_GRAPH_H
 
@@ -35,7 +36,14 @@ struct output_type {
     struct shape shape; /* as far as it is known while building */
 };
 
-enum attribute_kind { ATTRIBUTE_INTEGER, ATTRIBUTE_NUMBER, ATTRIBUTE_BOOLEAN, ATTRIBUTE_DTYPE, ATTRIBUTE_SHAPE, ATTRIBUTE_TENSOR };
+enum attribute_kind {
+    ATTRIBUTE_INTEGER,
+    ATTRIBUTE_NUMBER,
+    ATTRIBUTE_BOOLEAN,
+    ATTRIBUTE_DTYPE,
+    ATTRIBUTE_SHAPE,
+    ATTRIBUTE_TENSOR
+};
 
 struct attribute {
     const char *name;
@@ -93,6 +101,7 @@ enum status graph_clone(const struct graph *graph, struct graph **ret_graph, str
 struct graph *graph_ref(struct graph *graph);
 struct graph *graph_unref(struct graph *graph); /* returns NULL */
 
+/* Nodes and variables, in the order they were added; ids and indices are below the counts. Borrowed from the graph. */
 size_t graph_node_count(const struct graph *graph);
 struct node *graph_node(const struct graph *graph, size_t id);
 size_t graph_variable_count(const struct graph *graph);
@@ -102,8 +111,8 @@ const struct variable *graph_find_variable(const struct graph *graph, const char
 const struct variable *graph_variable_of_node(const struct graph *graph, const struct node *node);
 struct node *graph_find_node(const struct graph *graph, const char *name);
 
-/* The tensor a name ("x:0") means. Otherwise NOT_FOUND, KeyError: "The name 'x:0' refers to a Tensor which does not exist.
- * The operation, 'x', does not exist in the graph.", or INVALID, ValueError for text of another form. */
+/* The tensor a name ("x:0") means. Otherwise NOT_FOUND, KeyError: "The name 'x:0' refers to a Tensor which does not
+ * exist. The operation, 'x', does not exist in the graph.", or INVALID, ValueError for text of another form. */
 enum status graph_find_output(const struct graph *graph, const char *name, struct output *ret_output,
                               struct error *error) MUST_CHECK;
 
@@ -128,8 +137,8 @@ struct node_options {
     size_t attribute_count;
 };
 
-/* Adds a node of op `op_name`: checks inputs and attributes, infers dtypes and shapes. INVALID or UNPROCESSABLE (ValueError)
- * says what does not fit; LIMIT at GRAPH_NODES_MAX; CONFLICT when finalized (RuntimeError). */
+/* Adds a node of op `op_name`: checks inputs and attributes, infers dtypes and shapes. INVALID or UNPROCESSABLE
+ * (ValueError) says what does not fit; LIMIT at GRAPH_NODES_MAX; CONFLICT when finalized (RuntimeError). */
 enum status graph_add_node(struct graph *graph, const char *op_name, const struct node_options *options,
                            struct node **ret_node, struct error *error) MUST_CHECK;
 
@@ -144,10 +153,11 @@ enum status graph_add_scalar(struct graph *graph, const char *name, float value,
 /* ---- names: TensorFlow's Graph.unique_name and name_scope ---- */
 
 /* Makes `name` unique in the current name scope and marks it used. A trailing slash: as is, minus the slash. */
-enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error) MUST_CHECK;
+enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name,
+                              struct error *error) MUST_CHECK;
 
-/* Opens a name scope (ending in "/": absolute and not made unique; "": the root) and returns the one that was current, for
- * graph_leave_name_scope. ValueError "'N' is not a valid scope name". */
+/* Opens a name scope (ending in "/": absolute and not made unique; "": the root) and returns the one that was current,
+ * for graph_leave_name_scope. ValueError "'N' is not a valid scope name". */
 enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous,
                                    struct error *error) MUST_CHECK;
 void graph_leave_name_scope(struct graph *graph, const char *previous);
@@ -156,6 +166,7 @@ const char *graph_name_scope(const struct graph *graph);
 
 /* ---- reading nodes ---- */
 
+/* An output's dtype and shape as far as they are known; whether two are the same output of the same node. */
 const struct output_type *output_type(struct output output);
 bool output_equal(struct output a, struct output b);
 enum { OUTPUT_NAME_BYTES_MAX = GRAPH_NAME_BYTES_MAX + 16 };

@@ -1,6 +1,6 @@
 /* A compiled run: which nodes to compute for these fetches given these feeds of these shapes, in which order, in which
- * memory. A plan is immutable and shared by threads; a run borrows a workspace, which one thread uses at a time. Running again
- * allocates nothing. */
+ * memory. A plan is immutable and shared by threads; a run borrows a workspace, which one thread uses at a time.
+ * Running again allocates nothing. */
 #ifndef ENGINE_GRAPH_PLAN_H
 #define ENGINE_GRAPH_PLAN_H
 
@@ -23,9 +23,10 @@ struct plan_options {
 struct plan;
 struct workspace;
 
-/* Compiles. Keeps a reference to the graph. UNPROCESSABLE, ValueError for a feed whose shape does not fit ("Cannot feed value
- * of shape (1, 2) for Tensor 'x:0', which has shape '(?, 3)'"); UNPROCESSABLE, InvalidArgumentError for a placeholder that is
- * needed and not fed, or for shapes that do not go together; LIMIT when the workspace would exceed its maximum. */
+/* Compiles. Keeps a reference to the graph. UNPROCESSABLE, ValueError for a feed whose shape does not fit ("Cannot
+ * feed value of shape (1, 2) for Tensor 'x:0', which has shape '(?, 3)'"); UNPROCESSABLE, InvalidArgumentError for a
+ * placeholder that is needed and not fed, or for shapes that do not go together; LIMIT when the workspace would exceed
+ * its maximum. */
 enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan,
                         struct error *error) MUST_CHECK;
 struct plan *plan_ref(struct plan *plan);
@@ -35,6 +36,7 @@ struct plan *plan_unref(struct plan *plan);
 bool plan_writes(const struct plan *plan);
 size_t plan_workspace_bytes(const struct plan *plan);
 
+/* The memory of one run at a time: made once, sized for the plan. NO_MEMORY. Destroying takes NULL. */
 enum status workspace_create(const struct plan *plan, struct workspace **ret_workspace, struct error *error) MUST_CHECK;
 void workspace_destroy(struct workspace *workspace);
 
@@ -44,8 +46,9 @@ struct run_options {
     const _Atomic bool *cancel; /* looked at between nodes; may be NULL */
 };
 
-/* Runs. `ret_fetches` (one for each fetch, may be NULL without any) borrow from the workspace, a feed or a variable until the
- * next run. Errors: UNPROCESSABLE, FailedPreconditionError "Attempting to use uninitialized value N"; CANCELLED. */
+/* Runs. `ret_fetches` (one for each fetch, may be NULL without any) borrow from the workspace, a feed or a variable
+ * until the next run. Errors: UNPROCESSABLE, FailedPreconditionError "Attempting to use uninitialized value N";
+ * CANCELLED. */
 enum status plan_run(const struct plan *plan, struct workspace *workspace, struct values *values,
                      const struct run_options *options, struct tensor *ret_fetches, struct error *error) MUST_CHECK;
 

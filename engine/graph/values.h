@@ -1,5 +1,5 @@
-/* The numbers of a graph's variables: TensorFlow's session state. Runs that only read may share it between threads; a writer
- * is alone (the owner sees to that). */
+/* The numbers of a graph's variables: TensorFlow's session state. Runs that only read may share it between threads; a
+ * writer is alone (the owner sees to that). */
 #ifndef ENGINE_GRAPH_VALUES_H
 #define ENGINE_GRAPH_VALUES_H
 
@@ -22,8 +22,9 @@ struct tensor *values_tensor(const struct values *values, const struct variable 
 enum status values_set(struct values *values, const struct variable *variable, const struct tensor *tensor,
                        struct error *error) MUST_CHECK;
 
-/* Runs the initialiser of every variable that is not initialised yet. A variable's numbers depend on `seed` and its name
- * alone. */
-enum status values_initialize(struct values *values, struct graph *graph, uint64_t seed, struct error *error) MUST_CHECK;
+/* Runs the initialiser of every variable that is not initialised yet. A variable's numbers depend on `seed` and its
+ * name alone. */
+enum status values_initialize(struct values *values, struct graph *graph, uint64_t seed,
+                              struct error *error) MUST_CHECK;
 
 #endif

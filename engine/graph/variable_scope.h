@@ -1,5 +1,5 @@
-/* TensorFlow 1's variable scopes and get_variable: which variable a name means, and the guard that a second definition is
- * either a checked reuse or refused with the place of the first. For one building thread.
+/* TensorFlow 1's variable scopes and get_variable: which variable a name means, and the guard that a second definition
+ * is either a checked reuse or refused with the place of the first. For one building thread.
  * Source: TensorFlow 1.15, variable_scope.py. */
 #ifndef ENGINE_GRAPH_VARIABLE_SCOPE_H
 #define ENGINE_GRAPH_VARIABLE_SCOPE_H
@@ -54,10 +54,11 @@ struct variable_options {
     bool is_slot;
 };
 
-/* tf.get_variable: creates, fetches or refuses, in TensorFlow's order of checks and with its texts: CONFLICT, ValueError,
- * codes "variable_exists", "variable_shape", "variable_dtype", with variable, origin and hint; UNPROCESSABLE, ValueError, code
- * "variable_missing". `ret_is_new` (may be NULL) tells whether it was created. The variable is the graph's. */
-enum status get_variable(struct graph *graph, const struct variable_options *options, const struct variable **ret_variable,
-                         bool *ret_is_new, struct error *error) MUST_CHECK;
+/* tf.get_variable: creates, fetches or refuses, in TensorFlow's order of checks and with its texts: CONFLICT,
+ * ValueError, codes "variable_exists", "variable_shape", "variable_dtype", with variable, origin and hint;
+ * UNPROCESSABLE, ValueError, code "variable_missing". `ret_is_new` (may be NULL) tells whether it was created. The
+ * variable is the graph's. */
+enum status get_variable(struct graph *graph, const struct variable_options *options,
+                         const struct variable **ret_variable, bool *ret_is_new, struct error *error) MUST_CHECK;
 
 #endif

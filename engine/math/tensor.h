@@ -1,5 +1,5 @@
-/* Dense arrays: element type, shape, row-major data. Plain values; who owns `data` is said where a tensor is handed over.
- * Thread: any. */
+/* Dense arrays: element type, shape, row-major data. Plain values; who owns `data` is said where a tensor is handed
+ * over. Thread: any. */
 #ifndef ENGINE_MATH_TENSOR_H
 #define ENGINE_MATH_TENSOR_H
 
@@ -10,6 +10,7 @@
 
 enum dtype { DTYPE_FLOAT32, DTYPE_FLOAT64, DTYPE_INT32, DTYPE_INT64, DTYPE_BOOL, DTYPE_COUNT };
 
+/* Bytes of one element. */
 size_t dtype_bytes(enum dtype dtype);
 /* TensorFlow's Python spelling ("float32", "bool"). */
 const char *dtype_name(enum dtype dtype);
@@ -29,19 +30,22 @@ struct shape {
     int64_t dimensions[SHAPE_RANK_MAX];
 };
 
+/* Shapes by rank; a dimension may be DIMENSION_UNKNOWN. */
 struct shape shape_unknown(void);
 struct shape shape_scalar(void);
 struct shape shape_vector(int64_t n);
 struct shape shape_matrix(int64_t rows, int64_t columns);
 struct shape shape_cube(int64_t planes, int64_t rows, int64_t columns);
 
+/* Whether rank and every dimension are known; whether both say the same, unknown being equal to unknown. */
 bool shape_is_fully_known(const struct shape *shape);
 bool shape_equal(const struct shape *a, const struct shape *b);
 /* Whether some fully known shape fits both. */
 bool shape_is_compatible(const struct shape *a, const struct shape *b);
 /* What both together say; the shapes must be compatible. */
 struct shape shape_merge(const struct shape *a, const struct shape *b);
-/* The product of the dimensions of a fully known shape; false when it exceeds PTRDIFF_MAX / 16 (no element count then). */
+/* The product of the dimensions of a fully known shape; false when it exceeds PTRDIFF_MAX / 16 (no element count
+ * then). */
 bool shape_element_count(const struct shape *shape, size_t *ret_count);
 /* "(?, 3)", "(2,)", "()", "<unknown>": as Python TensorFlow prints it. */
 const char *shape_text(const struct shape *shape, char text[SHAPE_TEXT_BYTES_MAX]);
@@ -59,7 +63,8 @@ size_t tensor_bytes(const struct tensor *tensor);
 size_t tensor_element_count(const struct tensor *tensor);
 
 /* Allocates zeroed data for dtype and shape; owned: release with tensor_release. LIMIT or NO_MEMORY. */
-enum status tensor_init(struct tensor *tensor, enum dtype dtype, const struct shape *shape, struct error *error) MUST_CHECK;
+enum status tensor_init(struct tensor *tensor, enum dtype dtype, const struct shape *shape,
+                        struct error *error) MUST_CHECK;
 enum status tensor_init_copy(struct tensor *tensor, const struct tensor *source, struct error *error) MUST_CHECK;
 void tensor_release(struct tensor *tensor);
 

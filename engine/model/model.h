@@ -1,9 +1,10 @@
 /* A model's workshop: its live graph (one, the default graph of that model) and the values of its variables.
- * Reference-counted; every call locks the model for itself and may take long: run threads, never the loop. Calls that only
- * read values go in parallel; writers are ordered.
+ * Reference-counted; every call locks the model for itself and may take long: run threads, never the loop. Calls that
+ * only read values go in parallel; writers are ordered.
  *
- * Requests and replies are JSON in the form of the HTTP API (graph programs, tensors): one parser for HTTP, graph.json and importers. `ret_reply` is
- * always a new reference. Errors carry TensorFlow's exception type, code, variable, origin and the JSON path of the step. */
+ * Requests and replies are JSON in the form of the HTTP API (graph programs, tensors): one parser for HTTP, graph.json
+ * and importers. `ret_reply` is always a new reference. Errors carry TensorFlow's exception type, code, variable,
+ * origin and the JSON path of the step. */
 #ifndef ENGINE_MODEL_MODEL_H
 #define ENGINE_MODEL_MODEL_H
 
@@ -19,24 +20,29 @@ struct model;
 /* An empty graph, generation 1. `name` is for messages. Owned by one reference. */
 enum status model_create(const char *name, struct model **ret_model, struct error *error) MUST_CHECK;
 
-/* The graph, values and vocabulary of a version directory, verified as in snapshot_load; its number becomes the base version. */
+/* The graph, values and vocabulary of a version directory, verified as in snapshot_load; its number becomes the base
+ * version. */
 enum status model_create_from_version(const char *name, const char *version_path, uint64_t version,
                                       struct model **ret_model, struct error *error) MUST_CHECK;
 struct model *model_ref(struct model *model);
 struct model *model_unref(struct model *model);
 
-/* Builds a language_model (http-api.md: {"cell","layers","units","embedding","tie","dropout","vocabulary","heads"}) and, when its
- * vocabulary is known, runs its initialisers with `seed`. Without a vocabulary the specification is kept and the first training builds it. */
-enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed, struct error *error) MUST_CHECK;
+/* Builds a language_model (http-api.md: {"cell","layers","units","embedding","tie","dropout","vocabulary","heads"})
+ * and, when its vocabulary is known, runs its initialisers with `seed`. Without a vocabulary the specification is kept
+ * and the first training builds it. */
+enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,
+                                      struct error *error) MUST_CHECK;
 
 /* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. */
-enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply, struct error *error) MUST_CHECK;
+enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
+                        struct error *error) MUST_CHECK;
 
 /* {"feeds","fetches","targets","generation","encoding"} → {"results","generation"}. */
 enum status model_run(struct model *model, const json_t *request, json_t **ret_reply, struct error *error) MUST_CHECK;
 
-/* A new, empty graph, one generation up; refused (CONFLICT, code "graph_in_use") while a run or a job uses it unless `force`, which cancels
- * runs first (they end with CANCELLED). A job must be stopped by its owner before. `version_path` non-NULL: filled from that version. */
+/* A new, empty graph, one generation up; refused (CONFLICT, code "graph_in_use") while a run or a job uses it unless
+ * `force`, which cancels runs first (they end with CANCELLED). A job must be stopped by its owner before.
+ * `version_path` non-NULL: filled from that version. */
 enum status model_reset(struct model *model, bool force, const char *version_path, uint64_t version, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
@@ -44,19 +50,22 @@ enum status model_reset(struct model *model, bool force, const char *version_pat
 enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error) MUST_CHECK;
 
 /* Freezes graph, values and vocabulary into the next version below `model_directory` and returns its number.
- * UNPROCESSABLE when a variable is uninitialised, holds a NaN, or there is no graph. `origin` and `evaluation` (may be NULL) go into the manifest. */
+ * UNPROCESSABLE when a variable is uninitialised, holds a NaN, or there is no graph. `origin` and `evaluation` (may be
+ * NULL) go into the manifest. */
 enum status model_save(struct model *model, const char *model_directory, const json_t *origin, const json_t *evaluation,
                        uint64_t *ret_version, struct error *error) MUST_CHECK;
 
-/* Puts a version's values into the live graph by variable name, {"old":"new"} names mapped (scope prefixes). The Saver's errors. */
-enum status model_restore(struct model *model, const char *version_path, const json_t *names, json_t **ret_reply, struct error *error) MUST_CHECK;
+/* Puts a version's values into the live graph by variable name, {"old":"new"} names mapped (scope prefixes). The
+ * Saver's errors. */
+enum status model_restore(struct model *model, const char *version_path, const json_t *names, json_t **ret_reply,
+                          struct error *error) MUST_CHECK;
 
 /* Whether anything was built, assigned or trained since it was filled or saved. */
 bool model_is_unsaved(struct model *model);
 uint64_t model_generation(struct model *model);
 
-/* While a training job named `job` holds the model, builds, restore and reset answer CONFLICT naming it, and reads see the last values handed
- * back. CONFLICT when another job holds it. */
+/* While a training job named `job` holds the model, builds, restore and reset answer CONFLICT naming it, and reads see
+ * the last values handed back. CONFLICT when another job holds it. */
 enum status model_begin_training(struct model *model, const char *job, struct error *error) MUST_CHECK;
 void model_end_training(struct model *model);
 

@@ -1,5 +1,5 @@
-/* A published version, frozen: packed weights, vocabulary, architecture. Immutable and reference-counted; what is served
- * never moves under a request. Made on the loader thread; referenced from any. */
+/* A published version, frozen: packed weights, vocabulary, architecture. Immutable and reference-counted; what is
+ * served never moves under a request. Made on the loader thread; referenced from any. */
 #ifndef ENGINE_MODEL_SNAPSHOT_H
 #define ENGINE_MODEL_SNAPSHOT_H
 
@@ -13,16 +13,18 @@
 
 struct snapshot;
 
-/* Reads and verifies the version directory `path` (sizes, SHA-256), replays graph.json, checks every weight's name, shape and that it is
- * finite, packs the decode plan and warms it up with one symbol. Slow: never on the loop. Errors name file or tensor and numbers; codes
- * "incomplete" (a copy may still run: try again when it changes), "corrupt", "newer_format", "wrong_shape", "missing_variable", "not_finite"; `error->param`
- * is the file. Owned by one reference. */
+/* Reads and verifies the version directory `path` (sizes, SHA-256), replays graph.json, checks every weight's name,
+ * shape and that it is finite, packs the decode plan and warms it up with one symbol. Slow: never on the loop. Errors
+ * name file or tensor and numbers; codes "incomplete" (a copy may still run: try again when it changes), "corrupt",
+ * "newer_format", "wrong_shape", "missing_variable", "not_finite"; `error->param` is the file. Owned by one
+ * reference. */
 enum status snapshot_load(const char *path, const char *model_name, uint64_t version, struct snapshot **ret_snapshot,
                           struct error *error) MUST_CHECK;
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 /* The last release frees megabytes: hand it to the loader thread. Returns NULL. */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);
 
+/* What it was loaded as and what it holds. Borrowed from the snapshot. */
 const char *snapshot_model_name(const struct snapshot *snapshot);
 uint64_t snapshot_version(const struct snapshot *snapshot);
 /* "bard@7" */

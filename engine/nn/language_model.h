@@ -24,8 +24,8 @@ struct language_model_options {
     bool has_predict_head;
 };
 
-/* Builds the heads that are asked for and not there yet, over shared variables. CONFLICT when another architecture stands on
- * the same names: get_variable's error where a shape differs, else code "architecture_exists" naming both. */
+/* Builds the heads that are asked for and not there yet, over shared variables. CONFLICT when another architecture
+ * stands on the same names: get_variable's error where a shape differs, else code "architecture_exists" naming both. */
 enum status language_model_build(struct graph *graph, const struct language_model_options *options,
                                  struct error *error) MUST_CHECK;
 

@@ -1,6 +1,7 @@
-/* safetensors files: named tensors in one file. Thread: loader, trainer, run threads. 
- * Format: 8 bytes little-endian N, N bytes of JSON {"name":{"dtype","shape","data_offsets":[begin,end]},…,"__metadata__":{}}, then the data,
- * contiguous and without holes, offsets relative to its beginning. Source: huggingface/safetensors, README "Format". */
+/* safetensors files: named tensors in one file. Thread: loader, trainer, run threads.
+ * Format: 8 bytes little-endian N, N bytes of JSON
+ * {"name":{"dtype","shape","data_offsets":[begin,end]},…,"__metadata__":{}}, then the data, contiguous and without
+ * holes, offsets relative to its beginning. Source: huggingface/safetensors, README "Format". */
 #ifndef ENGINE_STORE_SAFETENSORS_H
 #define ENGINE_STORE_SAFETENSORS_H
 
@@ -20,9 +21,10 @@ struct safetensors {
 };
 
 /* Parses a whole file in memory and copies its tensors out. CORRUPT names the tensor and the numbers that disagree
- * (offsets out of bounds, overlaps, holes, dtype × shape ≠ bytes, duplicate names, header too long, invalid JSON). UNSUPPORTED for a dtype
- * we do not hold (BF16, F16 …), named. */
-enum status safetensors_parse(const void *bytes, size_t length, struct safetensors *ret_tensors, struct error *error) MUST_CHECK;
+ * (offsets out of bounds, overlaps, holes, dtype × shape ≠ bytes, duplicate names, header too long, invalid JSON).
+ * UNSUPPORTED for a dtype we do not hold (BF16, F16 …), named. */
+enum status safetensors_parse(const void *bytes, size_t length, struct safetensors *ret_tensors,
+                              struct error *error) MUST_CHECK;
 
 /* Writes entries in the order given (at most SAFETENSORS_TENSORS_MAX), header padded with spaces to 8 bytes, to a new
  * malloced-by-us block: free with mem_free. Same entries, same bytes. */

@@ -35,38 +35,45 @@ struct version_files {
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES]);
 
 /* Reads and verifies every file of the version in directory `path`. Errors, each naming the file and the numbers:
- * code "incomplete" (UNPROCESSABLE): manifest missing, a listed file missing, shorter or longer than listed, or of another checksum: a
- * copy may still be running; code "corrupt" (CORRUPT): the manifest is not JSON of this form; code "newer_format" (UNSUPPORTED): format
- * above VERSION_FORMAT, naming both. `error->param` is the file's name. Release with version_files_release. */
+ * code "incomplete" (UNPROCESSABLE): manifest missing, a listed file missing, shorter or longer than listed, or of
+ * another checksum: a copy may still be running; code "corrupt" (CORRUPT): the manifest is not JSON of this form; code
+ * "newer_format" (UNSUPPORTED): format above VERSION_FORMAT, naming both. `error->param` is the file's name. Release
+ * with version_files_release. */
 enum status version_read(const char *path, struct version_files *ret_files, struct error *error) MUST_CHECK;
 const struct version_file *version_files_find(const struct version_files *files, const char *name);
 void version_files_release(struct version_files *files);
 
 /* Writes `files` and the manifest made from them (sizes and checksums added to `manifest`, which holds the other keys)
- * as the next free version of model directory `model_path` (made if missing): a hidden directory beside, every file and directory fsynced, renamed
- * without replacing; on collision the next number. Returns the number. Nothing is left behind on failure. */
-enum status version_write(const char *model_path, const struct version_file *files, size_t count, const json_t *manifest,
-                          uint64_t *ret_version, struct error *error) MUST_CHECK;
+ * as the next free version of model directory `model_path` (made if missing): a hidden directory beside, every file
+ * and directory fsynced, renamed without replacing; on collision the next number. Returns the number. Nothing is left
+ * behind on failure. */
+enum status version_write(const char *model_path, const struct version_file *files, size_t count,
+                          const json_t *manifest, uint64_t *ret_version, struct error *error) MUST_CHECK;
 
 /* As version_write, but the directory is `path` itself, replaced whole and atomically if it exists (RENAME_EXCHANGE):
  * for a job's checkpoint. */
 enum status version_replace(const char *path, const struct version_file *files, size_t count, const json_t *manifest,
                             struct error *error) MUST_CHECK;
 
-/* The versions of a model directory, ascending: sub-directories named by a positive integer without leading zeroes, whether good or
- * not. Free *ret_versions with mem_free. NOT_FOUND when the directory is missing. */
-enum status version_list(const char *model_path, uint64_t **ret_versions, size_t *ret_count, struct error *error) MUST_CHECK;
+/* The versions of a model directory, ascending: sub-directories named by a positive integer without leading zeroes,
+ * whether good or not. Free *ret_versions with mem_free. NOT_FOUND when the directory is missing. */
+enum status version_list(const char *model_path, uint64_t **ret_versions, size_t *ret_count,
+                         struct error *error) MUST_CHECK;
 
-/* A fingerprint of the names, sizes and modification times of a version's files, to see whether it changed. 0 if unreadable. */
+/* A fingerprint of the names, sizes and modification times of a version's files, to see whether it changed. 0 if
+ * unreadable. */
 uint64_t version_fingerprint(const char *path);
 
-/* Removes a version or model directory and all below it, first renaming it to a hidden name so that it vanishes at once. */
+/* Removes a version or model directory and all below it, first renaming it to a hidden name so that it vanishes at
+ * once. */
 enum status directory_remove(const char *path, struct error *error) MUST_CHECK;
 
 /* Writes a small file atomically (beside, fsync, rename, fsync of the directory): settings.json, labels.json. */
 enum status file_write_atomically(const char *path, const void *bytes, size_t length, struct error *error) MUST_CHECK;
 
-/* Reads a whole file of at most `bytes_max` bytes; TOO_LARGE above. A NUL stands behind the content. Free with mem_free. */
-enum status file_read(const char *path, size_t bytes_max, char **ret_bytes, size_t *ret_length, struct error *error) MUST_CHECK;
+/* Reads a whole file of at most `bytes_max` bytes; TOO_LARGE above. A NUL stands behind the content. Free with
+ * mem_free. */
+enum status file_read(const char *path, size_t bytes_max, char **ret_bytes, size_t *ret_length,
+                      struct error *error) MUST_CHECK;
 
 #endif

@@ -10,7 +10,7 @@
 struct stop_string {
     size_t length;
     size_t matched;                         /* the text ends with the first `matched` bytes; below length */
-    uint16_t border[STOP_STRING_BYTES_MAX]; /* of the first i + 1 bytes, the longest proper prefix that is a suffix too */
+    uint16_t border[STOP_STRING_BYTES_MAX]; /* of the first i + 1 bytes, the longest proper prefix that is a suffix */
     char bytes[STOP_STRING_BYTES_MAX];
 };
 

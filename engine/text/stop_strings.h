@@ -1,8 +1,9 @@
 /* Finding stop strings in text that is still being made, and holding back what could become one.
  * Not thread-safe: one owner at a time.
  *
- * The result does not depend on how the text is cut into pieces: the string that is complete first stops the text, of two
- * complete with the same byte the longer one. Text and strings of whole characters give pieces of whole characters. */
+ * The result does not depend on how the text is cut into pieces: the string that is complete first stops the text, of
+ * two complete with the same byte the longer one. Text and strings of whole characters give pieces of whole
+ * characters. */
 #ifndef ENGINE_TEXT_STOP_STRINGS_H
 #define ENGINE_TEXT_STOP_STRINGS_H
 

@@ -17,7 +17,8 @@ size_t utf8_encode(uint32_t code_point, char bytes[UTF8_BYTES_MAX]);
 /* The offset of the first malformed byte, or `length` when all is well. */
 size_t utf8_find_malformed(const char *bytes, size_t length);
 
-/* Puts well-formed text together from a byte-level model's symbols. Zeroed at start; plain value, no memory of its own. */
+/* Puts well-formed text together from a byte-level model's symbols. Zeroed at start; plain value, no memory of its
+ * own. */
 struct utf8_assembler {
     unsigned char pending[UTF8_BYTES_MAX];
     size_t pending_count;

@@ -24,6 +24,7 @@ enum { VOCABULARY_SYMBOLS_MAX = 1 << 20, VOCABULARY_SYMBOL_BYTES_MAX = 1000 };
 
 struct vocabulary;
 
+/* "characters", "bytes", "words". */
 const char *vocabulary_kind_name(enum vocabulary_kind kind);
 /* Finds a kind by its name; false when there is none. */
 bool vocabulary_kind_from_name(const char *name, enum vocabulary_kind *ret_kind);
@@ -32,8 +33,8 @@ bool vocabulary_kind_from_name(const char *name, enum vocabulary_kind *ret_kind)
 enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
 
 /* Makes a vocabulary of characters or words from symbols in order, which are copied. They are UTF-8; only a character
- * may be U+0000. INVALID for none, or names the duplicate, empty, malformed or (characters) longer-than-one symbol; LIMIT
- * above VOCABULARY_SYMBOLS_MAX or VOCABULARY_SYMBOL_BYTES_MAX. */
+ * may be U+0000. INVALID for none, or names the duplicate, empty, malformed or (characters) longer-than-one symbol;
+ * LIMIT above VOCABULARY_SYMBOLS_MAX or VOCABULARY_SYMBOL_BYTES_MAX. */
 enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symbols, const size_t *lengths,
                               size_t count, struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
 
@@ -42,16 +43,18 @@ enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symb
 enum status vocabulary_create_from_text(const char *text, size_t length, struct vocabulary **ret_vocabulary,
                                         struct error *error) MUST_CHECK;
 
-/* Reads and writes the content of vocab.json. Also takes "bytes" alone, and an object without kind: characters. Errors as
- * vocabulary_create's; for wrong JSON INVALID with the JSON path in error->param. Text must be parsed with JSON_ALLOW_NUL,
- * since U+0000 is a character too. `ret_json` is a new reference. */
-enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+/* Reads and writes the content of vocab.json. Also takes "bytes" alone, and an object without kind: characters. Errors
+ * as vocabulary_create's; for wrong JSON INVALID with the JSON path in error->param. Text must be parsed with
+ * JSON_ALLOW_NUL, since U+0000 is a character too. `ret_json` is a new reference. */
+enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_vocabulary,
+                                 struct error *error) MUST_CHECK;
 enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret_json, struct error *error) MUST_CHECK;
 
 /* A second reference, counted atomically, and its release; unref takes NULL. */
 struct vocabulary *vocabulary_ref(struct vocabulary *vocabulary);
 void vocabulary_unref(struct vocabulary *vocabulary);
 
+/* What it was made as, and how many symbols it has. */
 enum vocabulary_kind vocabulary_kind(const struct vocabulary *vocabulary);
 size_t vocabulary_size(const struct vocabulary *vocabulary);
 
@@ -64,16 +67,16 @@ bool vocabulary_equal(const struct vocabulary *a, const struct vocabulary *b);
 enum unknown_symbols { UNKNOWN_SYMBOLS_ERROR, UNKNOWN_SYMBOLS_SKIP, UNKNOWN_SYMBOLS_REPLACE };
 
 /* Turns text into ids. `ids` has room for `length` entries (no symbol is shorter than a byte). Words lie between white
- * space (Unicode's White_Space), which itself is no symbol. An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID, code
- * "unknown_symbol", naming it (a character also by its U+ number) and its position counted in characters from 0; SKIP
- * leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is always
- * INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
+ * space (Unicode's White_Space), which itself is no symbol. An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID,
+ * code "unknown_symbol", naming it (a character also by its U+ number) and its position counted in characters from 0;
+ * SKIP leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is
+ * always INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
-                              enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count, struct error *error) MUST_CHECK;
+                              enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count,
+                              struct error *error) MUST_CHECK;
 
 /* A character for people: 'U+00E9 "é"'; control characters by number only. */
 enum { VOCABULARY_DESCRIPTION_BYTES_MAX = 64 };
-void vocabulary_describe_character(const char *character, size_t length,
-                                   char text[VOCABULARY_DESCRIPTION_BYTES_MAX]);
+void vocabulary_describe_character(const char *character, size_t length, char text[VOCABULARY_DESCRIPTION_BYTES_MAX]);
 
 #endif
