@@ -1,0 +1,33 @@
+/* What a training job needs of its model, between model.c and training_job.c only. The caller holds the training lock
+ * (model_begin_training) throughout. Thread: the job's. */
+#ifndef ENGINE_MODEL_MODEL_TRAINING_H
+#define ENGINE_MODEL_MODEL_TRAINING_H
+
+#include "engine/graph/values.h"
+#include "engine/model/model.h"
+#include "engine/nn/optimizer.h"
+
+/* What the model's text is made of: its kind, and its vocabulary (one reference more), or NULL while the model waits for
+ * the first training to give it one. UNPROCESSABLE when the model has no language model. */
+enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
+                                      struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+
+struct model_training {
+    struct graph *graph;    /* with train head and optimiser; one reference */
+    struct values *values;  /* a copy, all of it initialised; owned */
+    struct train_step step; /* of the graph */
+    char *graph_json;       /* what model_save would write; owned: mem_free */
+    size_t graph_json_bytes;
+};
+
+/* Makes the model ready to be trained: builds the waiting language model over `vocabulary` and runs its initialisers with
+ * `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the optimiser, as
+ * ordinary builds, and initialises what is not (slots). Release with model_training_release. */
+enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
+                                   uint64_t seed, struct model_training *ret_training, struct error *error) MUST_CHECK;
+void model_training_release(struct model_training *training);
+
+/* Copies `values` whole, slots too, into the model's live values; the graph now counts as unsaved. */
+enum status model_hand_back(struct model *model, const struct values *values, struct error *error) MUST_CHECK;
+
+#endif
