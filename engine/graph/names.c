@@ -1,0 +1,142 @@
+/* Op names and name scopes. Thread: the building one. Source: TensorFlow 1.15, framework/ops.py, Graph.unique_name and
+ * Graph.name_scope: comparison ignores case, suffix search starts at the name's own counter. */
+#include <ctype.h>
+
+#include "engine/graph/graph_private.h"
+
+static bool is_name_character(char c, bool is_first_at_root)
+{
+    if (isalnum((unsigned char)c) || c == '.') {
+        return true;
+    }
+    return !is_first_at_root && (c == '_' || c == '-' || c == '/');
+}
+
+static bool is_valid_name(const char *name, bool is_at_root)
+{
+    if (is_at_root && name[0] == '\0') {
+        return false;
+    }
+    for (size_t i = 0; name[i] != '\0'; i++) {
+        if (!is_name_character(name[i], is_at_root && i == 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status no_memory(struct error *error)
+{
+    return error_set(error, STATUS_LIMIT, "the graph's names need more than %d bytes", GRAPH_ARENA_BYTES_MAX);
+}
+
+static void lower(char *text)
+{
+    for (char *c = text; *c != '\0'; c++) {
+        *c = (char)tolower((unsigned char)*c);
+    }
+}
+
+/* Marks `key` (lower case, copied here) as used and returns its entry. */
+static struct name_count *use(struct graph *graph, const char *key)
+{
+    struct name_count *entry = name_counts_find(&graph->names, key);
+    if (entry != NULL) {
+        return entry;
+    }
+    const char *copy = arena_copy_string(graph_arena(graph), key);
+    return copy == NULL ? NULL : name_counts_add(&graph->names, copy);
+}
+
+static enum status check_name(const char *full, const char *what, const char *shown, struct error *error)
+{
+    if (strlen(full) >= GRAPH_NAME_BYTES_MAX) {
+        return error_set(error, STATUS_LIMIT, "name '%.60s…' has %zu bytes, at most %d", full, strlen(full), GRAPH_NAME_BYTES_MAX - 1);
+    }
+    if (!is_valid_name(full, true)) {
+        error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", shown, what);
+        graph_error_type(error, "ValueError");
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+static enum status unique(struct graph *graph, const char *name, const char *what, const char **ret_name, struct error *error)
+{
+    char full[GRAPH_NAME_BYTES_MAX * 2];
+    snprintf(full, sizeof full, "%s%s%s", graph->name_scope, graph->name_scope[0] == '\0' ? "" : "/", name);
+    TRY(check_name(full, what, name, error));
+    char key[GRAPH_NAME_BYTES_MAX * 2 + 24];
+    snprintf(key, sizeof key, "%s", full);
+    lower(key);
+    struct name_count *entry = use(graph, key);
+    if (entry == NULL) {
+        return no_memory(error);
+    }
+    uint64_t suffix = entry->count++;
+    if (suffix == 0) {
+        *ret_name = arena_copy_string(graph_arena(graph), full);
+        return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+    }
+    char base[GRAPH_NAME_BYTES_MAX];
+    memcpy(base, key, strlen(full) + 1); /* check_name bounded it */
+    const struct name_count *taken = entry;
+    while (taken != NULL && taken->count > 0) {
+        snprintf(key, sizeof key, "%s_%llu", base, (unsigned long long)suffix++);
+        taken = name_counts_find(&graph->names, key);
+    }
+    struct name_count *fresh = use(graph, key);
+    if (fresh == NULL) {
+        return no_memory(error);
+    }
+    fresh->count = 1;
+    *ret_name = arena_format(graph_arena(graph), "%s_%llu", full, (unsigned long long)(suffix - 1));
+    return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+}
+
+enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+{
+    size_t length = strlen(name);
+    if (length > 1 && name[length - 1] == '/') {
+        char full[GRAPH_NAME_BYTES_MAX + 2];
+        snprintf(full, sizeof full, "%.*s", (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
+        TRY(check_name(full, "node", name, error));
+        *ret_name = arena_copy_string(graph_arena(graph), full);
+        return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+    }
+    return unique(graph, name, "node", ret_name, error);
+}
+
+enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous, struct error *error)
+{
+    const char *previous = graph->name_scope;
+    size_t length = strlen(name);
+    if (length == 0) {
+        graph->name_scope = "";
+    } else if (name[length - 1] == '/') {
+        char full[GRAPH_NAME_BYTES_MAX + 2];
+        snprintf(full, sizeof full, "%.*s", (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
+        TRY(check_name(full, "scope", name, error));
+        const char *scope = arena_copy_string(graph_arena(graph), full);
+        if (scope == NULL) {
+            return no_memory(error);
+        }
+        graph->name_scope = scope;
+    } else {
+        const char *scope = NULL;
+        TRY(unique(graph, name, "scope", &scope, error));
+        graph->name_scope = scope;
+    }
+    *ret_previous = previous;
+    return STATUS_OK;
+}
+
+void graph_leave_name_scope(struct graph *graph, const char *previous)
+{
+    graph->name_scope = previous;
+}
+
+const char *graph_name_scope(const struct graph *graph)
+{
+    return graph->name_scope;
+}

@@ -1,0 +1,85 @@
+/* The op table: one row an op, with its shape rule, kernel and gradient. Adding an op is one row (op_table.c) and its
+ * functions (ops_*.c). Rows are constants; their functions run on whatever thread builds or runs. */
+#ifndef ENGINE_GRAPH_OP_H
+#define ENGINE_GRAPH_OP_H
+
+#include "engine/graph/graph.h"
+#include "engine/graph/values.h"
+
+enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = 8 };
+
+/* What a shape rule sees and fills: used while building with partial shapes, and again while planning with full ones. */
+struct inference {
+    const struct node *node; /* op, attributes, name; outputs not yet set while building */
+    const struct output_type *inputs;
+    size_t input_count;
+    struct output_type outputs[OP_OUTPUTS_MAX];
+    size_t output_count;
+};
+
+/* What a kernel sees. */
+struct op_run {
+    const struct node *node;
+    const struct tensor *inputs;
+    size_t input_count;
+    struct tensor *outputs; /* allocated by the plan; an alias op's first output already is its first input's data */
+    void *scratch;          /* as many bytes as the row's scratch_bytes asked for */
+    struct values *values;
+    const struct variable *variable; /* for ops whose first input is a variable's state, and for VariableV2 */
+    uint64_t random_key;             /* this run's key; mix it with the node's seed */
+};
+
+enum op_flags {
+    OP_PLAIN = 0,
+    OP_ALIAS = 1,         /* output 0 is input 0's data under another shape: no kernel */
+    OP_WRITES = 2,        /* changes the variable behind input 0 */
+    OP_VARIABLE = 4,      /* its output is a variable's own memory */
+    OP_FEED_ONLY = 8,     /* has no value unless fed */
+    OP_UNORDERED = 16,    /* gives no output */
+};
+
+struct op {
+    const char *name;
+    int input_count;  /* or OP_INPUTS_ANY */
+    unsigned flags;
+    enum status (*infer)(struct inference *inference, struct error *error);
+    enum status (*compute)(const struct op_run *run, struct error *error); /* NULL: nothing to do */
+    /* Adds nodes for the gradients of `node`'s inputs, given those of its outputs (.node NULL: zero). Leaves .node NULL for inputs
+     * without one. NULL: not differentiable. */
+    enum status (*gradient)(struct graph *graph, const struct node *node, const struct output *output_gradients,
+                            struct output *ret_input_gradients, struct error *error);
+    size_t (*scratch_bytes)(const struct inference *inference); /* NULL: none */
+};
+
+/* The row named so, or NULL. */
+const struct op *op_find(const char *name);
+size_t op_count(void);
+const struct op *op_at(size_t index);
+
+/* UNPROCESSABLE, ValueError "<message> for 'N' (op: 'T')" in TensorFlow's form. */
+enum status op_shape_error(const struct inference *inference, struct error *error, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* UNPROCESSABLE, InvalidArgumentError with TensorFlow's "[[node NAME]]" suffix. */
+enum status op_run_error(const struct op_run *run, struct error *error, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* "Dimensions must be equal, but are A and B for 'N' (op: 'T') with input shapes: [..], [..]." */
+enum status op_dimensions_error(const struct inference *inference, int64_t a, int64_t b, struct error *error);
+
+/* Checks an input's dtype and rank (rank unknown passes; SHAPE_RANK_UNKNOWN asks for none). */
+enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error);
+
+#define OP_ROWS(X)                                                                                                     \
+    X(op_const) X(op_placeholder) X(op_placeholder_with_default) X(op_variable) X(op_identity) X(op_stop_gradient)     \
+    X(op_assign) X(op_no_op) X(op_group) X(op_fill_like) X(op_random_uniform) X(op_zero_state)                         \
+    X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)       \
+    X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape) X(op_sum)  \
+    X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_reshape) X(op_reshape_like)   \
+    X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot) X(op_softmax) X(op_softmax_grad)              \
+    X(op_sparse_xent) X(op_scale_rows) X(op_dropout) X(op_dropout_grad) X(op_lstm) X(op_lstm_grad)                     \
+    X(op_global_norm) X(op_apply_gradient_descent) X(op_apply_adam)
+
+#define OP_DECLARE(row) extern const struct op row;
+OP_ROWS(OP_DECLARE)
+#undef OP_DECLARE
+
+#endif

@@ -1,0 +1,168 @@
+/* The body of every version of the elementwise kernels: plain loops that the compiler turns into vectors of the width it is told to use
+ * for the including file. POINTWISE_NAME(x) gives the version's names. No fused multiply-add: all versions give the same bits. */
+#include <stdint.h>
+
+#include "engine/math/pointwise.h"
+
+/* e^x, relative error below 2^-22, for any finite x (clamped to what float32 holds). Source: Cody and Waite's argument reduction, degree 6
+ * polynomial on [-ln2/2, ln2/2]. */
+static inline float exponential(float x)
+{
+    const float rounder = 12582912.0f; /* 1.5 × 2^23: adding it rounds to an integer */
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    float n = (x * 1.44269504f + rounder) - rounder;
+    float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    union {
+        uint32_t bits;
+        float value;
+    } power = {.bits = (uint32_t)((int32_t)n + 127) << 23};
+    return p * power.value;
+}
+
+static inline float sigmoid_of(float x)
+{
+    return 1.0f / (1.0f + exponential(-x));
+}
+
+static inline float tanh_of(float x)
+{
+    return 1.0f - 2.0f / (1.0f + exponential(x + x));
+}
+
+static void sigmoid(size_t count, const float *x, float *y)
+{
+    for (size_t i = 0; i < count; i++) {
+        y[i] = sigmoid_of(x[i]);
+    }
+}
+
+static void hyperbolic_tangent(size_t count, const float *x, float *y)
+{
+    for (size_t i = 0; i < count; i++) {
+        y[i] = tanh_of(x[i]);
+    }
+}
+
+static void add_to(size_t count, const float *restrict x, float *restrict y)
+{
+    for (size_t i = 0; i < count; i++) {
+        y[i] += x[i];
+    }
+}
+
+static void scale(size_t count, float factor, const float *x, float *y)
+{
+    for (size_t i = 0; i < count; i++) {
+        y[i] = factor * x[i];
+    }
+}
+
+static void lstm_forward_row(size_t units, float forget_bias, float *restrict gates, const float *restrict c_before,
+                             float *restrict c, float *restrict h)
+{
+    float *restrict input = gates;
+    float *restrict fresh = gates + units;
+    float *restrict forget = gates + 2 * units;
+    float *restrict output = gates + 3 * units;
+    for (size_t u = 0; u < units; u++) {
+        float i = sigmoid_of(input[u]);
+        float j = tanh_of(fresh[u]);
+        float f = sigmoid_of(forget[u] + forget_bias);
+        float o = sigmoid_of(output[u]);
+        float cell = c_before[u] * f + i * j;
+        input[u] = i;
+        fresh[u] = j;
+        forget[u] = f;
+        output[u] = o;
+        c[u] = cell;
+        h[u] = o * tanh_of(cell);
+    }
+}
+
+static void lstm_forward(size_t rows, size_t units, float forget_bias, float *gates, const float *c_before, float *c, float *h)
+{
+    for (size_t row = 0; row < rows; row++) {
+        lstm_forward_row(units, forget_bias, gates + row * 4 * units, c_before + row * units, c + row * units, h + row * units);
+    }
+}
+
+static void lstm_backward_row(size_t units, const float *restrict gates, const float *restrict c_before, const float *restrict c,
+                              const float *restrict dh, float *restrict dc, float *restrict d_gates)
+{
+    for (size_t u = 0; u < units; u++) {
+        float i = gates[u];
+        float j = gates[units + u];
+        float f = gates[2 * units + u];
+        float o = gates[3 * units + u];
+        float t = tanh_of(c[u]);
+        float into_c = dc[u] + dh[u] * o * (1.0f - t * t);
+        d_gates[u] = into_c * j * i * (1.0f - i);
+        d_gates[units + u] = into_c * i * (1.0f - j * j);
+        d_gates[2 * units + u] = into_c * c_before[u] * f * (1.0f - f);
+        d_gates[3 * units + u] = dh[u] * t * o * (1.0f - o);
+        dc[u] = into_c * f;
+    }
+}
+
+static void lstm_backward(size_t rows, size_t units, const float *gates, const float *c_before, const float *c, const float *dh,
+                          float *dc, float *d_gates)
+{
+    for (size_t row = 0; row < rows; row++) {
+        lstm_backward_row(units, gates + row * 4 * units, c_before + row * units, c + row * units, dh + row * units,
+                          dc + row * units, d_gates + row * 4 * units);
+    }
+}
+
+static void softmax(size_t rows, size_t columns, const float *x, float *y)
+{
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = x + row * columns;
+        float *to = y + row * columns;
+        float largest = from[0];
+        for (size_t i = 1; i < columns; i++) {
+            largest = from[i] > largest ? from[i] : largest;
+        }
+        for (size_t i = 0; i < columns; i++) {
+            to[i] = exponential(from[i] - largest);
+        }
+        double sum = 0;
+        for (size_t i = 0; i < columns; i++) {
+            sum += (double)to[i];
+        }
+        float factor = (float)(1.0 / sum);
+        for (size_t i = 0; i < columns; i++) {
+            to[i] *= factor;
+        }
+    }
+}
+
+static void adam(size_t count, struct adam_step step, const float *restrict gradient, float *restrict m, float *restrict v,
+                 float *restrict variable)
+{
+    for (size_t i = 0; i < count; i++) {
+        float g = gradient[i];
+        m[i] = step.beta1 * m[i] + (1.0f - step.beta1) * g;
+        v[i] = step.beta2 * v[i] + (1.0f - step.beta2) * (g * g);
+        variable[i] -= step.rate * m[i] / (__builtin_sqrtf(v[i]) + step.epsilon);
+    }
+}
+
+const struct pointwise_kernels POINTWISE_TABLE = {
+    .name = POINTWISE_VERSION,
+    .sigmoid = sigmoid,
+    .tanh = hyperbolic_tangent,
+    .add_to = add_to,
+    .scale = scale,
+    .lstm_forward = lstm_forward,
+    .lstm_backward = lstm_backward,
+    .softmax = softmax,
+    .adam = adam,
+};
