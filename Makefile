@@ -75,6 +75,13 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	$(COMPILE) $(ERRORS) -c -o $@ $<
 
 $(OUT)/engine/base/mem.o: BASE += -DMAY_ALLOCATE
+# Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
+POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
+$(OUT)/engine/math/pointwise_plain.o: CFLAGS += $(POINTWISE_FLAGS)
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+$(OUT)/engine/math/pointwise_avx2.o: CFLAGS += $(POINTWISE_FLAGS) -mavx2
+$(OUT)/engine/math/pointwise_avx512.o: CFLAGS += $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
+endif
 
 $(OUT)/libengine.a: $(ENGINE_OBJECTS)
 	@rm -f $@

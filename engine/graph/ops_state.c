@@ -1,0 +1,184 @@
+/* Ops that hold or make values: constants, placeholders, variables, initial values, assignment. Thread: see op.h. */
+#include "engine/base/check.h"
+#include "engine/base/rng.h"
+#include "engine/graph/graph_private.h"
+#include "engine/graph/op.h"
+
+static enum status one_output(struct inference *inference, enum dtype dtype, const struct shape *shape)
+{
+    inference->outputs[0] = (struct output_type){dtype, *shape};
+    inference->output_count = 1;
+    return STATUS_OK;
+}
+
+static enum status infer_same(struct inference *inference, struct error *error)
+{
+    (void)error;
+    return one_output(inference, inference->inputs[0].dtype, &inference->inputs[0].shape);
+}
+
+static enum status gradient_pass(struct graph *graph, const struct node *node, const struct output *output_gradients,
+                                 struct output *ret_input_gradients, struct error *error)
+{
+    (void)graph;
+    (void)node;
+    (void)error;
+    ret_input_gradients[0] = output_gradients[0];
+    return STATUS_OK;
+}
+
+static enum status gradient_none(struct graph *graph, const struct node *node, const struct output *output_gradients,
+                                 struct output *ret_input_gradients, struct error *error)
+{
+    (void)graph;
+    (void)node;
+    (void)output_gradients;
+    (void)ret_input_gradients;
+    (void)error;
+    return STATUS_OK;
+}
+
+/* ---- Const: attribute value ---- */
+
+static enum status infer_const(struct inference *inference, struct error *error)
+{
+    const struct attribute *value = node_attribute(inference->node, "value");
+    if (value == NULL || value->kind != ATTRIBUTE_TENSOR) {
+        return error_set(error, STATUS_INVALID, "'%s' (op: 'Const') has no value", inference->node->name);
+    }
+    return one_output(inference, value->tensor.dtype, &value->tensor.shape);
+}
+
+const struct op op_const = {.name = "Const", .infer = infer_const, .gradient = gradient_none};
+
+/* ---- Placeholder, VariableV2: attributes dtype, shape ---- */
+
+static enum status infer_declared(struct inference *inference, struct error *error)
+{
+    const struct attribute *dtype = node_attribute(inference->node, "dtype");
+    const struct attribute *shape = node_attribute(inference->node, "shape");
+    if (dtype == NULL || shape == NULL) {
+        return error_set(error, STATUS_INVALID, "'%s' (op: '%s') has no dtype or shape", inference->node->name,
+                         inference->node->op->name);
+    }
+    return one_output(inference, dtype->dtype, &shape->shape);
+}
+
+const struct op op_placeholder = {
+    .name = "Placeholder", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
+
+const struct op op_placeholder_with_default = {
+    .name = "PlaceholderWithDefault", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_none};
+
+const struct op op_variable = {
+    .name = "VariableV2", .flags = OP_VARIABLE, .infer = infer_declared, .gradient = gradient_none};
+
+/* ---- Identity, StopGradient, NoOp ---- */
+
+const struct op op_identity = {
+    .name = "Identity", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_pass};
+
+const struct op op_stop_gradient = {
+    .name = "StopGradient", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_none};
+
+static enum status infer_nothing(struct inference *inference, struct error *error)
+{
+    (void)error;
+    inference->output_count = 0;
+    return STATUS_OK;
+}
+
+/* Ordering alone: its control inputs run before it. */
+const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing};
+
+/* ---- Assign: variable, value ---- */
+
+static enum status infer_assign(struct inference *inference, struct error *error)
+{
+    if (!node_is(inference->node->inputs[0].node, "VariableV2")) {
+        return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: 'Assign') is not a variable", inference->node->name);
+    }
+    if (inference->inputs[0].dtype != inference->inputs[1].dtype) {
+        return op_expect(inference, 1, inference->inputs[0].dtype, SHAPE_RANK_UNKNOWN, error);
+    }
+    if (!shape_is_compatible(&inference->inputs[0].shape, &inference->inputs[1].shape)) {
+        return op_shape_error(inference, error, "Shapes must be equal");
+    }
+    return one_output(inference, inference->inputs[0].dtype, &inference->inputs[0].shape);
+}
+
+static enum status compute_assign(const struct op_run *run, struct error *error)
+{
+    return values_set(run->values, run->variable, &run->inputs[1], error);
+}
+
+const struct op op_assign = {
+    .name = "Assign", .input_count = 2, .flags = OP_WRITES, .infer = infer_assign, .compute = compute_assign};
+
+/* ---- Fill: attributes dtype, shape, value ---- */
+
+static void fill(struct tensor *tensor, double value)
+{
+    size_t count = tensor_element_count(tensor);
+    for (size_t i = 0; i < count; i++) {
+        switch (tensor->dtype) {
+        case DTYPE_FLOAT32: ((float *)tensor->data)[i] = (float)value; break;
+        case DTYPE_FLOAT64: ((double *)tensor->data)[i] = value; break;
+        case DTYPE_INT32: ((int32_t *)tensor->data)[i] = (int32_t)value; break;
+        case DTYPE_INT64: ((int64_t *)tensor->data)[i] = (int64_t)value; break;
+        case DTYPE_BOOL: ((bool *)tensor->data)[i] = value != 0; break;
+        case DTYPE_COUNT: CHECK(false);
+        }
+    }
+}
+
+static enum status compute_fill(const struct op_run *run, struct error *error)
+{
+    (void)error;
+    fill(&run->outputs[0], node_attribute_number(run->node, "value", 0));
+    return STATUS_OK;
+}
+
+const struct op op_fill = {.name = "Fill", .infer = infer_declared, .compute = compute_fill, .gradient = gradient_none};
+
+/* As ZerosLike and OnesLike: attribute value, shape of the input. */
+const struct op op_fill_like = {
+    .name = "FillLike", .input_count = 1, .infer = infer_same, .compute = compute_fill, .gradient = gradient_none};
+
+/* ---- RandomUniform: attributes dtype, shape, low, high, seed ---- */
+
+static enum status infer_random_uniform(struct inference *inference, struct error *error)
+{
+    TRY(infer_declared(inference, error));
+    if (inference->outputs[0].dtype != DTYPE_FLOAT32) {
+        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'RandomUniform') makes float32, not %s", inference->node->name,
+                         dtype_name(inference->outputs[0].dtype));
+    }
+    return STATUS_OK;
+}
+
+static enum status compute_random_uniform(const struct op_run *run, struct error *error)
+{
+    (void)error;
+    rng_fill_uniform(run->random_key, (uint64_t)node_attribute_integer(run->node, "seed", 0), tensor_element_count(&run->outputs[0]),
+                     (float)node_attribute_number(run->node, "low", 0), (float)node_attribute_number(run->node, "high", 1),
+                     run->outputs[0].data);
+    return STATUS_OK;
+}
+
+const struct op op_random_uniform = {
+    .name = "RandomUniform", .infer = infer_random_uniform, .compute = compute_random_uniform, .gradient = gradient_none};
+
+/* ---- ZeroState: a tensor [batch, …] → zeros [batch, units]; a cell's zero_state ---- */
+
+static enum status infer_zero_state(struct inference *inference, struct error *error)
+{
+    (void)error;
+    const struct shape *like = &inference->inputs[0].shape;
+    int64_t batch = like->rank < 1 ? DIMENSION_UNKNOWN : like->dimensions[0];
+    struct shape shape = shape_matrix(batch, node_attribute_integer(inference->node, "units", 0));
+    return one_output(inference, DTYPE_FLOAT32, &shape);
+}
+
+const struct op op_zero_state = {
+    .name = "ZeroState", .input_count = 1, .infer = infer_zero_state, .compute = compute_fill, .gradient = gradient_none};

@@ -1,0 +1,280 @@
+/* The language model's two heads over one set of variables. Thread: the building one. What was built is recorded on a node
+ * of its own, "language_model", so that a later build can compare. */
+#include "engine/nn/language_model.h"
+
+#include "engine/base/check.h"
+#include "engine/graph/variable_scope.h"
+#include "engine/nn/recurrent.h"
+
+static const char record_name[] = "language_model";
+
+/* ---- the record ---- */
+
+bool language_model_find(const struct graph *graph, struct language_model_options *ret_options)
+{
+    const struct node *record = graph_find_node(graph, record_name);
+    if (record == NULL) {
+        return false;
+    }
+    *ret_options = (struct language_model_options){
+        .layers = (size_t)node_attribute_integer(record, "layers", 0),
+        .units = (size_t)node_attribute_integer(record, "units", 0),
+        .embedding = (size_t)node_attribute_integer(record, "embedding", 0),
+        .vocabulary_size = (size_t)node_attribute_integer(record, "vocabulary_size", 0),
+        .dropout = node_attribute_number(record, "dropout", 0),
+        .has_train_head = graph_find_node(graph, "train/loss") != NULL,
+        .has_predict_head = graph_find_node(graph, "predict/logits") != NULL,
+    };
+    return true;
+}
+
+static enum status record(struct graph *graph, const struct language_model_options *options, struct error *error)
+{
+    struct attribute attributes[] = {
+        {.name = "layers", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->layers},
+        {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->units},
+        {.name = "embedding", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->embedding},
+        {.name = "vocabulary_size", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->vocabulary_size},
+        {.name = "dropout", .kind = ATTRIBUTE_NUMBER, .number = options->dropout},
+    };
+    struct node_options add = {.name = record_name, .attributes = attributes, .attribute_count = sizeof attributes / sizeof *attributes};
+    struct node *node = NULL;
+    return graph_add_node(graph, "NoOp", &add, &node, error);
+}
+
+static enum status compare(const struct language_model_options *have, const struct language_model_options *want, struct error *error)
+{
+    if (have->layers == want->layers && have->units == want->units && have->embedding == want->embedding &&
+        have->vocabulary_size == want->vocabulary_size) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_CONFLICT,
+              "this graph holds a language model of %zu layers × %zu units, embedding %zu, %zu symbols; refusing one of %zu layers × "
+              "%zu units, embedding %zu, %zu symbols over the same names", have->layers, have->units, have->embedding,
+              have->vocabulary_size, want->layers, want->units, want->embedding, want->vocabulary_size);
+    return error_code(error, "architecture_exists"), STATUS_CONFLICT;
+}
+
+/* ---- the variables outside the recurrence ---- */
+
+struct model_variables {
+    struct output embedding;
+    struct output softmax_w;
+    struct output softmax_b;
+};
+
+static enum status get_one(struct graph *graph, const char *name, struct shape shape, enum initializer_kind kind,
+                           struct output *ret_output, struct error *error)
+{
+    struct variable_options options = {.name = name, .shape = shape, .dtype = DTYPE_FLOAT32, .initializer = {.kind = kind}};
+    const struct variable *variable = NULL;
+    TRY(get_variable(graph, &options, &variable, NULL, error));
+    *ret_output = variable->read;
+    return STATUS_OK;
+}
+
+static enum status get_model_variables(struct graph *graph, const struct language_model_options *options,
+                                       struct model_variables *ret_variables, struct error *error)
+{
+    int64_t symbols = (int64_t)options->vocabulary_size;
+    if (options->embedding > 0) {
+        TRY(get_one(graph, "embedding", shape_matrix(symbols, (int64_t)options->embedding), INITIALIZER_DEFAULT,
+                    &ret_variables->embedding, error));
+    }
+    TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT, &ret_variables->softmax_w,
+                error));
+    return get_one(graph, "softmax/b", shape_vector(symbols), INITIALIZER_ZEROS, &ret_variables->softmax_b, error);
+}
+
+/* ---- the body of both heads ---- */
+
+static enum status add_placeholder(struct graph *graph, const char *name, struct output *ret_output, struct error *error)
+{
+    struct attribute attributes[] = {
+        {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = DTYPE_INT32},
+        {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = shape_matrix(DIMENSION_UNKNOWN, DIMENSION_UNKNOWN)},
+    };
+    struct node_options add = {.name = name, .attributes = attributes, .attribute_count = 2};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "Placeholder", &add, &node, error));
+    *ret_output = (struct output){node, 0};
+    return STATUS_OK;
+}
+
+static enum status add_zero_state(struct graph *graph, const char *part, size_t layer, struct output inputs, size_t units,
+                                  struct output *ret_output, struct error *error)
+{
+    char name[64];
+    snprintf(name, sizeof name, "initial_state/%zu/%s", layer, part);
+    struct attribute size = {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)units};
+    struct node_options add = {.name = name, .inputs = &inputs, .input_count = 1, .attributes = &size, .attribute_count = 1};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "ZeroState", &add, &node, error));
+    *ret_output = (struct output){node, 0};
+    return STATUS_OK;
+}
+
+static enum status add_final_state(struct graph *graph, const char *part, size_t layer, struct output state, struct error *error)
+{
+    char name[64];
+    snprintf(name, sizeof name, "final_state/%zu/%s", layer, part);
+    struct output ignored;
+    return graph_add(graph, "Identity", name, &state, 1, &ignored, error);
+}
+
+/* inputs [batch, time] → outputs of the top layer [time, batch, units]. */
+static enum status add_layers(struct graph *graph, const struct language_model_options *options, struct output inputs,
+                              struct output embedding, struct output keep, struct output *ret_outputs, struct error *error)
+{
+    struct lstm_stack stack = {.depth = options->vocabulary_size, .units = options->units, .layers = options->layers,
+                               .forget_bias = 1, .keep_probability = keep};
+    TRY(graph_add(graph, "TransposeLeading", "time_major", &inputs, 1, &stack.inputs, error));
+    if (embedding.node != NULL) {
+        struct output look_up[] = {embedding, stack.inputs};
+        TRY(graph_add(graph, "GatherV2", "embedding_lookup", look_up, 2, &stack.inputs, error));
+        stack.depth = options->embedding;
+    }
+    for (size_t layer = 0; layer < options->layers; layer++) {
+        TRY(add_zero_state(graph, "c", layer, inputs, options->units, &stack.initial_c[layer], error));
+        TRY(add_zero_state(graph, "h", layer, inputs, options->units, &stack.initial_h[layer], error));
+    }
+    struct lstm_stack_outputs outputs;
+    TRY(lstm_stack_build(graph, &stack, &outputs, error));
+    for (size_t layer = 0; layer < options->layers; layer++) {
+        TRY(add_final_state(graph, "c", layer, outputs.last_c[layer], error));
+        TRY(add_final_state(graph, "h", layer, outputs.last_h[layer], error));
+    }
+    *ret_outputs = outputs.outputs;
+    return STATUS_OK;
+}
+
+static enum status add_flat(struct graph *graph, struct output x, int64_t columns, struct output *ret_output, struct error *error)
+{
+    struct shape shape = columns == 0 ? shape_vector(DIMENSION_UNKNOWN) : shape_matrix(DIMENSION_UNKNOWN, columns);
+    struct attribute to = {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = shape};
+    struct node_options add = {.inputs = &x, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "Reshape", &add, &node, error));
+    *ret_output = (struct output){node, 0};
+    return STATUS_OK;
+}
+
+/* […, units] → logits [rows, symbols] */
+static enum status add_logits(struct graph *graph, const struct language_model_options *options, struct output x,
+                              const struct model_variables *variables, struct output *ret_logits, struct error *error)
+{
+    struct output flat;
+    struct output product;
+    TRY(add_flat(graph, x, (int64_t)options->units, &flat, error));
+    struct output factors[] = {flat, variables->softmax_w};
+    TRY(graph_add(graph, "MatMul", NULL, factors, 2, &product, error));
+    struct output terms[] = {product, variables->softmax_b};
+    return graph_add(graph, "BiasAdd", NULL, terms, 2, ret_logits, error);
+}
+
+static enum status build_train_head(struct graph *graph, const struct language_model_options *options,
+                                    const struct model_variables *variables, struct error *error)
+{
+    struct output inputs;
+    struct output targets;
+    struct output keep_default;
+    struct output keep;
+    struct output outputs;
+    struct output logits;
+    struct output labels;
+    struct output losses;
+    struct output loss;
+    TRY(add_placeholder(graph, "inputs", &inputs, error));
+    TRY(add_placeholder(graph, "targets", &targets, error));
+    TRY(graph_add_scalar(graph, "keep_probability/default", (float)(1 - options->dropout), &keep_default, error));
+    TRY(graph_add(graph, "PlaceholderWithDefault", "train/keep_probability/", &keep_default, 1, &keep, error));
+    TRY(add_layers(graph, options, inputs, variables->embedding, keep, &outputs, error));
+    TRY(add_logits(graph, options, outputs, variables, &logits, error));
+    TRY(graph_add(graph, "TransposeLeading", "time_major_targets", &targets, 1, &labels, error));
+    TRY(add_flat(graph, labels, 0, &labels, error));
+    struct output pair[] = {logits, labels};
+    TRY(graph_add(graph, "SparseSoftmaxCrossEntropyWithLogits", "cross_entropy", pair, 2, &losses, error));
+    return graph_add(graph, "Mean", "loss", &losses, 1, &loss, error);
+}
+
+static enum status build_predict_head(struct graph *graph, const struct language_model_options *options,
+                                      const struct model_variables *variables, struct error *error)
+{
+    struct output inputs;
+    struct output outputs;
+    struct output rows;
+    struct output logits;
+    struct output probabilities;
+    struct output none = {NULL, 0};
+    TRY(add_placeholder(graph, "inputs", &inputs, error));
+    TRY(add_layers(graph, options, inputs, variables->embedding, none, &outputs, error));
+    TRY(graph_add(graph, "TransposeLeading", "batch_major", &outputs, 1, &outputs, error));
+    TRY(add_logits(graph, options, outputs, variables, &rows, error));
+    struct output back[] = {rows, outputs};
+    struct attribute keep_last = {.name = "keep_last", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};
+    struct node_options add = {.name = "logits", .inputs = back, .input_count = 2, .attributes = &keep_last, .attribute_count = 1};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "ReshapeLike", &add, &node, error));
+    logits = (struct output){node, 0};
+    return graph_add(graph, "Softmax", "probabilities", &logits, 1, &probabilities, error);
+}
+
+/* ---- building ---- */
+
+static enum status build_head(struct graph *graph, bool is_train_head, const struct language_model_options *options,
+                              struct error *error)
+{
+    struct model_variables variables = {0};
+    const char *previous = NULL;
+    TRY(get_model_variables(graph, options, &variables, error));
+    TRY(graph_enter_name_scope(graph, is_train_head ? "train/" : "predict/", &previous, error));
+    enum status status = is_train_head ? build_train_head(graph, options, &variables, error)
+                                       : build_predict_head(graph, options, &variables, error);
+    graph_leave_name_scope(graph, previous);
+    return status;
+}
+
+static enum status check_sizes(const struct language_model_options *options, struct error *error)
+{
+    if (options->layers < 1 || options->layers > LANGUAGE_MODEL_LAYERS_MAX) {
+        return error_set(error, STATUS_INVALID, "layers is %zu, must be 1 to %d", options->layers, LANGUAGE_MODEL_LAYERS_MAX);
+    }
+    if (options->units < 1 || options->units > LANGUAGE_MODEL_UNITS_MAX) {
+        return error_set(error, STATUS_INVALID, "units is %zu, must be 1 to %d", options->units, LANGUAGE_MODEL_UNITS_MAX);
+    }
+    if (options->embedding > LANGUAGE_MODEL_UNITS_MAX) {
+        return error_set(error, STATUS_INVALID, "embedding is %zu, must be at most %d", options->embedding, LANGUAGE_MODEL_UNITS_MAX);
+    }
+    if (!(options->dropout >= 0 && options->dropout < 1)) {
+        return error_set(error, STATUS_INVALID, "dropout is %g, must be at least 0 and below 1", options->dropout);
+    }
+    if (options->vocabulary_size < 1) {
+        return error_set(error, STATUS_INVALID, "the vocabulary has no symbols");
+    }
+    return STATUS_OK;
+}
+
+enum status language_model_build(struct graph *graph, const struct language_model_options *options, struct error *error)
+{
+    TRY(check_sizes(options, error));
+    struct language_model_options have = {0};
+    bool is_new = !language_model_find(graph, &have);
+    enum reuse reuse = variable_scope_reuse(graph);
+    variable_scope_set_reuse(graph, REUSE_AUTO);
+    enum status status = STATUS_OK;
+    struct model_variables ignored = {0};
+    if (!is_new) {
+        status = get_model_variables(graph, options, &ignored, error); /* its error names the variable that differs */
+        status = status == STATUS_OK ? compare(&have, options, error) : status;
+    } else {
+        status = record(graph, options, error);
+    }
+    if (status == STATUS_OK && options->has_train_head && !have.has_train_head) {
+        status = build_head(graph, true, options, error);
+    }
+    if (status == STATUS_OK && options->has_predict_head && !have.has_predict_head) {
+        status = build_head(graph, false, options, error);
+    }
+    variable_scope_set_reuse(graph, reuse);
+    return status;
+}
