@@ -81,6 +81,9 @@ $(OUT)/engine/math/pointwise_plain.o: CFLAGS += $(POINTWISE_FLAGS)
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 $(OUT)/engine/math/pointwise_avx2.o: CFLAGS += $(POINTWISE_FLAGS) -mavx2
 $(OUT)/engine/math/pointwise_avx512.o: CFLAGS += $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
+# The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
+$(OUT)/engine/math/rnn_packed_avx2.o: CFLAGS += -mavx2 -mfma
+$(OUT)/engine/math/rnn_packed_avx512.o: CFLAGS += -mavx512f -mfma
 endif
 
 $(OUT)/libengine.a: $(ENGINE_OBJECTS)

@@ -1,0 +1,243 @@
+/* The recurrent kernels over vectors: one source, included once by each rnn_packed_<set>.c, which says before:
+ *   KERNELS      the table's name, KERNELS_NAME its text
+ *   LANES        floats of a vector
+ *   TILE_ROWS    rows a tile holds: TILE_ROWS × 4 sums, TILE_ROWS inputs and 1 weight must fit the registers
+ *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep a NaN in x
+ * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled in
+ * every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
+#include <stdint.h>
+
+#include "engine/base/check.h"
+#include "engine/math/rnn_packed_sets.h"
+
+typedef float vector __attribute__((vector_size(LANES * 4), may_alias));
+typedef uint32_t vector_bits __attribute__((vector_size(LANES * 4), may_alias));
+
+enum { BLOCK = RNN_GATES * LANES };
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
+INLINE vector vector_load(const float *values)
+{
+    return *(const vector *)values;
+}
+
+INLINE void vector_store(float *values, vector from)
+{
+    *(vector *)values = from;
+}
+
+INLINE vector clamp(vector x, float limit)
+{
+    return vector_minimum(vector_splat(limit), vector_maximum(vector_splat(-limit), x));
+}
+
+/* As in rnn_packed_plain.c, operation by operation. */
+INLINE vector split_exp(vector x, vector *ret_scale)
+{
+    vector rounder = vector_splat(EXP_ROUNDER);
+    vector rounded = vector_fma(x, vector_splat(EXP_LOG2_E), rounder);
+    vector n = rounded - rounder;
+    *ret_scale = (vector)(((vector_bits)rounded << 23) + EXP_ONE_BITS);
+    vector r = vector_fma(n, vector_splat(-EXP_LN2_LOW), vector_fma(n, vector_splat(-EXP_LN2_HIGH), x));
+    vector q = vector_fma(vector_splat(EXP_C5), r, vector_splat(EXP_C4));
+    q = vector_fma(q, r, vector_splat(EXP_C3));
+    q = vector_fma(q, r, vector_splat(EXP_C2));
+    q = vector_fma(q, r, vector_splat(EXP_C1));
+    q = vector_fma(q, r, vector_splat(EXP_C0));
+    return vector_fma(r * r, q, r);
+}
+
+INLINE vector sigmoid(vector x)
+{
+    vector scale;
+    vector p = split_exp(clamp(-x, EXP_INPUT_MAX), &scale);
+    vector one = vector_splat(1.0f);
+    return one / (one + vector_fma(scale, p, scale));
+}
+
+INLINE vector hyperbolic_tangent(vector x)
+{
+    vector scale;
+    vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
+    vector e = vector_fma(scale, p, scale - vector_splat(1.0f));
+    return e / (e + vector_splat(2.0f));
+}
+
+/* Adds `count` terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
+INLINE const float *accumulate(size_t row_count, vector sums[TILE_ROWS][RNN_GATES], const float *weights,
+                               const float *const inputs[TILE_ROWS], size_t count)
+{
+    for (size_t k = 0; k < count; k++, weights += BLOCK) {
+        vector x[TILE_ROWS];
+        UNROLL for (size_t row = 0; row < row_count; row++) {
+            x[row] = vector_splat(inputs[row][k]);
+        }
+        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            vector weight = vector_load(weights + gate * LANES);
+            UNROLL for (size_t row = 0; row < row_count; row++) {
+                sums[row][gate] = vector_fma(x[row], weight, sums[row][gate]);
+            }
+        }
+    }
+    return weights;
+}
+
+INLINE void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_GATES])
+{
+    vector sums[TILE_ROWS][RNN_GATES];
+    const float *inputs[TILE_ROWS];
+    UNROLL for (size_t row = 0; row < row_count; row++) {
+        inputs[row] = rows[row].input;
+        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
+        }
+    }
+    const float *weights = layer->weights + block * (layer->input_size + layer->units) * BLOCK;
+    weights = accumulate(row_count, sums, weights, inputs, layer->input_size);
+    UNROLL for (size_t row = 0; row < row_count; row++) {
+        inputs[row] = rows[row].hidden;
+    }
+    accumulate(row_count, sums, weights, inputs, layer->units);
+    UNROLL for (size_t row = 0; row < row_count; row++) {
+        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            ret_sums[row][gate] = sums[row][gate];
+        }
+    }
+}
+
+INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+{
+    vector sums[TILE_ROWS][RNN_GATES];
+    const float *inputs[TILE_ROWS];
+    UNROLL for (size_t row = 0; row < row_count; row++) {
+        inputs[row] = rows[row].input;
+        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
+        }
+    }
+    accumulate(row_count, sums, layer->weights + block * layer->input_size * BLOCK, inputs, layer->input_size);
+    UNROLL for (size_t row = 0; row < row_count; row++) {
+        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
+        }
+    }
+}
+
+/* Calls `function` with `row_count` as a constant. */
+#if TILE_ROWS == 6
+#define CASES_ABOVE_3(function, ...)                                                                                   \
+    case 4: function(4, __VA_ARGS__); break;                                                                           \
+    case 5: function(5, __VA_ARGS__); break;                                                                           \
+    case 6: function(6, __VA_ARGS__); break;
+#elif TILE_ROWS == 3
+#define CASES_ABOVE_3(function, ...)
+#else
+#error "TILE_ROWS is 3 or 6"
+#endif
+#define WITH_ROW_COUNT(row_count, function, ...)                                                                       \
+    switch (row_count) {                                                                                               \
+    case 1: function(1, __VA_ARGS__); break;                                                                           \
+    case 2: function(2, __VA_ARGS__); break;                                                                           \
+    case 3: function(3, __VA_ARGS__); break;                                                                           \
+    CASES_ABOVE_3(function, __VA_ARGS__)                                                                               \
+    default: CHECK((row_count) <= TILE_ROWS);                                                                              \
+    }
+
+/* Rows of the next tile when `row_count` are left: as few tiles as can be, of sizes as equal as can be. */
+static size_t tile_rows(size_t row_count)
+{
+    size_t tile_count = (row_count + TILE_ROWS - 1) / TILE_ROWS;
+    return (row_count + tile_count - 1) / tile_count;
+}
+
+/* Not inlined: its constants would stay in registers that the sums need. */
+static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
+                                                   vector sums[TILE_ROWS][RNN_GATES])
+{
+    for (size_t row = 0; row < row_count; row++) {
+        float *cell = rows[row].cell + block * LANES;
+        vector made = sigmoid(sums[row][0]) * hyperbolic_tangent(sums[row][1]);
+        vector next = vector_fma(vector_load(cell), sigmoid(sums[row][2]), made);
+        vector_store(cell, next);
+        vector_store(rows[row].hidden_next + block * LANES, sigmoid(sums[row][3]) * hyperbolic_tangent(next));
+    }
+}
+
+static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+{
+    while (row_count > 0) {
+        size_t count = tile_rows(row_count);
+        vector sums[TILE_ROWS][RNN_GATES];
+        WITH_ROW_COUNT(count, lstm_sums, layer, block, rows, sums)
+        update_cells(count, block, rows, sums);
+        rows += count;
+        row_count -= count;
+    }
+}
+
+static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
+{
+    while (row_count > 0) {
+        size_t count = tile_rows(row_count);
+        WITH_ROW_COUNT(count, dense_sums, layer, block, rows)
+        rows += count;
+        row_count -= count;
+    }
+}
+
+static bool find_maximum(const float *values, size_t count, float *ret_maximum)
+{
+    vector best = vector_splat(values[0]);
+    vector_bits is_bad = {0};
+    size_t n = 0;
+    for (; n + LANES <= count; n += LANES) {
+        vector here = vector_load(values + n);
+        is_bad |= (vector_bits)(((vector_bits)here & EXP_BITS_MASK) == EXP_BITS_MASK);
+        best = vector_maximum(here, best);
+    }
+    float maximum = values[0];
+    uint32_t is_any_bad = 0;
+    for (size_t lane = 0; lane < LANES; lane++) {
+        maximum = best[lane] > maximum ? best[lane] : maximum;
+        is_any_bad |= is_bad[lane];
+    }
+    for (; n < count; n++) {
+        uint32_t bits;
+        memcpy(&bits, values + n, sizeof bits);
+        is_any_bad |= (bits & EXP_BITS_MASK) == EXP_BITS_MASK;
+        maximum = values[n] > maximum ? values[n] : maximum;
+    }
+    if (is_any_bad != 0) {
+        return false;
+    }
+    *ret_maximum = maximum;
+    return true;
+}
+
+static void exponentials(const float *values, size_t count, float maximum, float scale, float *results)
+{
+    for (size_t n = 0; n < count; n += LANES) {
+        vector x = (vector_load(values + n) - vector_splat(maximum)) * vector_splat(scale);
+        vector power;
+        vector p = split_exp(clamp(x, EXP_INPUT_MAX), &power);
+        vector_bits is_kept = (vector_bits)(x >= vector_splat(-EXP_INPUT_MAX));
+        vector_store(results + n, (vector)((vector_bits)vector_fma(power, p, power) & is_kept));
+    }
+}
+
+const struct rnn_kernels KERNELS = {
+    .name = KERNELS_NAME,
+    .lanes = LANES,
+    .tile_rows = TILE_ROWS,
+    .lstm = lstm,
+    .dense = dense,
+    .find_maximum = find_maximum,
+    .exponentials = exponentials,
+};

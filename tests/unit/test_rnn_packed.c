@@ -1,0 +1,358 @@
+/* The packed kernels: every set this CPU can run against an independent double-precision LSTM in TensorFlow's layout (absolute
+ * tolerance 2e-6), against the plain set (equal bits), and their functions against libm (3 units in the last place). */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+#include "engine/math/rnn_packed.h"
+
+enum { SEED = 7, ROWS_MAX = 13, FLOATS_MAX = 1024 };
+
+/* A layer in TensorFlow's layout, its rows, and what the step must give. */
+struct problem {
+    size_t input_size, units, row_count;
+    float *kernel, *bias;
+    float *input, *hidden, *cell;         /* [rows, input_size], [rows, units], [rows, units] */
+    double *hidden_wanted, *cell_wanted;  /* [rows, units] */
+};
+
+static void fill(float *values, size_t count, uint64_t stream, float scale)
+{
+    rng_fill_uniform(SEED, stream, count, -scale, scale, values);
+}
+
+static double sigmoid(double x)
+{
+    return 1.0 / (1.0 + exp(-x));
+}
+
+static void solve(struct problem *p)
+{
+    for (size_t row = 0; row < p->row_count; row++) {
+        for (size_t unit = 0; unit < p->units; unit++) {
+            double gates[4];
+            for (size_t gate = 0; gate < 4; gate++) {
+                size_t column = gate * p->units + unit;
+                gates[gate] = (double)p->bias[column] + (gate == 2 ? 1.0 : 0.0);
+                for (size_t k = 0; k < p->input_size + p->units; k++) {
+                    float x = k < p->input_size ? p->input[row * p->input_size + k]
+                                                : p->hidden[row * p->units + k - p->input_size];
+                    gates[gate] += (double)x * (double)p->kernel[k * 4 * p->units + column];
+                }
+            }
+            double c = (double)p->cell[row * p->units + unit] * sigmoid(gates[2]) + sigmoid(gates[0]) * tanh(gates[1]);
+            p->cell_wanted[row * p->units + unit] = c;
+            p->hidden_wanted[row * p->units + unit] = sigmoid(gates[3]) * tanh(c);
+        }
+    }
+}
+
+static void problem_init(struct problem *p, size_t input_size, size_t units, size_t row_count)
+{
+    size_t terms = input_size + units;
+    *p = (struct problem){.input_size = input_size, .units = units, .row_count = row_count};
+    p->kernel = mem_allocate(terms * 4 * units, sizeof(float));
+    p->bias = mem_allocate(4 * units, sizeof(float));
+    p->input = mem_allocate(row_count * input_size, sizeof(float));
+    p->hidden = mem_allocate(row_count * units, sizeof(float));
+    p->cell = mem_allocate(row_count * units, sizeof(float));
+    p->hidden_wanted = mem_allocate(row_count * units, sizeof(double));
+    p->cell_wanted = mem_allocate(row_count * units, sizeof(double));
+    fill(p->kernel, terms * 4 * units, 1, 0.3f);
+    fill(p->bias, 4 * units, 2, 1.0f);
+    fill(p->input, row_count * input_size, 3, 1.0f);
+    fill(p->hidden, row_count * units, 4, 1.0f);
+    fill(p->cell, row_count * units, 5, 2.0f);
+    solve(p);
+}
+
+static void problem_release(struct problem *p)
+{
+    void *blocks[] = {p->kernel, p->bias, p->input, p->hidden, p->cell, p->hidden_wanted, p->cell_wanted};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        mem_free(blocks[i]);
+    }
+}
+
+/* One step of all rows in calls of at most `rows_a_call`; c and h come back unpadded. */
+static void step(const struct problem *p, const struct rnn_kernels *kernels, size_t rows_a_call, float *cell, float *hidden)
+{
+    struct rnn_lstm layer;
+    struct error error;
+    assert_int_equal(rnn_lstm_init(&layer, kernels, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error), STATUS_OK);
+    size_t row_floats = 3 * layer.stride;
+    row_floats = (row_floats + 15) / 16 * 16;
+    float *state = mem_allocate_aligned(p->row_count * row_floats, sizeof(float));
+    struct rnn_lstm_row rows[ROWS_MAX];
+    for (size_t row = 0; row < p->row_count; row++) {
+        float *own = state + row * row_floats;
+        memcpy(own, p->cell + row * p->units, p->units * sizeof(float));
+        memcpy(own + layer.stride, p->hidden + row * p->units, p->units * sizeof(float));
+        rows[row] = (struct rnn_lstm_row){.start = layer.start, .input = p->input + row * p->input_size, .cell = own,
+                                          .hidden = own + layer.stride, .hidden_next = own + 2 * layer.stride};
+    }
+    for (size_t block = 0; block < layer.block_count; block++) {
+        for (size_t row = 0; row < p->row_count; row += rows_a_call) {
+            size_t left = p->row_count - row;
+            kernels->lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
+        }
+    }
+    for (size_t row = 0; row < p->row_count; row++) {
+        memcpy(cell + row * p->units, rows[row].cell, p->units * sizeof(float));
+        memcpy(hidden + row * p->units, rows[row].hidden_next, p->units * sizeof(float));
+        for (size_t unit = p->units; unit < layer.stride; unit++) {
+            assert_true(rows[row].cell[unit] == 0.0f && rows[row].hidden_next[unit] == 0.0f);
+        }
+    }
+    mem_free(state);
+    rnn_lstm_release(&layer);
+}
+
+static void check_lstm(size_t input_size, size_t units, size_t row_count)
+{
+    struct problem p;
+    problem_init(&p, input_size, units, row_count);
+    size_t count = row_count * units;
+    float *cell[2];
+    float *hidden[2];
+    for (size_t i = 0; i < 2; i++) {
+        cell[i] = mem_allocate(count, sizeof(float));
+        hidden[i] = mem_allocate(count, sizeof(float));
+    }
+    step(&p, rnn_kernels_find("plain"), row_count, cell[0], hidden[0]);
+    for (size_t n = 0; n < count; n++) {
+        assert_true(fabs((double)cell[0][n] - p.cell_wanted[n]) < 2e-6);
+        assert_true(fabs((double)hidden[0][n] - p.hidden_wanted[n]) < 2e-6);
+    }
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        for (size_t rows_a_call = 1; rows_a_call <= row_count; rows_a_call += 4) {
+            step(&p, rnn_kernels_at(set), rows_a_call, cell[1], hidden[1]);
+            assert_memory_equal(cell[0], cell[1], count * sizeof(float));
+            assert_memory_equal(hidden[0], hidden[1], count * sizeof(float));
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        mem_free(cell[i]);
+        mem_free(hidden[i]);
+    }
+    problem_release(&p);
+}
+
+static void test_lstm_equals_reference(void **state)
+{
+    (void)state;
+    static const size_t units[] = {1, 5, 16, 100, 128};
+    static const size_t inputs[] = {0, 3, 65};
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+            for (size_t rows = 1; rows <= ROWS_MAX; rows += units[u] > 16 ? 3 : 1) {
+                check_lstm(inputs[i], units[u], rows);
+            }
+        }
+    }
+}
+
+/* The output of one dense layer over ROWS_MAX rows, unpadded. */
+static void run_dense(const struct rnn_kernels *kernels, size_t input_size, size_t columns, const float *weights,
+                      const float *bias, const float *inputs, float *outputs)
+{
+    struct rnn_dense layer;
+    struct error error;
+    assert_int_equal(rnn_dense_init(&layer, kernels, input_size, columns, weights, bias, &error), STATUS_OK);
+    float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
+    struct rnn_dense_row rows[ROWS_MAX];
+    for (size_t row = 0; row < ROWS_MAX; row++) {
+        rows[row] = (struct rnn_dense_row){.input = inputs + row * input_size, .output = padded + row * layer.stride};
+    }
+    for (size_t block = 0; block < layer.block_count; block++) {
+        kernels->dense(&layer, block, rows, ROWS_MAX);
+    }
+    for (size_t row = 0; row < ROWS_MAX; row++) {
+        memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
+    }
+    mem_free(padded);
+    rnn_dense_release(&layer);
+}
+
+static void test_dense_equals_reference(void **state)
+{
+    (void)state;
+    static const size_t columns[] = {3, 64, 65, 300};
+    enum { INPUTS = 37 };
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+        size_t count = ROWS_MAX * columns[c];
+        float *weights = mem_allocate(INPUTS * columns[c], sizeof(float));
+        float *bias = mem_allocate(columns[c], sizeof(float));
+        float *inputs = mem_allocate(ROWS_MAX * INPUTS, sizeof(float));
+        float *plain = mem_allocate(count, sizeof(float));
+        float *outputs = mem_allocate(count, sizeof(float));
+        fill(weights, INPUTS * columns[c], 11, 1.0f);
+        fill(bias, columns[c], 12, 1.0f);
+        fill(inputs, ROWS_MAX * INPUTS, 13, 1.0f);
+        run_dense(rnn_kernels_find("plain"), INPUTS, columns[c], weights, bias, inputs, plain);
+        for (size_t n = 0; n < count; n++) {
+            double wanted = (double)bias[n % columns[c]];
+            for (size_t k = 0; k < INPUTS; k++) {
+                wanted += (double)inputs[n / columns[c] * INPUTS + k] * (double)weights[k * columns[c] + n % columns[c]];
+            }
+            assert_true(fabs((double)plain[n] - wanted) < 1e-5);
+        }
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            run_dense(rnn_kernels_at(set), INPUTS, columns[c], weights, bias, inputs, outputs);
+            assert_memory_equal(plain, outputs, count * sizeof(float));
+        }
+        void *blocks[] = {weights, bias, inputs, plain, outputs};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+            mem_free(blocks[i]);
+        }
+    }
+}
+
+/* Feeds gate sums straight in: a layer of one unit without weights, whose start values are the gates. */
+static void step_gates(const struct rnn_kernels *kernels, const float gates[4], float cell, float *ret_cell, float *ret_hidden)
+{
+    static const float zeros[4];
+    struct rnn_lstm layer;
+    struct error error;
+    assert_int_equal(rnn_lstm_init(&layer, kernels, 0, 0, 1, zeros, gates, 0.0f, &error), STATUS_OK);
+    _Alignas(64) float state[3][RNN_LANES_MAX] = {{cell}};
+    struct rnn_lstm_row row = {.start = layer.start, .hidden = state[1], .hidden_next = state[2], .cell = state[0]};
+    kernels->lstm(&layer, 0, &row, 1);
+    *ret_cell = state[0][0];
+    *ret_hidden = state[2][0];
+    rnn_lstm_release(&layer);
+}
+
+static double units_in_last_place(double got, double wanted)
+{
+    int exponent;
+    frexp(wanted, &exponent);
+    return fabs(got - wanted) / ldexp(1.0, (exponent < -125 ? -125 : exponent) - 24);
+}
+
+static void test_functions_are_accurate(void **state)
+{
+    (void)state;
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        for (float x = -30.0f; x < 30.0f; x += 0.00713f) {
+            float cell;
+            float hidden;
+            step_gates(rnn_kernels_at(set), (float[4]){100.0f, x, 0.0f, 100.0f}, 0.0f, &cell, &hidden);
+            assert_true(units_in_last_place((double)cell, tanh((double)x)) <= 3.0);
+            step_gates(rnn_kernels_at(set), (float[4]){x, 100.0f, 0.0f, 100.0f}, 0.0f, &cell, &hidden);
+            assert_true(units_in_last_place((double)cell, sigmoid((double)x)) <= 3.0);
+        }
+        for (float x = 1e-38f; x < 0.1f; x *= 1.7f) {
+            float cell;
+            float hidden;
+            step_gates(rnn_kernels_at(set), (float[4]){100.0f, x, 0.0f, 100.0f}, 0.0f, &cell, &hidden);
+            assert_true(units_in_last_place((double)cell, tanh((double)x)) <= 3.0);
+        }
+    }
+}
+
+static void test_extremes_stay_within_bounds(void **state)
+{
+    (void)state;
+    static const float extremes[] = {0.0f, 1.0f, -1.0f, 20.0f, -20.0f, 88.0f, -88.0f, 1e4f, -1e4f, 3e38f, -3e38f, INFINITY, -INFINITY};
+    enum { COUNT = sizeof extremes / sizeof *extremes };
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        for (size_t code = 0; code < COUNT * COUNT * COUNT * COUNT; code++) {
+            float gates[4] = {extremes[code % COUNT], extremes[code / COUNT % COUNT],
+                              extremes[code / COUNT / COUNT % COUNT], extremes[code / COUNT / COUNT / COUNT]};
+            float cell;
+            float hidden;
+            step_gates(rnn_kernels_at(set), gates, 1.5f, &cell, &hidden);
+            assert_true(fabsf(cell) <= 2.5f && fabsf(hidden) <= 1.0f);
+        }
+        float cell;
+        float hidden;
+        step_gates(rnn_kernels_at(set), (float[4]){NAN, 1.0f, 1.0f, 1.0f}, 0.0f, &cell, &hidden);
+        assert_true(isnan(cell) && isnan(hidden));
+    }
+}
+
+static void test_maximum_and_exponentials(void **state)
+{
+    (void)state;
+    static _Alignas(64) float values[FLOATS_MAX];
+    static _Alignas(64) float results[FLOATS_MAX];
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        const struct rnn_kernels *kernels = rnn_kernels_at(set);
+        for (size_t count = 1; count < 200; count += count < 40 ? 1 : 37) {
+            fill(values, count, count, 40.0f);
+            float wanted = values[0];
+            for (size_t n = 0; n < count; n++) {
+                wanted = fmaxf(wanted, values[n]);
+            }
+            float maximum;
+            assert_true(kernels->find_maximum(values, count, &maximum));
+            assert_true(maximum == wanted);
+            kernels->exponentials(values, count, maximum, 1.25f, results);
+            for (size_t n = 0; n < count; n++) {
+                float x = (values[n] - maximum) * 1.25f;
+                double power = x < -87.0f ? 0.0 : exp((double)x);
+                assert_true(units_in_last_place((double)results[n], power) <= 2.0);
+            }
+            static const float bad[] = {NAN, INFINITY, -INFINITY};
+            for (size_t n = 0; n < count; n++) {
+                float kept = values[n];
+                values[n] = bad[n % 3];
+                assert_false(kernels->find_maximum(values, count, &maximum));
+                values[n] = kept;
+            }
+        }
+        values[0] = 3.0f;
+        values[1] = 3.0f - 1e-6f;
+        kernels->exponentials(values, 2, 3.0f, 3.4e38f, results);
+        assert_true(results[0] == 1.0f && results[1] == 0.0f);
+    }
+}
+
+static void test_kernels_are_found_by_name(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    while (rnn_kernels_at(count) != NULL) {
+        assert_ptr_equal(rnn_kernels_find(rnn_kernels_at(count)->name), rnn_kernels_at(count));
+        count++;
+    }
+    assert_ptr_equal(rnn_kernels_find(NULL), rnn_kernels_at(0));
+    assert_string_equal(rnn_kernels_at(count - 1)->name, "plain");
+    assert_null(rnn_kernels_find("abacus"));
+}
+
+static void test_no_memory_is_reported(void **state)
+{
+    (void)state;
+    float weights[16 * 8] = {0};
+    struct error error;
+    for (uint64_t n = 0; n < 3; n++) {
+        struct rnn_lstm layer;
+        mem_fail_after(n);
+        assert_int_equal(rnn_lstm_init(&layer, rnn_kernels_at(0), 4, 0, 4, weights, weights, 1.0f, &error), STATUS_NO_MEMORY);
+    }
+    for (uint64_t n = 0; n < 2; n++) {
+        struct rnn_dense layer;
+        mem_fail_after(n);
+        assert_int_equal(rnn_dense_init(&layer, rnn_kernels_at(0), 4, 4, weights, weights, &error), STATUS_NO_MEMORY);
+    }
+    mem_fail_after(UINT64_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lstm_equals_reference),      cmocka_unit_test(test_dense_equals_reference),
+        cmocka_unit_test(test_functions_are_accurate),     cmocka_unit_test(test_extremes_stay_within_bounds),
+        cmocka_unit_test(test_maximum_and_exponentials),   cmocka_unit_test(test_kernels_are_found_by_name),
+        cmocka_unit_test(test_no_memory_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
