@@ -4,10 +4,14 @@
 
 #include <stddef.h>
 
-/* CPUs this process may keep busy: the smaller of its affinity mask and its cgroup's cpu.max, at least 1. */
+/* CPUs this process may keep busy: the smaller of its affinity mask and the cpu.max quotas of its cgroup and of those
+ * above it (rounded up), at least 1. Reads files: at start, not on the loop. */
 size_t cpu_usable_count(void);
 
-/* Gives the calling thread a name for top and gdb (at most 15 bytes). */
+/* CPUs that a line of cpu.max ("200000 100000", "max 100000") allows, rounded up, at least 1; SIZE_MAX without a quota. */
+size_t cpu_quota_count(const char *cpu_max_line);
+
+/* Gives the calling thread a name for top and gdb (cut to 15 bytes). */
 void cpu_name_thread(const char *name);
 
 /* Lets the calling thread run only on CPU time nobody else wants (SCHED_IDLE), or at nice 5. Best effort. */

@@ -1,0 +1,103 @@
+/* What the machine allows: quotas, affinity, names, scheduling class. */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/base/cpu.h"
+
+static void test_quota_is_rounded_up(void **state)
+{
+    (void)state;
+    assert_int_equal(cpu_quota_count("200000 100000\n"), 2);
+    assert_int_equal(cpu_quota_count("150000 100000"), 2);
+    assert_int_equal(cpu_quota_count("5000 100000"), 1);
+    assert_int_equal(cpu_quota_count("0 100000"), 1);
+    assert_true(cpu_quota_count("max 100000\n") == SIZE_MAX);
+    assert_true(cpu_quota_count("100000 0") == SIZE_MAX);
+    assert_true(cpu_quota_count("100000") == SIZE_MAX);
+    assert_true(cpu_quota_count("") == SIZE_MAX);
+}
+
+/* Threads, so that what they set ends with them. */
+static void *with_one_cpu(void *unused)
+{
+    (void)unused;
+    cpu_set_t all;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    sched_getaffinity(0, sizeof all, &all);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++) {
+        if (CPU_ISSET(cpu, &all)) {
+            CPU_SET(cpu, &one);
+        }
+    }
+    sched_setaffinity(0, sizeof one, &one);
+    return (void *)cpu_usable_count();
+}
+
+static void *named(void *name)
+{
+    cpu_name_thread("a-name-that-is-too-long");
+    pthread_getname_np(pthread_self(), name, 16);
+    return NULL;
+}
+
+static void *set_idle(void *unused)
+{
+    (void)unused;
+    cpu_thread_set_idle();
+    return (void *)(intptr_t)sched_getscheduler(0);
+}
+
+static void *set_nice(void *unused)
+{
+    (void)unused;
+    cpu_thread_set_nice();
+    return (void *)(intptr_t)getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
+}
+
+static void *run(void *(*function)(void *), void *argument)
+{
+    pthread_t thread;
+    void *result;
+    assert_int_equal(pthread_create(&thread, NULL, function, argument), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    return result;
+}
+
+static void test_affinity_is_respected(void **state)
+{
+    (void)state;
+    size_t count = cpu_usable_count();
+    assert_true(count >= 1 && count <= (size_t)sysconf(_SC_NPROCESSORS_CONF));
+    assert_ptr_equal(run(with_one_cpu, NULL), (void *)1);
+    assert_int_equal(cpu_usable_count(), count);
+}
+
+static void test_thread_is_named_and_lowered(void **state)
+{
+    (void)state;
+    char name[16];
+    run(named, name);
+    assert_string_equal(name, "a-name-that-is-");
+    assert_ptr_equal(run(set_idle, NULL), (void *)(intptr_t)SCHED_IDLE);
+    assert_ptr_equal(run(set_nice, NULL), (void *)5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quota_is_rounded_up),
+        cmocka_unit_test(test_affinity_is_respected),
+        cmocka_unit_test(test_thread_is_named_and_lowered),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
