@@ -90,17 +90,22 @@ $(OUT)/libengine.a: $(ENGINE_OBJECTS)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# The daemon without its main, for unit tests of its modules.
+$(OUT)/libdaemon.a: $(filter-out $(OUT)/daemon/main.o,$(DAEMON_OBJECTS))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
 $(OUT)/lstmd: $(DAEMON_OBJECTS) $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
 
-$(OUT)/tests/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libengine.a
+$(OUT)/tests/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS) -lcmocka
 
 # A fuzz target with a main of its own: gives it each corpus file once, with any compiler.
-$(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/replay.o $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libengine.a
+$(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/replay.o $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
 
-$(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libengine.a
+$(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBRARY_LDFLAGS)
 
 unit-tests: $(UNIT_TESTS)

@@ -1,0 +1,24 @@
+/* The commands of the one binary: rows of main.c's table. Each gets argv with its own name first and returns the
+ * process's exit status. Thread: main. */
+#ifndef DAEMON_COMMANDS_H
+#define DAEMON_COMMANDS_H
+
+#include <stddef.h>
+
+#include "daemon/options.h"
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1, /* one line on standard error says what and where */
+    EXIT_USAGE = 2,  /* the arguments are wrong */
+};
+
+/* Parses a command's arguments. False when it ends here, with *ret_exit set: --help was printed, or the arguments are
+ * wrong and one line on standard error said so. `synopsis` is what follows the command's name: "CORPUS… --out DIR". */
+bool command_parse(struct options *options, const struct option_row *rows, size_t row_count, const char *synopsis,
+                   size_t positional_min, size_t positional_max, int argc, char **argv, int *ret_exit);
+
+/* Prints "lstmd COMMAND: message" to standard error and returns EXIT_FAILED. */
+int command_fail(const char *command, const struct error *error);
+
+#endif

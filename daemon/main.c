@@ -1,0 +1,56 @@
+/* Entry of the lstmd binary: finds the command by its name and runs it. Thread: main. Owns nothing. */
+#include <locale.h>
+#include <string.h>
+
+#include "daemon/commands.h"
+
+static int not_built(int argc, char **argv)
+{
+    (void)argc;
+    fprintf(stderr, "lstmd %s: not built yet\n", argv[0]);
+    return EXIT_FAILED;
+}
+
+static const struct command {
+    const char *name;
+    const char *help;
+    int (*function)(int argc, char **argv);
+} commands[] = {
+    {"import", "read a model of another framework", not_built},
+    {"export", "write a model for another framework", not_built},
+    {"key", "make a key for the key file", not_built},
+};
+
+static void print_help(FILE *file)
+{
+    fputs("lstmd trains, serves and hot-reloads LSTM text models.\n\nusage: lstmd COMMAND [OPTION]…\n\n", file);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].help);
+    }
+    fputs("\n`lstmd COMMAND --help` lists a command's options; `lstmd --version` says what this build is.\n", file);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc < 2 ? "" : argv[1];
+    setlocale(LC_CTYPE, "C.UTF-8"); /* LC_NUMERIC stays "C": numbers in files and replies have points */
+    if (strcmp(name, "--help") == 0) {
+        print_help(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("lstmd %s\n", LSTMD_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return commands[i].function(argc - 1, argv + 1);
+        }
+    }
+    if (name[0] == '\0') {
+        print_help(stderr);
+    } else {
+        fprintf(stderr, "lstmd: unknown command '%.64s': `lstmd --help` lists them\n", name);
+    }
+    return EXIT_USAGE;
+}
