@@ -158,7 +158,7 @@ bench: all ## measure decoding, training and serving
 demo-model: ## train the bundled demo model again from its public-domain text
 	@config/packages build demo
 	@$(SUBMAKE) -j$(JOBS) all
-	@config/demo/make $(BUILD)
+	@config/demo-model $(BUILD)
 
 packages: ## install the Debian packages that building and testing need
 	@config/packages build test

@@ -29,7 +29,7 @@ LIBRARY_HOMES = [
 ]
 NOT_OURS = re.compile(r"^(tests/fuzz/corpus/|tests/golden/|config/demo/[^/]+/\d+/)")
 C_FILE = re.compile(r"\.[ch]$")
-CODE_FILE = re.compile(r"(\.[ch]|\.py|\.sh|\.js|Makefile|^config/packages|^tests/run|^config/demo/make|^\.ci/run)$")
+CODE_FILE = re.compile(r"(\.[ch]|\.py|\.sh|\.js|Makefile|^config/packages|^tests/run|^config/demo-model|^\.ci/run)$")
 
 
 class Tree:
