@@ -8,7 +8,8 @@
  * above it (rounded up), at least 1. Reads files: at start, not on the loop. */
 size_t cpu_usable_count(void);
 
-/* CPUs that a line of cpu.max ("200000 100000", "max 100000") allows, rounded up, at least 1; SIZE_MAX without a quota. */
+/* CPUs that a line of cpu.max ("200000 100000", "max 100000") allows, rounded up, at least 1; SIZE_MAX without a
+ * quota. */
 size_t cpu_quota_count(const char *cpu_max_line);
 
 /* Gives the calling thread a name for top and gdb (cut to 15 bytes). */

@@ -45,7 +45,8 @@ static enum status arrive(struct backward *backward, struct output tensor, struc
 }
 
 /* The sum of what arrived at `tensor`, oldest first; .node NULL when nothing did. */
-static enum status sum_arrivals(struct backward *backward, struct output tensor, struct output *ret_gradient, struct error *error)
+static enum status sum_arrivals(struct backward *backward, struct output tensor, struct output *ret_gradient,
+                                struct error *error)
 {
     struct output found[64];
     size_t count = 0;
@@ -106,7 +107,8 @@ static enum status differentiate(struct backward *backward, const struct node *n
         return STATUS_OK;
     }
     if (node->op->gradient == NULL) {
-        error_set(error, STATUS_UNPROCESSABLE, "No gradient defined for operation '%s' (op type: %s)", node->name, node->op->name);
+        error_set(error, STATUS_UNPROCESSABLE, "No gradient defined for operation '%s' (op type: %s)", node->name,
+                  node->op->name);
         graph_error_type(error, "LookupError");
         return STATUS_UNPROCESSABLE;
     }
@@ -124,14 +126,14 @@ static enum status differentiate(struct backward *backward, const struct node *n
     return status;
 }
 
-static enum status walk(struct backward *backward, const struct output *ys, size_t y_count, const struct output *xs, size_t x_count,
-                        struct output *ret_gradients, struct error *error)
+static enum status walk(struct backward *backward, const struct output *ys, size_t y_count, const struct output *xs,
+                        size_t x_count, struct output *ret_gradients, struct error *error)
 {
     mark_paths(backward, xs, x_count);
     for (size_t i = 0; i < y_count; i++) {
         struct attribute one = {.name = "value", .kind = ATTRIBUTE_NUMBER, .number = 1};
-        struct node_options options = {.name = "grad_ys", .inputs = &ys[i], .input_count = 1, .attributes = &one,
-                                       .attribute_count = 1};
+        struct node_options options = {
+            .name = "grad_ys", .inputs = &ys[i], .input_count = 1, .attributes = &one, .attribute_count = 1};
         struct node *ones = NULL;
         TRY(graph_add_node(backward->graph, "FillLike", &options, &ones, error));
         TRY(arrive(backward, ys[i], (struct output){ones, 0}, error));
@@ -147,8 +149,8 @@ static enum status walk(struct backward *backward, const struct output *ys, size
     return STATUS_OK;
 }
 
-enum status graph_gradients(struct graph *graph, const struct output *ys, size_t y_count, const struct output *xs, size_t x_count,
-                            struct output *ret_gradients, struct error *error)
+enum status graph_gradients(struct graph *graph, const struct output *ys, size_t y_count, const struct output *xs,
+                            size_t x_count, struct output *ret_gradients, struct error *error)
 {
     struct backward backward = {.graph = graph, .old_count = graph_node_count(graph)};
     backward.first = mem_allocate(backward.old_count + 1, sizeof *backward.first);

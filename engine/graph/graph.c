@@ -1,5 +1,5 @@
-/* Graphs and their nodes. Thread: see graph.h. A graph owns its lists and tables; its segments own the nodes, shared with
- * the graphs it was cloned from. */
+/* Graphs and their nodes. Thread: see graph.h. A graph owns its lists and tables; its segments own the nodes, shared
+ * with the graphs it was cloned from. */
 #include "engine/graph/graph.h"
 
 #include <stdatomic.h>
@@ -188,11 +188,13 @@ static enum status name_not_found(struct error *error, const char *name, size_t 
 {
     if (node == NULL) {
         error_set(error, STATUS_NOT_FOUND,
-                  "The name '%s' refers to a Tensor which does not exist. The operation, '%.*s', does not exist in the graph.",
+                  "The name '%s' refers to a Tensor which does not exist. "
+                  "The operation, '%.*s', does not exist in the graph.",
                   name, (int)op_length, name);
     } else {
         error_set(error, STATUS_NOT_FOUND,
-                  "The name '%s' refers to a Tensor which does not exist. The operation, '%.*s', exists but only has %u outputs.",
+                  "The name '%s' refers to a Tensor which does not exist. "
+                  "The operation, '%.*s', exists but only has %u outputs.",
                   name, (int)op_length, name, node->output_count);
     }
     graph_error_type(error, "KeyError");
@@ -200,15 +202,18 @@ static enum status name_not_found(struct error *error, const char *name, size_t 
     return STATUS_NOT_FOUND;
 }
 
-enum status graph_find_output(const struct graph *graph, const char *name, struct output *ret_output, struct error *error)
+enum status graph_find_output(const struct graph *graph, const char *name, struct output *ret_output,
+                              struct error *error)
 {
     const char *colon = strrchr(name, ':');
     char *end = NULL;
     unsigned long index = colon == NULL ? 0 : strtoul(colon + 1, &end, 10);
     if (colon == NULL || end == colon + 1 || *end != '\0' || colon[1] < '0' || colon[1] > '9') {
         if (graph_find_node(graph, name) != NULL) {
-            error_set(error, STATUS_INVALID, "The name '%s' refers to an Operation, not a Tensor. Tensor names must be of the "
-                      "form \"<op_name>:<output_index>\".", name);
+            error_set(error, STATUS_INVALID,
+                      "The name '%s' refers to an Operation, not a Tensor. Tensor names must be of the "
+                      "form \"<op_name>:<output_index>\".",
+                      name);
             graph_error_type(error, "ValueError");
             return STATUS_INVALID;
         }
@@ -260,7 +265,8 @@ bool graph_is_finalized(const struct graph *graph)
 }
 
 /* Copies attributes, and the tensors in them, into the arena. */
-static enum status copy_attributes(struct arena *arena, const struct node_options *options, struct node *node, struct error *error)
+static enum status copy_attributes(struct arena *arena, const struct node_options *options, struct node *node,
+                                   struct error *error)
 {
     node->attribute_count = (uint32_t)options->attribute_count;
     node->attributes = arena_copy(arena, options->attributes, options->attribute_count, sizeof *node->attributes);
@@ -281,7 +287,8 @@ static enum status copy_attributes(struct arena *arena, const struct node_option
     return STATUS_OK;
 }
 
-static enum status copy_edges(struct arena *arena, const struct node_options *options, struct node *node, struct error *error)
+static enum status copy_edges(struct arena *arena, const struct node_options *options, struct node *node,
+                              struct error *error)
 {
     node->input_count = (uint32_t)options->input_count;
     node->control_count = (uint32_t)options->control_count;
@@ -347,7 +354,8 @@ static enum status check_can_add(const struct graph *graph, const struct op *op,
     }
     if (options->input_count > NODE_INPUTS_MAX ||
         (op->input_count != OP_INPUTS_ANY && options->input_count != (size_t)op->input_count)) {
-        return error_set(error, STATUS_INVALID, "op '%s' takes %d inputs, not %zu", op_name, op->input_count, options->input_count);
+        return error_set(error, STATUS_INVALID, "op '%s' takes %d inputs, not %zu", op_name, op->input_count,
+                         options->input_count);
     }
     return STATUS_OK;
 }
@@ -388,9 +396,11 @@ enum status graph_add(struct graph *graph, const char *op_name, const char *name
     return STATUS_OK;
 }
 
-enum status graph_add_scalar(struct graph *graph, const char *name, float value, struct output *ret_output, struct error *error)
+enum status graph_add_scalar(struct graph *graph, const char *name, float value, struct output *ret_output,
+                             struct error *error)
 {
-    struct attribute attribute = {.name = "value", .kind = ATTRIBUTE_TENSOR,
+    struct attribute attribute = {.name = "value",
+                                  .kind = ATTRIBUTE_TENSOR,
                                   .tensor = {.dtype = DTYPE_FLOAT32, .shape = shape_scalar(), .data = &value}};
     struct node *node = NULL;
     struct node_options options = {.name = name, .attributes = &attribute, .attribute_count = 1};

@@ -17,7 +17,7 @@ struct name_counts {
     struct name_count {
         const char *key;
         uint64_t count;
-    } *slots;
+    } * slots;
     size_t slot_count;
     size_t used_count;
 };
@@ -31,10 +31,10 @@ struct graph {
     const struct variable **variables;
     size_t variable_count;
     size_t variable_capacity;
-    struct name_counts names;        /* of ops and name scopes */
+    struct name_counts names;         /* of ops and name scopes */
     struct name_counts nodes_by_name; /* op name → node id */
-    struct name_counts store;        /* get_variable's name → variable index */
-    struct name_counts scope_counts; /* variable scope name → times opened */
+    struct name_counts store;         /* get_variable's name → variable index */
+    struct name_counts scope_counts;  /* variable scope name → times opened */
     const char *name_scope;
     const char *variable_scope;
     enum reuse reuse;
@@ -42,7 +42,9 @@ struct graph {
     bool is_finalized;
 };
 
-enum status name_counts_copy(const struct name_counts *source, struct name_counts *ret_counts, struct error *error) MUST_CHECK;
+/* A copy of its own, and its release. NO_MEMORY. */
+enum status name_counts_copy(const struct name_counts *source, struct name_counts *ret_counts,
+                             struct error *error) MUST_CHECK;
 void name_counts_release(struct name_counts *counts);
 /* The entry of `key` (exact), or NULL. */
 struct name_count *name_counts_find(const struct name_counts *counts, const char *key);

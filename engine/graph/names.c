@@ -51,7 +51,8 @@ static struct name_count *use(struct graph *graph, const char *key)
 static enum status check_name(const char *full, const char *what, const char *shown, struct error *error)
 {
     if (strlen(full) >= GRAPH_NAME_BYTES_MAX) {
-        return error_set(error, STATUS_LIMIT, "name '%.60s…' has %zu bytes, at most %d", full, strlen(full), GRAPH_NAME_BYTES_MAX - 1);
+        return error_set(error, STATUS_LIMIT, "name '%.60s…' has %zu bytes, at most %d", full, strlen(full),
+                         GRAPH_NAME_BYTES_MAX - 1);
     }
     if (!is_valid_name(full, true)) {
         error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", shown, what);
@@ -61,7 +62,8 @@ static enum status check_name(const char *full, const char *what, const char *sh
     return STATUS_OK;
 }
 
-static enum status unique(struct graph *graph, const char *name, const char *what, const char **ret_name, struct error *error)
+static enum status unique(struct graph *graph, const char *name, const char *what, const char **ret_name,
+                          struct error *error)
 {
     char full[GRAPH_NAME_BYTES_MAX * 2];
     snprintf(full, sizeof full, "%s%s%s", graph->name_scope, graph->name_scope[0] == '\0' ? "" : "/", name);
@@ -99,7 +101,8 @@ enum status graph_unique_name(struct graph *graph, const char *name, const char 
     size_t length = strlen(name);
     if (length > 1 && name[length - 1] == '/') {
         char full[GRAPH_NAME_BYTES_MAX + 2];
-        snprintf(full, sizeof full, "%.*s", (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
+        snprintf(full, sizeof full, "%.*s",
+                 (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
         TRY(check_name(full, "node", name, error));
         *ret_name = arena_copy_string(graph_arena(graph), full);
         return *ret_name == NULL ? no_memory(error) : STATUS_OK;
@@ -107,7 +110,8 @@ enum status graph_unique_name(struct graph *graph, const char *name, const char 
     return unique(graph, name, "node", ret_name, error);
 }
 
-enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous, struct error *error)
+enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous,
+                                   struct error *error)
 {
     const char *previous = graph->name_scope;
     size_t length = strlen(name);
@@ -115,7 +119,8 @@ enum status graph_enter_name_scope(struct graph *graph, const char *name, const 
         graph->name_scope = "";
     } else if (name[length - 1] == '/') {
         char full[GRAPH_NAME_BYTES_MAX + 2];
-        snprintf(full, sizeof full, "%.*s", (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
+        snprintf(full, sizeof full, "%.*s",
+                 (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
         TRY(check_name(full, "scope", name, error));
         const char *scope = arena_copy_string(graph_arena(graph), full);
         if (scope == NULL) {

@@ -8,7 +8,8 @@
 
 enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = 8 };
 
-/* What a shape rule sees and fills: used while building with partial shapes, and again while planning with full ones. */
+/* What a shape rule sees and fills: used while building with partial shapes, and again while planning with full
+ * ones. */
 struct inference {
     const struct node *node; /* op, attributes, name; outputs not yet set while building */
     const struct output_type *inputs;
@@ -31,20 +32,20 @@ struct op_run {
 
 enum op_flags {
     OP_PLAIN = 0,
-    OP_ALIAS = 1,         /* output 0 is input 0's data under another shape: no kernel */
-    OP_WRITES = 2,        /* changes the variable behind input 0 */
-    OP_VARIABLE = 4,      /* its output is a variable's own memory */
+    OP_ALIAS = 1,     /* output 0 is input 0's data under another shape: no kernel */
+    OP_WRITES = 2,    /* changes the variable behind input 0 */
+    OP_VARIABLE = 4,  /* its output is a variable's own memory */
     OP_FEED_ONLY = 8, /* has no value unless fed */
 };
 
 struct op {
     const char *name;
-    int input_count;  /* or OP_INPUTS_ANY */
+    int input_count; /* or OP_INPUTS_ANY */
     unsigned flags;
     enum status (*infer)(struct inference *inference, struct error *error);
     enum status (*compute)(const struct op_run *run, struct error *error); /* NULL: nothing to do */
-    /* Adds nodes for the gradients of `node`'s inputs, given those of its outputs (.node NULL: zero). Leaves .node NULL for inputs
-     * without one. NULL: not differentiable. */
+    /* Adds nodes for the gradients of `node`'s inputs, given those of its outputs (.node NULL: zero). Leaves .node
+     * NULL for inputs without one. NULL: not differentiable. */
     enum status (*gradient)(struct graph *graph, const struct node *node, const struct output *output_gradients,
                             struct output *ret_input_gradients, struct error *error);
     size_t (*scratch_bytes)(const struct inference *inference); /* NULL: none */
@@ -56,7 +57,8 @@ size_t op_count(void);
 const struct op *op_at(size_t index);
 
 /* UNPROCESSABLE, ValueError "<message> for 'N' (op: 'T')" in TensorFlow's form. */
-enum status op_shape_error(const struct inference *inference, struct error *error, const char *format, ...) PRINTF_LIKE(3, 4);
+enum status op_shape_error(const struct inference *inference, struct error *error, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 
 /* UNPROCESSABLE, InvalidArgumentError with TensorFlow's "[[node NAME]]" suffix. */
 enum status op_run_error(const struct op_run *run, struct error *error, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -68,14 +70,17 @@ enum status op_dimensions_error(const struct inference *inference, int64_t a, in
 enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error);
 
 #define OP_ROWS(X)                                                                                                     \
-    X(op_const) X(op_placeholder) X(op_placeholder_with_default) X(op_variable) X(op_identity) X(op_stop_gradient)     \
-    X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform) X(op_zero_state)                         \
-    X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)       \
-    X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape) X(op_sum)  \
-    X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_reshape) X(op_reshape_like)   \
-    X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot) X(op_softmax) X(op_softmax_grad)              \
-    X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad) X(op_lstm) X(op_lstm_grad)                     \
-    X(op_global_norm) X(op_apply_gradient_descent) X(op_apply_adam)
+    X(op_const)                                                                                                        \
+    X(op_placeholder)                                                                                                  \
+    X(op_placeholder_with_default)                                                                                     \
+    X(op_variable) X(op_identity) X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like)              \
+        X(op_random_uniform) X(op_zero_state) X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum)      \
+            X(op_neg) X(op_exp) X(op_log) X(op_sqrt) X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad)          \
+                X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape) X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul)  \
+                    X(op_bias_add) X(op_bias_add_grad) X(op_reshape) X(op_reshape_like) X(op_transpose_leading)        \
+                        X(op_gather) X(op_gather_grad) X(op_one_hot) X(op_softmax) X(op_softmax_grad)                  \
+                            X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad) X(op_lstm)       \
+                                X(op_lstm_grad) X(op_global_norm) X(op_apply_gradient_descent) X(op_apply_adam)
 
 #define OP_DECLARE(row) extern const struct op row;
 OP_ROWS(OP_DECLARE)

@@ -67,16 +67,19 @@ enum status op_run_error(const struct op_run *run, struct error *error, const ch
 
 enum status op_dimensions_error(const struct inference *inference, int64_t a, int64_t b, struct error *error)
 {
-    return op_shape_error(inference, error, "Dimensions must be equal, but are %lld and %lld", (long long)a, (long long)b);
+    return op_shape_error(inference, error, "Dimensions must be equal, but are %lld and %lld", (long long)a,
+                          (long long)b);
 }
 
 enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error)
 {
     const struct output_type *type = &inference->inputs[input];
     if (type->dtype != dtype) {
-        enum status status = error_set(error, STATUS_INVALID, "Input %zu of '%s' (op: '%s') has type %s that does not match "
-                                       "expected type of %s.", input, inference->node->name, inference->node->op->name,
-                                       dtype_name(type->dtype), dtype_name(dtype));
+        enum status status = error_set(error, STATUS_INVALID,
+                                       "Input %zu of '%s' (op: '%s') has type %s that does not match "
+                                       "expected type of %s.",
+                                       input, inference->node->name, inference->node->op->name, dtype_name(type->dtype),
+                                       dtype_name(dtype));
         if (error != NULL) {
             snprintf(error->type, sizeof error->type, "TypeError");
         }

@@ -11,8 +11,8 @@ static enum status one_output(struct inference *inference, enum dtype dtype, con
     return STATUS_OK;
 }
 
-static enum status reshape_back(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status reshape_back(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     struct output inputs[] = {gradients[0], node->inputs[0]};
     return graph_add(graph, "ReshapeLike", NULL, inputs, 2, &ret[0], error);
@@ -44,7 +44,8 @@ static enum status infer_reshape(struct inference *inference, struct error *erro
     if (shape_is_fully_known(from) && shape_element_count(from, &count)) {
         bool fits = open < 0 ? known == count : known > 0 && count % known == 0;
         if (!fits) {
-            return op_shape_error(inference, error, "Cannot reshape a tensor with %zu elements to a shape of %zu", count, known);
+            return op_shape_error(inference, error, "Cannot reshape a tensor with %zu elements to a shape of %zu",
+                                  count, known);
         }
         if (open >= 0) {
             to.dimensions[open] = (int64_t)(count / known);
@@ -113,15 +114,18 @@ static enum status compute_transpose_leading(const struct op_run *run, struct er
     return STATUS_OK;
 }
 
-static enum status gradient_transpose_leading(struct graph *graph, const struct node *node, const struct output *gradients,
-                                              struct output *ret, struct error *error)
+static enum status gradient_transpose_leading(struct graph *graph, const struct node *node,
+                                              const struct output *gradients, struct output *ret, struct error *error)
 {
     (void)node;
     return graph_add(graph, "TransposeLeading", NULL, gradients, 1, &ret[0], error);
 }
 
-const struct op op_transpose_leading = {.name = "TransposeLeading", .input_count = 1, .infer = infer_transpose_leading,
-                                        .compute = compute_transpose_leading, .gradient = gradient_transpose_leading};
+const struct op op_transpose_leading = {.name = "TransposeLeading",
+                                        .input_count = 1,
+                                        .infer = infer_transpose_leading,
+                                        .compute = compute_transpose_leading,
+                                        .gradient = gradient_transpose_leading};
 
 /* ---- Gather: params [n, …], indices int32 → indices' shape + params' rest ---- */
 
@@ -140,7 +144,8 @@ static enum status infer_gather(struct inference *inference, struct error *error
     return one_output(inference, DTYPE_FLOAT32, &shape);
 }
 
-static enum status check_index(const struct op_run *run, const int32_t *indices, size_t at, size_t limit, struct error *error)
+static enum status check_index(const struct op_run *run, const int32_t *indices, size_t at, size_t limit,
+                               struct error *error)
 {
     if (indices[at] >= 0 && (size_t)indices[at] < limit) {
         return STATUS_OK;
@@ -156,21 +161,24 @@ static enum status compute_gather(const struct op_run *run, struct error *error)
     size_t count = tensor_element_count(&run->inputs[1]);
     for (size_t i = 0; i < count; i++) {
         TRY(check_index(run, indices, i, rows, error));
-        memcpy((float *)run->outputs[0].data + i * columns, (const float *)run->inputs[0].data + (size_t)indices[i] * columns,
-               columns * sizeof(float));
+        memcpy((float *)run->outputs[0].data + i * columns,
+               (const float *)run->inputs[0].data + (size_t)indices[i] * columns, columns * sizeof(float));
     }
     return STATUS_OK;
 }
 
-static enum status gradient_gather(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                   struct error *error)
+static enum status gradient_gather(struct graph *graph, const struct node *node, const struct output *gradients,
+                                   struct output *ret, struct error *error)
 {
     struct output inputs[] = {node->inputs[0], node->inputs[1], gradients[0]};
     return graph_add(graph, "GatherGrad", NULL, inputs, 3, &ret[0], error);
 }
 
-const struct op op_gather = {
-    .name = "GatherV2", .input_count = 2, .infer = infer_gather, .compute = compute_gather, .gradient = gradient_gather};
+const struct op op_gather = {.name = "GatherV2",
+                             .input_count = 2,
+                             .infer = infer_gather,
+                             .compute = compute_gather,
+                             .gradient = gradient_gather};
 
 /* GatherGrad: params, indices, gradient → dense gradient of params */
 static enum status infer_like_first(struct inference *inference, struct error *error)
@@ -205,7 +213,8 @@ static enum status infer_one_hot(struct inference *inference, struct error *erro
     struct shape shape = inference->inputs[0].shape;
     int64_t depth = node_attribute_integer(inference->node, "depth", -1);
     if (depth < 0 || shape.rank == SHAPE_RANK_MAX) {
-        return op_shape_error(inference, error, "Depth %lld must not be negative, rank below %d", (long long)depth, SHAPE_RANK_MAX);
+        return op_shape_error(inference, error, "Depth %lld must not be negative, rank below %d", (long long)depth,
+                              SHAPE_RANK_MAX);
     }
     if (shape.rank != SHAPE_RANK_UNKNOWN) {
         shape.dimensions[shape.rank++] = depth;
@@ -228,8 +237,8 @@ static enum status compute_one_hot(const struct op_run *run, struct error *error
     return STATUS_OK;
 }
 
-static enum status no_gradient(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                               struct error *error)
+static enum status no_gradient(struct graph *graph, const struct node *node, const struct output *gradients,
+                               struct output *ret, struct error *error)
 {
     (void)graph;
     (void)node;

@@ -1,9 +1,11 @@
-/* An LSTM layer over time as one op, with its gradient: the fused kernel of dynamic_rnn over BasicLSTMCell. Thread: see op.h.
+/* An LSTM layer over time as one op, with its gradient: the fused kernel of dynamic_rnn over BasicLSTMCell. Thread:
+ * see op.h.
  *
- * LstmBlock: x [time, batch, inputs], or int32 symbols [time, batch] standing for their one-hot vectors; c, h [batch, units]; kernel
- * [inputs + units, 4 × units]; bias [4 × units]; attribute forget_bias. Outputs: h of every step [time, batch, units], the last c and h, and what
- * the gradient needs: activated gates [time, batch, 4 × units] in the order i, j, f, o, and c of every step.
- * Input products of the whole sequence are one GEMM (or table rows); so are the weights' gradients. */
+ * LstmBlock: x [time, batch, inputs], or int32 symbols [time, batch] standing for their one-hot vectors; c, h [batch,
+ * units]; kernel [inputs + units, 4 × units]; bias [4 × units]; attribute forget_bias. Outputs: h of every step [time,
+ * batch, units], the last c and h, and what the gradient needs: activated gates [time, batch, 4 × units] in the order
+ * i, j, f, o, and c of every step. Input products of the whole sequence are one GEMM (or table rows); so are the
+ * weights' gradients. */
 #include "engine/base/check.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
@@ -26,8 +28,10 @@ struct layer {
 
 static struct layer layer_of(const struct tensor *x, const struct tensor *c, const struct tensor *kernel)
 {
-    struct layer layer = {.time = (size_t)x->shape.dimensions[0], .batch = (size_t)x->shape.dimensions[1],
-                          .units = (size_t)c->shape.dimensions[1], .takes_symbols = x->dtype == DTYPE_INT32};
+    struct layer layer = {.time = (size_t)x->shape.dimensions[0],
+                          .batch = (size_t)x->shape.dimensions[1],
+                          .units = (size_t)c->shape.dimensions[1],
+                          .takes_symbols = x->dtype == DTYPE_INT32};
     layer.inputs = (size_t)kernel->shape.dimensions[0] - layer.units;
     layer.rows = layer.time * layer.batch;
     layer.gate_columns = 4 * layer.units;
@@ -41,7 +45,8 @@ static int64_t dimension_of(const struct shape *shape, int index)
 
 static enum status check_equal(const struct inference *inference, int64_t a, int64_t b, struct error *error)
 {
-    return a == DIMENSION_UNKNOWN || b == DIMENSION_UNKNOWN || a == b ? STATUS_OK : op_dimensions_error(inference, a, b, error);
+    return a == DIMENSION_UNKNOWN || b == DIMENSION_UNKNOWN || a == b ? STATUS_OK
+                                                                      : op_dimensions_error(inference, a, b, error);
 }
 
 static enum status infer_lstm(struct inference *inference, struct error *error)
@@ -66,7 +71,8 @@ static enum status infer_lstm(struct inference *inference, struct error *error)
         TRY(check_equal(inference, dimension_of(&inference->inputs[state].shape, 0), batch, error));
         TRY(check_equal(inference, dimension_of(&inference->inputs[state].shape, 1), units, error));
     }
-    if (!takes_symbols && x->shape.rank == 3 && x->shape.dimensions[2] != DIMENSION_UNKNOWN && kernel_rows != DIMENSION_UNKNOWN) {
+    if (!takes_symbols && x->shape.rank == 3 && x->shape.dimensions[2] != DIMENSION_UNKNOWN &&
+        kernel_rows != DIMENSION_UNKNOWN) {
         TRY(check_equal(inference, x->shape.dimensions[2] + units, kernel_rows, error));
     }
     if (kernel_rows != DIMENSION_UNKNOWN && kernel_rows <= units) {
@@ -92,7 +98,8 @@ static struct gemm_operand transposed(const float *data, size_t stride)
     return (struct gemm_operand){data, stride, GEMM_TRANSPOSED};
 }
 
-static enum status check_symbols(const struct op_run *run, const int32_t *symbols, const struct layer *layer, struct error *error)
+static enum status check_symbols(const struct op_run *run, const int32_t *symbols, const struct layer *layer,
+                                 struct error *error)
 {
     for (size_t i = 0; i < layer->rows; i++) {
         if (symbols[i] < 0 || (size_t)symbols[i] >= layer->inputs) {
@@ -103,7 +110,8 @@ static enum status check_symbols(const struct op_run *run, const int32_t *symbol
 }
 
 /* gates = x · kernel_x + bias, for every step at once. */
-static enum status project_inputs(const struct op_run *run, const struct layer *layer, float *gates, struct error *error)
+static enum status project_inputs(const struct op_run *run, const struct layer *layer, float *gates,
+                                  struct error *error)
 {
     const float *kernel = run->inputs[INPUT_KERNEL].data;
     const float *bias = run->inputs[INPUT_BIAS].data;
@@ -139,8 +147,8 @@ static enum status compute_lstm(const struct op_run *run, struct error *error)
         float *c = (float *)run->outputs[OUTPUT_C].data + t * state_count;
         float *h = (float *)run->outputs[OUTPUT_H].data + t * state_count;
         float *step_gates = gates + t * layer.batch * layer.gate_columns;
-        gemm(layer.batch, layer.gate_columns, layer.units, plain(h_before, layer.units), plain(kernel_h, layer.gate_columns), 1,
-             step_gates, layer.gate_columns);
+        gemm(layer.batch, layer.gate_columns, layer.units, plain(h_before, layer.units),
+             plain(kernel_h, layer.gate_columns), 1, step_gates, layer.gate_columns);
         pointwise()->lstm_forward(layer.batch, layer.units, forget_bias, step_gates, c_before, c, h);
         c_before = c;
         h_before = h;
@@ -152,7 +160,20 @@ static enum status compute_lstm(const struct op_run *run, struct error *error)
 
 /* ---- LstmBlockGrad: the forward's inputs but the bias, its h, gates and c, then dh, d last c, d last h ---- */
 
-enum { GRAD_X, GRAD_C0, GRAD_H0, GRAD_KERNEL, GRAD_BIAS, GRAD_H, GRAD_GATES, GRAD_C, GRAD_DH, GRAD_D_LAST_C, GRAD_D_LAST_H, GRAD_INPUT_COUNT };
+enum {
+    GRAD_X,
+    GRAD_C0,
+    GRAD_H0,
+    GRAD_KERNEL,
+    GRAD_BIAS,
+    GRAD_H,
+    GRAD_GATES,
+    GRAD_C,
+    GRAD_DH,
+    GRAD_D_LAST_C,
+    GRAD_D_LAST_H,
+    GRAD_INPUT_COUNT
+};
 
 /* Outputs: dx, dc0, dh0, dkernel, dbias: the shapes of the forward's inputs. dx of symbols is empty. */
 static enum status infer_lstm_grad(struct inference *inference, struct error *error)
@@ -191,14 +212,14 @@ static void weight_gradients(const struct op_run *run, const struct layer *layer
             pointwise()->add_to(columns, d_gates + row * columns, d_kernel + (size_t)symbols[row] * columns);
         }
     } else {
-        gemm(layer->inputs, columns, layer->rows, transposed(run->inputs[GRAD_X].data, layer->inputs), plain(d_gates, columns), 0,
-             d_kernel, columns);
-        gemm(layer->rows, layer->inputs, columns, plain(d_gates, columns), transposed(run->inputs[GRAD_KERNEL].data, columns), 0,
-             run->outputs[GRAD_X].data, layer->inputs);
+        gemm(layer->inputs, columns, layer->rows, transposed(run->inputs[GRAD_X].data, layer->inputs),
+             plain(d_gates, columns), 0, d_kernel, columns);
+        gemm(layer->rows, layer->inputs, columns, plain(d_gates, columns),
+             transposed(run->inputs[GRAD_KERNEL].data, columns), 0, run->outputs[GRAD_X].data, layer->inputs);
     }
     float *d_kernel_h = d_kernel + layer->inputs * columns;
-    gemm(layer->units, columns, layer->batch, transposed(run->inputs[GRAD_H0].data, layer->units), plain(d_gates, columns), 0,
-         d_kernel_h, columns);
+    gemm(layer->units, columns, layer->batch, transposed(run->inputs[GRAD_H0].data, layer->units),
+         plain(d_gates, columns), 0, d_kernel_h, columns);
     if (layer->time > 1) {
         gemm(layer->units, columns, layer->rows - layer->batch, transposed(run->inputs[GRAD_H].data, layer->units),
              plain(d_gates + layer->batch * columns, columns), 1, d_kernel_h, columns);
@@ -223,8 +244,8 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
         size_t gates_at = t * layer.batch * layer.gate_columns;
         const float *c_before = t == 0 ? run->inputs[GRAD_C0].data : all_c + (t - 1) * state_count;
         pointwise()->add_to(state_count, into_h + t * state_count, dh);
-        pointwise()->lstm_backward(layer.batch, layer.units, gates + gates_at, c_before, all_c + t * state_count, dh, dc,
-                                   d_gates + gates_at);
+        pointwise()->lstm_backward(layer.batch, layer.units, gates + gates_at, c_before, all_c + t * state_count, dh,
+                                   dc, d_gates + gates_at);
         gemm(layer.batch, layer.units, layer.gate_columns, plain(d_gates + gates_at, layer.gate_columns),
              transposed(kernel_h, layer.gate_columns), 0, dh, layer.units);
     }
@@ -232,12 +253,15 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     return STATUS_OK;
 }
 
-const struct op op_lstm_grad = {.name = "LstmBlockGrad", .input_count = GRAD_INPUT_COUNT, .infer = infer_lstm_grad,
-                                .compute = compute_lstm_grad, .scratch_bytes = lstm_grad_scratch_bytes};
+const struct op op_lstm_grad = {.name = "LstmBlockGrad",
+                                .input_count = GRAD_INPUT_COUNT,
+                                .infer = infer_lstm_grad,
+                                .compute = compute_lstm_grad,
+                                .scratch_bytes = lstm_grad_scratch_bytes};
 
 /* The gradient of one output, or zeros in its shape. */
-static enum status gradient_or_zeros(struct graph *graph, struct output gradient, struct output like, struct output *ret_output,
-                                     struct error *error)
+static enum status gradient_or_zeros(struct graph *graph, struct output gradient, struct output like,
+                                     struct output *ret_output, struct error *error)
 {
     if (gradient.node != NULL) {
         *ret_output = gradient;
@@ -246,11 +270,12 @@ static enum status gradient_or_zeros(struct graph *graph, struct output gradient
     return graph_add(graph, "FillLike", "zeros_like", &like, 1, ret_output, error);
 }
 
-static enum status gradient_lstm(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                 struct error *error)
+static enum status gradient_lstm(struct graph *graph, const struct node *node, const struct output *gradients,
+                                 struct output *ret, struct error *error)
 {
     if (gradients[OUTPUT_GATES].node != NULL || gradients[OUTPUT_C].node != NULL) {
-        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'LstmBlock'): gates and inner c are not differentiated", node->name);
+        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'LstmBlock'): gates and inner c are not differentiated",
+                         node->name);
     }
     struct node *own = graph_node(graph, node->id);
     struct output inputs[GRAD_INPUT_COUNT];
@@ -259,7 +284,8 @@ static enum status gradient_lstm(struct graph *graph, const struct node *node, c
     inputs[GRAD_GATES] = (struct output){own, OUTPUT_GATES};
     inputs[GRAD_C] = (struct output){own, OUTPUT_C};
     for (uint32_t i = 0; i < 3; i++) {
-        TRY(gradient_or_zeros(graph, gradients[OUTPUT_H + i], (struct output){own, OUTPUT_H + i}, &inputs[GRAD_DH + i], error));
+        TRY(gradient_or_zeros(graph, gradients[OUTPUT_H + i], (struct output){own, OUTPUT_H + i}, &inputs[GRAD_DH + i],
+                              error));
     }
     struct node_options options = {.inputs = inputs, .input_count = GRAD_INPUT_COUNT};
     struct node *grad = NULL;
@@ -271,5 +297,8 @@ static enum status gradient_lstm(struct graph *graph, const struct node *node, c
     return STATUS_OK;
 }
 
-const struct op op_lstm = {
-    .name = "LstmBlock", .input_count = INPUT_COUNT, .infer = infer_lstm, .compute = compute_lstm, .gradient = gradient_lstm};
+const struct op op_lstm = {.name = "LstmBlock",
+                           .input_count = INPUT_COUNT,
+                           .infer = infer_lstm,
+                           .compute = compute_lstm,
+                           .gradient = gradient_lstm};

@@ -70,8 +70,8 @@ static void broadcast_strides(const struct shape *operand, const struct shape *r
 }
 
 /* Moves a multi-index over `shape` to the next element and the operand offsets with it. */
-static void advance(const struct shape *shape, int64_t index[SHAPE_RANK_MAX], const size_t strides[][SHAPE_RANK_MAX], size_t offsets[],
-                    size_t operand_count)
+static void advance(const struct shape *shape, int64_t index[SHAPE_RANK_MAX], const size_t strides[][SHAPE_RANK_MAX],
+                    size_t offsets[], size_t operand_count)
 {
     for (int i = shape->rank - 1; i >= 0; i--) {
         index[i]++;
@@ -113,31 +113,32 @@ static bool is_flat(const struct tensor *operand, const struct tensor *result)
 }
 
 /* Takes a gradient of the result back to the shape of an operand: sums over what was broadcast. */
-static enum status add_sum_to_shape(struct graph *graph, struct output gradient, struct output operand, struct output *ret_output,
-                                    struct error *error)
+static enum status add_sum_to_shape(struct graph *graph, struct output gradient, struct output operand,
+                                    struct output *ret_output, struct error *error)
 {
     struct output inputs[] = {gradient, operand};
     return graph_add(graph, "SumToShape", NULL, inputs, 2, ret_output, error);
 }
 
-static enum status add_binary(struct graph *graph, const char *op, struct output a, struct output b, struct output *ret_output,
-                              struct error *error)
+static enum status add_binary(struct graph *graph, const char *op, struct output a, struct output b,
+                              struct output *ret_output, struct error *error)
 {
     struct output inputs[] = {a, b};
     return graph_add(graph, op, NULL, inputs, 2, ret_output, error);
 }
 
-static enum status add_unary(struct graph *graph, const char *op, struct output a, struct output *ret_output, struct error *error)
+static enum status add_unary(struct graph *graph, const char *op, struct output a, struct output *ret_output,
+                             struct error *error)
 {
     return graph_add(graph, op, NULL, &a, 1, ret_output, error);
 }
 
 #define BINARY_KERNEL(NAME, EXPRESSION)                                                                                \
-    static float operation_##NAME(float a, float b)                                                                   \
+    static float operation_##NAME(float a, float b)                                                                    \
     {                                                                                                                  \
         return EXPRESSION;                                                                                             \
     }                                                                                                                  \
-    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                  \
+    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                   \
     {                                                                                                                  \
         (void)error;                                                                                                   \
         if (!is_flat(&run->inputs[0], run->outputs) || !is_flat(&run->inputs[1], run->outputs)) {                      \
@@ -163,15 +164,15 @@ BINARY_KERNEL(div, a / b)
 BINARY_KERNEL(minimum, a < b || isnan(a) ? a : b)
 BINARY_KERNEL(maximum, a > b || isnan(a) ? a : b)
 
-static enum status gradient_add(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_add(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     TRY(add_sum_to_shape(graph, gradients[0], node->inputs[0], &ret[0], error));
     return add_sum_to_shape(graph, gradients[0], node->inputs[1], &ret[1], error);
 }
 
-static enum status gradient_sub(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_sub(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     struct output negative;
     TRY(add_unary(graph, "Neg", gradients[0], &negative, error));
@@ -179,8 +180,8 @@ static enum status gradient_sub(struct graph *graph, const struct node *node, co
     return add_sum_to_shape(graph, negative, node->inputs[1], &ret[1], error);
 }
 
-static enum status gradient_mul(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_mul(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     for (size_t i = 0; i < 2; i++) {
         struct output product;
@@ -191,8 +192,8 @@ static enum status gradient_mul(struct graph *graph, const struct node *node, co
 }
 
 /* d(a/b) = g/b, −g·(a/b)/b */
-static enum status gradient_div(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_div(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     struct output by_a;
     struct output quotient = {graph_node(graph, node->id), 0};
@@ -213,13 +214,15 @@ const struct op op_mul = {
     .name = "Mul", .input_count = 2, .infer = infer_broadcast, .compute = compute_mul, .gradient = gradient_mul};
 const struct op op_div = {
     .name = "RealDiv", .input_count = 2, .infer = infer_broadcast, .compute = compute_div, .gradient = gradient_div};
-const struct op op_minimum = {.name = "Minimum", .input_count = 2, .infer = infer_broadcast, .compute = compute_minimum};
-const struct op op_maximum = {.name = "Maximum", .input_count = 2, .infer = infer_broadcast, .compute = compute_maximum};
+const struct op op_minimum = {
+    .name = "Minimum", .input_count = 2, .infer = infer_broadcast, .compute = compute_minimum};
+const struct op op_maximum = {
+    .name = "Maximum", .input_count = 2, .infer = infer_broadcast, .compute = compute_maximum};
 
 /* ---- one input ---- */
 
 #define UNARY_KERNEL(NAME, EXPRESSION)                                                                                 \
-    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                  \
+    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                   \
     {                                                                                                                  \
         (void)error;                                                                                                   \
         size_t count = tensor_element_count(&run->outputs[0]);                                                         \
@@ -257,28 +260,28 @@ static struct output own_output(struct graph *graph, const struct node *node)
     return (struct output){graph_node(graph, node->id), 0};
 }
 
-static enum status gradient_neg(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_neg(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     (void)node;
     return add_unary(graph, "Neg", gradients[0], &ret[0], error);
 }
 
-static enum status gradient_exp(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_exp(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     return add_binary(graph, "Mul", gradients[0], own_output(graph, node), &ret[0], error);
 }
 
-static enum status gradient_log(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                struct error *error)
+static enum status gradient_log(struct graph *graph, const struct node *node, const struct output *gradients,
+                                struct output *ret, struct error *error)
 {
     return add_binary(graph, "RealDiv", gradients[0], node->inputs[0], &ret[0], error);
 }
 
 /* d√x = g / (2√x) */
-static enum status gradient_sqrt(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                 struct error *error)
+static enum status gradient_sqrt(struct graph *graph, const struct node *node, const struct output *gradients,
+                                 struct output *ret, struct error *error)
 {
     struct output half;
     struct output scaled;
@@ -287,8 +290,8 @@ static enum status gradient_sqrt(struct graph *graph, const struct node *node, c
     return add_binary(graph, "RealDiv", scaled, own_output(graph, node), &ret[0], error);
 }
 
-static enum status gradient_square(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                   struct error *error)
+static enum status gradient_square(struct graph *graph, const struct node *node, const struct output *gradients,
+                                   struct output *ret, struct error *error)
 {
     struct output two;
     struct output scaled;
@@ -303,15 +306,18 @@ static enum status gradient_sigmoid(struct graph *graph, const struct node *node
     return add_binary(graph, "SigmoidGrad", own_output(graph, node), gradients[0], &ret[0], error);
 }
 
-static enum status gradient_tanh(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                 struct error *error)
+static enum status gradient_tanh(struct graph *graph, const struct node *node, const struct output *gradients,
+                                 struct output *ret, struct error *error)
 {
     return add_binary(graph, "TanhGrad", own_output(graph, node), gradients[0], &ret[0], error);
 }
 
-const struct op op_neg = {.name = "Neg", .input_count = 1, .infer = infer_same, .compute = compute_neg, .gradient = gradient_neg};
-const struct op op_exp = {.name = "Exp", .input_count = 1, .infer = infer_same, .compute = compute_exp, .gradient = gradient_exp};
-const struct op op_log = {.name = "Log", .input_count = 1, .infer = infer_same, .compute = compute_log, .gradient = gradient_log};
+const struct op op_neg = {
+    .name = "Neg", .input_count = 1, .infer = infer_same, .compute = compute_neg, .gradient = gradient_neg};
+const struct op op_exp = {
+    .name = "Exp", .input_count = 1, .infer = infer_same, .compute = compute_exp, .gradient = gradient_exp};
+const struct op op_log = {
+    .name = "Log", .input_count = 1, .infer = infer_same, .compute = compute_log, .gradient = gradient_log};
 const struct op op_sqrt = {
     .name = "Sqrt", .input_count = 1, .infer = infer_same, .compute = compute_sqrt, .gradient = gradient_sqrt};
 const struct op op_square = {
@@ -322,11 +328,12 @@ const struct op op_tanh = {
     .name = "Tanh", .input_count = 1, .infer = infer_same, .compute = compute_tanh, .gradient = gradient_tanh};
 
 /* y, dy → dx */
-BINARY_KERNEL(sigmoid_grad, b *a * (1.0f - a))
+BINARY_KERNEL(sigmoid_grad, b *a *(1.0f - a))
 BINARY_KERNEL(tanh_grad, b *(1.0f - a * a))
 const struct op op_sigmoid_grad = {
     .name = "SigmoidGrad", .input_count = 2, .infer = infer_broadcast, .compute = compute_sigmoid_grad};
-const struct op op_tanh_grad = {.name = "TanhGrad", .input_count = 2, .infer = infer_broadcast, .compute = compute_tanh_grad};
+const struct op op_tanh_grad = {
+    .name = "TanhGrad", .input_count = 2, .infer = infer_broadcast, .compute = compute_tanh_grad};
 
 /* ---- sums ---- */
 
@@ -357,8 +364,8 @@ static enum status compute_add_n(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-static enum status gradient_add_n(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                  struct error *error)
+static enum status gradient_add_n(struct graph *graph, const struct node *node, const struct output *gradients,
+                                  struct output *ret, struct error *error)
 {
     (void)graph;
     (void)error;
@@ -368,8 +375,11 @@ static enum status gradient_add_n(struct graph *graph, const struct node *node, 
     return STATUS_OK;
 }
 
-const struct op op_add_n = {
-    .name = "AddN", .input_count = OP_INPUTS_ANY, .infer = infer_add_n, .compute = compute_add_n, .gradient = gradient_add_n};
+const struct op op_add_n = {.name = "AddN",
+                            .input_count = OP_INPUTS_ANY,
+                            .infer = infer_add_n,
+                            .compute = compute_add_n,
+                            .gradient = gradient_add_n};
 
 /* SumToShape: gradient, like → the gradient summed over the dimensions that `like` was broadcast along. */
 static enum status infer_like_second(struct inference *inference, struct error *error)
@@ -402,10 +412,14 @@ static enum status gradient_broadcast_back(struct graph *graph, const struct nod
     return add_binary(graph, "BroadcastLike", gradients[0], node->inputs[0], &ret[0], error);
 }
 
-const struct op op_sum_to_shape = {.name = "SumToShape", .input_count = 2, .infer = infer_like_second,
-                                   .compute = compute_sum_to_shape, .gradient = gradient_broadcast_back};
+const struct op op_sum_to_shape = {.name = "SumToShape",
+                                   .input_count = 2,
+                                   .infer = infer_like_second,
+                                   .compute = compute_sum_to_shape,
+                                   .gradient = gradient_broadcast_back};
 
-/* BroadcastLike: x, like → x repeated to like's shape; attribute scale multiplies, attribute divide_by_count divides by like's elements. */
+/* BroadcastLike: x, like → x repeated to like's shape; attribute scale multiplies, attribute divide_by_count divides
+ * by like's elements. */
 static enum status compute_broadcast_like(const struct op_run *run, struct error *error)
 {
     (void)error;
@@ -458,8 +472,8 @@ static enum status compute_mean(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-static enum status gradient_mean(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                 struct error *error)
+static enum status gradient_mean(struct graph *graph, const struct node *node, const struct output *gradients,
+                                 struct output *ret, struct error *error)
 {
     struct attribute divide = {.name = "divide_by_count", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};
     struct output inputs[] = {gradients[0], node->inputs[0]};
@@ -470,12 +484,16 @@ static enum status gradient_mean(struct graph *graph, const struct node *node, c
     return STATUS_OK;
 }
 
-const struct op op_sum = {
-    .name = "Sum", .input_count = 1, .infer = infer_scalar, .compute = compute_sum, .gradient = gradient_broadcast_back};
+const struct op op_sum = {.name = "Sum",
+                          .input_count = 1,
+                          .infer = infer_scalar,
+                          .compute = compute_sum,
+                          .gradient = gradient_broadcast_back};
 const struct op op_mean = {
     .name = "Mean", .input_count = 1, .infer = infer_scalar, .compute = compute_mean, .gradient = gradient_mean};
 
-/* GlobalNorm: any tensors → the square root of the sum of all squares. Added up in double, in the order of the inputs. */
+/* GlobalNorm: any tensors → the square root of the sum of all squares. Added up in double, in the order of the
+ * inputs. */
 static enum status compute_global_norm(const struct op_run *run, struct error *error)
 {
     (void)error;
@@ -509,7 +527,8 @@ static enum status infer_matmul(struct inference *inference, struct error *error
         const struct shape *shape = &inference->inputs[i].shape;
         bool is_transposed = node_attribute_boolean(inference->node, i == 0 ? "transpose_a" : "transpose_b", false);
         for (int d = 0; d < 2; d++) {
-            sizes[i][d] = shape->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : shape->dimensions[is_transposed ? 1 - d : d];
+            sizes[i][d] =
+                shape->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : shape->dimensions[is_transposed ? 1 - d : d];
         }
     }
     int64_t inner = merge_dimension(sizes[0][1], sizes[1][0]);
@@ -529,15 +548,17 @@ static enum status compute_matmul(const struct op_run *run, struct error *error)
     bool is_b_transposed = node_attribute_boolean(run->node, "transpose_b", false);
     const struct shape *result = &run->outputs[0].shape;
     size_t inner = (size_t)a->shape.dimensions[is_a_transposed ? 0 : 1];
-    struct gemm_operand left = {a->data, (size_t)a->shape.dimensions[1], is_a_transposed ? GEMM_TRANSPOSED : GEMM_PLAIN};
-    struct gemm_operand right = {b->data, (size_t)b->shape.dimensions[1], is_b_transposed ? GEMM_TRANSPOSED : GEMM_PLAIN};
+    struct gemm_operand left = {a->data, (size_t)a->shape.dimensions[1],
+                                is_a_transposed ? GEMM_TRANSPOSED : GEMM_PLAIN};
+    struct gemm_operand right = {b->data, (size_t)b->shape.dimensions[1],
+                                 is_b_transposed ? GEMM_TRANSPOSED : GEMM_PLAIN};
     gemm((size_t)result->dimensions[0], (size_t)result->dimensions[1], inner, left, right, 0, run->outputs[0].data,
          (size_t)result->dimensions[1]);
     return STATUS_OK;
 }
 
-static enum status add_product(struct graph *graph, struct output a, bool is_a_transposed, struct output b, bool is_b_transposed,
-                               struct output *ret_output, struct error *error)
+static enum status add_product(struct graph *graph, struct output a, bool is_a_transposed, struct output b,
+                               bool is_b_transposed, struct output *ret_output, struct error *error)
 {
     struct attribute attributes[] = {{.name = "transpose_a", .kind = ATTRIBUTE_BOOLEAN, .boolean = is_a_transposed},
                                      {.name = "transpose_b", .kind = ATTRIBUTE_BOOLEAN, .boolean = is_b_transposed}};
@@ -550,8 +571,8 @@ static enum status add_product(struct graph *graph, struct output a, bool is_a_t
 }
 
 /* C = op(A) op(B): with A' and B' the stored matrices, dA = g Bᵀ and dB = Aᵀ g, transposed where the operand was. */
-static enum status gradient_matmul(struct graph *graph, const struct node *node, const struct output *gradients, struct output *ret,
-                                   struct error *error)
+static enum status gradient_matmul(struct graph *graph, const struct node *node, const struct output *gradients,
+                                   struct output *ret, struct error *error)
 {
     bool a_transposed = node_attribute_boolean(node, "transpose_a", false);
     bool b_transposed = node_attribute_boolean(node, "transpose_b", false);
@@ -607,8 +628,11 @@ static enum status gradient_bias_add(struct graph *graph, const struct node *nod
     return graph_add(graph, "BiasAddGrad", NULL, inputs, 2, &ret[1], error);
 }
 
-const struct op op_bias_add = {
-    .name = "BiasAdd", .input_count = 2, .infer = infer_bias_add, .compute = compute_bias_add, .gradient = gradient_bias_add};
+const struct op op_bias_add = {.name = "BiasAdd",
+                               .input_count = 2,
+                               .infer = infer_bias_add,
+                               .compute = compute_bias_add,
+                               .gradient = gradient_bias_add};
 
 /* BiasAddGrad: g [..., n], bias [n] → sums over the rows */
 static enum status compute_bias_add_grad(const struct op_run *run, struct error *error)

@@ -39,7 +39,8 @@ static enum status infer_softmax(struct inference *inference, struct error *erro
 static enum status compute_softmax(const struct op_run *run, struct error *error)
 {
     (void)error;
-    pointwise()->softmax(row_count(&run->inputs[0]), last_dimension(&run->inputs[0]), run->inputs[0].data, run->outputs[0].data);
+    pointwise()->softmax(row_count(&run->inputs[0]), last_dimension(&run->inputs[0]), run->inputs[0].data,
+                         run->outputs[0].data);
     return STATUS_OK;
 }
 
@@ -50,8 +51,11 @@ static enum status gradient_softmax(struct graph *graph, const struct node *node
     return graph_add(graph, "SoftmaxGrad", NULL, inputs, 2, &ret[0], error);
 }
 
-const struct op op_softmax = {
-    .name = "Softmax", .input_count = 1, .infer = infer_softmax, .compute = compute_softmax, .gradient = gradient_softmax};
+const struct op op_softmax = {.name = "Softmax",
+                              .input_count = 1,
+                              .infer = infer_softmax,
+                              .compute = compute_softmax,
+                              .gradient = gradient_softmax};
 
 /* SoftmaxGrad: y, dy → dx = y (dy − Σ y dy) */
 static enum status compute_softmax_grad(const struct op_run *run, struct error *error)
@@ -107,7 +111,8 @@ static enum status compute_sparse_xent(const struct op_run *run, struct error *e
     pointwise()->softmax(rows, columns, logits, probabilities);
     for (size_t row = 0; row < rows; row++) {
         if (labels[row] < 0 || (size_t)labels[row] >= columns) {
-            return op_run_error(run, error, "Received a label value of %d which is outside the valid range of [0, %zu).",
+            return op_run_error(run, error,
+                                "Received a label value of %d which is outside the valid range of [0, %zu).",
                                 labels[row], columns);
         }
         float p = probabilities[row * columns + (size_t)labels[row]];
@@ -126,8 +131,11 @@ static enum status gradient_sparse_xent(struct graph *graph, const struct node *
     return graph_add(graph, "SparseSoftmaxCrossEntropyGrad", NULL, inputs, 3, &ret[0], error);
 }
 
-const struct op op_sparse_xent = {.name = "SparseSoftmaxCrossEntropyWithLogits", .input_count = 2, .infer = infer_sparse_xent,
-                                  .compute = compute_sparse_xent, .gradient = gradient_sparse_xent};
+const struct op op_sparse_xent = {.name = "SparseSoftmaxCrossEntropyWithLogits",
+                                  .input_count = 2,
+                                  .infer = infer_sparse_xent,
+                                  .compute = compute_sparse_xent,
+                                  .gradient = gradient_sparse_xent};
 
 /* probabilities, labels, dloss [n] → dlogits = (p − one-hot(label)) dloss */
 static enum status compute_sparse_xent_grad(const struct op_run *run, struct error *error)
@@ -145,7 +153,9 @@ static enum status compute_sparse_xent_grad(const struct op_run *run, struct err
     return STATUS_OK;
 }
 
-const struct op op_sparse_xent_grad = {.name = "SparseSoftmaxCrossEntropyGrad", .input_count = 3, .infer = infer_float_like_first,
+const struct op op_sparse_xent_grad = {.name = "SparseSoftmaxCrossEntropyGrad",
+                                       .input_count = 3,
+                                       .infer = infer_float_like_first,
                                        .compute = compute_sparse_xent_grad};
 
 /* ---- Dropout: x, keep_probability → x·mask/keep, mask keyed by the run and the node's attribute seed ---- */
@@ -164,7 +174,8 @@ static enum status compute_dropout(const struct op_run *run, struct error *error
     float *to = run->outputs[0].data;
     float keep = *(const float *)run->inputs[1].data;
     if (!(keep > 0.0f && keep <= 1.0f)) {
-        return op_run_error(run, error, "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g", (double)keep);
+        return op_run_error(run, error, "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g",
+                            (double)keep);
     }
     if (keep == 1.0f) {
         memcpy(to, from, count * sizeof(float));
@@ -186,14 +197,18 @@ static enum status gradient_dropout(struct graph *graph, const struct node *node
                                     struct output *ret, struct error *error)
 {
     struct output inputs[] = {gradients[0], node->inputs[1]};
-    struct node_options options = {.inputs = inputs, .input_count = 2, .attributes = node->attributes,
-                                   .attribute_count = node->attribute_count};
+    struct node_options options = {
+        .inputs = inputs, .input_count = 2, .attributes = node->attributes, .attribute_count = node->attribute_count};
     struct node *grad = NULL;
     TRY(graph_add_node(graph, "DropoutGrad", &options, &grad, error));
     ret[0] = (struct output){grad, 0};
     return STATUS_OK;
 }
 
-const struct op op_dropout = {
-    .name = "Dropout", .input_count = 2, .infer = infer_dropout, .compute = compute_dropout, .gradient = gradient_dropout};
-const struct op op_dropout_grad = {.name = "DropoutGrad", .input_count = 2, .infer = infer_dropout, .compute = compute_dropout};
+const struct op op_dropout = {.name = "Dropout",
+                              .input_count = 2,
+                              .infer = infer_dropout,
+                              .compute = compute_dropout,
+                              .gradient = gradient_dropout};
+const struct op op_dropout_grad = {
+    .name = "DropoutGrad", .input_count = 2, .infer = infer_dropout, .compute = compute_dropout};

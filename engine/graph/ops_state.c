@@ -67,8 +67,11 @@ static enum status infer_declared(struct inference *inference, struct error *err
 const struct op op_placeholder = {
     .name = "Placeholder", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
 
-const struct op op_placeholder_with_default = {
-    .name = "PlaceholderWithDefault", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_none};
+const struct op op_placeholder_with_default = {.name = "PlaceholderWithDefault",
+                                               .input_count = 1,
+                                               .flags = OP_ALIAS,
+                                               .infer = infer_same,
+                                               .gradient = gradient_none};
 
 const struct op op_variable = {
     .name = "VariableV2", .flags = OP_VARIABLE, .infer = infer_declared, .gradient = gradient_none};
@@ -96,7 +99,8 @@ const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing};
 static enum status infer_assign(struct inference *inference, struct error *error)
 {
     if (!node_is(inference->node->inputs[0].node, "VariableV2")) {
-        return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: 'Assign') is not a variable", inference->node->name);
+        return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: 'Assign') is not a variable",
+                         inference->node->name);
     }
     if (inference->inputs[0].dtype != inference->inputs[1].dtype) {
         return op_expect(inference, 1, inference->inputs[0].dtype, SHAPE_RANK_UNKNOWN, error);
@@ -151,8 +155,8 @@ static enum status infer_random_uniform(struct inference *inference, struct erro
 {
     TRY(infer_declared(inference, error));
     if (inference->outputs[0].dtype != DTYPE_FLOAT32) {
-        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'RandomUniform') makes float32, not %s", inference->node->name,
-                         dtype_name(inference->outputs[0].dtype));
+        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'RandomUniform') makes float32, not %s",
+                         inference->node->name, dtype_name(inference->outputs[0].dtype));
     }
     return STATUS_OK;
 }
@@ -160,14 +164,16 @@ static enum status infer_random_uniform(struct inference *inference, struct erro
 static enum status compute_random_uniform(const struct op_run *run, struct error *error)
 {
     (void)error;
-    rng_fill_uniform(run->random_key, (uint64_t)node_attribute_integer(run->node, "seed", 0), tensor_element_count(&run->outputs[0]),
-                     (float)node_attribute_number(run->node, "low", 0), (float)node_attribute_number(run->node, "high", 1),
-                     run->outputs[0].data);
+    rng_fill_uniform(run->random_key, (uint64_t)node_attribute_integer(run->node, "seed", 0),
+                     tensor_element_count(&run->outputs[0]), (float)node_attribute_number(run->node, "low", 0),
+                     (float)node_attribute_number(run->node, "high", 1), run->outputs[0].data);
     return STATUS_OK;
 }
 
-const struct op op_random_uniform = {
-    .name = "RandomUniform", .infer = infer_random_uniform, .compute = compute_random_uniform, .gradient = gradient_none};
+const struct op op_random_uniform = {.name = "RandomUniform",
+                                     .infer = infer_random_uniform,
+                                     .compute = compute_random_uniform,
+                                     .gradient = gradient_none};
 
 /* ---- ZeroState: a tensor [batch, …] → zeros [batch, units]; a cell's zero_state ---- */
 
@@ -180,5 +186,8 @@ static enum status infer_zero_state(struct inference *inference, struct error *e
     return one_output(inference, DTYPE_FLOAT32, &shape);
 }
 
-const struct op op_zero_state = {
-    .name = "ZeroState", .input_count = 1, .infer = infer_zero_state, .compute = compute_fill, .gradient = gradient_none};
+const struct op op_zero_state = {.name = "ZeroState",
+                                 .input_count = 1,
+                                 .infer = infer_zero_state,
+                                 .compute = compute_fill,
+                                 .gradient = gradient_none};

@@ -40,10 +40,14 @@ static enum status compute_gradient_descent(const struct op_run *run, struct err
     return STATUS_OK;
 }
 
-const struct op op_apply_gradient_descent = {.name = "ApplyGradientDescent", .input_count = 3, .flags = OP_WRITES,
-                                             .infer = infer_update, .compute = compute_gradient_descent};
+const struct op op_apply_gradient_descent = {.name = "ApplyGradientDescent",
+                                             .input_count = 3,
+                                             .flags = OP_WRITES,
+                                             .infer = infer_update,
+                                             .compute = compute_gradient_descent};
 
-/* ---- ApplyAdam: variable, m, v, beta1_power, beta2_power, learning rate, gradient; attributes beta1, beta2, epsilon ---- */
+/* ---- ApplyAdam: variable, m, v, beta1_power, beta2_power, learning rate, gradient; attributes beta1, beta2, epsilon
+ * ---- */
 
 static enum status compute_adam(const struct op_run *run, struct error *error)
 {
@@ -55,8 +59,8 @@ static enum status compute_adam(const struct op_run *run, struct error *error)
                              .beta1 = (float)node_attribute_number(run->node, "beta1", 0.9),
                              .beta2 = (float)node_attribute_number(run->node, "beta2", 0.999),
                              .epsilon = (float)node_attribute_number(run->node, "epsilon", 1e-8)};
-    pointwise()->adam(tensor_element_count(&run->inputs[0]), step, run->inputs[6].data, run->inputs[1].data, run->inputs[2].data,
-                      run->inputs[0].data);
+    pointwise()->adam(tensor_element_count(&run->inputs[0]), step, run->inputs[6].data, run->inputs[1].data,
+                      run->inputs[2].data, run->inputs[0].data);
     return STATUS_OK;
 }
 

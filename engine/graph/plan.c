@@ -1,7 +1,7 @@
 /* Compiling and running. Thread: compiling, any one; running, any, each with a workspace of its own.
  *
- * Every tensor of a plan is a slot. A slot's memory is a feed, a constant in the graph, a variable's own, another slot's
- * (ops that only change the shape), or a place in the workspace, reused once the last reader has run. */
+ * Every tensor of a plan is a slot. A slot's memory is a feed, a constant in the graph, a variable's own, another
+ * slot's (ops that only change the shape), or a place in the workspace, reused once the last reader has run. */
 #include "engine/graph/plan.h"
 
 #include <stdatomic.h>
@@ -16,18 +16,18 @@ enum slot_kind { SLOT_FEED, SLOT_CONSTANT, SLOT_VARIABLE, SLOT_ALIAS, SLOT_MEMOR
 
 struct slot {
     enum slot_kind kind;
-    uint32_t source; /* feed index, or the slot an alias shows */
-    uint32_t last_use; /* step after which its memory is free */
+    uint32_t source;      /* feed index, or the slot an alias shows */
+    uint32_t last_use;    /* step after which its memory is free */
     struct tensor tensor; /* dtype and full shape; data of constants */
-    size_t offset;   /* in the workspace */
+    size_t offset;        /* in the workspace */
     const struct variable *variable;
 };
 
 struct step {
     const struct node *node;
     const struct variable *variable; /* of VariableV2 and of ops that write */
-    uint32_t *inputs; /* slots */
-    uint32_t output;  /* first of its slots */
+    uint32_t *inputs;                /* slots */
+    uint32_t output;                 /* first of its slots */
 };
 
 struct plan {
@@ -152,8 +152,9 @@ static enum status refuse_placeholder(const struct node *node, struct error *err
     char shape[SHAPE_TEXT_BYTES_MAX];
     const struct output_type *type = &node->outputs[0];
     bool has_shape = type->shape.rank > 0;
-    error_set(error, STATUS_UNPROCESSABLE, "You must feed a value for placeholder tensor '%s' with dtype %s%s%s\n\t [[node %s]]",
-              node->name, dtype_cpp_name(type->dtype), has_shape ? " and shape " : "",
+    error_set(error, STATUS_UNPROCESSABLE,
+              "You must feed a value for placeholder tensor '%s' with dtype %s%s%s\n\t [[node %s]]", node->name,
+              dtype_cpp_name(type->dtype), has_shape ? " and shape " : "",
               has_shape ? shape_cpp_text(&type->shape, shape) : "", node->name);
     graph_error_type(error, "InvalidArgumentError");
     return STATUS_UNPROCESSABLE;
@@ -196,9 +197,11 @@ static enum status infer_step(struct compiler *compiler, struct step *step, stru
     enum status status = node->op->infer(&inference, error);
     for (size_t i = 0; status == STATUS_OK && i < inference.output_count; i++) {
         size_t count = 0;
-        if (!shape_is_fully_known(&inference.outputs[i].shape) || !shape_element_count(&inference.outputs[i].shape, &count)) {
+        if (!shape_is_fully_known(&inference.outputs[i].shape) ||
+            !shape_element_count(&inference.outputs[i].shape, &count)) {
             char shape[SHAPE_TEXT_BYTES_MAX];
-            status = error_set(error, STATUS_UNPROCESSABLE, "the shape %s of %s:%zu is not known before the run or too large",
+            status = error_set(error, STATUS_UNPROCESSABLE,
+                               "the shape %s of %s:%zu is not known before the run or too large",
                                shape_text(&inference.outputs[i].shape, shape), node->name, i);
         }
     }
@@ -250,7 +253,8 @@ static enum status add_feeds(struct compiler *compiler, struct error *error)
         struct slot *slot = &plan->slots[plan->slot_count++];
         slot->kind = SLOT_FEED;
         slot->source = (uint32_t)i;
-        slot->tensor = (struct tensor){.dtype = output_type(options->feeds[i])->dtype, .shape = options->feed_shapes[i]};
+        slot->tensor =
+            (struct tensor){.dtype = output_type(options->feeds[i])->dtype, .shape = options->feed_shapes[i]};
     }
     return STATUS_OK;
 }
@@ -371,7 +375,8 @@ static enum status place_memory(struct compiler *compiler, struct error *error)
             free_after(compiler, step->output + i, s);
         }
         if (plan->memory_bytes > PLAN_WORKSPACE_BYTES_MAX) {
-            return error_set(error, STATUS_LIMIT, "a run of these shapes needs more than %zu bytes", PLAN_WORKSPACE_BYTES_MAX);
+            return error_set(error, STATUS_LIMIT, "a run of these shapes needs more than %zu bytes",
+                             PLAN_WORKSPACE_BYTES_MAX);
         }
     }
     return STATUS_OK;
@@ -414,10 +419,12 @@ static enum status compile(struct compiler *compiler, struct error *error)
     return place_memory(compiler, error);
 }
 
-enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan, struct error *error)
+enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan,
+                        struct error *error)
 {
     if (options->feed_count > PLAN_FEEDS_MAX || options->fetch_count > PLAN_FETCHES_MAX) {
-        return error_set(error, STATUS_LIMIT, "a run takes at most %d feeds and %d fetches", PLAN_FEEDS_MAX, PLAN_FETCHES_MAX);
+        return error_set(error, STATUS_LIMIT, "a run takes at most %d feeds and %d fetches", PLAN_FEEDS_MAX,
+                         PLAN_FETCHES_MAX);
     }
     struct plan *plan = mem_allocate(1, sizeof *plan);
     if (plan == NULL) {
@@ -476,7 +483,8 @@ enum status workspace_create(const struct plan *plan, struct workspace **ret_wor
     workspace->scratch = mem_allocate_aligned_raw(plan->scratch_bytes, 1);
     workspace->tensors = mem_allocate(plan->slot_count + 1, sizeof *workspace->tensors);
     workspace->inputs = mem_allocate(plan->inputs_max + 1, sizeof *workspace->inputs);
-    if (workspace->memory == NULL || workspace->scratch == NULL || workspace->tensors == NULL || workspace->inputs == NULL) {
+    if (workspace->memory == NULL || workspace->scratch == NULL || workspace->tensors == NULL ||
+        workspace->inputs == NULL) {
         workspace_destroy(workspace);
         return error_set(error, STATUS_NO_MEMORY, "no memory for a run's %zu bytes", plan_workspace_bytes(plan));
     }
@@ -505,8 +513,8 @@ void workspace_destroy(struct workspace *workspace)
 
 static enum status refuse_uninitialized(const struct variable *variable, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]", variable->node->name,
-              variable->node->name);
+    error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]",
+              variable->node->name, variable->node->name);
     graph_error_type(error, "FailedPreconditionError");
     error_code(error, "uninitialized");
     if (error != NULL) {
@@ -516,7 +524,8 @@ static enum status refuse_uninitialized(const struct variable *variable, struct 
 }
 
 /* Fails when a slot shows a variable that has no value yet. */
-static enum status check_initialized(const struct plan *plan, const struct workspace *workspace, uint32_t slot, struct error *error)
+static enum status check_initialized(const struct plan *plan, const struct workspace *workspace, uint32_t slot,
+                                     struct error *error)
 {
     if (workspace->tensors[slot].data != NULL) {
         return STATUS_OK;
@@ -525,8 +534,8 @@ static enum status check_initialized(const struct plan *plan, const struct works
     return root->variable == NULL ? STATUS_OK : refuse_uninitialized(root->variable, error);
 }
 
-static enum status run_step(const struct plan *plan, struct workspace *workspace, struct values *values, const struct step *step,
-                            uint64_t random_key, struct error *error)
+static enum status run_step(const struct plan *plan, struct workspace *workspace, struct values *values,
+                            const struct step *step, uint64_t random_key, struct error *error)
 {
     const struct op *op = step->node->op;
     struct tensor *outputs = workspace->tensors + step->output;
@@ -541,9 +550,14 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
         outputs[0].data = workspace->inputs[0].data;
     }
     if (op->compute != NULL) {
-        struct op_run run = {.node = step->node, .inputs = workspace->inputs, .input_count = step->node->input_count,
-                             .outputs = outputs, .scratch = workspace->scratch, .values = values,
-                             .variable = step->variable, .random_key = random_key};
+        struct op_run run = {.node = step->node,
+                             .inputs = workspace->inputs,
+                             .input_count = step->node->input_count,
+                             .outputs = outputs,
+                             .scratch = workspace->scratch,
+                             .values = values,
+                             .variable = step->variable,
+                             .random_key = random_key};
         TRY(op->compute(&run, error));
     }
     if ((op->flags & (OP_VARIABLE | OP_WRITES)) != 0) {
@@ -553,8 +567,8 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
     return STATUS_OK;
 }
 
-enum status plan_run(const struct plan *plan, struct workspace *workspace, struct values *values, const struct run_options *options,
-                     struct tensor *ret_fetches, struct error *error)
+enum status plan_run(const struct plan *plan, struct workspace *workspace, struct values *values,
+                     const struct run_options *options, struct tensor *ret_fetches, struct error *error)
 {
     for (size_t i = 0; i < plan->feed_count; i++) {
         struct tensor *tensor = &workspace->tensors[plan->feed_slots[i]];

@@ -93,17 +93,20 @@ struct tensor *values_tensor(const struct values *values, const struct variable 
     return &values->tensors[variable->index];
 }
 
-enum status values_set(struct values *values, const struct variable *variable, const struct tensor *tensor, struct error *error)
+enum status values_set(struct values *values, const struct variable *variable, const struct tensor *tensor,
+                       struct error *error)
 {
     CHECK(variable->index < values->count);
     const struct output_type *type = &variable->node->outputs[0];
     if (tensor->dtype != type->dtype || !shape_equal(&tensor->shape, &type->shape)) {
         char have[SHAPE_TEXT_BYTES_MAX];
         char want[SHAPE_TEXT_BYTES_MAX];
-        enum status status = error_set(error, STATUS_UNPROCESSABLE, "Assign requires shapes of both tensors to match. lhs shape= %s "
-                                       "(%s) rhs shape= %s (%s), variable %s", shape_cpp_text(&type->shape, want),
-                                       dtype_name(type->dtype), shape_cpp_text(&tensor->shape, have), dtype_name(tensor->dtype),
-                                       variable->node->name);
+        enum status status =
+            error_set(error, STATUS_UNPROCESSABLE,
+                      "Assign requires shapes of both tensors to match. lhs shape= %s "
+                      "(%s) rhs shape= %s (%s), variable %s",
+                      shape_cpp_text(&type->shape, want), dtype_name(type->dtype), shape_cpp_text(&tensor->shape, have),
+                      dtype_name(tensor->dtype), variable->node->name);
         if (error != NULL) {
             snprintf(error->type, sizeof error->type, "InvalidArgumentError");
             snprintf(error->variable, sizeof error->variable, "%s", variable->node->name);

@@ -91,7 +91,8 @@ void variable_scope_leave(struct graph *graph, const struct variable_scope_frame
 
 /* ---- get_variable ---- */
 
-static enum status refuse(struct error *error, const struct variable *variable, const char *key, enum status status, const char *code)
+static enum status refuse(struct error *error, const struct variable *variable, const char *key, enum status status,
+                          const char *code)
 {
     if (error == NULL) {
         return status;
@@ -101,8 +102,8 @@ static enum status refuse(struct error *error, const struct variable *variable, 
     error_code(error, code);
     snprintf(error->variable, sizeof error->variable, "%s", key);
     if (variable != NULL && variable->origin.program > 0) {
-        snprintf(error->origin, sizeof error->origin, "program %u, %s (%s)", variable->origin.program, variable->origin.step,
-                 variable->origin.op);
+        snprintf(error->origin, sizeof error->origin, "program %u, %s (%s)", variable->origin.program,
+                 variable->origin.step, variable->origin.op);
     }
     return status;
 }
@@ -111,13 +112,16 @@ static enum status refuse_existing(const struct variable *variable, const char *
 {
     char origin[ERROR_PLACE_BYTES_MAX];
     if (variable->origin.program > 0) {
-        snprintf(origin, sizeof origin, "program %u, %s (%s)", variable->origin.program, variable->origin.step, variable->origin.op);
+        snprintf(origin, sizeof origin, "program %u, %s (%s)", variable->origin.program, variable->origin.step,
+                 variable->origin.op);
     } else {
         snprintf(origin, sizeof origin, "%s", variable->origin.op);
     }
-    error_set(error, STATUS_CONFLICT,
-              "Variable %s already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
-              "Originally defined at:\n\n  %s", key, origin);
+    error_set(
+        error, STATUS_CONFLICT,
+        "Variable %s already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
+        "Originally defined at:\n\n  %s",
+        key, origin);
     refuse(error, variable, key, STATUS_CONFLICT, "variable_exists");
     if (error != NULL) {
         snprintf(error->hint, sizeof error->hint,
@@ -126,26 +130,27 @@ static enum status refuse_existing(const struct variable *variable, const char *
     return STATUS_CONFLICT;
 }
 
-static enum status check_sharing(const struct variable *variable, const char *key, const struct variable_options *options,
-                                 struct error *error)
+static enum status check_sharing(const struct variable *variable, const char *key,
+                                 const struct variable_options *options, struct error *error)
 {
     const struct output_type *found = &variable->node->outputs[0];
     if (!shape_is_compatible(&options->shape, &found->shape)) {
         char wanted_text[SHAPE_TEXT_BYTES_MAX];
         char found_text[SHAPE_TEXT_BYTES_MAX];
-        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified shape %s and found shape %s.", key,
-                  shape_text(&options->shape, wanted_text), shape_text(&found->shape, found_text));
+        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified shape %s and found shape %s.",
+                  key, shape_text(&options->shape, wanted_text), shape_text(&found->shape, found_text));
         return refuse(error, variable, key, STATUS_CONFLICT, "variable_shape");
     }
     if (options->dtype != found->dtype) {
-        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified dtype %s and found dtype %s_ref.", key,
-                  dtype_name(options->dtype), dtype_name(found->dtype));
+        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified dtype %s and found dtype %s_ref.",
+                  key, dtype_name(options->dtype), dtype_name(found->dtype));
         return refuse(error, variable, key, STATUS_CONFLICT, "variable_dtype");
     }
     return STATUS_OK;
 }
 
-/* [low, high) of TensorFlow's glorot_uniform: rank 2 fans are rows and columns, rank 1 both n, higher ranks times the rest. */
+/* [low, high) of TensorFlow's glorot_uniform: rank 2 fans are rows and columns, rank 1 both n, higher ranks times the
+ * rest. */
 static double glorot_limit(const struct shape *shape)
 {
     double receptive = 1;
@@ -159,8 +164,8 @@ static double glorot_limit(const struct shape *shape)
 }
 
 /* Adds the node whose value initialising assigns. */
-static enum status add_initial_value(struct graph *graph, const struct variable_options *options, const char *variable_name,
-                                     struct output *ret_output, struct error *error)
+static enum status add_initial_value(struct graph *graph, const struct variable_options *options,
+                                     const char *variable_name, struct output *ret_output, struct error *error)
 {
     struct initializer initializer = options->initializer;
     bool is_float = options->dtype == DTYPE_FLOAT32 || options->dtype == DTYPE_FLOAT64;
@@ -171,7 +176,9 @@ static enum status add_initial_value(struct graph *graph, const struct variable_
         double limit = glorot_limit(&options->shape);
         initializer = (struct initializer){INITIALIZER_UNIFORM, -limit, limit};
     }
-    double constant = initializer.kind == INITIALIZER_ONES ? 1 : initializer.kind == INITIALIZER_CONSTANT ? initializer.low : 0;
+    double constant = initializer.kind == INITIALIZER_ONES       ? 1
+                      : initializer.kind == INITIALIZER_CONSTANT ? initializer.low
+                                                                 : 0;
     struct attribute attributes[] = {
         {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = options->shape},
         {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = options->dtype},
@@ -211,19 +218,22 @@ static enum status add_variable_nodes(struct graph *graph, const char *full, con
     return graph_add(graph, "Identity", name, inputs, 1, &variable->read, error);
 }
 
-static enum status create_variable(struct graph *graph, const char *full, const struct variable_options *options, struct error *error)
+static enum status create_variable(struct graph *graph, const char *full, const struct variable_options *options,
+                                   struct error *error)
 {
     if (!shape_is_fully_known(&options->shape)) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "The initializer passed is not valid. It should be a callable with no arguments and the shape should not be "
-                  "provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined.");
+        error_set(
+            error, STATUS_UNPROCESSABLE,
+            "The initializer passed is not valid. It should be a callable with no arguments and the shape should not "
+            "be provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined.");
         graph_error_type(error, "ValueError");
         return STATUS_UNPROCESSABLE;
     }
     size_t count = 0;
     if (!shape_element_count(&options->shape, &count)) {
         char text[SHAPE_TEXT_BYTES_MAX];
-        return error_set(error, STATUS_LIMIT, "variable %s: shape %s has too many elements", full, shape_text(&options->shape, text));
+        return error_set(error, STATUS_LIMIT, "variable %s: shape %s has too many elements", full,
+                         shape_text(&options->shape, text));
     }
     struct variable variable = {.is_trainable = !options->is_untrainable, .is_slot = options->is_slot};
     variable.store_key = arena_copy_string(graph_arena(graph), full);
@@ -243,8 +253,8 @@ static enum status create_variable(struct graph *graph, const char *full, const 
     return graph_add_variable(graph, &variable, error);
 }
 
-enum status get_variable(struct graph *graph, const struct variable_options *options, const struct variable **ret_variable,
-                         bool *ret_is_new, struct error *error)
+enum status get_variable(struct graph *graph, const struct variable_options *options,
+                         const struct variable **ret_variable, bool *ret_is_new, struct error *error)
 {
     const char *full = join(graph, options->name);
     if (full == NULL) {
@@ -254,8 +264,10 @@ enum status get_variable(struct graph *graph, const struct variable_options *opt
     bool is_new = entry == NULL;
     if (is_new) {
         if (graph->reuse == REUSE_TRUE) {
-            error_set(error, STATUS_UNPROCESSABLE, "Variable %s does not exist, or was not created with tf.get_variable(). Did "
-                      "you mean to set reuse=tf.AUTO_REUSE in VarScope?", full);
+            error_set(error, STATUS_UNPROCESSABLE,
+                      "Variable %s does not exist, or was not created with tf.get_variable(). Did "
+                      "you mean to set reuse=tf.AUTO_REUSE in VarScope?",
+                      full);
             return refuse(error, NULL, full, STATUS_UNPROCESSABLE, "variable_missing");
         }
         TRY(create_variable(graph, full, options, error));

@@ -6,15 +6,17 @@
 
 #include "engine/base/check.h"
 
-void gemm(size_t m, size_t n, size_t k, struct gemm_operand a, struct gemm_operand b, float beta, float *c, size_t c_stride)
+void gemm(size_t m, size_t n, size_t k, struct gemm_operand a, struct gemm_operand b, float beta, float *c,
+          size_t c_stride)
 {
-    CHECK(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a.stride <= INT_MAX && b.stride <= INT_MAX && c_stride <= INT_MAX);
+    CHECK(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a.stride <= INT_MAX && b.stride <= INT_MAX &&
+          c_stride <= INT_MAX);
     if (m == 0 || n == 0) {
         return;
     }
     cblas_sgemm(CblasRowMajor, a.transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans,
-                b.transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a.data, (int)a.stride,
-                b.data, (int)b.stride, beta, c, (int)c_stride);
+                b.transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a.data,
+                (int)a.stride, b.data, (int)b.stride, beta, c, (int)c_stride);
 }
 
 const char *gemm_core_type(void)
@@ -25,7 +27,8 @@ const char *gemm_core_type(void)
 const char *gemm_better_core_type(void)
 {
 #if defined(__x86_64__)
-    /* Core types whose kernels use 512-bit registers; on a CPU with AVX-512 any other one was chosen for want of knowing it. */
+    /* Core types whose kernels use 512-bit registers; on a CPU with AVX-512 any other one was chosen for want of
+     * knowing it. */
     const char *const wide[] = {"SkylakeX", "Cooperlake", "Sapphirerapids", "Zen4", "Zen5"};
     const char *chosen = gemm_core_type();
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {

@@ -1,5 +1,5 @@
-/* Elementwise kernels over float32 arrays, in versions for each vector width behind one table. Every version gives the same bits: each element
- * goes through the same operations in the same order. Thread: any; arrays are the caller's. */
+/* Elementwise kernels over float32 arrays, in versions for each vector width behind one table. Every version gives the
+ * same bits: each element goes through the same operations in the same order. Thread: any; arrays are the caller's. */
 #ifndef ENGINE_MATH_POINTWISE_H
 #define ENGINE_MATH_POINTWISE_H
 
@@ -20,12 +20,15 @@ struct pointwise_kernels {
     /* y += x;  y = scale · x (y may be x). */
     void (*add_to)(size_t count, const float *x, float *y);
     void (*scale)(size_t count, float factor, const float *x, float *y);
-    /* One LSTM time step of `rows` rows of `units`: gates [rows, 4 × units] in the order i, j, f, o, pre-activation on entry, activated on return;
-     * c_before, c, h: [rows, units]. c = c_before·σ(f + forget_bias) + σ(i)·tanh(j); h = σ(o)·tanh(c). */
-    void (*lstm_forward)(size_t rows, size_t units, float forget_bias, float *gates, const float *c_before, float *c, float *h);
-    /* Its gradient. gates: activated; dh: into h; dc: on entry into c from the next step, on return into c_before; d_gates: pre-activation. */
-    void (*lstm_backward)(size_t rows, size_t units, const float *gates, const float *c_before, const float *c, const float *dh,
-                          float *dc, float *d_gates);
+    /* One LSTM time step of `rows` rows of `units`: gates [rows, 4 × units] in the order i, j, f, o, pre-activation on
+     * entry, activated on return; c_before, c, h: [rows, units]. c = c_before·σ(f + forget_bias) + σ(i)·tanh(j); h =
+     * σ(o)·tanh(c). */
+    void (*lstm_forward)(size_t rows, size_t units, float forget_bias, float *gates, const float *c_before, float *c,
+                         float *h);
+    /* Its gradient. gates: activated; dh: into h; dc: on entry into c from the next step, on return into c_before;
+     * d_gates: pre-activation. */
+    void (*lstm_backward)(size_t rows, size_t units, const float *gates, const float *c_before, const float *c,
+                          const float *dh, float *dc, float *d_gates);
     /* Each row: y = softmax(x). Returns nothing; x and y may be the same. */
     void (*softmax)(size_t rows, size_t columns, const float *x, float *y);
     /* variable, m, v updated in place; see nn/optimizer.h for the equations. */

@@ -1,11 +1,12 @@
-/* The body of every version of the elementwise kernels: plain loops that the compiler turns into vectors of the width it is told to use
- * for the including file. POINTWISE_NAME(x) gives the version's names. No fused multiply-add: all versions give the same bits. */
+/* The body of every version of the elementwise kernels: plain loops that the compiler turns into vectors of the width
+ * it is told to use for the including file. POINTWISE_NAME(x) gives the version's names. No fused multiply-add: all
+ * versions give the same bits. */
 #include <stdint.h>
 
 #include "engine/math/pointwise.h"
 
-/* e^x, relative error below 2^-22, for any finite x (clamped to what float32 holds). Source: Cody and Waite's argument reduction, degree 6
- * polynomial on [-ln2/2, ln2/2]. */
+/* e^x, relative error below 2^-22, for any finite x (clamped to what float32 holds). Source: Cody and Waite's argument
+ * reduction, degree 6 polynomial on [-ln2/2, ln2/2]. */
 static inline float exponential(float x)
 {
     const float rounder = 12582912.0f; /* 1.5 × 2^23: adding it rounds to an integer */
@@ -87,15 +88,18 @@ static void lstm_forward_row(size_t units, float forget_bias, float *restrict ga
     }
 }
 
-static void lstm_forward(size_t rows, size_t units, float forget_bias, float *gates, const float *c_before, float *c, float *h)
+static void lstm_forward(size_t rows, size_t units, float forget_bias, float *gates, const float *c_before, float *c,
+                         float *h)
 {
     for (size_t row = 0; row < rows; row++) {
-        lstm_forward_row(units, forget_bias, gates + row * 4 * units, c_before + row * units, c + row * units, h + row * units);
+        lstm_forward_row(units, forget_bias, gates + row * 4 * units, c_before + row * units, c + row * units,
+                         h + row * units);
     }
 }
 
-static void lstm_backward_row(size_t units, const float *restrict gates, const float *restrict c_before, const float *restrict c,
-                              const float *restrict dh, float *restrict dc, float *restrict d_gates)
+static void lstm_backward_row(size_t units, const float *restrict gates, const float *restrict c_before,
+                              const float *restrict c, const float *restrict dh, float *restrict dc,
+                              float *restrict d_gates)
 {
     for (size_t u = 0; u < units; u++) {
         float i = gates[u];
@@ -112,8 +116,8 @@ static void lstm_backward_row(size_t units, const float *restrict gates, const f
     }
 }
 
-static void lstm_backward(size_t rows, size_t units, const float *gates, const float *c_before, const float *c, const float *dh,
-                          float *dc, float *d_gates)
+static void lstm_backward(size_t rows, size_t units, const float *gates, const float *c_before, const float *c,
+                          const float *dh, float *dc, float *d_gates)
 {
     for (size_t row = 0; row < rows; row++) {
         lstm_backward_row(units, gates + row * 4 * units, c_before + row * units, c + row * units, dh + row * units,
@@ -144,8 +148,8 @@ static void softmax(size_t rows, size_t columns, const float *x, float *y)
     }
 }
 
-static void adam(size_t count, struct adam_step step, const float *restrict gradient, float *restrict m, float *restrict v,
-                 float *restrict variable)
+static void adam(size_t count, struct adam_step step, const float *restrict gradient, float *restrict m,
+                 float *restrict v, float *restrict variable)
 {
     for (size_t i = 0; i < count; i++) {
         float g = gradient[i];

@@ -1,5 +1,5 @@
-/* The recurrent kernels with AVX2 and FMA: blocks of 8 units, 3 rows a tile (12 sums, 3 inputs, 1 weight of 16 registers).
- * Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
+/* The recurrent kernels with AVX2 and FMA: blocks of 8 units, 3 rows a tile (12 sums, 3 inputs, 1 weight of 16
+ * registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
 #if defined(__AVX2__)
 
 #define KERNELS rnn_kernels_avx2

@@ -1,5 +1,5 @@
-/* The recurrent kernels with NEON: blocks of 4 units, 6 rows a tile (24 sums, 6 inputs, 1 weight of 32 registers). Every
- * aarch64 CPU has the instructions. Thread: any; no state. */
+/* The recurrent kernels with NEON: blocks of 4 units, 6 rows a tile (24 sums, 6 inputs, 1 weight of 32 registers).
+ * Every aarch64 CPU has the instructions. Thread: any; no state. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 

@@ -1,5 +1,5 @@
-/* The recurrent kernels in plain C: the reference the vector ones must equal to the bit, and the way out on a CPU without
- * their instructions. Thread: any; no state. Blocks of 16 units, one row at a time. */
+/* The recurrent kernels in plain C: the reference the vector ones must equal to the bit, and the way out on a CPU
+ * without their instructions. Thread: any; no state. Blocks of 16 units, one row at a time. */
 #include <math.h>
 #include <stdint.h>
 

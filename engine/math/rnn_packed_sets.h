@@ -10,7 +10,8 @@ extern const struct rnn_kernels rnn_kernels_avx512; /* x86-64 with AVX-512F */
 extern const struct rnn_kernels rnn_kernels_neon;   /* aarch64 */
 
 /* e^x = 2^n · (1 + p): n = round(x / ln 2), r = x − n·ln 2, p = e^r − 1 = r + r²·(C0 + C1·r + … + C5·r⁵), |r| ≤ 0.347.
- * The polynomial is that of Cephes' expf (Moshier 1989); n is rounded by adding 1.5 · 2^23, whose low bits then hold n. */
+ * The polynomial is that of Cephes' expf (Moshier 1989); n is rounded by adding 1.5 · 2^23, whose low bits then hold
+ * n. */
 #define EXP_LOG2_E 0x1.715476p+0f
 #define EXP_LN2_HIGH 0x1.62e430p-1f
 #define EXP_LN2_LOW (-0x1.05c610p-29f)

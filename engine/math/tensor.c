@@ -15,10 +15,8 @@ struct dtype_facts {
 };
 
 static const struct dtype_facts dtypes[] = {
-    [DTYPE_FLOAT32] = {4, "float32", "float", "F32"},
-    [DTYPE_FLOAT64] = {8, "float64", "double", "F64"},
-    [DTYPE_INT32] = {4, "int32", "int32", "I32"},
-    [DTYPE_INT64] = {8, "int64", "int64", "I64"},
+    [DTYPE_FLOAT32] = {4, "float32", "float", "F32"}, [DTYPE_FLOAT64] = {8, "float64", "double", "F64"},
+    [DTYPE_INT32] = {4, "int32", "int32", "I32"},     [DTYPE_INT64] = {8, "int64", "int64", "I64"},
     [DTYPE_BOOL] = {1, "bool", "bool", "BOOL"},
 };
 static_assert(sizeof dtypes / sizeof *dtypes == DTYPE_COUNT, "the facts of each dtype");

@@ -7,8 +7,8 @@
 #include "engine/model/model.h"
 #include "engine/nn/optimizer.h"
 
-/* What the model's text is made of: its kind, and its vocabulary (one reference more), or NULL while the model waits for
- * the first training to give it one. UNPROCESSABLE when the model has no language model. */
+/* What the model's text is made of: its kind, and its vocabulary (one reference more), or NULL while the model waits
+ * for the first training to give it one. UNPROCESSABLE when the model has no language model. */
 enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
                                       struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
 
@@ -20,9 +20,9 @@ struct model_training {
     size_t graph_json_bytes;
 };
 
-/* Makes the model ready to be trained: builds the waiting language model over `vocabulary` and runs its initialisers with
- * `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the optimiser, as
- * ordinary builds, and initialises what is not (slots). Release with model_training_release. */
+/* Makes the model ready to be trained: builds the waiting language model over `vocabulary` and runs its initialisers
+ * with `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the optimiser,
+ * as ordinary builds, and initialises what is not (slots). Release with model_training_release. */
 enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
                                    uint64_t seed, struct model_training *ret_training, struct error *error) MUST_CHECK;
 void model_training_release(struct model_training *training);

@@ -1,5 +1,5 @@
-/* The language model's two heads over one set of variables. Thread: the building one. What was built is recorded on a node
- * of its own, "language_model", so that a later build can compare. */
+/* The language model's two heads over one set of variables. Thread: the building one. What was built is recorded on a
+ * node of its own, "language_model", so that a later build can compare. */
 #include "engine/nn/language_model.h"
 
 #include "engine/base/check.h"
@@ -37,21 +37,24 @@ static enum status record(struct graph *graph, const struct language_model_optio
         {.name = "vocabulary_size", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->vocabulary_size},
         {.name = "dropout", .kind = ATTRIBUTE_NUMBER, .number = options->dropout},
     };
-    struct node_options add = {.name = record_name, .attributes = attributes, .attribute_count = sizeof attributes / sizeof *attributes};
+    struct node_options add = {
+        .name = record_name, .attributes = attributes, .attribute_count = sizeof attributes / sizeof *attributes};
     struct node *node = NULL;
     return graph_add_node(graph, "NoOp", &add, &node, error);
 }
 
-static enum status compare(const struct language_model_options *have, const struct language_model_options *want, struct error *error)
+static enum status compare(const struct language_model_options *have, const struct language_model_options *want,
+                           struct error *error)
 {
     if (have->layers == want->layers && have->units == want->units && have->embedding == want->embedding &&
         have->vocabulary_size == want->vocabulary_size) {
         return STATUS_OK;
     }
     error_set(error, STATUS_CONFLICT,
-              "this graph holds a language model of %zu layers × %zu units, embedding %zu, %zu symbols; refusing one of %zu layers × "
-              "%zu units, embedding %zu, %zu symbols over the same names", have->layers, have->units, have->embedding,
-              have->vocabulary_size, want->layers, want->units, want->embedding, want->vocabulary_size);
+              "this graph holds a language model of %zu layers × %zu units, embedding %zu, %zu symbols; refusing one "
+              "of %zu layers × %zu units, embedding %zu, %zu symbols over the same names",
+              have->layers, have->units, have->embedding, have->vocabulary_size, want->layers, want->units,
+              want->embedding, want->vocabulary_size);
     return error_code(error, "architecture_exists"), STATUS_CONFLICT;
 }
 
@@ -66,7 +69,8 @@ struct model_variables {
 static enum status get_one(struct graph *graph, const char *name, struct shape shape, enum initializer_kind kind,
                            struct output *ret_output, struct error *error)
 {
-    struct variable_options options = {.name = name, .shape = shape, .dtype = DTYPE_FLOAT32, .initializer = {.kind = kind}};
+    struct variable_options options = {
+        .name = name, .shape = shape, .dtype = DTYPE_FLOAT32, .initializer = {.kind = kind}};
     const struct variable *variable = NULL;
     TRY(get_variable(graph, &options, &variable, NULL, error));
     *ret_output = variable->read;
@@ -81,14 +85,15 @@ static enum status get_model_variables(struct graph *graph, const struct languag
         TRY(get_one(graph, "embedding", shape_matrix(symbols, (int64_t)options->embedding), INITIALIZER_DEFAULT,
                     &ret_variables->embedding, error));
     }
-    TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT, &ret_variables->softmax_w,
-                error));
+    TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT,
+                &ret_variables->softmax_w, error));
     return get_one(graph, "softmax/b", shape_vector(symbols), INITIALIZER_ZEROS, &ret_variables->softmax_b, error);
 }
 
 /* ---- the body of both heads ---- */
 
-static enum status add_placeholder(struct graph *graph, const char *name, struct output *ret_output, struct error *error)
+static enum status add_placeholder(struct graph *graph, const char *name, struct output *ret_output,
+                                   struct error *error)
 {
     struct attribute attributes[] = {
         {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = DTYPE_INT32},
@@ -101,20 +106,22 @@ static enum status add_placeholder(struct graph *graph, const char *name, struct
     return STATUS_OK;
 }
 
-static enum status add_zero_state(struct graph *graph, const char *part, size_t layer, struct output inputs, size_t units,
-                                  struct output *ret_output, struct error *error)
+static enum status add_zero_state(struct graph *graph, const char *part, size_t layer, struct output inputs,
+                                  size_t units, struct output *ret_output, struct error *error)
 {
     char name[64];
     snprintf(name, sizeof name, "initial_state/%zu/%s", layer, part);
     struct attribute size = {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)units};
-    struct node_options add = {.name = name, .inputs = &inputs, .input_count = 1, .attributes = &size, .attribute_count = 1};
+    struct node_options add = {
+        .name = name, .inputs = &inputs, .input_count = 1, .attributes = &size, .attribute_count = 1};
     struct node *node = NULL;
     TRY(graph_add_node(graph, "ZeroState", &add, &node, error));
     *ret_output = (struct output){node, 0};
     return STATUS_OK;
 }
 
-static enum status add_final_state(struct graph *graph, const char *part, size_t layer, struct output state, struct error *error)
+static enum status add_final_state(struct graph *graph, const char *part, size_t layer, struct output state,
+                                   struct error *error)
 {
     char name[64];
     snprintf(name, sizeof name, "final_state/%zu/%s", layer, part);
@@ -124,10 +131,14 @@ static enum status add_final_state(struct graph *graph, const char *part, size_t
 
 /* inputs [batch, time] → outputs of the top layer [time, batch, units]. */
 static enum status add_layers(struct graph *graph, const struct language_model_options *options, struct output inputs,
-                              struct output embedding, struct output keep, struct output *ret_outputs, struct error *error)
+                              struct output embedding, struct output keep, struct output *ret_outputs,
+                              struct error *error)
 {
-    struct lstm_stack stack = {.depth = options->vocabulary_size, .units = options->units, .layers = options->layers,
-                               .forget_bias = 1, .keep_probability = keep};
+    struct lstm_stack stack = {.depth = options->vocabulary_size,
+                               .units = options->units,
+                               .layers = options->layers,
+                               .forget_bias = 1,
+                               .keep_probability = keep};
     TRY(graph_add(graph, "TransposeLeading", "time_major", &inputs, 1, &stack.inputs, error));
     if (embedding.node != NULL) {
         struct output look_up[] = {embedding, stack.inputs};
@@ -148,7 +159,8 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
     return STATUS_OK;
 }
 
-static enum status add_flat(struct graph *graph, struct output x, int64_t columns, struct output *ret_output, struct error *error)
+static enum status add_flat(struct graph *graph, struct output x, int64_t columns, struct output *ret_output,
+                            struct error *error)
 {
     struct shape shape = columns == 0 ? shape_vector(DIMENSION_UNKNOWN) : shape_matrix(DIMENSION_UNKNOWN, columns);
     struct attribute to = {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = shape};
@@ -212,7 +224,8 @@ static enum status build_predict_head(struct graph *graph, const struct language
     TRY(add_logits(graph, options, outputs, variables, &rows, error));
     struct output back[] = {rows, outputs};
     struct attribute keep_last = {.name = "keep_last", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};
-    struct node_options add = {.name = "logits", .inputs = back, .input_count = 2, .attributes = &keep_last, .attribute_count = 1};
+    struct node_options add = {
+        .name = "logits", .inputs = back, .input_count = 2, .attributes = &keep_last, .attribute_count = 1};
     struct node *node = NULL;
     TRY(graph_add_node(graph, "ReshapeLike", &add, &node, error));
     logits = (struct output){node, 0};
@@ -237,13 +250,16 @@ static enum status build_head(struct graph *graph, bool is_train_head, const str
 static enum status check_sizes(const struct language_model_options *options, struct error *error)
 {
     if (options->layers < 1 || options->layers > LANGUAGE_MODEL_LAYERS_MAX) {
-        return error_set(error, STATUS_INVALID, "layers is %zu, must be 1 to %d", options->layers, LANGUAGE_MODEL_LAYERS_MAX);
+        return error_set(error, STATUS_INVALID, "layers is %zu, must be 1 to %d", options->layers,
+                         LANGUAGE_MODEL_LAYERS_MAX);
     }
     if (options->units < 1 || options->units > LANGUAGE_MODEL_UNITS_MAX) {
-        return error_set(error, STATUS_INVALID, "units is %zu, must be 1 to %d", options->units, LANGUAGE_MODEL_UNITS_MAX);
+        return error_set(error, STATUS_INVALID, "units is %zu, must be 1 to %d", options->units,
+                         LANGUAGE_MODEL_UNITS_MAX);
     }
     if (options->embedding > LANGUAGE_MODEL_UNITS_MAX) {
-        return error_set(error, STATUS_INVALID, "embedding is %zu, must be at most %d", options->embedding, LANGUAGE_MODEL_UNITS_MAX);
+        return error_set(error, STATUS_INVALID, "embedding is %zu, must be at most %d", options->embedding,
+                         LANGUAGE_MODEL_UNITS_MAX);
     }
     if (!(options->dropout >= 0 && options->dropout < 1)) {
         return error_set(error, STATUS_INVALID, "dropout is %g, must be at least 0 and below 1", options->dropout);

@@ -43,7 +43,8 @@ static enum status collect_trainable(const struct graph *graph, struct train_ste
     return STATUS_OK;
 }
 
-static enum status named_output(const struct graph *graph, const char *name, struct output *ret_output, struct error *error)
+static enum status named_output(const struct graph *graph, const char *name, struct output *ret_output,
+                                struct error *error)
 {
     return graph_find_output(graph, name, ret_output, error);
 }
@@ -61,7 +62,8 @@ static enum status find_parts(const struct graph *graph, struct train_step *step
         gradient_name(step->variables[i], name);
         struct node *node = graph_find_node(graph, name);
         if (node == NULL) {
-            return error_set(error, STATUS_CONFLICT, "variable %s was added after the optimiser was built: reset the graph",
+            return error_set(error, STATUS_CONFLICT,
+                             "variable %s was added after the optimiser was built: reset the graph",
                              step->variables[i]->node->name);
         }
         step->gradients[i] = (struct output){node, 0};
@@ -107,7 +109,8 @@ static enum status add_gradients(struct graph *graph, struct output loss, struct
 }
 
 /* min(1, clip_norm / global_norm) */
-static enum status add_clip_scale(struct graph *graph, const struct train_step *step, struct output *ret_scale, struct error *error)
+static enum status add_clip_scale(struct graph *graph, const struct train_step *step, struct output *ret_scale,
+                                  struct error *error)
 {
     struct output one;
     struct output ratio;
@@ -118,12 +121,16 @@ static enum status add_clip_scale(struct graph *graph, const struct train_step *
     return graph_add(graph, "Minimum", "clip_scale", pair, 2, ret_scale, error);
 }
 
-static enum status get_slot(struct graph *graph, const char *base, const char *suffix, struct shape shape, double initial,
-                            const struct variable **ret_variable, struct error *error)
+static enum status get_slot(struct graph *graph, const char *base, const char *suffix, struct shape shape,
+                            double initial, const struct variable **ret_variable, struct error *error)
 {
     char name[GRAPH_NAME_BYTES_MAX * 2];
     snprintf(name, sizeof name, "%s%s", base, suffix);
-    struct variable_options options = {.name = name, .shape = shape, .dtype = DTYPE_FLOAT32, .is_untrainable = true, .is_slot = true,
+    struct variable_options options = {.name = name,
+                                       .shape = shape,
+                                       .dtype = DTYPE_FLOAT32,
+                                       .is_untrainable = true,
+                                       .is_slot = true,
                                        .initializer = {.kind = INITIALIZER_CONSTANT, .low = initial}};
     return get_variable(graph, &options, ret_variable, NULL, error);
 }
@@ -135,14 +142,15 @@ static enum status add_update(struct graph *graph, const char *op, const struct 
                                      {.name = "beta2", .kind = ATTRIBUTE_NUMBER, .number = adam_beta2},
                                      {.name = "epsilon", .kind = ATTRIBUTE_NUMBER, .number = adam_epsilon}};
     bool is_adam = strcmp(op, "ApplyAdam") == 0;
-    struct node_options add = {.inputs = inputs, .input_count = input_count, .attributes = attributes,
-                               .attribute_count = is_adam ? 3 : 0};
+    struct node_options add = {
+        .inputs = inputs, .input_count = input_count, .attributes = attributes, .attribute_count = is_adam ? 3 : 0};
     return graph_add_node(graph, op, &add, ret_node, error);
 }
 
 /* beta_power *= beta, after every update has read it. */
-static enum status add_power_update(struct graph *graph, const struct variable *power, double beta, struct node *const *updates,
-                                    size_t update_count, struct node **ret_node, struct error *error)
+static enum status add_power_update(struct graph *graph, const struct variable *power, double beta,
+                                    struct node *const *updates, size_t update_count, struct node **ret_node,
+                                    struct error *error)
 {
     struct output factor;
     struct output product;
@@ -155,8 +163,8 @@ static enum status add_power_update(struct graph *graph, const struct variable *
 }
 
 /* Adds one update for each variable, and what must follow them all; returns those nodes. */
-static enum status add_updates(struct graph *graph, const struct train_step *step, enum optimizer_kind kind, struct output scale,
-                               struct node **nodes, size_t *ret_count, struct error *error)
+static enum status add_updates(struct graph *graph, const struct train_step *step, enum optimizer_kind kind,
+                               struct output scale, struct node **nodes, size_t *ret_count, struct error *error)
 {
     const struct variable *powers[2] = {NULL, NULL};
     if (kind == OPTIMIZER_ADAM) {
@@ -191,8 +199,8 @@ static enum status add_updates(struct graph *graph, const struct train_step *ste
     return STATUS_OK;
 }
 
-static enum status add_optimizer(struct graph *graph, struct output loss, enum optimizer_kind kind, const char *apply_name,
-                                 struct train_step *step, struct error *error)
+static enum status add_optimizer(struct graph *graph, struct output loss, enum optimizer_kind kind,
+                                 const char *apply_name, struct train_step *step, struct error *error)
 {
     if (graph_find_node(graph, "train/global_norm") == NULL) {
         TRY(add_gradients(graph, loss, step, error));
@@ -215,8 +223,8 @@ static enum status add_optimizer(struct graph *graph, struct output loss, enum o
     return graph_add_node(graph, "NoOp", &add, &step->apply, error);
 }
 
-enum status train_step_build(struct graph *graph, struct output loss, enum optimizer_kind kind, struct train_step *ret_step,
-                             struct error *error)
+enum status train_step_build(struct graph *graph, struct output loss, enum optimizer_kind kind,
+                             struct train_step *ret_step, struct error *error)
 {
     struct train_step step = {0};
     TRY(collect_trainable(graph, &step, error));

@@ -423,8 +423,8 @@ static enum status encode_characters(struct encoding *encoding, struct error *er
         if (step == 0) {
             return refuse_malformed(offset, error);
         }
-        uint32_t id = code_point < DIRECT_CODE_POINTS ? vocabulary->direct[code_point]
-                                                      : *find_slot(vocabulary, character, step);
+        uint32_t id =
+            code_point < DIRECT_CODE_POINTS ? vocabulary->direct[code_point] : *find_slot(vocabulary, character, step);
         TRY(append(encoding, id, offset, step, position, error));
         offset += step;
     }

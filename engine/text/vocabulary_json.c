@@ -48,8 +48,8 @@ enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_voc
     const json_t *kind_json = json_is_object(json) ? json_object_get(json, "kind") : json;
     const json_t *symbols = json_object_get(json, "symbols");
     enum vocabulary_kind kind = VOCABULARY_CHARACTERS;
-    if (kind_json != NULL && (!json_is_string(kind_json) ||
-                              !vocabulary_kind_from_name(json_string_value(kind_json), &kind))) {
+    if (kind_json != NULL &&
+        (!json_is_string(kind_json) || !vocabulary_kind_from_name(json_string_value(kind_json), &kind))) {
         return refuse(error, json_is_object(json) ? "/kind" : "",
                       "a vocabulary is \"bytes\" or "
                       "{\"kind\": \"characters\" | \"words\" | \"bytes\", \"symbols\": […]}");

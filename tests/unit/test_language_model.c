@@ -1,5 +1,5 @@
-/* The language model as a graph: its gradients equal central differences, its heads share variables, a second model over the
- * same names is refused. */
+/* The language model as a graph: its gradients equal central differences, its heads share variables, a second model
+ * over the same names is refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,8 +23,13 @@ struct fixture {
 
 static void build(struct fixture *fixture, size_t layers, size_t units, size_t embedding, double dropout)
 {
-    struct language_model_options options = {.layers = layers, .units = units, .embedding = embedding, .dropout = dropout,
-                                             .vocabulary_size = SYMBOLS, .has_train_head = true, .has_predict_head = true};
+    struct language_model_options options = {.layers = layers,
+                                             .units = units,
+                                             .embedding = embedding,
+                                             .dropout = dropout,
+                                             .vocabulary_size = SYMBOLS,
+                                             .has_train_head = true,
+                                             .has_predict_head = true};
     assert_int_equal(graph_create(&fixture->graph, &fixture->error), STATUS_OK);
     if (language_model_build(fixture->graph, &options, &fixture->error) != STATUS_OK) {
         fail_msg("%s", fixture->error.message);
@@ -67,8 +72,8 @@ static void run_train(struct fixture *fixture, const struct output *fetches, siz
     struct output feeds[] = {output_of(fixture, "train/inputs:0"), output_of(fixture, "train/targets:0")};
     struct shape shapes[] = {shape_matrix(BATCH, TIME), shape_matrix(BATCH, TIME)};
     struct tensor values[] = {{DTYPE_INT32, shapes[0], symbols_in}, {DTYPE_INT32, shapes[1], symbols_out}};
-    struct plan_options options = {.feeds = feeds, .feed_shapes = shapes, .feed_count = 2, .fetches = fetches,
-                                   .fetch_count = fetch_count};
+    struct plan_options options = {
+        .feeds = feeds, .feed_shapes = shapes, .feed_count = 2, .fetches = fetches, .fetch_count = fetch_count};
     struct run_options run = {.feeds = values, .random_key = 11};
     if (*ret_plan == NULL) {
         if (plan_create(fixture->graph, &options, ret_plan, &fixture->error) != STATUS_OK) {
@@ -117,7 +122,8 @@ static void check_gradients(size_t layers, size_t units, size_t embedding, doubl
             double difference = (above - below) / 0.02;
             double gradient = (double)((float *)gradients[v].data)[i];
             if (fabs(difference - gradient) > 1e-4 + 0.01 * fabs(gradient)) {
-                fail_msg("%s[%zu]: gradient %g, central difference %g", step.variables[v]->node->name, i, gradient, difference);
+                fail_msg("%s[%zu]: gradient %g, central difference %g", step.variables[v]->node->name, i, gradient,
+                         difference);
             }
             checked++;
         }
@@ -149,7 +155,10 @@ static void test_variables_have_tensorflow_names(void **state)
     (void)state;
     struct fixture fixture = {0};
     build(&fixture, 2, 4, 3, 0);
-    const char *const names[] = {"embedding", "softmax/w", "softmax/b", "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel",
+    const char *const names[] = {"embedding",
+                                 "softmax/w",
+                                 "softmax/b",
+                                 "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel",
                                  "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias",
                                  "rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel",
                                  "rnn/multi_rnn_cell/cell_1/basic_lstm_cell/bias"};
@@ -185,7 +194,8 @@ static void test_another_architecture_is_refused(void **state)
     assert_string_equal(fixture.error.code, "variable_shape");
     assert_string_equal(fixture.error.message,
                         "Trying to share variable softmax/w, but specified shape (8, 5) and found shape (4, 5).");
-    struct language_model_options deeper = {.layers = 3, .units = 4, .vocabulary_size = SYMBOLS, .has_train_head = true};
+    struct language_model_options deeper = {
+        .layers = 3, .units = 4, .vocabulary_size = SYMBOLS, .has_train_head = true};
     assert_int_equal(language_model_build(fixture.graph, &deeper, &fixture.error), STATUS_CONFLICT);
     assert_string_equal(fixture.error.code, "architecture_exists");
     release(&fixture);
@@ -201,12 +211,14 @@ static void test_raw_second_build_is_refused(void **state)
     assert_int_equal(get_variable(fixture.graph, &options, &variable, NULL, &fixture.error), STATUS_CONFLICT);
     assert_string_equal(fixture.error.type, "ValueError");
     assert_string_equal(fixture.error.code, "variable_exists");
-    assert_non_null(strstr(fixture.error.message, "Variable softmax/w already exists, disallowed. Did you mean to set reuse=True or "
-                                                  "reuse=tf.AUTO_REUSE in VarScope? Originally defined at:"));
+    assert_non_null(strstr(fixture.error.message,
+                           "Variable softmax/w already exists, disallowed. Did you mean to set reuse=True or "
+                           "reuse=tf.AUTO_REUSE in VarScope? Originally defined at:"));
     release(&fixture);
 }
 
-/* −log of the predict head's probability of each target averages to the train head's loss: one mathematics, two heads. */
+/* −log of the predict head's probability of each target averages to the train head's loss: one mathematics, two
+ * heads. */
 static void test_heads_agree(void **state)
 {
     (void)state;
@@ -221,7 +233,8 @@ static void test_heads_agree(void **state)
     struct output feed = output_of(&fixture, "predict/inputs:0");
     struct output fetch = output_of(&fixture, "predict/probabilities:0");
     struct shape shape = shape_matrix(BATCH, TIME);
-    struct plan_options options = {.feeds = &feed, .feed_shapes = &shape, .feed_count = 1, .fetches = &fetch, .fetch_count = 1};
+    struct plan_options options = {
+        .feeds = &feed, .feed_shapes = &shape, .feed_count = 1, .fetches = &fetch, .fetch_count = 1};
     struct plan *plan = NULL;
     struct workspace *workspace = NULL;
     struct tensor inputs = {DTYPE_INT32, shape, symbols_in};
@@ -254,8 +267,9 @@ static void test_adam_follows_its_equations(void **state)
     make_symbols();
     build(&fixture, 1, 4, 0, 0);
     struct train_step step;
-    assert_int_equal(train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &step, &fixture.error),
-                     STATUS_OK);
+    assert_int_equal(
+        train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &step, &fixture.error),
+        STATUS_OK);
     assert_non_null(graph_find_variable(fixture.graph, "softmax/w/Adam"));
     assert_non_null(graph_find_variable(fixture.graph, "softmax/w/Adam_1"));
     assert_int_equal(values_grow(fixture.values, fixture.graph, &fixture.error), STATUS_OK);
@@ -280,8 +294,8 @@ static void test_adam_follows_its_equations(void **state)
     shapes[n] = shapes[n + 1] = shape_scalar();
     tensors[n] = (struct tensor){DTYPE_FLOAT32, shapes[n], &rate};
     tensors[n + 1] = (struct tensor){DTYPE_FLOAT32, shapes[n], &clip};
-    struct plan_options options = {.feeds = feeds, .feed_shapes = shapes, .feed_count = n + 2, .targets = &step.apply,
-                                   .target_count = 1};
+    struct plan_options options = {
+        .feeds = feeds, .feed_shapes = shapes, .feed_count = n + 2, .targets = &step.apply, .target_count = 1};
     struct plan *plan = NULL;
     struct workspace *workspace = NULL;
     if (plan_create(fixture.graph, &options, &plan, &fixture.error) != STATUS_OK) {
@@ -303,8 +317,9 @@ static void test_adam_follows_its_equations(void **state)
     }
     struct train_step again;
     size_t nodes = graph_node_count(fixture.graph);
-    assert_int_equal(train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &again, &fixture.error),
-                     STATUS_OK);
+    assert_int_equal(
+        train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &again, &fixture.error),
+        STATUS_OK);
     assert_int_equal(graph_node_count(fixture.graph), nodes);
     assert_ptr_equal(again.apply, step.apply);
     workspace_destroy(workspace);
