@@ -117,5 +117,6 @@ void cpu_thread_set_idle(void)
 
 void cpu_thread_set_nice(void)
 {
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_RUN_THREAD); /* a Linux thread has its own nice; best effort */
+    /* A Linux thread has its own nice. Best effort. */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_RUN_THREAD);
 }

@@ -105,7 +105,8 @@ void rnn_lstm_release(struct rnn_lstm *layer)
     *layer = (struct rnn_lstm){0};
 }
 
-void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels *kernels, const float *gates, float *start)
+void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels *kernels, const float *gates,
+                         float *start)
 {
     size_t lanes = kernels->lanes;
     memset(start, 0, layer->stride * RNN_GATES * sizeof *start);
@@ -116,18 +117,20 @@ void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels 
     }
 }
 
-enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_kernels *kernels, size_t input_size, size_t columns,
-                           const float *weights, const float *bias, struct error *error)
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_kernels *kernels, size_t input_size,
+                           size_t columns, const float *weights, const float *bias, struct error *error)
 {
     CHECK(input_size > 0 && columns > 0);
     size_t block_columns = RNN_GATES * kernels->lanes;
-    struct rnn_dense made = {.input_size = input_size, .columns = columns, .block_count = blocks(columns, block_columns)};
+    struct rnn_dense made = {
+        .input_size = input_size, .columns = columns, .block_count = blocks(columns, block_columns)};
     made.stride = made.block_count * block_columns;
     made.weights = mem_allocate_aligned(made.stride * input_size, sizeof(float));
     made.start = mem_allocate_aligned(made.stride, sizeof(float));
     if (made.weights == NULL || made.start == NULL) {
         rnn_dense_release(&made);
-        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an output layer of %zu × %zu", input_size, columns);
+        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an output layer of %zu × %zu", input_size,
+                         columns);
     }
     memcpy(made.start, bias, columns * sizeof *bias);
     for (size_t column = 0; column < columns; column += block_columns) {

@@ -16,7 +16,7 @@ enum { RNN_GATES = 4, RNN_LANES_MAX = 16 };
 
 /* One packed LSTM layer. `start` and `weights` are owned; release with rnn_lstm_release. */
 struct rnn_lstm {
-    size_t input_size;  /* dense inputs; 0 where every row starts from a row of a table instead */
+    size_t input_size; /* dense inputs; 0 where every row starts from a row of a table instead */
     size_t units;
     size_t block_count; /* ceil(units / lanes) */
     size_t stride;      /* block_count × lanes: floats of a padded c or h; the padding stays 0 */
@@ -82,11 +82,12 @@ enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_kernels *kern
 void rnn_lstm_release(struct rnn_lstm *layer);
 
 /* Writes 4 × units gate sums (TensorFlow's order) into the layout of rnn_lstm_row.start: [block_count, 4, lanes]. */
-void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels *kernels, const float *gates, float *start);
+void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels *kernels, const float *gates,
+                         float *start);
 
 /* Packs weights [input_size, columns], row-major, and bias [columns]. NO_MEMORY is the only error. */
-enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_kernels *kernels, size_t input_size, size_t columns,
-                           const float *weights, const float *bias, struct error *error) MUST_CHECK;
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_kernels *kernels, size_t input_size,
+                           size_t columns, const float *weights, const float *bias, struct error *error) MUST_CHECK;
 void rnn_dense_release(struct rnn_dense *layer);
 
 #endif

@@ -5,6 +5,9 @@
  *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep a NaN in x
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled in
  * every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
+#ifndef ENGINE_MATH_RNN_PACKED_VECTOR_H
+#define ENGINE_MATH_RNN_PACKED_VECTOR_H
+
 #include <stdint.h>
 
 #include "engine/base/check.h"
@@ -17,9 +20,9 @@ enum { BLOCK = RNN_GATES * LANES };
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLLED_FOR(index, count) _Pragma("clang loop unroll(full)") for (size_t index = 0; index < (count); index++)
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLLED_FOR(index, count) _Pragma("GCC unroll 8") for (size_t index = 0; index < (count); index++)
 #endif
 
 INLINE vector vector_load(const float *values)
@@ -75,12 +78,12 @@ INLINE const float *accumulate(size_t row_count, vector sums[TILE_ROWS][RNN_GATE
 {
     for (size_t k = 0; k < count; k++, weights += BLOCK) {
         vector x[TILE_ROWS];
-        UNROLL for (size_t row = 0; row < row_count; row++) {
+        UNROLLED_FOR (row, row_count) {
             x[row] = vector_splat(inputs[row][k]);
         }
-        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+        UNROLLED_FOR (gate, RNN_GATES) {
             vector weight = vector_load(weights + gate * LANES);
-            UNROLL for (size_t row = 0; row < row_count; row++) {
+            UNROLLED_FOR (row, row_count) {
                 sums[row][gate] = vector_fma(x[row], weight, sums[row][gate]);
             }
         }
@@ -93,20 +96,20 @@ INLINE void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t blo
 {
     vector sums[TILE_ROWS][RNN_GATES];
     const float *inputs[TILE_ROWS];
-    UNROLL for (size_t row = 0; row < row_count; row++) {
+    UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
-        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+        UNROLLED_FOR (gate, RNN_GATES) {
             sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
         }
     }
     const float *weights = layer->weights + block * (layer->input_size + layer->units) * BLOCK;
     weights = accumulate(row_count, sums, weights, inputs, layer->input_size);
-    UNROLL for (size_t row = 0; row < row_count; row++) {
+    UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
     }
     accumulate(row_count, sums, weights, inputs, layer->units);
-    UNROLL for (size_t row = 0; row < row_count; row++) {
-        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
             ret_sums[row][gate] = sums[row][gate];
         }
     }
@@ -116,15 +119,15 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
 {
     vector sums[TILE_ROWS][RNN_GATES];
     const float *inputs[TILE_ROWS];
-    UNROLL for (size_t row = 0; row < row_count; row++) {
+    UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
-        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+        UNROLLED_FOR (gate, RNN_GATES) {
             sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
         }
     }
     accumulate(row_count, sums, layer->weights + block * layer->input_size * BLOCK, inputs, layer->input_size);
-    UNROLL for (size_t row = 0; row < row_count; row++) {
-        UNROLL for (size_t gate = 0; gate < RNN_GATES; gate++) {
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
             vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
         }
     }
@@ -135,7 +138,9 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
 #define CASES_ABOVE_3(function, ...)                                                                                   \
     case 4: function(4, __VA_ARGS__); break;                                                                           \
     case 5: function(5, __VA_ARGS__); break;                                                                           \
-    case 6: function(6, __VA_ARGS__); break;
+    case 6:                                                                                                            \
+        function(6, __VA_ARGS__);                                                                                      \
+        break;
 #elif TILE_ROWS == 3
 #define CASES_ABOVE_3(function, ...)
 #else
@@ -145,9 +150,11 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
     switch (row_count) {                                                                                               \
     case 1: function(1, __VA_ARGS__); break;                                                                           \
     case 2: function(2, __VA_ARGS__); break;                                                                           \
-    case 3: function(3, __VA_ARGS__); break;                                                                           \
-    CASES_ABOVE_3(function, __VA_ARGS__)                                                                               \
-    default: CHECK((row_count) <= TILE_ROWS);                                                                              \
+    case 3:                                                                                                            \
+        function(3, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+        CASES_ABOVE_3(function, __VA_ARGS__)                                                                           \
+    default: CHECK((row_count) <= TILE_ROWS);                                                                          \
     }
 
 /* Rows of the next tile when `row_count` are left: as few tiles as can be, of sizes as equal as can be. */
@@ -241,3 +248,5 @@ const struct rnn_kernels KERNELS = {
     .find_maximum = find_maximum,
     .exponentials = exponentials,
 };
+
+#endif

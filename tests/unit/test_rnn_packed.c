@@ -18,8 +18,8 @@ enum { SEED = 7, ROWS_MAX = 13, FLOATS_MAX = 1024 };
 struct problem {
     size_t input_size, units, row_count;
     float *kernel, *bias;
-    float *input, *hidden, *cell;         /* [rows, input_size], [rows, units], [rows, units] */
-    double *hidden_wanted, *cell_wanted;  /* [rows, units] */
+    float *input, *hidden, *cell;        /* [rows, input_size], [rows, units], [rows, units] */
+    double *hidden_wanted, *cell_wanted; /* [rows, units] */
 };
 
 static void fill(float *values, size_t count, uint64_t stream, float scale)
@@ -81,11 +81,13 @@ static void problem_release(struct problem *p)
 }
 
 /* One step of all rows in calls of at most `rows_a_call`; c and h come back unpadded. */
-static void step(const struct problem *p, const struct rnn_kernels *kernels, size_t rows_a_call, float *cell, float *hidden)
+static void step(const struct problem *p, const struct rnn_kernels *kernels, size_t rows_a_call, float *cell,
+                 float *hidden)
 {
     struct rnn_lstm layer;
     struct error error;
-    assert_int_equal(rnn_lstm_init(&layer, kernels, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error), STATUS_OK);
+    assert_int_equal(rnn_lstm_init(&layer, kernels, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error),
+                     STATUS_OK);
     size_t row_floats = 3 * layer.stride;
     row_floats = (row_floats + 15) / 16 * 16;
     float *state = mem_allocate_aligned(p->row_count * row_floats, sizeof(float));
@@ -94,8 +96,11 @@ static void step(const struct problem *p, const struct rnn_kernels *kernels, siz
         float *own = state + row * row_floats;
         memcpy(own, p->cell + row * p->units, p->units * sizeof(float));
         memcpy(own + layer.stride, p->hidden + row * p->units, p->units * sizeof(float));
-        rows[row] = (struct rnn_lstm_row){.start = layer.start, .input = p->input + row * p->input_size, .cell = own,
-                                          .hidden = own + layer.stride, .hidden_next = own + 2 * layer.stride};
+        rows[row] = (struct rnn_lstm_row){.start = layer.start,
+                                          .input = p->input + row * p->input_size,
+                                          .cell = own,
+                                          .hidden = own + layer.stride,
+                                          .hidden_next = own + 2 * layer.stride};
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < p->row_count; row += rows_a_call) {
@@ -199,7 +204,8 @@ static void test_dense_equals_reference(void **state)
         for (size_t n = 0; n < count; n++) {
             double wanted = (double)bias[n % columns[c]];
             for (size_t k = 0; k < INPUTS; k++) {
-                wanted += (double)inputs[n / columns[c] * INPUTS + k] * (double)weights[k * columns[c] + n % columns[c]];
+                wanted +=
+                    (double)inputs[n / columns[c] * INPUTS + k] * (double)weights[k * columns[c] + n % columns[c]];
             }
             assert_true(fabs((double)plain[n] - wanted) < 1e-5);
         }
@@ -215,7 +221,8 @@ static void test_dense_equals_reference(void **state)
 }
 
 /* Feeds gate sums straight in: a layer of one unit without weights, whose start values are the gates. */
-static void step_gates(const struct rnn_kernels *kernels, const float gates[4], float cell, float *ret_cell, float *ret_hidden)
+static void step_gates(const struct rnn_kernels *kernels, const float gates[4], float cell, float *ret_cell,
+                       float *ret_hidden)
 {
     static const float zeros[4];
     struct rnn_lstm layer;
@@ -260,7 +267,8 @@ static void test_functions_are_accurate(void **state)
 static void test_extremes_stay_within_bounds(void **state)
 {
     (void)state;
-    static const float extremes[] = {0.0f, 1.0f, -1.0f, 20.0f, -20.0f, 88.0f, -88.0f, 1e4f, -1e4f, 3e38f, -3e38f, INFINITY, -INFINITY};
+    static const float extremes[] = {0.0f, 1.0f,  -1.0f, 20.0f,  -20.0f,   88.0f,    -88.0f,
+                                     1e4f, -1e4f, 3e38f, -3e38f, INFINITY, -INFINITY};
     enum { COUNT = sizeof extremes / sizeof *extremes };
     for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
         for (size_t code = 0; code < COUNT * COUNT * COUNT * COUNT; code++) {
@@ -336,7 +344,8 @@ static void test_no_memory_is_reported(void **state)
     for (uint64_t n = 0; n < 3; n++) {
         struct rnn_lstm layer;
         mem_fail_after(n);
-        assert_int_equal(rnn_lstm_init(&layer, rnn_kernels_at(0), 4, 0, 4, weights, weights, 1.0f, &error), STATUS_NO_MEMORY);
+        assert_int_equal(rnn_lstm_init(&layer, rnn_kernels_at(0), 4, 0, 4, weights, weights, 1.0f, &error),
+                         STATUS_NO_MEMORY);
     }
     for (uint64_t n = 0; n < 2; n++) {
         struct rnn_dense layer;
@@ -349,9 +358,9 @@ static void test_no_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lstm_equals_reference),      cmocka_unit_test(test_dense_equals_reference),
-        cmocka_unit_test(test_functions_are_accurate),     cmocka_unit_test(test_extremes_stay_within_bounds),
-        cmocka_unit_test(test_maximum_and_exponentials),   cmocka_unit_test(test_kernels_are_found_by_name),
+        cmocka_unit_test(test_lstm_equals_reference),    cmocka_unit_test(test_dense_equals_reference),
+        cmocka_unit_test(test_functions_are_accurate),   cmocka_unit_test(test_extremes_stay_within_bounds),
+        cmocka_unit_test(test_maximum_and_exponentials), cmocka_unit_test(test_kernels_are_found_by_name),
         cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
