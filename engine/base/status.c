@@ -95,6 +95,13 @@ enum status error_code(struct error *error, const char *code)
     return error->status;
 }
 
+void error_type(struct error *error, const char *type)
+{
+    if (error != NULL) {
+        snprintf(error->type, sizeof error->type, "%s", type);
+    }
+}
+
 void error_prefix(struct error *error, const char *format, ...)
 {
     if (error == NULL) {

@@ -58,6 +58,9 @@ enum status error_set_errno(struct error *error, int error_number, const char *f
  * one. */
 enum status error_code(struct error *error, const char *code);
 
+/* Sets the type of a filled error: TensorFlow's exception class. `error` may be NULL. */
+void error_type(struct error *error, const char *type);
+
 /* Puts `format: ` before the message that is already there. `error` may be NULL. */
 void error_prefix(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 

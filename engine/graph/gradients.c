@@ -109,7 +109,7 @@ static enum status differentiate(struct backward *backward, const struct node *n
     if (node->op->gradient == NULL) {
         error_set(error, STATUS_UNPROCESSABLE, "No gradient defined for operation '%s' (op type: %s)", node->name,
                   node->op->name);
-        graph_error_type(error, "LookupError");
+        error_type(error, "LookupError");
         return STATUS_UNPROCESSABLE;
     }
     struct output *inputs = mem_allocate(node->input_count, sizeof *inputs);

@@ -9,13 +9,6 @@
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
 
-void graph_error_type(struct error *error, const char *type)
-{
-    if (error != NULL) {
-        snprintf(error->type, sizeof error->type, "%s", type);
-    }
-}
-
 static enum status no_memory(struct error *error)
 {
     return error_set(error, STATUS_NO_MEMORY, "no memory for the graph");
@@ -197,7 +190,7 @@ static enum status name_not_found(struct error *error, const char *name, size_t 
                   "The operation, '%.*s', exists but only has %u outputs.",
                   name, (int)op_length, name, node->output_count);
     }
-    graph_error_type(error, "KeyError");
+    error_type(error, "KeyError");
     error_code(error, "not_in_graph");
     return STATUS_NOT_FOUND;
 }
@@ -214,11 +207,11 @@ enum status graph_find_output(const struct graph *graph, const char *name, struc
                       "The name '%s' refers to an Operation, not a Tensor. Tensor names must be of the "
                       "form \"<op_name>:<output_index>\".",
                       name);
-            graph_error_type(error, "ValueError");
+            error_type(error, "ValueError");
             return STATUS_INVALID;
         }
         error_set(error, STATUS_NOT_FOUND, "The name '%s' refers to an Operation not in the graph.", name);
-        graph_error_type(error, "KeyError");
+        error_type(error, "KeyError");
         error_code(error, "not_in_graph");
         return STATUS_NOT_FOUND;
     }
@@ -343,7 +336,7 @@ static enum status check_can_add(const struct graph *graph, const struct op *op,
 {
     if (graph->is_finalized) {
         error_set(error, STATUS_CONFLICT, "Graph is finalized and cannot be modified.");
-        graph_error_type(error, "RuntimeError");
+        error_type(error, "RuntimeError");
         return error_code(error, "finalized"), STATUS_CONFLICT;
     }
     if (op == NULL) {
@@ -377,7 +370,7 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
     TRY(graph_unique_name(graph, options->name == NULL ? op->name : options->name, &node->name, error));
     if (graph_find_node(graph, node->name) != NULL) {
         error_set(error, STATUS_CONFLICT, "Duplicate node name in graph: '%s'", node->name);
-        graph_error_type(error, "ValueError");
+        error_type(error, "ValueError");
         return STATUS_CONFLICT;
     }
     TRY(infer_outputs(arena, node, error));

@@ -54,7 +54,4 @@ struct name_count *name_counts_add(struct name_counts *counts, const char *key) 
 /* Appends to the list of variables. */
 enum status graph_add_variable(struct graph *graph, const struct variable *variable, struct error *error) MUST_CHECK;
 
-/* Sets an error's type (TensorFlow's exception class). */
-void graph_error_type(struct error *error, const char *type);
-
 #endif

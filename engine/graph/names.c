@@ -56,7 +56,7 @@ static enum status check_name(const char *full, const char *what, const char *sh
     }
     if (!is_valid_name(full, true)) {
         error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", shown, what);
-        graph_error_type(error, "ValueError");
+        error_type(error, "ValueError");
         return STATUS_INVALID;
     }
     return STATUS_OK;

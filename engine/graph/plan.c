@@ -130,7 +130,7 @@ static enum status check_feed(const struct plan_options *options, size_t index, 
     error_set(error, STATUS_UNPROCESSABLE, "Cannot feed value of shape %s for Tensor '%s', which has shape '%s'",
               shape_text(&options->feed_shapes[index], fed), output_name(options->feeds[index], name),
               shape_text(&type->shape, wanted));
-    graph_error_type(error, "ValueError");
+    error_type(error, "ValueError");
     return STATUS_UNPROCESSABLE;
 }
 
@@ -156,7 +156,7 @@ static enum status refuse_placeholder(const struct node *node, struct error *err
               "You must feed a value for placeholder tensor '%s' with dtype %s%s%s\n\t [[node %s]]", node->name,
               dtype_cpp_name(type->dtype), has_shape ? " and shape " : "",
               has_shape ? shape_cpp_text(&type->shape, shape) : "", node->name);
-    graph_error_type(error, "InvalidArgumentError");
+    error_type(error, "InvalidArgumentError");
     return STATUS_UNPROCESSABLE;
 }
 
@@ -515,7 +515,7 @@ static enum status refuse_uninitialized(const struct variable *variable, struct 
 {
     error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]",
               variable->node->name, variable->node->name);
-    graph_error_type(error, "FailedPreconditionError");
+    error_type(error, "FailedPreconditionError");
     error_code(error, "uninitialized");
     if (error != NULL) {
         snprintf(error->variable, sizeof error->variable, "%s", variable->node->name);

@@ -98,7 +98,7 @@ static enum status refuse(struct error *error, const struct variable *variable, 
         return status;
     }
     error->status = status;
-    graph_error_type(error, "ValueError");
+    error_type(error, "ValueError");
     error_code(error, code);
     snprintf(error->variable, sizeof error->variable, "%s", key);
     if (variable != NULL && variable->origin.program > 0) {
@@ -226,7 +226,7 @@ static enum status create_variable(struct graph *graph, const char *full, const 
             error, STATUS_UNPROCESSABLE,
             "The initializer passed is not valid. It should be a callable with no arguments and the shape should not "
             "be provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined.");
-        graph_error_type(error, "ValueError");
+        error_type(error, "ValueError");
         return STATUS_UNPROCESSABLE;
     }
     size_t count = 0;

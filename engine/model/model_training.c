@@ -1,0 +1,160 @@
+/* The training job's door into its model. Thread: the job's; each call locks the model alone. */
+#include "engine/model/model_training.h"
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/model/model_private.h"
+#include "engine/nn/language_model.h"
+#include "engine/store/graph_file.h"
+
+static enum status waiting_kind(const struct model *model, enum vocabulary_kind *ret_kind, struct error *error)
+{
+    const json_t *vocabulary = json_object_get(model->waiting_specification, "vocabulary");
+    const char *name = json_is_string(vocabulary) ? json_string_value(vocabulary)
+                                                  : json_string_value(json_object_get(vocabulary, "kind"));
+    *ret_kind = VOCABULARY_CHARACTERS;
+    if (name != NULL && !vocabulary_kind_from_name(name, ret_kind)) {
+        return error_set(error, STATUS_INVALID, "vocabulary kind \"%.40s\" is not characters, bytes or words", name);
+    }
+    return STATUS_OK;
+}
+
+enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
+                                      struct vocabulary **ret_vocabulary, struct error *error)
+{
+    pthread_rwlock_rdlock(&model->lock);
+    enum status status = STATUS_OK;
+    if (model->waiting_specification != NULL) {
+        status = waiting_kind(model, ret_kind, error);
+        if (status == STATUS_OK) {
+            *ret_vocabulary = NULL;
+        }
+    } else if (model->vocabulary != NULL) {
+        *ret_kind = vocabulary_kind(model->vocabulary);
+        *ret_vocabulary = vocabulary_ref(model->vocabulary);
+    } else {
+        status = error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
+        error_code(error, "no_language_model");
+    }
+    pthread_rwlock_unlock(&model->lock);
+    return status;
+}
+
+/* Applies one step as an ordinary program. */
+static enum status apply_step(struct model *model, json_t *step, struct error *error)
+{
+    json_t *request = step == NULL ? NULL : json_pack("{s:[o]}", "program", step);
+    if (request == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to build model %s", model->name);
+    }
+    enum status status = model_apply(model, request, NULL, NULL, error);
+    json_decref(request);
+    return status;
+}
+
+static enum status build_waiting(struct model *model, struct vocabulary *vocabulary, struct error *error)
+{
+    json_t *step = json_deep_copy(model->waiting_specification);
+    json_t *symbols = NULL;
+    enum status status = vocabulary_to_json(vocabulary, &symbols, error);
+    if (status != STATUS_OK || step == NULL) {
+        json_decref(step);
+        return status == STATUS_OK ? error_set(error, STATUS_NO_MEMORY, "no memory to build model %s", model->name)
+                                   : status;
+    }
+    json_object_set_new(step, "op", json_string("language_model"));
+    json_object_set_new(step, "vocabulary", symbols);
+    TRY(apply_step(model, step, error));
+    TRY(values_initialize(model->values, model->graph, model->waiting_seed, error));
+    json_decref(model->waiting_specification);
+    model->waiting_specification = NULL;
+    return STATUS_OK;
+}
+
+/* Adds the train head where it is missing, then the optimiser. */
+static enum status build_training(struct model *model, enum optimizer_kind optimizer, struct error *error)
+{
+    struct language_model_options options;
+    if (!language_model_find(model->graph, &options)) {
+        error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
+        return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
+    }
+    if (!options.has_train_head) {
+        json_t *vocabulary = NULL;
+        TRY(vocabulary_to_json(model->vocabulary, &vocabulary, error));
+        json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
+        TRY(apply_step(model,
+                       json_pack("{s:s, s:I, s:I, s:o, s:f, s:o, s:[s]}", "op", "language_model", "layers",
+                                 (json_int_t)options.layers, "units", (json_int_t)options.units, "embedding", embedding,
+                                 "dropout", options.dropout, "vocabulary", vocabulary, "heads", "train"),
+                       error));
+    }
+    return apply_step(model, json_pack("{s:s, s:s}", "op", optimizer_name(optimizer), "loss", "train/loss:0"), error);
+}
+
+static enum status copy_out(struct model *model, enum optimizer_kind optimizer, struct model_training *training,
+                            struct error *error)
+{
+    struct output loss;
+    TRY(graph_find_output(model->graph, "train/loss:0", &loss, error));
+    TRY(train_step_build(model->graph, loss, optimizer, &training->step, error)); /* finds what was built */
+    TRY(graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error));
+    TRY(values_copy(model->values, &training->values, error));
+    training->graph = graph_ref(model->graph);
+    return STATUS_OK;
+}
+
+static enum status prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
+                           uint64_t seed, struct model_training *training, struct error *error)
+{
+    if (model->waiting_specification != NULL) {
+        model->waiting_seed = seed;
+        TRY(build_waiting(model, vocabulary, error));
+    }
+    if (model->vocabulary == NULL || !vocabulary_equal(model->vocabulary, vocabulary)) {
+        error_set(error, STATUS_CONFLICT,
+                  "model %s has another vocabulary than the one to train with (%zu and %zu symbols)", model->name,
+                  model->vocabulary == NULL ? 0 : vocabulary_size(model->vocabulary), vocabulary_size(vocabulary));
+        return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
+    }
+    TRY(build_training(model, optimizer, error));
+    TRY(values_initialize(model->values, model->graph, seed, error));
+    return copy_out(model, optimizer, training, error);
+}
+
+enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
+                                   uint64_t seed, struct model_training *ret_training, struct error *error)
+{
+    struct model_training training = {.graph = NULL};
+    pthread_rwlock_wrlock(&model->lock);
+    CHECK(model->is_training);
+    enum status status = prepare(model, vocabulary, optimizer, seed, &training, error);
+    pthread_rwlock_unlock(&model->lock);
+    if (status != STATUS_OK) {
+        model_training_release(&training);
+        return status;
+    }
+    *ret_training = training;
+    return STATUS_OK;
+}
+
+void model_training_release(struct model_training *training)
+{
+    graph_unref(training->graph);
+    values_destroy(training->values);
+    mem_free(training->graph_json);
+    *training = (struct model_training){.graph = NULL};
+}
+
+enum status model_hand_back(struct model *model, const struct values *values, struct error *error)
+{
+    struct values *copy = NULL;
+    TRY(values_copy(values, &copy, error));
+    pthread_rwlock_wrlock(&model->lock);
+    struct values *old = model->values;
+    model->values = copy;
+    model->is_unsaved = true;
+    pthread_rwlock_unlock(&model->lock);
+    values_destroy(old);
+    return STATUS_OK;
+}
