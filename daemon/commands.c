@@ -17,8 +17,8 @@ bool command_parse(struct options *options, const struct option_row *rows, size_
     if (status == STATUS_OK && options->positional_count < positional_min) {
         status = error_set(&error, STATUS_INVALID, "an argument is missing: lstmd %s %s", argv[0], synopsis);
     } else if (status == STATUS_OK && options->positional_count > positional_max) {
-        status = error_set(&error, STATUS_INVALID, "'%.200s' is one argument too many",
-                           options->positional[positional_max]);
+        status =
+            error_set(&error, STATUS_INVALID, "'%.200s' is one argument too many", options->positional[positional_max]);
     }
     if (status != STATUS_OK) {
         fprintf(stderr, "lstmd %s: %s\n", argv[0], error.message);

@@ -42,10 +42,9 @@ static void test_values(void **state)
     (void)state;
     struct options options;
     struct error error;
-    char *argv[] = {(char[]){"x"},        (char[]){"--models=a=b"}, (char[]){"first"},
-                    (char[]){"--listen"}, (char[]){"[::1]:0"},      (char[]){"--listen"},
-                    (char[]){"/sock"},    (char[]){"--check"},      (char[]){"--seed"},
-                    (char[]){"42"},       (char[]){"--rate=-1e-3"}, (char[]){"--"},
+    char *argv[] = {(char[]){"x"},       (char[]){"--models=a=b"}, (char[]){"first"},        (char[]){"--listen"},
+                    (char[]){"[::1]:0"}, (char[]){"--listen"},     (char[]){"/sock"},        (char[]){"--check"},
+                    (char[]){"--seed"},  (char[]){"42"},           (char[]){"--rate=-1e-3"}, (char[]){"--"},
                     (char[]){"--second"}};
     assert_int_equal(parse(&options, &error, 13, argv), STATUS_OK);
     assert_string_equal(options_text(&options, "models"), "a=b");
