@@ -95,16 +95,18 @@ static void test_maxima(void **state)
 {
     (void)state;
     static char *argv[OPTIONS_VALUES_MAX + 3];
+    char flag[] = "--check";
+    char text[] = "text";
     struct options options;
     struct error error;
     argv[0] = (char[]){"x"};
     for (size_t i = 1; i <= OPTIONS_VALUES_MAX + 1; i++) {
-        argv[i] = (char[]){"--check"};
+        argv[i] = flag;
     }
     assert_int_equal(parse(&options, &error, OPTIONS_VALUES_MAX + 1, argv), STATUS_OK);
     assert_int_equal(parse(&options, &error, OPTIONS_VALUES_MAX + 2, argv), STATUS_INVALID);
     for (size_t i = 1; i <= OPTIONS_POSITIONAL_MAX + 1; i++) {
-        argv[i] = (char[]){"text"};
+        argv[i] = text;
     }
     assert_int_equal(parse(&options, &error, OPTIONS_POSITIONAL_MAX + 1, argv), STATUS_OK);
     assert_int_equal(parse(&options, &error, OPTIONS_POSITIONAL_MAX + 2, argv), STATUS_INVALID);
