@@ -1,0 +1,169 @@
+/* The models: name → versions → the snapshot that serves, and each model's live graph. Watching, SIGHUP and the API all
+ * lead to registry_scan: read the directories, load what is new beside what serves, verify, swap one pointer, drain, free.
+ * Any failure leaves the old version serving and is kept as that version's reason.
+ * Thread: loop, but for live_open. Directories and files are read and written on the loader thread. */
+#ifndef DAEMON_REGISTRY_H
+#define DAEMON_REGISTRY_H
+
+#include <jansson.h>
+
+#include "daemon/settings.h"
+#include "daemon/workers.h"
+#include "engine/engine.h"
+
+enum {
+    MODEL_NAME_BYTES_MAX = 65,
+    REGISTRY_MODELS_MAX = 4096,
+    REGISTRY_VERSIONS_MAX = 4096, /* of one model */
+    REGISTRY_PATH_BYTES_MAX = 4096,
+};
+
+enum version_status {
+    VERSION_READY, /* on disk; loaded when asked for, or loaded beside the one that serves */
+    VERSION_LOADING,
+    VERSION_SERVING,    /* what the model's name means */
+    VERSION_INCOMPLETE, /* files missing, short or mismatched: a copy may still run */
+    VERSION_REFUSED,    /* stays so until its content changes */
+    VERSION_RETIRED,    /* its directory is gone */
+    VERSION_STATUS_COUNT,
+};
+
+const char *version_status_name(enum version_status status);
+
+struct registry;
+
+struct registry_options {
+    const struct settings *settings; /* read at every use: reloads change it */
+    const char *models_path;
+    const char *demo_path; /* a second, read-only models directory; NULL: none */
+    struct workers *loader;
+    uv_loop_t *loop;
+};
+
+enum status registry_create(const struct registry_options *options, struct registry **ret_registry,
+                            struct error *error) MUST_CHECK;
+
+/* Stops its timers and releases snapshots and models; the loader must have ended. NULL is allowed. */
+void registry_destroy(struct registry *registry);
+
+/* Reads the directories again and loads what is new. Cheap to call often: a scan that waits covers all calls before it. */
+void registry_scan(struct registry *registry);
+
+/* Whether the first scan, with the loads it began, is over. */
+bool registry_is_ready(const struct registry *registry);
+
+/* Called on the loop thread whenever a version begins to serve, is refused or retires (for the log and metrics are done
+ * by the registry itself). One listener. */
+void registry_on_change(struct registry *registry, void (*on_change)(void *context), void *context);
+
+/* ---- what serves ---- */
+
+/* The snapshot that `reference` means now: "m", "m@7", "m:label"; NULL or "": the default model, or the only one. One
+ * reference for the caller, to be given back with registry_release; the model counts as in use until then. NOT_FOUND, code
+ * "model_not_found", "version_not_found" or "label_not_found"; INVALID, code "model_required"; UNPROCESSABLE, code
+ * "version_refused" with the reason; UNAVAILABLE, code "model_loading", "model_unloaded" or "no_version": a version on disk
+ * that is not loaded begins to load. */
+enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
+                             struct error *error) MUST_CHECK;
+
+/* Gives a resolved snapshot back; the last release frees it on the loader thread. */
+void registry_release(struct registry *registry, struct snapshot *snapshot);
+
+/* ---- live graphs ---- */
+
+/* A model's live graph, from the loop thread to a run thread. Reference-counted; plain look inside for its name. */
+struct live;
+struct live_ticket {
+    struct live *live;
+    uint64_t version; /* the current one; 0: none */
+    char version_path[REGISTRY_PATH_BYTES_MAX];
+    char model_path[REGISTRY_PATH_BYTES_MAX];
+    json_t *definition; /* what PUT said, or NULL; one reference */
+    bool is_read_only;  /* a demo model: save, train and delete are CONFLICT */
+};
+
+/* NOT_FOUND, code "model_not_found". Release with live_ticket_release, on any thread. */
+enum status registry_live_ticket(struct registry *registry, const char *name, struct live_ticket *ret_ticket,
+                                 struct error *error) MUST_CHECK;
+
+/* The live model: filled from the current version (or from PUT's definition) by the first call, following the current
+ * version while nothing was built, assigned or trained. One reference: model_unref. Slow. Thread: run threads. */
+enum status live_open(const struct live_ticket *ticket, struct model **ret_model, struct error *error) MUST_CHECK;
+void live_ticket_release(struct live_ticket *ticket);
+
+/* The path of version `version` of a model. NOT_FOUND, code "version_not_found". */
+enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
+                                  char path[REGISTRY_PATH_BYTES_MAX], struct error *error) MUST_CHECK;
+
+/* Marks a model as trained or not, for GET and DELETE. */
+void registry_set_training(struct registry *registry, const char *name, bool is_training);
+
+/* ---- the API's calls; each calls callback.done once, on the loop thread, perhaps before it returns ---- */
+
+/* `reply` is the callee's to release (json_decref) and NULL on failure; `status` is what the call came to. */
+struct registry_reply {
+    enum status status;
+    struct error error;
+    json_t *reply;
+    bool is_new; /* 201 */
+};
+struct registry_callback {
+    void (*done)(void *context, const struct registry_reply *reply);
+    void *context;
+};
+
+/* Makes a model whose live graph `definition` describes ({} or {"language_model":{…}}, already checked). The same again:
+ * OK, not new; another: CONFLICT, code "model_exists". */
+void registry_put(struct registry *registry, const char *name, const json_t *definition,
+                  struct registry_callback callback);
+
+/* Unloads and removes its files. CONFLICT, code "model_in_use", while requests or a training job use it unless `force`
+ * (the caller ends those first); CONFLICT, code "read_only", for a demo model. */
+void registry_delete(struct registry *registry, const char *name, bool force, struct registry_callback callback);
+
+/* Reads the directory again and waits for its loads: {"model":"m@8","previous":"m@7","seconds"}; UNPROCESSABLE, code
+ * "version_refused" with the reason and what serves on. `version` not 0: loads that one beside. */
+void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback);
+
+/* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
+void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);
+
+/* {"labels":{"stable":{"version":7},…}}; put takes {"version":7} or {"split":{"7":90,"8":10}}; json NULL deletes. */
+enum status registry_labels(struct registry *registry, const char *name, json_t **ret_reply,
+                            struct error *error) MUST_CHECK;
+void registry_put_label(struct registry *registry, const char *name, const char *label, const json_t *json,
+                        struct registry_callback callback);
+
+/* settings.json as it stands with defaults filled in; patch merges (null removes). Unknown keys INVALID, ones not built
+ * UNSUPPORTED, each with error->param. */
+enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply,
+                              struct error *error) MUST_CHECK;
+void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
+                             struct registry_callback callback);
+
+/* OpenAI's list, and one model in full. */
+enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error) MUST_CHECK;
+enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply,
+                              struct error *error) MUST_CHECK;
+
+/* The names of models whose newest version was refused, for /health/ready: new reference. */
+json_t *registry_refused(struct registry *registry);
+
+/* A model's generation default ("temperature", …), unknown_symbols or start text from its settings, or NULL. Borrowed. */
+const json_t *registry_setting(const struct registry *registry, const char *name, const char *key);
+
+/* For each model, for metrics: calls `visit` with name, current version (0: none), bytes, reloads done and failed. */
+struct registry_metrics {
+    const char *name;
+    uint64_t version;
+    size_t bytes;
+    uint64_t reloads_ok;
+    uint64_t reloads_failed;
+};
+void registry_visit(const struct registry *registry,
+                    void (*visit)(void *context, const struct registry_metrics *metrics), void *context);
+
+/* Whether a text is a model's or label's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}. */
+bool registry_name_is_valid(const char *name);
+
+#endif
