@@ -96,8 +96,8 @@ struct variable {
 
 /* An empty graph with one reference. */
 enum status graph_create(struct graph **ret_graph, struct error *error) MUST_CHECK;
-/* A new graph that begins with all that `graph` has. */
-enum status graph_clone(const struct graph *graph, struct graph **ret_graph, struct error *error) MUST_CHECK;
+/* A new graph that begins with all that `source` has. */
+enum status graph_clone(const struct graph *source, struct graph **ret_graph, struct error *error) MUST_CHECK;
 struct graph *graph_ref(struct graph *graph);
 struct graph *graph_unref(struct graph *graph); /* returns NULL */
 

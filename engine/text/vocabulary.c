@@ -309,8 +309,8 @@ enum status vocabulary_create_from_text(const char *text, size_t length, struct 
         return error_set(error, STATUS_INVALID, "the text is empty");
     }
     struct vocabulary *vocabulary = NULL;
-    size_t count;
-    size_t bytes;
+    size_t count = 0;
+    size_t bytes = 0;
     enum status status;
     unsigned char *is_present = mem_allocate(CODE_POINT_COUNT, 1);
     if (is_present == NULL) {
