@@ -1,6 +1,6 @@
 /* One queue into the loop. uv_async_send coalesces, so the callback takes the whole queue at once and delivers it in
- * the order of arrival; what is posted meanwhile comes with the next turn, so that sockets get theirs. Owns its handle; the
- * lock is held for pointer moves only. */
+ * the order of arrival; what is posted meanwhile comes with the next turn, so that sockets get theirs. Owns its
+ * handle; the lock is held for pointer moves only. */
 #include "daemon/mailbox.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* The models: name → versions → the snapshot that serves, and each model's live graph. Watching, SIGHUP and the API all
- * lead to registry_scan: read the directories, load what is new beside what serves, verify, swap one pointer, drain, free.
- * Any failure leaves the old version serving and is kept as that version's reason.
+ * lead to registry_scan: read the directories, load what is new beside what serves, verify, swap one pointer, drain,
+ * free. Any failure leaves the old version serving and is kept as that version's reason.
  * Thread: loop, but for live_open. Directories and files are read and written on the loader thread. */
 #ifndef DAEMON_REGISTRY_H
 #define DAEMON_REGISTRY_H
@@ -46,7 +46,8 @@ enum status registry_create(const struct registry_options *options, struct regis
 /* Stops its timers and releases snapshots and models; the loader must have ended. NULL is allowed. */
 void registry_destroy(struct registry *registry);
 
-/* Reads the directories again and loads what is new. Cheap to call often: a scan that waits covers all calls before it. */
+/* Reads the directories again and loads what is new. Cheap to call often: a scan that waits covers all calls before
+ * it. */
 void registry_scan(struct registry *registry);
 
 /* Whether the first scan, with the loads it began, is over. */
@@ -59,10 +60,10 @@ void registry_on_change(struct registry *registry, void (*on_change)(void *conte
 /* ---- what serves ---- */
 
 /* The snapshot that `reference` means now: "m", "m@7", "m:label"; NULL or "": the default model, or the only one. One
- * reference for the caller, to be given back with registry_release; the model counts as in use until then. NOT_FOUND, code
- * "model_not_found", "version_not_found" or "label_not_found"; INVALID, code "model_required"; UNPROCESSABLE, code
- * "version_refused" with the reason; UNAVAILABLE, code "model_loading", "model_unloaded" or "no_version": a version on disk
- * that is not loaded begins to load. */
+ * reference for the caller, to be given back with registry_release; the model counts as in use until then. NOT_FOUND,
+ * code "model_not_found", "version_not_found" or "label_not_found"; INVALID, code "model_required"; UNPROCESSABLE, code
+ * "version_refused" with the reason; UNAVAILABLE, code "model_loading", "model_unloaded" or "no_version": a version on
+ * disk that is not loaded begins to load. */
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error) MUST_CHECK;
 
@@ -112,7 +113,8 @@ struct registry_callback {
     void *context;
 };
 
-/* Makes a model whose live graph `definition` describes ({} or {"language_model":{…}}, already checked). The same again:
+/* Makes a model whose live graph `definition` describes ({} or {"language_model":{…}}, already checked). The same
+ * again:
  * OK, not new; another: CONFLICT, code "model_exists". */
 void registry_put(struct registry *registry, const char *name, const json_t *definition,
                   struct registry_callback callback);
@@ -149,7 +151,8 @@ enum status registry_describe(struct registry *registry, const char *name, json_
 /* The names of models whose newest version was refused, for /health/ready: new reference. */
 json_t *registry_refused(struct registry *registry);
 
-/* A model's generation default ("temperature", …), unknown_symbols or start text from its settings, or NULL. Borrowed. */
+/* A model's generation default ("temperature", …), unknown_symbols or start text from its settings, or NULL.
+ * Borrowed. */
 const json_t *registry_setting(const struct registry *registry, const char *name, const char *key);
 
 /* For each model, for metrics: calls `visit` with name, current version (0: none), bytes, reloads done and failed. */

@@ -1,5 +1,5 @@
-/* Force-included by `make lint`: clang's analyzer looks into one file at a time, so it is told here that a call which sets
- * an error returns a failure. Without it every check of a status looks as if it could go the wrong way. */
+/* Force-included by `make lint`: clang's analyzer looks into one file at a time, so it is told here that a call which
+ * sets an error returns a failure. Without it every check of a status looks as if it could go the wrong way. */
 #ifndef TESTS_LINT_H
 #define TESTS_LINT_H
 

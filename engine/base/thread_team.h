@@ -1,10 +1,10 @@
 /* A few threads that go through phases of work together; made for decode steps, whose phases take microseconds.
  *
  * A phase is a number of items. Each thread takes the items of its own slice first (always the same part of the
- * weights: its cache may hold them), then those left in the others' slices. The thread that finishes a phase's last item
- * asks `next` for the following phase while the others wait: they spin at most 20 µs, then sleep. A thread that sleeps,
- * or was preempted between items, holds nobody up. Owns its threads, which block all signals. Create and destroy on one
- * thread. */
+ * weights: its cache may hold them), then those left in the others' slices. The thread that finishes a phase's last
+ * item asks `next` for the following phase while the others wait: they spin at most 20 µs, then sleep. A thread that
+ * sleeps, or was preempted between items, holds nobody up. Owns its threads, which block all signals. Create and
+ * destroy on one thread. */
 #ifndef ENGINE_BASE_THREAD_TEAM_H
 #define ENGINE_BASE_THREAD_TEAM_H
 
@@ -22,9 +22,9 @@ struct thread_team_phase {
 
 struct thread_team;
 
-/* Starts `thread_count` threads (1 to THREAD_TEAM_THREADS_MAX) named `name` (borrowed). `next` fills the following phase,
- * or returns false to end the team; it runs on one thread at a time, sees everything earlier phases wrote, and may block
- * (the team then sleeps). Owned. NO_MEMORY, or IO when a thread cannot be started. */
+/* Starts `thread_count` threads (1 to THREAD_TEAM_THREADS_MAX) named `name` (borrowed). `next` fills the following
+ * phase, or returns false to end the team; it runs on one thread at a time, sees everything earlier phases wrote, and
+ * may block (the team then sleeps). Owned. NO_MEMORY, or IO when a thread cannot be started. */
 enum status thread_team_create(size_t thread_count, const char *name,
                                bool (*next)(void *context, struct thread_team_phase *ret_phase), void *context,
                                struct thread_team **ret_team, struct error *error) MUST_CHECK;

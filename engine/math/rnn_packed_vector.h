@@ -2,9 +2,10 @@
  *   KERNELS      the table's name, KERNELS_NAME its text
  *   LANES        floats of a vector
  *   TILE_ROWS    rows a tile holds: TILE_ROWS × 4 sums, TILE_ROWS inputs and 1 weight must fit the registers
- *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep a NaN in x
- * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled in
- * every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
+ *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep
+ *   a NaN in x
+ * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
+ * in every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_PACKED_VECTOR_H
 #define ENGINE_MATH_RNN_PACKED_VECTOR_H
 

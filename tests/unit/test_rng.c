@@ -9,7 +9,8 @@
 
 #include "engine/base/rng.h"
 
-/* Random123's kat_vectors, "philox4x32 10": counter words 0, 1 are our counter, 2, 3 the stream; the key is the seed. */
+/* Random123's kat_vectors, "philox4x32 10": counter words 0, 1 are our counter, 2, 3 the stream; the key is the
+ * seed. */
 static void test_known_answers(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* The packed kernels: every set this CPU can run against an independent double-precision LSTM in TensorFlow's layout (absolute
- * tolerance 2e-6), against the plain set (equal bits), and their functions against libm (3 units in the last place). */
+/* The packed kernels: every set this CPU can run against an independent double-precision LSTM in TensorFlow's layout
+ * (absolute tolerance 2e-6), against the plain set (equal bits), and their functions against libm (3 units in the last
+ * place). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

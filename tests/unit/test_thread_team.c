@@ -1,4 +1,5 @@
-/* The team: every item of every phase runs once, phases see what earlier ones wrote, small phases stay on one thread. */
+/* The team: every item of every phase runs once, phases see what earlier ones wrote, small phases stay on one
+ * thread. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
