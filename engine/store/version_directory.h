@@ -2,25 +2,33 @@
  * into place; read (never mapped) and verified whole. Thread: loader, run, trainer threads; never the loop.
  *
  * manifest.json: {"format":1,"files":{"weights.safetensors":{"bytes":…,"sha256":"…"},…},"architecture":{…},
- * "origin":{…},"evaluation":{…}}. A version is visible once manifest.json is there and every file matches it. */
+ * "origin":{…},"evaluation":{…}}. A version is visible once manifest.json is there and every file matches it.
+ *
+ * What is being written or removed has a name that begins with ".lstmd-"; a later write beside it clears away what a
+ * crash left behind. Symbolic links inside a version are refused, never followed. */
 #ifndef ENGINE_STORE_VERSION_DIRECTORY_H
 #define ENGINE_STORE_VERSION_DIRECTORY_H
 
 #include <jansson.h>
+#include <stdint.h>
 
-#include "engine/base/status.h"
+#include "engine/base/arena.h"
 
 enum {
     VERSION_FORMAT = 1,
     VERSION_FILES_MAX = 64,
+    VERSION_FILE_NAME_BYTES_MAX = 128,
     VERSION_FILE_BYTES_MAX_MIB = 16384,
+    VERSION_MANIFEST_BYTES_MAX = 16 << 20,
     VERSION_NUMBER_MAX = 999999999,
+    VERSION_LIST_MAX = 100000, /* versions of one model */
     SHA256_TEXT_BYTES = 65,
 };
 
-/* One file's name and content, in memory. */
+/* One file's name and content, in memory. The name has at most VERSION_FILE_NAME_BYTES_MAX, no slash, control character
+ * or leading dot, and is not manifest.json. */
 struct version_file {
-    const char *name; /* no slash, not hidden, not manifest.json */
+    const char *name;
     const void *bytes;
     size_t length;
 };
@@ -29,24 +37,31 @@ struct version_files {
     json_t *manifest;           /* the parsed manifest */
     struct version_file *files; /* every file it lists, whole, verified */
     size_t count;
+    struct arena arena; /* the files' list and content */
 };
 
 /* Writes lower-case hex SHA-256 of bytes. */
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES]);
 
-/* Reads and verifies every file of the version in directory `path`. Errors, each naming the file and the numbers:
- * code "incomplete" (UNPROCESSABLE): manifest missing, a listed file missing, shorter or longer than listed, or of
- * another checksum: a copy may still be running; code "corrupt" (CORRUPT): the manifest is not JSON of this form; code
- * "newer_format" (UNSUPPORTED): format above VERSION_FORMAT, naming both. `error->param` is the file's name. Release
- * with version_files_release. */
+/* Reads and verifies every file of the version in directory `path`. NOT_FOUND without the directory. Errors, each
+ * naming the file and the numbers: code "incomplete" (UNPROCESSABLE): manifest missing or cut off, a listed file
+ * missing, shorter or longer than listed, or of another checksum: a copy may still be running; code "corrupt"
+ * (CORRUPT): the manifest is not JSON of this form, or something listed is not a regular file; code "newer_format"
+ * (UNSUPPORTED): format above VERSION_FORMAT, naming both. `error->param` is the file's name. Release with
+ * version_files_release. */
 enum status version_read(const char *path, struct version_files *ret_files, struct error *error) MUST_CHECK;
+
+/* The file of that name, or NULL. It lives as long as `files`. */
 const struct version_file *version_files_find(const struct version_files *files, const char *name);
+
+/* Frees everything and empties the struct; one that is all zeroes is allowed. */
 void version_files_release(struct version_files *files);
 
-/* Writes `files` and the manifest made from them (sizes and checksums added to `manifest`, which holds the other keys)
- * as the next free version of model directory `model_path` (made if missing): a hidden directory beside, every file
- * and directory fsynced, renamed without replacing; on collision the next number. Returns the number. Nothing is left
- * behind on failure. */
+/* Writes `files` and the manifest made from them (sizes and checksums added to `manifest`, which holds the other keys
+ * and may be NULL) as the next free version of model directory `model_path` (made if missing, its parents too): a
+ * hidden directory beside, every file and directory fsynced, renamed without replacing; on collision the next number.
+ * Returns the number. INVALID for a bad or doubled name, LIMIT above VERSION_FILES_MAX or VERSION_NUMBER_MAX, TOO_LARGE
+ * for a file or manifest above its maximum. Nothing is left behind on failure but parents that were made. */
 enum status version_write(const char *model_path, const struct version_file *files, size_t count,
                           const json_t *manifest, uint64_t *ret_version, struct error *error) MUST_CHECK;
 
@@ -55,8 +70,9 @@ enum status version_write(const char *model_path, const struct version_file *fil
 enum status version_replace(const char *path, const struct version_file *files, size_t count, const json_t *manifest,
                             struct error *error) MUST_CHECK;
 
-/* The versions of a model directory, ascending: sub-directories named by a positive integer without leading zeroes,
- * whether good or not. Free *ret_versions with mem_free. NOT_FOUND when the directory is missing. */
+/* The versions of a model directory, ascending: sub-directories named by a positive integer up to VERSION_NUMBER_MAX
+ * without leading zeroes, whether good or not. Free *ret_versions with mem_free. NOT_FOUND when the directory is
+ * missing, LIMIT above VERSION_LIST_MAX. */
 enum status version_list(const char *model_path, uint64_t **ret_versions, size_t *ret_count,
                          struct error *error) MUST_CHECK;
 
@@ -64,15 +80,17 @@ enum status version_list(const char *model_path, uint64_t **ret_versions, size_t
  * unreadable. */
 uint64_t version_fingerprint(const char *path);
 
-/* Removes a version or model directory and all below it, first renaming it to a hidden name so that it vanishes at
- * once. */
+/* Removes a version or model directory (or a file) and all below it, first renaming it to a hidden name so that it
+ * vanishes at once. Symbolic links are removed, not followed. NOT_FOUND when it is missing; INVALID for a path that
+ * ends in "." or "..", or the root. */
 enum status directory_remove(const char *path, struct error *error) MUST_CHECK;
 
-/* Writes a small file atomically (beside, fsync, rename, fsync of the directory): settings.json, labels.json. */
+/* Writes a small file atomically (beside, fsync, rename, fsync of the directory, which must exist): settings.json,
+ * labels.json. */
 enum status file_write_atomically(const char *path, const void *bytes, size_t length, struct error *error) MUST_CHECK;
 
-/* Reads a whole file of at most `bytes_max` bytes; TOO_LARGE above. A NUL stands behind the content. Free with
- * mem_free. */
+/* Reads a whole regular file of at most `bytes_max` bytes; TOO_LARGE above, INVALID for what is no regular file. A NUL
+ * stands behind the content. Free with mem_free. */
 enum status file_read(const char *path, size_t bytes_max, char **ret_bytes, size_t *ret_length,
                       struct error *error) MUST_CHECK;
 

@@ -1,0 +1,209 @@
+/* Writing versions: stage a hidden directory, make it durable, rename it into place. Thread: loader, run, trainer
+ * threads; no state. Owns the hidden directory until it is renamed, and locks it so that no sweep takes it. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/mem.h"
+#include "engine/store/version_directory.h"
+#include "engine/store/version_directory_files.h"
+#include "engine/store/version_directory_manifest.h"
+
+enum { PUBLISH_ATTEMPTS_MAX = 1000, VERSION_NAME_BYTES = 24 };
+
+/* What is to be written, where, and how far it is. */
+struct staging {
+    const struct version_file *files;
+    size_t count;
+    const char *manifest;
+    size_t manifest_bytes;
+    int parent_fd;
+    const char *parent; /* for messages */
+    char hidden[HIDDEN_NAME_BYTES];
+};
+
+static enum status fill(const struct staging *staging, int fd, struct error *error)
+{
+    if (flock(fd, LOCK_EX) != 0) {
+        return error_set_errno(error, errno, "lock '%s/%s'", staging->parent, staging->hidden);
+    }
+    for (size_t i = 0; i < staging->count; i++) {
+        const struct version_file *file = &staging->files[i];
+        TRY(file_create_at(fd, file->name, file->bytes, file->length, error));
+    }
+    TRY(file_create_at(fd, version_manifest_name, staging->manifest, staging->manifest_bytes, error));
+    return directory_sync(fd, staging->hidden, error);
+}
+
+/* What is staged and not wanted goes; what cannot be removed now is swept by a later write. */
+static void discard(const struct staging *staging)
+{
+    tree_remove_at(staging->parent_fd, staging->hidden, NULL);
+}
+
+/* Makes the hidden directory whole and durable. `ret_fd` holds its lock; the caller closes it. */
+static enum status stage(struct staging *staging, int *ret_fd, struct error *error)
+{
+    directory_sweep(staging->parent_fd);
+    hidden_name(staging->hidden);
+    if (mkdirat(staging->parent_fd, staging->hidden, 0777) != 0) {
+        return error_set_errno(error, errno, "make directory '%s/%s'", staging->parent, staging->hidden);
+    }
+    int fd = openat(staging->parent_fd, staging->hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    enum status status = fd < 0 ? error_set_errno(error, errno, "open '%s/%s'", staging->parent, staging->hidden)
+                                : fill(staging, fd, error);
+    if (status != STATUS_OK) {
+        discard(staging);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return status;
+    }
+    *ret_fd = fd;
+    return STATUS_OK;
+}
+
+/* Renames without replacing. A file system that cannot say so (NFS) still refuses to replace a directory that holds
+ * anything. */
+static int rename_new(int parent_fd, const char *from, const char *to)
+{
+    int result = renameat2(parent_fd, from, parent_fd, to, RENAME_NOREPLACE);
+    if (result != 0 && errno == EINVAL) {
+        result = renameat(parent_fd, from, parent_fd, to);
+    }
+    return result != 0 ? errno : 0;
+}
+
+/* Renames the staged directory to the first free number from `version` on. */
+static enum status publish_next(const struct staging *staging, uint64_t version, uint64_t *ret_version,
+                                struct error *error)
+{
+    for (int attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX && version <= VERSION_NUMBER_MAX; attempt++, version++) {
+        char name[VERSION_NAME_BYTES];
+        snprintf(name, sizeof name, "%" PRIu64, version);
+        int failure = rename_new(staging->parent_fd, staging->hidden, name);
+        if (failure == EEXIST || failure == ENOTEMPTY || failure == ENOTDIR) {
+            continue;
+        }
+        if (failure != 0) {
+            return error_set_errno(error, failure, "rename '%s/%s' to version %" PRIu64, staging->parent,
+                                   staging->hidden, version);
+        }
+        enum status status = directory_sync(staging->parent_fd, staging->parent, error);
+        if (status != STATUS_OK) {
+            renameat(staging->parent_fd, name, staging->parent_fd, staging->hidden); /* back, to be discarded */
+            return status;
+        }
+        *ret_version = version;
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_LIMIT, "'%s': no free version number up to %" PRIu64 ", at most %d", staging->parent,
+                     version - 1, VERSION_NUMBER_MAX);
+}
+
+/* The number above the highest there is. */
+static enum status next_version(const char *model_path, uint64_t *ret_version, struct error *error)
+{
+    uint64_t *versions = NULL;
+    size_t count = 0;
+    TRY(version_list(model_path, &versions, &count, error));
+    *ret_version = count == 0 ? 1 : versions[count - 1] + 1;
+    mem_free(versions);
+    return STATUS_OK;
+}
+
+static enum status write_next(struct staging *staging, uint64_t *ret_version, struct error *error)
+{
+    uint64_t version = 0;
+    int fd = -1;
+    TRY(next_version(staging->parent, &version, error));
+    TRY(stage(staging, &fd, error));
+    enum status status = publish_next(staging, version, ret_version, error);
+    if (status != STATUS_OK) {
+        discard(staging);
+    }
+    close(fd);
+    return status;
+}
+
+enum status version_write(const char *model_path, const struct version_file *files, size_t count,
+                          const json_t *manifest, uint64_t *ret_version, struct error *error)
+{
+    struct staging staging = {.files = files, .count = count, .parent_fd = -1, .parent = model_path};
+    char *text = NULL;
+    bool is_made = false;
+    TRY(manifest_format(files, count, manifest, &text, &staging.manifest_bytes, error));
+    staging.manifest = text;
+    enum status status = directory_make(model_path, &is_made, error);
+    if (status == STATUS_OK) {
+        status = directory_open(model_path, &staging.parent_fd, error);
+    }
+    if (status == STATUS_OK) {
+        status = write_next(&staging, ret_version, error);
+        close(staging.parent_fd);
+    }
+    if (status != STATUS_OK && is_made) {
+        rmdir(model_path); /* refused when somebody has put something there meanwhile */
+    }
+    mem_free(text);
+    return status;
+}
+
+/* Puts the staged directory at `name`. Whatever was there has the hidden name afterwards. */
+static int exchange(const struct staging *staging, const char *name)
+{
+    int failure = EAGAIN;
+    for (int attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX; attempt++) {
+        if (renameat2(staging->parent_fd, staging->hidden, staging->parent_fd, name, RENAME_EXCHANGE) == 0) {
+            return 0;
+        }
+        if (errno != ENOENT) {
+            return errno;
+        }
+        failure = rename_new(staging->parent_fd, staging->hidden, name);
+        if (failure != EEXIST && failure != ENOTEMPTY && failure != ENOTDIR) {
+            return failure;
+        }
+    }
+    return failure;
+}
+
+static enum status replace_in(struct staging *staging, const char *name, struct error *error)
+{
+    int fd = -1;
+    TRY(stage(staging, &fd, error));
+    enum status status = STATUS_OK;
+    int failure = exchange(staging, name);
+    if (failure != 0) {
+        status = error_set_errno(error, failure, "put a new directory in place of '%s/%s'", staging->parent, name);
+    } else {
+        status = directory_sync(staging->parent_fd, staging->parent, error);
+    }
+    discard(staging); /* the old one, or ours that could not take its place */
+    close(fd);
+    return status;
+}
+
+enum status version_replace(const char *path, const struct version_file *files, size_t count, const json_t *manifest,
+                            struct error *error)
+{
+    struct place place;
+    TRY(place_split(path, &place, error));
+    struct staging staging = {.files = files, .count = count, .parent_fd = -1, .parent = place.parent};
+    char *text = NULL;
+    bool is_made = false;
+    TRY(manifest_format(files, count, manifest, &text, &staging.manifest_bytes, error));
+    staging.manifest = text;
+    enum status status = directory_make(place.parent, &is_made, error);
+    if (status == STATUS_OK) {
+        status = directory_open(place.parent, &staging.parent_fd, error);
+    }
+    if (status == STATUS_OK) {
+        status = replace_in(&staging, place.name, error);
+        close(staging.parent_fd);
+    }
+    mem_free(text);
+    return status;
+}
