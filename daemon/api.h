@@ -1,0 +1,14 @@
+/* The handlers of all routes, by family; each is documented in the HTTP API's description. Called on the loop thread when a
+ * request is complete; each replies, or holds the request and replies later. */
+#ifndef DAEMON_API_H
+#define DAEMON_API_H
+
+#include "daemon/server.h"
+
+/* Documented, but not in this build: 400, code "unsupported". */
+void api_unsupported(struct server *server, struct request *request);
+
+/* api_health.c: /health/live. */
+void api_health_live(struct server *server, struct request *request);
+
+#endif

@@ -1,0 +1,790 @@
+/* libmicrohttpd inside libuv. Each listener is one MHD daemon, run by hand: its epoll descriptor is watched by uv_poll,
+ * and after every MHD_run its timeout is asked for and obeyed (its epoll is edge-triggered, so data can wait without an
+ * event; zero means again right after the next poll, a few times, then 1 ms later, since MHD may be waiting, not working).
+ *
+ * A request is answered in one way only: the reply is stored, and queued when MHD calls the handler (again). Resuming
+ * happens in one place, an idle callback, so never inside an MHD callback, and MHD is run right after it. While a
+ * connection sleeps MHD neither times it out nor sees the client leave: a uv_poll watches its descriptor then.
+ *
+ * A request is counted: by its connection, by its response while MHD has it, by each holder, by its open uv_poll.
+ * Thread: loop. Owns sockets, MHD daemons, requests. */
+#include "daemon/http.h"
+
+#include <microhttpd.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+
+enum {
+    BUSY_ROUNDS_MAX = 64,
+    SWALLOWED_BYTES_MAX = 64 << 20, /* of a body that is over its maximum: read so that the client sees the 413 */
+    HEADERS_MAX = 16,
+    STREAM_BLOCK_BYTES = 16384,
+    ARENA_BYTES_MAX = 1 << 20,
+    REQUEST_MAGIC = 0x72657175,
+};
+
+struct listener {
+    struct http *http;
+    struct MHD_Daemon *mhd;
+    uv_poll_t poll;
+    uv_idle_t idle;
+    uv_timer_t timer;
+    size_t open_handles;
+    size_t busy_rounds;
+    bool is_pumping;
+    bool is_unix;
+    bool is_quiesced;
+};
+
+struct http {
+    uv_loop_t *loop;
+    const struct settings *settings;
+    struct http_callbacks callbacks;
+    struct listener *listeners[HTTP_LISTENERS_MAX];
+    size_t listener_count;
+    struct request *requests;                  /* all that have a connection */
+    struct request *woken_first, **woken_last; /* to be resumed */
+    uv_idle_t resume;
+    size_t request_count;
+    bool is_destroyed;
+    size_t open_parts; /* listeners, the idle handle and requests that still need this struct */
+};
+
+struct request {
+    uint32_t magic;
+    size_t references;
+    struct listener *listener;
+    struct MHD_Connection *connection; /* NULL once it is over */
+    struct request *next, **link;      /* http->requests */
+    struct request *next_woken;
+    struct arena arena;
+    char id[REQUEST_ID_BYTES_MAX];
+    const char *method, *path;
+    char *body;
+    size_t body_length, body_capacity, body_bytes_max, swallowed_bytes;
+    void *data;
+    uint64_t started_ms;
+    void (*on_gone)(void *context, struct request *request);
+    void *gone_context;
+    struct {
+        const char *name, *value;
+    } headers[HEADERS_MAX];
+    size_t header_count;
+    struct MHD_Response *response; /* stored, not queued yet */
+    unsigned status;
+    const struct stream_source *source;
+    void *source_context;
+    uv_poll_t watch;
+    bool has_watch, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
+};
+
+static struct request *request_from(void *pointer)
+{
+    struct request *request = pointer;
+    CHECK(request != NULL && request->magic == REQUEST_MAGIC);
+    return request;
+}
+
+static void part_closed(struct http *http)
+{
+    CHECK(http->open_parts > 0);
+    if (--http->open_parts == 0 && http->is_destroyed) {
+        mem_free(http);
+    }
+}
+
+/* ---- Life of a request */
+
+static void request_unref(struct request *request)
+{
+    CHECK(request->references > 0);
+    if (--request->references > 0) {
+        return;
+    }
+    struct http *http = request->listener->http;
+    if (request->response != NULL) {
+        MHD_destroy_response(request->response);
+    }
+    mem_free(request->body);
+    arena_release(&request->arena);
+    request->magic = 0;
+    mem_free(request);
+    part_closed(http);
+}
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    request_unref(request_from(handle->data));
+}
+
+static void tell_gone(struct request *request)
+{
+    void (*on_gone)(void *, struct request *) = request->on_gone;
+    request->on_gone = NULL;
+    if (on_gone != NULL) {
+        on_gone(request->gone_context, request);
+    }
+}
+
+static void on_watch(uv_poll_t *watch, int status, int events)
+{
+    struct request *request = request_from(watch->data);
+    if (status < 0 || (events & UV_DISCONNECT) != 0) {
+        uv_poll_stop(watch);
+        request->is_half_closed = true;
+        tell_gone(request);
+    }
+}
+
+static void watch_client(struct request *request)
+{
+    if (!request->has_watch) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        if (info == NULL || uv_poll_init(request->listener->http->loop, &request->watch, info->connect_fd) != 0) {
+            return; /* the deadline and the next write notice as well, only later */
+        }
+        request->watch.data = request;
+        request->has_watch = true;
+        request->references++;
+    }
+    if (!request->is_half_closed) {
+        uv_poll_start(&request->watch, UV_DISCONNECT, on_watch);
+    }
+}
+
+static void suspend(struct request *request)
+{
+    CHECK(!request->is_suspended);
+    request->is_suspended = true;
+    MHD_suspend_connection(request->connection);
+    watch_client(request);
+}
+
+static void on_resume(uv_idle_t *idle);
+
+static void wake(struct request *request)
+{
+    struct http *http = request->listener->http;
+    if (request->is_woken || !request->is_suspended || request->connection == NULL) {
+        return;
+    }
+    request->is_woken = true;
+    request->references++;
+    request->next_woken = NULL;
+    *http->woken_last = request;
+    http->woken_last = &request->next_woken;
+    uv_idle_start(&http->resume, on_resume);
+}
+
+static bool is_id_good(const char *id)
+{
+    size_t length = id == NULL ? 0 : strlen(id);
+    return length > 0 && length < REQUEST_ID_BYTES_MAX &&
+           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == length;
+}
+
+static struct request *request_create(struct listener *listener, struct MHD_Connection *connection, const char *method,
+                                      const char *path)
+{
+    struct request *request = mem_allocate(1, sizeof *request);
+    if (request == NULL) {
+        return NULL;
+    }
+    struct http *http = listener->http;
+    request->magic = REQUEST_MAGIC;
+    request->references = 1;
+    request->listener = listener;
+    request->connection = connection;
+    request->arena.bytes_max = ARENA_BYTES_MAX;
+    request->body_bytes_max = http->settings->body_bytes_max;
+    request->started_ms = clock_now_ms();
+    http->open_parts++;
+    const char *id = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "X-Request-Id");
+    if (is_id_good(id)) {
+        snprintf(request->id, sizeof request->id, "%s", id);
+    } else {
+        snprintf(request->id, sizeof request->id, "%016llx", (unsigned long long)rng_system());
+    }
+    request->method = arena_copy_string(&request->arena, method);
+    request->path = arena_copy_string(&request->arena, path);
+    if (request->method == NULL || request->path == NULL) {
+        request_unref(request);
+        return NULL;
+    }
+    request->next = http->requests;
+    request->link = &http->requests;
+    if (request->next != NULL) {
+        request->next->link = &request->next;
+    }
+    http->requests = request;
+    http->request_count++;
+    return request;
+}
+
+/* ---- What MHD calls */
+
+static void append_body(struct request *request, const char *bytes, size_t length)
+{
+    size_t needed = request->body_length + length;
+    if (request->has_reply || request->is_too_large || needed > request->body_bytes_max) {
+        request->is_too_large = request->is_too_large || !request->has_reply;
+        request->swallowed_bytes += length;
+        return;
+    }
+    if (needed + 1 > request->body_capacity) {
+        size_t capacity = request->body_capacity < 2048 ? 4096 : 2 * request->body_capacity;
+        capacity = capacity < needed + 1 ? needed + 1 : capacity;
+        char *body = mem_reallocate(request->body, capacity, 1);
+        if (body == NULL) {
+            struct error error;
+            error_set(&error, STATUS_NO_MEMORY, "no memory for a body of %zu bytes", needed);
+            request_reply_error(request, &error);
+            return;
+        }
+        request->body = body;
+        request->body_capacity = capacity;
+    }
+    memcpy(request->body + request->body_length, bytes, length);
+    request->body_length = needed;
+    request->body[needed] = '\0';
+}
+
+static enum MHD_Result queue_reply(struct request *request)
+{
+    struct MHD_Response *response = request->response;
+    request->response = NULL;
+    if (response == NULL) {
+        return MHD_NO; /* no memory for it */
+    }
+    enum MHD_Result result = MHD_queue_response(request->connection, request->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static void reply_too_large(struct request *request)
+{
+    struct error error;
+    error_set(&error, STATUS_TOO_LARGE, "the body has more than %zu bytes", request->body_bytes_max);
+    error_code(&error, "body_too_large");
+    request_reply_error(request, &error);
+}
+
+/* The body is here, or the connection was resumed. */
+static enum MHD_Result dispatch(struct request *request)
+{
+    struct http *http = request->listener->http;
+    if (!request->is_dispatched) {
+        request->is_dispatched = true;
+        if (request->is_too_large && !request->has_reply) {
+            reply_too_large(request);
+        }
+        if (!request->has_reply) {
+            request->references++;
+            http->callbacks.on_request(http->callbacks.context, request);
+            CHECK(request->has_reply || request->references > 2); /* answered or held */
+            request_unref(request);
+        }
+    }
+    if (request->has_reply) {
+        return queue_reply(request);
+    }
+    if (request->is_gone) {
+        return MHD_NO;
+    }
+    suspend(request);
+    return MHD_YES;
+}
+
+/* A body whose length is announced over the maximum, by a client that waits to be told to send it. */
+static bool is_refused_at_head(struct request *request)
+{
+    const char *expect = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Expect");
+    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Content-Length");
+    if (expect == NULL) {
+        return false;
+    }
+    if (!request->has_reply && length != NULL && strtoull(length, NULL, 10) > request->body_bytes_max) {
+        reply_too_large(request);
+    }
+    return request->has_reply;
+}
+
+static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+                                 const char *version, const char *upload, size_t *upload_bytes, void **state)
+{
+    (void)version;
+    struct listener *listener = context;
+    struct http *http = listener->http;
+    if (*state == NULL) {
+        struct request *request = request_create(listener, connection, method, url);
+        if (request == NULL) {
+            return MHD_NO;
+        }
+        *state = request;
+        http->callbacks.on_head(http->callbacks.context, request);
+        if (is_refused_at_head(request)) {
+            request->is_dispatched = true;
+            return queue_reply(request);
+        }
+        return MHD_YES;
+    }
+    struct request *request = request_from(*state);
+    if (*upload_bytes > 0) {
+        append_body(request, upload, *upload_bytes);
+        *upload_bytes = 0;
+        return request->swallowed_bytes > SWALLOWED_BYTES_MAX ? MHD_NO : MHD_YES;
+    }
+    request->is_suspended = false;
+    return dispatch(request);
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode how)
+{
+    (void)context;
+    (void)connection;
+    if (*state == NULL) {
+        return;
+    }
+    struct request *request = request_from(*state);
+    struct http *http = request->listener->http;
+    *state = NULL;
+    request->connection = NULL;
+    request->is_gone = true;
+    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        tell_gone(request);
+    }
+    request->on_gone = NULL;
+    http->callbacks.on_end(http->callbacks.context, request);
+    *request->link = request->next;
+    if (request->next != NULL) {
+        request->next->link = request->link;
+    }
+    http->request_count--;
+    if (request->has_watch) {
+        uv_close((uv_handle_t *)&request->watch, on_watch_closed);
+    }
+    request_unref(request);
+}
+
+static ssize_t on_read(void *context, uint64_t position, char *bytes, size_t bytes_max)
+{
+    (void)position;
+    struct request *request = request_from(context);
+    request->is_suspended = false;
+    enum stream_state state = STREAM_WAITS;
+    size_t length = request->source->read(request->source_context, bytes, bytes_max, &state);
+    CHECK(length <= bytes_max);
+    if (length > 0) {
+        return (ssize_t)length;
+    }
+    if (state == STREAM_ENDS) {
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    if (state == STREAM_FAILS || request->is_gone) {
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    suspend(request);
+    return 0;
+}
+
+static void on_stream_free(void *context)
+{
+    struct request *request = request_from(context);
+    request->source->release(request->source_context);
+    request_unref(request);
+}
+
+static void on_log(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+static void on_log(void *context, const char *format, va_list arguments)
+{
+    (void)context;
+    char message[512];
+    vsnprintf(message, sizeof message, format, arguments);
+    log_event(LOG_LEVEL_DEBUG, "http", message, "%s", "");
+}
+
+/* Query names and values and the path are passed on as sent: routes decode them, once, after splitting. */
+static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
+}
+
+/* ---- Running MHD */
+
+static void pump(struct listener *listener);
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    pump(poll->data);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    pump(idle->data);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    pump(timer->data);
+}
+
+static void pump(struct listener *listener)
+{
+    CHECK(!listener->is_pumping);
+    listener->is_pumping = true;
+    CHECK(MHD_run(listener->mhd) == MHD_YES);
+    listener->is_pumping = false;
+
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+    if (MHD_get_timeout(listener->mhd, &wait_ms) == MHD_NO) {
+        listener->busy_rounds = 0;
+        uv_idle_stop(&listener->idle);
+        uv_timer_stop(&listener->timer);
+    } else if (wait_ms == 0 && ++listener->busy_rounds <= BUSY_ROUNDS_MAX) {
+        uv_idle_start(&listener->idle, on_idle);
+    } else {
+        listener->busy_rounds = 0;
+        uv_idle_stop(&listener->idle);
+        uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : 1, 0);
+    }
+}
+
+/* Resumes at most HTTP_RESUMES_A_TURN_MAX connections and lets MHD go on with them. */
+static void on_resume(uv_idle_t *idle)
+{
+    struct http *http = idle->data;
+    bool is_touched[HTTP_LISTENERS_MAX] = {false};
+    for (size_t i = 0; i < HTTP_RESUMES_A_TURN_MAX && http->woken_first != NULL; i++) {
+        struct request *request = http->woken_first;
+        http->woken_first = request->next_woken;
+        request->is_woken = false;
+        if (request->connection != NULL && request->is_suspended) {
+            if (request->has_watch) {
+                uv_poll_stop(&request->watch);
+            }
+            MHD_resume_connection(request->connection);
+            request->is_suspended = false;
+            for (size_t j = 0; j < http->listener_count; j++) {
+                is_touched[j] = is_touched[j] || http->listeners[j] == request->listener;
+            }
+        }
+        request_unref(request);
+    }
+    if (http->woken_first == NULL) {
+        http->woken_last = &http->woken_first;
+        uv_idle_stop(idle);
+    }
+    for (size_t j = 0; j < http->listener_count; j++) {
+        if (is_touched[j]) {
+            pump(http->listeners[j]);
+        }
+    }
+}
+
+/* ---- Starting and stopping */
+
+enum status http_create(uv_loop_t *loop, const struct settings *settings, const struct http_callbacks *callbacks,
+                        struct http **ret_http, struct error *error)
+{
+    struct http *http = mem_allocate(1, sizeof *http);
+    if (http == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the HTTP server");
+    }
+    http->loop = loop;
+    http->settings = settings;
+    http->callbacks = *callbacks;
+    http->woken_last = &http->woken_first;
+    http->open_parts = 1;
+    uv_idle_init(loop, &http->resume);
+    http->resume.data = http;
+    *ret_http = http;
+    return STATUS_OK;
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+    struct listener *listener = handle->data;
+    if (--listener->open_handles == 0) {
+        struct http *http = listener->http;
+        mem_free(listener);
+        part_closed(http);
+    }
+}
+
+static void close_listener(struct listener *listener)
+{
+    MHD_stop_daemon(listener->mhd);
+    listener->mhd = NULL;
+    uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
+    uv_close((uv_handle_t *)&listener->idle, on_listener_closed);
+    uv_close((uv_handle_t *)&listener->timer, on_listener_closed);
+}
+
+static struct MHD_Daemon *start_mhd(struct listener *listener, int fd)
+{
+    const struct settings *settings = listener->http->settings;
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
+                            listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+                            on_completed, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
+                            (unsigned)settings->connection_timeout_seconds, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+                            MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
+}
+
+enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error)
+{
+    struct listener *listener = mem_allocate(1, sizeof *listener);
+    if (listener == NULL || http->listener_count == HTTP_LISTENERS_MAX) {
+        mem_free(listener);
+        close(fd);
+        return error_set(error, STATUS_LIMIT, "listen on %s: no memory, or more than %d sockets", address,
+                         HTTP_LISTENERS_MAX);
+    }
+    listener->http = http;
+    listener->is_unix = is_unix;
+    listener->mhd = start_mhd(listener, fd);
+    if (listener->mhd == NULL) {
+        mem_free(listener);
+        close(fd);
+        return error_set(error, STATUS_IO, "listen on %s: libmicrohttpd does not start", address);
+    }
+    int epoll = MHD_get_daemon_info(listener->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    int failed = uv_poll_init(http->loop, &listener->poll, epoll);
+    if (failed != 0) {
+        MHD_stop_daemon(listener->mhd);
+        mem_free(listener);
+        return error_set(error, STATUS_IO, "listen on %s: uv_poll_init: %s", address, uv_strerror(failed));
+    }
+    uv_idle_init(http->loop, &listener->idle);
+    uv_timer_init(http->loop, &listener->timer);
+    listener->poll.data = listener->idle.data = listener->timer.data = listener;
+    listener->open_handles = 3;
+    http->open_parts++;
+    http->listeners[http->listener_count++] = listener;
+    uv_poll_start(&listener->poll, UV_READABLE, on_poll);
+    pump(listener);
+    return STATUS_OK;
+}
+
+void http_quiesce(struct http *http)
+{
+    for (size_t i = 0; i < http->listener_count; i++) {
+        if (!http->listeners[i]->is_quiesced) {
+            http->listeners[i]->is_quiesced = true;
+            int fd = MHD_quiesce_daemon(http->listeners[i]->mhd);
+            if (fd >= 0) {
+                close(fd);
+            }
+        }
+    }
+}
+
+size_t http_request_count(const struct http *http)
+{
+    return http->request_count;
+}
+
+void http_destroy(struct http *http)
+{
+    if (http == NULL) {
+        return;
+    }
+    http_quiesce(http);
+    for (struct request *request = http->requests, *next; request != NULL; request = next) {
+        next = request->next;
+        request->is_gone = true;
+        request->references++;
+        tell_gone(request);
+        wake(request);
+        request_unref(request);
+    }
+    while (http->woken_first != NULL) { /* MHD aborts when it is stopped with sleeping connections */
+        on_resume(&http->resume);
+    }
+    for (size_t i = 0; i < http->listener_count; i++) {
+        close_listener(http->listeners[i]);
+    }
+    http->listener_count = 0;
+    http->is_destroyed = true;
+    uv_close((uv_handle_t *)&http->resume, NULL);
+    part_closed(http);
+}
+
+/* ---- What handlers call */
+
+const char *request_id(const struct request *request)
+{
+    return request->id;
+}
+
+const char *request_method(const struct request *request)
+{
+    return request->method;
+}
+
+const char *request_path(const struct request *request)
+{
+    return request->path;
+}
+
+const char *request_header(const struct request *request, const char *name)
+{
+    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+bool request_is_unix(const struct request *request)
+{
+    return request->listener->is_unix;
+}
+
+const char *request_body(const struct request *request, size_t *ret_length)
+{
+    *ret_length = request->body_length;
+    return request->body == NULL ? "" : request->body;
+}
+
+struct arena *request_arena(struct request *request)
+{
+    return &request->arena;
+}
+
+void request_set_data(struct request *request, void *data)
+{
+    request->data = data;
+}
+
+void *request_data(const struct request *request)
+{
+    return request->data;
+}
+
+void request_set_body_max(struct request *request, size_t bytes_max)
+{
+    request->body_bytes_max = bytes_max;
+}
+
+uint64_t request_started_ms(const struct request *request)
+{
+    return request->started_ms;
+}
+
+unsigned request_status(const struct request *request)
+{
+    return request->status;
+}
+
+struct query_visit {
+    bool (*each)(void *context, const char *name, const char *value);
+    void *context;
+};
+
+static enum MHD_Result on_query(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    const struct query_visit *visit = context;
+    return visit->each(visit->context, name, value) ? MHD_YES : MHD_NO;
+}
+
+void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
+                        void *context)
+{
+    struct query_visit visit = {.each = each, .context = context};
+    MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_query, &visit);
+}
+
+void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context)
+{
+    CHECK(request->on_gone == NULL);
+    request->references++;
+    request->on_gone = on_gone;
+    request->gone_context = context;
+}
+
+void request_release(struct request *request)
+{
+    CHECK(request->has_reply || request->is_gone);
+    request->on_gone = NULL;
+    request_unref(request);
+}
+
+bool request_is_half_closed(const struct request *request)
+{
+    return request->is_half_closed && !request->is_gone;
+}
+
+void request_add_header(struct request *request, const char *name, const char *value)
+{
+    CHECK(request->header_count < HEADERS_MAX && !request->has_reply);
+    const char *copy = arena_copy_string(&request->arena, value);
+    if (copy != NULL) {
+        request->headers[request->header_count].name = name;
+        request->headers[request->header_count++].value = copy;
+    }
+}
+
+bool request_is_replied(const struct request *request)
+{
+    return request->has_reply;
+}
+
+/* Stores the reply and wakes the connection for it. */
+static void store_reply(struct request *request, unsigned status, const char *content_type,
+                        struct MHD_Response *response)
+{
+    CHECK(!request->has_reply);
+    request->has_reply = true;
+    request->status = status;
+    request->response = response;
+    if (response != NULL) {
+        if (content_type != NULL) {
+            MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        MHD_add_response_header(response, "X-Request-Id", request->id);
+        for (size_t i = 0; i < request->header_count; i++) {
+            MHD_add_response_header(response, request->headers[i].name, request->headers[i].value);
+        }
+    }
+    wake(request);
+}
+
+void request_reply(struct request *request, unsigned status, const char *content_type, char *bytes, size_t length)
+{
+    struct MHD_Response *response = bytes == NULL
+                                        ? MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT)
+                                        : MHD_create_response_from_buffer_with_free_callback(length, bytes, mem_free);
+    if (response == NULL) {
+        mem_free(bytes);
+    }
+    store_reply(request, status, content_type, response);
+}
+
+void request_reply_stream(struct request *request, unsigned status, const char *content_type,
+                          const struct stream_source *source, void *context)
+{
+    request->source = source;
+    request->source_context = context;
+    request->references++; /* the response's, until on_stream_free */
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, on_read, request, on_stream_free);
+    if (response == NULL) {
+        on_stream_free(request);
+    }
+    store_reply(request, status, content_type, response);
+}
+
+void request_wake(struct request *request)
+{
+    wake(request);
+}

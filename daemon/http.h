@@ -1,0 +1,117 @@
+/* HTTP: the only module that knows libmicrohttpd, run by external epoll inside the libuv loop, with no thread of its own.
+ *
+ * A request is answered inside on_request, or later: hold it (request_hold), reply from the loop thread, release it. The
+ * connection sleeps meanwhile and wakes with the reply. Replies are whole, or streams that are pulled through a reader.
+ *
+ *   headers → on_head → body, up to its maximum → on_request → reply → on_end
+ *
+ * Thread: loop, everything here. */
+#ifndef DAEMON_HTTP_H
+#define DAEMON_HTTP_H
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "daemon/settings.h"
+#include "engine/base/arena.h"
+#include "engine/base/status.h"
+
+struct http;
+struct request;
+
+enum {
+    REQUEST_ID_BYTES_MAX = 65,
+    HTTP_LISTENERS_MAX = 16,
+    HTTP_RESUMES_A_TURN_MAX = 256, /* connections woken in one turn of the loop; the rest the next turn */
+};
+
+struct http_callbacks {
+    void (*on_head)(void *context, struct request *request);    /* may reply already, or set the body's maximum */
+    void (*on_request)(void *context, struct request *request); /* all is here; must reply or hold */
+    void (*on_end)(void *context, struct request *request);     /* answered, or the client left: for log and metrics */
+    void *context;
+};
+
+/* Owned. `settings` is borrowed for good. */
+enum status http_create(uv_loop_t *loop, const struct settings *settings, const struct http_callbacks *callbacks,
+                        struct http **ret_http, struct error *error) MUST_CHECK;
+
+/* Serves a listening stream socket; takes over `fd`, on failure too. `address` is what people are told. */
+enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error) MUST_CHECK;
+
+/* Stops accepting connections; what is open goes on. */
+void http_quiesce(struct http *http);
+
+/* Requests that came in and did not end yet. */
+size_t http_request_count(const struct http *http);
+
+/* Tells every request that its client is gone, closes everything. The handles close with the loop's next turns. */
+void http_destroy(struct http *http);
+
+/* What the request is. Texts live as long as the request; `path` is as sent, without query, not decoded. */
+const char *request_id(const struct request *request);
+const char *request_method(const struct request *request);
+const char *request_path(const struct request *request);
+/* NULL when it is missing. Only inside on_head and on_request. */
+const char *request_header(const struct request *request, const char *name);
+bool request_is_unix(const struct request *request);
+const char *request_body(const struct request *request, size_t *ret_length);
+/* Memory that lives as long as the request. */
+struct arena *request_arena(struct request *request);
+/* The caller's pointer, for what was found out at the head; NULL at first. */
+void request_set_data(struct request *request, void *data);
+void *request_data(const struct request *request);
+void request_set_body_max(struct request *request, size_t bytes_max);
+uint64_t request_started_ms(const struct request *request);
+/* The status that was sent, 0 before. */
+unsigned request_status(const struct request *request);
+
+/* Calls `each` with every query parameter as sent (not decoded); `value` is NULL for a name without '='. Stops when it
+ * returns false. Only inside on_head and on_request. */
+void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
+                        void *context);
+
+/* Keeps a request past on_request. `on_gone` (may be NULL) is called once if its client leaves before the reply is
+ * through: nobody will read what comes, though replying stays allowed; where the client has closed only its sending side
+ * (or cannot be told from one that did), request_is_half_closed. Never called after request_release. */
+void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context);
+void request_release(struct request *request);
+bool request_is_half_closed(const struct request *request);
+
+/* Adds a header to the reply to come. */
+void request_add_header(struct request *request, const char *name, const char *value);
+
+bool request_is_replied(const struct request *request);
+
+/* Replies `length` bytes from mem_allocate, which the reply takes over (NULL: none). Exactly one reply a request. */
+void request_reply(struct request *request, unsigned status, const char *content_type, char *bytes, size_t length);
+
+/* Takes the reference; NULL (no memory for it) becomes a 503. */
+void request_reply_json(struct request *request, unsigned status, json_t *body);
+
+/* {"error":{…}} with the HTTP status of `error->status`; 429 and 503 get Retry-After. */
+void request_reply_error(struct request *request, const struct error *error);
+/* The same with another status: 401, 403, 405. */
+void request_reply_error_as(struct request *request, unsigned status, const struct error *error);
+
+/* The error object alone ("error"'s value): for streams. New reference, NULL without memory. */
+json_t *error_to_json(const struct error *given, unsigned status);
+/* The HTTP status of a failed call. */
+unsigned error_http_status(const struct error *error);
+
+enum stream_state { STREAM_WAITS, STREAM_ENDS, STREAM_FAILS };
+
+/* A body that is made as it is read. `read` writes up to `bytes_max` bytes and returns how many; when it returns 0 it
+ * says in `*ret_state` why: nothing now (request_wake will come), the end, or a failure (the connection is cut without
+ * its last chunk). `release` is called once when nothing is read any more. */
+struct stream_source {
+    size_t (*read)(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state);
+    void (*release)(void *context);
+};
+void request_reply_stream(struct request *request, unsigned status, const char *content_type,
+                          const struct stream_source *source, void *context);
+
+/* A stream has something to read, or ended. */
+void request_wake(struct request *request);
+
+#endif

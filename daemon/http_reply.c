@@ -1,0 +1,107 @@
+/* JSON replies: bodies, and errors with the one table from status to HTTP status. Thread: loop. Owns nothing. */
+#include "daemon/http.h"
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+
+static const unsigned http_statuses[] = {
+    [STATUS_OK] = 200,          [STATUS_INVALID] = 400,       [STATUS_NOT_FOUND] = 404,
+    [STATUS_CONFLICT] = 409,    [STATUS_UNPROCESSABLE] = 422, [STATUS_CORRUPT] = 422,
+    [STATUS_LIMIT] = 429,       [STATUS_TOO_LARGE] = 413,     [STATUS_NO_MEMORY] = 503,
+    [STATUS_IO] = 503,          [STATUS_CANCELLED] = 409,     [STATUS_UNAVAILABLE] = 503,
+    [STATUS_UNSUPPORTED] = 400,
+};
+static_assert(sizeof http_statuses / sizeof *http_statuses == STATUS_COUNT, "one HTTP status for each status");
+
+enum { RETRY_AFTER_SECONDS = 1 };
+
+unsigned error_http_status(const struct error *error)
+{
+    CHECK(error->status < STATUS_COUNT && error->status != STATUS_OK);
+    return http_statuses[error->status];
+}
+
+static const char *type_of(unsigned status)
+{
+    switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 409: return "conflict_error";
+    case 429: return "rate_limit_error";
+    default: return status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+/* Messages may quote bytes of a request; JSON takes UTF-8 only. */
+static void make_printable(char *text)
+{
+    json_t *string = json_string(text);
+    if (string == NULL) {
+        for (; *text != '\0'; text++) {
+            *text = (unsigned char)*text < 0x80 ? *text : '?';
+        }
+    }
+    json_decref(string);
+}
+
+static bool set_text(json_t *object, const char *name, const char *text)
+{
+    return text[0] == '\0' || json_object_set_new(object, name, json_string(text)) == 0;
+}
+
+json_t *error_to_json(const struct error *given, unsigned status)
+{
+    struct error printable = *given;
+    const struct error *error = &printable;
+    make_printable(printable.message);
+    make_printable(printable.param);
+    make_printable(printable.variable);
+    make_printable(printable.origin);
+    make_printable(printable.hint);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:s?}", "message", error->message, "type",
+                               error->type[0] == '\0' ? type_of(status) : error->type, "code",
+                               error->code[0] == '\0' ? status_name(error->status) : error->code, "param",
+                               error->param[0] == '\0' ? NULL : error->param);
+    bool is_step = error->type[0] != '\0' && strncmp(error->param, "/program", 8) == 0;
+    if (object == NULL || !set_text(object, "step", is_step ? error->param : "") ||
+        !set_text(object, "variable", error->variable) || !set_text(object, "origin", error->origin) ||
+        !set_text(object, "hint", error->hint) ||
+        (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+void request_reply_json(struct request *request, unsigned status, json_t *body)
+{
+    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(body);
+    size_t length = text == NULL ? 0 : strlen(text);
+    char *bytes = text == NULL ? NULL : mem_copy_bytes(text, length + 1);
+    free(text);
+    if (bytes == NULL) {
+        status = 503; /* no memory; a reply without a body still needs none */
+    } else {
+        bytes[length++] = '\n';
+    }
+    request_reply(request, status, "application/json", bytes, length);
+}
+
+void request_reply_error_as(struct request *request, unsigned status, const struct error *error)
+{
+    if (status == 429 || status == 503) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_SECONDS);
+        request_add_header(request, "Retry-After", seconds);
+    }
+    json_t *object = error_to_json(error, status);
+    json_t *body = object == NULL ? NULL : json_pack("{s:o}", "error", object);
+    request_reply_json(request, body == NULL ? 503 : status, body);
+}
+
+void request_reply_error(struct request *request, const struct error *error)
+{
+    request_reply_error_as(request, error_http_status(error), error);
+}

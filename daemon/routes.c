@@ -1,0 +1,361 @@
+/* Finding the route of a request, and refusing what must not pass. Thread: loop. What was found lives in the request's
+ * arena; owns nothing else. */
+#include "daemon/routes.h"
+
+#include <strings.h>
+
+#include "daemon/api.h"
+#include "daemon/log.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+
+static const struct route table[] = {
+    {"GET", "/health/live", api_health_live, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
+
+    {"GET", "/", api_unsupported, SCOPE_OPEN, 0},
+    {"GET", "/openapi.json", api_unsupported, SCOPE_OPEN, 0},
+    {"GET", "/v1/models/{m}/export", api_unsupported, SCOPE_ADMIN, 0},
+    {"GET", "/v1/models/{m}/variables", api_unsupported, SCOPE_ADMIN, 0},
+    {"GET", "/v1/models/{m}/variables/{name…}", api_unsupported, SCOPE_ADMIN, 0},
+    {"PUT", "/v1/models/{m}/variables/{name…}", api_unsupported, SCOPE_ADMIN, 0},
+    {"POST", "/v1/models/{m}/score", api_unsupported, SCOPE_GENERATE, 0},
+    {"POST", "/v1/chat/completions", api_unsupported, SCOPE_GENERATE, 0},
+    {"POST", "/tokenize", api_unsupported, SCOPE_GENERATE, 0},
+    {"POST", "/detokenize", api_unsupported, SCOPE_GENERATE, 0},
+    {"GET", "/tokenizer_info", api_unsupported, SCOPE_GENERATE, 0},
+    {"GET", "/v1/sessions", api_unsupported, SCOPE_GENERATE, 0},
+    {"GET", "/v1/sessions/{name}", api_unsupported, SCOPE_GENERATE, 0},
+    {"PUT", "/v1/sessions/{name}", api_unsupported, SCOPE_GENERATE, 0},
+    {"DELETE", "/v1/sessions/{name}", api_unsupported, SCOPE_GENERATE, 0},
+
+    {"GET", "/v2", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"GET", "/v2/health/live", api_unsupported, SCOPE_OPEN, ROUTE_FOREIGN | ROUTE_QUIET},
+    {"GET", "/v2/health/ready", api_unsupported, SCOPE_OPEN, ROUTE_FOREIGN | ROUTE_QUIET},
+    {"GET", "/v2/models/{m…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"POST", "/v2/models/{m…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"POST", "/v2/repository/index", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"POST", "/v2/repository/models/{m…}", api_unsupported, SCOPE_ADMIN, ROUTE_FOREIGN},
+    {"POST", "/v1/models/{m}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN}, /* m:predict */
+    {"GET", "/v1/models/{m}/metadata", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"GET", "/v1/models/{m}/versions/{v…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"POST", "/v1/models/{m}/versions/{v…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+    {"POST", "/v1/models/{m}/labels/{l…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN},
+};
+enum { ROUTE_COUNT = sizeof table / sizeof *table };
+
+/* What routes_on_head found; the request's data. */
+struct found {
+    const struct route *route;
+    const char *parameters[ROUTE_PARAMETERS_MAX];
+};
+
+const struct route *routes_table(size_t *ret_count)
+{
+    *ret_count = ROUTE_COUNT;
+    return table;
+}
+
+const char *route_parameter(const struct request *request, size_t index)
+{
+    const struct found *found = request_data(request);
+    CHECK(index < ROUTE_PARAMETERS_MAX && found->parameters[index] != NULL);
+    return found->parameters[index];
+}
+
+/* ---- Names, paths */
+
+bool is_name_good(const char *name)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    size_t length = strlen(name);
+    return length > 0 && length <= 64 && strchr(letters, name[0]) != NULL &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == length;
+}
+
+static int hex_digit(char digit)
+{
+    return digit >= '0' && digit <= '9'   ? digit - '0'
+           : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+           : digit >= 'A' && digit <= 'F' ? digit - 'A' + 10
+                                          : -1;
+}
+
+enum status percent_decode(const char *text, size_t length, struct arena *arena, const char **ret_text,
+                           struct error *error)
+{
+    char *decoded = arena_allocate(arena, length + 1, 1);
+    if (decoded == NULL) {
+        return error_set(error, STATUS_TOO_LARGE, "no room to decode %zu bytes of the URL", length);
+    }
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        int high = text[i] == '%' && i + 2 < length ? hex_digit(text[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+        if (text[i] == '%' && low < 0) {
+            return error_set(error, STATUS_INVALID, "the URL has a '%%' without two hexadecimal digits");
+        }
+        if (text[i] == '%' && high == 0 && low == 0) {
+            return error_set(error, STATUS_INVALID, "the URL has a NUL");
+        }
+        decoded[used++] = text[i] == '%' ? (char)(high * 16 + low) : text[i];
+        i += text[i] == '%' ? 2 : 0;
+    }
+    json_t *string = json_stringn(decoded, used); /* jansson checks UTF-8 */
+    if (string == NULL) {
+        return error_set(error, STATUS_INVALID, "the URL is not UTF-8");
+    }
+    json_decref(string);
+    *ret_text = decoded;
+    return STATUS_OK;
+}
+
+enum status route_match(const char *pattern, const char *path, struct arena *arena,
+                        const char *ret_parameters[ROUTE_PARAMETERS_MAX], struct error *error)
+{
+    static const char rest[] = "…}";
+    const char *parameters[ROUTE_PARAMETERS_MAX] = {NULL};
+    size_t lengths[ROUTE_PARAMETERS_MAX] = {0}, count = 0;
+    while (*pattern != '\0' && *pattern != '{' && *pattern == *path) {
+        pattern++;
+        path++;
+        if (*pattern == '{') {
+            const char *end = strchr(pattern, '}');
+            CHECK(end != NULL && count < ROUTE_PARAMETERS_MAX);
+            bool takes_rest = memcmp(end + 1 - strlen(rest), rest, strlen(rest)) == 0;
+            lengths[count] = takes_rest ? strlen(path) : strcspn(path, "/");
+            parameters[count] = path;
+            if (lengths[count] == 0) {
+                return error_set(error, STATUS_NOT_FOUND, "no match");
+            }
+            path += lengths[count++];
+            pattern = end + 1;
+        }
+    }
+    if (*pattern != '\0' || *path != '\0') {
+        return error_set(error, STATUS_NOT_FOUND, "no match");
+    }
+    for (size_t i = 0; i < count; i++) {
+        TRY(percent_decode(parameters[i], lengths[i], arena, &ret_parameters[i], error));
+    }
+    return STATUS_OK;
+}
+
+/* ---- Who may ask */
+
+/* The host of "host:port", "[::1]:port" or "host", without brackets. */
+static void split_host(const char *text, size_t length, char host[SETTING_TEXT_BYTES_MAX])
+{
+    const char *end = text + length;
+    if (text[0] == '[') {
+        text++;
+        const char *bracket = memchr(text, ']', (size_t)(end - text));
+        end = bracket == NULL ? end : bracket;
+    } else {
+        const char *colon = memchr(text, ':', length);
+        end = colon == NULL ? end : colon;
+    }
+    snprintf(host, SETTING_TEXT_BYTES_MAX, "%.*s", (int)(end - text), text);
+}
+
+bool is_host_local(const char *given, const char *hosts)
+{
+    if (given == NULL) {
+        return true; /* HTTP/1.0; browsers always say */
+    }
+    char host[SETTING_TEXT_BYTES_MAX];
+    split_host(given, strlen(given), host);
+    size_t length = strlen(host);
+    bool is_loopback = strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == length;
+    bool is_localhost =
+        strcasecmp(host, "localhost") == 0 || (length > 10 && strcasecmp(host + length - 10, ".localhost") == 0);
+    return is_loopback || is_localhost || strcmp(host, "::1") == 0 || settings_list_contains(hosts, host);
+}
+
+/* A page may ask the server it came from, or be listed. */
+bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins)
+{
+    if (origin == NULL || settings_list_contains(cors_origins, origin)) {
+        return true;
+    }
+    const char *authority = strstr(origin, "://");
+    return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0;
+}
+
+static bool is_listed_origin(const struct server *server, const struct request *request)
+{
+    const char *origin = request_header(request, "Origin");
+    return origin != NULL && settings_list_contains(server->settings.cors_origins, origin);
+}
+
+static enum status check_caller(const struct server *server, const struct request *request, const struct route *route,
+                                struct error *error)
+{
+    const char *host = request_header(request, "Host");
+    const char *origin = request_header(request, "Origin");
+    const char *site = request_header(request, "Sec-Fetch-Site");
+    if (!request_is_unix(request) && !is_host_local(host, server->settings.hosts)) {
+        return error_set(error, STATUS_INVALID, "Host '%.100s' is not this server: the setting hosts may list it",
+                         host);
+    }
+    if (!is_origin_allowed(origin, host, server->settings.cors_origins)) {
+        return error_set(error, STATUS_INVALID, "pages of '%.100s' may not ask: the setting cors_origins may list it",
+                         origin);
+    }
+    if (site != NULL && strcmp(site, "cross-site") == 0 && !is_listed_origin(server, request)) {
+        return error_set(error, STATUS_INVALID, "a page of another site may not ask");
+    }
+    bool is_forwarded =
+        request_header(request, "Forwarded") != NULL || request_header(request, "X-Forwarded-For") != NULL;
+    if (is_forwarded && route->scope == SCOPE_ADMIN) {
+        return error_set(error, STATUS_INVALID, "requests through a proxy may not do this without a key");
+    }
+    return STATUS_OK;
+}
+
+static void add_cors_headers(const struct server *server, struct request *request)
+{
+    if (is_listed_origin(server, request)) {
+        request_add_header(request, "Access-Control-Allow-Origin", request_header(request, "Origin"));
+        request_add_header(request, "Access-Control-Expose-Headers",
+                           "X-Request-Id, Retry-After, X-Lstmd-Model, X-Lstmd-Seed");
+        request_add_header(request, "Vary", "Origin");
+    }
+}
+
+/* ---- The head */
+
+static void reply_error(struct request *request, const struct route *route, unsigned status, const struct error *error)
+{
+    if (route != NULL && (route->flags & ROUTE_FOREIGN) != 0) {
+        request_reply_json(request, status, json_pack("{s:s}", "error", error->message));
+    } else {
+        request_reply_error_as(request, status, error);
+    }
+}
+
+static bool is_method_of(const struct route *route, const char *method)
+{
+    return strcmp(route->method, method) == 0 || (strcmp(route->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* NULL when there is none, with the methods of the path's other routes in `allow`. */
+static const struct route *find_route(struct request *request, struct found *found, char *allow, size_t allow_bytes,
+                                      struct error *error)
+{
+    allow[0] = '\0';
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        enum status status =
+            route_match(table[i].pattern, request_path(request), request_arena(request), found->parameters, error);
+        if (status == STATUS_NOT_FOUND) {
+            continue;
+        }
+        if (status != STATUS_OK) {
+            return NULL;
+        }
+        if (is_method_of(&table[i], request_method(request))) {
+            return &table[i];
+        }
+        size_t used = strlen(allow);
+        snprintf(allow + used, allow_bytes - used, "%s%s", used == 0 ? "" : ", ", table[i].method);
+    }
+    error_set(error, STATUS_NOT_FOUND, "there is no %.200s", request_path(request));
+    error_code(error, "no_route");
+    return NULL;
+}
+
+static void reply_preflight(struct server *server, struct request *request, const char *allow)
+{
+    add_cors_headers(server, request);
+    request_add_header(request, "Allow", allow);
+    request_add_header(request, "Access-Control-Allow-Methods", allow);
+    request_add_header(request, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id");
+    request_add_header(request, "Access-Control-Max-Age", "600");
+    request_reply(request, 204, NULL, NULL, 0);
+}
+
+static void refuse_method(struct server *server, struct request *request, const char *allow, struct error *error)
+{
+    if (strcmp(request_method(request), "OPTIONS") == 0) {
+        static const struct route none = {.scope = SCOPE_OPEN};
+        if (check_caller(server, request, &none, error) == STATUS_OK) {
+            reply_preflight(server, request, allow);
+        } else {
+            request_reply_error_as(request, 403, error);
+        }
+        return;
+    }
+    request_add_header(request, "Allow", allow);
+    error_set(error, STATUS_INVALID, "%.16s is not for %.200s; there are: %s", request_method(request),
+              request_path(request), allow);
+    error_code(error, "method_not_allowed");
+    request_reply_error_as(request, 405, error);
+}
+
+void routes_on_head(void *context, struct request *request)
+{
+    struct server *server = context;
+    struct error error;
+    char allow[64];
+    struct found *found = arena_allocate(request_arena(request), 1, sizeof *found);
+    if (found == NULL) {
+        error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
+        request_reply_error(request, &error);
+        return;
+    }
+    request_set_data(request, found);
+    const struct route *route = find_route(request, found, allow, sizeof allow, &error);
+    found->route = route;
+    if (route == NULL && allow[0] != '\0') {
+        refuse_method(server, request, allow, &error);
+        return;
+    }
+    if (route == NULL) {
+        request_reply_error(request, &error);
+        return;
+    }
+    if (check_caller(server, request, route, &error) != STATUS_OK) {
+        error_code(&error, "forbidden");
+        reply_error(request, route, 403, &error);
+        return;
+    }
+    add_cors_headers(server, request);
+    if (server->is_draining && (route->flags & ROUTE_DRAINING) == 0) {
+        error_set(&error, STATUS_UNAVAILABLE, "lstmd is shutting down");
+        error_code(&error, "draining");
+        request_add_header(request, "Connection", "close");
+        reply_error(request, route, 503, &error);
+        return;
+    }
+    if ((route->flags & ROUTE_CORPUS) != 0) {
+        request_set_body_max(request, server->settings.corpus_bytes_max);
+    }
+}
+
+void routes_on_request(void *context, struct request *request)
+{
+    const struct found *found = request_data(request);
+    found->route->handler(context, request);
+}
+
+void routes_on_end(void *context, struct request *request)
+{
+    const struct server *server = context;
+    const struct found *found = request_data(request);
+    bool is_quiet = found == NULL || (found->route != NULL && (found->route->flags & ROUTE_QUIET) != 0);
+    if (server->settings.log_requests) {
+        log_event(is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request", request_path(request),
+                  "id=%s method=%.16s status=%u ms=%llu", request_id(request), request_method(request),
+                  request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)));
+    }
+}
+
+void api_unsupported(struct server *server, struct request *request)
+{
+    (void)server;
+    const struct found *found = request_data(request);
+    struct error error;
+    error_set(&error, STATUS_UNSUPPORTED, "%s %s is documented, but not in this build", found->route->method,
+              found->route->pattern);
+    error_code(&error, "unsupported");
+    reply_error(request, found->route, 400, &error);
+}

@@ -1,0 +1,58 @@
+/* The one table of routes: method, pattern, handler, scope. Finds the route at the head of a request and refuses what must
+ * not pass (404, 405, foreign pages, a daemon that is draining), then calls the handler when the body is there.
+ *
+ * Patterns: "/v1/models/{m}/labels/{label}"; a parameter is one path segment, percent-decoded, and "{name…}" at the end
+ * takes the rest of the path. Without keys: a foreign Host or Origin and cross-site requests are 403 (any web page could
+ * otherwise reset a local graph), and requests that came through a proxy have the generate scope only. Thread: loop. */
+#ifndef DAEMON_ROUTES_H
+#define DAEMON_ROUTES_H
+
+#include "daemon/server.h"
+
+enum route_scope { SCOPE_OPEN, SCOPE_GENERATE, SCOPE_ADMIN };
+
+enum route_flags {
+    ROUTE_QUIET = 1,    /* logged at debug only */
+    ROUTE_CORPUS = 2,   /* the body may have corpus_bytes_max bytes */
+    ROUTE_DRAINING = 4, /* answers while draining, too */
+    ROUTE_FOREIGN = 8,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
+};
+
+enum { ROUTE_PARAMETERS_MAX = 4 };
+
+struct route {
+    const char *method;
+    const char *pattern;
+    void (*handler)(struct server *server, struct request *request);
+    enum route_scope scope;
+    unsigned flags;
+};
+
+/* http_callbacks; the context is the server. */
+void routes_on_head(void *context, struct request *request);
+void routes_on_request(void *context, struct request *request);
+void routes_on_end(void *context, struct request *request);
+
+/* The path parameter number `index` of the route's pattern, decoded. */
+const char *route_parameter(const struct request *request, size_t index);
+
+/* The rows, for tests and for metrics. */
+const struct route *routes_table(size_t *ret_count);
+
+/* Whether `path` has the form of `pattern`; the decoded parameters are in `arena`. UNSUPPORTED never; NOT_FOUND when it has
+ * not; INVALID for a bad percent sign, NUL or malformed UTF-8 in a parameter. */
+enum status route_match(const char *pattern, const char *path, struct arena *arena,
+                        const char *ret_parameters[ROUTE_PARAMETERS_MAX], struct error *error) MUST_CHECK;
+
+/* Decodes %XX in place of `text` into a copy in `arena`. INVALID for a bad percent sign, NUL or malformed UTF-8. */
+enum status percent_decode(const char *text, size_t length, struct arena *arena, const char **ret_text,
+                           struct error *error) MUST_CHECK;
+
+/* Whether `name` is [A-Za-z0-9][A-Za-z0-9._-]{0,63}: models, labels, corpora. */
+bool is_name_good(const char *name);
+
+/* Whether a page of `origin` or a request to `host` ("name" or "name:port"; NULL: not given) is ours. */
+bool is_host_local(const char *host, const char *hosts);
+bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins);
+
+#endif
