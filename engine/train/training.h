@@ -1,6 +1,10 @@
 /* Training a language model on a text: corpus → batches → steps → evaluation → checkpoints. Runs on the thread that
  * calls training_run and on trainer threads it starts itself (lowest priority when asked). The mathematics is the
- * ordinary graph with its train head. */
+ * ordinary graph with its train head.
+ *
+ * The text's end is held back for validation; the rest is cut into contiguous streams, one for each row of the batch,
+ * and the recurrent state is carried along them, zeroed when an epoch begins. Weights depend on options, corpus, initial
+ * values and seed alone, never on the clock or the number of threads: a resumed training ends in the same bits. */
 #ifndef ENGINE_TRAIN_TRAINING_H
 #define ENGINE_TRAIN_TRAINING_H
 
@@ -8,6 +12,12 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/graph/values.h"
+#include "engine/nn/optimizer.h"
+#include "engine/store/version_directory.h"
+#include "engine/train/checkpoint.h"
+#include "engine/train/corpus.h"
+#include "engine/train/training_options.h"
 
 struct training;
 
@@ -18,32 +28,78 @@ struct training_event {
     enum training_event_kind kind;
     uint64_t step;
     double epoch;              /* fractional */
-    double train_loss;         /* nats per symbol, smoothed over the last steps */
+    double train_loss;         /* nats per symbol, smoothed over the last hundred steps or so */
     double validation_loss;    /* nats per symbol, of the last evaluation; NaN before the first */
+    double best_loss;          /* the lowest validation loss so far; NaN before the first evaluation */
     double bits_per_character; /* of the validation loss, else of the train loss */
     double perplexity;
     double learning_rate;
-    double symbols_per_second;
-    double seconds_left;  /* NaN when the end is not known */
-    double seconds;       /* since the job began, over all its resumes */
-    bool is_best;         /* this evaluation is the job's best */
-    double fraction_done; /* 0 to 1 */
+    double symbols_per_second; /* of training, over the last seconds */
+    double seconds_left;       /* NaN when the end is not known */
+    double seconds;            /* since the job began, over all its resumes */
+    double fraction_done;      /* 0 to 1 */
+    bool is_evaluation;        /* validation_loss was measured at this very step */
+    bool is_best;              /* and is the job's best */
 };
 
 struct training_callbacks {
-    /* Called on the training thread. `training` can be asked for weights inside CHECKPOINT and DONE events. */
+    /* Called on the training thread: PROGRESS at most five times a second and after each evaluation, CHECKPOINT when one
+     * is on disk, DONE once. */
     void (*on_event)(void *context, struct training *training, const struct training_event *event);
     void *context;
 };
 
-/* Adds what is left out of `request` (the HTTP train body and the command line's options share these names) and refuses
- * unknown fields and bad values by name:
- *   {"batch":64,"sequence_length":64,"epochs"|"max_steps"|"max_seconds","optimizer":{"name":"adam",
- *    "learning_rate":0.002},"clip_norm":5,"dropout":0,"validation_fraction":0.1,"seed":1,"checkpoint_seconds":60,…}
- * Documented ones not built yet: UNSUPPORTED naming the field. */
-enum status training_options_complete(const json_t *request, json_t **ret_options, struct error *error) MUST_CHECK;
+/* What is trained. All is borrowed until training_destroy; `values` and the graph's other users must keep apart. */
+struct training_parts {
+    struct graph *graph;                    /* with a language model's train head and `step` */
+    struct values *values;                  /* the job's own, all initialised; trained in place */
+    const struct train_step *step;          /* of the graph */
+    const struct corpus *corpus;            /* encoded */
+    const char *checkpoint_path;            /* replaced at every checkpoint */
+    const struct version_file *model_files; /* go into the checkpoint as they are */
+    size_t model_file_count;
+    const json_t *manifest; /* the checkpoint's */
+    bool is_idle_priority;
+    size_t threads; /* at least 1; more than there are shards help nothing */
+    /* Called after every checkpoint and at the end, before the event. */
+    enum status (*hand_back)(void *context, const struct values *values, struct error *error);
+    void *hand_back_context;
+    struct training_callbacks callbacks;
+};
 
-/* The job's event as a JSON object with http-api.md's field names; new reference or NULL when out of memory. */
+/* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for training
+ * is shorter than one batch or nothing is left for validation. */
+enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,
+                                  struct error *error) MUST_CHECK;
+
+/* Begins at step 0. Errors as training_check_corpus and plan_create. */
+enum status training_create(const struct training_parts *parts, const struct training_options *options,
+                            struct training **ret_training, struct error *error) MUST_CHECK;
+
+/* Goes on from the checkpoint at parts->checkpoint_path, which was read into `checkpoint`; `options` are the checkpoint's,
+ * perhaps with new limits. CONFLICT, code "resume_differs", when the corpus is another one, naming both checksums; CORRUPT as
+ * checkpoint_restore. */
+enum status training_create_resumed(const struct training_parts *parts, const struct training_options *options,
+                                    const struct checkpoint *checkpoint, struct training **ret_training,
+                                    struct error *error) MUST_CHECK;
+void training_destroy(struct training *training);
+
+/* Trains until the first limit. Ends with the best values by validation, or the last ones without validation text, in
+ * parts->values, handed back, and reports DONE. CANCELLED after training_stop, with a checkpoint kept. UNPROCESSABLE, code
+ * "not_finite", when the loss or a gradient is not finite: the last checkpoint stands. Other errors: hand_back's, the
+ * checkpoint's. */
+enum status training_run(struct training *training, struct error *error) MUST_CHECK;
+
+/* Asks it to stop after the current step. Any thread, and signal handlers. */
+void training_stop(struct training *training);
+
+/* The last state as an event record; only on the training thread or when it does not run. */
+void training_describe(const struct training *training, struct training_event *ret_event);
+
+/* Every evaluation so far, as JSON records; thinned out to at most 4096. Borrowed. As training_describe. */
+const json_t *training_history(const struct training *training);
+
+/* The event as a JSON object with the HTTP API's field names; new reference, NULL when out of memory. */
 json_t *training_event_to_json(const struct training_event *event);
 
 #endif

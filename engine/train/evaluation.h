@@ -1,0 +1,30 @@
+/* The loss of a stretch of text under the current values: contiguous streams in up to 16 rows, state carried from window
+ * to window of 128 steps, no dropout. Symbols beyond rows × ⌊(symbols − 1) / rows⌋ are left out. For one calling thread. */
+#ifndef ENGINE_TRAIN_EVALUATION_H
+#define ENGINE_TRAIN_EVALUATION_H
+
+#include "engine/train/shards.h"
+
+enum { EVALUATION_ROWS = 16, EVALUATION_TIME = 128 };
+
+struct evaluation;
+
+struct evaluation_options {
+    struct graph *graph;
+    struct values *values; /* borrowed, as the corpus and the threads, until evaluation_destroy */
+    const struct corpus *corpus;
+    size_t begin; /* the stretch of symbols; at least 2 */
+    size_t count;
+    size_t shard_count; /* as many as there are rows at most */
+    struct trainer_threads *threads;
+};
+
+/* Errors as shards_create's. Owned. */
+enum status evaluation_create(const struct evaluation_options *options, struct evaluation **ret_evaluation,
+                              struct error *error) MUST_CHECK;
+void evaluation_destroy(struct evaluation *evaluation);
+
+/* Mean nats per symbol. Allocates nothing. */
+enum status evaluation_run(struct evaluation *evaluation, double *ret_loss, struct error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,20 @@
+/* The second half of a training step: the shards' gradients are summed and go into clipping and the optimiser. For the
+ * thread that runs the shards. */
+#ifndef ENGINE_TRAIN_UPDATE_H
+#define ENGINE_TRAIN_UPDATE_H
+
+#include "engine/train/shards.h"
+
+struct update;
+
+/* All borrowed until update_destroy. Running allocates nothing. Errors as plan_create's. Owned. */
+enum status update_create(struct graph *graph, struct values *values, const struct train_step *step,
+                          const struct shards *shards, struct trainer_threads *threads, struct update **ret_update,
+                          struct error *error) MUST_CHECK;
+void update_destroy(struct update *update);
+
+/* Applies the gradients of the shards' last run. `ret_global_norm`: theirs, before clipping. Errors as plan_run's. */
+enum status update_run(struct update *update, double learning_rate, double clip_norm, double *ret_global_norm,
+                       struct error *error) MUST_CHECK;
+
+#endif
