@@ -10,29 +10,36 @@
 struct training_job;
 
 struct training_job_options {
-    const char *model_directory;     /* <models>/<name>; .training/ is made there */
-    const json_t *request;           /* as training_options_complete takes it; without the corpus */
+    const char *model_directory;     /* <models>/<name>; made if missing; .training/ is made there */
+    const json_t *request;           /* as training_options_read takes it; without the corpus */
     const char *const *corpus_paths; /* files, read in order as one text; or NULL and */
     const char *corpus_text;         /* the text itself (copied) */
     size_t corpus_path_count;
     size_t corpus_text_bytes;
-    bool is_resume;        /* go on from .training/ exactly */
-    bool is_idle_priority; /* trainer threads take only CPU time nobody wants */
-    size_t threads;        /* 0: as many as we may use */
-    const char *name;      /* for messages: "train-3" */
+    bool is_resume;           /* go on from .training/ exactly */
+    bool discards_unfinished; /* not a resume: an unfinished training there is given up at the first checkpoint */
+    bool is_idle_priority;    /* trainer threads take only CPU time nobody wants */
+    size_t threads;           /* 0: as many as we may use */
+    const char *name;         /* for messages: "train-3" */
 };
 
-/* Takes the model's training lock (CONFLICT when taken), checks the options, the corpus (INVALID naming file, line,
- * offset for bad UTF-8; empty; shorter than a batch: the numbers) and for a resume the checkpoint; builds the language
- * model when it waits for its vocabulary, and the optimiser. An unfinished job in .training/ without is_resume:
- * CONFLICT, code "unfinished_job". Slow. */
+/* The path of a model directory's checkpoint: "<model_directory>/.training". It can be loaded as a version
+ * (model_create_from_version), which is how a resume gets its graph in a new process. */
+enum { TRAINING_JOB_PATH_BYTES_MAX = 4096 };
+void training_job_checkpoint_path(const char *model_directory, char path[TRAINING_JOB_PATH_BYTES_MAX]);
+
+/* Takes the model's training lock (CONFLICT when taken) and the directory's (CONFLICT, code "training_locked": another
+ * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the
+ * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished training
+ * without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What fails changes nothing. Slow. */
 enum status training_job_create(struct model *model, const struct training_job_options *options,
                                 const struct training_callbacks *callbacks, struct training_job **ret_job,
                                 struct error *error) MUST_CHECK;
 
-/* Trains until done, stopped or failed; blocks. At a checkpoint: values are handed back to the model, then .training/
- * is replaced, then TRAINING_CHECKPOINT is reported. A stop ends after the current step with the checkpoint kept and
- * returns CANCELLED. OK means done: .training/ is removed once the caller says so with training_job_finish. */
+/* Trains until done, stopped or failed; blocks. At a checkpoint .training/ is replaced, then the values are handed back
+ * to the model, then TRAINING_CHECKPOINT is reported. At the end the best values by validation (without validation: the
+ * last ones) are handed back. A stop ends after the current step with the checkpoint kept and returns CANCELLED. OK
+ * means done: .training/ is removed once the caller says so with training_job_finish. Errors as training_run. */
 enum status training_job_run(struct training_job *job, struct error *error) MUST_CHECK;
 
 /* Asks a running job to stop after its current step. Any thread, and from a signal handler. */
@@ -41,9 +48,14 @@ void training_job_stop(struct training_job *job);
 /* After training_job_run returned OK and its result is safe (saved): removes .training/. */
 enum status training_job_finish(struct training_job *job, struct error *error) MUST_CHECK;
 
-/* Evaluation figures of the best/last state for the manifest: {"validation_loss","bits_per_character","steps",…}. New
- * reference. */
+/* What the manifest should say; new references, NULL when out of memory. Evaluation: {"validation_loss",
+ * "bits_per_character","perplexity","step","train_loss",…} of the handed-back values. Origin: {"kind":"training","corpus":
+ * {"sha256","bytes","symbols","files"},"options":{…},"kernels","blas"}. Not while it runs, but inside its events. */
 json_t *training_job_evaluation(const struct training_job *job);
+json_t *training_job_origin(const struct training_job *job);
+
+/* What reading the corpus found and changed. Borrowed. */
+struct corpus_report training_job_corpus_report(const struct training_job *job);
 
 /* Releases the model's training lock and everything else; NULL is allowed. Not while it runs. */
 void training_job_destroy(struct training_job *job);

@@ -289,6 +289,7 @@ void training_describe(const struct training *training, struct training_event *r
         .train_loss = at->smoothed_loss,
         .validation_loss = at->validation_loss,
         .best_loss = at->best_loss,
+        .best_step = at->best_step,
         .bits_per_character = loss / log(2),
         .perplexity = exp(loss),
         .learning_rate = training_learning_rate(&training->options, at->epoch + 1),

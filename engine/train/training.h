@@ -31,6 +31,7 @@ struct training_event {
     double train_loss;         /* nats per symbol, smoothed over the last hundred steps or so */
     double validation_loss;    /* nats per symbol, of the last evaluation; NaN before the first */
     double best_loss;          /* the lowest validation loss so far; NaN before the first evaluation */
+    uint64_t best_step;        /* where it was measured */
     double bits_per_character; /* of the validation loss, else of the train loss */
     double perplexity;
     double learning_rate;

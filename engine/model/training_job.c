@@ -1,0 +1,235 @@
+/* Joining a model, a corpus and the trainer. Thread: the job's. */
+#include "engine/model/training_job.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+#include "engine/base/cpu.h"
+#include "engine/base/mem.h"
+#include "engine/engine.h"
+#include "engine/model/model_training.h"
+#include "engine/model/training_lock.h"
+
+struct training_job {
+    struct model *model;
+    char name[64];
+    char directory[TRAINING_JOB_PATH_BYTES_MAX - 32];
+    char checkpoint_path[TRAINING_JOB_PATH_BYTES_MAX];
+    struct training_lock *lock;
+    bool holds_model;
+    struct training_options options;
+    struct checkpoint checkpoint; /* of a resume */
+    struct corpus *corpus;
+    struct corpus_report report; /* its checksum lives in the corpus */
+    struct vocabulary *vocabulary;
+    struct model_training parts;
+    struct version_file files[2]; /* graph.json, vocab.json */
+    char *vocabulary_json;
+    json_t *manifest;
+    struct training *training;
+};
+
+void training_job_checkpoint_path(const char *model_directory, char path[TRAINING_JOB_PATH_BYTES_MAX])
+{
+    snprintf(path, TRAINING_JOB_PATH_BYTES_MAX, "%s/.training", model_directory);
+}
+
+/* ---- making ---- */
+
+static bool exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+static enum status check_unfinished(struct training_job *job, const struct training_job_options *options,
+                                    struct error *error)
+{
+    bool is_there = exists(job->checkpoint_path);
+    if (options->is_resume && !is_there) {
+        error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training to resume", job->directory);
+        return error_code(error, "no_checkpoint"), STATUS_NOT_FOUND;
+    }
+    if (!options->is_resume && is_there && !options->discards_unfinished) {
+        error_set(error, STATUS_CONFLICT, "%s: an interrupted training is there: resume it, or remove %s",
+                  job->directory, job->checkpoint_path);
+        return error_code(error, "unfinished_job"), STATUS_CONFLICT;
+    }
+    if (options->is_resume) {
+        TRY(checkpoint_read(job->checkpoint_path, &job->checkpoint, error));
+        return training_options_resume(job->checkpoint.options, options->request, &job->options, error);
+    }
+    return training_options_read(options->request, &job->options, error);
+}
+
+static enum status read_corpus(struct training_job *job, const struct training_job_options *options,
+                               struct error *error)
+{
+    struct corpus_source source = {.paths = options->corpus_paths,
+                                   .path_count = options->corpus_path_count,
+                                   .text = options->corpus_text,
+                                   .text_bytes = options->corpus_text_bytes};
+    TRY(model_training_vocabulary(job->model, &source.kind, &job->vocabulary, error));
+    TRY(corpus_create(&source, &job->corpus, error));
+    if (!job->vocabulary) {
+        TRY(corpus_make_vocabulary(job->corpus, &job->vocabulary, error));
+    }
+    TRY(corpus_encode(job->corpus, job->vocabulary, error));
+    job->report = corpus_report(job->corpus);
+    return training_check_corpus(job->corpus, &job->options, error);
+}
+
+static enum status make_model_files(struct training_job *job, struct error *error)
+{
+    json_t *json;
+    TRY(vocabulary_to_json(job->vocabulary, &json, error));
+    char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    job->vocabulary_json = text ? mem_copy_string(text) : NULL;
+    free(text); /* jansson's own */
+    job->manifest = json_pack("{s:o}", "origin", training_job_origin(job));
+    if (!job->vocabulary_json || !job->manifest) {
+        return error_set(error, STATUS_NO_MEMORY, "%s: no memory", job->name);
+    }
+    job->files[0] = (struct version_file){"graph.json", job->parts.graph_json, job->parts.graph_json_bytes};
+    job->files[1] = (struct version_file){"vocab.json", job->vocabulary_json, strlen(job->vocabulary_json)};
+    return STATUS_OK;
+}
+
+static enum status hand_back(void *context, const struct values *values, struct error *error)
+{
+    struct training_job *job = context;
+    return model_hand_back(job->model, values, error);
+}
+
+static enum status make_training(struct training_job *job, const struct training_job_options *options,
+                                 const struct training_callbacks *callbacks, struct error *error)
+{
+    size_t threads = options->threads ? options->threads : cpu_usable_count();
+    struct training_parts parts = {.graph = job->parts.graph,
+                                   .values = job->parts.values,
+                                   .step = &job->parts.step,
+                                   .corpus = job->corpus,
+                                   .checkpoint_path = job->checkpoint_path,
+                                   .model_files = job->files,
+                                   .model_file_count = 2,
+                                   .manifest = job->manifest,
+                                   .is_idle_priority = options->is_idle_priority,
+                                   .threads = threads,
+                                   .hand_back = hand_back,
+                                   .hand_back_context = job};
+    if (callbacks) {
+        parts.callbacks = *callbacks;
+    }
+    if (options->is_resume) {
+        return training_create_resumed(&parts, &job->options, &job->checkpoint, &job->training, error);
+    }
+    return training_create(&parts, &job->options, &job->training, error);
+}
+
+static enum status make(struct training_job *job, const struct training_job_options *options,
+                        const struct training_callbacks *callbacks, struct error *error)
+{
+    TRY(model_begin_training(job->model, job->name, error));
+    job->holds_model = true;
+    TRY(training_lock_take(job->directory, &job->lock, error));
+    TRY(check_unfinished(job, options, error));
+    TRY(read_corpus(job, options, error));
+    TRY(model_training_prepare(job->model, job->vocabulary, job->options.optimizer, job->options.seed, &job->parts,
+                               error));
+    TRY(make_model_files(job, error));
+    return make_training(job, options, callbacks, error);
+}
+
+enum status training_job_create(struct model *model, const struct training_job_options *options,
+                                const struct training_callbacks *callbacks, struct training_job **ret_job,
+                                struct error *error)
+{
+    struct training_job *job = mem_allocate(1, sizeof *job);
+    if (!job) {
+        return error_set(error, STATUS_NO_MEMORY, "training: no memory");
+    }
+    job->model = model_ref(model);
+    snprintf(job->name, sizeof job->name, "%s", options->name);
+    enum status status = STATUS_OK;
+    if (strlen(options->model_directory) >= sizeof job->directory) {
+        status = error_set(error, STATUS_LIMIT, "the model directory's path has %zu bytes, at most %zu",
+                           strlen(options->model_directory), sizeof job->directory - 1);
+    } else {
+        snprintf(job->directory, sizeof job->directory, "%s", options->model_directory);
+        training_job_checkpoint_path(options->model_directory, job->checkpoint_path);
+        status = make(job, options, callbacks, error);
+    }
+    if (status != STATUS_OK) {
+        training_job_destroy(job);
+        return status;
+    }
+    *ret_job = job;
+    return STATUS_OK;
+}
+
+void training_job_destroy(struct training_job *job)
+{
+    if (!job) {
+        return;
+    }
+    training_destroy(job->training);
+    model_training_release(&job->parts);
+    corpus_destroy(job->corpus);
+    vocabulary_unref(job->vocabulary);
+    checkpoint_release(&job->checkpoint);
+    json_decref(job->manifest);
+    mem_free(job->vocabulary_json);
+    training_lock_release(job->lock);
+    if (job->holds_model) {
+        model_end_training(job->model);
+    }
+    model_unref(job->model);
+    mem_free(job);
+}
+
+/* ---- running ---- */
+
+enum status training_job_run(struct training_job *job, struct error *error)
+{
+    return training_run(job->training, error);
+}
+
+void training_job_stop(struct training_job *job)
+{
+    training_stop(job->training);
+}
+
+enum status training_job_finish(struct training_job *job, struct error *error)
+{
+    return directory_remove(job->checkpoint_path, error);
+}
+
+struct corpus_report training_job_corpus_report(const struct training_job *job)
+{
+    return job->report;
+}
+
+/* ---- what the manifest says ---- */
+
+json_t *training_job_evaluation(const struct training_job *job)
+{
+    struct training_event event;
+    training_describe(job->training, &event);
+    bool is_best = isfinite(event.best_loss);
+    double loss = is_best ? event.best_loss : event.train_loss;
+    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:f}", "validation_loss",
+                     is_best ? json_real(loss) : json_null(), "train_loss", event.train_loss, "bits_per_character",
+                     loss / log(2), "perplexity", exp(loss), "step",
+                     (json_int_t)(is_best ? event.best_step : event.step), "steps", (json_int_t)event.step, "epochs",
+                     event.epoch, "seconds", event.seconds);
+}
+
+json_t *training_job_origin(const struct training_job *job)
+{
+    struct engine_info info = engine_info();
+    return json_pack("{s:s, s:{s:s, s:I, s:I, s:I}, s:o, s:s, s:s}", "kind", "training", "corpus", "sha256",
+                     job->report.sha256, "bytes", (json_int_t)job->report.bytes, "symbols",
+                     (json_int_t)corpus_symbol_count(job->corpus), "files", (json_int_t)job->report.file_count,
+                     "options", training_options_write(&job->options), "kernels", info.kernels, "blas", info.blas);
+}

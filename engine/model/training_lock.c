@@ -1,0 +1,125 @@
+/* A file lock (flock) that outlives no process. */
+#include "engine/model/training_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/mem.h"
+
+enum { PATH_BYTES_MAX = 4096 };
+
+struct training_lock {
+    char directory[PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX + 32];
+    size_t made_bytes; /* of the shortest path that was made; 0: none */
+    int file;
+};
+
+static enum status make_directories(struct training_lock *lock, struct error *error)
+{
+    const char *path = lock->directory;
+    char part[PATH_BYTES_MAX];
+    for (size_t i = 1; path[i - 1] != '\0'; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (mkdir(part, 0777) == 0) {
+            lock->made_bytes = lock->made_bytes ? lock->made_bytes : i;
+            continue;
+        }
+        int number = errno;
+        if (number != EEXIST) {
+            return error_set_errno(error, number, "make directory '%s'", part);
+        }
+    }
+    return STATUS_OK;
+}
+
+static void remove_made_directories(struct training_lock *lock)
+{
+    size_t length = lock->made_bytes ? strlen(lock->directory) : 0;
+    while (length > 0 && length >= lock->made_bytes && rmdir(lock->directory) == 0) {
+        while (length > 0 && lock->directory[length - 1] != '/') {
+            length--;
+        }
+        length -= length > 0;
+        lock->directory[length] = '\0';
+    }
+}
+
+/* Whoever held the lock before may have unlinked the file between our open and our lock. */
+static bool is_current(const struct training_lock *lock, int file)
+{
+    struct stat ours;
+    struct stat there;
+    return fstat(file, &ours) == 0 && stat(lock->path, &there) == 0 && ours.st_ino == there.st_ino &&
+           ours.st_dev == there.st_dev;
+}
+
+static enum status lock_file(struct training_lock *lock, struct error *error)
+{
+    enum { TRIES = 10 };
+    for (int i = 0; i < TRIES; i++) {
+        int file = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        int number = errno;
+        if (file < 0) {
+            return error_set_errno(error, number, "open '%s'", lock->path);
+        }
+        if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+            close(file);
+            break;
+        }
+        if (is_current(lock, file)) {
+            lock->file = file;
+            return STATUS_OK;
+        }
+        close(file);
+    }
+    error_set(error, STATUS_CONFLICT, "%s: another process is training there", lock->directory);
+    return error_code(error, "training_locked"), STATUS_CONFLICT;
+}
+
+enum status training_lock_take(const char *directory, struct training_lock **ret_lock, struct error *error)
+{
+    size_t length = strlen(directory);
+    while (length > 1 && directory[length - 1] == '/') {
+        length--;
+    }
+    if (length == 0 || length >= PATH_BYTES_MAX) {
+        return error_set(error, STATUS_INVALID, "a model directory's path has 1 to %d bytes, not %zu",
+                         PATH_BYTES_MAX - 1, length);
+    }
+    struct training_lock *lock = mem_allocate(1, sizeof *lock);
+    if (!lock) {
+        return error_set(error, STATUS_NO_MEMORY, "%s: no memory", directory);
+    }
+    lock->file = -1;
+    memcpy(lock->directory, directory, length);
+    snprintf(lock->path, sizeof lock->path, "%s/.training.lock", lock->directory);
+    enum status status = make_directories(lock, error);
+    if (status == STATUS_OK) {
+        status = lock_file(lock, error);
+    }
+    if (status != STATUS_OK) {
+        training_lock_release(lock);
+        return status;
+    }
+    *ret_lock = lock;
+    return STATUS_OK;
+}
+
+void training_lock_release(struct training_lock *lock)
+{
+    if (!lock) {
+        return;
+    }
+    if (lock->file >= 0) {
+        unlink(lock->path);
+        close(lock->file);
+    }
+    remove_made_directories(lock);
+    mem_free(lock);
+}
