@@ -1,0 +1,220 @@
+/* Corpora and batches: what is cleaned, what is refused and with which numbers, and that windows follow each other. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+#include "engine/train/batches.h"
+
+static char directory[64];
+
+static int make_directory(void **state)
+{
+    (void)state;
+    snprintf(directory, sizeof directory, "/tmp/lstmd-corpus-XXXXXX");
+    return mkdtemp(directory) == NULL;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    return rmdir(directory);
+}
+
+/* A file in the directory; the caller removes it with unlink. */
+static const char *write_file(const char *name, const char *bytes, size_t length, char path[128])
+{
+    snprintf(path, 128, "%s/%s", directory, name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+    return path;
+}
+
+static struct corpus *make(const char *text, size_t length, enum vocabulary_kind kind)
+{
+    struct corpus_source source = {.text = text, .text_bytes = length, .kind = kind};
+    struct corpus *corpus = NULL;
+    struct error error;
+    if (corpus_create(&source, &corpus, &error) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+    return corpus;
+}
+
+static void encode(struct corpus *corpus)
+{
+    struct vocabulary *vocabulary = NULL;
+    struct error error;
+    assert_int_equal(corpus_make_vocabulary(corpus, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
+    vocabulary_unref(vocabulary);
+}
+
+static void test_cleaning(void **state)
+{
+    (void)state;
+    static const char text[] = "\xef\xbb\xbf"
+                               "ab\r\nc\rd\r\n";
+    struct corpus *corpus = make(text, sizeof text - 1, VOCABULARY_CHARACTERS);
+    struct corpus_report report = corpus_report(corpus);
+    assert_int_equal(report.marks, 1);
+    assert_int_equal(report.line_endings, 2);
+    assert_int_equal(report.bytes, 7); /* ab\nc\rd\n */
+    struct corpus *clean = make("ab\nc\rd\n", 7, VOCABULARY_CHARACTERS);
+    assert_string_equal(report.sha256, corpus_report(clean).sha256);
+    encode(corpus);
+    int32_t ids[7];
+    const int32_t wanted[] = {2, 3, 0, 4, 1, 5, 0}; /* \n \r a b c d in order of code point */
+    assert_int_equal(corpus_symbol_count(corpus), 7);
+    corpus_copy_symbols(corpus, 0, 7, ids);
+    assert_memory_equal(ids, wanted, sizeof wanted);
+    corpus_destroy(clean);
+    corpus_destroy(corpus);
+}
+
+static void test_bytes_are_taken_as_they_are(void **state)
+{
+    (void)state;
+    static const char text[] = "\xef\xbb\xbf\xff\r\n";
+    struct corpus *corpus = make(text, sizeof text - 1, VOCABULARY_BYTES);
+    encode(corpus);
+    int32_t ids[6];
+    const int32_t wanted[] = {0xef, 0xbb, 0xbf, 0xff, '\r', '\n'};
+    assert_int_equal(corpus_symbol_count(corpus), 6);
+    corpus_copy_symbols(corpus, 0, 6, ids);
+    assert_memory_equal(ids, wanted, sizeof wanted);
+    corpus_destroy(corpus);
+}
+
+static void refuse(const char *const *paths, size_t count, enum status status, const char *code, const char *part)
+{
+    struct corpus_source source = {.paths = paths, .path_count = count, .kind = VOCABULARY_CHARACTERS};
+    struct corpus *corpus = NULL;
+    struct error error;
+    assert_int_equal(corpus_create(&source, &corpus, &error), status);
+    assert_null(corpus);
+    if (strstr(error.message, part) == NULL) {
+        fail_msg("'%s' lacks '%s'", error.message, part);
+    }
+    if (code != NULL) {
+        assert_string_equal(error.code, code);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    char good[128];
+    char bad[128];
+    char empty[128];
+    write_file("good", "one\ntwo\n", 8, good);
+    write_file("bad",
+               "\xef\xbb\xbf"
+               "a\r\nb\r\nc\xc3(\n",
+               12, bad);
+    write_file("empty", "", 0, empty);
+    char wanted[256];
+    snprintf(wanted, sizeof wanted, "%s: line 3: invalid UTF-8 at byte offset 10 (0xc3)", bad);
+    refuse((const char *[]){good, bad}, 2, STATUS_INVALID, "malformed_utf8", wanted);
+    snprintf(wanted, sizeof wanted, "%s: empty (0 bytes)", empty);
+    refuse((const char *[]){empty}, 1, STATUS_INVALID, "empty_corpus", wanted);
+    refuse((const char *[]){"/nonexistent/text"}, 1, STATUS_NOT_FOUND, NULL, "/nonexistent/text");
+    refuse((const char *[]){directory}, 1, STATUS_INVALID, NULL, "no regular file");
+    refuse((const char *[]){"-"}, 1, STATUS_UNSUPPORTED, NULL, "standard input");
+    unlink(good);
+    unlink(bad);
+    unlink(empty);
+}
+
+static void test_files_in_order_and_unknown_symbols(void **state)
+{
+    (void)state;
+    char first[128];
+    char second[128];
+    write_file("first", "ab\n", 3, first);
+    write_file("second", "ba\nab\nax\n", 9, second);
+    const char *paths[] = {first, second};
+    struct corpus_source source = {.paths = paths, .path_count = 2, .kind = VOCABULARY_CHARACTERS};
+    struct corpus *corpus = NULL;
+    struct error error;
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
+    struct corpus *joined = make("ab\nba\nab\nax\n", 12, VOCABULARY_CHARACTERS);
+    assert_string_equal(corpus_report(corpus).sha256, corpus_report(joined).sha256);
+    struct vocabulary *vocabulary = NULL;
+    assert_int_equal(vocabulary_create_from_text("ab\n", 3, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_INVALID);
+    char wanted[256];
+    snprintf(wanted, sizeof wanted, "%s: line 3", second);
+    assert_non_null(strstr(error.message, wanted));
+    assert_non_null(strstr(error.message, "x"));
+    assert_string_equal(error.code, "unknown_symbol");
+    vocabulary_unref(vocabulary);
+    corpus_destroy(joined);
+    corpus_destroy(corpus);
+    unlink(first);
+    unlink(second);
+}
+
+/* Longer than the pieces that are encoded at once, with characters of two bytes across their borders. */
+static void test_long_lines(void **state)
+{
+    (void)state;
+    enum { CHARACTERS = 200001 };
+    char *text = mem_allocate(2, CHARACTERS);
+    assert_non_null(text);
+    size_t length = 0;
+    for (size_t i = 0; i < CHARACTERS; i++) {
+        uint32_t word = rng_philox(5, 0, i).word[0];
+        if (word % 3 == 0) {
+            text[length++] = (char)('a' + word % 7);
+        } else {
+            text[length++] = '\xc3';
+            text[length++] = (char)(0xa0 + word % 20);
+        }
+    }
+    struct corpus *corpus = make(text, length, VOCABULARY_CHARACTERS);
+    encode(corpus);
+    assert_int_equal(corpus_symbol_count(corpus), CHARACTERS);
+    corpus_destroy(corpus);
+    mem_free(text);
+}
+
+/* Row r of window w goes on where row r of window w − 1 ended; targets are the inputs one symbol later. */
+static void test_batches(void **state)
+{
+    (void)state;
+    enum { SYMBOLS = 250, BEGIN = 10, COUNT = 237, ROWS = 4, TIME = 7 };
+    char text[SYMBOLS];
+    for (size_t i = 0; i < SYMBOLS; i++) {
+        text[i] = (char)i;
+    }
+    struct corpus *corpus = make(text, SYMBOLS, VOCABULARY_BYTES);
+    encode(corpus);
+    struct batches batches = batches_make(corpus, BEGIN, COUNT, ROWS);
+    assert_int_equal(batches.row_symbols, 59);
+    for (size_t time = 0; time + TIME <= batches.row_symbols; time += TIME) {
+        int32_t inputs[2 * TIME];
+        int32_t targets[2 * TIME];
+        batches_fill(&batches, 2, 2, time, TIME, inputs, targets);
+        for (size_t i = 0; i < 2 * TIME; i++) {
+            size_t position = BEGIN + (2 + i / TIME) * 59 + time + i % TIME;
+            assert_int_equal(inputs[i], position);
+            assert_int_equal(targets[i], position + 1);
+        }
+    }
+    corpus_destroy(corpus);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cleaning),   cmocka_unit_test(test_bytes_are_taken_as_they_are),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_files_in_order_and_unknown_symbols),
+        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_batches),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
