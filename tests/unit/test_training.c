@@ -213,7 +213,7 @@ static void test_resume_is_exact(void **state)
     check_resume("{\"batch\":20,\"sequence_length\":12,\"shards\":3,\"max_steps\":60,\"evaluate_every_steps\":7,"
                  "\"dropout\":0.3,\"optimizer\":{\"learning_rate\":0.01}}",
                  14, 36);
-    /* Stopped exactly between two epochs, and the last values count: no validation would stop it, so evaluate rarely. */
+    /* Stopped exactly where an epoch ends: there the state is zeroed and the rate changes. */
     check_resume("{\"batch\":20,\"sequence_length\":12,\"shards\":2,\"epochs\":3,\"validation_fraction\":0.05,"
                  "\"schedule\":{\"name\":\"step\",\"after_epochs\":1,\"every_epochs\":1},\"clip_norm\":0.1}",
                  1, 25);
