@@ -30,8 +30,9 @@ void training_job_checkpoint_path(const char *model_directory, char path[TRAININ
 
 /* Takes the model's training lock (CONFLICT when taken) and the directory's (CONFLICT, code "training_locked": another
  * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the
- * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished training
- * without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What fails changes nothing. Slow. */
+ * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished
+ * training without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What
+ * fails changes nothing. Slow. */
 enum status training_job_create(struct model *model, const struct training_job_options *options,
                                 const struct training_callbacks *callbacks, struct training_job **ret_job,
                                 struct error *error) MUST_CHECK;
@@ -49,8 +50,9 @@ void training_job_stop(struct training_job *job);
 enum status training_job_finish(struct training_job *job, struct error *error) MUST_CHECK;
 
 /* What the manifest should say; new references, NULL when out of memory. Evaluation: {"validation_loss",
- * "bits_per_character","perplexity","step","train_loss",…} of the handed-back values. Origin: {"kind":"training","corpus":
- * {"sha256","bytes","symbols","files"},"options":{…},"kernels","blas"}. Not while it runs, but inside its events. */
+ * "bits_per_character","perplexity","step","train_loss",…} of the handed-back values. Origin:
+ * {"kind":"training","corpus": {"sha256","bytes","symbols","files"},"options":{…},"kernels","blas"}. Not while it
+ * runs, but inside its events. */
 json_t *training_job_evaluation(const struct training_job *job);
 json_t *training_job_origin(const struct training_job *job);
 

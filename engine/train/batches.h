@@ -1,7 +1,7 @@
 /* How a stretch of symbols becomes batches: as many contiguous streams as the batch has rows, cut into windows of time
  * steps, so that row r of one window goes on where row r of the window before it ended (char-rnn; Zaremba et al. 2014).
- * Row r is inputs [r·n, (r+1)·n) with n = (symbols − 1) / rows; targets are one symbol further; the remainder is left out.
- * A plain value; fills from any thread. */
+ * Row r is inputs [r·n, (r+1)·n) with n = (symbols − 1) / rows; targets are one symbol further; the remainder is left
+ * out. A plain value; fills from any thread. */
 #ifndef ENGINE_TRAIN_BATCHES_H
 #define ENGINE_TRAIN_BATCHES_H
 

@@ -35,12 +35,13 @@ struct corpus_report {
 };
 
 /* Reads and cleans. INVALID, code "empty_corpus"; INVALID, code "malformed_utf8", naming file, line (from 1) and byte
- * offset in the file; TOO_LARGE above CORPUS_BYTES_MAX; UNSUPPORTED for words and for standard input ("-"); NOT_FOUND and
- * IO name the file. `param` is the file. Owned. */
+ * offset in the file; TOO_LARGE above CORPUS_BYTES_MAX; UNSUPPORTED for words and for standard input ("-"); NOT_FOUND
+ * and IO name the file. `param` is the file. Owned. */
 enum status corpus_create(const struct corpus_source *source, struct corpus **ret_corpus,
                           struct error *error) MUST_CHECK;
 void corpus_destroy(struct corpus *corpus);
 
+/* What reading the files came to. */
 struct corpus_report corpus_report(const struct corpus *corpus);
 
 /* The vocabulary of the whole text, before corpus_encode: its characters, or all bytes. One reference. */
@@ -50,6 +51,7 @@ enum status corpus_make_vocabulary(const struct corpus *corpus, struct vocabular
 /* Turns the text into symbols and frees it. INVALID, code "unknown_symbol", naming file, line and symbol. Once only. */
 enum status corpus_encode(struct corpus *corpus, const struct vocabulary *vocabulary, struct error *error) MUST_CHECK;
 
+/* After corpus_encode: the length of the text in symbols. */
 size_t corpus_symbol_count(const struct corpus *corpus);
 /* Copies `count` symbols from position `begin`; the range must lie inside. */
 void corpus_copy_symbols(const struct corpus *corpus, size_t begin, size_t count, int32_t *ids);

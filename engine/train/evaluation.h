@@ -1,5 +1,6 @@
-/* The loss of a stretch of text under the current values: contiguous streams in up to 16 rows, state carried from window
- * to window of 128 steps, no dropout. Symbols beyond rows × ⌊(symbols − 1) / rows⌋ are left out. For one calling thread. */
+/* The loss of a stretch of text under the current values: contiguous streams in up to 16 rows, state carried from
+ * window to window of 128 steps, no dropout. Symbols beyond rows × ⌊(symbols − 1) / rows⌋ are left out. For one
+ * calling thread. */
 #ifndef ENGINE_TRAIN_EVALUATION_H
 #define ENGINE_TRAIN_EVALUATION_H
 

@@ -1,6 +1,6 @@
 /* One window of the train head over all rows of a batch, cut by rows into shards that trainer threads run side by side:
- * loss, final state and, for training, the gradients. How the batch is cut decides the bits of the result, so it is fixed
- * for a whole training; how many threads there are does not. For one calling thread. */
+ * loss, final state and, for training, the gradients. How the batch is cut decides the bits of the result, so it is
+ * fixed for a whole training; how many threads there are does not. For one calling thread. */
 #ifndef ENGINE_TRAIN_SHARDS_H
 #define ENGINE_TRAIN_SHARDS_H
 
@@ -53,8 +53,10 @@ struct shards_window {
 enum status shards_run(struct shards *shards, const struct shards_window *window, double *ret_loss,
                        struct error *error) MUST_CHECK;
 
+/* How many there are: shards_options.count. */
 size_t shards_count(const struct shards *shards);
-/* Shard `index`'s part of the rows, and its gradient of variable `variable` of the step: borrowed until the next run. */
+/* Shard `index`'s part of the rows, and its gradient of variable `variable` of the step: borrowed until the next run.
+ * */
 float shards_weight(const struct shards *shards, size_t index);
 const float *shards_gradient(const struct shards *shards, size_t index, size_t variable);
 

@@ -11,8 +11,8 @@ enum { TRAINER_THREADS_MAX = 64 };
 
 struct trainer_threads;
 
-/* `count` threads, the caller among them; with `is_idle` the caller and all others take only CPU time nobody else wants. IO
- * when a thread cannot be started. Owned by the calling thread. */
+/* `count` threads, the caller among them; with `is_idle` the caller and all others take only CPU time nobody else
+ * wants. IO when a thread cannot be started. Owned by the calling thread. */
 enum status trainer_threads_create(size_t count, bool is_idle, struct trainer_threads **ret_threads,
                                    struct error *error) MUST_CHECK;
 void trainer_threads_destroy(struct trainer_threads *threads);

@@ -3,8 +3,9 @@
  * ordinary graph with its train head.
  *
  * The text's end is held back for validation; the rest is cut into contiguous streams, one for each row of the batch,
- * and the recurrent state is carried along them, zeroed when an epoch begins. Weights depend on options, corpus, initial
- * values and seed alone, never on the clock or the number of threads: a resumed training ends in the same bits. */
+ * and the recurrent state is carried along them, zeroed when an epoch begins. Weights depend on options, corpus,
+ * initial values and seed alone, never on the clock or the number of threads: a resumed training ends in the same
+ * bits. */
 #ifndef ENGINE_TRAIN_TRAINING_H
 #define ENGINE_TRAIN_TRAINING_H
 
@@ -44,7 +45,7 @@ struct training_event {
 };
 
 struct training_callbacks {
-    /* Called on the training thread: PROGRESS at most five times a second and after each evaluation, CHECKPOINT when one
+    /* Called on the training thread: PROGRESS five times a second at most and after each evaluation, CHECKPOINT once it
      * is on disk, DONE once. */
     void (*on_event)(void *context, struct training *training, const struct training_event *event);
     void *context;
@@ -68,8 +69,8 @@ struct training_parts {
     struct training_callbacks callbacks;
 };
 
-/* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for training
- * is shorter than one batch or nothing is left for validation. */
+/* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for
+ * training is shorter than one batch or nothing is left for validation. */
 enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,
                                   struct error *error) MUST_CHECK;
 
@@ -77,18 +78,18 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
 enum status training_create(const struct training_parts *parts, const struct training_options *options,
                             struct training **ret_training, struct error *error) MUST_CHECK;
 
-/* Goes on from the checkpoint at parts->checkpoint_path, which was read into `checkpoint`; `options` are the checkpoint's,
- * perhaps with new limits. CONFLICT, code "resume_differs", when the corpus is another one, naming both checksums; CORRUPT as
- * checkpoint_restore. */
+/* Goes on from the checkpoint at parts->checkpoint_path, which was read into `checkpoint`; `options` are the
+ * checkpoint's, perhaps with new limits. CONFLICT, code "resume_differs", when the corpus is another one, naming both
+ * checksums; CORRUPT as checkpoint_restore. */
 enum status training_create_resumed(const struct training_parts *parts, const struct training_options *options,
                                     const struct checkpoint *checkpoint, struct training **ret_training,
                                     struct error *error) MUST_CHECK;
 void training_destroy(struct training *training);
 
 /* Trains until the first limit. Ends with the best values by validation, or the last ones without validation text, in
- * parts->values, handed back, and reports DONE. CANCELLED after training_stop, with a checkpoint kept. UNPROCESSABLE, code
- * "not_finite", when the loss or a gradient is not finite: the last checkpoint stands. Other errors: hand_back's, the
- * checkpoint's. */
+ * parts->values, handed back, and reports DONE. CANCELLED after training_stop, with a checkpoint kept. UNPROCESSABLE,
+ * code "not_finite", when the loss or a gradient is not finite: the last checkpoint stands. Other errors: hand_back's,
+ * the checkpoint's. */
 enum status training_run(struct training *training, struct error *error) MUST_CHECK;
 
 /* Asks it to stop after the current step. Any thread, and signal handlers. */

@@ -70,6 +70,7 @@ enum status training_options_resume(const json_t *checkpoint, const json_t *requ
  * learning_rate · factor^⌊max(0, epoch − after_epochs) / every_epochs⌋. */
 double training_learning_rate(const struct training_options *options, uint64_t epoch);
 
+/* As in JSON: "end", "best", … */
 const char *publish_name(enum publish publish);
 
 #endif
