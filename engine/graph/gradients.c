@@ -51,6 +51,7 @@ static enum status sum_arrivals(struct backward *backward, struct output tensor,
     struct output found[64];
     size_t count = 0;
     for (size_t at = backward->first[tensor.node->id]; at != 0; at = backward->arrivals[at - 1].next) {
+        CHECK(backward->arrivals != NULL && at <= backward->count);
         if (output_equal(backward->arrivals[at - 1].tensor, tensor)) {
             if (count == sizeof found / sizeof *found) {
                 return error_set(error, STATUS_LIMIT, "more than %zu uses of one tensor to differentiate", count);

@@ -181,6 +181,7 @@ static enum status add_updates(struct graph *graph, const struct train_step *ste
             TRY(add_update(graph, "ApplyGradientDescent", inputs, 3, &nodes[i], error));
             continue;
         }
+        CHECK(powers[0] != NULL && powers[1] != NULL);
         const struct variable *m = NULL;
         const struct variable *v = NULL;
         TRY(get_slot(graph, variable->node->name, "/Adam", variable->node->outputs[0].shape, 0, &m, error));

@@ -405,9 +405,10 @@ static enum status apply_step(struct interpreter *interpreter, const json_t *ste
     }
     for (size_t i = 0; i < sizeof step_kinds / sizeof *step_kinds; i++) {
         if (strcmp(step_kinds[i].op, op) == 0) {
-            interpreter->origin.step = path;
-            interpreter->origin.op = op;
-            TRY(graph_set_origin(interpreter->graph, &interpreter->origin, interpreter->error));
+            struct origin origin = interpreter->origin;
+            origin.step = path;
+            origin.op = op;
+            TRY(graph_set_origin(interpreter->graph, &origin, interpreter->error));
             TRY(check_fields(step, step_kinds[i].fields, path, interpreter->error));
             return step_kinds[i].apply(interpreter, step, path, depth);
         }
