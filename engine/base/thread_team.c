@@ -90,7 +90,7 @@ static size_t run_slice(struct thread_team *team, struct member *member)
         if ((uint32_t)slice >= slice >> 32) {
             return done;
         }
-        team->phase.run(team->context, (uint32_t)slice);
+        team->phase.run(team->phase.context, (uint32_t)slice);
         done++;
     }
 }
@@ -110,7 +110,7 @@ static bool begin_phase(struct thread_team *team)
             break;
         }
         for (size_t item = 0; item < phase.item_count; item++) {
-            phase.run(team->context, item);
+            phase.run(phase.context, item);
         }
     }
     team->phase = phase;

@@ -11,7 +11,7 @@
 
 #include "engine/base/status.h"
 
-enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384 };
+enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384, DECODE_SYMBOLS_MAX = 1 << 20 };
 
 /* One layer's weights as TensorFlow stores them, float32, row-major; borrowed until decode_plan_create returns. */
 struct decode_layer_weights {
@@ -30,20 +30,28 @@ struct decode_weights {
     struct decode_layer_weights layers[DECODE_LAYERS_MAX];
     const float *softmax_w; /* [units of the top layer, vocabulary_size] */
     const float *softmax_b; /* [vocabulary_size] */
+    const char *kernels;    /* NULL: the fastest this CPU has; or one of rnn_kernels_at's, to test and measure */
 };
 
 struct decode_plan;
 
-/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, NO_MEMORY. The
- * layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger than what it
- * replaces. Owned. */
+/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, UNSUPPORTED for
+ * kernels this CPU lacks, NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where
+ * that is no larger than what it replaces. Slow (reads every weight): never on the loop. Owned. */
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
 
+/* Feeds symbol 0 to a fresh state, which touches every weight once. UNPROCESSABLE, code "not_finite", when a logit is not
+ * a finite number; NO_MEMORY. */
+enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *error) MUST_CHECK;
+
 /* Bytes held by the packed weights. */
 size_t decode_plan_bytes(const struct decode_plan *plan);
+/* Number of symbols: logits of a step, and one more than the largest symbol. */
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
+/* The name of the kernels it was packed for: "avx512". */
+const char *decode_plan_kernels(const struct decode_plan *plan);
 /* Floats of one row's recurrent state: for each layer c [units], then h [units]. */
 size_t decode_plan_state_count(const struct decode_plan *plan);
 

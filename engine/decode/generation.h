@@ -30,6 +30,7 @@ struct generation_options {
     const size_t *stop_lengths;
     size_t stop_count;
     bool want_prompt_logprobs; /* scoring: keep log p(prompt[i] | prompt[..i]) */
+    bool want_state;           /* keep the state at the end: costs one step more after the last symbol made */
     uint64_t deadline_ms;      /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
     int priority;              /* higher first when rows are scarce; 0 normal, -1 low (scoring) */
     void *owner;               /* the caller's, returned by generation_owner */
@@ -41,23 +42,26 @@ enum finish_reason {
     FINISH_STOP,
     FINISH_CANCELLED,
     FINISH_DEADLINE,
-    FINISH_FAILED, /* the engine could not go on (logits not finite); generation_status says more */
+    FINISH_FAILED, /* the engine could not go on (logits not finite); generation_failure says more */
     FINISH_REASON_COUNT,
 };
 
 struct generation;
 
-/* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` gives back
- * when the generation ends (called once, on any thread, from the last unref). On failure the lifetime is not taken.
- * INVALID names the option and its bounds. */
+/* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` (may be NULL)
+ * gives back with the generation's last reference (called once, on whatever thread that is). On failure the lifetime is
+ * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"); LIMIT for stop
+ * strings; NO_MEMORY. Holds the prompt, the recurrent state and the ring until the last unref. Any thread. */
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
                               const struct generation_options *options, void *lifetime,
                               void (*release_lifetime)(void *), struct generation **ret_generation,
                               struct error *error) MUST_CHECK;
-struct generation *generation_ref(struct generation *generation);
-struct generation *generation_unref(struct generation *generation); /* returns NULL */
 
-/* The `lifetime` it was created with. */
+/* One more reference, counted atomically, and its release; unref takes NULL and returns NULL. Any thread. */
+struct generation *generation_ref(struct generation *generation);
+struct generation *generation_unref(struct generation *generation);
+
+/* The `owner` of its options. */
 void *generation_owner(const struct generation *generation);
 
 /* What is known now; counters never go back. */
@@ -69,22 +73,24 @@ struct generation_progress {
 };
 struct generation_progress generation_progress(const struct generation *generation);
 
-/* Moves up to `bytes_max` ready bytes out and returns their number; only whole UTF-8 characters are ever ready, and
- * never part of a stop string. One reader (the loop thread); a row paused by a full ring goes on by itself. */
+/* Moves up to `bytes_max` (at least 4) ready bytes out and returns their number; only whole UTF-8 characters are ever
+ * ready, and never part of a stop string. A character that does not fit whole stays for the next call. One reader (the loop
+ * thread). A row that was paused by its full ring goes on after batcher_wake. */
 size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max);
 
-/* Asks it to end at the next step with FINISH_CANCELLED. Any thread. */
+/* Asks it to end at the next step with FINISH_CANCELLED; batcher_wake makes that soon where no step is due. Any
+ * thread. */
 void generation_cancel(struct generation *generation);
 
 /* After the end, with want_prompt_logprobs: natural-log probabilities of prompt symbols 1…; entry 0 is NaN (it had no
- * context). Borrowed. */
+ * context), as are those that were not reached. NULL without the option. Borrowed. */
 const float *generation_prompt_logprobs(const struct generation *generation);
 
 /* After FINISH_FAILED: why. */
 void generation_failure(const struct generation *generation, struct error *ret_error);
 
-/* Current recurrent state after the last symbol read or made (decode_plan_state_count floats); only after the end.
- * Borrowed. */
+/* After the end, with want_state: the recurrent state (decode_plan_state_count floats) after the last symbol read or made;
+ * where the batcher was destroyed, perhaps one symbol before. NULL without the option. Borrowed. */
 const float *generation_state(const struct generation *generation);
 
 #endif

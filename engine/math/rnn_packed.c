@@ -80,7 +80,7 @@ enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_kernels *kern
     }
     for (size_t gate = 0; gate < RNN_GATES; gate++) {
         for (size_t unit = 0; unit < units; unit++) {
-            gates[gate * units + unit] = bias[gate * units + unit] + (gate == 2 ? forget_bias : 0.0f);
+            gates[gate * units + unit] = bias[gate * units + unit] + (gate == RNN_GATE_FORGET ? forget_bias : 0.0f);
         }
     }
     rnn_lstm_pack_start(&made, kernels, gates, made.start);

@@ -12,7 +12,7 @@
 
 #include "engine/base/status.h"
 
-enum { RNN_GATES = 4, RNN_LANES_MAX = 16 };
+enum { RNN_GATES = 4, RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
 
 /* One packed LSTM layer. `start` and `weights` are owned; release with rnn_lstm_release. */
 struct rnn_lstm {

@@ -57,8 +57,8 @@ static bool next_phase(void *context, struct thread_team_phase *ret_phase)
     if (words.word[2] % 64 == 0) {
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL); /* long enough for the others to fall asleep */
     }
-    *ret_phase =
-        (struct thread_team_phase){.run = run_item, .item_count = work->item_count, .is_small = work->is_small};
+    *ret_phase = (struct thread_team_phase){
+        .run = run_item, .context = work, .item_count = work->item_count, .is_small = work->is_small};
     return true;
 }
 

@@ -1,0 +1,206 @@
+/* One decode step as phases. Threads: see the header; items run on all compute threads. Owns the logits workspace.
+ *
+ * An item of a layer is one block of units × a group of rows, blocks outermost: a thread's own slice of the items is then
+ * the same part of the weights at every step. Logits are made and used chunk by chunk of rows, so that the workspace does
+ * not grow with the vocabulary. */
+#include "engine/decode/decode_batch.h"
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/decode/decode_plan_layout.h"
+
+enum {
+    ROWS_PER_ITEM_MAX = 48,
+    WORKSPACE_FLOATS = 2 * (DECODE_SYMBOLS_MAX + RNN_GATES * RNN_LANES_MAX), /* one row at least: logits and weights */
+    SMALL_PHASE_NS = 3000, /* what waking and waiting for the team may cost */
+    CACHE_BYTES_PER_NS = 100,
+    MULTIPLY_ADDS_PER_NS = 100,
+    NS_PER_ROW_SAMPLED = 200,
+};
+
+enum stage { STAGE_LAYERS, STAGE_LOGITS, STAGE_ROWS, STAGE_OVER };
+
+struct decode_batch {
+    const struct decode_plan *plan;
+    size_t row_count;
+    size_t listener_count; /* rows that want logits */
+    enum stage stage;
+    size_t layer_count; /* layers begun: the current one is the last of them */
+    size_t chunk_begin; /* STAGE_LOGITS, STAGE_ROWS: the current listeners */
+    size_t chunk_count;
+    size_t group_count; /* of rows, in the current phase */
+    size_t group_rows;
+    float *workspace;
+    struct generation *rows[DECODE_BATCH_ROWS_MAX];
+    struct generation *listeners[DECODE_BATCH_ROWS_MAX];
+    struct rnn_lstm_row lstm_rows[DECODE_BATCH_ROWS_MAX];
+    struct rnn_dense_row dense_rows[DECODE_BATCH_ROWS_MAX];
+};
+
+enum status decode_batch_create(struct decode_batch **ret_batch, struct error *error)
+{
+    struct decode_batch *batch = mem_allocate(1, sizeof *batch);
+    float *workspace = mem_allocate_aligned_raw(WORKSPACE_FLOATS, sizeof *workspace); /* untouched pages cost nothing */
+    if (batch == NULL || workspace == NULL) {
+        mem_free(batch);
+        mem_free(workspace);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a batch");
+    }
+    batch->workspace = workspace;
+    batch->stage = STAGE_OVER;
+    *ret_batch = batch;
+    return STATUS_OK;
+}
+
+void decode_batch_destroy(struct decode_batch *batch)
+{
+    if (batch != NULL) {
+        mem_free(batch->workspace);
+        mem_free(batch);
+    }
+}
+
+void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan)
+{
+    CHECK(batch->stage == STAGE_OVER);
+    batch->plan = plan;
+    batch->row_count = 0;
+    batch->listener_count = 0;
+    batch->layer_count = 0;
+    batch->chunk_begin = 0;
+    batch->chunk_count = 0;
+    batch->stage = STAGE_LAYERS;
+}
+
+void decode_batch_add(struct decode_batch *batch, struct generation *row)
+{
+    CHECK(batch->row_count < DECODE_BATCH_ROWS_MAX && row->plan == batch->plan);
+    batch->rows[batch->row_count++] = row;
+    if (generation_row_wants_logits(row)) {
+        batch->listeners[batch->listener_count++] = row;
+    }
+}
+
+struct generation *const *decode_batch_rows(const struct decode_batch *batch, size_t *ret_count)
+{
+    *ret_count = batch->row_count;
+    return batch->rows;
+}
+
+/* The rows of group `group` among `row_count`. */
+static size_t group_length(const struct decode_batch *batch, size_t begin, size_t row_count)
+{
+    size_t left = row_count - begin;
+    return left < batch->group_rows ? left : batch->group_rows;
+}
+
+static void run_phase_item(void *context, size_t item)
+{
+    struct decode_batch *batch = context;
+    const struct decode_plan *plan = batch->plan;
+    if (batch->stage == STAGE_ROWS) {
+        float *logits = batch->dense_rows[item].output;
+        generation_row_advance(batch->listeners[batch->chunk_begin + item], plan->kernels, logits,
+                               logits + plan->output.stride);
+        return;
+    }
+    size_t block = item / batch->group_count;
+    size_t begin = item % batch->group_count * batch->group_rows;
+    if (batch->stage == STAGE_LAYERS) {
+        plan->kernels->lstm(&plan->layers[batch->layer_count - 1], block, batch->lstm_rows + begin,
+                            group_length(batch, begin, batch->row_count));
+    } else {
+        plan->kernels->dense(&plan->output, block, batch->dense_rows + begin,
+                             group_length(batch, begin, batch->chunk_count));
+    }
+}
+
+/* A phase over `block_count` blocks of `block_floats` weights for `row_count` rows. */
+static struct thread_team_phase make_phase(struct decode_batch *batch, size_t block_count, size_t block_floats,
+                                           size_t row_count)
+{
+    batch->group_count = (row_count + ROWS_PER_ITEM_MAX - 1) / ROWS_PER_ITEM_MAX;
+    batch->group_rows = (row_count + batch->group_count - 1) / batch->group_count;
+    size_t floats = block_count * block_floats;
+    size_t ns = floats * sizeof(float) / CACHE_BYTES_PER_NS + floats * row_count / MULTIPLY_ADDS_PER_NS;
+    return (struct thread_team_phase){.run = run_phase_item,
+                                      .context = batch,
+                                      .item_count = block_count * batch->group_count,
+                                      .is_small = ns < SMALL_PHASE_NS};
+}
+
+static struct thread_team_phase begin_layer(struct decode_batch *batch)
+{
+    size_t index = batch->layer_count++;
+    const struct rnn_lstm *layer = &batch->plan->layers[index];
+    for (size_t i = 0; i < batch->row_count; i++) {
+        struct generation *row = batch->rows[i];
+        batch->lstm_rows[i] = decode_plan_row(batch->plan, index, row->slot, row->parity, generation_row_symbol(row));
+    }
+    size_t block_floats = (layer->input_size + layer->units) * RNN_GATES * batch->plan->kernels->lanes;
+    return make_phase(batch, layer->block_count, block_floats, batch->row_count);
+}
+
+static struct thread_team_phase begin_logits(struct decode_batch *batch)
+{
+    const struct rnn_dense *output = &batch->plan->output;
+    size_t row_floats = 2 * output->stride;
+    size_t left = batch->listener_count - batch->chunk_begin;
+    size_t fitting = WORKSPACE_FLOATS / row_floats;
+    batch->chunk_count = left < fitting ? left : fitting;
+    for (size_t i = 0; i < batch->chunk_count; i++) {
+        const struct generation *row = batch->listeners[batch->chunk_begin + i];
+        batch->dense_rows[i] = (struct rnn_dense_row){
+            .input = decode_plan_top(batch->plan, row->slot, row->parity),
+            .output = batch->workspace + i * row_floats,
+        };
+    }
+    size_t block_floats = output->input_size * RNN_GATES * batch->plan->kernels->lanes;
+    return make_phase(batch, output->block_count, block_floats, batch->chunk_count);
+}
+
+static struct thread_team_phase begin_rows(struct decode_batch *batch)
+{
+    size_t ns = batch->chunk_count * (NS_PER_ROW_SAMPLED + batch->plan->vocabulary_size);
+    return (struct thread_team_phase){
+        .run = run_phase_item, .context = batch, .item_count = batch->chunk_count, .is_small = ns < SMALL_PHASE_NS};
+}
+
+/* Rows without logits have nothing to choose: they advance at the end, all on one thread. */
+static void advance_silent_rows(struct decode_batch *batch)
+{
+    size_t listener = 0;
+    for (size_t i = 0; i < batch->row_count; i++) {
+        if (listener < batch->listener_count && batch->listeners[listener] == batch->rows[i]) {
+            listener++;
+        } else {
+            generation_row_advance(batch->rows[i], batch->plan->kernels, NULL, NULL);
+        }
+    }
+}
+
+bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phase *ret_phase)
+{
+    switch (batch->stage) {
+    case STAGE_LAYERS:
+        if (batch->layer_count < batch->plan->layer_count) {
+            *ret_phase = begin_layer(batch);
+            return true;
+        }
+        break;
+    case STAGE_LOGITS:
+        batch->stage = STAGE_ROWS;
+        *ret_phase = begin_rows(batch);
+        return true;
+    case STAGE_ROWS: batch->chunk_begin += batch->chunk_count; break;
+    case STAGE_OVER: return false;
+    }
+    if (batch->chunk_begin < batch->listener_count) {
+        batch->stage = STAGE_LOGITS;
+        *ret_phase = begin_logits(batch);
+        return true;
+    }
+    advance_silent_rows(batch);
+    batch->stage = STAGE_OVER;
+    return false;
+}

@@ -1,0 +1,31 @@
+/* One decode step of up to DECODE_BATCH_ROWS_MAX rows of one plan, cut into phases for the thread team: each layer, then
+ * the logits of the rows that want them, then what each row makes of its logits. Thread: filled and asked for phases by
+ * one thread at a time, with nothing running. Owns the workspace of the logits. */
+#ifndef ENGINE_DECODE_DECODE_BATCH_H
+#define ENGINE_DECODE_DECODE_BATCH_H
+
+#include "engine/base/thread_team.h"
+#include "engine/decode/generation_row.h"
+#include "engine/math/rnn_packed.h"
+
+enum { DECODE_BATCH_ROWS_MAX = 256 };
+
+struct decode_batch;
+
+/* Owned. NO_MEMORY is the only error. */
+enum status decode_batch_create(struct decode_batch **ret_batch, struct error *error) MUST_CHECK;
+void decode_batch_destroy(struct decode_batch *batch);
+
+/* Begins a step of `plan` without rows. */
+void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan);
+
+/* Adds a settled, ready row of that plan. Borrowed until the step is over. */
+void decode_batch_add(struct decode_batch *batch, struct generation *row);
+
+/* The rows of the step: valid until decode_batch_begin. */
+struct generation *const *decode_batch_rows(const struct decode_batch *batch, size_t *ret_count);
+
+/* The next phase of the step; false when the step is over and every row has advanced. */
+bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phase *ret_phase) MUST_CHECK;
+
+#endif

@@ -1,0 +1,209 @@
+/* One text being generated. Threads: created, read and cancelled by the loop; advanced by one compute thread at a time,
+ * which the batcher's phases order. Owns the prompt, the recurrent state and the text that waits to be read. */
+#include "engine/decode/generation.h"
+
+#include <math.h>
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/decode/decode_plan_layout.h"
+#include "engine/decode/generation_row.h"
+
+static_assert((int)GENERATION_RING_BYTES == (int)BYTE_RING_BYTES, "the ring is as large as promised");
+static_assert((int)DECODE_SYMBOLS_MAX >= (int)VOCABULARY_SYMBOLS_MAX, "any vocabulary can have a plan");
+
+static enum status refuse(struct error *error, const char *option)
+{
+    if (error != NULL) {
+        snprintf(error->param, sizeof error->param, "%s", option);
+        return error->status;
+    }
+    return STATUS_INVALID;
+}
+
+static enum status check_options(const struct decode_plan *plan, const struct vocabulary *vocabulary,
+                                 const struct generation_options *options, struct error *error)
+{
+    size_t symbol_count = decode_plan_vocabulary_size(plan);
+    if (vocabulary_size(vocabulary) != symbol_count) {
+        return error_set(error, STATUS_INVALID, "a vocabulary of %zu symbols for a model of %zu",
+                         vocabulary_size(vocabulary), symbol_count);
+    }
+    if (options->prompt_count == 0 || options->prompt_count > GENERATION_PROMPT_SYMBOLS_MAX) {
+        error_set(error, STATUS_INVALID, "the prompt has %zu symbols, not 1 to %d", options->prompt_count,
+                  GENERATION_PROMPT_SYMBOLS_MAX);
+        return refuse(error, "prompt");
+    }
+    for (size_t i = 0; i < options->prompt_count; i++) {
+        if (options->prompt[i] >= symbol_count) {
+            error_set(error, STATUS_INVALID, "prompt symbol %zu is %u, but the vocabulary has %zu symbols", i,
+                      options->prompt[i], symbol_count);
+            return refuse(error, "prompt");
+        }
+    }
+    if (options->tokens_max > GENERATION_TOKENS_MAX) {
+        error_set(error, STATUS_INVALID, "%zu symbols are asked for, at most %d", options->tokens_max,
+                  GENERATION_TOKENS_MAX);
+        return refuse(error, "max_tokens");
+    }
+    if (!isfinite(options->temperature) || options->temperature < 0.0) {
+        error_set(error, STATUS_INVALID, "temperature is %g, not a number from 0 up", options->temperature);
+        return refuse(error, "temperature");
+    }
+    if (!(options->top_p >= 0.0 && options->top_p <= 1.0)) {
+        error_set(error, STATUS_INVALID, "top_p is %g, not 0 to 1", options->top_p);
+        return refuse(error, "top_p");
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate(struct generation *generation, const struct generation_options *options,
+                            struct error *error)
+{
+    const struct decode_plan *plan = generation->plan;
+    generation->prompt = mem_allocate(options->prompt_count, sizeof *generation->prompt);
+    generation->slot = mem_allocate_aligned(plan->slot_floats, sizeof *generation->slot);
+    bool is_complete = generation->prompt != NULL && generation->slot != NULL;
+    if (options->want_state) {
+        generation->state = mem_allocate(decode_plan_state_count(plan), sizeof *generation->state);
+        is_complete = is_complete && generation->state != NULL;
+    }
+    if (options->want_prompt_logprobs) {
+        generation->prompt_logprobs = mem_allocate(options->prompt_count, sizeof *generation->prompt_logprobs);
+        is_complete = is_complete && generation->prompt_logprobs != NULL;
+    }
+    if (!is_complete) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu symbols and its state",
+                         options->prompt_count);
+    }
+    memcpy(generation->prompt, options->prompt, options->prompt_count * sizeof *options->prompt);
+    for (size_t i = 0; options->want_prompt_logprobs && i < options->prompt_count; i++) {
+        generation->prompt_logprobs[i] = NAN;
+    }
+    return STATUS_OK;
+}
+
+static void release(struct generation *generation)
+{
+    text_stream_release(&generation->stream);
+    mem_free(generation->prompt);
+    mem_free(generation->slot);
+    mem_free(generation->state);
+    mem_free(generation->prompt_logprobs);
+    mem_free(generation);
+}
+
+static enum status init_stream(struct generation *generation, const struct vocabulary *vocabulary,
+                               const struct generation_options *options, struct error *error)
+{
+    enum status status = text_stream_init(&generation->stream, vocabulary, options->prompt[options->prompt_count - 1],
+                                          options->stop, options->stop_lengths, options->stop_count, error);
+    if (status == STATUS_INVALID || status == STATUS_LIMIT) {
+        refuse(error, "stop");
+    }
+    return status;
+}
+
+enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
+                              const struct generation_options *options, void *lifetime,
+                              void (*release_lifetime)(void *), struct generation **ret_generation, struct error *error)
+{
+    TRY(check_options(plan, vocabulary, options, error));
+    struct generation *generation = mem_allocate_aligned(1, sizeof *generation);
+    if (generation == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a generation");
+    }
+    generation->reference_count = 1;
+    generation->plan = plan;
+    generation->owner = options->owner;
+    generation->prompt_count = options->prompt_count;
+    generation->tokens_max = options->tokens_max;
+    generation->sampler =
+        (struct sampler_options){.temperature = options->temperature, .top_k = options->top_k, .top_p = options->top_p};
+    generation->seed = options->seed;
+    generation->choice = options->choice;
+    generation->deadline_ms = options->deadline_ms;
+    generation->priority = options->priority;
+    generation->want_state = options->want_state;
+    generation->is_made_fed = true;
+    enum status status = allocate(generation, options, error);
+    if (status == STATUS_OK) {
+        status = init_stream(generation, vocabulary, options, error);
+    }
+    if (status != STATUS_OK) {
+        release(generation);
+        return status;
+    }
+    generation->lifetime = lifetime;
+    generation->release_lifetime = release_lifetime;
+    *ret_generation = generation;
+    return STATUS_OK;
+}
+
+struct generation *generation_ref(struct generation *generation)
+{
+    size_t before = atomic_fetch_add_explicit(&generation->reference_count, 1, memory_order_relaxed);
+    CHECK(before > 0 && before < SIZE_MAX / 2);
+    return generation;
+}
+
+struct generation *generation_unref(struct generation *generation)
+{
+    if (generation != NULL && atomic_fetch_sub(&generation->reference_count, 1) == 1) {
+        void *lifetime = generation->lifetime;
+        void (*release_lifetime)(void *) = generation->release_lifetime;
+        release(generation);
+        if (release_lifetime != NULL) {
+            release_lifetime(lifetime);
+        }
+    }
+    return NULL;
+}
+
+void *generation_owner(const struct generation *generation)
+{
+    return generation->owner;
+}
+
+struct generation_progress generation_progress(const struct generation *generation)
+{
+    struct generation_progress progress = {.finish =
+                                               atomic_load(&generation->finish)}; /* first: the rest is then final */
+    progress.prompt_count = atomic_load_explicit(&generation->prompt_progress, memory_order_relaxed);
+    progress.token_count = atomic_load_explicit(&generation->token_progress, memory_order_relaxed);
+    progress.readable_bytes = text_stream_readable(&generation->stream);
+    return progress;
+}
+
+size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max)
+{
+    return text_stream_read(&generation->stream, bytes, bytes_max);
+}
+
+void generation_cancel(struct generation *generation)
+{
+    atomic_store_explicit(&generation->is_cancelled, true, memory_order_relaxed);
+}
+
+static bool has_ended(const struct generation *generation)
+{
+    return atomic_load(&generation->finish) != FINISH_NONE;
+}
+
+const float *generation_prompt_logprobs(const struct generation *generation)
+{
+    CHECK(has_ended(generation));
+    return generation->prompt_logprobs;
+}
+
+void generation_failure(const struct generation *generation, struct error *ret_error)
+{
+    CHECK(atomic_load(&generation->finish) == FINISH_FAILED);
+    *ret_error = generation->failure;
+}
+
+const float *generation_state(const struct generation *generation)
+{
+    CHECK(has_ended(generation));
+    return generation->state;
+}

@@ -1,0 +1,138 @@
+/* A generation as a row of the batch: what to feed it, what to make of its logits, when it ends. Thread: a compute
+ * thread, one at a time. Owns nothing. */
+#include "engine/decode/generation_row.h"
+
+#include "engine/base/check.h"
+#include "engine/base/rng.h"
+#include "engine/decode/decode_plan_layout.h"
+
+void generation_row_end(struct generation *generation, enum finish_reason reason)
+{
+    CHECK(reason != FINISH_NONE);
+    text_stream_finish(&generation->stream);
+    if (generation->want_state) {
+        decode_plan_read_state(generation->plan, generation->slot, generation->parity, generation->state);
+    }
+    atomic_store(&generation->finish, reason);
+}
+
+static enum finish_reason find_reason(struct generation *generation, uint64_t now_ms)
+{
+    if (generation->ending != FINISH_NONE) {
+        return generation->ending;
+    }
+    if (atomic_load_explicit(&generation->is_cancelled, memory_order_relaxed)) {
+        return FINISH_CANCELLED;
+    }
+    if (generation->deadline_ms != 0 && now_ms > generation->deadline_ms) {
+        return FINISH_DEADLINE;
+    }
+    return FINISH_NONE;
+}
+
+enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms)
+{
+    enum text_stream_state text = TEXT_STREAM_READY;
+    generation->ending = find_reason(generation, now_ms);
+    if (generation->ending == FINISH_NONE) {
+        text = text_stream_resume(&generation->stream);
+        if (text == TEXT_STREAM_STOPPED) {
+            generation->ending = FINISH_STOP;
+        } else if (generation->prompt_read == generation->prompt_count &&
+                   generation->symbols_made == generation->tokens_max && !generation->stream.is_writing) {
+            generation->ending = FINISH_LENGTH;
+        }
+    }
+    if (generation->ending == FINISH_NONE) {
+        return text == TEXT_STREAM_STALLED ? GENERATION_ROW_STALLED : GENERATION_ROW_READY;
+    }
+    if (generation->want_state && !generation->is_made_fed && generation->ending != FINISH_FAILED) {
+        return GENERATION_ROW_READY; /* one step more takes the state past the last symbol */
+    }
+    generation_row_end(generation, generation->ending);
+    return GENERATION_ROW_ENDED;
+}
+
+uint32_t generation_row_symbol(const struct generation *generation)
+{
+    return generation->prompt_read < generation->prompt_count ? generation->prompt[generation->prompt_read]
+                                                              : generation->made;
+}
+
+bool generation_row_wants_logits(const struct generation *generation)
+{
+    if (generation->ending != FINISH_NONE) {
+        return false;
+    }
+    if (generation->prompt_read + 1 < generation->prompt_count) {
+        return generation->prompt_logprobs != NULL;
+    }
+    return generation->symbols_made < generation->tokens_max;
+}
+
+static void fail(struct generation *generation)
+{
+    generation->ending = FINISH_FAILED;
+    error_set(&generation->failure, STATUS_UNPROCESSABLE,
+              "the model's logits are not finite after %zu prompt symbols and %zu made", generation->prompt_read,
+              generation->symbols_made);
+    error_code(&generation->failure, "not_finite");
+}
+
+static void score_prompt(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+                         float *weights)
+{
+    double log_probability;
+    uint32_t symbol = generation->prompt[generation->prompt_read];
+    if (!sampler_log_probability(kernels, logits, weights, decode_plan_vocabulary_size(generation->plan), symbol,
+                                 &log_probability)) {
+        fail(generation);
+        return;
+    }
+    generation->prompt_logprobs[generation->prompt_read] = (float)log_probability;
+}
+
+static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+                        float *weights)
+{
+    double uniform = rng_uniform(generation->seed, generation->choice, generation->symbols_made);
+    if (!sampler_choose(kernels, &generation->sampler, logits, weights, decode_plan_vocabulary_size(generation->plan),
+                        uniform, &generation->made)) {
+        fail(generation);
+        return;
+    }
+    generation->is_made_fed = false;
+    generation->symbols_made++;
+    if (text_stream_push(&generation->stream, generation->made) == TEXT_STREAM_STOPPED) {
+        generation->ending = FINISH_STOP;
+    }
+    atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
+}
+
+void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+                            float *weights)
+{
+    generation->parity ^= 1;
+    if (generation->prompt_read < generation->prompt_count) {
+        generation->prompt_read++;
+        atomic_store_explicit(&generation->prompt_progress, generation->prompt_read, memory_order_relaxed);
+    } else {
+        generation->is_made_fed = true;
+    }
+    if (logits == NULL) {
+        return;
+    }
+    if (generation->prompt_read < generation->prompt_count) {
+        score_prompt(generation, kernels, logits, weights);
+    } else {
+        make_symbol(generation, kernels, logits, weights);
+    }
+}
+
+bool generation_row_has_news(struct generation *generation)
+{
+    size_t written = atomic_load_explicit(&generation->stream.ring.written_count, memory_order_relaxed);
+    bool has_news = written != generation->reported_bytes;
+    generation->reported_bytes = written;
+    return has_news;
+}

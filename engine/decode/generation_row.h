@@ -1,0 +1,87 @@
+/* The batcher's side of a generation: one row of the batch. For engine/decode alone.
+ *
+ *           submit            settle: READY            settle: ENDED
+ *   created ------> queued/ready ------> in a step ------> ended
+ *                        ^                 |
+ *                        |   settle again  | settle: STALLED (its reader is slow)
+ *                        +----- stalled <--+
+ *
+ * A step feeds generation_row_symbol to the model, then calls generation_row_advance with the logits (NULL where it wants
+ * none), on one thread at a time; settle follows between steps. */
+#ifndef ENGINE_DECODE_GENERATION_ROW_H
+#define ENGINE_DECODE_GENERATION_ROW_H
+
+#include <stdatomic.h>
+
+#include "engine/decode/generation.h"
+#include "engine/decode/sampler.h"
+#include "engine/decode/text_stream.h"
+
+struct generation {
+    _Atomic size_t reference_count;
+    const struct decode_plan *plan; /* borrowed from lifetime, as is the vocabulary */
+    void *lifetime;
+    void (*release_lifetime)(void *);
+    void *owner;
+
+    /* What was asked. */
+    uint32_t *prompt; /* [prompt_count], owned */
+    size_t prompt_count;
+    size_t tokens_max;
+    struct sampler_options sampler;
+    uint64_t seed;
+    uint64_t choice;
+    uint64_t deadline_ms;
+    int priority;
+    bool want_state;
+
+    /* Where it stands; the compute threads' own until it has ended. */
+    float *slot; /* recurrent state (decode_plan_layout.h), owned */
+    unsigned parity;
+    float *state;              /* the state handed out at the end; owned, NULL unless want_state */
+    float *prompt_logprobs;    /* [prompt_count], owned, NULL unless wanted */
+    uint32_t made;             /* the last symbol made */
+    bool is_made_fed;          /* the state is past it (true before any was made) */
+    enum finish_reason ending; /* why it ends, known before it has ended */
+    struct error failure;
+    struct text_stream stream;
+    size_t prompt_read;
+    size_t symbols_made;
+
+    /* What others may look at meanwhile. */
+    _Atomic enum finish_reason finish; /* written last */
+    _Atomic size_t prompt_progress;
+    _Atomic size_t token_progress;
+    _Atomic bool is_cancelled;
+
+    /* The batcher's lists. */
+    struct generation *previous;
+    struct generation *next;
+    size_t reported_bytes; /* text_stream bytes written when it was last reported */
+};
+
+/* Whether it may join the next step. */
+enum generation_row_state { GENERATION_ROW_READY, GENERATION_ROW_STALLED, GENERATION_ROW_ENDED };
+
+/* Between steps: ends it where it was cancelled, is past its deadline or has all it asked for; goes on writing text that
+ * waited for room. Once it returned ENDED the generation is its reader's, and must not be settled again. */
+enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms);
+
+/* Ends it with `reason` as it stands, without another step. */
+void generation_row_end(struct generation *generation, enum finish_reason reason);
+
+/* The symbol the next step feeds. */
+uint32_t generation_row_symbol(const struct generation *generation);
+
+/* Whether the next step must also compute logits for it. */
+bool generation_row_wants_logits(const struct generation *generation);
+
+/* After the step: counts the symbol as fed and, with logits, scores the next prompt symbol or chooses and writes a new one.
+ * logits, weights: as sampler_choose; the latter is scratch. */
+void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+                            float *weights);
+
+/* Whether there is something new to read since it was last asked. */
+bool generation_row_has_news(struct generation *generation);
+
+#endif

@@ -1,0 +1,117 @@
+/* Whose turn it is. Thread: one at a time. Owns nothing. */
+#include "engine/decode/row_queue.h"
+
+#include "engine/base/check.h"
+
+enum { LOWER_PRIORITY_SHARE = 16 };
+
+void row_list_append(struct row_list *list, struct generation *row)
+{
+    row->previous = list->last;
+    row->next = NULL;
+    if (list->last != NULL) {
+        list->last->next = row;
+    } else {
+        list->first = row;
+    }
+    list->last = row;
+}
+
+void row_list_remove(struct row_list *list, struct generation *row)
+{
+    if (row->previous != NULL) {
+        row->previous->next = row->next;
+    } else {
+        CHECK(list->first == row);
+        list->first = row->next;
+    }
+    if (row->next != NULL) {
+        row->next->previous = row->previous;
+    } else {
+        CHECK(list->last == row);
+        list->last = row->previous;
+    }
+    row->previous = NULL;
+    row->next = NULL;
+}
+
+struct generation *row_list_take_first(struct row_list *list)
+{
+    struct generation *row = list->first;
+    if (row != NULL) {
+        row_list_remove(list, row);
+    }
+    return row;
+}
+
+struct row_model *row_queue_find_model(struct row_queue *queue, const struct decode_plan *plan)
+{
+    struct row_model *free_place = NULL;
+    for (size_t i = 0; i < queue->model_count; i++) {
+        if (queue->models[i].plan == plan) {
+            return &queue->models[i];
+        }
+        if (queue->models[i].plan == NULL && free_place == NULL) {
+            free_place = &queue->models[i];
+        }
+    }
+    if (free_place == NULL && queue->model_count < ROW_QUEUE_MODELS_MAX) {
+        free_place = &queue->models[queue->model_count++];
+    }
+    if (free_place != NULL) {
+        free_place->plan = plan;
+    }
+    return free_place;
+}
+
+void row_queue_release_model(struct row_model *model)
+{
+    if (model->ready_count == 0 && model->stepping_count == 0 && model->stalled.first == NULL) {
+        *model = (struct row_model){0};
+    }
+}
+
+static struct row_list *ready_list(struct row_model *model, const struct generation *row)
+{
+    return &model->ready[row->priority > 0 ? 0 : row->priority == 0 ? 1 : 2];
+}
+
+void row_model_add_ready(struct row_model *model, struct generation *row)
+{
+    row_list_append(ready_list(model, row), row);
+    model->ready_count++;
+}
+
+void row_model_remove_ready(struct row_model *model, struct generation *row)
+{
+    row_list_remove(ready_list(model, row), row);
+    model->ready_count--;
+}
+
+struct row_model *row_queue_next_model(struct row_queue *queue)
+{
+    for (size_t i = 0; i < queue->model_count; i++) {
+        struct row_model *model = &queue->models[(queue->turn + i) % queue->model_count];
+        if (model->ready_count > 0) {
+            queue->turn = (queue->turn + i + 1) % queue->model_count;
+            return model;
+        }
+    }
+    return NULL;
+}
+
+size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max)
+{
+    size_t count = 0;
+    for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
+        size_t kept = 0;
+        for (size_t lower = priority + 1; lower < ROW_PRIORITY_COUNT; lower++) {
+            kept += model->ready[lower].first != NULL ? rows_max / LOWER_PRIORITY_SHARE : 0;
+        }
+        while (count + kept < rows_max && model->ready[priority].first != NULL) {
+            rows[count++] = row_list_take_first(&model->ready[priority]);
+        }
+    }
+    model->ready_count -= count;
+    return count;
+}

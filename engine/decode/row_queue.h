@@ -1,0 +1,53 @@
+/* The rows that wait for a step, model by model: by priority and in turn, so that all progress. Thread: one at a time, under
+ * the batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
+#ifndef ENGINE_DECODE_ROW_QUEUE_H
+#define ENGINE_DECODE_ROW_QUEUE_H
+
+#include "engine/decode/generation_row.h"
+
+enum { ROW_QUEUE_MODELS_MAX = 256, ROW_PRIORITY_COUNT = 3 };
+
+struct row_list {
+    struct generation *first;
+    struct generation *last;
+};
+
+/* The rows of one plan. */
+struct row_model {
+    const struct decode_plan *plan;            /* NULL: the place is free */
+    struct row_list ready[ROW_PRIORITY_COUNT]; /* from high to low; each in order of its last step */
+    struct row_list stalled;
+    size_t ready_count;
+    size_t stepping_count; /* rows taken for the current step */
+};
+
+/* All zero at start. */
+struct row_queue {
+    struct row_model models[ROW_QUEUE_MODELS_MAX];
+    size_t model_count; /* places used so far; those above were never used */
+    size_t turn;        /* whose turn it is next */
+};
+
+/* Adds a row that is in no list, removes one that is in this list, takes the first one (NULL when there is none). */
+void row_list_append(struct row_list *list, struct generation *row);
+void row_list_remove(struct row_list *list, struct generation *row);
+struct generation *row_list_take_first(struct row_list *list);
+
+/* The plan's place, taken where it has none; NULL when ROW_QUEUE_MODELS_MAX others have rows. */
+struct row_model *row_queue_find_model(struct row_queue *queue, const struct decode_plan *plan);
+
+/* Frees the place of a model that has no rows left. */
+void row_queue_release_model(struct row_model *model);
+
+/* Adds a row that is ready for a step behind those of its priority; removes one. */
+void row_model_add_ready(struct row_model *model, struct generation *row);
+void row_model_remove_ready(struct row_model *model, struct generation *row);
+
+/* The next model in turn with ready rows; NULL when there is none. */
+struct row_model *row_queue_next_model(struct row_queue *queue);
+
+/* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits still gets a
+ * sixteenth, so that none starves. Returns their number. */
+size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
+
+#endif

@@ -1,0 +1,161 @@
+/* Sampling by cumulated weights. Thread: any; no state. Sums run in double over fixed blocks, so that they cost little and
+ * always round the same way. */
+#include "engine/decode/sampler.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { SUM_BLOCK = 64, SUM_LANES = 8, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
+
+static double sum_block(const float *weights, size_t count)
+{
+    double lanes[SUM_LANES] = {0};
+    size_t n = 0;
+    for (; n + SUM_LANES <= count; n += SUM_LANES) {
+        for (size_t lane = 0; lane < SUM_LANES; lane++) {
+            lanes[lane] += (double)weights[n + lane];
+        }
+    }
+    for (; n < count; n++) {
+        lanes[n % SUM_LANES] += (double)weights[n];
+    }
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+static size_t block_length(size_t begin, size_t count)
+{
+    return count - begin < SUM_BLOCK ? count - begin : SUM_BLOCK;
+}
+
+static double sum(const float *weights, size_t count)
+{
+    double total = 0.0;
+    for (size_t begin = 0; begin < count; begin += SUM_BLOCK) {
+        total += sum_block(weights + begin, block_length(begin, count));
+    }
+    return total;
+}
+
+/* An unsigned number in the order of the floats (−0 and 0 alike; no NaN). */
+static uint32_t ordered_key(float value)
+{
+    float normal = value + 0.0f;
+    uint32_t bits;
+    memcpy(&bits, &normal, sizeof bits);
+    return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+
+/* What a symbol counts: its weight, or 1 where weights are NULL. */
+static double amount(const float *weights, size_t n)
+{
+    return weights == NULL ? 1.0 : (double)weights[n];
+}
+
+/* Keeps the fewest symbols with the largest logits whose amounts together reach `target` (positive), among equal logits
+ * those with the lowest ids, and sets the weights of the others to 0. `by` is `weights`, or NULL to count symbols. Finds
+ * the last one's key digit by digit from the top: four passes whatever the logits. */
+static void keep_top(const float *logits, float *weights, const float *by, size_t count, double target)
+{
+    uint32_t threshold = 0;
+    double above = 0.0;
+    for (int shift = KEY_BITS - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
+        double amounts[DIGITS] = {0};
+        uint64_t prefix = (uint64_t)threshold >> shift >> DIGIT_BITS;
+        for (size_t n = 0; n < count; n++) {
+            uint32_t key = ordered_key(logits[n]);
+            if ((uint64_t)key >> shift >> DIGIT_BITS == prefix) {
+                amounts[key >> shift & (DIGITS - 1)] += amount(by, n);
+            }
+        }
+        uint32_t digit = DIGITS - 1;
+        while (digit > 0 && above + amounts[digit] < target) {
+            above += amounts[digit--];
+        }
+        threshold |= digit << shift;
+    }
+    bool is_reached = false;
+    for (size_t n = 0; n < count; n++) {
+        uint32_t key = ordered_key(logits[n]);
+        if (key < threshold || (key == threshold && is_reached)) {
+            weights[n] = 0.0f;
+        } else if (key == threshold) {
+            above += amount(by, n);
+            is_reached = above >= target;
+        }
+    }
+}
+
+/* The symbol at which the cumulated weights first exceed `target`. */
+static uint32_t find_cumulated(const float *weights, size_t count, double target)
+{
+    double before = 0.0;
+    size_t begin = 0;
+    size_t last_block = 0;
+    for (; begin < count; begin += SUM_BLOCK) {
+        double here = sum_block(weights + begin, block_length(begin, count));
+        last_block = here > 0.0 ? begin : last_block;
+        if (before + here > target) {
+            break;
+        }
+        before += here;
+    }
+    begin = begin < count ? begin : last_block; /* rounding can leave the target just beyond the end */
+    uint32_t last = (uint32_t)begin;
+    for (size_t n = begin; n < begin + block_length(begin, count); n++) {
+        if (weights[n] > 0.0f) {
+            before += (double)weights[n];
+            last = (uint32_t)n;
+            if (before > target) {
+                break;
+            }
+        }
+    }
+    return last;
+}
+
+static uint32_t find_first(const float *logits, size_t count, float maximum)
+{
+    for (size_t n = 0; n < count; n++) {
+        if (logits[n] == maximum) {
+            return (uint32_t)n;
+        }
+    }
+    return 0;
+}
+
+bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_options *options, const float *logits,
+                    float *weights, size_t count, double uniform, uint32_t *ret_symbol)
+{
+    float maximum;
+    if (!kernels->find_maximum(logits, count, &maximum)) {
+        return false;
+    }
+    if (options->temperature == 0.0) {
+        *ret_symbol = find_first(logits, count, maximum);
+        return true;
+    }
+    double scale = 1.0 / options->temperature;
+    kernels->exponentials(logits, count, maximum, scale < (double)FLT_MAX ? (float)scale : FLT_MAX, weights);
+    if (options->top_k > 0 && options->top_k < count) {
+        keep_top(logits, weights, NULL, count, (double)options->top_k);
+    }
+    double total = sum(weights, count);
+    if (options->top_p < 1.0) {
+        keep_top(logits, weights, weights, count, fmax(options->top_p * total, DBL_MIN));
+        total = sum(weights, count);
+    }
+    *ret_symbol = find_cumulated(weights, count, uniform * total);
+    return true;
+}
+
+bool sampler_log_probability(const struct rnn_kernels *kernels, const float *logits, float *weights, size_t count,
+                             uint32_t symbol, double *ret_log_probability)
+{
+    float maximum;
+    if (!kernels->find_maximum(logits, count, &maximum)) {
+        return false;
+    }
+    kernels->exponentials(logits, count, maximum, 1.0f, weights);
+    *ret_log_probability = (double)logits[symbol] - (double)maximum - log(sum(weights, count));
+    return true;
+}
