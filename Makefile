@@ -66,7 +66,7 @@ $(BUILD)/lstmd: $(BUILD)/release/lstmd
 
 # New flags rebuild everything. A missing library is one line here, not a page of compiler errors.
 $(OUT)/flags: FORCE
-	@pkg-config --exists $(LIBRARIES) || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
+	@pkg-config --exists $(LIBRARIES) 2>/dev/null || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(COMPILE))' | cmp -s - $@ || echo '$(subst ','\'',$(COMPILE))' > $@
 
@@ -78,7 +78,7 @@ $(OUT)/engine/base/mem.o: private BASE += -DMAY_ALLOCATE
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
 POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
 $(OUT)/engine/math/pointwise_plain.o: private CFLAGS += $(POINTWISE_FLAGS)
-ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(OUT)/engine/math/pointwise_avx2.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx2
 $(OUT)/engine/math/pointwise_avx512.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
 # The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
