@@ -28,6 +28,7 @@ enum version_status {
     VERSION_STATUS_COUNT,
 };
 
+/* "ready", "serving", … */
 const char *version_status_name(enum version_status status);
 
 struct registry;
@@ -40,6 +41,7 @@ struct registry_options {
     uv_loop_t *loop;
 };
 
+/* Makes an empty registry; registry_scan fills it. Owned. */
 enum status registry_create(const struct registry_options *options, struct registry **ret_registry,
                             struct error *error) MUST_CHECK;
 
@@ -165,6 +167,11 @@ struct registry_metrics {
 };
 void registry_visit(const struct registry *registry,
                     void (*visit)(void *context, const struct registry_metrics *metrics), void *context);
+
+/* Calls `visit` with every directory whose changes matter: the models directory, each model's, and those of versions that
+ * are not complete yet. */
+void registry_visit_paths(const struct registry *registry, void (*visit)(void *context, const char *path),
+                          void *context);
 
 /* Whether a text is a model's or label's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}. */
 bool registry_name_is_valid(const char *name);

@@ -1,0 +1,397 @@
+/* The registry's heart: comparing what a scan found with what is known, loading, swapping, resolving. Thread: loop. Owns the
+ * models; a snapshot is freed on the loader thread by whoever drops it last. */
+#include "daemon/registry.h"
+
+#include <time.h>
+
+#include "daemon/log.h"
+#include "daemon/registry_private.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+
+static const char *const status_names[] = {
+    [VERSION_READY] = "ready",           [VERSION_LOADING] = "loading", [VERSION_SERVING] = "serving",
+    [VERSION_INCOMPLETE] = "incomplete", [VERSION_REFUSED] = "refused", [VERSION_RETIRED] = "retired",
+};
+static_assert(sizeof status_names / sizeof *status_names == VERSION_STATUS_COUNT, "one name for each status");
+
+const char *version_status_name(enum version_status status)
+{
+    CHECK(status < VERSION_STATUS_COUNT);
+    return status_names[status];
+}
+
+bool registry_name_is_valid(const char *name)
+{
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    size_t length = strlen(name);
+    if (length == 0 || length >= MODEL_NAME_BYTES_MAX || strchr(characters, name[0]) == NULL) {
+        return false;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if (strchr(characters, name[i]) == NULL && strchr("._-", name[i]) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- look-ups ---- */
+
+struct registry_model *registry_find(const struct registry *registry, const char *name)
+{
+    for (size_t i = 0; i < registry->model_count; i++) {
+        if (strcmp(registry->models[i]->name, name) == 0) {
+            return registry->models[i];
+        }
+    }
+    return NULL;
+}
+
+struct registry_model *registry_need(const struct registry *registry, const char *name, struct error *error)
+{
+    struct registry_model *model = registry_find(registry, name);
+    if (model == NULL || model->is_deleting) {
+        error_set(error, STATUS_NOT_FOUND, "The model '%.64s' does not exist", name);
+        error_code(error, "model_not_found");
+        return NULL;
+    }
+    return model;
+}
+
+struct registry_version *model_version(const struct registry_model *model, uint64_t number)
+{
+    for (size_t i = 0; i < model->version_count; i++) {
+        if (model->versions[i].number == number) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
+struct registry_version *model_current(const struct registry_model *model)
+{
+    for (size_t i = model->version_count; i-- > 0;) {
+        if (model->versions[i].status == VERSION_SERVING) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
+uint64_t model_pin(const struct registry_model *model)
+{
+    json_int_t pin = json_integer_value(json_object_get(json_object_get(model->labels, "current"), "version"));
+    return pin > 0 ? (uint64_t)pin : 0;
+}
+
+void version_path(const struct registry_model *model, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX])
+{
+    snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/%llu", model->path, (unsigned long long)number);
+}
+
+enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
+                                  char path[REGISTRY_PATH_BYTES_MAX], struct error *error)
+{
+    const struct registry_model *model = registry_need(registry, name, error);
+    if (model == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    const struct registry_version *found = model_version(model, version);
+    if (found == NULL || found->status == VERSION_RETIRED) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", name, (unsigned long long)version);
+        return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
+    }
+    version_path(model, version, path);
+    return STATUS_OK;
+}
+
+void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
+                     bool is_new)
+{
+    struct registry_reply answer = {.status = status, .reply = reply, .is_new = is_new};
+    if (error != NULL) {
+        answer.error = *error;
+    }
+    callback.done(callback.context, &answer);
+}
+
+void registry_changed(struct registry *registry)
+{
+    if (registry->on_change != NULL) {
+        registry->on_change(registry->on_change_context);
+    }
+}
+
+void registry_on_change(struct registry *registry, void (*on_change)(void *context), void *context)
+{
+    registry->on_change = on_change;
+    registry->on_change_context = context;
+}
+
+/* ---- scanning ---- */
+
+static struct registry_model *add_model(struct registry *registry, const struct found_model *found)
+{
+    struct registry_model **models =
+        mem_reallocate(registry->models, registry->model_count + 1, sizeof(struct registry_model *));
+    if (models == NULL) {
+        return NULL;
+    }
+    registry->models = models;
+    struct registry_model *model = mem_allocate(1, sizeof *model);
+    struct live *live = live_create(found->name);
+    if (model == NULL || live == NULL) {
+        mem_free(model);
+        live_unref(live);
+        return NULL;
+    }
+    model->live = live;
+    snprintf(model->name, sizeof model->name, "%s", found->name);
+    size_t at = registry->model_count;
+    while (at > 0 && strcmp(registry->models[at - 1]->name, found->name) > 0) {
+        registry->models[at] = registry->models[at - 1];
+        at--;
+    }
+    registry->models[at] = model;
+    registry->model_count++;
+    return model;
+}
+
+static void free_model(struct registry *registry, struct registry_model *model)
+{
+    for (size_t i = 0; i < model->version_count; i++) {
+        registry_drop_version(registry, &model->versions[i]);
+    }
+    mem_free(model->versions);
+    json_decref(model->labels);
+    json_decref(model->settings);
+    json_decref(model->definition);
+    live_unref(model->live);
+    mem_free(model);
+}
+
+static bool was_settled(const struct registry *registry, const struct registry_version *version)
+{
+    return clock_now_ms() - version->unchanged_since_ms >= registry->settings->settle_seconds * 1000;
+}
+
+/* What a version that was there before is, now that its files have been looked at again. */
+static void update_version(struct registry *registry, struct registry_version *version, uint64_t fingerprint)
+{
+    bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
+    if (version->fingerprint != fingerprint && (is_bad || version->status == VERSION_RETIRED)) {
+        version->status = VERSION_READY; /* changed: it gets another chance */
+    } else if (version->status == VERSION_RETIRED) {
+        version->status = VERSION_READY;
+    } else if (version->status == VERSION_INCOMPLETE && was_settled(registry, version)) {
+        version->status = VERSION_REFUSED;
+        log_event(LOG_LEVEL_WARNING, "refused", version->reason.message, "version=%llu code=%s",
+                  (unsigned long long)version->number, version->reason.code);
+    } else if (version->status == VERSION_INCOMPLETE) {
+        registry_scan_after_settling(registry);
+    }
+    version->fingerprint = fingerprint;
+}
+
+static const struct found_version *find_found(const struct found_model *found, uint64_t number)
+{
+    for (size_t i = 0; i < found->version_count; i++) {
+        if (found->versions[i].number == number) {
+            return &found->versions[i];
+        }
+    }
+    return NULL;
+}
+
+/* A version whose directory went: what serves goes on serving, its files are in memory. */
+static void retire_missing(struct registry *registry, struct registry_model *model, const struct found_model *found)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        bool is_missing = find_found(found, version->number) == NULL;
+        if (is_missing && version->status != VERSION_SERVING && version->status != VERSION_LOADING) {
+            registry_drop_version(registry, version);
+            continue;
+        }
+        model->versions[kept++] = *version;
+    }
+    model->version_count = kept;
+}
+
+static void take_versions(struct registry *registry, struct registry_model *model, const struct found_model *found)
+{
+    retire_missing(registry, model, found);
+    for (size_t i = 0; i < found->version_count; i++) {
+        struct registry_version *version = model_version(model, found->versions[i].number);
+        if (version != NULL) {
+            update_version(registry, version, found->versions[i].fingerprint);
+            continue;
+        }
+        struct registry_version *versions = mem_reallocate(model->versions, model->version_count + 1, sizeof *versions);
+        if (versions == NULL) {
+            return;
+        }
+        model->versions = versions;
+        size_t at = model->version_count++;
+        while (at > 0 && versions[at - 1].number > found->versions[i].number) {
+            versions[at] = versions[at - 1];
+            at--;
+        }
+        versions[at] = (struct registry_version){.number = found->versions[i].number,
+                                                 .fingerprint = found->versions[i].fingerprint,
+                                                 .unchanged_since_ms = clock_now_ms()};
+    }
+}
+
+static void replace_json(json_t **own, const json_t *fresh)
+{
+    json_decref(*own);
+    *own = fresh == NULL ? NULL : json_incref((json_t *)(uintptr_t)fresh);
+}
+
+static void take_model(struct registry *registry, const struct found_model *found)
+{
+    struct registry_model *model = registry_find(registry, found->name);
+    if (model == NULL) {
+        model = add_model(registry, found);
+    }
+    if (model == NULL) {
+        return;
+    }
+    model->is_present = true;
+    model->is_read_only = found->is_read_only;
+    snprintf(model->path, sizeof model->path, "%s", found->path);
+    replace_json(&model->labels, found->labels);
+    replace_json(&model->settings, found->settings);
+    replace_json(&model->definition, found->definition);
+    if (model->labels == NULL) {
+        model->labels = json_object();
+    }
+    if (model->settings == NULL) {
+        model->settings = json_object();
+    }
+    take_versions(registry, model, found);
+    registry_load_model(registry, model);
+}
+
+static void drop_absent(struct registry *registry)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < registry->model_count; i++) {
+        struct registry_model *model = registry->models[i];
+        if (!model->is_present && !model_is_loading(model)) {
+            log_event(LOG_LEVEL_INFO, "model_gone", NULL, "model=%s", model->name);
+            free_model(registry, model);
+        } else {
+            registry->models[kept++] = model;
+        }
+    }
+    registry->model_count = kept;
+}
+
+static void scan_run(struct job *job)
+{
+    scan_read((struct scan *)job);
+}
+
+static void scan_done(struct job *job)
+{
+    struct scan *scan = (struct scan *)job;
+    struct registry *registry = scan->registry;
+    for (size_t i = 0; i < registry->model_count; i++) {
+        registry->models[i]->is_present = false;
+    }
+    for (size_t i = 0; i < scan->model_count; i++) {
+        take_model(registry, &scan->models[i]);
+    }
+    drop_absent(registry);
+    scan_free(scan);
+    registry->is_scanning = false;
+    registry->scans_done = registry->scans_started;
+    if (registry->must_scan_again) {
+        registry->must_scan_again = false;
+        registry_scan(registry);
+    }
+    registry_answer_waiters(registry);
+    registry_changed(registry);
+}
+
+void registry_scan(struct registry *registry)
+{
+    if (registry->is_ending) {
+        return;
+    }
+    if (registry->is_scanning) {
+        registry->must_scan_again = true;
+        return;
+    }
+    struct scan *scan = mem_allocate(1, sizeof *scan);
+    if (scan == NULL) {
+        return; /* the next rescan comes */
+    }
+    scan->registry = registry;
+    snprintf(scan->models_path, sizeof scan->models_path, "%s", registry->models_path);
+    snprintf(scan->demo_path, sizeof scan->demo_path, "%s", registry->demo_path);
+    scan->job.run = scan_run;
+    scan->job.done = scan_done;
+    registry->is_scanning = true;
+    registry->scans_started++;
+    workers_submit_always(registry->loader, &scan->job);
+}
+
+bool registry_is_ready(const struct registry *registry)
+{
+    return registry->scans_done > 0 && registry->loads_running == 0;
+}
+
+/* ---- life ---- */
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    mem_free(handle);
+}
+
+enum status registry_create(const struct registry_options *options, struct registry **ret_registry, struct error *error)
+{
+    struct registry *registry = mem_allocate(1, sizeof *registry);
+    uv_timer_t *timer = mem_allocate(1, sizeof *timer);
+    if (registry == NULL || timer == NULL) {
+        mem_free(registry);
+        mem_free(timer);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the models");
+    }
+    registry->settings = options->settings;
+    registry->loader = options->loader;
+    registry->loop = options->loop;
+    snprintf(registry->models_path, sizeof registry->models_path, "%s", options->models_path);
+    snprintf(registry->demo_path, sizeof registry->demo_path, "%s",
+             options->demo_path == NULL ? "" : options->demo_path);
+    registry->timer = timer;
+    uv_timer_init(options->loop, timer);
+    timer->data = registry;
+    *ret_registry = registry;
+    return STATUS_OK;
+}
+
+void registry_destroy(struct registry *registry)
+{
+    if (registry == NULL) {
+        return;
+    }
+    registry->is_ending = true;
+    uv_close((uv_handle_t *)registry->timer, on_timer_closed);
+    for (size_t i = 0; i < registry->model_count; i++) {
+        free_model(registry, registry->models[i]);
+    }
+    while (registry->waiters != NULL) {
+        struct registry_waiter *next = registry->waiters->next;
+        mem_free(registry->waiters);
+        registry->waiters = next;
+    }
+    mem_free(registry->models);
+    mem_free(registry);
+}

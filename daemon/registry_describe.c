@@ -1,0 +1,169 @@
+/* What the registry knows, as the API shows it. Thread: loop. */
+#include "daemon/registry_private.h"
+
+static const char *overall_status(const struct registry_model *model)
+{
+    if (model->is_unloaded) {
+        return "unloaded";
+    }
+    if (model_current(model) != NULL) {
+        return version_status_name(VERSION_SERVING);
+    }
+    return model->version_count == 0 ? "no_version"
+                                     : version_status_name(model->versions[model->version_count - 1].status);
+}
+
+/* When the newest version was made is not kept: 0 keeps OpenAI's clients content without inventing a time. */
+static json_t *describe_entry(const struct registry_model *model)
+{
+    const struct registry_version *current = model_current(model);
+    json_t *entry = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b}", "id", model->name, "object", "model", "created", 0,
+                              "owned_by", "lstmd", "status", overall_status(model), "training", model->is_training);
+    if (entry == NULL || current == NULL) {
+        return entry;
+    }
+    const struct vocabulary *vocabulary = snapshot_vocabulary(current->snapshot);
+    json_t *more =
+        json_pack("{s:I, s:I, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
+                  (json_int_t)snapshot_parameter_count(current->snapshot), "bytes",
+                  (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
+                  vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
+    json_object_update(entry, more);
+    json_decref(more);
+    return entry;
+}
+
+enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < registry->model_count; i++) {
+        json_array_append_new(list, describe_entry(registry->models[i]));
+    }
+    json_t *reply = json_pack("{s:s, s:o}", "object", "list", "data", list);
+    if (reply == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the list of models");
+    }
+    *ret_reply = reply;
+    return STATUS_OK;
+}
+
+static json_t *labels_of(const struct registry_model *model, uint64_t number)
+{
+    json_t *labels = json_array();
+    const char *label;
+    json_t *target;
+    json_object_foreach(model->labels, label, target)
+    {
+        if ((uint64_t)json_integer_value(json_object_get(target, "version")) == number) {
+            json_array_append_new(labels, json_string(label));
+        }
+    }
+    return labels;
+}
+
+static json_t *describe_version(const struct registry_model *model, const struct registry_version *version)
+{
+    json_t *reason = json_null();
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+        reason = json_pack("{s:s, s:s, s:s, s:I}", "code",
+                           version->reason.code[0] == '\0' ? status_name(version->reason_status) : version->reason.code,
+                           "file", version->reason.param, "message", version->reason.message, "at",
+                           (json_int_t)version->reason_at);
+    }
+    return json_pack("{s:I, s:s, s:b, s:o, s:o}", "version", (json_int_t)version->number, "status",
+                     version_status_name(version->status), "loaded", version->snapshot != NULL, "labels",
+                     labels_of(model, version->number), "reason", reason);
+}
+
+/* TF Serving's GetModelStatus states. */
+static json_t *tf_serving_status(const struct registry_version *version)
+{
+    bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
+    const char *state = version->snapshot != NULL            ? "AVAILABLE"
+                        : version->status == VERSION_LOADING ? "LOADING"
+                        : is_bad                             ? "END"
+                                                             : "START";
+    char number[24];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)version->number);
+    return json_pack("{s:s, s:s, s:{s:s, s:s}}", "version", number, "state", state, "status", "error_code",
+                     is_bad ? "UNKNOWN" : "OK", "error_message", is_bad ? version->reason.message : "");
+}
+
+enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
+{
+    const struct registry_model *model = registry_need(registry, name, error);
+    if (model == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    json_t *reply = describe_entry(model);
+    json_t *versions = json_array();
+    json_t *states = json_array();
+    for (size_t i = model->version_count; i-- > 0;) {
+        json_array_append_new(versions, describe_version(model, &model->versions[i]));
+        json_array_append_new(states, tf_serving_status(&model->versions[i]));
+    }
+    json_object_set_new(reply, "versions", versions);
+    json_object_set_new(reply, "model_version_status", states);
+    json_object_set_new(reply, "read_only", json_boolean(model->is_read_only));
+    const struct registry_version *current = model_current(model);
+    const json_t *manifest = current == NULL ? NULL : snapshot_manifest(current->snapshot);
+    static const char *const shown[] = {"architecture", "evaluation", "origin"};
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        json_t *part = json_object_get(manifest, shown[i]);
+        json_object_set(reply, shown[i], part == NULL ? json_null() : part);
+    }
+    if (model->definition != NULL) {
+        json_object_set(reply, "definition", model->definition);
+    }
+    if (reply == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to describe model %s", name);
+    }
+    *ret_reply = reply;
+    return STATUS_OK;
+}
+
+json_t *registry_refused(struct registry *registry)
+{
+    json_t *names = json_array();
+    for (size_t i = 0; i < registry->model_count; i++) {
+        const struct registry_model *model = registry->models[i];
+        if (model->version_count > 0 && model->versions[model->version_count - 1].status == VERSION_REFUSED) {
+            json_array_append_new(names, json_string(model->name));
+        }
+    }
+    return names;
+}
+
+void registry_visit(const struct registry *registry,
+                    void (*visit)(void *context, const struct registry_metrics *metrics), void *context)
+{
+    for (size_t i = 0; i < registry->model_count; i++) {
+        const struct registry_model *model = registry->models[i];
+        const struct registry_version *current = model_current(model);
+        struct registry_metrics metrics = {.name = model->name,
+                                           .version = current == NULL ? 0 : current->number,
+                                           .reloads_ok = model->reloads_ok,
+                                           .reloads_failed = model->reloads_failed};
+        for (size_t v = 0; v < model->version_count; v++) {
+            metrics.bytes += model->versions[v].snapshot == NULL ? 0 : snapshot_bytes(model->versions[v].snapshot);
+        }
+        visit(context, &metrics);
+    }
+}
+
+void registry_visit_paths(const struct registry *registry, void (*visit)(void *context, const char *path),
+                          void *context)
+{
+    visit(context, registry->models_path);
+    for (size_t i = 0; i < registry->model_count; i++) {
+        const struct registry_model *model = registry->models[i];
+        visit(context, model->path);
+        for (size_t v = 0; v < model->version_count; v++) {
+            if (model->versions[v].status == VERSION_INCOMPLETE) {
+                char path[REGISTRY_PATH_BYTES_MAX];
+                version_path(model, model->versions[v].number, path);
+                visit(context, path);
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+/* Loading versions beside what serves, swapping, answering those who wait, pruning what is old. Thread: loop; reading,
+ * packing and freeing are jobs on the loader thread. */
+#include <time.h>
+
+#include "daemon/log.h"
+#include "daemon/registry_private.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+
+/* ---- dropping snapshots ---- */
+
+struct drop {
+    struct job job;
+    struct snapshot *snapshot;
+};
+
+static void drop_run(struct job *job)
+{
+    struct drop *drop = (struct drop *)job;
+    snapshot_unref(drop->snapshot);
+    mem_trim();
+}
+
+static void drop_done(struct job *job)
+{
+    mem_free(job);
+}
+
+void registry_drop(struct registry *registry, struct snapshot *snapshot)
+{
+    if (snapshot == NULL) {
+        return;
+    }
+    struct drop *drop = registry->is_ending ? NULL : mem_allocate(1, sizeof *drop);
+    if (drop == NULL) {
+        snapshot_unref(snapshot); /* slower here than there, but it must go */
+        return;
+    }
+    drop->snapshot = snapshot;
+    drop->job.run = drop_run;
+    drop->job.done = drop_done;
+    workers_submit_always(registry->loader, &drop->job);
+}
+
+void registry_drop_version(struct registry *registry, struct registry_version *version)
+{
+    registry_drop(registry, version->snapshot);
+    version->snapshot = NULL;
+}
+
+/* ---- waiting calls ---- */
+
+bool model_is_loading(const struct registry_model *model)
+{
+    for (size_t i = 0; model != NULL && i < model->version_count; i++) {
+        if (model->versions[i].status == VERSION_LOADING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The version whose fate a load call reports: the one named, or the newest on disk. */
+static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)
+{
+    if (waiter->version != 0) {
+        return model_version(model, waiter->version);
+    }
+    for (size_t i = model->version_count; i-- > 0;) {
+        if (model->versions[i].status != VERSION_RETIRED) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
+static void answer_waiter(const struct registry_model *model, const struct registry_waiter *waiter)
+{
+    struct error error;
+    const struct registry_version *version = model == NULL ? NULL : awaited(model, waiter);
+    const struct registry_version *current = model == NULL ? NULL : model_current(model);
+    char name[MODEL_NAME_BYTES_MAX + 24];
+    char previous[MODEL_NAME_BYTES_MAX + 24];
+    if (version == NULL) {
+        error_set(&error, STATUS_NOT_FOUND, "model %s has no version %s", waiter->name,
+                  waiter->version == 0 ? "" : "of that number");
+        error_code(&error, "version_not_found");
+        registry_answer(waiter->callback, STATUS_NOT_FOUND, &error, NULL, false);
+        return;
+    }
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+        char serving[64] = "nothing serves";
+        if (current != NULL) {
+            snprintf(serving, sizeof serving, "version %llu serves on", (unsigned long long)current->number);
+        }
+        error_set(&error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s",
+                  (unsigned long long)version->number, waiter->name, version->reason.message, serving);
+        error_code(&error, "version_refused");
+        registry_answer(waiter->callback, STATUS_UNPROCESSABLE, &error, NULL, false);
+        return;
+    }
+    snprintf(name, sizeof name, "%s@%llu", waiter->name, (unsigned long long)version->number);
+    snprintf(previous, sizeof previous, "%s@%llu", waiter->name, (unsigned long long)waiter->previous);
+    json_t *reply = json_pack("{s:s, s:o, s:f}", "model", name, "previous",
+                              waiter->previous == 0 ? json_null() : json_string(previous), "seconds",
+                              (double)(clock_now_ms() - waiter->started_ms) / 1e3);
+    registry_answer(waiter->callback, STATUS_OK, NULL, reply, false);
+}
+
+/* Answers the calls whose scan is over and whose model has no load under way. */
+void registry_answer_waiters(struct registry *registry)
+{
+    struct registry_waiter **link = &registry->waiters;
+    while (*link != NULL) {
+        struct registry_waiter *waiter = *link;
+        const struct registry_model *model = registry_find(registry, waiter->name);
+        if (waiter->scan > registry->scans_done || model_is_loading(model)) {
+            link = &waiter->next;
+            continue;
+        }
+        *link = waiter->next;
+        answer_waiter(model, waiter);
+        mem_free(waiter);
+    }
+}
+
+/* ---- loading ---- */
+
+static void on_settled(uv_timer_t *timer)
+{
+    registry_scan(timer->data);
+}
+
+void registry_scan_after_settling(struct registry *registry)
+{
+    uv_timer_start(registry->timer, on_settled, registry->settings->settle_seconds * 1000, 0);
+}
+
+struct load {
+    struct job job;
+    struct registry *registry;
+    char name[MODEL_NAME_BYTES_MAX];
+    char path[REGISTRY_PATH_BYTES_MAX];
+    uint64_t version;
+    struct snapshot *snapshot;
+    enum status status;
+    struct error error;
+};
+
+static void load_run(struct job *job)
+{
+    struct load *load = (struct load *)job;
+    load->status = snapshot_load(load->path, load->name, load->version, &load->snapshot, &load->error);
+    mem_trim();
+}
+
+static bool is_labelled(const struct registry_model *model, uint64_t number)
+{
+    const char *label;
+    json_t *target;
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_object_foreach(model->labels, label, target)
+    {
+        if (json_integer_value(json_object_get(target, "version")) == (json_int_t)number ||
+            json_object_get(json_object_get(target, "split"), text) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Makes `version` what the model's name means. */
+static void serve_version(struct registry *registry, struct registry_model *model, struct registry_version *version)
+{
+    struct registry_version *old = model_current(model);
+    if (old == version) {
+        return;
+    }
+    version->status = VERSION_SERVING;
+    if (old != NULL) {
+        old->status = VERSION_READY;
+        if (!old->is_wanted && !is_labelled(model, old->number)) {
+            registry_drop_version(registry, old);
+        }
+    }
+    model->reloads_ok++;
+    log_event(LOG_LEVEL_INFO, "serving", NULL, "model=%s version=%llu previous=%llu bytes=%zu", model->name,
+              (unsigned long long)version->number, old == NULL ? 0 : (unsigned long long)old->number,
+              snapshot_bytes(version->snapshot));
+}
+
+static void note_failure(struct registry *registry, struct registry_model *model, struct registry_version *version,
+                         enum status status, const struct error *error)
+{
+    bool is_incomplete = strcmp(error->code, "incomplete") == 0;
+    version->status = is_incomplete ? VERSION_INCOMPLETE : VERSION_REFUSED;
+    version->reason = *error;
+    version->reason_status = status;
+    version->reason_at = (int64_t)time(NULL);
+    version->unchanged_since_ms = clock_now_ms();
+    model->reloads_failed++;
+    log_event(is_incomplete ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, version_status_name(version->status), error->message,
+              "model=%s version=%llu code=%s", model->name, (unsigned long long)version->number, error->code);
+    if (is_incomplete) {
+        registry_scan_after_settling(registry);
+    }
+}
+
+/* ---- old versions ---- */
+
+struct prune {
+    struct job job;
+    char path[REGISTRY_PATH_BYTES_MAX];
+};
+
+static void prune_run(struct job *job)
+{
+    struct prune *prune = (struct prune *)job;
+    struct error error;
+    if (directory_remove(prune->path, &error) != STATUS_OK) {
+        log_event(LOG_LEVEL_WARNING, "not_pruned", error.message, "path=%s", prune->path);
+    }
+}
+
+static void prune_done(struct job *job)
+{
+    mem_free(job);
+}
+
+/* Removes the oldest versions above the model's versions_kept; what serves or bears a label stays. */
+static void prune_versions(struct registry *registry, const struct registry_model *model)
+{
+    json_int_t own = json_integer_value(json_object_get(model->settings, "versions_kept"));
+    size_t kept = own > 0 ? (size_t)own : (size_t)registry->settings->versions_kept;
+    size_t good = 0;
+    for (size_t i = model->version_count; i-- > 0 && !model->is_read_only;) {
+        const struct registry_version *version = &model->versions[i];
+        bool is_old = version->status == VERSION_READY && ++good >= kept && model_current(model) != NULL &&
+                      version->number < model_current(model)->number;
+        struct prune *prune = is_old && !is_labelled(model, version->number) && !version->is_wanted
+                                  ? mem_allocate(1, sizeof *prune)
+                                  : NULL;
+        if (prune != NULL) {
+            version_path(model, version->number, prune->path);
+            prune->job.run = prune_run;
+            prune->job.done = prune_done;
+            log_event(LOG_LEVEL_INFO, "pruned", NULL, "model=%s version=%llu", model->name,
+                      (unsigned long long)version->number);
+            workers_submit_always(registry->loader, &prune->job);
+        }
+    }
+}
+
+static void load_done(struct job *job)
+{
+    struct load *load = (struct load *)job;
+    struct registry *registry = load->registry;
+    registry->loads_running--;
+    struct registry_model *model = registry_find(registry, load->name);
+    struct registry_version *version = model == NULL ? NULL : model_version(model, load->version);
+    if (version == NULL || version->status != VERSION_LOADING) {
+        registry_drop(registry, load->snapshot); /* its model or directory went meanwhile */
+    } else if (load->status != STATUS_OK) {
+        note_failure(registry, model, version, load->status, &load->error);
+    } else {
+        struct registry_version *current = model_current(model);
+        uint64_t pin = model_pin(model);
+        version->snapshot = load->snapshot;
+        version->status = VERSION_READY;
+        if (pin != 0 ? version->number == pin : current == NULL || version->number > current->number) {
+            serve_version(registry, model, version);
+            prune_versions(registry, model);
+        }
+    }
+    mem_free(load);
+    if (model != NULL) {
+        registry_load_model(registry, model);
+    }
+    registry_answer_waiters(registry);
+    registry_changed(registry);
+}
+
+static void start_load(struct registry *registry, struct registry_model *model, struct registry_version *version)
+{
+    struct load *load = mem_allocate(1, sizeof *load);
+    struct error error;
+    if (load == NULL) {
+        return; /* the next scan tries again */
+    }
+    load->registry = registry;
+    load->version = version->number;
+    snprintf(load->name, sizeof load->name, "%s", model->name);
+    version_path(model, version->number, load->path);
+    load->job.run = load_run;
+    load->job.done = load_done;
+    if (workers_submit(registry->loader, &load->job, &error) != STATUS_OK) {
+        mem_free(load);
+        return;
+    }
+    version->status = VERSION_LOADING;
+    registry->loads_running++;
+}
+
+static bool can_load(const struct registry_version *version)
+{
+    return version->status == VERSION_READY && version->snapshot == NULL;
+}
+
+/* The version that ought to serve: the pinned one, else the newest that is not known to be bad. */
+static struct registry_version *desired(const struct registry_model *model)
+{
+    uint64_t pin = model_pin(model);
+    if (pin != 0) {
+        return model_version(model, pin);
+    }
+    for (size_t i = model->version_count; i-- > 0;) {
+        enum version_status status = model->versions[i].status;
+        if (status == VERSION_READY || status == VERSION_LOADING || status == VERSION_SERVING) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
+void registry_load_model(struct registry *registry, struct registry_model *model)
+{
+    if (model->is_unloaded || model->is_deleting || registry->is_ending) {
+        return;
+    }
+    struct registry_version *wanted = desired(model);
+    if (wanted != NULL && wanted->status == VERSION_READY && wanted->snapshot != NULL) {
+        serve_version(registry, model, wanted);
+    } else if (wanted != NULL && can_load(wanted)) {
+        start_load(registry, model, wanted);
+    }
+    for (size_t i = 0; i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        if (can_load(version) && (version->is_wanted || is_labelled(model, version->number))) {
+            start_load(registry, model, version);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+/* The inside of the registry, for the files daemon/registry*.c and live.c. Thread: loop, but for scan_read. */
+#ifndef DAEMON_REGISTRY_PRIVATE_H
+#define DAEMON_REGISTRY_PRIVATE_H
+
+#include <pthread.h>
+
+#include "daemon/registry.h"
+
+struct registry_version {
+    uint64_t number;
+    enum version_status status;
+    bool is_wanted;       /* a request or the API asked for it: loaded beside the one that serves */
+    uint64_t fingerprint; /* of its files when they were last read */
+    uint64_t unchanged_since_ms;
+    struct snapshot *snapshot; /* while loaded */
+    enum status reason_status;
+    struct error reason; /* while incomplete or refused */
+    int64_t reason_at;   /* seconds since 1970 */
+};
+
+/* One model. Owned by the registry. */
+struct registry_model {
+    char name[MODEL_NAME_BYTES_MAX];
+    char path[REGISTRY_PATH_BYTES_MAX];
+    bool is_read_only;
+    bool is_present; /* in the scan that runs */
+    bool is_unloaded;
+    bool is_training;
+    bool is_deleting;
+    struct registry_version *versions; /* ascending */
+    size_t version_count;
+    size_t in_use;      /* resolved and not yet released */
+    json_t *labels;     /* labels.json; an object */
+    json_t *settings;   /* settings.json; an object */
+    json_t *definition; /* what PUT said, or NULL */
+    struct live *live;
+    uint64_t reloads_ok;
+    uint64_t reloads_failed;
+};
+
+/* A call that waits for a model's loads to end. */
+struct registry_waiter {
+    struct registry_waiter *next;
+    struct registry_callback callback;
+    char name[MODEL_NAME_BYTES_MAX];
+    uint64_t version;  /* 0: the newest */
+    uint64_t previous; /* current when the call came */
+    uint64_t started_ms;
+    uint64_t scan; /* the scan it waits for */
+};
+
+struct registry {
+    const struct settings *settings;
+    struct workers *loader;
+    uv_loop_t *loop;
+    char models_path[REGISTRY_PATH_BYTES_MAX];
+    char demo_path[REGISTRY_PATH_BYTES_MAX]; /* "": none */
+    struct registry_model **models;          /* by name */
+    size_t model_count;
+    struct registry_waiter *waiters;
+    void (*on_change)(void *context);
+    void *on_change_context;
+    uv_timer_t *timer; /* closes by itself after registry_destroy */
+    bool is_scanning;
+    bool must_scan_again;
+    uint64_t scans_started;
+    uint64_t scans_done;
+    size_t loads_running;
+    bool is_ending;
+};
+
+/* What a scan found on disk, made on the loader thread. */
+struct found_version {
+    uint64_t number;
+    uint64_t fingerprint;
+};
+struct found_model {
+    char name[MODEL_NAME_BYTES_MAX];
+    char path[REGISTRY_PATH_BYTES_MAX];
+    bool is_read_only;
+    struct found_version *versions;
+    size_t version_count;
+    json_t *labels;
+    json_t *settings;
+    json_t *definition;
+};
+struct scan {
+    struct job job;
+    struct registry *registry;
+    char models_path[REGISTRY_PATH_BYTES_MAX];
+    char demo_path[REGISTRY_PATH_BYTES_MAX];
+    struct found_model *models;
+    size_t model_count;
+};
+
+/* Reads both directories. Thread: loader. */
+void scan_read(struct scan *scan);
+void scan_free(struct scan *scan);
+
+/* The model, or NULL. */
+struct registry_model *registry_find(const struct registry *registry, const char *name);
+/* The model, or NULL with NOT_FOUND, code "model_not_found". */
+struct registry_model *registry_need(const struct registry *registry, const char *name, struct error *error);
+struct registry_version *model_version(const struct registry_model *model, uint64_t number);
+/* What the model's name means: the pinned or the serving version, or NULL. */
+struct registry_version *model_current(const struct registry_model *model);
+/* The version `current` is pinned to; 0: it follows the newest good one. */
+uint64_t model_pin(const struct registry_model *model);
+void version_path(const struct registry_model *model, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX]);
+void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
+                     bool is_new);
+/* Starts the loads that a model needs now. */
+void registry_load_model(struct registry *registry, struct registry_model *model);
+void registry_changed(struct registry *registry);
+/* Whether one of the model's versions is being read. NULL: no. */
+bool model_is_loading(const struct registry_model *model);
+/* Answers the load calls whose scan and loads are over. */
+void registry_answer_waiters(struct registry *registry);
+/* An incomplete version is looked at again once it has had its time. */
+void registry_scan_after_settling(struct registry *registry);
+void registry_drop_version(struct registry *registry, struct registry_version *version);
+/* Drops a version's snapshot; freed on the loader thread. */
+void registry_drop(struct registry *registry, struct snapshot *snapshot);
+
+/* An empty slot with one reference; NULL without memory. */
+struct live *live_create(const char *name);
+/* Any thread; returns NULL. */
+struct live *live_unref(struct live *live);
+
+#endif

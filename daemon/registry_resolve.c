@@ -1,0 +1,198 @@
+/* From a model reference to the snapshot that serves it. Thread: loop. */
+#include "daemon/registry_private.h"
+#include "engine/base/rng.h"
+
+/* ---- references ---- */
+
+struct reference {
+    char name[MODEL_NAME_BYTES_MAX];
+    char label[MODEL_NAME_BYTES_MAX]; /* "": none */
+    uint64_t version;                 /* 0: none */
+};
+
+static enum status refuse_reference(const char *text, struct error *error)
+{
+    error_set(error, STATUS_NOT_FOUND, "The model '%.100s' does not exist", text);
+    return error_code(error, "model_not_found"), STATUS_NOT_FOUND;
+}
+
+static enum status parse_reference(const char *text, struct reference *ret_reference, struct error *error)
+{
+    struct reference reference = {.version = 0};
+    size_t length = strcspn(text, "@:");
+    if (length >= sizeof reference.name) {
+        return refuse_reference(text, error);
+    }
+    memcpy(reference.name, text, length);
+    if (text[length] == '@') {
+        char *end = NULL;
+        unsigned long long number = strtoull(text + length + 1, &end, 10);
+        if (end == text + length + 1 || *end != '\0' || number == 0 || number > VERSION_NUMBER_MAX) {
+            return refuse_reference(text, error);
+        }
+        reference.version = number;
+    } else if (text[length] == ':') {
+        if (!registry_name_is_valid(text + length + 1)) {
+            return refuse_reference(text, error);
+        }
+        snprintf(reference.label, sizeof reference.label, "%s", text + length + 1);
+    }
+    if (!registry_name_is_valid(reference.name)) {
+        return refuse_reference(text, error);
+    }
+    *ret_reference = reference;
+    return STATUS_OK;
+}
+
+/* The default model's name, or that of the only one. */
+static const char *default_name(const struct registry *registry)
+{
+    if (registry->settings->default_model[0] != '\0') {
+        return registry->settings->default_model;
+    }
+    return registry->model_count == 1 ? registry->models[0]->name : NULL;
+}
+
+/* ---- labels ---- */
+
+/* One of a split's versions, by chance in its proportions. */
+static uint64_t draw(const json_t *split)
+{
+    const char *key;
+    json_t *share;
+    json_int_t total = 0;
+    json_object_foreach((json_t *)(uintptr_t)split, key, share)
+    {
+        total += json_integer_value(share);
+    }
+    json_int_t at = total > 0 ? (json_int_t)(rng_system() % (uint64_t)total) : 0;
+    uint64_t version = 0;
+    json_object_foreach((json_t *)(uintptr_t)split, key, share)
+    {
+        version = strtoull(key, NULL, 10);
+        at -= json_integer_value(share);
+        if (at < 0) {
+            break;
+        }
+    }
+    return version;
+}
+
+static enum status version_of_label(const struct registry_model *model, const char *label, uint64_t *ret_version,
+                                    struct error *error)
+{
+    const json_t *target = json_object_get(model->labels, label);
+    if (target == NULL && strcmp(label, "current") == 0) {
+        *ret_version = 0;
+        return STATUS_OK;
+    }
+    if (target == NULL) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no label %s", model->name, label);
+        return error_code(error, "label_not_found"), STATUS_NOT_FOUND;
+    }
+    const json_t *split = json_object_get(target, "split");
+    *ret_version = split != NULL ? draw(split) : (uint64_t)json_integer_value(json_object_get(target, "version"));
+    return STATUS_OK;
+}
+
+/* ---- resolving ---- */
+
+static enum status unavailable(struct error *error, const char *code, const char *text)
+{
+    error_set(error, STATUS_UNAVAILABLE, "%s", text);
+    return error_code(error, code), STATUS_UNAVAILABLE;
+}
+
+static enum status refuse_version(const struct registry_model *model, const struct registry_version *version,
+                                  struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s is %s: %.700s", (unsigned long long)version->number,
+              model->name, version_status_name(version->status), version->reason.message);
+    return error_code(error, "version_refused"), STATUS_UNPROCESSABLE;
+}
+
+/* Why nothing serves under the model's name. */
+static enum status no_current(const struct registry_model *model, struct error *error)
+{
+    char text[256];
+    if (model->is_unloaded) {
+        snprintf(text, sizeof text, "model %s is unloaded; POST /v1/models/%s/load loads it", model->name, model->name);
+        return unavailable(error, "model_unloaded", text);
+    }
+    for (size_t i = 0; i < model->version_count; i++) {
+        if (model->versions[i].status == VERSION_LOADING || model->versions[i].status == VERSION_READY) {
+            snprintf(text, sizeof text, "model %s is loading", model->name);
+            return unavailable(error, "model_loading", text);
+        }
+    }
+    if (model->version_count > 0) {
+        return refuse_version(model, &model->versions[model->version_count - 1], error);
+    }
+    snprintf(text, sizeof text, "model %s has no version yet: train or save it first", model->name);
+    return unavailable(error, "no_version", text);
+}
+
+static enum status find_version(struct registry *registry, struct registry_model *model, uint64_t number,
+                                struct registry_version **ret_version, struct error *error)
+{
+    struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
+    if (version == NULL && number == 0) {
+        return no_current(model, error);
+    }
+    if (version == NULL || version->status == VERSION_RETIRED) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
+        return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
+    }
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+        return refuse_version(model, version, error);
+    }
+    if (version->snapshot == NULL) {
+        char text[128];
+        if (model->is_unloaded) {
+            return no_current(model, error);
+        }
+        version->is_wanted = true;
+        registry_load_model(registry, model);
+        snprintf(text, sizeof text, "version %llu of %s is loading", (unsigned long long)number, model->name);
+        return unavailable(error, "model_loading", text);
+    }
+    *ret_version = version;
+    return STATUS_OK;
+}
+
+enum status registry_resolve(struct registry *registry, const char *text, struct snapshot **ret_snapshot,
+                             struct error *error)
+{
+    const char *given = text == NULL || text[0] == '\0' ? default_name(registry) : text;
+    struct reference reference;
+    struct registry_version *version = NULL;
+    if (given == NULL) {
+        error_set(error, STATUS_INVALID, "there are %zu models: \"model\" must say which", registry->model_count);
+        error_code(error, "model_required");
+        if (error != NULL) {
+            snprintf(error->param, sizeof error->param, "model");
+        }
+        return STATUS_INVALID;
+    }
+    TRY(parse_reference(given, &reference, error));
+    struct registry_model *model = registry_need(registry, reference.name, error);
+    if (model == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    if (reference.label[0] != '\0') {
+        TRY(version_of_label(model, reference.label, &reference.version, error));
+    }
+    TRY(find_version(registry, model, reference.version, &version, error));
+    model->in_use++;
+    *ret_snapshot = snapshot_ref(version->snapshot);
+    return STATUS_OK;
+}
+
+void registry_release(struct registry *registry, struct snapshot *snapshot)
+{
+    struct registry_model *model = registry_find(registry, snapshot_model_name(snapshot));
+    if (model != NULL && model->in_use > 0) {
+        model->in_use--;
+    }
+    registry_drop(registry, snapshot);
+}
