@@ -1,5 +1,5 @@
-/* Live graphs: a model of the engine that is filled when a request first needs it. Thread: run threads, under the slot's own
- * lock; never the loop, which only hands out references. */
+/* Live graphs: a model of the engine that is filled when a request first needs it. Thread: run threads, under the
+ * slot's own lock; never the loop, which only hands out references. */
 #include <stdatomic.h>
 
 #include "daemon/registry_private.h"

@@ -1,5 +1,5 @@
-/* The registry's heart: comparing what a scan found with what is known, loading, swapping, resolving. Thread: loop. Owns the
- * models; a snapshot is freed on the loader thread by whoever drops it last. */
+/* The registry's heart: comparing what a scan found with what is known, loading, swapping, resolving. Thread: loop.
+ * Owns the models; a snapshot is freed on the loader thread by whoever drops it last. */
 #include "daemon/registry.h"
 
 #include <time.h>

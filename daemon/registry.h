@@ -168,8 +168,8 @@ struct registry_metrics {
 void registry_visit(const struct registry *registry,
                     void (*visit)(void *context, const struct registry_metrics *metrics), void *context);
 
-/* Calls `visit` with every directory whose changes matter: the models directory, each model's, and those of versions that
- * are not complete yet. */
+/* Calls `visit` with every directory whose changes matter: the models directory, each model's, and those of versions
+ * that are not complete yet. */
 void registry_visit_paths(const struct registry *registry, void (*visit)(void *context, const char *path),
                           void *context);
 

@@ -1,5 +1,5 @@
-/* The registry as the API's routes use it: making, deleting, loading, labels, settings, descriptions. Thread: loop; files are
- * written by a job on the loader thread, whose end answers the call. */
+/* The registry as the API's routes use it: making, deleting, loading, labels, settings, descriptions. Thread: loop;
+ * files are written by a job on the loader thread, whose end answers the call. */
 #include <sys/stat.h>
 
 #include "daemon/log.h"
