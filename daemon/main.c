@@ -2,7 +2,9 @@
 #include <locale.h>
 #include <string.h>
 
+#include "daemon/blas_start.h"
 #include "daemon/commands.h"
+#include "engine/engine.h"
 
 static int not_built(int argc, char **argv)
 {
@@ -33,13 +35,16 @@ static void print_help(FILE *file)
 int main(int argc, char **argv)
 {
     const char *name = argc < 2 ? "" : argv[1];
+    blas_start(argv);
+    engine_start();
     setlocale(LC_CTYPE, "C.UTF-8"); /* LC_NUMERIC stays "C": numbers in files and replies have points */
     if (strcmp(name, "--help") == 0) {
         print_help(stdout);
         return EXIT_DONE;
     }
     if (strcmp(name, "--version") == 0) {
-        printf("lstmd %s\n", LSTMD_VERSION);
+        struct engine_info info = engine_info();
+        printf("lstmd %s, kernels %s, OpenBLAS %s\n", info.version, info.kernels, info.blas);
         return EXIT_DONE;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
