@@ -17,8 +17,8 @@ enum { THREAD_TEAM_THREADS_MAX = 256, THREAD_TEAM_ITEMS_MAX = 1 << 30 };
 struct thread_team_phase {
     void (*run)(void *context, size_t item); /* on any thread of the team, once for each item, in any order */
     void *context;
-    size_t item_count;                       /* 1 to THREAD_TEAM_ITEMS_MAX */
-    bool is_small;                           /* not worth waking anybody: the thread that asked does all of it */
+    size_t item_count; /* 1 to THREAD_TEAM_ITEMS_MAX */
+    bool is_small;     /* not worth waking anybody: the thread that asked does all of it */
 };
 
 struct thread_team;

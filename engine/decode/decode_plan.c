@@ -1,4 +1,5 @@
-/* Packing a model's weights for generation. Thread: the loader's for creation, any for the rest. Owns the packed copies. */
+/* Packing a model's weights for generation. Thread: the loader's for creation, any for the rest. Owns the packed
+ * copies. */
 #include "engine/decode/decode_plan.h"
 
 #include "engine/base/check.h"
@@ -43,8 +44,8 @@ static size_t layer_bytes(const struct rnn_lstm *layer)
     return layer->stride * RNN_GATES * (layer->input_size + layer->units + 1) * sizeof(float);
 }
 
-/* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, 4 × units], whose
- * sums are the ones that stepping with the gathered embedding would make. */
+/* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, 4 × units],
+ * whose sums are the ones that stepping with the gathered embedding would make. */
 static enum status fill_embedded_table(const struct decode_plan *plan, const struct decode_weights *weights,
                                        const float *gates, struct error *error)
 {

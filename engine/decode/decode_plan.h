@@ -42,8 +42,8 @@ enum status decode_plan_create(const struct decode_weights *weights, struct deco
                                struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
 
-/* Feeds symbol 0 to a fresh state, which touches every weight once. UNPROCESSABLE, code "not_finite", when a logit is not
- * a finite number; NO_MEMORY. */
+/* Feeds symbol 0 to a fresh state, which touches every weight once. UNPROCESSABLE, code "not_finite", when a logit is
+ * not a finite number; NO_MEMORY. */
 enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *error) MUST_CHECK;
 
 /* Bytes held by the packed weights. */

@@ -1,8 +1,8 @@
 /* What a decode plan holds and how a row's state lies in memory. For engine/decode alone.
  *
- * A slot is one row's state while it generates: for each layer c, h and the other h ([stride] floats each, from an aligned
- * offset). A step reads one h and writes the other, since blocks of one row run on several threads; `parity` says which h
- * is the current one. */
+ * A slot is one row's state while it generates: for each layer c, h and the other h ([stride] floats each, from an
+ * aligned offset). A step reads one h and writes the other, since blocks of one row run on several threads; `parity`
+ * says which h is the current one. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 #define ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 

@@ -74,8 +74,8 @@ struct generation_progress {
 struct generation_progress generation_progress(const struct generation *generation);
 
 /* Moves up to `bytes_max` (at least 4) ready bytes out and returns their number; only whole UTF-8 characters are ever
- * ready, and never part of a stop string. A character that does not fit whole stays for the next call. One reader (the loop
- * thread). A row that was paused by its full ring goes on after batcher_wake. */
+ * ready, and never part of a stop string. A character that does not fit whole stays for the next call. One reader (the
+ * loop thread). A row that was paused by its full ring goes on after batcher_wake. */
 size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max);
 
 /* Asks it to end at the next step with FINISH_CANCELLED; batcher_wake makes that soon where no step is due. Any
@@ -89,8 +89,8 @@ const float *generation_prompt_logprobs(const struct generation *generation);
 /* After FINISH_FAILED: why. */
 void generation_failure(const struct generation *generation, struct error *ret_error);
 
-/* After the end, with want_state: the recurrent state (decode_plan_state_count floats) after the last symbol read or made;
- * where the batcher was destroyed, perhaps one symbol before. NULL without the option. Borrowed. */
+/* After the end, with want_state: the recurrent state (decode_plan_state_count floats) after the last symbol read or
+ * made; where the batcher was destroyed, perhaps one symbol before. NULL without the option. Borrowed. */
 const float *generation_state(const struct generation *generation);
 
 #endif

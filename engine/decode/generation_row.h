@@ -6,8 +6,8 @@
  *                        |   settle again  | settle: STALLED (its reader is slow)
  *                        +----- stalled <--+
  *
- * A step feeds generation_row_symbol to the model, then calls generation_row_advance with the logits (NULL where it wants
- * none), on one thread at a time; settle follows between steps. */
+ * A step feeds generation_row_symbol to the model, then calls generation_row_advance with the logits (NULL where it
+ * wants none), on one thread at a time; settle follows between steps. */
 #ifndef ENGINE_DECODE_GENERATION_ROW_H
 #define ENGINE_DECODE_GENERATION_ROW_H
 
@@ -63,8 +63,8 @@ struct generation {
 /* Whether it may join the next step. */
 enum generation_row_state { GENERATION_ROW_READY, GENERATION_ROW_STALLED, GENERATION_ROW_ENDED };
 
-/* Between steps: ends it where it was cancelled, is past its deadline or has all it asked for; goes on writing text that
- * waited for room. Once it returned ENDED the generation is its reader's, and must not be settled again. */
+/* Between steps: ends it where it was cancelled, is past its deadline or has all it asked for; goes on writing text
+ * that waited for room. Once it returned ENDED the generation is its reader's, and must not be settled again. */
 enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms);
 
 /* Ends it with `reason` as it stands, without another step. */
@@ -76,8 +76,8 @@ uint32_t generation_row_symbol(const struct generation *generation);
 /* Whether the next step must also compute logits for it. */
 bool generation_row_wants_logits(const struct generation *generation);
 
-/* After the step: counts the symbol as fed and, with logits, scores the next prompt symbol or chooses and writes a new one.
- * logits, weights: as sampler_choose; the latter is scratch. */
+/* After the step: counts the symbol as fed and, with logits, scores the next prompt symbol or chooses and writes a new
+ * one. logits, weights: as sampler_choose; the latter is scratch. */
 void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
                             float *weights);
 

@@ -1,5 +1,5 @@
-/* The rows that wait for a step, model by model: by priority and in turn, so that all progress. Thread: one at a time, under
- * the batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
+/* The rows that wait for a step, model by model: by priority and in turn, so that all progress. Thread: one at a time,
+ * under the batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
 #ifndef ENGINE_DECODE_ROW_QUEUE_H
 #define ENGINE_DECODE_ROW_QUEUE_H
 
@@ -46,8 +46,8 @@ void row_model_remove_ready(struct row_model *model, struct generation *row);
 /* The next model in turn with ready rows; NULL when there is none. */
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
-/* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits still gets a
- * sixteenth, so that none starves. Returns their number. */
+/* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
+ * still gets a sixteenth, so that none starves. Returns their number. */
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
 
 #endif

@@ -1,5 +1,5 @@
-/* Sampling by cumulated weights. Thread: any; no state. Sums run in double over fixed blocks, so that they cost little and
- * always round the same way. */
+/* Sampling by cumulated weights. Thread: any; no state. Sums run in double over fixed blocks, so that they cost little
+ * and always round the same way. */
 #include "engine/decode/sampler.h"
 
 #include <float.h>
@@ -52,8 +52,8 @@ static double amount(const float *weights, size_t n)
 }
 
 /* Keeps the fewest symbols with the largest logits whose amounts together reach `target` (positive), among equal logits
- * those with the lowest ids, and sets the weights of the others to 0. `by` is `weights`, or NULL to count symbols. Finds
- * the last one's key digit by digit from the top: four passes whatever the logits. */
+ * those with the lowest ids, and sets the weights of the others to 0. `by` is `weights`, or NULL to count symbols.
+ * Finds the last one's key digit by digit from the top: four passes whatever the logits. */
 static void keep_top(const float *logits, float *weights, const float *by, size_t count, double target)
 {
     uint32_t threshold = 0;

@@ -1,9 +1,10 @@
-/* Turns symbols into text that is ready to be sent: words joined, bytes assembled into characters, stop strings held back.
+/* Turns symbols into text that is ready to be sent: words joined, bytes assembled into characters, stop strings held
+ * back.
  *
- * Between words there is one space, also before the first (the prompt stands before it), but none beside an end of line:
- * a word "<eos>" or "\n", which becomes "\n". A byte model's unfinished character is held until it is finished or
- * malformed (U+FFFD), and dropped at the end. A symbol is written in pieces, each only when it and the end of the text
- * fit the ring: so a slow reader stalls the stream, and nothing is ever lost or waits for room at the end.
+ * Between words there is one space, also before the first (the prompt stands before it), but none beside an end of
+ * line: a word "<eos>" or "\n", which becomes "\n". A byte model's unfinished character is held until it is finished
+ * or malformed (U+FFFD), and dropped at the end. A symbol is written in pieces, each only when it and the end of the
+ * text fit the ring: so a slow reader stalls the stream, and nothing is ever lost or waits for room at the end.
  * Threads: one writer, one reader (text_stream_read and text_stream_readable). */
 #ifndef ENGINE_DECODE_TEXT_STREAM_H
 #define ENGINE_DECODE_TEXT_STREAM_H

@@ -1,10 +1,11 @@
 /* Kernels for one time step of LSTM layers and of the dense layer above them, over weights packed once at load.
  *
- * A block holds `lanes` hidden units × 4 gates (or 4 × lanes columns): its weights are read once for up to `tile_rows` rows of the batch,
- * the sums stay in registers, and the pointwise part follows at once. Every sum starts from its `start` value and adds input terms, then hidden terms,
- * in ascending order with fused multiply-adds, whatever the batch: a row's bits depend on nothing but the row, and
- * every kernel set gives the same bits as the plain one.
- * Thread: any; packed weights are read only and shared. Everything a kernel reads or writes is aligned to MEM_ALIGNMENT_BYTES. */
+ * A block holds `lanes` hidden units × 4 gates (or 4 × lanes columns): its weights are read once for up to `tile_rows`
+ * rows of the batch, the sums stay in registers, and the pointwise part follows at once. Every sum starts from its
+ * `start` value and adds input terms, then hidden terms, in ascending order with fused multiply-adds, whatever the
+ * batch: a row's bits depend on nothing but the row, and every kernel set gives the same bits as the plain one.
+ * Thread: any; packed weights are read only and shared. Everything a kernel reads or writes is aligned to
+ * MEM_ALIGNMENT_BYTES. */
 #ifndef ENGINE_MATH_RNN_PACKED_H
 #define ENGINE_MATH_RNN_PACKED_H
 
@@ -24,7 +25,8 @@ struct rnn_lstm {
     float *start;       /* [block_count, 4, lanes]: bias, with the forget bias added to f */
 };
 
-/* One row's part of an LSTM step. `hidden` and `hidden_next` must not overlap: blocks of one row run on several threads. */
+/* One row's part of an LSTM step. `hidden` and `hidden_next` must not overlap: blocks of one row run on several
+ * threads. */
 struct rnn_lstm_row {
     const float *start;  /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
     const float *input;  /* [input_size]; any alignment; never read when that is 0 */
@@ -74,8 +76,8 @@ const struct rnn_kernels *rnn_kernels_at(size_t index);
 /* The fastest one (`name` NULL), or the one of that name; NULL when this CPU cannot run it. */
 const struct rnn_kernels *rnn_kernels_find(const char *name);
 
-/* Packs a layer for `kernels`. kernel: [input_size + units, 4 × units] row-major as TensorFlow stores it, of which the first `skipped`
- * input rows are left out (a table replaces them); bias: [4 × units]. NO_MEMORY is the only error. */
+/* Packs a layer for `kernels`. kernel: [input_size + units, 4 × units] row-major as TensorFlow stores it, of which the
+ * first `skipped` input rows are left out (a table replaces them); bias: [4 × units]. NO_MEMORY is the only error. */
 enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_kernels *kernels, size_t input_size, size_t skipped,
                           size_t units, const float *kernel, const float *bias, float forget_bias,
                           struct error *error) MUST_CHECK;
