@@ -21,4 +21,7 @@ bool command_parse(struct options *options, const struct option_row *rows, size_
 /* Prints "lstmd COMMAND: message" to standard error and returns EXIT_FAILED. */
 int command_fail(const char *command, const struct error *error);
 
+/* The commands; each file command_NAME.c has one. */
+int command_train(int argc, char **argv);
+
 #endif

@@ -9,6 +9,8 @@
 #include "engine/engine.h"
 #include "engine/model/model_training.h"
 #include "engine/model/training_lock.h"
+#include "engine/nn/language_model.h"
+#include "engine/train/checkpoint.h"
 
 struct training_job {
     struct model *model;
@@ -36,16 +38,18 @@ void training_job_checkpoint_path(const char *model_directory, char path[TRAININ
 
 /* ---- making ---- */
 
-static bool exists(const char *path)
+bool training_job_is_unfinished(const char *model_directory)
 {
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
     struct stat info;
+    training_job_checkpoint_path(model_directory, path);
     return stat(path, &info) == 0;
 }
 
 static enum status check_unfinished(struct training_job *job, const struct training_job_options *options,
                                     struct error *error)
 {
-    bool is_there = exists(job->checkpoint_path);
+    bool is_there = training_job_is_unfinished(job->directory);
     if (options->is_resume && !is_there) {
         error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training to resume", job->directory);
         return error_code(error, "no_checkpoint"), STATUS_NOT_FOUND;
@@ -60,6 +64,28 @@ static enum status check_unfinished(struct training_job *job, const struct train
         return training_options_resume(job->checkpoint.options, options->request, &job->options, error);
     }
     return training_options_read(options->request, &job->options, error);
+}
+
+/* A resume goes on with the model that was interrupted: what is asked for besides must agree. */
+static enum status check_language_model(const struct training_job *job, const json_t *asked, struct error *error)
+{
+    struct language_model_options model;
+    if (!language_model_find(job->parts.graph, &model)) {
+        return STATUS_OK; /* training_create says what is wrong */
+    }
+    const struct {
+        const char *name;
+        size_t value;
+    } fields[] = {{"layers", model.layers}, {"units", model.units}, {"embedding", model.embedding}};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const json_t *value = json_object_get(asked, fields[i].name);
+        if (value && (size_t)json_integer_value(value) != fields[i].value) {
+            error_set(error, STATUS_CONFLICT, "%s is %zu in the interrupted training, not %zu: leave it out to resume",
+                      fields[i].name, fields[i].value, (size_t)json_integer_value(value));
+            return error_code(error, "resume_differs"), STATUS_CONFLICT;
+        }
+    }
+    return STATUS_OK;
 }
 
 static enum status read_corpus(struct training_job *job, const struct training_job_options *options,
@@ -137,6 +163,7 @@ static enum status make(struct training_job *job, const struct training_job_opti
     TRY(read_corpus(job, options, error));
     TRY(model_training_prepare(job->model, job->vocabulary, job->options.optimizer, job->options.seed, &job->parts,
                                error));
+    TRY(check_language_model(job, options->is_resume ? options->language_model : NULL, error));
     TRY(make_model_files(job, error));
     return make_training(job, options, callbacks, error);
 }

@@ -18,6 +18,9 @@ struct training_job_options {
     size_t corpus_text_bytes;
     bool is_resume;           /* go on from .training/ exactly */
     bool discards_unfinished; /* not a resume: an unfinished training there is given up at the first checkpoint */
+    /* With is_resume: what the interrupted model must be, {"layers":2,"units":128,"embedding":null} as far as given; or
+     * NULL. */
+    const json_t *language_model;
     bool is_idle_priority;    /* trainer threads take only CPU time nobody wants */
     size_t threads;           /* 0: as many as we may use */
     const char *name;         /* for messages: "train-3" */
@@ -27,6 +30,9 @@ struct training_job_options {
  * (model_create_from_version), which is how a resume gets its graph in a new process. */
 enum { TRAINING_JOB_PATH_BYTES_MAX = 4096 };
 void training_job_checkpoint_path(const char *model_directory, char path[TRAINING_JOB_PATH_BYTES_MAX]);
+
+/* Whether an interrupted (or running) training's checkpoint lies there. */
+bool training_job_is_unfinished(const char *model_directory);
 
 /* Takes the model's training lock (CONFLICT when taken) and the directory's (CONFLICT, code "training_locked": another
  * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the

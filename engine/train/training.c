@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "engine/train/checkpoint.h"
 #include "engine/train/evaluation.h"
 #include "engine/train/shards.h"
 #include "engine/train/update.h"

@@ -16,11 +16,11 @@
 #include "engine/graph/values.h"
 #include "engine/nn/optimizer.h"
 #include "engine/store/version_directory.h"
-#include "engine/train/checkpoint.h"
 #include "engine/train/corpus.h"
 #include "engine/train/training_options.h"
 
 struct training;
+struct checkpoint; /* checkpoint.h */
 
 /* One record of progress; the same for --json lines, HTTP and history. Numbers not known yet are NaN (counts 0). */
 enum training_event_kind { TRAINING_PROGRESS, TRAINING_CHECKPOINT, TRAINING_DONE, TRAINING_EVENT_KIND_COUNT };
