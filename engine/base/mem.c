@@ -47,10 +47,10 @@ void *mem_allocate_aligned_raw(size_t count, size_t item_bytes)
         return NULL;
     }
     size_t alignment = bytes >= HUGE_PAGE_WORTH_BYTES ? HUGE_PAGE_BYTES : MEM_ALIGNMENT_BYTES;
-    size_t rounded = (bytes + MEM_ALIGNMENT_BYTES - 1) / MEM_ALIGNMENT_BYTES * MEM_ALIGNMENT_BYTES;
-    void *block = aligned_alloc(alignment, rounded == 0 ? MEM_ALIGNMENT_BYTES : rounded);
+    size_t rounded = (bytes + alignment - 1) / alignment * alignment; /* C17: a multiple of the alignment */
+    void *block = aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
     if (block != NULL && alignment == HUGE_PAGE_BYTES) {
-        madvise(block, rounded / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE); /* a wish: refusal is harmless */
+        madvise(block, rounded, MADV_HUGEPAGE); /* a wish: refusal is harmless */
     }
     return block;
 }
