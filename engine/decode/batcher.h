@@ -11,8 +11,8 @@ struct batcher_options {
     size_t threads;   /* compute threads; 0: as many as cpu_usable_count() */
     size_t queue_max; /* generations waiting or running at most, all models together */
     /* Called on a compute thread after a step in which generations advanced (text became readable, or one ended), at
-     * most once a step, never with a lock held. The generations are referenced: the callee takes over one reference of
-     * each. */
+     * most once a step, never with a lock held; at batcher_destroy as often as it takes. The next step waits for it.
+     * The generations are referenced: the callee takes over one reference of each. May be NULL. */
     void (*on_progress)(void *context, struct generation **generations, size_t count);
     void *context;
 };
@@ -24,26 +24,28 @@ struct batcher;
 enum status batcher_create(const struct batcher_options *options, struct batcher **ret_batcher,
                            struct error *error) MUST_CHECK;
 
-/* Cancels what runs, waits for the threads to end. */
+/* Ends what waits or runs with FINISH_CANCELLED, reported as usual, and waits for the threads to end. NULL is allowed.
+ * Nothing may be submitted meanwhile. Not on a compute thread. */
 void batcher_destroy(struct batcher *batcher);
 
-/* Queues a generation (the batcher takes its own reference). LIMIT, code "queue_full", naming the maximum. Never
- * waits. */
+/* Queues a generation, once (the batcher takes its own reference, and gives it to on_progress at the end). LIMIT, code
+ * "queue_full", naming the maximum. Never waits for a step. */
 enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error) MUST_CHECK;
 
-/* Wakes paused rows: call after generation_read made room in a full ring, or after generation_cancel. Cheap. Any
+/* Looks at paused rows again: call after generation_read made room in a ring, or after generation_cancel. Cheap. Any
  * thread. */
 void batcher_wake(struct batcher *batcher);
 
 struct batcher_counters {
-    uint64_t steps;          /* decode steps done */
+    uint64_t steps;          /* decode steps done, all models together */
     uint64_t rows;           /* rows summed over steps */
     uint64_t symbols_prompt; /* forced symbols */
     uint64_t symbols_made;   /* sampled symbols */
-    uint64_t heartbeat_ms; /* clock_now_ms() of the lead thread's last turn; asked for, so fresh while it is idle too */
-    size_t running;        /* rows in the batch now */
-    size_t waiting;        /* submitted, not yet in the batch */
+    uint64_t heartbeat_ms;   /* clock_now_ms() of the compute threads' last turn; while they are idle, now */
+    size_t running;          /* generations that take part in steps, or are paused by a full ring */
+    size_t waiting;          /* submitted, not yet among those */
 };
+/* What was done so far and what there is to do. Any thread. */
 struct batcher_counters batcher_counters(const struct batcher *batcher);
 
 /* Whether the compute threads still turn: true when idle or when a step ended within `stall_ms`. Any thread. */

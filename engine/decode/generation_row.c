@@ -16,7 +16,7 @@ void generation_row_end(struct generation *generation, enum finish_reason reason
     atomic_store(&generation->finish, reason);
 }
 
-static enum finish_reason find_reason(struct generation *generation, uint64_t now_ms)
+static enum finish_reason find_reason(const struct generation *generation, uint64_t now_ms)
 {
     if (generation->ending != FINISH_NONE) {
         return generation->ending;
@@ -27,24 +27,17 @@ static enum finish_reason find_reason(struct generation *generation, uint64_t no
     if (generation->deadline_ms != 0 && now_ms > generation->deadline_ms) {
         return FINISH_DEADLINE;
     }
+    if (generation->prompt_read == generation->prompt_count && generation->symbols_made == generation->tokens_max) {
+        return FINISH_LENGTH;
+    }
     return FINISH_NONE;
 }
 
 enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms)
 {
-    enum text_stream_state text = TEXT_STREAM_READY;
     generation->ending = find_reason(generation, now_ms);
     if (generation->ending == FINISH_NONE) {
-        text = text_stream_resume(&generation->stream);
-        if (text == TEXT_STREAM_STOPPED) {
-            generation->ending = FINISH_STOP;
-        } else if (generation->prompt_read == generation->prompt_count &&
-                   generation->symbols_made == generation->tokens_max && !generation->stream.is_writing) {
-            generation->ending = FINISH_LENGTH;
-        }
-    }
-    if (generation->ending == FINISH_NONE) {
-        return text == TEXT_STREAM_STALLED ? GENERATION_ROW_STALLED : GENERATION_ROW_READY;
+        return text_stream_is_ready(&generation->stream) ? GENERATION_ROW_READY : GENERATION_ROW_STALLED;
     }
     if (generation->want_state && !generation->is_made_fed && generation->ending != FINISH_FAILED) {
         return GENERATION_ROW_READY; /* one step more takes the state past the last symbol */
@@ -103,7 +96,7 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
     }
     generation->is_made_fed = false;
     generation->symbols_made++;
-    if (text_stream_push(&generation->stream, generation->made) == TEXT_STREAM_STOPPED) {
+    if (text_stream_push(&generation->stream, generation->made)) {
         generation->ending = FINISH_STOP;
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);

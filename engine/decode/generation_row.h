@@ -63,8 +63,8 @@ struct generation {
 /* Whether it may join the next step. */
 enum generation_row_state { GENERATION_ROW_READY, GENERATION_ROW_STALLED, GENERATION_ROW_ENDED };
 
-/* Between steps: ends it where it was cancelled, is past its deadline or has all it asked for; goes on writing text
- * that waited for room. Once it returned ENDED the generation is its reader's, and must not be settled again. */
+/* Between steps: ends it where it was cancelled, is past its deadline or has all it asked for; a row whose reader is
+ * slow is STALLED. Once it returned ENDED the generation is its reader's, and must not be settled again. */
 enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms);
 
 /* Ends it with `reason` as it stands, without another step. */

@@ -3,10 +3,14 @@
 
 #include "engine/base/check.h"
 
-/* A piece, the text held back before it, and what may be held back at the end. */
-enum { PIECE_BYTES_MAX = 512, ROOM_NEEDED_BYTES = PIECE_BYTES_MAX + 2 * (int)STOP_STRING_BYTES_MAX };
-static_assert((int)ROOM_NEEDED_BYTES <= (int)BYTE_RING_BYTES / 2, "an empty ring has room for more than one piece");
-static_assert((int)PIECE_BYTES_MAX <= (int)STOP_STRINGS_INPUT_BYTES_MAX, "a piece is one push");
+/* A space and a symbol, what was held back before them, and what may be held back after them. */
+enum {
+    TEXT_BYTES_MAX = 1 + VOCABULARY_SYMBOL_BYTES_MAX,
+    ROOM_NEEDED_BYTES = TEXT_BYTES_MAX + 2 * (int)STOP_STRING_BYTES_MAX
+};
+static_assert((int)ROOM_NEEDED_BYTES <= (int)BYTE_RING_BYTES / 2, "an empty ring has room for more than one symbol");
+static_assert((int)TEXT_BYTES_MAX <= (int)STOP_STRINGS_INPUT_BYTES_MAX, "a symbol is one push");
+static_assert((int)TEXT_BYTES_MAX >= (int)UTF8_ASSEMBLER_OUTPUT_BYTES_MAX, "a byte's characters fit");
 
 static bool is_end_of_line(const struct vocabulary *vocabulary, uint32_t symbol)
 {
@@ -35,82 +39,54 @@ void text_stream_release(struct text_stream *stream)
     stream->stop = NULL;
 }
 
-/* The next whole characters of a symbol's text, at most PIECE_BYTES_MAX bytes. */
-static size_t cut_piece(const char *text, size_t length)
+bool text_stream_is_ready(const struct text_stream *stream)
 {
-    if (length <= PIECE_BYTES_MAX) {
-        return length;
-    }
-    size_t end = PIECE_BYTES_MAX;
-    while (end > PIECE_BYTES_MAX - UTF8_BYTES_MAX && ((unsigned char)text[end] & 0xC0) == 0x80) {
-        end--;
-    }
-    return end;
+    return byte_ring_room(&stream->ring) >= ROOM_NEEDED_BYTES;
 }
 
-static bool write_text(struct text_stream *stream, const char *text, size_t length)
+/* A word with what separates it from the one before. */
+static size_t spell_word(struct text_stream *stream, uint32_t symbol, char text[TEXT_BYTES_MAX])
 {
+    bool was_line_begun = stream->is_line_begun;
+    stream->is_line_begun = is_end_of_line(stream->vocabulary, symbol);
+    if (stream->is_line_begun) {
+        text[0] = '\n';
+        return 1;
+    }
+    size_t space = was_line_begun ? 0 : 1;
+    text[0] = ' ';
+    size_t length;
+    const char *word = vocabulary_symbol(stream->vocabulary, symbol, &length);
+    memcpy(text + space, word, length);
+    return space + length;
+}
+
+static size_t spell(struct text_stream *stream, uint32_t symbol, char text[TEXT_BYTES_MAX])
+{
+    size_t length;
+    const char *characters = vocabulary_symbol(stream->vocabulary, symbol, &length);
+    switch (vocabulary_kind(stream->vocabulary)) {
+    case VOCABULARY_BYTES: return utf8_assembler_push(&stream->assembler, (unsigned char)characters[0], text);
+    case VOCABULARY_WORDS: return spell_word(stream, symbol, text);
+    case VOCABULARY_CHARACTERS:
+    case VOCABULARY_KIND_COUNT: break;
+    }
+    memcpy(text, characters, length);
+    return length;
+}
+
+bool text_stream_push(struct text_stream *stream, uint32_t symbol)
+{
+    CHECK(text_stream_is_ready(stream));
+    char text[TEXT_BYTES_MAX];
+    size_t length = spell(stream, symbol, text);
+    if (length == 0) {
+        return false;
+    }
     char output[STOP_STRINGS_OUTPUT_BYTES_MAX];
     bool is_stopped = stop_strings_push(stream->stop, text, length, output, &length);
     byte_ring_write(&stream->ring, output, length);
     return is_stopped;
-}
-
-/* Writes the next piece of the symbol; returns whether that completed a stop string. */
-static bool write_piece(struct text_stream *stream)
-{
-    size_t length;
-    const char *text = vocabulary_symbol(stream->vocabulary, stream->symbol, &length);
-    char piece[PIECE_BYTES_MAX + 1];
-    switch (vocabulary_kind(stream->vocabulary)) {
-    case VOCABULARY_BYTES:
-        stream->is_writing = false;
-        length = utf8_assembler_push(&stream->assembler, (unsigned char)text[0], piece);
-        return length > 0 && write_text(stream, piece, length);
-    case VOCABULARY_WORDS:
-        if (stream->symbol_offset == 0) {
-            bool was_line_begun = stream->is_line_begun;
-            stream->is_line_begun = is_end_of_line(stream->vocabulary, stream->symbol);
-            if (stream->is_line_begun) {
-                stream->is_writing = false;
-                return write_text(stream, "\n", 1);
-            }
-            if (!was_line_begun && write_text(stream, " ", 1)) {
-                return true;
-            }
-        }
-        break;
-    case VOCABULARY_CHARACTERS:
-    case VOCABULARY_KIND_COUNT: break;
-    }
-    size_t count = cut_piece(text + stream->symbol_offset, length - stream->symbol_offset);
-    text += stream->symbol_offset;
-    stream->symbol_offset += count;
-    stream->is_writing = stream->symbol_offset < length;
-    return write_text(stream, text, count);
-}
-
-enum text_stream_state text_stream_push(struct text_stream *stream, uint32_t symbol)
-{
-    CHECK(!stream->is_writing);
-    stream->symbol = symbol;
-    stream->symbol_offset = 0;
-    stream->is_writing = true;
-    return text_stream_resume(stream);
-}
-
-enum text_stream_state text_stream_resume(struct text_stream *stream)
-{
-    while (byte_ring_room(&stream->ring) >= ROOM_NEEDED_BYTES) {
-        if (!stream->is_writing) {
-            return TEXT_STREAM_READY;
-        }
-        if (write_piece(stream)) {
-            stream->is_writing = false;
-            return TEXT_STREAM_STOPPED;
-        }
-    }
-    return TEXT_STREAM_STALLED;
 }
 
 void text_stream_finish(struct text_stream *stream)

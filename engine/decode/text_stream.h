@@ -3,9 +3,9 @@
  *
  * Between words there is one space, also before the first (the prompt stands before it), but none beside an end of
  * line: a word "<eos>" or "\n", which becomes "\n". A byte model's unfinished character is held until it is finished
- * or malformed (U+FFFD), and dropped at the end. A symbol is written in pieces, each only when it and the end of the
- * text fit the ring: so a slow reader stalls the stream, and nothing is ever lost or waits for room at the end.
- * Threads: one writer, one reader (text_stream_read and text_stream_readable). */
+ * or malformed (U+FFFD), and dropped at the end. A symbol is written only while the ring has room for the longest one
+ * and for what is held back: so a slow reader stalls the stream, and nothing is ever lost or waits for room at the
+ * end. Threads: one writer, one reader (text_stream_read and text_stream_readable). */
 #ifndef ENGINE_DECODE_TEXT_STREAM_H
 #define ENGINE_DECODE_TEXT_STREAM_H
 
@@ -21,17 +21,7 @@ struct text_stream {
     const struct vocabulary *vocabulary; /* borrowed */
     struct stop_strings *stop;           /* owned */
     struct utf8_assembler assembler;
-    uint32_t symbol;      /* being written */
-    size_t symbol_offset; /* bytes of it that are written */
-    bool is_writing;      /* some of it is left */
-    bool is_line_begun;   /* the last symbol was an end of line */
-};
-
-/* What became of a symbol. */
-enum text_stream_state {
-    TEXT_STREAM_READY,   /* written; the next one may come */
-    TEXT_STREAM_STALLED, /* the ring is too full: call text_stream_resume after the reader read */
-    TEXT_STREAM_STOPPED, /* a stop string was completed: nothing may follow */
+    bool is_line_begun; /* the last symbol was an end of line */
 };
 
 /* Starts after the prompt symbol `last`. Owned: text_stream_release. Errors of stop_strings_create; INVALID for a stop
@@ -41,11 +31,11 @@ enum status text_stream_init(struct text_stream *stream, const struct vocabulary
                              struct error *error) MUST_CHECK;
 void text_stream_release(struct text_stream *stream);
 
-/* Writes the next symbol. The stream must be ready. */
-enum text_stream_state text_stream_push(struct text_stream *stream, uint32_t symbol);
+/* Whether there is room for another symbol. Writing thread. */
+bool text_stream_is_ready(const struct text_stream *stream);
 
-/* Goes on where it stalled; also tells whether another symbol may come now. */
-enum text_stream_state text_stream_resume(struct text_stream *stream);
+/* Writes the next symbol; the stream must be ready. True when that completed a stop string: nothing may follow. */
+bool text_stream_push(struct text_stream *stream, uint32_t symbol) MUST_CHECK;
 
 /* At the end: writes what stop strings held back. Never stalls. */
 void text_stream_finish(struct text_stream *stream);

@@ -65,8 +65,8 @@ struct rnn_kernels {
     /* The largest of `count` (at least 1) values; false when one of them is not finite. */
     bool (*find_maximum)(const float *values, size_t count, float *ret_maximum);
 
-    /* results[n] = exp((values[n] − maximum) × scale), 0 below exp(−87). Both arrays have room up to the next multiple of
-     * RNN_LANES_MAX, the results there mean nothing. At most 2 units in the last place off. */
+    /* results[n] = exp((values[n] − maximum) × scale), 0 below exp(−87). Both arrays have room up to the next multiple
+     * of RNN_LANES_MAX, the results there mean nothing. At most 2 units in the last place off. */
     void (*exponentials)(const float *values, size_t count, float maximum, float scale, float *results);
 };
 

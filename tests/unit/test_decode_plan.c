@@ -1,0 +1,279 @@
+/* The decode plan: its steps equal an independent double-precision model (absolute tolerance 2e-5 after 12 steps), the
+ * input table changes no bit, wrong sizes and missing memory are refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/decode/decode_plan_layout.h"
+#include "tests/unit/decode_model.h"
+
+enum { SEED = 5, STEPS = 12, UNITS_MAX = 128, SYMBOLS_MAX = 300, LAYERS_MAX = 3 };
+
+/* The state of the reference, and its logits after a step. */
+struct reference {
+    double c[LAYERS_MAX][UNITS_MAX];
+    double h[LAYERS_MAX][UNITS_MAX];
+    double logits[SYMBOLS_MAX];
+};
+
+static double sigmoid(double x)
+{
+    return 1.0 / (1.0 + exp(-x));
+}
+
+static void reference_step_layer(const struct decode_layer_weights *layer, const double *input, double *c, double *h)
+{
+    double before[UNITS_MAX];
+    memcpy(before, h, sizeof before);
+    for (size_t unit = 0; unit < layer->units; unit++) {
+        double gates[4];
+        for (size_t gate = 0; gate < 4; gate++) {
+            size_t column = gate * layer->units + unit;
+            gates[gate] = (double)layer->bias[column];
+            for (size_t k = 0; k < layer->input_size + layer->units; k++) {
+                gates[gate] += (k < layer->input_size ? input[k] : before[k - layer->input_size]) *
+                               (double)layer->kernel[k * 4 * layer->units + column];
+            }
+        }
+        c[unit] = c[unit] * sigmoid(gates[2] + (double)layer->forget_bias) + sigmoid(gates[0]) * tanh(gates[1]);
+        h[unit] = sigmoid(gates[3]) * tanh(c[unit]);
+    }
+}
+
+static void reference_step(const struct decode_weights *weights, uint32_t symbol, struct reference *r)
+{
+    double input[SYMBOLS_MAX] = {0};
+    input[symbol] = 1.0;
+    for (size_t k = 0; k < weights->embedding_size; k++) {
+        input[k] = (double)weights->embedding[symbol * weights->embedding_size + k];
+    }
+    for (size_t i = 0; i < weights->layer_count; i++) {
+        reference_step_layer(&weights->layers[i], i == 0 ? input : r->h[i - 1], r->c[i], r->h[i]);
+    }
+    size_t top = weights->layer_count - 1;
+    for (size_t n = 0; n < weights->vocabulary_size; n++) {
+        r->logits[n] = (double)weights->softmax_b[n];
+        for (size_t k = 0; k < weights->layers[top].units; k++) {
+            r->logits[n] += r->h[top][k] * (double)weights->softmax_w[k * weights->vocabulary_size + n];
+        }
+    }
+}
+
+static void plan_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity, float *logits)
+{
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        struct rnn_lstm_row row = decode_plan_row(plan, i, slot, parity, symbol);
+        for (size_t block = 0; block < plan->layers[i].block_count; block++) {
+            plan->kernels->lstm(&plan->layers[i], block, &row, 1);
+        }
+    }
+    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
+    for (size_t block = 0; block < plan->output.block_count; block++) {
+        plan->kernels->dense(&plan->output, block, &row, 1);
+    }
+}
+
+static void check_state(const struct decode_plan *plan, const float *slot, unsigned parity, const struct reference *r)
+{
+    float *state = mem_allocate(decode_plan_state_count(plan), sizeof *state);
+    decode_plan_read_state(plan, slot, parity, state);
+    size_t n = 0;
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
+            assert_true(fabs((double)state[n] - r->c[i][unit]) < 2e-5);
+        }
+        for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
+            assert_true(fabs((double)state[n] - r->h[i][unit]) < 2e-5);
+        }
+    }
+    assert_int_equal(n, decode_plan_state_count(plan));
+    mem_free(state);
+}
+
+static void check_model(struct decode_model *model)
+{
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&model->weights, &plan, &error), STATUS_OK);
+    assert_int_equal(decode_plan_warm_up(plan, &error), STATUS_OK);
+    float *slot = mem_allocate_aligned(plan->slot_floats, sizeof *slot);
+    float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
+    struct reference *reference = mem_allocate(1, sizeof *reference);
+    for (unsigned step = 0; step < STEPS; step++) {
+        uint32_t symbol = (uint32_t)(step * 7 % model->weights.vocabulary_size);
+        plan_step(plan, symbol, slot, step % 2, logits);
+        reference_step(&model->weights, symbol, reference);
+        check_state(plan, slot, (step + 1) % 2, reference);
+        for (size_t n = 0; n < model->weights.vocabulary_size; n++) {
+            assert_true(fabs((double)logits[n] - reference->logits[n]) < 2e-5 * (1.0 + fabs(reference->logits[n])));
+        }
+    }
+    mem_free(slot);
+    mem_free(logits);
+    mem_free(reference);
+    decode_plan_destroy(plan);
+}
+
+static struct vocabulary *make_bytes(void)
+{
+    struct vocabulary *vocabulary;
+    struct error error;
+    assert_int_equal(vocabulary_create_bytes(&vocabulary, &error), STATUS_OK);
+    return vocabulary;
+}
+
+static void test_steps_equal_reference(void **state)
+{
+    (void)state;
+    static const size_t units[] = {1, 5, 16, 100, 128};
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            static const size_t embeddings[] = {0, 4, 40};
+            for (size_t e = 0; e < sizeof embeddings / sizeof *embeddings; e++) {
+                struct vocabulary *vocabulary = e == 1 ? make_bytes() : decode_model_characters(e == 0 ? 3 : 65);
+                struct decode_model model;
+                decode_model_init(&model, vocabulary, embeddings[e], 1 + u % LAYERS_MAX, units[u], SEED);
+                model.weights.kernels = rnn_kernels_at(set)->name;
+                check_model(&model);
+                decode_model_release(&model);
+            }
+        }
+    }
+}
+
+/* Fewer symbols make the table the smaller choice: the same model with some of its symbols left out must make the same
+ * bits as with all of them, which gathers the embedding instead. */
+static void test_table_changes_no_bit(void **state)
+{
+    (void)state;
+    enum { EMBEDDING = 24, UNITS = 20 };
+    struct decode_model model;
+    decode_model_init(&model, decode_model_characters(50), EMBEDDING, 1, UNITS, SEED);
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
+    assert_null(plan->table); /* 50 × 80 floats would replace 50 × 24 + 24 × 80 */
+    struct decode_model narrow = model;
+    narrow.weights.vocabulary_size = 30; /* 30 × 80 replace 30 × 24 + 24 × 80 */
+    struct decode_plan *tabled;
+    assert_int_equal(decode_plan_create(&narrow.weights, &tabled, &error), STATUS_OK);
+    assert_non_null(tabled->table);
+    float *slots = mem_allocate_aligned(2 * plan->slot_floats, sizeof *slots);
+    float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
+    for (unsigned step = 0; step < STEPS; step++) {
+        plan_step(plan, step * 2, slots, step % 2, logits);
+        plan_step(tabled, step * 2, slots + plan->slot_floats, step % 2, logits);
+        assert_memory_equal(slots, slots + plan->slot_floats, plan->slot_floats * sizeof *slots);
+    }
+    mem_free(slots);
+    mem_free(logits);
+    decode_plan_destroy(plan);
+    decode_plan_destroy(tabled);
+    decode_model_release(&model);
+}
+
+static void refuse(struct decode_weights weights, enum status wanted, const char *message)
+{
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&weights, &plan, &error), wanted);
+    assert_non_null(strstr(error.message, message));
+}
+
+static void test_wrong_sizes_are_refused(void **state)
+{
+    (void)state;
+    struct decode_model model;
+    decode_model_init(&model, decode_model_characters(10), 4, 2, 8, SEED);
+    struct decode_weights weights = model.weights;
+    weights.layers[1].input_size = 9;
+    refuse(weights, STATUS_INVALID, "layer 1 reads 9 inputs, but there are 8");
+    weights = model.weights;
+    weights.layers[0].units = DECODE_UNITS_MAX + 1;
+    refuse(weights, STATUS_LIMIT, "layer 0 has 16385 units");
+    weights = model.weights;
+    weights.layers[1].units = 0;
+    refuse(weights, STATUS_INVALID, "layer 1 has 0 units");
+    weights = model.weights;
+    weights.embedding = NULL;
+    refuse(weights, STATUS_INVALID, "embedding size 4 without");
+    weights = model.weights;
+    weights.layer_count = DECODE_LAYERS_MAX + 1;
+    refuse(weights, STATUS_LIMIT, "17 layers");
+    weights.layer_count = 0;
+    refuse(weights, STATUS_INVALID, "0 layers");
+    weights = model.weights;
+    weights.vocabulary_size = DECODE_SYMBOLS_MAX + 1;
+    refuse(weights, STATUS_LIMIT, "1048577 symbols");
+    weights = model.weights;
+    weights.kernels = "abacus";
+    refuse(weights, STATUS_UNSUPPORTED, "abacus");
+    decode_model_release(&model);
+}
+
+static void test_not_finite_is_seen_at_warm_up(void **state)
+{
+    (void)state;
+    struct decode_model model;
+    decode_model_init(&model, decode_model_characters(10), 0, 1, 8, SEED);
+    model.values[0] = NAN; /* layer 0's kernel, row of symbol 0 */
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
+    assert_int_equal(decode_plan_warm_up(plan, &error), STATUS_UNPROCESSABLE);
+    assert_string_equal(error.code, "not_finite");
+    decode_plan_destroy(plan);
+    decode_model_release(&model);
+}
+
+static void test_no_memory_is_reported(void **state)
+{
+    (void)state;
+    for (size_t embedding_size = 0; embedding_size <= 40; embedding_size += 20) {
+        struct decode_model model;
+        decode_model_init(&model, decode_model_characters(20), embedding_size, 2, embedding_size == 20 ? 30 : 4, SEED);
+        enum status status = STATUS_NO_MEMORY;
+        for (uint64_t n = 0; status != STATUS_OK; n++) {
+            struct decode_plan *plan = NULL;
+            struct error error;
+            mem_fail_after(n);
+            status = decode_plan_create(&model.weights, &plan, &error);
+            mem_fail_after(UINT64_MAX);
+            assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+            assert_true(n < 50);
+            decode_plan_destroy(plan);
+        }
+        decode_model_release(&model);
+    }
+}
+
+static void test_bytes_are_counted(void **state)
+{
+    (void)state;
+    struct decode_model model;
+    decode_model_init(&model, decode_model_characters(64), 0, 2, 128, SEED);
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
+    size_t weights = 64 * 512 + 128 * 512 + 512 + 256 * 512 + 512 + 128 * 64 + 64;
+    assert_int_equal(decode_plan_bytes(plan), weights * sizeof(float));
+    assert_int_equal(decode_plan_vocabulary_size(plan), 64);
+    assert_string_equal(decode_plan_kernels(plan), rnn_kernels_find(NULL)->name);
+    decode_plan_destroy(plan);
+    decode_plan_destroy(NULL);
+    decode_model_release(&model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_steps_equal_reference),   cmocka_unit_test(test_table_changes_no_bit),
+        cmocka_unit_test(test_wrong_sizes_are_refused), cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
+        cmocka_unit_test(test_no_memory_is_reported),   cmocka_unit_test(test_bytes_are_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
