@@ -129,10 +129,10 @@ test-all: ## also sanitizers for everything, clang, fuzzing, a booted systemd (u
 	@tests/run --all
 
 unit: ## build and run the unit and property tests of one FLAVOUR
-	@tests/run --suite unit --flavour $(FLAVOUR)
+	@tests/run --suite unit --flavour $(FLAVOUR) --cc '$(CC)'
 
 integration: ## build and run the tests of the daemon over HTTP, of one FLAVOUR
-	@tests/run --suite integration --flavour $(FLAVOUR)
+	@tests/run --suite integration --flavour $(FLAVOUR) --cc '$(CC)'
 
 fuzz: ## run each libFuzzer target for a while (clang)
 	@tests/run --suite fuzz --flavour fuzz
