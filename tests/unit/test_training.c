@@ -9,6 +9,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/math/gemm.h"
+#include "engine/train/checkpoint.h"
 #include "engine/train/evaluation.h"
 #include "engine/train/training.h"
 
