@@ -115,7 +115,7 @@ static enum status fill(struct snapshot *snapshot, const struct version_content 
     snapshot->parameter_count = count_parameters(content->graph);
     TRY(make_plan(content, &snapshot->plan, error));
     snapshot->vocabulary = vocabulary_ref(content->vocabulary);
-    return STATUS_OK;
+    return decode_plan_warm_up(snapshot->plan, error);
 }
 
 enum status snapshot_load(const char *path, const char *model_name, uint64_t version, struct snapshot **ret_snapshot,

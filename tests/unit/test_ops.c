@@ -1,0 +1,458 @@
+/* Every differentiable op against central differences, shapes against the rules, and what is refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include "engine/base/rng.h"
+#include "engine/graph/gradients.h"
+#include "engine/graph/op.h"
+#include "engine/graph/plan.h"
+#include "engine/graph/variable_scope.h"
+#include "engine/math/gemm.h"
+#include "engine/math/pointwise.h"
+
+enum { INPUTS_MAX = 5, ELEMENTS_MAX = 512 };
+
+/* One op applied to variables of these shapes. */
+struct op_case {
+    const char *op;
+    size_t input_count;
+    struct shape shapes[INPUTS_MAX];
+    double low; /* values are uniform in [low, high) */
+    double high;
+    struct attribute attributes[2];
+    size_t attribute_count;
+    int32_t symbols[8]; /* fed to input `symbol_input` as int32, if symbol_count > 0 */
+    size_t symbol_count;
+    size_t symbol_input;
+    struct shape symbol_shape;
+};
+
+struct rig {
+    struct graph *graph;
+    struct values *values;
+    struct output inputs[INPUTS_MAX];
+    const struct variable *variables[INPUTS_MAX];
+    struct output scalar;
+    struct output result;
+    struct output symbols;
+};
+
+static void must(enum status status, const struct error *error)
+{
+    if (status != STATUS_OK) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static void add_symbols(struct rig *rig, const struct op_case *test)
+{
+    struct error error;
+    struct attribute attributes[] = {{.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = DTYPE_INT32},
+                                     {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = test->symbol_shape}};
+    struct node_options options = {.name = "symbols", .attributes = attributes, .attribute_count = 2};
+    struct node *node = NULL;
+    must(graph_add_node(rig->graph, "Placeholder", &options, &node, &error), &error);
+    rig->symbols = (struct output){node, 0};
+}
+
+/* scalar = Σ result · weights, with fixed uneven weights, so that no error cancels. */
+static void add_scalar_on_top(struct rig *rig)
+{
+    struct error error;
+    struct shape shape = output_type(rig->result)->shape;
+    float weights[ELEMENTS_MAX];
+    size_t count = 0;
+    assert_true(shape_element_count(&shape, &count) && count <= ELEMENTS_MAX);
+    rng_fill_uniform(77, 1, count, -1, 1, weights);
+    struct attribute value = {.name = "value", .kind = ATTRIBUTE_TENSOR, .tensor = {DTYPE_FLOAT32, shape, weights}};
+    struct node_options options = {.name = "weights", .attributes = &value, .attribute_count = 1};
+    struct node *node = NULL;
+    must(graph_add_node(rig->graph, "Const", &options, &node, &error), &error);
+    struct output factors[] = {rig->result, {node, 0}};
+    struct output product;
+    must(graph_add(rig->graph, "Mul", NULL, factors, 2, &product, &error), &error);
+    must(graph_add(rig->graph, "Sum", NULL, &product, 1, &rig->scalar, &error), &error);
+}
+
+static void build(struct rig *rig, const struct op_case *test)
+{
+    struct error error;
+    must(graph_create(&rig->graph, &error), &error);
+    for (size_t i = 0; i < test->input_count; i++) {
+        if (test->symbol_count > 0 && i == test->symbol_input) {
+            add_symbols(rig, test);
+            rig->inputs[i] = rig->symbols;
+            continue;
+        }
+        char name[32];
+        snprintf(name, sizeof name, "x%zu", i);
+        struct variable_options options = {.name = name,
+                                           .shape = test->shapes[i],
+                                           .dtype = DTYPE_FLOAT32,
+                                           .initializer = {INITIALIZER_UNIFORM, test->low, test->high}};
+        must(get_variable(rig->graph, &options, &rig->variables[i], NULL, &error), &error);
+        rig->inputs[i] = rig->variables[i]->read;
+    }
+    struct node_options options = {.inputs = rig->inputs,
+                                   .input_count = test->input_count,
+                                   .attributes = test->attributes,
+                                   .attribute_count = test->attribute_count};
+    struct node *node = NULL;
+    must(graph_add_node(rig->graph, test->op, &options, &node, &error), &error);
+    rig->result = (struct output){node, 0};
+    add_scalar_on_top(rig);
+    must(values_create(rig->graph, &rig->values, &error), &error);
+    must(values_initialize(rig->values, rig->graph, 21, &error), &error);
+}
+
+static void run(const struct rig *rig, const struct op_case *test, const struct output *fetches, size_t count,
+                double *ret_scalar, float *ret_copies)
+{
+    struct error error;
+    struct plan *plan = NULL;
+    struct workspace *workspace = NULL;
+    struct tensor results[INPUTS_MAX];
+    struct tensor feed = {DTYPE_INT32, test->symbol_shape, (void *)(uintptr_t)test->symbols};
+    struct plan_options options = {.feeds = &rig->symbols,
+                                   .feed_shapes = &test->symbol_shape,
+                                   .feed_count = test->symbol_count > 0,
+                                   .fetches = fetches,
+                                   .fetch_count = count};
+    struct run_options how = {.feeds = &feed, .random_key = 3};
+    must(plan_create(rig->graph, &options, &plan, &error), &error);
+    must(workspace_create(plan, &workspace, &error), &error);
+    must(plan_run(plan, workspace, rig->values, &how, results, &error), &error);
+    if (ret_scalar != NULL) {
+        *ret_scalar = (double)*(float *)results[0].data;
+    }
+    for (size_t i = 0; ret_copies != NULL && i < count; i++) {
+        memcpy(ret_copies + i * ELEMENTS_MAX, results[i].data, tensor_bytes(&results[i]));
+    }
+    workspace_destroy(workspace);
+    plan_unref(plan);
+}
+
+static void check_case(const struct op_case *test)
+{
+    struct rig rig = {0};
+    struct error error;
+    struct output xs[INPUTS_MAX];
+    struct output gradients[INPUTS_MAX];
+    size_t which[INPUTS_MAX];
+    size_t count = 0;
+    static float analytic[INPUTS_MAX * ELEMENTS_MAX];
+    build(&rig, test);
+    for (size_t i = 0; i < test->input_count; i++) {
+        if (rig.variables[i] != NULL) {
+            which[count] = i;
+            xs[count++] = (struct output){rig.variables[i]->node, 0};
+        }
+    }
+    must(graph_gradients(rig.graph, &rig.scalar, 1, xs, count, gradients, &error), &error);
+    run(&rig, test, gradients, count, NULL, analytic);
+    for (size_t g = 0; g < count; g++) {
+        struct tensor *tensor = values_tensor(rig.values, rig.variables[which[g]]);
+        assert_true(shape_is_compatible(&output_type(gradients[g])->shape, &tensor->shape));
+        for (size_t i = 0; i < tensor_element_count(tensor); i++) {
+            float *x = (float *)tensor->data + i;
+            float before = *x;
+            double above;
+            double below;
+            *x = before + 0.01f;
+            run(&rig, test, &rig.scalar, 1, &above, NULL);
+            *x = before - 0.01f;
+            run(&rig, test, &rig.scalar, 1, &below, NULL);
+            *x = before;
+            double difference = (above - below) / 0.02;
+            double gradient = (double)analytic[g * ELEMENTS_MAX + i];
+            if (fabs(difference - gradient) > 2e-3 + 0.01 * fabs(gradient)) {
+                fail_msg("%s, input %zu, element %zu: gradient %g, central difference %g", test->op, which[g], i,
+                         gradient, difference);
+            }
+        }
+    }
+    values_destroy(rig.values);
+    graph_unref(rig.graph);
+}
+
+static void test_gradients_of_arithmetic(void **state)
+{
+    (void)state;
+    static const char *const binary[] = {"Add", "Sub", "Mul", "RealDiv"};
+    for (size_t i = 0; i < sizeof binary / sizeof *binary; i++) {
+        struct op_case same = {.op = binary[i],
+                               .input_count = 2,
+                               .shapes = {shape_matrix(2, 3), shape_matrix(2, 3)},
+                               .low = 0.5,
+                               .high = 2};
+        struct op_case row = {
+            .op = binary[i], .input_count = 2, .shapes = {shape_matrix(2, 3), shape_vector(3)}, .low = 0.5, .high = 2};
+        struct op_case column = {.op = binary[i],
+                                 .input_count = 2,
+                                 .shapes = {shape_matrix(2, 1), shape_cube(2, 1, 3)},
+                                 .low = 0.5,
+                                 .high = 2};
+        struct op_case scalar = {
+            .op = binary[i], .input_count = 2, .shapes = {shape_scalar(), shape_matrix(2, 3)}, .low = 0.5, .high = 2};
+        check_case(&same);
+        check_case(&row);
+        check_case(&column);
+        check_case(&scalar);
+    }
+    static const char *const unary[] = {"Neg",     "Exp",  "Log", "Sqrt", "Square",
+                                        "Sigmoid", "Tanh", "Sum", "Mean", "Identity"};
+    for (size_t i = 0; i < sizeof unary / sizeof *unary; i++) {
+        struct op_case test = {.op = unary[i], .input_count = 1, .shapes = {shape_matrix(3, 4)}, .low = 0.5, .high = 2};
+        check_case(&test);
+    }
+    struct op_case sum = {.op = "AddN",
+                          .input_count = 3,
+                          .shapes = {shape_matrix(2, 2), shape_matrix(2, 2), shape_matrix(2, 2)},
+                          .low = -1,
+                          .high = 1};
+    check_case(&sum);
+}
+
+static void test_gradients_of_products(void **state)
+{
+    (void)state;
+    for (int a = 0; a < 2; a++) {
+        for (int b = 0; b < 2; b++) {
+            struct op_case test = {
+                .op = "MatMul",
+                .input_count = 2,
+                .shapes = {a ? shape_matrix(4, 3) : shape_matrix(3, 4), b ? shape_matrix(5, 4) : shape_matrix(4, 5)},
+                .low = -1,
+                .high = 1,
+                .attributes = {{.name = "transpose_a", .kind = ATTRIBUTE_BOOLEAN, .boolean = a},
+                               {.name = "transpose_b", .kind = ATTRIBUTE_BOOLEAN, .boolean = b}},
+                .attribute_count = 2};
+            check_case(&test);
+        }
+    }
+    struct op_case bias = {
+        .op = "BiasAdd", .input_count = 2, .shapes = {shape_cube(2, 3, 4), shape_vector(4)}, .low = -1, .high = 1};
+    check_case(&bias);
+}
+
+static void test_gradients_of_arrays(void **state)
+{
+    (void)state;
+    struct op_case transpose = {
+        .op = "TransposeLeading", .input_count = 1, .shapes = {shape_cube(2, 3, 4)}, .low = -1, .high = 1};
+    struct op_case reshape = {
+        .op = "Reshape",
+        .input_count = 1,
+        .shapes = {shape_cube(2, 3, 4)},
+        .low = -1,
+        .high = 1,
+        .attributes = {{.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = {2, {DIMENSION_UNKNOWN, 4}}}},
+        .attribute_count = 1};
+    struct op_case gather = {.op = "GatherV2",
+                             .input_count = 2,
+                             .shapes = {shape_matrix(5, 3)},
+                             .low = -1,
+                             .high = 1,
+                             .symbols = {4, 0, 4, 2},
+                             .symbol_count = 4,
+                             .symbol_input = 1,
+                             .symbol_shape = shape_matrix(2, 2)};
+    check_case(&transpose);
+    check_case(&reshape);
+    check_case(&gather);
+}
+
+static void test_gradients_of_losses(void **state)
+{
+    (void)state;
+    struct op_case softmax = {.op = "Softmax", .input_count = 1, .shapes = {shape_matrix(3, 4)}, .low = -2, .high = 2};
+    struct op_case entropy = {.op = "SparseSoftmaxCrossEntropyWithLogits",
+                              .input_count = 2,
+                              .shapes = {shape_matrix(3, 4)},
+                              .low = -2,
+                              .high = 2,
+                              .symbols = {3, 0, 1},
+                              .symbol_count = 3,
+                              .symbol_input = 1,
+                              .symbol_shape = shape_vector(3)};
+    check_case(&softmax);
+    check_case(&entropy);
+}
+
+static void test_gradients_of_lstm(void **state)
+{
+    (void)state;
+    struct attribute forget = {.name = "forget_bias", .kind = ATTRIBUTE_NUMBER, .number = 1};
+    struct op_case dense = {
+        .op = "LstmBlock",
+        .input_count = 5,
+        .shapes = {shape_cube(3, 2, 3), shape_matrix(2, 4), shape_matrix(2, 4), shape_matrix(7, 16), shape_vector(16)},
+        .low = -1,
+        .high = 1,
+        .attributes = {forget},
+        .attribute_count = 1};
+    struct op_case one_step = {
+        .op = "LstmBlock",
+        .input_count = 5,
+        .shapes = {shape_cube(1, 2, 3), shape_matrix(2, 4), shape_matrix(2, 4), shape_matrix(7, 16), shape_vector(16)},
+        .low = -1,
+        .high = 1,
+        .attributes = {forget},
+        .attribute_count = 1};
+    struct op_case symbols = {
+        .op = "LstmBlock",
+        .input_count = 5,
+        .shapes = {shape_scalar(), shape_matrix(2, 4), shape_matrix(2, 4), shape_matrix(7, 16), shape_vector(16)},
+        .low = -1,
+        .high = 1,
+        .attributes = {forget},
+        .attribute_count = 1,
+        .symbols = {0, 2, 1, 1, 2, 0},
+        .symbol_count = 6,
+        .symbol_input = 0,
+        .symbol_shape = shape_matrix(3, 2)};
+    check_case(&dense);
+    check_case(&one_step);
+    check_case(&symbols);
+}
+
+static void test_shapes_that_do_not_fit_are_named(void **state)
+{
+    (void)state;
+    struct graph *graph = NULL;
+    struct error error;
+    const struct variable *a = NULL;
+    const struct variable *b = NULL;
+    struct variable_options options = {.name = "a", .shape = shape_matrix(1, 6), .dtype = DTYPE_FLOAT32};
+    struct output product;
+    must(graph_create(&graph, &error), &error);
+    must(get_variable(graph, &options, &a, NULL, &error), &error);
+    options = (struct variable_options){.name = "b", .shape = shape_matrix(5, 8), .dtype = DTYPE_FLOAT32};
+    must(get_variable(graph, &options, &b, NULL, &error), &error);
+    struct output inputs[] = {a->read, b->read};
+    assert_int_equal(graph_add(graph, "MatMul", NULL, inputs, 2, &product, &error), STATUS_UNPROCESSABLE);
+    assert_string_equal(error.type, "ValueError");
+    assert_string_equal(
+        error.message,
+        "Dimensions must be equal, but are 6 and 5 for 'MatMul' (op: 'MatMul') with input shapes: [1,6], [5,8].");
+    assert_int_equal(graph_add(graph, "NoSuchOp", NULL, inputs, 2, &product, &error), STATUS_UNSUPPORTED);
+    assert_int_equal(graph_add(graph, "Neg", NULL, inputs, 2, &product, &error), STATUS_INVALID);
+    graph_finalize(graph);
+    assert_int_equal(graph_add(graph, "Neg", NULL, inputs, 1, &product, &error), STATUS_CONFLICT);
+    assert_string_equal(error.message, "Graph is finalized and cannot be modified.");
+    graph_unref(graph);
+}
+
+/* TensorFlow's unique_name: the counter starts at the name's own, skips what is taken, ignores case but keeps it. */
+static void test_names_are_made_unique(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *wanted;
+        const char *given;
+    } cases[] = {{"foo", "foo"},       {"foo", "foo_1"},   {"foo", "foo_2"}, {"foo_1", "foo_1_1"}, {"Foo", "Foo_3"},
+                 {"foo_2", "foo_2_1"}, {"bar_1", "bar_1"}, {"bar", "bar"},   {"bar", "bar_2"}};
+    struct graph *graph = NULL;
+    struct error error;
+    const char *name = NULL;
+    must(graph_create(&graph, &error), &error);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        must(graph_unique_name(graph, cases[i].wanted, &name, &error), &error);
+        assert_string_equal(name, cases[i].given);
+    }
+    const char *previous = NULL;
+    must(graph_enter_name_scope(graph, "foo", &previous, &error), &error);
+    assert_string_equal(graph_name_scope(graph), "foo_4");
+    must(graph_unique_name(graph, "x", &name, &error), &error);
+    assert_string_equal(name, "foo_4/x");
+    graph_leave_name_scope(graph, previous);
+    assert_int_equal(graph_unique_name(graph, "no good", &name, &error), STATUS_INVALID);
+    assert_string_equal(error.message, "'no good' is not a valid node name");
+    graph_unref(graph);
+}
+
+/* A clone's additions stay out of what it was cloned from. */
+static void test_clone_leaves_its_parent_alone(void **state)
+{
+    (void)state;
+    struct graph *graph = NULL;
+    struct graph *clone = NULL;
+    struct error error;
+    struct output output;
+    must(graph_create(&graph, &error), &error);
+    must(graph_add_scalar(graph, "c", 1, &output, &error), &error);
+    must(graph_clone(graph, &clone, &error), &error);
+    must(graph_add_scalar(clone, "c", 2, &output, &error), &error);
+    assert_string_equal(output.node->name, "c_1");
+    assert_int_equal(graph_node_count(graph), 1);
+    assert_null(graph_find_node(graph, "c_1"));
+    graph_unref(graph);
+    assert_non_null(graph_find_node(clone, "c"));
+    graph_unref(clone);
+}
+
+static void test_pointwise_versions_give_the_same_bits(void **state)
+{
+    (void)state;
+    enum { UNITS = 37, ROWS = 3, COUNT = ROWS * 4 * UNITS };
+    float gates[COUNT];
+    float reference[COUNT];
+    float c[ROWS * UNITS];
+    float c_next[2][ROWS * UNITS];
+    float h[2][ROWS * UNITS];
+    rng_fill_uniform(5, 0, COUNT, -12, 12, gates);
+    rng_fill_uniform(5, 1, ROWS * UNITS, -2, 2, c);
+    memcpy(reference, gates, sizeof gates);
+    pointwise_version(0)->lstm_forward(ROWS, UNITS, 1, reference, c, c_next[0], h[0]);
+    for (size_t i = 0; i < ROWS * UNITS; i++) {
+        assert_true(fabsf(h[0][i]) <= 1);
+    }
+    for (size_t v = 1; pointwise_version(v) != NULL; v++) {
+        float own[COUNT];
+        memcpy(own, gates, sizeof gates);
+        pointwise_version(v)->lstm_forward(ROWS, UNITS, 1, own, c, c_next[1], h[1]);
+        assert_memory_equal(own, reference, sizeof own);
+        assert_memory_equal(c_next[0], c_next[1], sizeof c_next[0]);
+        assert_memory_equal(h[0], h[1], sizeof h[0]);
+    }
+    for (float x = -100; x < 100; x += 0.37f) {
+        float y;
+        pointwise()->sigmoid(1, &x, &y);
+        assert_true(fabs((double)y - 1 / (1 + exp(-(double)x))) < 2e-7);
+        pointwise()->tanh(1, &x, &y);
+        assert_true(fabs((double)y - tanh((double)x)) < 3e-7);
+    }
+}
+
+static void test_op_table_is_complete(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < op_count(); i++) {
+        const struct op *op = op_at(i);
+        assert_non_null(op->infer);
+        assert_ptr_equal(op_find(op->name), op); /* no name twice */
+        bool needs_no_kernel =
+            (op->flags & (OP_ALIAS | OP_VARIABLE | OP_FEED_ONLY)) != 0 || op == &op_const || op == &op_no_op;
+        assert_true(needs_no_kernel || op->compute != NULL);
+    }
+}
+
+int main(void)
+{
+    gemm_start();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients_of_arithmetic),
+        cmocka_unit_test(test_gradients_of_products),
+        cmocka_unit_test(test_gradients_of_arrays),
+        cmocka_unit_test(test_gradients_of_losses),
+        cmocka_unit_test(test_gradients_of_lstm),
+        cmocka_unit_test(test_shapes_that_do_not_fit_are_named),
+        cmocka_unit_test(test_names_are_made_unique),
+        cmocka_unit_test(test_clone_leaves_its_parent_alone),
+        cmocka_unit_test(test_pointwise_versions_give_the_same_bits),
+        cmocka_unit_test(test_op_table_is_complete),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
