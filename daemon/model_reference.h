@@ -16,8 +16,8 @@ struct model_reference {
 enum status model_reference_parse(const char *text, struct model_reference *ret_reference,
                                   struct error *error) MUST_CHECK;
 
-/* Loads the version, or the newest one that is whole. NOT_FOUND when there is none; snapshot_load's errors of the version that
- * was named, or of the newest. */
+/* Loads the version, or the newest one that is whole. NOT_FOUND when there is none; snapshot_load's errors of the
+ * version that was named, or of the newest. */
 enum status model_reference_load(const struct model_reference *reference, struct snapshot **ret_snapshot,
                                  struct error *error) MUST_CHECK;
 

@@ -21,9 +21,9 @@ struct training_job_options {
     /* With is_resume: what the interrupted model must be, {"layers":2,"units":128,"embedding":null} as far as given; or
      * NULL. */
     const json_t *language_model;
-    bool is_idle_priority;    /* trainer threads take only CPU time nobody wants */
-    size_t threads;           /* 0: as many as we may use */
-    const char *name;         /* for messages: "train-3" */
+    bool is_idle_priority; /* trainer threads take only CPU time nobody wants */
+    size_t threads;        /* 0: as many as we may use */
+    const char *name;      /* for messages: "train-3" */
 };
 
 /* The path of a model directory's checkpoint: "<model_directory>/.training". It can be loaded as a version

@@ -1,0 +1,269 @@
+/* A training job over a model: what fails changes nothing, one job a model and a directory, an interrupted job resumes
+ * in a new model from its checkpoint, and what it hands back is what save writes. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "engine/engine.h"
+
+static char directory[64];
+static char model_directory[128];
+
+static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog sleeps; the fox runs on and on.\n"
+                           "over the hills and far away the quick fox jumps, and the lazy dog sleeps again.\n"
+                           "what does the fox say? the fox says nothing at all, for the dog is near.\n"
+                           "the hills are green, the fox is brown, the dog is lazy and the day is long.\n";
+
+#define assert_ok(call, error)                                                                                         \
+    do {                                                                                                               \
+        if ((call) != STATUS_OK) {                                                                                     \
+            fail_msg("%s: %s", #call, (error).message);                                                                \
+        }                                                                                                              \
+    } while (0)
+
+static int make_directory(void **state)
+{
+    (void)state;
+    engine_start();
+    snprintf(directory, sizeof directory, "/tmp/lstmd-job-XXXXXX");
+    if (mkdtemp(directory) == NULL) {
+        return 1;
+    }
+    snprintf(model_directory, sizeof model_directory, "%s/models/fox", directory);
+    return 0;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    return directory_remove(directory, NULL) != STATUS_OK;
+}
+
+static bool exists(const char *parent, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", parent, name);
+    return access(path, F_OK) == 0;
+}
+
+static struct model *make_model(void)
+{
+    struct model *model = NULL;
+    struct error error;
+    json_t *specification = json_pack("{s:s, s:i, s:i}", "cell", "lstm", "layers", 2, "units", 5);
+    assert_ok(model_create("fox", &model, &error), error);
+    assert_ok(model_make_language_model(model, specification, 1, &error), error);
+    json_decref(specification);
+    return model;
+}
+
+struct watcher {
+    uint64_t stop_at;
+    struct training_job *job;
+    size_t checkpoints;
+};
+
+static void on_event(void *context, struct training *training, const struct training_event *event)
+{
+    (void)training;
+    struct watcher *watcher = context;
+    watcher->checkpoints += event->kind == TRAINING_CHECKPOINT;
+    if (event->is_evaluation && event->step == watcher->stop_at) {
+        training_job_stop(watcher->job);
+    }
+}
+
+static enum status make_job(struct model *model, const char *request_text, bool is_resume, struct watcher *watcher,
+                            struct training_job **ret_job, struct error *error)
+{
+    json_t *request = json_loads(request_text, 0, NULL);
+    assert_non_null(request);
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus_text = TEXT,
+                                           .corpus_text_bytes = sizeof TEXT - 1,
+                                           .is_resume = is_resume,
+                                           .threads = 2,
+                                           .name = "train-1"};
+    struct training_callbacks callbacks = {on_event, watcher};
+    enum status status = training_job_create(model, &options, &callbacks, ret_job, error);
+    json_decref(request);
+    if (status == STATUS_OK && watcher != NULL) {
+        watcher->job = *ret_job;
+    }
+    return status;
+}
+
+static const char REQUEST[] = "{\"batch\":4,\"sequence_length\":8,\"max_steps\":40,\"evaluate_every_steps\":5,"
+                              "\"optimizer\":{\"learning_rate\":0.01},\"dropout\":0.2}";
+
+static void refuse(struct model *model, const char *request, bool is_resume, enum status status, const char *code)
+{
+    struct training_job *job = NULL;
+    struct error error;
+    assert_int_equal(make_job(model, request, is_resume, NULL, &job, &error), status);
+    assert_null(job);
+    assert_string_equal(error.code, code);
+}
+
+static void test_failure_changes_nothing(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    uint64_t generation = model_generation(model);
+    refuse(model, "{\"batch\":100,\"sequence_length\":100}", false, STATUS_INVALID, "corpus_too_short");
+    refuse(model, "{\"batch\":0}", false, STATUS_INVALID, "");
+    refuse(model, REQUEST, true, STATUS_NOT_FOUND, "no_checkpoint");
+    assert_int_equal(model_generation(model), generation);
+    assert_false(exists(directory, "models"));
+    /* The lock is free again, and the model still takes its vocabulary from the first good corpus. */
+    struct training_job *job = NULL;
+    struct error error;
+    assert_ok(make_job(model, REQUEST, false, NULL, &job, &error), error);
+    training_job_destroy(job);
+    model_unref(model);
+    assert_false(exists(directory, "models"));
+}
+
+/* The first line of the text ends with a byte that UTF-8 has not. */
+static void test_malformed_text(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct training_job *job = NULL;
+    struct error error;
+    json_t *request = json_object();
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus_text = "one\ntwo\xff\n",
+                                           .corpus_text_bytes = 9,
+                                           .name = "train-2"};
+    assert_int_equal(training_job_create(model, &options, NULL, &job, &error), STATUS_INVALID);
+    assert_string_equal(error.message, "corpus: the text: line 2: invalid UTF-8 at byte offset 7 (0xff)");
+    options.corpus_text_bytes = 0;
+    assert_int_equal(training_job_create(model, &options, NULL, &job, &error), STATUS_INVALID);
+    assert_string_equal(error.code, "empty_corpus");
+    json_decref(request);
+    model_unref(model);
+}
+
+static void test_one_job_at_a_time(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct model *other = make_model();
+    struct training_job *job = NULL;
+    struct error error;
+    assert_ok(make_job(model, REQUEST, false, NULL, &job, &error), error);
+    struct training_job *second = NULL;
+    assert_int_equal(make_job(model, REQUEST, false, NULL, &second, &error), STATUS_CONFLICT);
+    assert_non_null(strstr(error.message, "train-1"));
+    refuse(other, REQUEST, false, STATUS_CONFLICT, "training_locked");
+    training_job_destroy(job);
+    model_unref(other);
+    model_unref(model);
+}
+
+/* The saved weights as bytes. */
+static void read_weights(uint64_t version, struct version_files *ret_files, const struct version_file **ret_weights)
+{
+    char path[256];
+    struct error error;
+    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)version);
+    assert_ok(version_read(path, ret_files, &error), error);
+    *ret_weights = version_files_find(ret_files, "weights.safetensors");
+    assert_non_null(*ret_weights);
+}
+
+static uint64_t save(struct model *model, struct training_job *job)
+{
+    uint64_t version = 0;
+    struct error error;
+    json_t *origin = training_job_origin(job);
+    json_t *evaluation = training_job_evaluation(job);
+    assert_non_null(origin);
+    assert_true(isfinite(json_number_value(json_object_get(evaluation, "validation_loss"))));
+    assert_ok(model_save(model, model_directory, origin, evaluation, &version, &error), error);
+    assert_ok(training_job_finish(job, &error), error);
+    assert_false(exists(model_directory, ".training"));
+    json_decref(evaluation);
+    json_decref(origin);
+    training_job_destroy(job);
+    return version;
+}
+
+static uint64_t train_straight(void)
+{
+    struct watcher watcher = {0};
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
+    assert_ok(training_job_run(job, &error), error);
+    uint64_t version = save(model, job);
+    model_unref(model);
+    return version;
+}
+
+static void stop_at(uint64_t step)
+{
+    struct watcher watcher = {.stop_at = step};
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
+    assert_int_equal(training_job_run(job, &error), STATUS_CANCELLED);
+    assert_int_equal(watcher.checkpoints, 1);
+    assert_true(model_is_unsaved(model));
+    training_job_destroy(job);
+    refuse(model, REQUEST, false, STATUS_CONFLICT, "unfinished_job");
+    model_unref(model);
+    assert_true(training_job_is_unfinished(model_directory));
+}
+
+static uint64_t resume(void)
+{
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
+    struct watcher watcher = {0};
+    struct training_job *job = NULL;
+    struct model *model = NULL;
+    struct error error;
+    training_job_checkpoint_path(model_directory, path);
+    assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
+    refuse(model, "{\"batch\":5}", true, STATUS_CONFLICT, "resume_differs");
+    assert_ok(make_job(model, "{}", true, &watcher, &job, &error), error);
+    assert_ok(training_job_run(job, &error), error);
+    uint64_t version = save(model, job);
+    model_unref(model);
+    return version;
+}
+
+static void test_resume_ends_in_the_same_version(void **state)
+{
+    (void)state;
+    uint64_t straight = train_straight();
+    stop_at(15);
+    uint64_t resumed = resume();
+    assert_int_equal(resumed, straight + 1);
+    struct version_files files[2];
+    const struct version_file *weights[2];
+    read_weights(straight, &files[0], &weights[0]);
+    read_weights(resumed, &files[1], &weights[1]);
+    assert_int_equal(weights[0]->length, weights[1]->length);
+    assert_memory_equal(weights[0]->bytes, weights[1]->bytes, weights[0]->length);
+    version_files_release(&files[0]);
+    version_files_release(&files[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_failure_changes_nothing),
+        cmocka_unit_test(test_malformed_text),
+        cmocka_unit_test(test_one_job_at_a_time),
+        cmocka_unit_test(test_resume_ends_in_the_same_version),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
