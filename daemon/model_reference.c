@@ -49,7 +49,7 @@ enum status model_reference_parse(const char *text, struct model_reference *ret_
                          "'%.200s': a model's name begins with a letter or digit and has up to %d of A-Z a-z 0-9 . _ -",
                          text, MODEL_NAME_BYTES_MAX);
     }
-    snprintf(reference.name, sizeof reference.name, "%s", name);
+    memcpy(reference.name, name, strlen(name) + 1); /* a model name fits */
     *ret_reference = reference;
     return STATUS_OK;
 }
