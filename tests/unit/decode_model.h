@@ -13,6 +13,7 @@ struct decode_model {
     struct vocabulary *vocabulary;
 };
 
+/* The next `count` of the model's values. */
 static inline const float *decode_model_part(struct decode_model *model, size_t *used, size_t count)
 {
     *used += count;
@@ -51,6 +52,7 @@ static inline void decode_model_init(struct decode_model *model, struct vocabula
     weights->softmax_b = decode_model_part(model, &used, symbols);
 }
 
+/* Frees the weights and gives the vocabulary back; a plan made of them stays. */
 static inline void decode_model_release(struct decode_model *model)
 {
     vocabulary_unref(model->vocabulary);

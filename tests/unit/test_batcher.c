@@ -1,0 +1,706 @@
+/* The batcher: a row's bits do not depend on its neighbours, the threads or the kernels; slow readers, cancels, deadlines and
+ * ends concern their own row only. The main thread is the loop thread here: it waits for reports, then reads. */
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/base/clock.h"
+#include "engine/decode/batcher.h"
+#include "engine/math/rnn_packed.h"
+#include "engine/text/utf8.h"
+#include "tests/unit/decode_model.h"
+
+enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 4096, PROMPT_MAX = 40, STATE_MAX = 256 };
+
+/* One generation of a test, and what came of it. */
+struct row {
+    struct generation *generation;
+    struct generation *pending; /* the reference of a report, with the hub's lock */
+    bool is_read;               /* the loop reads it when it is reported */
+    bool has_ended;
+    size_t report_count;
+    size_t length;
+    char text[TEXT_BYTES_MAX];
+    float logprobs[PROMPT_MAX];
+    size_t state_count; /* at most STATE_MAX */
+    float state[STATE_MAX];
+};
+
+/* Between the compute threads and the loop. */
+struct hub {
+    pthread_mutex_t lock;
+    pthread_cond_t arrived;
+    struct batcher *batcher;
+    size_t report_count;
+    struct row *reports[ROWS_MAX]; /* those with something pending */
+    struct row *rows;              /* [ROWS_MAX] */
+    size_t row_count;
+    size_t ended_count;
+};
+
+static void on_progress(void *context, struct generation **generations, size_t count)
+{
+    struct hub *hub = context;
+    pthread_mutex_lock(&hub->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct row *row = generation_owner(generations[i]);
+        if (row->pending == NULL) {
+            row->pending = generations[i];
+            hub->reports[hub->report_count++] = row;
+        } else {
+            generation_unref(generations[i]); /* its row is reported already */
+        }
+    }
+    pthread_cond_signal(&hub->arrived);
+    pthread_mutex_unlock(&hub->lock);
+}
+
+static void hub_init(struct hub *hub, size_t threads, size_t queue_max)
+{
+    *hub = (struct hub){.rows = mem_allocate(ROWS_MAX, sizeof *hub->rows)};
+    pthread_mutex_init(&hub->lock, NULL);
+    pthread_cond_init(&hub->arrived, NULL);
+    struct batcher_options options = {
+        .threads = threads, .queue_max = queue_max, .on_progress = on_progress, .context = hub};
+    struct error error;
+    assert_int_equal(batcher_create(&options, &hub->batcher, &error), STATUS_OK);
+}
+
+static void read_row(struct row *row)
+{
+    size_t room = sizeof row->text - row->length;
+    assert_true(room >= UTF8_BYTES_MAX);
+    row->length += generation_read(row->generation, row->text + row->length, room);
+}
+
+static void keep_result(struct row *row)
+{
+    const float *logprobs = generation_prompt_logprobs(row->generation);
+    const float *state = generation_state(row->generation);
+    struct generation_progress progress = generation_progress(row->generation);
+    if (logprobs != NULL) {
+        memcpy(row->logprobs, logprobs, progress.prompt_count * sizeof *logprobs);
+    }
+    if (state != NULL) {
+        memcpy(row->state, state, row->state_count * sizeof *state);
+    }
+}
+
+/* Waits for reports and does what the loop does with them. */
+static void hub_turn(struct hub *hub)
+{
+    static struct row *rows[ROWS_MAX];
+    static struct generation *references[ROWS_MAX];
+    pthread_mutex_lock(&hub->lock);
+    while (hub->report_count == 0) {
+        pthread_cond_wait(&hub->arrived, &hub->lock);
+    }
+    size_t count = hub->report_count;
+    hub->report_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        rows[i] = hub->reports[i];
+        references[i] = rows[i]->pending;
+        rows[i]->pending = NULL;
+    }
+    pthread_mutex_unlock(&hub->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct row *row = rows[i];
+        row->report_count++;
+        bool has_ended = generation_progress(row->generation).finish != FINISH_NONE;
+        if (row->is_read) {
+            read_row(row);
+        }
+        if (has_ended && !row->has_ended) {
+            row->has_ended = true;
+            keep_result(row);
+            hub->ended_count++;
+        }
+        generation_unref(references[i]);
+    }
+    batcher_wake(hub->batcher);
+}
+
+static void hub_wait_ended(struct hub *hub, size_t count)
+{
+    while (hub->ended_count < count) {
+        hub_turn(hub);
+    }
+}
+
+/* Ends the batcher, and with it what still runs. */
+static void hub_stop(struct hub *hub)
+{
+    batcher_destroy(hub->batcher);
+    hub->batcher = NULL;
+    for (size_t i = 0; i < hub->report_count; i++) {
+        struct row *row = hub->reports[i];
+        hub->ended_count += !row->has_ended;
+        assert_int_not_equal(generation_progress(row->generation).finish, FINISH_NONE);
+        generation_unref(row->pending);
+    }
+    hub->report_count = 0;
+}
+
+static void hub_release(struct hub *hub)
+{
+    hub_stop(hub);
+    assert_int_equal(hub->ended_count, hub->row_count);
+    for (size_t i = 0; i < hub->row_count; i++) {
+        generation_unref(hub->rows[i].generation);
+    }
+    mem_free(hub->rows);
+    pthread_mutex_destroy(&hub->lock);
+    pthread_cond_destroy(&hub->arrived);
+}
+
+struct served {
+    struct decode_model model;
+    struct decode_plan *plan;
+};
+
+static void served_init(struct served *served, struct vocabulary *vocabulary, size_t embedding_size, size_t layers,
+                        size_t units, const char *kernels)
+{
+    struct error error;
+    decode_model_init(&served->model, vocabulary, embedding_size, layers, units, SEED);
+    served->model.weights.kernels = kernels;
+    assert_int_equal(decode_plan_create(&served->model.weights, &served->plan, &error), STATUS_OK);
+}
+
+static void served_release(struct served *served)
+{
+    decode_plan_destroy(served->plan);
+    decode_model_release(&served->model);
+}
+
+static enum status submit(struct hub *hub, const struct served *served, struct generation_options options,
+                          struct row **ret_row, struct error *error)
+{
+    assert_true(hub->row_count < ROWS_MAX);
+    struct row *row = &hub->rows[hub->row_count];
+    *row = (struct row){.is_read = true, .state_count = decode_plan_state_count(served->plan)};
+    assert_true(row->state_count <= STATE_MAX);
+    static const uint32_t first_symbol[] = {0};
+    if (options.prompt == NULL) {
+        options.prompt = first_symbol;
+        options.prompt_count = 1;
+    }
+    options.owner = row;
+    options.top_p = options.top_p == 0.0 ? 1.0 : options.top_p;
+    enum status status =
+        generation_create(served->plan, served->model.vocabulary, &options, NULL, NULL, &row->generation, error);
+    assert_int_equal(status, STATUS_OK);
+    *ret_row = row;
+    status = batcher_submit(hub->batcher, row->generation, error);
+    if (status == STATUS_OK) {
+        hub->row_count++;
+    } else {
+        generation_unref(row->generation);
+    }
+    return status;
+}
+
+static struct row *must_submit(struct hub *hub, const struct served *served, struct generation_options options)
+{
+    struct row *row;
+    struct error error;
+    assert_int_equal(submit(hub, served, options, &row, &error), STATUS_OK);
+    return row;
+}
+
+/* The n-th of many different generations: prompts and lengths of all sizes, all ways of sampling. */
+static struct generation_options nth_options(size_t n, size_t symbols, uint32_t prompt[PROMPT_MAX])
+{
+    struct rng_words words = rng_philox(SEED, 1, n);
+    struct generation_options options = {
+        .prompt = prompt,
+        .prompt_count = 1 + words.word[0] % PROMPT_MAX,
+        .tokens_max = words.word[1] % 60,
+        .temperature = n % 5 == 0 ? 0.0 : 0.3 * (double)(n % 7),
+        .top_k = n % 3 == 0 ? 5 : 0,
+        .top_p = n % 4 == 0 ? 0.8 : 1.0,
+        .seed = n / 2,
+        .choice = n % 2,
+        .want_prompt_logprobs = n % 2 == 0,
+        .want_state = true,
+        .priority = (int)(n % 3) - 1,
+    };
+    for (size_t i = 0; i < options.prompt_count; i++) {
+        prompt[i] = rng_philox(SEED, n + 2, i).word[0] % (uint32_t)symbols;
+    }
+    return options;
+}
+
+static struct row *submit_nth(struct hub *hub, const struct served *served, size_t n)
+{
+    uint32_t prompt[PROMPT_MAX];
+    return must_submit(hub, served, nth_options(n, served->model.weights.vocabulary_size, prompt));
+}
+
+/* What each of `count` generations gives alone, on one thread. */
+static struct row *run_alone(const struct served *served, size_t count)
+{
+    struct row *results = mem_allocate(count, sizeof *results);
+    struct hub hub;
+    hub_init(&hub, 1, 2); /* an end may be seen before its report comes, so the last one may still count */
+    for (size_t n = 0; n < count; n++) {
+        submit_nth(&hub, served, n);
+        hub_wait_ended(&hub, n + 1);
+    }
+    hub_stop(&hub);
+    memcpy(results, hub.rows, count * sizeof *results);
+    hub_release(&hub);
+    return results;
+}
+
+static void assert_same(const struct row *a, const struct row *b)
+{
+    assert_int_equal(a->length, b->length);
+    assert_memory_equal(a->text, b->text, a->length);
+    assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
+    assert_memory_equal(a->state, b->state, sizeof a->state);
+}
+
+/* In waves, so that neighbours come and go. */
+static void check_batch(const struct served *served, const struct row *alone, size_t count, size_t threads)
+{
+    struct hub hub;
+    hub_init(&hub, threads, count);
+    for (size_t n = 0; n < count; n++) {
+        submit_nth(&hub, served, n);
+        if (n % 7 == 6) {
+            hub_turn(&hub);
+        }
+    }
+    hub_wait_ended(&hub, count);
+    for (size_t n = 0; n < count; n++) {
+        assert_same(&alone[n], &hub.rows[n]);
+    }
+    struct batcher_counters counters = batcher_counters(hub.batcher);
+    assert_int_equal(counters.running + counters.waiting, 0);
+    assert_true(counters.rows >= counters.steps && counters.steps > 0);
+    size_t prompts = 0;
+    size_t tokens = 0;
+    for (size_t n = 0; n < count; n++) {
+        uint32_t prompt[PROMPT_MAX];
+        struct generation_options options = nth_options(n, 2, prompt);
+        prompts += options.prompt_count;
+        tokens += options.tokens_max;
+    }
+    assert_int_equal(counters.symbols_prompt, prompts);
+    assert_int_equal(counters.symbols_made, tokens);
+    hub_release(&hub);
+}
+
+static void test_rows_do_not_depend_on_anything(void **state)
+{
+    (void)state;
+    enum { COUNT = 60 };
+    print_message("seed %d\n", SEED);
+    struct served first;
+    served_init(&first, decode_model_characters(40), 0, 2, 21, NULL);
+    struct row *alone = run_alone(&first, COUNT);
+    served_release(&first);
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        struct served served;
+        served_init(&served, decode_model_characters(40), 0, 2, 21, rnn_kernels_at(set)->name);
+        for (size_t threads = 1; threads <= 3; threads++) {
+            check_batch(&served, alone, COUNT, threads);
+        }
+        served_release(&served);
+    }
+    mem_free(alone);
+}
+
+/* Large enough for phases that the team shares. */
+static void test_shared_phases_change_nothing(void **state)
+{
+    (void)state;
+    enum { COUNT = 20 };
+    struct served served;
+    served_init(&served, decode_model_characters(80), 30, 1, 128, NULL);
+    struct row *alone = run_alone(&served, COUNT);
+    check_batch(&served, alone, COUNT, 2);
+    check_batch(&served, alone, COUNT, 4);
+    mem_free(alone);
+    served_release(&served);
+}
+
+static void test_more_rows_than_a_step_takes(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(9), 0, 1, 4, NULL);
+    struct row *alone = run_alone(&served, ROWS_MAX);
+    check_batch(&served, alone, ROWS_MAX, 2);
+    mem_free(alone);
+    served_release(&served);
+}
+
+static struct vocabulary *make_words(size_t count)
+{
+    char(*texts)[8] = mem_allocate(count, sizeof *texts);
+    const char **symbols = mem_allocate(count, sizeof *symbols);
+    size_t *lengths = mem_allocate(count, sizeof *lengths);
+    for (size_t i = 0; i < count; i++) {
+        lengths[i] = (size_t)snprintf(texts[i], sizeof *texts, "w%zu", i);
+        symbols[i] = texts[i];
+    }
+    struct vocabulary *vocabulary = NULL;
+    struct error error;
+    assert_int_equal(vocabulary_create(VOCABULARY_WORDS, symbols, lengths, count, &vocabulary, &error), STATUS_OK);
+    mem_free(texts);
+    mem_free(symbols);
+    mem_free(lengths);
+    return vocabulary;
+}
+
+/* With 30,000 words the logits' workspace holds 34 rows: they come in chunks. */
+static void test_large_vocabularies_come_in_chunks(void **state)
+{
+    (void)state;
+    enum { COUNT = 50 };
+    struct served served;
+    served_init(&served, make_words(30000), 3, 1, 3, NULL);
+    struct row *alone = run_alone(&served, COUNT);
+    check_batch(&served, alone, COUNT, 2);
+    mem_free(alone);
+    served_release(&served);
+}
+
+static void test_models_take_turns(void **state)
+{
+    (void)state;
+    enum { COUNT = 30, MODELS = 3 };
+    struct served served[MODELS];
+    struct row *alone[MODELS];
+    for (size_t m = 0; m < MODELS; m++) {
+        served_init(&served[m], decode_model_characters(20 + m), m * 5, 1 + m, 10 + m, NULL);
+        alone[m] = run_alone(&served[m], COUNT);
+    }
+    struct hub hub;
+    hub_init(&hub, 2, ROWS_MAX);
+    for (size_t n = 0; n < COUNT; n++) {
+        for (size_t m = 0; m < MODELS; m++) {
+            submit_nth(&hub, &served[m], n);
+        }
+    }
+    hub_wait_ended(&hub, COUNT * MODELS);
+    for (size_t n = 0; n < COUNT * MODELS; n++) {
+        assert_same(&alone[n % MODELS][n / MODELS], &hub.rows[n]);
+    }
+    hub_release(&hub);
+    for (size_t m = 0; m < MODELS; m++) {
+        mem_free(alone[m]);
+        served_release(&served[m]);
+    }
+}
+
+static void test_more_models_than_places(void **state)
+{
+    (void)state;
+    enum { MODELS = 300 };
+    struct hub hub;
+    hub_init(&hub, 2, ROWS_MAX);
+    struct served *served = mem_allocate(MODELS, sizeof *served);
+    for (size_t m = 0; m < MODELS; m++) {
+        served_init(&served[m], decode_model_characters(5), 0, 1, 3, NULL);
+        struct row *row =
+            must_submit(&hub, &served[m], (struct generation_options){.tokens_max = 3000, .temperature = 1.0});
+        row->is_read = false; /* they stall, and keep their model's place */
+    }
+    for (size_t m = 0; m < MODELS; m++) {
+        hub.rows[m].is_read = true;
+    }
+    for (size_t n = 0; n < 40; n++) {
+        generation_cancel(hub.rows[MODELS - 1 - n].generation);
+    }
+    batcher_wake(hub.batcher);
+    hub_wait_ended(&hub, 40);
+    for (size_t m = 0; m < MODELS; m++) {
+        generation_cancel(hub.rows[m].generation);
+    }
+    batcher_wake(hub.batcher);
+    hub_wait_ended(&hub, MODELS);
+    hub_release(&hub);
+    for (size_t m = 0; m < MODELS; m++) {
+        served_release(&served[m]);
+    }
+    mem_free(served);
+}
+
+static void test_a_slow_reader_pauses_its_own_row_only(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 10);
+    struct generation_options options = {.tokens_max = 4000, .temperature = 1.0, .seed = 5};
+    struct row *slow = must_submit(&hub, &served, options);
+    slow->is_read = false;
+    struct row *quick = must_submit(&hub, &served, options);
+    hub_wait_ended(&hub, 1);
+    assert_true(quick->has_ended && !slow->has_ended);
+    assert_int_equal(quick->length, 4000);
+    struct generation_progress progress = generation_progress(slow->generation);
+    assert_true(progress.token_count < 4000);
+    slow->is_read = true;
+    read_row(slow);
+    batcher_wake(hub.batcher);
+    hub_wait_ended(&hub, 2);
+    assert_int_equal(slow->length, 4000);
+    assert_memory_equal(slow->text, quick->text, 4000);
+    hub_release(&hub);
+    served_release(&served);
+}
+
+static void test_queue_has_its_maximum(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 1, 2);
+    struct generation_options options = {.tokens_max = GENERATION_TOKENS_MAX};
+    for (size_t i = 0; i < 2; i++) {
+        must_submit(&hub, &served, options)->is_read = false;
+    }
+    struct row *row;
+    struct error error;
+    assert_int_equal(submit(&hub, &served, options, &row, &error), STATUS_LIMIT);
+    assert_string_equal(error.code, "queue_full");
+    assert_non_null(strstr(error.message, "2 generations"));
+    generation_cancel(hub.rows[1].generation);
+    batcher_wake(hub.batcher);
+    hub_wait_ended(&hub, 1);
+    assert_int_equal(generation_progress(hub.rows[1].generation).finish, FINISH_CANCELLED);
+    must_submit(&hub, &served,
+                (struct generation_options){.tokens_max = 3}); /* an end is heard of after its place is free */
+    hub_wait_ended(&hub, 2);
+    assert_int_equal(hub.rows[2].length, 3);
+    hub_release(&hub); /* cancels the one that stalls */
+    served_release(&served);
+}
+
+static void test_cancel_while_running(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 10);
+    uint32_t *prompt = mem_allocate(GENERATION_PROMPT_SYMBOLS_MAX, sizeof *prompt);
+    struct row *row = must_submit(
+        &hub, &served,
+        (struct generation_options){.prompt = prompt, .prompt_count = GENERATION_PROMPT_SYMBOLS_MAX, .tokens_max = 1});
+    mem_free(prompt);
+    while (generation_progress(row->generation).prompt_count == 0) {
+        batcher_wake(hub.batcher);
+    }
+    generation_cancel(row->generation);
+    hub_wait_ended(&hub, 1);
+    struct generation_progress progress = generation_progress(row->generation);
+    assert_int_equal(progress.finish, FINISH_CANCELLED);
+    assert_true(progress.prompt_count < GENERATION_PROMPT_SYMBOLS_MAX && progress.token_count == 0);
+    struct row *queued = &hub.rows[hub.row_count];
+    struct error error;
+    struct generation_options options = {
+        .prompt = (uint32_t[]){1}, .prompt_count = 1, .tokens_max = 9, .owner = queued};
+    *queued = (struct row){.is_read = true};
+    assert_int_equal(
+        generation_create(served.plan, served.model.vocabulary, &options, NULL, NULL, &queued->generation, &error),
+        STATUS_OK);
+    generation_cancel(queued->generation); /* before its first step */
+    assert_int_equal(batcher_submit(hub.batcher, queued->generation, &error), STATUS_OK);
+    hub.row_count++;
+    hub_wait_ended(&hub, 2);
+    assert_int_equal(generation_progress(queued->generation).finish, FINISH_CANCELLED);
+    assert_int_equal(generation_progress(queued->generation).prompt_count, 0);
+    hub_release(&hub);
+    served_release(&served);
+}
+
+static void test_deadlines_end_rows_by_themselves(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 10);
+    struct generation_options options = {.tokens_max = GENERATION_TOKENS_MAX, .deadline_ms = 1};
+    struct row *late = must_submit(&hub, &served, options);
+    options.deadline_ms = clock_now_ms() + 30;
+    struct row *stalled = must_submit(&hub, &served, options); /* ends although nobody wakes the batcher then */
+    stalled->is_read = false;
+    hub_wait_ended(&hub, 2);
+    assert_int_equal(generation_progress(late->generation).finish, FINISH_DEADLINE);
+    assert_int_equal(generation_progress(late->generation).token_count, 0);
+    assert_int_equal(generation_progress(stalled->generation).finish, FINISH_DEADLINE);
+    assert_true(clock_now_ms() > options.deadline_ms);
+    assert_true(stalled->report_count > 0);
+    hub_release(&hub);
+    served_release(&served);
+}
+
+static void test_stop_strings_end_rows(void **state)
+{
+    (void)state;
+    static const char *const stop[] = {"\"", "#"};
+    static const size_t lengths[] = {1, 1};
+    struct served served;
+    served_init(&served, decode_model_characters(6), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 50);
+    for (size_t n = 0; n < 50; n++) {
+        must_submit(&hub, &served,
+                    (struct generation_options){.tokens_max = 500,
+                                                .temperature = 2.0,
+                                                .seed = n,
+                                                .stop = stop,
+                                                .stop_lengths = lengths,
+                                                .stop_count = 2});
+    }
+    hub_wait_ended(&hub, 50);
+    for (size_t n = 0; n < 50; n++) {
+        assert_int_equal(generation_progress(hub.rows[n].generation).finish, FINISH_STOP);
+        assert_int_equal(generation_progress(hub.rows[n].generation).token_count, hub.rows[n].length + 1);
+        assert_null(memchr(hub.rows[n].text, '"', hub.rows[n].length));
+        assert_null(memchr(hub.rows[n].text, '#', hub.rows[n].length));
+    }
+    hub_release(&hub);
+    served_release(&served);
+}
+
+static void test_byte_models_make_valid_text(void **state)
+{
+    (void)state;
+    struct vocabulary *vocabulary = NULL;
+    struct error error;
+    assert_int_equal(vocabulary_create_bytes(&vocabulary, &error), STATUS_OK);
+    struct served served;
+    served_init(&served, vocabulary, 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 20);
+    for (size_t n = 0; n < 20; n++) {
+        must_submit(&hub, &served, (struct generation_options){.tokens_max = 1000, .temperature = 5.0, .seed = n});
+    }
+    hub_wait_ended(&hub, 20);
+    for (size_t n = 0; n < 20; n++) {
+        assert_true(hub.rows[n].length > 500);
+        assert_int_equal(utf8_find_malformed(hub.rows[n].text, hub.rows[n].length), hub.rows[n].length);
+    }
+    hub_release(&hub);
+    served_release(&served);
+}
+
+static void test_a_broken_model_fails_alone(void **state)
+{
+    (void)state;
+    struct served broken;
+    struct served good;
+    struct error error;
+    served_init(&good, decode_model_characters(30), 0, 1, 8, NULL);
+    decode_model_init(&broken.model, decode_model_characters(30), 0, 1, 8, SEED);
+    broken.model.values[3 * 32] = INFINITY; /* layer 0's kernel, gate i of unit 0 after symbol 3 */
+    broken.model.values[3 * 32 + 8] = NAN;  /* gate j */
+    assert_int_equal(decode_plan_create(&broken.model.weights, &broken.plan, &error), STATUS_OK);
+    struct hub hub;
+    hub_init(&hub, 2, 10);
+    struct row *fails = must_submit(
+        &hub, &broken, (struct generation_options){.prompt = (uint32_t[]){1, 3}, .prompt_count = 2, .tokens_max = 5});
+    struct row *goes_on = must_submit(&hub, &good, (struct generation_options){.tokens_max = 50});
+    hub_wait_ended(&hub, 2);
+    assert_int_equal(generation_progress(fails->generation).finish, FINISH_FAILED);
+    generation_failure(fails->generation, &error);
+    assert_string_equal(error.code, "not_finite");
+    assert_int_equal(generation_progress(goes_on->generation).finish, FINISH_LENGTH);
+    hub_release(&hub);
+    served_release(&broken);
+    served_release(&good);
+}
+
+static void test_destroy_ends_everything(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    for (size_t count = 0; count < ROWS_MAX; count += 233) {
+        struct hub hub;
+        hub_init(&hub, 2, ROWS_MAX);
+        for (size_t n = 0; n < count; n++) {
+            must_submit(&hub, &served, (struct generation_options){.tokens_max = GENERATION_TOKENS_MAX, .seed = n});
+        }
+        hub_release(&hub); /* counts the ends */
+    }
+    struct batcher_options options = {.threads = 2, .queue_max = 3}; /* nobody listens */
+    struct batcher *batcher;
+    struct error error;
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_OK);
+    struct generation *generation;
+    struct generation_options wanted = {.prompt = (uint32_t[]){1}, .prompt_count = 1, .tokens_max = 9999};
+    assert_int_equal(generation_create(served.plan, served.model.vocabulary, &wanted, NULL, NULL, &generation, &error),
+                     STATUS_OK);
+    assert_int_equal(batcher_submit(batcher, generation, &error), STATUS_OK);
+    batcher_destroy(batcher);
+    assert_int_equal(generation_progress(generation).finish, FINISH_CANCELLED);
+    generation_unref(generation);
+    batcher_destroy(NULL);
+    served_release(&served);
+}
+
+static void test_an_idle_batcher_is_alive(void **state)
+{
+    (void)state;
+    struct hub hub;
+    hub_init(&hub, 0, 1);
+    struct batcher_counters counters = batcher_counters(hub.batcher);
+    assert_int_equal(counters.steps + counters.running + counters.waiting, 0);
+    assert_true(batcher_is_alive(hub.batcher, 60000));
+    hub_release(&hub);
+}
+
+static void test_wrong_options_and_no_memory(void **state)
+{
+    (void)state;
+    struct batcher *batcher;
+    struct error error;
+    struct batcher_options options = {.threads = 1};
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_INVALID);
+    options = (struct batcher_options){.threads = BATCHER_THREADS_MAX + 1, .queue_max = 1};
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_INVALID);
+    options.threads = 2;
+    for (uint64_t n = 0; n < 4; n++) {
+        mem_fail_after(n);
+        assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_NO_MEMORY);
+    }
+    mem_fail_after(UINT64_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_do_not_depend_on_anything),
+        cmocka_unit_test(test_shared_phases_change_nothing),
+        cmocka_unit_test(test_more_rows_than_a_step_takes),
+        cmocka_unit_test(test_large_vocabularies_come_in_chunks),
+        cmocka_unit_test(test_models_take_turns),
+        cmocka_unit_test(test_more_models_than_places),
+        cmocka_unit_test(test_a_slow_reader_pauses_its_own_row_only),
+        cmocka_unit_test(test_queue_has_its_maximum),
+        cmocka_unit_test(test_cancel_while_running),
+        cmocka_unit_test(test_deadlines_end_rows_by_themselves),
+        cmocka_unit_test(test_stop_strings_end_rows),
+        cmocka_unit_test(test_byte_models_make_valid_text),
+        cmocka_unit_test(test_a_broken_model_fails_alone),
+        cmocka_unit_test(test_destroy_ends_everything),
+        cmocka_unit_test(test_an_idle_batcher_is_alive),
+        cmocka_unit_test(test_wrong_options_and_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
