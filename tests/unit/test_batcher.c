@@ -1,5 +1,6 @@
-/* The batcher: a row's bits do not depend on its neighbours, the threads or the kernels; slow readers, cancels, deadlines and
- * ends concern their own row only. The main thread is the loop thread here: it waits for reports, then reads. */
+/* The batcher: a row's bits do not depend on its neighbours, the threads or the kernels; slow readers, cancels,
+ * deadlines and ends concern their own row only. The main thread is the loop thread here: it waits for reports, then
+ * reads. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
