@@ -1,5 +1,5 @@
-/* The handlers of all routes, by family; each is documented in the HTTP API's description. Called on the loop thread when a
- * request is complete; each replies, or holds the request and replies later. */
+/* The handlers of all routes, by family; each is documented in the HTTP API's description. Called on the loop thread
+ * when a request is complete; each replies, or holds the request and replies later. */
 #ifndef DAEMON_API_H
 #define DAEMON_API_H
 

@@ -1,5 +1,5 @@
-/* Reading request bodies strictly: JSON objects whose every field is known and of its type. Errors name the field by its
- * path ("/version"). Thread: any; owns nothing. */
+/* Reading request bodies strictly: JSON objects whose every field is known and of its type. Errors name the field by
+ * its path ("/version"). Thread: any; owns nothing. */
 #ifndef DAEMON_FIELDS_H
 #define DAEMON_FIELDS_H
 
@@ -15,7 +15,8 @@ enum status fields_parse(const char *body, size_t length, json_t **ret_object, s
 /* INVALID, code "unknown_field", for a field that is not in `names`: separated by spaces. */
 enum status fields_only(const json_t *object, const char *names, struct error *error) MUST_CHECK;
 
-/* Each reads one field; a missing field or null leaves `*value` as it is. INVALID names the field and what it takes. */
+/* Each reads one field; a missing field or null leaves `*value` as it is. INVALID names the field and what it takes.
+ * */
 enum status fields_text(const json_t *object, const char *name, const char **value, struct error *error) MUST_CHECK;
 enum status fields_flag(const json_t *object, const char *name, bool *value, struct error *error) MUST_CHECK;
 enum status fields_integer(const json_t *object, const char *name, int64_t min, int64_t max, int64_t *value,

@@ -1,6 +1,7 @@
-/* libmicrohttpd inside libuv. Each listener is one MHD daemon, run by hand: its epoll descriptor is watched by uv_poll,
- * and after every MHD_run its timeout is asked for and obeyed (its epoll is edge-triggered, so data can wait without an
- * event; zero means again right after the next poll, a few times, then 1 ms later, since MHD may be waiting, not working).
+/* libmicrohttpd inside libuv. Each listener is one MHD daemon, run by hand: its epoll descriptor is watched by
+ * uv_poll, and after every MHD_run its timeout is asked for and obeyed (its epoll is edge-triggered, so data can
+ * wait without an event; zero means again right after the next poll, a few times, then 1 ms later, since MHD may be
+ * waiting, not working).
  *
  * A request is answered in one way only: the reply is stored, and queued when MHD calls the handler (again). Resuming
  * happens in one place, an idle callback, so never inside an MHD callback, and MHD is run right after it. While a
@@ -124,10 +125,8 @@ static void on_watch_closed(uv_handle_t *handle)
 
 static void tell_gone(struct request *request)
 {
-    void (*on_gone)(void *, struct request *) = request->on_gone;
-    request->on_gone = NULL;
-    if (on_gone != NULL) {
-        on_gone(request->gone_context, request);
+    if (request->on_gone != NULL) {
+        request->on_gone(request->gone_context, request);
     }
 }
 
@@ -361,6 +360,10 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
         tell_gone(request);
     }
     request->on_gone = NULL;
+    if (request->response != NULL) { /* a stream's holds the request */
+        MHD_destroy_response(request->response);
+        request->response = NULL;
+    }
     http->callbacks.on_end(http->callbacks.context, request);
     *request->link = request->next;
     if (request->next != NULL) {
@@ -755,6 +758,10 @@ static void store_reply(struct request *request, unsigned status, const char *co
         for (size_t i = 0; i < request->header_count; i++) {
             MHD_add_response_header(response, request->headers[i].name, request->headers[i].value);
         }
+    }
+    if (request->is_gone && response != NULL) {
+        request->response = NULL;
+        MHD_destroy_response(response);
     }
     wake(request);
 }

@@ -1,7 +1,9 @@
-/* HTTP: the only module that knows libmicrohttpd, run by external epoll inside the libuv loop, with no thread of its own.
+/* HTTP: the only module that knows libmicrohttpd, run by external epoll inside the libuv loop, with no thread of its
+ * own.
  *
- * A request is answered inside on_request, or later: hold it (request_hold), reply from the loop thread, release it. The
- * connection sleeps meanwhile and wakes with the reply. Replies are whole, or streams that are pulled through a reader.
+ * A request is answered inside on_request, or later: hold it (request_hold), reply from the loop thread, release it.
+ * The connection sleeps meanwhile and wakes with the reply. Replies are whole, or streams that are pulled through a
+ * reader.
  *
  *   headers → on_head → body, up to its maximum → on_request → reply → on_end
  *
@@ -71,9 +73,10 @@ unsigned request_status(const struct request *request);
 void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
                         void *context);
 
-/* Keeps a request past on_request. `on_gone` (may be NULL) is called once if its client leaves before the reply is
- * through: nobody will read what comes, though replying stays allowed; where the client has closed only its sending side
- * (or cannot be told from one that did), request_is_half_closed. Never called after request_release. */
+/* Keeps a request past on_request. `on_gone` (may be NULL) is called if its client leaves before the reply is through:
+ * first perhaps with request_is_half_closed, where the client closed its sending side (a client that left looks the
+ * same until it is written to), then when the connection is over: nobody will read what comes, though replying stays
+ * allowed. Never called after request_release. */
 void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context);
 void request_release(struct request *request);
 bool request_is_half_closed(const struct request *request);
@@ -81,6 +84,7 @@ bool request_is_half_closed(const struct request *request);
 /* Adds a header to the reply to come. */
 void request_add_header(struct request *request, const char *name, const char *value);
 
+/* Whether a reply was given. */
 bool request_is_replied(const struct request *request);
 
 /* Replies `length` bytes from mem_allocate, which the reply takes over (NULL: none). Exactly one reply a request. */

@@ -44,8 +44,8 @@ struct options {
     size_t positional_count;
 };
 
-/* Reads argv[1] to argv[argc - 1]. INVALID names the option that is unknown, lacks its value, has one it does not take,
- * or holds something else than its kind asks for. */
+/* Reads argv[1] to argv[argc - 1]. INVALID names the option that is unknown, lacks its value, has one it does not
+ * take, or holds something else than its kind asks for. */
 enum status options_parse(struct options *options, const struct option_row *rows, size_t row_count, int argc,
                           char *const *argv, struct error *error) MUST_CHECK;
 

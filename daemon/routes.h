@@ -1,9 +1,11 @@
-/* The one table of routes: method, pattern, handler, scope. Finds the route at the head of a request and refuses what must
- * not pass (404, 405, foreign pages, a daemon that is draining), then calls the handler when the body is there.
+/* The one table of routes: method, pattern, handler, scope. Finds the route at the head of a request and refuses
+ * what must not pass (404, 405, foreign pages, a daemon that is draining), then calls the handler when the body is
+ * there.
  *
- * Patterns: "/v1/models/{m}/labels/{label}"; a parameter is one path segment, percent-decoded, and "{name…}" at the end
- * takes the rest of the path. Without keys: a foreign Host or Origin and cross-site requests are 403 (any web page could
- * otherwise reset a local graph), and requests that came through a proxy have the generate scope only. Thread: loop. */
+ * Patterns: "/v1/models/{m}/labels/{label}"; a parameter is one path segment, percent-decoded, and "{name…}" at the
+ * end takes the rest of the path. Without keys: a foreign Host or Origin and cross-site requests are 403 (any web
+ * page could otherwise reset a local graph), and requests that came through a proxy have the generate scope only.
+ * Thread: loop. */
 #ifndef DAEMON_ROUTES_H
 #define DAEMON_ROUTES_H
 
@@ -39,8 +41,8 @@ const char *route_parameter(const struct request *request, size_t index);
 /* The rows, for tests and for metrics. */
 const struct route *routes_table(size_t *ret_count);
 
-/* Whether `path` has the form of `pattern`; the decoded parameters are in `arena`. UNSUPPORTED never; NOT_FOUND when it has
- * not; INVALID for a bad percent sign, NUL or malformed UTF-8 in a parameter. */
+/* Whether `path` has the form of `pattern`; the decoded parameters are in `arena`. UNSUPPORTED never; NOT_FOUND when
+ * it has not; INVALID for a bad percent sign, NUL or malformed UTF-8 in a parameter. */
 enum status route_match(const char *pattern, const char *path, struct arena *arena,
                         const char *ret_parameters[ROUTE_PARAMETERS_MAX], struct error *error) MUST_CHECK;
 

@@ -45,8 +45,8 @@ const struct setting *settings_table(size_t *ret_count);
 /* All defaults. */
 void settings_init(struct settings *settings);
 
-/* Defaults, then the file (libinih: `name = value` lines, # and ; comments). An unknown name, a bad value, a name given
- * twice or a section is INVALID with a message that begins with file and line; unreadable: NOT_FOUND or IO. */
+/* Defaults, then the file (libinih: `name = value` lines, # and ; comments). An unknown name, a bad value, a name
+ * given twice or a section is INVALID with a message that begins with file and line; unreadable: NOT_FOUND or IO. */
 enum status settings_read(struct settings *settings, const char *path, struct error *error) MUST_CHECK;
 
 /* Sets one by its text, replacing what was there. INVALID names the setting and what it takes. */

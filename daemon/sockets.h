@@ -12,8 +12,9 @@ struct socket_description {
     bool is_local; /* a Unix socket, or bound to a loopback address */
 };
 
-/* Opens "ADDRESS:PORT", "[IPV6]:PORT", "NAME:PORT" or "/path/to/socket" and listens. A Unix socket that nobody listens on
- * is replaced and gets `mode`. Errors name the address and what is wrong with it: malformed, in use, no permission. */
+/* Opens "ADDRESS:PORT", "[IPV6]:PORT", "NAME:PORT" or "/path/to/socket" and listens. A Unix socket that nobody
+ * listens on is replaced and gets `mode`. Errors name the address and what is wrong with it: malformed, in use, no
+ * permission. */
 enum status socket_open(const char *address, unsigned mode, int *ret_fd, struct error *error) MUST_CHECK;
 
 /* Says what a listening socket is bound to. */

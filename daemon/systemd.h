@@ -18,8 +18,8 @@ void systemd_status(const char *status);
 uint64_t systemd_watchdog_ms(void);
 void systemd_pet_watchdog(void);
 
-/* Stream sockets passed to us, listening: their number, and the first descriptor (they follow one another). Others than
- * stream sockets are not counted. To be called once; the variables are removed from the environment. */
+/* Stream sockets passed to us, listening: their number, and the first descriptor (they follow one another). Others
+ * than stream sockets are not counted. To be called once; the variables are removed from the environment. */
 size_t systemd_sockets(int *ret_first);
 
 #endif

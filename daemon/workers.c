@@ -1,5 +1,5 @@
-/* A pool of threads around one queue under one lock, which is never held while a job runs. Signals are blocked in every
- * thread made here, so that the loop alone gets them. Owns its threads; jobs stay their submitters'. */
+/* A pool of threads around one queue under one lock, which is never held while a job runs. Signals are blocked in
+ * every thread made here, so that the loop alone gets them. Owns its threads; jobs stay their submitters'. */
 #include "daemon/workers.h"
 
 #include <pthread.h>

@@ -1,0 +1,433 @@
+/* The course of a completion. Thread: loop, but for completions_on_progress (compute threads) and the jobs (run
+ * threads). Owns the completions; a completion is counted by its reply, by each generation and by its open timer.
+ *
+ * A generation's last reference may go on a compute thread, after the reply is through: it posts its choice's message,
+ * and only then may the choice's memory go. */
+#include "daemon/completion_private.h"
+
+#include "daemon/metrics.h"
+#include "daemon/registry.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+
+enum { HALF_CLOSED_GRACE_MS = 2000 };
+
+static struct completion *completion_from(void *pointer)
+{
+    struct completion *completion = pointer;
+    CHECK(completion != NULL && completion->magic == COMPLETION_MAGIC);
+    return completion;
+}
+
+void completion_id(const struct completion *completion, char id[REQUEST_ID_BYTES_MAX + 8])
+{
+    snprintf(id, REQUEST_ID_BYTES_MAX + 8, "cmpl-%s", request_id(completion->request));
+}
+
+/* ---- The end */
+
+static void completion_unref(struct completion *completion)
+{
+    CHECK(completion->references > 0);
+    if (--completion->references > 0) {
+        return;
+    }
+    struct completions *owner = completion->owner;
+    if (completion->snapshot != NULL) {
+        registry_release(owner->server->registry, completion->snapshot);
+    }
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        mem_free(completion->choices[i].text);
+    }
+    *completion->link = completion->next;
+    if (completion->next != NULL) {
+        completion->next->link = completion->link;
+    }
+    owner->count--;
+    request_release(completion->request);
+    mem_free(completion->choices);
+    mem_free(completion->pending);
+    json_decref(completion->object);
+    json_decref(completion->defaults);
+    completion->magic = 0;
+    mem_free(completion);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    completion_unref(completion_from(handle->data));
+}
+
+static const char *outcome_of(const struct completion *completion)
+{
+    static const char *const names[] = {
+        [FINISH_NONE] = "failed",         [FINISH_LENGTH] = "length",     [FINISH_STOP] = "stop",
+        [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
+    };
+    static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one outcome for each reason");
+    return completion->choice_count == 0 ? "refused" : names[completion->choices[0].finish];
+}
+
+static void measure(struct completion *completion)
+{
+    struct metrics *metrics = completion->owner->server->metrics;
+    uint64_t now_ms = clock_now_ms();
+    metrics_count_request(metrics, completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
+                          outcome_of(completion));
+    metrics_observe(metrics, METRIC_REQUEST_SECONDS, (double)(now_ms - completion->started_ms) / 1000);
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        if (choice->token_count > 1 && choice->first_ms > 0) {
+            metrics_observe(metrics, METRIC_INTER_TOKEN_SECONDS,
+                            (double)(choice->last_ms - choice->first_ms) / 1000 / (double)(choice->token_count - 1));
+        }
+    }
+}
+
+/* The reply is through (or nobody waits for it) and every choice has ended. */
+void completion_close_if_over(struct completion *completion)
+{
+    bool is_replied = completion->is_abandoned || request_is_replied(completion->request);
+    if (completion->is_over || completion->is_started || completion->is_in_job || !is_replied ||
+        completion->ended_count < completion->choice_count) {
+        return;
+    }
+    completion->is_over = true;
+    measure(completion);
+    uv_close((uv_handle_t *)&completion->timer, on_timer_closed);
+    completion_unref(completion);
+}
+
+void completion_cancel(struct completion *completion)
+{
+    completion->wants_cancel = true;
+    if (!completion->is_submitted) {
+        return; /* its generations may be in the making on another thread; submitting sees to it */
+    }
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        if (completion->choices[i].generation != NULL) {
+            generation_cancel(completion->choices[i].generation);
+        }
+    }
+    batcher_wake(completion->owner->server->batcher);
+}
+
+static void on_generation_released(struct message *message)
+{
+    struct choice *choice = (struct choice *)message; /* its first member */
+    completion_unref(choice->completion);
+}
+
+void completion_release_choice(void *lifetime)
+{
+    struct choice *choice = lifetime;
+    choice->message.deliver = on_generation_released;
+    mailbox_post(choice->completion->owner->server->mailbox, &choice->message);
+}
+
+/* ---- Progress */
+
+void completions_on_progress(void *context, struct generation **generations, size_t count)
+{
+    struct completions *completions = context;
+    bool has_news = false;
+    pthread_mutex_lock(&completions->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct choice *choice = generation_owner(generations[i]);
+        if (!choice->is_queued) {
+            choice->is_queued = true;
+            choice->queued_generation = generations[i]; /* its reference, too */
+            choice->next_queued = completions->queued;
+            completions->queued = choice;
+            generations[i] = NULL;
+        }
+    }
+    has_news = !completions->is_posted && completions->queued != NULL;
+    completions->is_posted = completions->is_posted || has_news;
+    pthread_mutex_unlock(&completions->lock);
+    for (size_t i = 0; i < count; i++) {
+        generation_unref(generations[i]); /* never the last: the queue holds one */
+    }
+    if (has_news) {
+        mailbox_post(completions->server->mailbox, &completions->message);
+    }
+}
+
+size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES])
+{
+    struct completion *completion = choice->completion;
+    if (choice->generation == NULL) {
+        return 0;
+    }
+    struct generation_progress progress = generation_progress(choice->generation); /* before the text: see finish */
+    size_t length = generation_read(choice->generation, bytes, GENERATION_RING_BYTES);
+    choice->prompt_count = progress.prompt_count;
+    choice->token_count = progress.token_count;
+    uint64_t now_ms = clock_now_ms();
+    if (length > 0) {
+        choice->first_ms = choice->first_ms == 0 ? now_ms : choice->first_ms;
+        choice->last_ms = now_ms;
+    }
+    if (length > GENERATION_RING_BYTES / 4) {
+        batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
+    }
+    if (length == 0 && progress.finish != FINISH_NONE) {
+        choice->finish = progress.finish;
+        if (progress.finish == FINISH_FAILED) {
+            generation_failure(choice->generation, &choice->failure);
+        }
+        completion->ended_count++;
+        choice->generation = generation_unref(choice->generation);
+    }
+    return length;
+}
+
+static void append_text(struct choice *choice, const char *bytes, size_t length)
+{
+    struct completion *completion = choice->completion;
+    size_t needed = choice->text_length + length;
+    size_t bytes_max = completion->owner->server->settings.reply_bytes_max;
+    if (!choice->is_cut && needed > choice->text_capacity && needed <= bytes_max) {
+        size_t capacity = 2 * needed < bytes_max ? 2 * needed : bytes_max;
+        char *text = mem_reallocate(choice->text, capacity, 1);
+        choice->text = text == NULL ? choice->text : text;
+        choice->text_capacity = text == NULL ? choice->text_capacity : capacity;
+    }
+    if (choice->is_cut || needed > choice->text_capacity) {
+        choice->is_cut = true;
+        generation_cancel(choice->generation);
+        return;
+    }
+    memcpy(choice->text + choice->text_length, bytes, length);
+    choice->text_length = needed;
+}
+
+/* Reads all there is: into the text of FORM_JSON, or away when nobody listens. */
+static void collect(struct choice *choice)
+{
+    char bytes[GENERATION_RING_BYTES];
+    for (size_t length; (length = completion_read_choice(choice, bytes)) > 0;) {
+        if (choice->completion->form == FORM_JSON && !choice->completion->is_abandoned) {
+            append_text(choice, bytes, length);
+        }
+    }
+}
+
+static void on_timer(uv_timer_t *timer);
+
+void completion_start_timer(struct completion *completion, uint64_t due_ms)
+{
+    uint64_t now_ms = clock_now_ms();
+    uv_timer_start(&completion->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 1, 0);
+}
+
+/* Nothing was sent yet: an ordinary error can still be told. */
+static void fail_before_text(struct completion *completion, const struct choice *choice)
+{
+    struct error error;
+    generation_failure(choice->generation, &error);
+    completion->form = FORM_JSON;
+    request_reply_error(completion->request, &error);
+    completion_cancel(completion);
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        collect(&completion->choices[i]);
+    }
+    completion_close_if_over(completion);
+}
+
+/* Wakes the stream at once for the first text and the end, else at most every flush_ms. */
+static void wake_stream(struct completion *completion, const struct choice *choice)
+{
+    uint64_t now_ms = clock_now_ms();
+    struct generation_progress progress = generation_progress(choice->generation);
+    if (!completion->is_started) {
+        if (progress.finish == FINISH_FAILED && progress.readable_bytes == 0) {
+            fail_before_text(completion, choice);
+        } else if (progress.finish != FINISH_NONE || progress.readable_bytes > 0) {
+            completion->flushed_ms = now_ms;
+            completion_reply_stream(completion);
+        }
+        return;
+    }
+    uint64_t due_ms = completion->flushed_ms + (uint64_t)completion->fields.flush_ms;
+    if (progress.finish != FINISH_NONE || progress.readable_bytes > GENERATION_RING_BYTES / 2 || now_ms >= due_ms) {
+        completion->flushed_ms = now_ms;
+        request_wake(completion->request);
+    } else if (progress.readable_bytes > 0) {
+        completion_start_timer(completion, due_ms);
+    }
+}
+
+static void observe_first(struct completion *completion)
+{
+    struct metrics *metrics = completion->owner->server->metrics;
+    completion->first_ms = clock_now_ms();
+    metrics_observe(metrics, METRIC_TIME_TO_FIRST_TOKEN_SECONDS,
+                    (double)(completion->first_ms - completion->started_ms) / 1000);
+}
+
+static void advance(struct choice *choice)
+{
+    struct completion *completion = choice->completion;
+    if (choice->generation == NULL) {
+        return;
+    }
+    if (completion->first_ms == 0 && generation_progress(choice->generation).token_count > 0) {
+        observe_first(completion);
+    }
+    if (completion->form == FORM_JSON || completion->is_abandoned) {
+        collect(choice);
+        if (completion->ended_count == completion->choice_count && !request_is_replied(completion->request) &&
+            !completion->is_abandoned) {
+            completion_reply_whole(completion);
+        }
+        completion_close_if_over(completion);
+    } else {
+        wake_stream(completion, choice);
+    }
+}
+
+static void on_progress_message(struct message *message)
+{
+    struct completions *completions =
+        (struct completions *)(void *)((char *)message - offsetof(struct completions, message));
+    pthread_mutex_lock(&completions->lock);
+    struct choice *choice = completions->queued;
+    completions->queued = NULL;
+    completions->is_posted = false;
+    pthread_mutex_unlock(&completions->lock);
+    while (choice != NULL) {
+        pthread_mutex_lock(&completions->lock);
+        struct choice *next = choice->next_queued;
+        struct generation *generation = choice->queued_generation;
+        choice->is_queued = false; /* from here on it may be queued again */
+        pthread_mutex_unlock(&completions->lock);
+        advance(choice);
+        generation_unref(generation); /* keeps the choice until here */
+        choice = next;
+    }
+}
+
+/* Text is due to be flushed, or the stream has been silent long enough for a comment. */
+static void on_timer(uv_timer_t *timer)
+{
+    struct completion *completion = completion_from(timer->data);
+    if (completion->is_over) {
+        return;
+    }
+    if (completion->form == FORM_JSON) {
+        completion_cancel(completion); /* the grace of a client that closed its side */
+        return;
+    }
+    if (!completion->is_started && !completion->is_abandoned) {
+        completion_reply_stream(completion);
+    }
+    uint64_t now_ms = clock_now_ms();
+    uint64_t ping_ms = completion->owner->server->settings.ping_seconds * 1000;
+    completion->wants_ping = now_ms >= completion->written_ms + ping_ms;
+    completion->flushed_ms = now_ms;
+    request_wake(completion->request);
+    uint64_t next_ms = completion->written_ms + ping_ms;
+    completion_start_timer(completion, next_ms > now_ms && !completion->wants_ping ? next_ms : now_ms + ping_ms);
+}
+
+void completion_on_gone(void *context, struct request *request)
+{
+    struct completion *completion = completion_from(context);
+    if (request_is_half_closed(request) && completion->form == FORM_JSON) {
+        completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
+        return;
+    }
+    completion->is_abandoned = !request_is_half_closed(request);
+    completion_cancel(completion);
+}
+
+void completion_on_stream_released(struct completion *completion)
+{
+    completion->is_started = false;
+    if (completion->ended_count < completion->choice_count) {
+        completion->is_abandoned = true;
+        completion_cancel(completion);
+        for (size_t i = 0; i < completion->choice_count; i++) {
+            collect(&completion->choices[i]); /* those that ended meanwhile send no more progress */
+        }
+    }
+    completion_close_if_over(completion);
+}
+
+/* ---- All of them */
+
+enum status completions_create(struct server *server, struct completions **ret_completions, struct error *error)
+{
+    struct completions *completions = mem_allocate(1, sizeof *completions);
+    if (completions == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for completions");
+    }
+    completions->server = server;
+    completions->message.deliver = on_progress_message;
+    CHECK(pthread_mutex_init(&completions->lock, NULL) == 0);
+    *ret_completions = completions;
+    return STATUS_OK;
+}
+
+void completions_destroy(struct completions *completions)
+{
+    if (completions != NULL) {
+        CHECK(completions->count == 0);
+        pthread_mutex_destroy(&completions->lock);
+        mem_free(completions);
+    }
+}
+
+size_t completions_cancel(struct completions *completions, const char *id)
+{
+    size_t count = 0;
+    const char *bare = strncmp(id, "cmpl-", 5) == 0 ? id + 5 : id;
+    for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
+        const char *its_id = request_id(completion->request);
+        if (!completion->is_over && (strcmp(its_id, bare) == 0 || strcmp(its_id, id) == 0)) {
+            completion_cancel(completion);
+            count++;
+        }
+    }
+    return count;
+}
+
+void completions_cancel_all(struct completions *completions)
+{
+    for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
+        completion_cancel(completion);
+    }
+}
+
+size_t completions_count(const struct completions *completions)
+{
+    return completions->count;
+}
+
+json_t *completions_describe(const struct completions *completions)
+{
+    json_t *list = json_array();
+    for (struct completion *completion = completions->first; completion != NULL && list != NULL;
+         completion = completion->next) {
+        size_t token_count = 0;
+        for (size_t i = 0; i < completion->choice_count; i++) {
+            const struct choice *choice = &completion->choices[i];
+            token_count += choice->generation == NULL || !completion->is_submitted
+                               ? choice->token_count
+                               : generation_progress(choice->generation).token_count;
+        }
+        char id[REQUEST_ID_BYTES_MAX + 8];
+        completion_id(completion, id);
+        json_t *entry = json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",
+                                  completion->model, "created", (json_int_t)completion->created, "choices",
+                                  (int)completion->choice_count, "completion_tokens", (int)token_count, "seconds",
+                                  (double)(clock_now_ms() - completion->started_ms) / 1000);
+        if (entry == NULL || json_array_append_new(list, entry) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}

@@ -1,0 +1,106 @@
+/* What completion.c (the course of a completion) and completion_reply.c (its replies) share. Thread: loop. */
+#ifndef DAEMON_COMPLETION_PRIVATE_H
+#define DAEMON_COMPLETION_PRIVATE_H
+
+#include <pthread.h>
+
+#include "daemon/completion.h"
+
+enum { COMPLETION_MAGIC = 0x636f6d70, COMPLETION_PENDING_BYTES_MAX = 8 * GENERATION_RING_BYTES };
+
+struct completions {
+    struct server *server;
+    struct completion *first;
+    size_t count;
+    pthread_mutex_t lock;
+    struct choice *queued; /* under lock: choices whose generations advanced */
+    bool is_posted;        /* under lock */
+    struct message message;
+};
+
+/* One generation's place in a completion. Lives until the generation's last reference is gone: that posts `message`. */
+struct choice {
+    struct message message;
+    struct completion *completion;
+    struct generation *generation; /* NULL before it was made, and after it ended */
+    size_t index;
+    struct choice *next_queued; /* completions.queued, under its lock, as what follows */
+    struct generation *queued_generation;
+    bool is_queued;
+    enum finish_reason finish; /* set when its last byte was read */
+    bool is_finish_sent;
+    struct error failure;
+    char *text; /* FORM_JSON: what was read so far */
+    size_t text_length, text_capacity;
+    bool is_cut;         /* reply_bytes_max was reached */
+    size_t prompt_count; /* symbols */
+    size_t token_count;
+    uint64_t first_ms, last_ms; /* when text first and last came */
+};
+
+struct completion {
+    struct job job; /* parsing or encoding on a run thread */
+    uint32_t magic;
+    size_t references; /* one of the reply's, one of each choice's generation, one of an open timer */
+    struct completions *owner;
+    struct completion *next, **link;
+    struct request *request; /* held */
+    json_t *object;          /* what `fields` borrows from */
+    json_t *defaults;        /* and what it borrows from the model's settings */
+    struct generate_request fields;
+    enum generate_door door;
+    enum completion_form form;
+    char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
+    struct snapshot *snapshot;
+    char fingerprint[96]; /* of build, weights, kernels; made with the first reply */
+    enum status status;   /* what a job came to */
+    struct error error;
+    struct choice *choices;
+    size_t choice_count;
+    size_t ended_count;
+    uint64_t seed;
+    int64_t created; /* seconds since 1970 */
+    uint64_t started_ms, deadline_ms, first_ms;
+    bool is_default_start; /* nobody said what text to begin from */
+    bool is_in_job;        /* on a run thread: only that may touch choices */
+    bool is_submitted;
+    bool is_started;   /* a stream reads from here */
+    bool is_abandoned; /* nobody will read the reply */
+    bool wants_cancel, is_over;
+    uv_timer_t timer;
+    uint64_t flushed_ms, written_ms; /* when text, and anything, was last handed to the stream */
+    char *pending;                   /* made, not yet read by the stream */
+    size_t pending_length, pending_offset;
+    size_t turn; /* the choice to be read next */
+    bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;
+};
+
+/* "cmpl-" and the request's id. */
+void completion_id(const struct completion *completion, char id[REQUEST_ID_BYTES_MAX + 8]);
+
+void completion_cancel(struct completion *completion);
+
+/* Frees it once the reply is through (or nobody waits for it) and every choice has ended. */
+void completion_close_if_over(struct completion *completion);
+void completion_start_timer(struct completion *completion, uint64_t due_ms);
+
+/* generation_create's release_lifetime; the lifetime is the choice. Thread: any. */
+void completion_release_choice(void *lifetime);
+
+/* request_hold's on_gone; the context is the completion. */
+void completion_on_gone(void *context, struct request *request);
+
+/* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
+ * GENERATION_RING_BYTES) written to `bytes`. */
+size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
+
+/* Replies FORM_JSON when every choice has ended. */
+void completion_reply_whole(struct completion *completion);
+
+/* Begins the reply of a stream. */
+void completion_reply_stream(struct completion *completion);
+
+/* The stream is over, or nobody reads it: called once, by completion_reply.c. */
+void completion_on_stream_released(struct completion *completion);
+
+#endif

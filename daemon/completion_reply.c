@@ -1,0 +1,257 @@
+/* What a completion answers: one JSON object, server-sent events, or bare text. The shapes are OpenAI's, with `seed` and
+ * `warnings` beside them. Thread: loop. Owns nothing; streams read from the completion. */
+#include "daemon/completion_private.h"
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+
+static const char *finish_name(const struct choice *choice)
+{
+    static const char *const names[] = {
+        [FINISH_NONE] = "failed",         [FINISH_LENGTH] = "length",     [FINISH_STOP] = "stop",
+        [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
+    };
+    static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one name for each reason");
+    return choice->is_cut ? "length" : names[choice->finish];
+}
+
+/* What decides bit-equality: build, weights, kernels. */
+static void make_fingerprint(struct completion *completion)
+{
+    const char *sum = NULL;
+    json_t *manifest = (json_t *)(uintptr_t)snapshot_manifest(completion->snapshot); /* only read */
+    json_unpack(manifest, "{s:{s:{s:s}}}", "files", "weights.safetensors", "sha256", &sum);
+    struct engine_info info = engine_info();
+    snprintf(completion->fingerprint, sizeof completion->fingerprint, "lstmd-%s+%.8s+%s", info.version,
+             sum == NULL ? "unknown" : sum, info.kernels);
+}
+
+/* ["unknown field 'x' was ignored"], or NULL when there is none. */
+static json_t *make_warnings(const struct completion *completion)
+{
+    json_t *warnings = completion->fields.warning_count == 0 ? NULL : json_array();
+    for (size_t i = 0; warnings != NULL && i < completion->fields.warning_count; i++) {
+        const char *name = completion->fields.warnings[i];
+        json_array_append_new(warnings, strlen(name) > 64 ? json_string("an unknown field with a long name was ignored")
+                                                          : json_sprintf("unknown field '%s' was ignored", name));
+    }
+    return warnings;
+}
+
+/* What every object of a reply begins with. */
+static json_t *make_envelope(const struct completion *completion)
+{
+    char id[REQUEST_ID_BYTES_MAX + 8];
+    completion_id(completion, id);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "id", id, "object", "text_completion", "created",
+                     (json_int_t)completion->created, "model", completion->model, "system_fingerprint",
+                     completion->fingerprint, "seed", (json_int_t)completion->seed);
+}
+
+static json_t *make_choice(const struct choice *choice, const char *text, size_t length)
+{
+    const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : finish_name(choice);
+    finish = choice->completion->form == FORM_JSON ? finish_name(choice) : finish;
+    return json_pack("{s:i, s:s%, s:n, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs",
+                     "finish_reason", finish);
+}
+
+static json_t *make_usage(const struct completion *completion)
+{
+    size_t prompt_count = 0, token_count = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        prompt_count += i % (size_t)completion->fields.n == 0 ? choice->prompt_count : 0;
+        token_count += choice->token_count;
+    }
+    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt_count, "completion_tokens",
+                     (json_int_t)token_count, "total_tokens", (json_int_t)(prompt_count + token_count));
+}
+
+static void add_headers(struct completion *completion)
+{
+    char seed[32];
+    make_fingerprint(completion);
+    snprintf(seed, sizeof seed, "%lld", (long long)completion->seed);
+    request_add_header(completion->request, "X-Lstmd-Model", completion->model);
+    request_add_header(completion->request, "X-Lstmd-Seed", seed);
+    request_add_header(completion->request, "Cache-Control", "no-store");
+}
+
+void completion_reply_whole(struct completion *completion)
+{
+    json_t *choices = json_array();
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        if (choice->finish == FINISH_FAILED) {
+            json_decref(choices);
+            request_reply_error(completion->request, &choice->failure);
+            return;
+        }
+        json_t *made = make_choice(choice, choice->text == NULL ? "" : choice->text, choice->text_length);
+        if (made == NULL || json_array_append_new(choices, made) != 0) {
+            json_decref(choices);
+            choices = NULL;
+            break;
+        }
+    }
+    add_headers(completion);
+    json_t *body = choices == NULL ? NULL : make_envelope(completion);
+    json_t *warnings = make_warnings(completion);
+    if (body == NULL || json_object_set_new(body, "choices", choices) != 0 ||
+        json_object_set_new(body, "usage", make_usage(completion)) != 0 ||
+        (warnings != NULL && json_object_set(body, "warnings", warnings) != 0)) {
+        json_decref(body);
+        body = NULL; /* replied as 503 */
+    }
+    json_decref(warnings);
+    request_reply_json(completion->request, 200, body);
+}
+
+/* ---- Streams */
+
+enum made { MADE_SOMETHING, MADE_NOTHING, MADE_END, MADE_FAILURE };
+
+/* Makes the object the next event; takes its reference. */
+static enum made make_event(struct completion *completion, json_t *object)
+{
+    static const char before[] = "data: ", after[] = "\n\n";
+    size_t room = COMPLETION_PENDING_BYTES_MAX - sizeof before - sizeof after;
+    char *place = completion->pending;
+    size_t length = object == NULL ? 0 : json_dumpb(object, place + sizeof before - 1, room, JSON_COMPACT);
+    json_decref(object);
+    if (length == 0 || length > room) {
+        return MADE_FAILURE;
+    }
+    memcpy(place, before, sizeof before - 1);
+    memcpy(place + sizeof before - 1 + length, after, sizeof after - 1);
+    completion->pending_length = sizeof before - 1 + length + sizeof after - 1;
+    return MADE_SOMETHING;
+}
+
+static enum made make_line(struct completion *completion, const char *line)
+{
+    completion->pending_length = strlen(line);
+    memcpy(completion->pending, line, completion->pending_length);
+    return MADE_SOMETHING;
+}
+
+static enum made make_chunk(struct completion *completion, json_t *choices)
+{
+    json_t *chunk = make_envelope(completion);
+    json_object_set_new(chunk, "choices", choices);
+    if (completion->fields.include_usage) {
+        json_object_set_new(chunk, "usage", json_null());
+    }
+    if (!completion->is_first_sent) {
+        completion->is_first_sent = true;
+        json_t *warnings = make_warnings(completion);
+        if (warnings != NULL) {
+            json_object_set_new(chunk, "warnings", warnings);
+        }
+    }
+    return make_event(completion, chunk);
+}
+
+/* The next piece of one choice: text, or its end. */
+static enum made make_choice_event(struct choice *choice)
+{
+    struct completion *completion = choice->completion;
+    char bytes[GENERATION_RING_BYTES];
+    size_t length = completion_read_choice(choice, bytes);
+    if (length == 0 && (choice->finish == FINISH_NONE || choice->is_finish_sent)) {
+        return MADE_NOTHING;
+    }
+    if (length == 0) {
+        choice->is_finish_sent = true;
+        if (choice->finish == FINISH_FAILED) {
+            json_t *error = error_to_json(&choice->failure, error_http_status(&choice->failure));
+            return make_event(completion, json_pack("{s:o}", "error", error));
+        }
+    }
+    return make_chunk(completion, json_pack("[o]", make_choice(choice, bytes, length)));
+}
+
+static enum made make_next_event(struct completion *completion)
+{
+    size_t sent_count = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        struct choice *choice = &completion->choices[completion->turn];
+        completion->turn = (completion->turn + 1) % completion->choice_count;
+        enum made made = make_choice_event(choice);
+        if (made != MADE_NOTHING) {
+            return made;
+        }
+        sent_count += choice->is_finish_sent;
+    }
+    if (sent_count < completion->choice_count) {
+        return completion->wants_ping ? make_line(completion, ": ping\n\n") : MADE_NOTHING;
+    }
+    if (completion->fields.include_usage && !completion->is_usage_sent) {
+        completion->is_usage_sent = true;
+        json_t *chunk = make_envelope(completion);
+        json_object_set_new(chunk, "choices", json_array());
+        json_object_set_new(chunk, "usage", make_usage(completion));
+        return make_event(completion, chunk);
+    }
+    if (!completion->is_done_sent) {
+        completion->is_done_sent = true;
+        return make_line(completion, "data: [DONE]\n\n");
+    }
+    return MADE_END;
+}
+
+static enum made make_next_text(struct completion *completion)
+{
+    struct choice *choice = &completion->choices[0];
+    completion->pending_length = completion_read_choice(choice, completion->pending);
+    if (completion->pending_length > 0) {
+        return MADE_SOMETHING;
+    }
+    return choice->finish == FINISH_NONE ? MADE_NOTHING : choice->finish == FINISH_FAILED ? MADE_FAILURE : MADE_END;
+}
+
+static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state)
+{
+    struct completion *completion = context;
+    if (completion->pending_offset == completion->pending_length) {
+        completion->pending_offset = completion->pending_length = 0;
+        enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
+        completion->wants_ping = false;
+        if (made != MADE_SOMETHING) {
+            *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
+            return 0;
+        }
+    }
+    size_t left = completion->pending_length - completion->pending_offset;
+    size_t length = left < bytes_max ? left : bytes_max;
+    memcpy(bytes, completion->pending + completion->pending_offset, length);
+    completion->pending_offset += length;
+    completion->written_ms = clock_now_ms();
+    return length;
+}
+
+static void on_release(void *context)
+{
+    completion_on_stream_released(context);
+}
+
+void completion_reply_stream(struct completion *completion)
+{
+    static const struct stream_source source = {.read = on_read, .release = on_release};
+    completion->pending = mem_allocate(COMPLETION_PENDING_BYTES_MAX, 1);
+    if (completion->pending == NULL) {
+        struct error error;
+        error_set(&error, STATUS_NO_MEMORY, "no memory for a stream");
+        completion->form = FORM_JSON;
+        request_reply_error(completion->request, &error);
+        completion_cancel(completion);
+        return;
+    }
+    completion->is_started = true;
+    add_headers(completion);
+    request_add_header(completion->request, "X-Accel-Buffering", "no");
+    const char *type = completion->form == FORM_TEXT ? "text/plain; charset=utf-8" : "text/event-stream";
+    request_reply_stream(completion->request, 200, type, &source, completion);
+}

@@ -1,0 +1,351 @@
+/* The beginning of a completion: body → fields → snapshot → symbols → generations → batcher. Thread: loop; parsing a large
+ * body and encoding a large prompt happen on a run thread, which then alone touches the completion (is_in_job). */
+#include "daemon/completion_private.h"
+
+#include "daemon/fields.h"
+#include "daemon/registry.h"
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+
+static void refuse(struct completion *completion, const struct error *error)
+{
+    if (!request_is_replied(completion->request)) {
+        request_reply_error(completion->request, error);
+    }
+    completion_close_if_over(completion);
+}
+
+static enum status encode_prompt(struct completion *completion, const struct generate_prompt *prompt, uint32_t *symbols,
+                                 size_t *ret_count, struct error *error)
+{
+    struct vocabulary *vocabulary = snapshot_vocabulary(completion->snapshot);
+    if (prompt->text != NULL) {
+        enum unknown_symbols unknown =
+            completion->is_default_start ? UNKNOWN_SYMBOLS_SKIP : completion->fields.unknown_symbols;
+        enum status status =
+            vocabulary_encode(vocabulary, prompt->text, prompt->length, unknown, symbols, ret_count, error);
+        if (status == STATUS_OK && *ret_count == 0 && completion->is_default_start) {
+            symbols[0] = 0; /* a model without a line break: its first symbol */
+            *ret_count = 1;
+        }
+        if (status != STATUS_OK && error->param[0] == '\0') {
+            snprintf(error->param, sizeof error->param, "prompt");
+        }
+        return status;
+    }
+    size_t index;
+    json_t *value;
+    json_array_foreach(prompt->symbols, index, value)
+    {
+        symbols[index] = (uint32_t)json_integer_value(value);
+        if (symbols[index] >= vocabulary_size(vocabulary)) {
+            error_set(error, STATUS_INVALID, "prompt symbol %zu is %u, the vocabulary has %zu", index, symbols[index],
+                      vocabulary_size(vocabulary));
+            snprintf(error->param, sizeof error->param, "prompt");
+            return STATUS_INVALID;
+        }
+    }
+    *ret_count = json_array_size(prompt->symbols);
+    return STATUS_OK;
+}
+
+static enum status create_generation(struct completion *completion, struct choice *choice, const uint32_t *symbols,
+                                     size_t count, size_t index_of_n, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    struct generation_options options = {
+        .prompt = symbols,
+        .prompt_count = count,
+        .tokens_max = (size_t)fields->max_tokens,
+        .temperature = fields->temperature,
+        .top_k = (size_t)fields->top_k,
+        .top_p = fields->top_p,
+        .seed = completion->seed,
+        .choice = index_of_n,
+        .stop = fields->stop,
+        .stop_lengths = fields->stop_lengths,
+        .stop_count = fields->stop_count,
+        .deadline_ms = completion->deadline_ms,
+        .owner = choice,
+    };
+    return generation_create(snapshot_decode_plan(completion->snapshot), snapshot_vocabulary(completion->snapshot),
+                             &options, choice, completion_release_choice, &choice->generation, error);
+}
+
+/* Encodes every prompt and makes its n generations. Thread: loop or run. */
+static enum status create_generations(struct completion *completion, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    size_t longest = 0;
+    for (size_t i = 0; i < fields->prompt_count; i++) {
+        const struct generate_prompt *prompt = &fields->prompts[i];
+        size_t length = prompt->text != NULL ? prompt->length : json_array_size(prompt->symbols);
+        longest = length > longest ? length : longest;
+    }
+    uint32_t *symbols = mem_allocate(longest, sizeof *symbols);
+    if (symbols == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu bytes", longest);
+    }
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < fields->prompt_count && status == STATUS_OK; i++) {
+        size_t count = 0;
+        status = encode_prompt(completion, &fields->prompts[i], symbols, &count, error);
+        if (status == STATUS_OK && (count == 0 || count > GENERATION_PROMPT_SYMBOLS_MAX)) {
+            error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", count,
+                      GENERATION_PROMPT_SYMBOLS_MAX);
+            snprintf(error->param, sizeof error->param, "prompt");
+            status = STATUS_INVALID;
+        }
+        for (int64_t j = 0; j < fields->n && status == STATUS_OK; j++) {
+            struct choice *choice = &completion->choices[i * (size_t)fields->n + (size_t)j];
+            status = create_generation(completion, choice, symbols, count, (size_t)j, error);
+        }
+    }
+    mem_free(symbols);
+    return status;
+}
+
+static void encode_job(struct job *job)
+{
+    struct completion *completion = (struct completion *)job; /* its first member */
+    completion->status = create_generations(completion, &completion->error);
+}
+
+/* Drops generations that were made but not submitted, as ended. */
+static void drop_generations(struct completion *completion)
+{
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        struct choice *choice = &completion->choices[i];
+        if (choice->finish == FINISH_NONE) {
+            choice->finish = FINISH_CANCELLED;
+            completion->ended_count++;
+            completion->references += choice->generation != NULL; /* given back by on_generation_released */
+            choice->generation = generation_unref(choice->generation);
+        }
+    }
+}
+
+static void submit(struct completion *completion)
+{
+    struct server *server = completion->owner->server;
+    struct error error = completion->error;
+    enum status status = completion->status;
+    completion->is_in_job = false;
+    if (status == STATUS_OK && completion->is_abandoned) {
+        status = error_set(&error, STATUS_CANCELLED, "the client left");
+    }
+    if (status != STATUS_OK) {
+        drop_generations(completion);
+        refuse(completion, &error);
+        return;
+    }
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        struct choice *choice = &completion->choices[i];
+        status = batcher_submit(server->batcher, choice->generation, &error);
+        if (status != STATUS_OK) { /* those before it are cancelled, and end by themselves */
+            for (size_t j = i; j < completion->choice_count; j++) {
+                completion->choices[j].finish = FINISH_CANCELLED;
+                completion->ended_count++;
+                completion->references++;
+                completion->choices[j].generation = generation_unref(completion->choices[j].generation);
+            }
+            completion->form = FORM_JSON;
+            completion->is_submitted = true;
+            request_reply_error(completion->request, &error);
+            completion_cancel(completion);
+            completion_close_if_over(completion);
+            return;
+        }
+        completion->references++;
+    }
+    completion->is_submitted = true;
+    if (completion->wants_cancel) {
+        completion_cancel(completion);
+    }
+    if (completion->form != FORM_JSON) {
+        completion_start_timer(completion, clock_now_ms() + server->settings.ping_seconds * 1000);
+    }
+}
+
+static void encoded(struct job *job)
+{
+    submit((struct completion *)job);
+}
+
+/* A copy that lives as long as the completion: the settings may be read again meanwhile. */
+static const json_t *model_setting(struct completion *completion, const char *name)
+{
+    const struct registry *registry = completion->owner->server->registry;
+    const json_t *value = registry_setting(registry, snapshot_model_name(completion->snapshot), name);
+    if (value != NULL) {
+        json_object_set_new(completion->defaults, name, json_deep_copy(value));
+    }
+    return json_object_get(completion->defaults, name);
+}
+
+static enum status apply_model_settings(struct completion *completion, struct error *error)
+{
+    struct generate_request *fields = &completion->fields;
+    completion->defaults = json_object();
+    const char *name;
+    for (size_t i = 0; (name = generate_request_default_name(i)) != NULL; i++) {
+        TRY(generate_request_default(fields, name, model_setting(completion, name), error));
+    }
+    bool is_empty = fields->prompt_count == 0 ||
+                    (fields->prompt_count == 1 && fields->prompts[0].text != NULL && fields->prompts[0].length == 0);
+    if (is_empty) {
+        const json_t *start = model_setting(completion, "start");
+        bool has_start = json_is_string(start) && json_string_length(start) > 0;
+        const char *text = has_start ? json_string_value(start) : "\n";
+        completion->is_default_start = !has_start;
+        fields->prompts[0] = (struct generate_prompt){.text = text, .length = strlen(text)};
+        fields->prompt_count = 1;
+    }
+    return STATUS_OK;
+}
+
+static enum status prepare(struct completion *completion, struct error *error)
+{
+    struct server *server = completion->owner->server;
+    struct generate_request *fields = &completion->fields;
+    const char *reference = completion->model[0] == '\0' ? fields->model : completion->model;
+    TRY(registry_resolve(server->registry, reference, &completion->snapshot, error));
+    snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
+    TRY(apply_model_settings(completion, error));
+    completion->choice_count = fields->prompt_count * (size_t)fields->n;
+    if (completion->choice_count > server->settings.choices_max) {
+        error_set(error, STATUS_INVALID, "%zu prompts × n %lld are %zu texts, at most %llu", fields->prompt_count,
+                  (long long)fields->n, completion->choice_count, (unsigned long long)server->settings.choices_max);
+        snprintf(error->param, sizeof error->param, "n");
+        completion->choice_count = 0;
+        return STATUS_INVALID;
+    }
+    completion->form = fields->stream ? FORM_EVENTS : completion->form;
+    if (completion->form == FORM_TEXT && completion->choice_count > 1) {
+        error_set(error, STATUS_INVALID, "bare text takes one prompt and n 1, not %zu texts", completion->choice_count);
+        snprintf(error->param, sizeof error->param, "n");
+        completion->choice_count = 0;
+        return STATUS_INVALID;
+    }
+    completion->choices = mem_allocate(completion->choice_count, sizeof *completion->choices);
+    if (completion->choices == NULL) {
+        error_set(error, STATUS_NO_MEMORY, "no memory for a request of %zu texts", completion->choice_count);
+        completion->choice_count = 0;
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        completion->choices[i].completion = completion;
+        completion->choices[i].index = i;
+    }
+    uint64_t limit_ms = server->settings.request_seconds_max * 1000;
+    uint64_t asked_ms = fields->deadline_ms > 0 ? (uint64_t)fields->deadline_ms : limit_ms;
+    completion->deadline_ms = completion->started_ms + (asked_ms < limit_ms ? asked_ms : limit_ms);
+    completion->seed =
+        generate_request_is_given(fields, "seed") ? (uint64_t)fields->seed : rng_system() & ((UINT64_C(1) << 53) - 1);
+    return STATUS_OK;
+}
+
+/* The fields are read: find the model, turn the prompts into symbols. */
+static void parsed(struct job *job)
+{
+    struct completion *completion = (struct completion *)job;
+    struct server *server = completion->owner->server;
+    struct error error = completion->error;
+    enum status status = completion->status;
+    completion->is_in_job = false;
+    if (status == STATUS_OK) {
+        status = prepare(completion, &error);
+    }
+    if (status == STATUS_OK && completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX) {
+        completion->job.run = encode_job;
+        completion->job.done = encoded;
+        status = workers_submit(server->run, &completion->job, &error);
+        completion->is_in_job = status == STATUS_OK;
+        if (status == STATUS_OK) {
+            return;
+        }
+    }
+    if (status != STATUS_OK) {
+        drop_generations(completion);
+        refuse(completion, &error);
+        return;
+    }
+    completion->status = create_generations(completion, &completion->error);
+    submit(completion);
+}
+
+static void parse_job(struct job *job)
+{
+    struct completion *completion = (struct completion *)job;
+    size_t length;
+    const char *body = request_body(completion->request, &length);
+    completion->status = STATUS_OK;
+    if (completion->object == NULL) {
+        completion->status = fields_parse(body, length, &completion->object, &completion->error);
+    }
+    if (completion->status == STATUS_OK) {
+        completion->status =
+            generate_request_read(&completion->fields, completion->object, completion->door, &completion->error);
+    }
+}
+
+static struct completion *completion_create(struct completions *completions, struct request *request,
+                                            const struct completion_order *order)
+{
+    struct completion *completion = mem_allocate(1, sizeof *completion);
+    if (completion == NULL) {
+        return NULL;
+    }
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    completion->magic = COMPLETION_MAGIC;
+    completion->references = 2;
+    completion->owner = completions;
+    completion->request = request;
+    completion->object = order->query;
+    completion->door = order->door;
+    completion->form = order->form;
+    completion->created = now.tv_sec;
+    completion->started_ms = request_started_ms(request);
+    completion->written_ms = clock_now_ms();
+    snprintf(completion->model, sizeof completion->model, "%s", order->model == NULL ? "" : order->model);
+    uv_timer_init(&completions->server->loop, &completion->timer);
+    completion->timer.data = completion;
+    completion->next = completions->first;
+    completion->link = &completions->first;
+    if (completion->next != NULL) {
+        completion->next->link = &completion->next;
+    }
+    completions->first = completion;
+    completions->count++;
+    request_hold(request, completion_on_gone, completion);
+    return completion;
+}
+
+void completion_start(struct completions *completions, struct request *request, const struct completion_order *order)
+{
+    struct error error;
+    struct completion *completion = completion_create(completions, request, order);
+    if (completion == NULL) {
+        json_decref(order->query);
+        error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
+        request_reply_error(request, &error);
+        return;
+    }
+    size_t length;
+    request_body(request, &length);
+    if (order->query != NULL || length <= FIELDS_INLINE_BYTES_MAX) {
+        parse_job(&completion->job);
+        parsed(&completion->job);
+        return;
+    }
+    completion->job.run = parse_job;
+    completion->job.done = parsed;
+    completion->is_in_job = true;
+    if (workers_submit(completions->server->run, &completion->job, &error) != STATUS_OK) {
+        completion->is_in_job = false;
+        refuse(completion, &error);
+    }
+}

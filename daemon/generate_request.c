@@ -1,0 +1,387 @@
+/* The table of fields of a text request, and reading them. Thread: any. Owns nothing. */
+#include "daemon/generate_request.h"
+
+#include <math.h>
+
+#include "daemon/options.h"
+#include "engine/base/check.h"
+
+enum field_kind {
+    FIELD_INTEGER,
+    FIELD_NUMBER,
+    FIELD_FLAG,
+    FIELD_MODEL,
+    FIELD_PROMPT,
+    FIELD_STOP,
+    FIELD_STREAM_OPTIONS,
+    FIELD_UNKNOWN_SYMBOLS,
+    FIELD_IGNORED, /* taken from foreign clients, means nothing here */
+    FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
+};
+
+static const struct field {
+    const char *name;
+    enum field_kind kind;
+    bool has_default; /* a model's settings may set it */
+    double min, max;
+    size_t offset;
+} table[] = {
+    {"model", FIELD_MODEL, false, 0, 0, 0},
+    {"prompt", FIELD_PROMPT, false, 0, 0, 0},
+    {"max_tokens", FIELD_INTEGER, true, 0, GENERATION_TOKENS_MAX, offsetof(struct generate_request, max_tokens)},
+    {"temperature", FIELD_NUMBER, true, 0, 2, offsetof(struct generate_request, temperature)},
+    {"top_k", FIELD_INTEGER, true, 0, INT32_MAX, offsetof(struct generate_request, top_k)},
+    {"top_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, top_p)},
+    {"stop", FIELD_STOP, true, 0, 0, 0},
+    {"seed", FIELD_INTEGER, true, -0x1p63, 0x1p63, offsetof(struct generate_request, seed)},
+    {"n", FIELD_INTEGER, false, 1, 128, offsetof(struct generate_request, n)},
+    {"stream", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, stream)},
+    {"stream_options", FIELD_STREAM_OPTIONS, false, 0, 0, 0},
+    {"deadline_ms", FIELD_INTEGER, true, 1, 86400000, offsetof(struct generate_request, deadline_ms)},
+    {"flush_ms", FIELD_INTEGER, true, 0, GENERATE_FLUSH_MS_MAX, offsetof(struct generate_request, flush_ms)},
+    {"unknown_symbols", FIELD_UNKNOWN_SYMBOLS, true, 0, 0, 0},
+    {"user", FIELD_IGNORED, false, 0, 0, 0},
+    {"repetition_window", FIELD_IGNORED, false, 0, 0, 0}, /* of a penalty that is refused below */
+    {"best_of", FIELD_UNBUILT, false, 1, 0, 0},
+    {"logprobs", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"echo", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"suffix", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"logit_bias", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"presence_penalty", FIELD_UNBUILT, false, 0, 0, 0},
+    {"frequency_penalty", FIELD_UNBUILT, false, 0, 0, 0},
+    {"min_p", FIELD_UNBUILT, false, 0, 0, 0},
+    {"typical_p", FIELD_UNBUILT, false, 1, 0, 0},
+    {"repetition_penalty", FIELD_UNBUILT, false, 1, 0, 0},
+    {"min_tokens", FIELD_UNBUILT, false, 0, 0, 0},
+    {"pattern", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"use_beam_search", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"session", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"session_start", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"state", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"return_state", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"adapt", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"priority", FIELD_UNBUILT, false, 0, 0, 0},
+};
+enum { FIELD_COUNT = sizeof table / sizeof *table };
+static_assert(FIELD_COUNT <= 64, "generate_request.given has a bit for each field");
+
+static const struct field *find(const char *name)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (strcmp(table[i].name, name) == 0) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+const char *generate_request_default_name(size_t index)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (table[i].has_default && index-- == 0) {
+            return table[i].name;
+        }
+    }
+    return NULL;
+}
+
+static enum status fail(const char *name, struct error *error)
+{
+    if (error != NULL) {
+        snprintf(error->param, sizeof error->param, "%s", name);
+    }
+    return STATUS_INVALID;
+}
+
+static enum status read_integer(const struct field *field, const json_t *value, int64_t *ret_number,
+                                struct error *error)
+{
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || (double)number < field->min || (double)number > field->max) {
+        if (field->max >= 0x1p63) {
+            error_set(error, STATUS_INVALID, "%s must be an integer of 64 bits", field->name);
+        } else {
+            error_set(error, STATUS_INVALID, "%s must be an integer of %.0f to %.0f", field->name, field->min,
+                      field->max);
+        }
+        return fail(field->name, error);
+    }
+    *ret_number = number;
+    return STATUS_OK;
+}
+
+static enum status read_number(const struct field *field, const json_t *value, double *ret_number, struct error *error)
+{
+    double number = json_number_value(value);
+    if (!json_is_number(value) || !(number >= field->min && number <= field->max)) {
+        error_set(error, STATUS_INVALID, "%s must be a number of %g to %g", field->name, field->min, field->max);
+        return fail(field->name, error);
+    }
+    *ret_number = number;
+    return STATUS_OK;
+}
+
+static enum status fail_prompt(struct error *error)
+{
+    error_set(error, STATUS_INVALID,
+              "prompt must be a string, a list of strings, a list of symbol numbers, or a list of such lists");
+    return fail("prompt", error);
+}
+
+static enum status add_prompt(struct generate_request *request, const json_t *value, struct error *error)
+{
+    if (request->prompt_count == GENERATE_PROMPTS_MAX) {
+        error_set(error, STATUS_INVALID, "prompt has more than %d texts", GENERATE_PROMPTS_MAX);
+        return fail("prompt", error);
+    }
+    struct generate_prompt *prompt = &request->prompts[request->prompt_count++];
+    if (json_is_string(value)) {
+        *prompt = (struct generate_prompt){.text = json_string_value(value), .length = json_string_length(value)};
+        request->prompt_bytes += prompt->length;
+        return STATUS_OK;
+    }
+    if (!json_is_array(value)) {
+        return fail_prompt(error);
+    }
+    size_t index;
+    json_t *symbol;
+    json_array_foreach(value, index, symbol)
+    {
+        if (!json_is_integer(symbol) || json_integer_value(symbol) < 0 ||
+            json_integer_value(symbol) >= VOCABULARY_SYMBOLS_MAX) {
+            return fail_prompt(error);
+        }
+    }
+    *prompt = (struct generate_prompt){.symbols = value};
+    request->prompt_bytes += sizeof(uint32_t) * json_array_size(value);
+    return STATUS_OK;
+}
+
+static enum status read_prompt(struct generate_request *request, const json_t *value, struct error *error)
+{
+    if (!json_is_array(value) || json_is_integer(json_array_get(value, 0))) {
+        return add_prompt(request, value, error);
+    }
+    if (json_array_size(value) == 0) {
+        return fail_prompt(error);
+    }
+    size_t index;
+    json_t *item;
+    json_array_foreach(value, index, item)
+    {
+        TRY(add_prompt(request, item, error));
+    }
+    return STATUS_OK;
+}
+
+static enum status add_stop(struct generate_request *request, const json_t *value, struct error *error)
+{
+    if (!json_is_string(value) || json_string_length(value) == 0) {
+        error_set(error, STATUS_INVALID, "stop must be a string or a list of strings, none of them empty");
+        return fail("stop", error);
+    }
+    if (request->stop_count == STOP_STRINGS_MAX || json_string_length(value) > STOP_STRING_BYTES_MAX) {
+        error_set(error, STATUS_INVALID, "stop takes at most %d strings of at most %d bytes", STOP_STRINGS_MAX,
+                  STOP_STRING_BYTES_MAX);
+        return fail("stop", error);
+    }
+    request->stop[request->stop_count] = json_string_value(value);
+    request->stop_lengths[request->stop_count++] = json_string_length(value);
+    return STATUS_OK;
+}
+
+static enum status read_stop(struct generate_request *request, const json_t *value, struct error *error)
+{
+    request->stop_count = 0;
+    if (!json_is_array(value)) {
+        return add_stop(request, value, error);
+    }
+    size_t index;
+    json_t *item;
+    json_array_foreach(value, index, item)
+    {
+        TRY(add_stop(request, item, error));
+    }
+    return STATUS_OK;
+}
+
+static enum status read_stream_options(struct generate_request *request, const json_t *value, struct error *error)
+{
+    const json_t *usage = json_object_get(value, "include_usage");
+    if (!json_is_object(value) || (usage != NULL && !json_is_boolean(usage) && !json_is_null(usage))) {
+        error_set(error, STATUS_INVALID, "stream_options must be an object; include_usage is true or false");
+        return fail("stream_options", error);
+    }
+    request->include_usage = json_is_true(usage);
+    return STATUS_OK;
+}
+
+static enum status read_unknown_symbols(struct generate_request *request, const json_t *value, struct error *error)
+{
+    static const char *const names[] = {
+        [UNKNOWN_SYMBOLS_ERROR] = "error", [UNKNOWN_SYMBOLS_SKIP] = "skip", [UNKNOWN_SYMBOLS_REPLACE] = "replace"};
+    for (size_t i = 0; json_is_string(value) && i < sizeof names / sizeof *names; i++) {
+        if (strcmp(json_string_value(value), names[i]) == 0) {
+            request->unknown_symbols = (enum unknown_symbols)i;
+            return STATUS_OK;
+        }
+    }
+    error_set(error, STATUS_INVALID, "unknown_symbols must be \"error\", \"skip\" or \"replace\"");
+    return fail("unknown_symbols", error);
+}
+
+static enum status read_unbuilt(const struct field *field, const json_t *value, struct error *error)
+{
+    bool is_neutral = json_is_false(value) || (json_is_number(value) && json_number_value(value) == field->min) ||
+                      (json_is_string(value) && json_string_length(value) == 0) ||
+                      (json_is_object(value) && json_object_size(value) == 0) ||
+                      (json_is_array(value) && json_array_size(value) == 0);
+    if (is_neutral) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_UNSUPPORTED, "%s is documented, but not in this build", field->name);
+    error_code(error, "unsupported");
+    fail(field->name, error);
+    return STATUS_UNSUPPORTED;
+}
+
+static enum status read_field(struct generate_request *request, const struct field *field, const json_t *value,
+                              struct error *error)
+{
+    void *place = (char *)request + field->offset;
+    switch (field->kind) {
+    case FIELD_INTEGER: return read_integer(field, value, place, error);
+    case FIELD_NUMBER: return read_number(field, value, place, error);
+    case FIELD_FLAG:
+        if (!json_is_boolean(value)) {
+            error_set(error, STATUS_INVALID, "%s must be true or false", field->name);
+            return fail(field->name, error);
+        }
+        *(bool *)place = json_is_true(value);
+        return STATUS_OK;
+    case FIELD_MODEL:
+        if (!json_is_string(value)) {
+            error_set(error, STATUS_INVALID, "model must be a string");
+            return fail("model", error);
+        }
+        request->model = json_string_value(value);
+        return STATUS_OK;
+    case FIELD_PROMPT: return read_prompt(request, value, error);
+    case FIELD_STOP: return read_stop(request, value, error);
+    case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
+    case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
+    case FIELD_IGNORED: return STATUS_OK;
+    case FIELD_UNBUILT: return read_unbuilt(field, value, error);
+    }
+    CHECK(false);
+}
+
+static enum status take_unknown(struct generate_request *request, const char *name, enum generate_door door,
+                                struct error *error)
+{
+    if (door == DOOR_COMPLETIONS) {
+        if (request->warning_count < GENERATE_WARNINGS_MAX) {
+            request->warnings[request->warning_count++] = name;
+        }
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID, "unknown field '%.64s'", name);
+    error_code(error, "unknown_field");
+    fail("", error);
+    snprintf(error->param, sizeof error->param, "/%.200s", name);
+    return STATUS_INVALID;
+}
+
+bool generate_request_is_given(const struct generate_request *request, const char *name)
+{
+    return (request->given >> (find(name) - table) & 1) != 0;
+}
+
+enum status generate_request_read(struct generate_request *request, const json_t *object, enum generate_door door,
+                                  struct error *error)
+{
+    struct error local;
+    error = error == NULL ? &local : error;
+    *request = (struct generate_request){
+        .max_tokens = door == DOOR_COMPLETIONS ? 16 : 500,
+        .n = 1,
+        .temperature = 1,
+        .top_p = 1,
+        .flush_ms = 20,
+    };
+    const char *name;
+    json_t *value;
+    /* jansson's iteration does not change the object, but its prototype cannot say so */
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        const struct field *field = find(name);
+        if (field == NULL || (field->kind == FIELD_MODEL && door == DOOR_GENERATE)) {
+            TRY(take_unknown(request, name, door, error));
+        } else if (!json_is_null(value)) {
+            TRY(read_field(request, field, value, error));
+            request->given |= UINT64_C(1) << (field - table);
+        }
+    }
+    if (generate_request_is_given(request, "stream_options") && !request->stream) {
+        error_set(error, STATUS_INVALID, "stream_options is only for stream: true");
+        return fail("stream_options", error);
+    }
+    return STATUS_OK;
+}
+
+enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,
+                                     struct error *error)
+{
+    const struct field *field = find(name);
+    CHECK(field != NULL && field->has_default);
+    if (generate_request_is_given(request, name) || value == NULL || json_is_null(value)) {
+        return STATUS_OK;
+    }
+    request->given |= UINT64_C(1) << (field - table);
+    return read_field(request, field, value, error);
+}
+
+static json_t *value_of(const struct field *field, const char *text)
+{
+    char *end;
+    if (field != NULL && (field->kind == FIELD_INTEGER || field->kind == FIELD_UNBUILT)) {
+        errno = 0;
+        long long number = strtoll(text, &end, 10);
+        int failed = errno;
+        if (failed == 0 && end != text && *end == '\0') {
+            return json_integer(number);
+        }
+    }
+    double number;
+    if (field != NULL && (field->kind == FIELD_NUMBER || field->kind == FIELD_UNBUILT) &&
+        options_read_number(text, &number, NULL) == STATUS_OK) {
+        return json_real(number);
+    }
+    if (field != NULL && (field->kind == FIELD_FLAG || field->kind == FIELD_UNBUILT) &&
+        (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)) {
+        return json_boolean(text[0] == 't');
+    }
+    return json_string(text); /* the field's own reader says what is wrong with it */
+}
+
+enum status generate_request_add_query(json_t *object, const char *name, const char *value, struct error *error)
+{
+    const struct field *field = find(name);
+    json_t *before = json_object_get(object, name);
+    json_t *item = value_of(field, value);
+    int failed;
+    if (field != NULL && field->kind == FIELD_STOP) {
+        failed = before != NULL ? json_array_append_new(before, item)
+                                : json_object_set_new(object, name, json_pack("[o]", item));
+    } else if (before != NULL) {
+        json_decref(item);
+        error_set(error, STATUS_INVALID, "%.64s is given twice", name);
+        return fail(name, error);
+    } else {
+        failed = json_object_set_new(object, name, item);
+    }
+    if (failed != 0) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the query");
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,76 @@
+/* What a caller asks for when it wants text: one struct, read by one table of fields from a JSON body (POST
+ * /v1/completions, POST …/generate) or from query parameters (GET …/generate).
+ *
+ * Fields that are documented but not in this build are refused by name (UNSUPPORTED) unless their value changes nothing
+ * (null, false, a penalty of 0). Unknown fields are refused on lstmd's own routes; on /v1/completions, which foreign
+ * clients speak, they are named in `warnings`. Thread: any. Texts are borrowed from the JSON object. */
+#ifndef DAEMON_GENERATE_REQUEST_H
+#define DAEMON_GENERATE_REQUEST_H
+
+#include "daemon/http.h"
+#include "engine/engine.h"
+
+enum {
+    GENERATE_PROMPTS_MAX = 1024,
+    GENERATE_WARNINGS_MAX = 16,
+    GENERATE_FLUSH_MS_MAX = 60000,
+};
+
+enum generate_door {
+    DOOR_COMPLETIONS, /* OpenAI's: 16 symbols, unknown fields are warned of */
+    DOOR_GENERATE,    /* lstmd's own: 500 symbols, unknown fields are refused */
+    DOOR_COUNT,
+};
+
+/* Text, or symbols by number. */
+struct generate_prompt {
+    const char *text; /* NULL: `symbols`, an array of integers */
+    size_t length;
+    const json_t *symbols;
+};
+
+struct generate_request {
+    const char *model; /* NULL: the default */
+    struct generate_prompt prompts[GENERATE_PROMPTS_MAX];
+    size_t prompt_count; /* 0: the model's start text */
+    size_t prompt_bytes; /* of all, symbols counted as 4 */
+    int64_t max_tokens;
+    int64_t n;
+    int64_t seed;
+    int64_t top_k;
+    int64_t deadline_ms;
+    int64_t flush_ms;
+    double temperature;
+    double top_p;
+    const char *stop[STOP_STRINGS_MAX];
+    size_t stop_lengths[STOP_STRINGS_MAX];
+    size_t stop_count;
+    enum unknown_symbols unknown_symbols;
+    bool stream;
+    bool include_usage;
+    uint64_t given;                              /* a bit for each row of the table that the caller set */
+    const char *warnings[GENERATE_WARNINGS_MAX]; /* names of unknown fields */
+    size_t warning_count;
+};
+
+/* Defaults, then the object's fields. INVALID names the field and its bounds, code "unknown_field" for unknown ones;
+ * UNSUPPORTED, code "unsupported". `error->param` is the field's name. `object` must outlive the result. */
+enum status generate_request_read(struct generate_request *request, const json_t *object, enum generate_door door,
+                                  struct error *error) MUST_CHECK;
+
+/* Sets a field that the caller left out from the model's settings; a value that the table refuses is an error. */
+enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,
+                                     struct error *error) MUST_CHECK;
+
+/* Whether the caller, or the model's settings, set the field. */
+bool generate_request_is_given(const struct generate_request *request, const char *name);
+
+/* The names that may be given defaults, NULL behind the last. */
+const char *generate_request_default_name(size_t index);
+
+/* The same object from one query parameter more (both decoded): numbers, true/false and texts by the field's kind;
+ * `stop` may be given several times. INVALID as above. */
+enum status generate_request_add_query(json_t *object, const char *name, const char *value,
+                                       struct error *error) MUST_CHECK;
+
+#endif

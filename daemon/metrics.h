@@ -1,0 +1,30 @@
+/* Counters and histograms in Prometheus' text form. Thread: loop. Bounded: a pair of model and outcome beyond the maximum
+ * is counted under the model "other". */
+#ifndef DAEMON_METRICS_H
+#define DAEMON_METRICS_H
+
+#include "daemon/server.h"
+
+enum { METRICS_COUNTERS_MAX = 4096 };
+
+enum metric_histogram {
+    METRIC_TIME_TO_FIRST_TOKEN_SECONDS,
+    METRIC_INTER_TOKEN_SECONDS,
+    METRIC_REQUEST_SECONDS,
+    METRIC_HISTOGRAM_COUNT,
+};
+
+struct metrics;
+
+/* Owned. */
+enum status metrics_create(struct metrics **ret_metrics, struct error *error) MUST_CHECK;
+void metrics_destroy(struct metrics *metrics);
+
+/* One more text request of `model` ("" where none was found) that ended as `outcome`. */
+void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome);
+void metrics_observe(struct metrics *metrics, enum metric_histogram histogram, double seconds);
+
+/* Everything as text, with what the server's parts count; from mem_allocate, NULL without memory. */
+char *metrics_write(const struct server *server, size_t *ret_length);
+
+#endif
