@@ -8,7 +8,16 @@
 /* Documented, but not in this build: 400, code "unsupported". */
 void api_unsupported(struct server *server, struct request *request);
 
-/* api_health.c: /health/live. */
+/* api_health.c: /health/live, /health/ready, /metrics, /v1/reload. */
 void api_health_live(struct server *server, struct request *request);
+void api_health_ready(struct server *server, struct request *request);
+void api_metrics(struct server *server, struct request *request);
+void api_reload(struct server *server, struct request *request);
+
+/* api_completions.c: /v1/completions, /v1/models/{m}/generate, /v1/requests. */
+void api_completions(struct server *server, struct request *request);
+void api_generate(struct server *server, struct request *request);
+void api_requests(struct server *server, struct request *request);
+void api_request_delete(struct server *server, struct request *request);
 
 #endif

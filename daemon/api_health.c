@@ -1,8 +1,41 @@
 /* Whether lstmd lives and is ready, its metrics, and the reload. Thread: loop. Owns nothing. */
 #include "daemon/api.h"
+#include "daemon/metrics.h"
+#include "daemon/registry.h"
 
 void api_health_live(struct server *server, struct request *request)
 {
     (void)server;
     request_reply_json(request, 200, json_pack("{s:s}", "status", "live"));
+}
+
+void api_health_ready(struct server *server, struct request *request)
+{
+    const char *status = server->is_draining                    ? "draining"
+                         : !registry_is_ready(server->registry) ? "starting"
+                         : !server_is_computing(server)         ? "stalled"
+                                                                : "ready";
+    bool is_ready = strcmp(status, "ready") == 0;
+    json_t *refused = registry_refused(server->registry);
+    request_reply_json(request, is_ready ? 200 : 503,
+                       refused == NULL ? NULL : json_pack("{s:s, s:o}", "status", status, "refused", refused));
+}
+
+void api_metrics(struct server *server, struct request *request)
+{
+    size_t length = 0;
+    char *text = metrics_write(server, &length);
+    request_reply(request, text == NULL ? 503 : 200, "text/plain; version=0.0.4; charset=utf-8", text, length);
+}
+
+void api_reload(struct server *server, struct request *request)
+{
+    struct error error;
+    if (server_reload(server, &error) != STATUS_OK) {
+        error.status = STATUS_UNPROCESSABLE; /* the file, not the request, is wrong */
+        error_code(&error, "bad_configuration");
+        request_reply_error(request, &error);
+        return;
+    }
+    request_reply_json(request, 200, json_pack("{s:b}", "reloaded", 1));
 }

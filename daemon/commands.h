@@ -22,6 +22,7 @@ bool command_parse(struct options *options, const struct option_row *rows, size_
 int command_fail(const char *command, const struct error *error);
 
 /* The commands; each file command_NAME.c has one. */
+int command_serve(int argc, char **argv);
 int command_train(int argc, char **argv);
 
 #endif

@@ -3,8 +3,8 @@
  *   body → fields → snapshot → symbols → generations → batcher → progress → ring → reply
  *
  * One completion is one HTTP request with prompts × n choices; each choice is one generation of the batcher's. Large
- * bodies are parsed, and large prompts turned into symbols, on a run thread. The client leaving, a deadline or a cancel
- * ends the generations at their next step.
+ * bodies are parsed, and large prompts turned into symbols, on a run thread. The client leaving, a deadline or a
+ * cancel ends the generations at their next step.
  *
  * Thread: loop, but for completions_on_progress. */
 #ifndef DAEMON_COMPLETION_H

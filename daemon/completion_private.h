@@ -18,7 +18,8 @@ struct completions {
     struct message message;
 };
 
-/* One generation's place in a completion. Lives until the generation's last reference is gone: that posts `message`. */
+/* One generation's place in a completion. Lives until the generation's last reference is gone: that posts `message`.
+ * */
 struct choice {
     struct message message;
     struct completion *completion;
@@ -78,6 +79,7 @@ struct completion {
 /* "cmpl-" and the request's id. */
 void completion_id(const struct completion *completion, char id[REQUEST_ID_BYTES_MAX + 8]);
 
+/* Ends its generations at their next step. */
 void completion_cancel(struct completion *completion);
 
 /* Frees it once the reply is through (or nobody waits for it) and every choice has ended. */

@@ -1,5 +1,5 @@
-/* What a completion answers: one JSON object, server-sent events, or bare text. The shapes are OpenAI's, with `seed` and
- * `warnings` beside them. Thread: loop. Owns nothing; streams read from the completion. */
+/* What a completion answers: one JSON object, server-sent events, or bare text. The shapes are OpenAI's, with `seed`
+ * and `warnings` beside them. Thread: loop. Owns nothing; streams read from the completion. */
 #include "daemon/completion_private.h"
 
 #include "engine/base/check.h"

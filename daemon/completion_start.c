@@ -1,5 +1,6 @@
-/* The beginning of a completion: body → fields → snapshot → symbols → generations → batcher. Thread: loop; parsing a large
- * body and encoding a large prompt happen on a run thread, which then alone touches the completion (is_in_job). */
+/* The beginning of a completion: body → fields → snapshot → symbols → generations → batcher. Thread: loop; parsing a
+ * large body and encoding a large prompt happen on a run thread, which then alone touches the completion
+ * (is_in_job). */
 #include "daemon/completion_private.h"
 
 #include "daemon/fields.h"

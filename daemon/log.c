@@ -69,8 +69,9 @@ void log_event(enum log_level level, const char *event, const char *message, con
     if (format[0] != '\0') {
         va_list arguments;
         va_start(arguments, format);
-        used = advance(used, snprintf(line + used, LOG_LINE_BYTES_MAX - used, " "));
-        used = advance(used, vsnprintf(line + used, LOG_LINE_BYTES_MAX - used, format, arguments));
+        line[used] = ' ';
+        size_t end = advance(used + 1, vsnprintf(line + used + 1, LOG_LINE_BYTES_MAX - used - 1, format, arguments));
+        used = end == used + 1 ? used : end; /* nothing to say: no space either */
         va_end(arguments);
     }
     if (message != NULL && used < LOG_LINE_BYTES_MAX - 16) {

@@ -70,6 +70,14 @@ void mailbox_destroy(struct mailbox *mailbox)
     uv_close((uv_handle_t *)&mailbox->async, on_closed);
 }
 
+bool mailbox_is_empty(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    bool is_empty = mailbox->first == NULL;
+    pthread_mutex_unlock(&mailbox->lock);
+    return is_empty;
+}
+
 void mailbox_post(struct mailbox *mailbox, struct message *message)
 {
     CHECK(message->deliver != NULL);

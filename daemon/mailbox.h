@@ -23,6 +23,9 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
  * Thread: loop. */
 void mailbox_destroy(struct mailbox *mailbox);
 
+/* Whether nothing waits. Thread: loop. */
+bool mailbox_is_empty(struct mailbox *mailbox);
+
 /* Thread: any. */
 void mailbox_post(struct mailbox *mailbox, struct message *message);
 

@@ -18,6 +18,7 @@ static const struct command {
     const char *help;
     int (*function)(int argc, char **argv);
 } commands[] = {
+    {"serve", "serve models over HTTP", command_serve},
     {"train", "train a model on a text", command_train},
     {"import", "read a model of another framework", not_built},
     {"export", "write a model for another framework", not_built},

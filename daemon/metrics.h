@@ -1,5 +1,5 @@
-/* Counters and histograms in Prometheus' text form. Thread: loop. Bounded: a pair of model and outcome beyond the maximum
- * is counted under the model "other". */
+/* Counters and histograms in Prometheus' text form. Thread: loop. Bounded: a pair of model and outcome beyond the
+ * maximum is counted under the model "other". */
 #ifndef DAEMON_METRICS_H
 #define DAEMON_METRICS_H
 

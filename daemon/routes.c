@@ -12,6 +12,16 @@
 static const struct route table[] = {
     {"GET", "/health/live", api_health_live, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
 
+    {"GET", "/health/ready", api_health_ready, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
+    {"GET", "/metrics", api_metrics, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
+    {"POST", "/v1/reload", api_reload, SCOPE_ADMIN, 0},
+
+    {"POST", "/v1/completions", api_completions, SCOPE_GENERATE, 0},
+    {"GET", "/v1/models/{m}/generate", api_generate, SCOPE_GENERATE, 0},
+    {"POST", "/v1/models/{m}/generate", api_generate, SCOPE_GENERATE, 0},
+    {"GET", "/v1/requests", api_requests, SCOPE_ADMIN, 0},
+    {"DELETE", "/v1/requests/{id}", api_request_delete, SCOPE_GENERATE, 0},
+
     {"GET", "/", api_unsupported, SCOPE_OPEN, 0},
     {"GET", "/openapi.json", api_unsupported, SCOPE_OPEN, 0},
     {"GET", "/v1/models/{m}/export", api_unsupported, SCOPE_ADMIN, 0},

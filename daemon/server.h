@@ -1,4 +1,4 @@
-/* What a handler can reach: the parts of the running daemon, made and freed by command_serve.c. Thread: loop. */
+/* What a handler can reach: the parts of the running daemon, made and freed by server.c. Thread: loop. */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
 
@@ -26,5 +26,19 @@ struct server {
     struct jobs *jobs; /* training jobs */
     bool is_draining;  /* SIGTERM came: new requests get 503 */
 };
+
+/* Makes every part of a zeroed server whose settings are filled in, and begins the first scan; nothing listens yet.
+ * `demo_path` may be NULL. On failure nothing is left. */
+enum status server_start(struct server *server, const char *demo_path, struct error *error) MUST_CHECK;
+
+/* Takes it all apart: cancels what runs, ends the threads. The caller's own handles on the loop must be closing. */
+void server_stop(struct server *server);
+
+/* What SIGHUP and POST /v1/reload do: the configuration, then every model directory. A bad configuration changes
+ * nothing and is returned; the directories are read again in any case. */
+enum status server_reload(struct server *server, struct error *error) MUST_CHECK;
+
+/* Whether the compute threads turn: for readiness, and the watchdog. */
+bool server_is_computing(const struct server *server);
 
 #endif

@@ -17,7 +17,7 @@ struct workers {
     pthread_cond_t wake;
     struct job *first, **last; /* under lock, as what follows */
     size_t waiting;
-    bool is_ending;
+    bool is_ending; /* set by the loop thread alone */
     size_t pending; /* loop thread only */
     pthread_t threads[WORKER_THREADS_MAX];
     size_t thread_count;
@@ -131,7 +131,6 @@ static bool queue(struct workers *workers, struct job *job, size_t waiting_max)
     job->workers = workers;
     job->next = NULL;
     pthread_mutex_lock(&workers->lock);
-    CHECK(!workers->is_ending);
     bool has_room = workers->waiting < waiting_max;
     if (has_room) {
         *workers->last = job;
@@ -146,6 +145,9 @@ static bool queue(struct workers *workers, struct job *job, size_t waiting_max)
 
 enum status workers_submit(struct workers *workers, struct job *job, struct error *error)
 {
+    if (workers->is_ending) {
+        return error_set(error, STATUS_UNAVAILABLE, "lstmd is shutting down");
+    }
     if (!queue(workers, job, workers->options.queue_max)) {
         error_set(error, STATUS_LIMIT, "%zu jobs wait for the %s threads, at most %zu", workers->options.queue_max,
                   workers->options.name, workers->options.queue_max);
@@ -157,6 +159,11 @@ enum status workers_submit(struct workers *workers, struct job *job, struct erro
 
 void workers_submit_always(struct workers *workers, struct job *job)
 {
+    if (workers->is_ending) {
+        job->run(job);
+        job->done(job);
+        return;
+    }
     CHECK(queue(workers, job, SIZE_MAX));
 }
 

@@ -30,17 +30,17 @@ struct workers;
 enum status workers_create(const struct workers_options *options, struct workers **ret_workers,
                            struct error *error) MUST_CHECK;
 
-/* Lets the queue run empty, ends the threads and waits for them. The last `done`s are then in the mailbox; nothing may
- * be submitted any more. */
+/* Lets the queue run empty, ends the threads and waits for them. The last `done`s are then in the mailbox. */
 void workers_end(struct workers *workers);
 
 /* Frees, after workers_end where that was not called; every `done` must have been delivered. NULL is allowed. */
 void workers_destroy(struct workers *workers);
 
-/* LIMIT, code "queue_full", when queue_max jobs wait. */
+/* LIMIT, code "queue_full", when queue_max jobs wait; UNAVAILABLE after workers_end. */
 enum status workers_submit(struct workers *workers, struct job *job, struct error *error) MUST_CHECK;
 
-/* As workers_submit, above the maximum too: for work that gives memory back. */
+/* As workers_submit, above the maximum too: for work that gives memory back. After workers_end it is run and done at
+ * once, here. */
 void workers_submit_always(struct workers *workers, struct job *job);
 
 /* Jobs waiting or running. */

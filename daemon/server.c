@@ -1,0 +1,122 @@
+/* Making the parts of the running daemon in the order they need each other, and taking them apart in the other.
+ * Thread: loop. Owns all parts. */
+#include "daemon/server.h"
+
+#include "daemon/completion.h"
+#include "daemon/log.h"
+#include "daemon/metrics.h"
+#include "daemon/registry.h"
+#include "daemon/routes.h"
+#include "daemon/watcher.h"
+#include "engine/base/check.h"
+
+static enum status create_workers(struct server *server, struct error *error)
+{
+    const struct settings *settings = &server->settings;
+    struct workers_options run = {.name = "run",
+                                  .thread_count = settings->run_threads,
+                                  .queue_max = settings->run_queue_max,
+                                  .is_nice = true,
+                                  .mailbox = server->mailbox};
+    struct workers_options loader = {
+        .name = "loader", .thread_count = 1, .queue_max = settings->load_queue_max, .mailbox = server->mailbox};
+    TRY(workers_create(&run, &server->run, error));
+    return workers_create(&loader, &server->loader, error);
+}
+
+static enum status create_parts(struct server *server, const char *demo_path, struct error *error)
+{
+    const struct settings *settings = &server->settings;
+    TRY(mailbox_create(&server->loop, &server->mailbox, error));
+    TRY(create_workers(server, error));
+    TRY(metrics_create(&server->metrics, error));
+    TRY(completions_create(server, &server->completions, error));
+    struct batcher_options batcher = {.threads = settings->threads,
+                                      .queue_max = settings->generations_max,
+                                      .on_progress = completions_on_progress,
+                                      .context = server->completions};
+    TRY(batcher_create(&batcher, &server->batcher, error));
+    struct registry_options registry = {.settings = settings,
+                                        .models_path = settings->models,
+                                        .demo_path = demo_path,
+                                        .loader = server->loader,
+                                        .loop = &server->loop};
+    TRY(registry_create(&registry, &server->registry, error));
+    TRY(watcher_create(&server->loop, server->registry, settings, &server->watcher, error));
+    struct http_callbacks callbacks = {
+        .on_head = routes_on_head, .on_request = routes_on_request, .on_end = routes_on_end, .context = server};
+    return http_create(&server->loop, settings, &callbacks, &server->http, error);
+}
+
+enum status server_start(struct server *server, const char *demo_path, struct error *error)
+{
+    int failed = uv_loop_init(&server->loop);
+    if (failed != 0) {
+        return error_set(error, STATUS_IO, "uv_loop_init: %s", uv_strerror(failed));
+    }
+    enum status status = create_parts(server, demo_path, error);
+    if (status == STATUS_OK) {
+        registry_scan(server->registry);
+    } else {
+        server_stop(server);
+    }
+    return status;
+}
+
+/* Delivers what threads that have ended left behind. */
+static void run_what_waits(struct server *server)
+{
+    while (uv_run(&server->loop, UV_RUN_NOWAIT) != 0 && server->mailbox != NULL && !mailbox_is_empty(server->mailbox)) {
+    }
+}
+
+void server_stop(struct server *server)
+{
+    http_destroy(server->http); /* clients are gone: what is generated for them ends at its next step */
+    while (server->completions != NULL && completions_count(server->completions) > 0) {
+        completions_cancel_all(server->completions);
+        uv_run(&server->loop, UV_RUN_ONCE);
+    }
+    batcher_destroy(server->batcher);
+    if (server->run != NULL) {
+        workers_end(server->run);
+    }
+    run_what_waits(server);
+    watcher_destroy(server->watcher);
+    if (server->loader != NULL) {
+        workers_end(server->loader);
+    }
+    run_what_waits(server);
+    registry_destroy(server->registry);
+    completions_destroy(server->completions);
+    metrics_destroy(server->metrics);
+    workers_destroy(server->run);
+    workers_destroy(server->loader);
+    mailbox_destroy(server->mailbox);
+    uv_run(&server->loop, UV_RUN_DEFAULT); /* handles close */
+    CHECK(uv_loop_close(&server->loop) == 0);
+}
+
+enum status server_reload(struct server *server, struct error *error)
+{
+    enum status status = STATUS_OK;
+    struct settings fresh;
+    if (server->config_path != NULL) {
+        status = settings_read(&fresh, server->config_path, error);
+    }
+    if (status != STATUS_OK) {
+        log_event(LOG_LEVEL_ERROR, "configuration_refused", error->message, "%s", "");
+    } else if (server->config_path != NULL) {
+        char names[256];
+        size_t count = settings_adopt(&server->settings, &fresh, names, sizeof names);
+        log_set_level((enum log_level)server->settings.log_level);
+        log_event(LOG_LEVEL_INFO, "configuration_read", count > 0 ? names : NULL, "need_restart=%zu", count);
+    }
+    registry_scan(server->registry);
+    return status;
+}
+
+bool server_is_computing(const struct server *server)
+{
+    return batcher_is_alive(server->batcher, server->settings.stall_seconds * 1000);
+}
