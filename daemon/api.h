@@ -20,4 +20,38 @@ void api_generate(struct server *server, struct request *request);
 void api_requests(struct server *server, struct request *request);
 void api_request_delete(struct server *server, struct request *request);
 
+/* api_models.c: /v1/models and below: save, restore, load, unload, labels, settings. */
+void api_models_list(struct server *server, struct request *request);
+void api_models_get(struct server *server, struct request *request);
+void api_models_put(struct server *server, struct request *request);
+void api_models_delete(struct server *server, struct request *request);
+void api_models_save(struct server *server, struct request *request);
+void api_models_restore(struct server *server, struct request *request);
+void api_models_load(struct server *server, struct request *request);
+void api_models_unload(struct server *server, struct request *request);
+void api_labels_get(struct server *server, struct request *request);
+void api_labels_put(struct server *server, struct request *request);
+void api_labels_delete(struct server *server, struct request *request);
+void api_settings_get(struct server *server, struct request *request);
+void api_settings_patch(struct server *server, struct request *request);
+
+/* api_graph.c: /v1/models/{m}/graph and /variables. */
+void api_graph_get(struct server *server, struct request *request);
+void api_graph_build(struct server *server, struct request *request);
+void api_graph_reset(struct server *server, struct request *request);
+void api_graph_run(struct server *server, struct request *request);
+void api_variables_list(struct server *server, struct request *request);
+void api_variables_get(struct server *server, struct request *request);
+
+/* api_train.c: /v1/models/{m}/train. */
+void api_train_start(struct server *server, struct request *request);
+void api_train_get(struct server *server, struct request *request);
+void api_train_events(struct server *server, struct request *request);
+void api_train_stop(struct server *server, struct request *request);
+
+/* api_corpora.c: /v1/corpora. */
+void api_corpora_put(struct server *server, struct request *request);
+void api_corpora_get(struct server *server, struct request *request);
+void api_corpora_delete(struct server *server, struct request *request);
+
 #endif

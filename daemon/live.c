@@ -91,6 +91,13 @@ enum status live_open(const struct live_ticket *ticket, struct model **ret_model
     return status;
 }
 
+void live_note_saved(const struct live_ticket *ticket, uint64_t version)
+{
+    pthread_mutex_lock(&ticket->live->lock);
+    ticket->live->version = version;
+    pthread_mutex_unlock(&ticket->live->lock);
+}
+
 void live_ticket_release(struct live_ticket *ticket)
 {
     live_unref(ticket->live);

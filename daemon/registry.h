@@ -94,6 +94,9 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
 enum status live_open(const struct live_ticket *ticket, struct model **ret_model, struct error *error) MUST_CHECK;
 void live_ticket_release(struct live_ticket *ticket);
 
+/* The live graph was saved as `version`: it need not be filled from it again. Thread: run threads. */
+void live_note_saved(const struct live_ticket *ticket, uint64_t version);
+
 /* The path of version `version` of a model. NOT_FOUND, code "version_not_found". */
 enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
                                   char path[REGISTRY_PATH_BYTES_MAX], struct error *error) MUST_CHECK;

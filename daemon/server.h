@@ -23,8 +23,8 @@ struct server {
     struct watcher *watcher;
     struct completions *completions; /* texts being generated */
     struct metrics *metrics;
-    struct jobs *jobs; /* training jobs */
-    bool is_draining;  /* SIGTERM came: new requests get 503 */
+    struct trainings *trainings; /* training jobs */
+    bool is_draining;            /* SIGTERM came: new requests get 503 */
 };
 
 /* Makes every part of a zeroed server whose settings are filled in, and begins the first scan; nothing listens yet.

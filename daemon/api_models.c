@@ -1,0 +1,391 @@
+/* /v1/models: making, looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are tried
+ * and saved on run threads, files written by the registry. Owns its calls. */
+#include "daemon/api.h"
+#include "daemon/fields.h"
+#include "daemon/live_call.h"
+#include "daemon/request_fields.h"
+#include "daemon/routes.h"
+#include "daemon/trainings.h"
+#include "engine/base/mem.h"
+
+static void answer(struct request *request, const struct registry_reply *reply)
+{
+    if (reply->status != STATUS_OK) {
+        request_reply_error(request, &reply->error);
+        json_decref(reply->reply);
+    } else {
+        request_reply_json(request, reply->is_new ? 201 : 200, reply->reply);
+    }
+}
+
+static void on_answer(void *context, const struct registry_reply *reply)
+{
+    struct request *request = context;
+    answer(request, reply);
+    request_release(request);
+}
+
+/* Holds the request until the registry answers it. */
+static struct registry_callback answer_to(struct request *request)
+{
+    request_hold(request, NULL, NULL);
+    return (struct registry_callback){.done = on_answer, .context = request};
+}
+
+static void reply_now(struct request *request, enum status status, json_t *reply, const struct error *error)
+{
+    if (status != STATUS_OK) {
+        request_reply_error(request, error);
+    } else {
+        request_reply_json(request, 200, reply);
+    }
+}
+
+/* ---- Looking */
+
+void api_models_list(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *reply = NULL;
+    enum status status = registry_describe_all(server->registry, &reply, &error);
+    reply_now(request, status, reply, &error);
+}
+
+void api_models_get(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *reply = NULL;
+    enum status status = registry_describe(server->registry, route_parameter(request, 0), &reply, &error);
+    reply_now(request, status, reply, &error);
+}
+
+/* ---- Making */
+
+struct put_call {
+    struct job job; /* first */
+    struct server *server;
+    struct request *request; /* held */
+    const char *name;
+    const char *content_type; /* may be NULL */
+    json_t *definition;
+    enum status status;
+    struct error error;
+};
+
+static enum status refuse_unbuilt(const char *what, const char *param, struct error *error)
+{
+    error_set(error, STATUS_UNSUPPORTED, "%s is documented, but not in this build", what);
+    error_code(error, "unsupported");
+    snprintf(error->param, sizeof error->param, "%s", param);
+    return STATUS_UNSUPPORTED;
+}
+
+static bool is_archive(const struct put_call *call, const char *body, size_t length)
+{
+    enum { TAR_MAGIC_OFFSET = 257 };
+    const char *type = call->content_type == NULL ? "" : call->content_type;
+    bool has_type = strstr(type, "tar") != NULL || strstr(type, "zip") != NULL;
+    bool is_zip = length >= 4 && memcmp(body, "PK\3\4", 4) == 0;
+    bool is_gzip = length >= 2 && memcmp(body, "\x1f\x8b", 2) == 0;
+    bool is_tar = length >= TAR_MAGIC_OFFSET + 5 && memcmp(body + TAR_MAGIC_OFFSET, "ustar", 5) == 0;
+    return has_type || is_zip || is_gzip || is_tar;
+}
+
+/* Makes the model once and throws it away: what PUT accepts can be built. */
+static enum status try_language_model(const char *name, const json_t *specification, struct error *error)
+{
+    struct model *model = NULL;
+    const json_t *vocabulary = json_object_get(specification, "vocabulary");
+    if (!json_is_object(specification)) {
+        error_set(error, STATUS_INVALID, "language_model must be an object");
+        snprintf(error->param, sizeof error->param, "/language_model");
+        return STATUS_INVALID;
+    }
+    if (json_object_get(vocabulary, "corpus") != NULL) {
+        return refuse_unbuilt("a vocabulary from a corpus in PUT (training takes it from its own corpus)",
+                              "/language_model/vocabulary/corpus", error);
+    }
+    TRY(model_create(name, &model, error));
+    enum status status = model_make_language_model(model, specification, 1, error);
+    model_unref(model);
+    return status;
+}
+
+static enum status check_definition(struct put_call *call, struct error *error)
+{
+    size_t length;
+    const char *body = request_body(call->request, &length);
+    if (is_archive(call, body, length)) {
+        return refuse_unbuilt("importing an archive", "", error);
+    }
+    TRY(fields_parse(body, length, &call->definition, error));
+    TRY(fields_only(call->definition, "language_model import", error));
+    if (json_object_get(call->definition, "import") != NULL) {
+        return refuse_unbuilt("import", "/import", error);
+    }
+    const json_t *specification = json_object_get(call->definition, "language_model");
+    return specification == NULL ? STATUS_OK : try_language_model(call->name, specification, error);
+}
+
+static void run_put(struct job *job)
+{
+    struct put_call *call = (struct put_call *)job;
+    call->status = check_definition(call, &call->error);
+}
+
+static void on_put_done(struct job *job)
+{
+    struct put_call *call = (struct put_call *)job;
+    if (call->status == STATUS_OK) {
+        registry_put(call->server->registry, call->name, call->definition,
+                     (struct registry_callback){.done = on_answer, .context = call->request});
+    } else {
+        request_reply_error(call->request, &call->error);
+        request_release(call->request);
+    }
+    json_decref(call->definition);
+    mem_free(call);
+}
+
+void api_models_put(struct server *server, struct request *request)
+{
+    struct error error;
+    const char *name = route_parameter(request, 0);
+    struct put_call *call = mem_allocate(1, sizeof *call);
+    enum status status = STATUS_OK;
+    if (call == NULL) {
+        status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
+    } else if (!registry_name_is_valid(name)) {
+        status = error_set(&error, STATUS_INVALID, "'%.64s' is no name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}", name);
+        error_code(&error, "invalid_name");
+    }
+    if (status == STATUS_OK) {
+        *call = (struct put_call){.server = server, .request = request, .name = name};
+        call->content_type = request_header(request, "Content-Type");
+        call->job.run = run_put;
+        call->job.done = on_put_done;
+        status = workers_submit(server->run, &call->job, &error);
+    }
+    if (status != STATUS_OK) {
+        mem_free(call);
+        request_reply_error(request, &error);
+        return;
+    }
+    request_hold(request, NULL, NULL);
+}
+
+/* ---- Deleting */
+
+struct delete_call {
+    struct server *server;
+    struct request *request;
+};
+
+static void on_training_over(void *context)
+{
+    struct delete_call *call = context;
+    registry_delete(call->server->registry, route_parameter(call->request, 0), true,
+                    (struct registry_callback){.done = on_answer, .context = call->request});
+}
+
+void api_models_delete(struct server *server, struct request *request)
+{
+    struct error error;
+    bool is_forced = false;
+    enum status status = request_only_query(request, "force", &error);
+    if (status == STATUS_OK) {
+        status = request_query_flag(request, "force", &is_forced, &error);
+    }
+    struct delete_call *call = arena_allocate(request_arena(request), 1, sizeof *call);
+    if (status == STATUS_OK && call == NULL) {
+        status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
+    }
+    if (status != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    if (!is_forced) {
+        registry_delete(server->registry, route_parameter(request, 0), false, answer_to(request));
+        return;
+    }
+    *call = (struct delete_call){.server = server, .request = request};
+    request_hold(request, NULL, NULL);
+    trainings_stop(server->trainings, route_parameter(request, 0), on_training_over, call);
+}
+
+/* ---- Saving and restoring */
+
+static enum status save(struct live_call *call, struct model *model, struct error *error)
+{
+    json_t *origin = json_pack("{s:s, s:s}", "kind", "save", "request_id", request_id(call->request));
+    enum status status = model_save(model, call->ticket.model_path, origin, NULL, &call->version, error);
+    json_decref(origin);
+    if (status == STATUS_OK) {
+        live_note_saved(&call->ticket, call->version);
+    }
+    return status;
+}
+
+static void on_saved_loaded(void *context, const struct registry_reply *reply)
+{
+    struct live_call *call = context;
+    json_decref(reply->reply);
+    if (reply->status != STATUS_OK) {
+        live_call_fail(call, &reply->error);
+        return;
+    }
+    char name[MODEL_NAME_BYTES_MAX + 24];
+    snprintf(name, sizeof name, "%s@%llu", call->name, (unsigned long long)call->version);
+    request_reply_json(call->request, 200,
+                       json_pack("{s:I, s:s}", "version", (json_int_t)call->version, "model", name));
+    live_call_end(call);
+}
+
+static void load_saved(struct live_call *call)
+{
+    registry_load(call->server->registry, call->name, 0,
+                  (struct registry_callback){.done = on_saved_loaded, .context = call});
+}
+
+void api_models_save(struct server *server, struct request *request)
+{
+    struct error error;
+    struct live_call *call = live_call_begin(server, request);
+    if (call == NULL) {
+        return;
+    }
+    enum status status = live_ticket_check_writable(&call->ticket, call->name, &error);
+    if (status == STATUS_OK) {
+        status = request_read_fields(request, "", &call->body, &error);
+    }
+    if (status != STATUS_OK) {
+        live_call_fail(call, &error);
+        return;
+    }
+    call->finish = load_saved;
+    live_call_submit(call, save);
+}
+
+static enum status restore(struct live_call *call, struct model *model, struct error *error)
+{
+    return model_restore(model, call->version_path, json_object_get(call->body, "names"), &call->reply, error);
+}
+
+static enum status read_restore(struct live_call *call, struct error *error)
+{
+    int64_t version = (int64_t)call->ticket.version;
+    TRY(live_ticket_check_writable(&call->ticket, call->name, error));
+    TRY(request_read_fields(call->request, "version names", &call->body, error));
+    TRY(fields_integer(call->body, "version", 1, VERSION_NUMBER_MAX, &version, error));
+    const json_t *names = json_object_get(call->body, "names");
+    const char *name;
+    json_t *value;
+    if (names != NULL && !json_is_object(names)) {
+        return error_set(error, STATUS_INVALID, "names must be {\"old/scope\":\"new/scope\"}");
+    }
+    json_object_foreach((json_t *)(uintptr_t)names, name, value)
+    {
+        if (!json_is_string(value)) {
+            return error_set(error, STATUS_INVALID, "names must be {\"old/scope\":\"new/scope\"}");
+        }
+    }
+    if (version == 0) {
+        error_set(error, STATUS_UNPROCESSABLE, "model %s has no version to restore", call->name);
+        return error_code(error, "no_version");
+    }
+    return registry_version_path(call->server->registry, call->name, (uint64_t)version, call->version_path, error);
+}
+
+void api_models_restore(struct server *server, struct request *request)
+{
+    struct error error;
+    struct live_call *call = live_call_begin(server, request);
+    if (call == NULL) {
+        return;
+    }
+    if (read_restore(call, &error) != STATUS_OK) {
+        live_call_fail(call, &error);
+        return;
+    }
+    live_call_submit(call, restore);
+}
+
+/* ---- Loading */
+
+void api_models_load(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *body = NULL;
+    int64_t version = 0;
+    enum status status = request_read_fields(request, "version", &body, &error);
+    if (status == STATUS_OK) {
+        status = fields_integer(body, "version", 1, VERSION_NUMBER_MAX, &version, &error);
+    }
+    json_decref(body);
+    if (status != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    registry_load(server->registry, route_parameter(request, 0), (uint64_t)version, answer_to(request));
+}
+
+void api_models_unload(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *body = NULL;
+    if (request_read_fields(request, "", &body, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    json_decref(body);
+    registry_unload(server->registry, route_parameter(request, 0), answer_to(request));
+}
+
+/* ---- Labels and settings */
+
+void api_labels_get(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *reply = NULL;
+    enum status status = registry_labels(server->registry, route_parameter(request, 0), &reply, &error);
+    reply_now(request, status, reply, &error);
+}
+
+void api_labels_put(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *body = NULL;
+    if (request_read_fields(request, "version split", &body, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    registry_put_label(server->registry, route_parameter(request, 0), route_parameter(request, 1), body,
+                       answer_to(request));
+    json_decref(body);
+}
+
+void api_labels_delete(struct server *server, struct request *request)
+{
+    registry_put_label(server->registry, route_parameter(request, 0), route_parameter(request, 1), NULL,
+                       answer_to(request));
+}
+
+void api_settings_get(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *reply = NULL;
+    enum status status = registry_settings(server->registry, route_parameter(request, 0), &reply, &error);
+    reply_now(request, status, reply, &error);
+}
+
+void api_settings_patch(struct server *server, struct request *request)
+{
+    struct error error;
+    json_t *body = NULL;
+    if (request_read_fields(request, NULL, &body, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    registry_patch_settings(server->registry, route_parameter(request, 0), body, answer_to(request));
+    json_decref(body);
+}

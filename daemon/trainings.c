@@ -1,0 +1,501 @@
+/* The table of training jobs and their histories. Thread: loop. Owns the jobs' records and the ping timer. */
+#include "daemon/trainings.h"
+
+#include "daemon/live_call.h"
+#include "daemon/log.h"
+#include "daemon/training_run.h"
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+
+struct trainings {
+    struct server *server;
+    struct training_run **runs; /* the last one of each model */
+    size_t run_count;
+    size_t running_count;
+    uint64_t started_count;
+    uv_timer_t *ping; /* closes by itself after trainings_destroy */
+    bool is_ending;
+    void (*on_ended)(void *context);
+    void *on_ended_context;
+};
+
+static const char *const state_names[] = {"starting", "running", "stopping", "done", "stopped", "failed"};
+static_assert(sizeof state_names / sizeof *state_names == TRAINING_STATE_COUNT, "one name for each state");
+
+void corpora_directory(const struct settings *settings, char path[REGISTRY_PATH_BYTES_MAX])
+{
+    if (settings->corpora[0] != '\0') {
+        snprintf(path, REGISTRY_PATH_BYTES_MAX, "%s", settings->corpora);
+    } else {
+        snprintf(path, REGISTRY_PATH_BYTES_MAX, "%s/.corpora", settings->models);
+    }
+}
+
+/* ---- One job's memory */
+
+static struct training_run *run_ref(struct training_run *run)
+{
+    run->references++;
+    return run;
+}
+
+void training_run_unref(struct training_run *run)
+{
+    if (run == NULL || --run->references > 0) {
+        return;
+    }
+    CHECK(run->watches == NULL && run->over == NULL && run->request == NULL);
+    for (size_t i = 0; i < run->record_count; i++) {
+        training_record_free(run->records[i]);
+    }
+    mem_free(run->records);
+    json_decref(run->options);
+    pthread_mutex_destroy(&run->lock);
+    mem_free(run);
+}
+
+static void change(struct training_run *run, bool is_ping)
+{
+    struct training_watch *next;
+    for (struct training_watch *watch = run->watches; watch != NULL; watch = next) {
+        next = watch->next;
+        watch->on_change(watch, is_ping);
+    }
+}
+
+/* ---- Records */
+
+/* Halves the progress records, so that a plot keeps its whole length. */
+static void thin_out(struct training_run *run)
+{
+    size_t kept = 0;
+    bool is_kept = false;
+    for (size_t i = 0; i < run->record_count; i++) {
+        struct training_record *record = run->records[i];
+        is_kept = record->is_progress ? !is_kept : is_kept;
+        if (record->is_progress && !is_kept) {
+            training_record_free(record);
+        } else {
+            run->records[kept++] = record;
+        }
+    }
+    if (kept == TRAINING_RECORDS_MAX) { /* no progress among them: the oldest goes */
+        training_record_free(run->records[0]);
+        memmove(run->records, run->records + 1, --kept * sizeof *run->records);
+    }
+    run->record_count = kept;
+}
+
+static void keep(struct training_run *run, struct training_record *record)
+{
+    if (run->record_count == TRAINING_RECORDS_MAX) {
+        thin_out(run);
+    }
+    record->next = NULL;
+    record->number = ++run->record_number;
+    if (record->version != 0) {
+        run->version = record->version;
+        registry_scan(run->trainings->server->registry);
+    }
+    run->records[run->record_count++] = record;
+}
+
+/* ---- From the thread */
+
+static void answer_started(struct training_run *run)
+{
+    request_reply_json(run->request, 202, training_run_describe(run, false));
+    request_release(run->request);
+    run->request = NULL;
+}
+
+static void take_records(struct training_run *run)
+{
+    pthread_mutex_lock(&run->lock);
+    struct training_record *record = run->first;
+    json_t *options = run->started_options;
+    bool has_started = run->has_started;
+    run->first = NULL;
+    run->last = &run->first;
+    run->started_options = NULL;
+    run->is_posted = false;
+    pthread_mutex_unlock(&run->lock);
+    if (options != NULL) {
+        run->options = options;
+    }
+    if (has_started && run->request != NULL) {
+        run->state = run->state == TRAINING_STARTING ? TRAINING_RUNNING : run->state;
+        log_event(LOG_LEVEL_INFO, "training", NULL, "job=%s model=%s", run->id, run->name);
+        answer_started(run);
+    }
+    while (record != NULL) {
+        struct training_record *next = record->next;
+        keep(run, record);
+        record = next;
+    }
+    change(run, false);
+}
+
+static void on_message(struct message *message)
+{
+    struct training_run *run =
+        (struct training_run *)(void *)((char *)message - offsetof(struct training_run, message));
+    take_records(run);
+}
+
+static void keep_failure(struct training_run *run)
+{
+    struct training_record *record = mem_allocate(1, sizeof *record);
+    json_t *error = error_to_json(&run->error, error_http_status(&run->error));
+    json_t *json = json_pack("{s:s, s:o?}", "event", "failed", "error", error);
+    if (record == NULL || json == NULL) {
+        mem_free(record);
+        json_decref(json);
+        return;
+    }
+    record->json = json;
+    keep(run, record);
+}
+
+static void remove_run(struct trainings *trainings, const struct training_run *run)
+{
+    for (size_t i = 0; i < trainings->run_count; i++) {
+        if (trainings->runs[i] == run) {
+            training_run_unref(trainings->runs[i]);
+            trainings->runs[i] = trainings->runs[--trainings->run_count];
+            return;
+        }
+    }
+}
+
+static void tell_over(struct training_run *run)
+{
+    struct training_over *over = run->over;
+    run->over = NULL;
+    while (over != NULL) {
+        struct training_over *next = over->next;
+        over->on_over(over->context);
+        mem_free(over);
+        over = next;
+    }
+}
+
+/* The thread has ended, every record is in the mailbox before this. */
+static void on_ended(struct job *job)
+{
+    struct training_run *run = (struct training_run *)job;
+    struct trainings *trainings = run->trainings;
+    bool is_stopped = run->status == STATUS_CANCELLED;
+    bool was_begun = run->request == NULL;
+    take_records(run);
+    was_begun = was_begun || run->request == NULL;
+    run->state = run->status == STATUS_OK ? TRAINING_FINISHED : is_stopped ? TRAINING_STOPPED : TRAINING_FAILED;
+    log_event(run->state == TRAINING_FAILED && was_begun ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "training ended", NULL,
+              "job=%s model=%s state=%s%s%s", run->id, run->name, state_names[run->state],
+              run->state == TRAINING_FAILED ? " reason=" : "", run->state == TRAINING_FAILED ? run->error.message : "");
+    trainings->running_count--;
+    registry_set_training(trainings->server->registry, run->name, false);
+    live_ticket_release(&run->ticket);
+    if (!was_begun) {
+        request_reply_error(run->request, &run->error);
+        request_release(run->request);
+        run->request = NULL;
+        remove_run(trainings, run);
+    } else if (run->state == TRAINING_FAILED) {
+        keep_failure(run);
+    }
+    change(run, false);
+    tell_over(run);
+    training_run_unref(run);
+    if (trainings->is_ending && trainings->running_count == 0) {
+        trainings->on_ended(trainings->on_ended_context);
+    }
+}
+
+/* ---- Starting */
+
+static struct training_run *find(const struct trainings *trainings, const char *name)
+{
+    for (size_t i = 0; i < trainings->run_count; i++) {
+        if (strcmp(trainings->runs[i]->name, name) == 0) {
+            return trainings->runs[i];
+        }
+    }
+    return NULL;
+}
+
+bool training_run_is_over(const struct training_run *run)
+{
+    return run->state >= TRAINING_FINISHED;
+}
+
+static enum status check_start(const struct trainings *trainings, const char *name, struct error *error)
+{
+    const struct training_run *other = find(trainings, name);
+    uint64_t max = trainings->server->settings.training_jobs_max;
+    if (other != NULL && !training_run_is_over(other)) {
+        error_set(error, STATUS_CONFLICT, "model %s is being trained by job %s", name, other->id);
+        error_code(error, "training");
+        return STATUS_CONFLICT;
+    }
+    if (trainings->is_ending) {
+        return error_set(error, STATUS_UNAVAILABLE, "lstmd is shutting down");
+    }
+    if (trainings->running_count >= max) {
+        error_set(error, STATUS_LIMIT, "%zu training jobs run, training_jobs_max is %llu", trainings->running_count,
+                  (unsigned long long)max);
+        error_code(error, "training_jobs_max");
+        return STATUS_LIMIT;
+    }
+    return STATUS_OK;
+}
+
+static enum status make_run(struct trainings *trainings, const char *name, struct training_run **ret_run,
+                            struct error *error)
+{
+    const struct settings *settings = &trainings->server->settings;
+    struct training_run *run = mem_allocate(1, sizeof *run);
+    struct training_record **records = mem_allocate(TRAINING_RECORDS_MAX, sizeof(struct training_record *));
+    struct training_run **runs =
+        mem_reallocate(trainings->runs, trainings->run_count + 1, sizeof(struct training_run *));
+    trainings->runs = runs == NULL ? trainings->runs : runs;
+    if (run == NULL || records == NULL || runs == NULL || pthread_mutex_init(&run->lock, NULL) != 0) {
+        mem_free(run);
+        mem_free(records);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a training job");
+    }
+    run->references = 1;
+    run->trainings = trainings;
+    run->mailbox = trainings->server->mailbox;
+    run->records = records;
+    run->last = &run->first;
+    run->message.deliver = on_message;
+    run->job.run = training_run_thread;
+    run->job.done = on_ended;
+    run->thread_count = settings->training_threads;
+    snprintf(run->name, sizeof run->name, "%s", name);
+    snprintf(run->id, sizeof run->id, "train-%llu", (unsigned long long)++trainings->started_count);
+    snprintf(run->corpora_roots, sizeof run->corpora_roots, "%s", settings->corpora_roots);
+    corpora_directory(settings, run->corpora_path);
+    *ret_run = run;
+    return STATUS_OK;
+}
+
+static enum status start(struct trainings *trainings, const char *name, struct request *request, struct error *error)
+{
+    struct live_ticket ticket;
+    struct training_run *run = NULL;
+    TRY(registry_live_ticket(trainings->server->registry, name, &ticket, error));
+    enum status status = live_ticket_check_writable(&ticket, name, error);
+    if (status == STATUS_OK) {
+        status = check_start(trainings, name, error);
+    }
+    if (status == STATUS_OK) {
+        status = make_run(trainings, name, &run, error);
+    }
+    if (status != STATUS_OK) {
+        live_ticket_release(&ticket);
+        return status;
+    }
+    run->ticket = ticket;
+    run->request = request;
+    status = worker_start_thread("train", run->mailbox, &run->job, error);
+    if (status != STATUS_OK) {
+        run->request = NULL;
+        live_ticket_release(&run->ticket);
+        training_run_unref(run);
+        return status;
+    }
+    struct training_run *before = find(trainings, name);
+    if (before != NULL) {
+        remove_run(trainings, before);
+    }
+    trainings->runs[trainings->run_count++] = run_ref(run); /* the table's; the first is the thread's */
+    trainings->running_count++;
+    registry_set_training(trainings->server->registry, name, true);
+    return STATUS_OK;
+}
+
+void trainings_start(struct trainings *trainings, const char *name, struct request *request)
+{
+    struct error error;
+    request_hold(request, NULL, NULL);
+    if (start(trainings, name, request, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        request_release(request);
+    }
+}
+
+/* ---- Stopping */
+
+static void stop(struct training_run *run)
+{
+    pthread_mutex_lock(&run->lock);
+    run->must_stop = true;
+    if (run->training != NULL) {
+        training_job_stop(run->training);
+    }
+    pthread_mutex_unlock(&run->lock);
+    run->state = training_run_is_over(run) ? run->state : TRAINING_STOPPING;
+}
+
+void trainings_stop(struct trainings *trainings, const char *name, void (*on_over)(void *context), void *context)
+{
+    struct training_run *run = find(trainings, name);
+    if (run == NULL || training_run_is_over(run)) {
+        on_over(context);
+        return;
+    }
+    stop(run);
+    struct training_over *over = mem_allocate(1, sizeof *over);
+    if (over == NULL) {
+        on_over(context);
+        return;
+    }
+    *over = (struct training_over){.next = run->over, .on_over = on_over, .context = context};
+    run->over = over;
+}
+
+void trainings_end(struct trainings *trainings, void (*on_end)(void *context), void *context)
+{
+    trainings->is_ending = true;
+    trainings->on_ended = on_end;
+    trainings->on_ended_context = context;
+    for (size_t i = 0; i < trainings->run_count; i++) {
+        stop(trainings->runs[i]);
+    }
+    if (trainings->running_count == 0) {
+        on_end(context);
+    }
+}
+
+size_t trainings_running(const struct trainings *trainings)
+{
+    return trainings->running_count;
+}
+
+/* ---- Looking */
+
+enum status trainings_find(struct trainings *trainings, const char *name, struct training_run **ret_run,
+                           struct error *error)
+{
+    struct training_run *run = find(trainings, name);
+    if (run == NULL) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has not been trained since lstmd started", name);
+        error_code(error, "no_training");
+        return STATUS_NOT_FOUND;
+    }
+    *ret_run = run_ref(run);
+    return STATUS_OK;
+}
+
+json_t *training_run_describe(const struct training_run *run, bool has_history)
+{
+    const struct training_record *last = run->record_count == 0 ? NULL : run->records[run->record_count - 1];
+    json_t *json = last == NULL ? json_object() : json_copy(last->json);
+    json_object_del(json, "event");
+    int failed = json_object_set_new(json, "id", json_string(run->id));
+    failed |= json_object_set_new(json, "model", json_string(run->name));
+    failed |= json_object_set_new(json, "state", json_string(state_names[run->state]));
+    failed |=
+        json_object_set_new(json, "version", run->version == 0 ? json_null() : json_integer((json_int_t)run->version));
+    if (run->options != NULL) {
+        failed |= json_object_set(json, "options", run->options);
+    }
+    json_t *history = has_history ? json_array() : NULL;
+    for (size_t i = 0; has_history && i < run->record_count; i++) {
+        failed |= json_array_append(history, run->records[i]->json);
+    }
+    if (has_history) {
+        failed |= json_object_set_new(json, "history", history);
+    }
+    if (failed != 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
+const json_t *training_run_record(const struct training_run *run, uint64_t after, uint64_t *ret_number)
+{
+    size_t low = 0;
+    size_t high = run->record_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (run->records[middle]->number <= after) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == run->record_count) {
+        return NULL;
+    }
+    *ret_number = run->records[low]->number;
+    return run->records[low]->json;
+}
+
+void training_run_watch(struct training_run *run, struct training_watch *watch)
+{
+    watch->next = run->watches;
+    run->watches = watch;
+}
+
+void training_run_unwatch(struct training_run *run, struct training_watch *watch)
+{
+    for (struct training_watch **link = &run->watches; *link != NULL; link = &(*link)->next) {
+        if (*link == watch) {
+            *link = watch->next;
+            return;
+        }
+    }
+}
+
+/* ---- The table */
+
+static void on_ping(uv_timer_t *timer)
+{
+    struct trainings *trainings = timer->data;
+    for (size_t i = 0; i < trainings->run_count; i++) {
+        change(trainings->runs[i], true);
+    }
+}
+
+static void on_ping_closed(uv_handle_t *handle)
+{
+    mem_free(handle);
+}
+
+enum status trainings_create(struct server *server, struct trainings **ret_trainings, struct error *error)
+{
+    struct trainings *trainings = mem_allocate(1, sizeof *trainings);
+    uv_timer_t *ping = mem_allocate(1, sizeof *ping);
+    if (trainings == NULL || ping == NULL) {
+        mem_free(trainings);
+        mem_free(ping);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the training jobs");
+    }
+    uint64_t ping_ms = server->settings.ping_seconds * 1000;
+    trainings->server = server;
+    trainings->ping = ping;
+    CHECK(uv_timer_init(&server->loop, ping) == 0);
+    ping->data = trainings;
+    CHECK(uv_timer_start(ping, on_ping, ping_ms, ping_ms) == 0);
+    uv_unref((uv_handle_t *)ping);
+    *ret_trainings = trainings;
+    return STATUS_OK;
+}
+
+void trainings_destroy(struct trainings *trainings)
+{
+    if (trainings == NULL) {
+        return;
+    }
+    CHECK(trainings->running_count == 0);
+    while (trainings->run_count > 0) {
+        remove_run(trainings, trainings->runs[0]);
+    }
+    uv_close((uv_handle_t *)trainings->ping, on_ping_closed);
+    mem_free(trainings->runs);
+    mem_free(trainings);
+}
