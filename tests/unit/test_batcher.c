@@ -365,7 +365,7 @@ static struct vocabulary *make_words(size_t count)
 static void test_large_vocabularies_come_in_chunks(void **state)
 {
     (void)state;
-    enum { COUNT = 50 };
+    enum { COUNT = 40 };
     struct served served;
     served_init(&served, make_words(30000), 3, 1, 3, NULL);
     struct row *alone = run_alone(&served, COUNT);
@@ -409,17 +409,21 @@ static void test_more_models_than_places(void **state)
     struct hub hub;
     hub_init(&hub, 2, ROWS_MAX);
     struct served *served = mem_allocate(MODELS, sizeof *served);
+    static char long_word[VOCABULARY_SYMBOL_BYTES_MAX + 1]; /* fills a ring in three steps */
+    memset(long_word, 'x', VOCABULARY_SYMBOL_BYTES_MAX);
+    const char *words[] = {long_word};
+    const size_t lengths[] = {VOCABULARY_SYMBOL_BYTES_MAX};
     for (size_t m = 0; m < MODELS; m++) {
-        served_init(&served[m], decode_model_characters(5), 0, 1, 3, NULL);
+        struct vocabulary *vocabulary = NULL;
+        struct error error;
+        assert_int_equal(vocabulary_create(VOCABULARY_WORDS, words, lengths, 1, &vocabulary, &error), STATUS_OK);
+        served_init(&served[m], vocabulary, 0, 1, 3, NULL);
         struct row *row =
             must_submit(&hub, &served[m], (struct generation_options){.tokens_max = 3000, .temperature = 1.0});
         row->is_read = false; /* they stall, and keep their model's place */
     }
-    for (size_t m = 0; m < MODELS; m++) {
-        hub.rows[m].is_read = true;
-    }
     for (size_t n = 0; n < 40; n++) {
-        generation_cancel(hub.rows[MODELS - 1 - n].generation);
+        generation_cancel(hub.rows[MODELS - 1 - n].generation); /* no place for them */
     }
     batcher_wake(hub.batcher);
     hub_wait_ended(&hub, 40);
