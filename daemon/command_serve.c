@@ -19,6 +19,7 @@
 #include "daemon/server.h"
 #include "daemon/sockets.h"
 #include "daemon/systemd.h"
+#include "daemon/trainings.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -60,6 +61,7 @@ static void begin_to_drain(struct serving *serving)
     struct server *server = &serving->server;
     server->is_draining = true;
     serving->drain_until_ms = clock_now_ms() + server->settings.drain_seconds * 1000;
+    trainings_stop_all(server->trainings);
     systemd_stopping();
     http_quiesce(server->http);
     log_event(LOG_LEVEL_INFO, "draining", NULL, "requests=%zu seconds=%llu", http_request_count(server->http),

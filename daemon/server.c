@@ -7,6 +7,7 @@
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
 #include "daemon/routes.h"
+#include "daemon/trainings.h"
 #include "daemon/watcher.h"
 #include "engine/base/check.h"
 
@@ -42,6 +43,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
                                         .loader = server->loader,
                                         .loop = &server->loop};
     TRY(registry_create(&registry, &server->registry, error));
+    TRY(trainings_create(server, &server->trainings, error));
     TRY(watcher_create(&server->loop, server->registry, settings, &server->watcher, error));
     struct http_callbacks callbacks = {
         .on_head = routes_on_head, .on_request = routes_on_request, .on_end = routes_on_end, .context = server};
@@ -77,6 +79,10 @@ void server_stop(struct server *server)
         completions_cancel_all(server->completions);
         uv_run(&server->loop, UV_RUN_ONCE);
     }
+    trainings_stop_all(server->trainings);
+    while (trainings_running(server->trainings) > 0) { /* each ends with a checkpoint */
+        uv_run(&server->loop, UV_RUN_ONCE);
+    }
     batcher_destroy(server->batcher);
     if (server->run != NULL) {
         workers_end(server->run);
@@ -87,6 +93,7 @@ void server_stop(struct server *server)
         workers_end(server->loader);
     }
     run_what_waits(server);
+    trainings_destroy(server->trainings);
     registry_destroy(server->registry);
     completions_destroy(server->completions);
     metrics_destroy(server->metrics);

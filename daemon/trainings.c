@@ -15,8 +15,6 @@ struct trainings {
     uint64_t started_count;
     uv_timer_t *ping; /* closes by itself after trainings_destroy */
     bool is_ending;
-    void (*on_ended)(void *context);
-    void *on_ended_context;
 };
 
 static const char *const state_names[] = {"starting", "running", "stopping", "done", "stopped", "failed"};
@@ -207,9 +205,6 @@ static void on_ended(struct job *job)
     change(run, false);
     tell_over(run);
     training_run_unref(run);
-    if (trainings->is_ending && trainings->running_count == 0) {
-        trainings->on_ended(trainings->on_ended_context);
-    }
 }
 
 /* ---- Starting */
@@ -356,22 +351,20 @@ void trainings_stop(struct trainings *trainings, const char *name, void (*on_ove
     run->over = over;
 }
 
-void trainings_end(struct trainings *trainings, void (*on_end)(void *context), void *context)
+void trainings_stop_all(struct trainings *trainings)
 {
+    if (trainings == NULL) {
+        return;
+    }
     trainings->is_ending = true;
-    trainings->on_ended = on_end;
-    trainings->on_ended_context = context;
     for (size_t i = 0; i < trainings->run_count; i++) {
         stop(trainings->runs[i]);
-    }
-    if (trainings->running_count == 0) {
-        on_end(context);
     }
 }
 
 size_t trainings_running(const struct trainings *trainings)
 {
-    return trainings->running_count;
+    return trainings == NULL ? 0 : trainings->running_count;
 }
 
 /* ---- Looking */

@@ -14,14 +14,13 @@ struct training_run; /* one job, reference-counted */
 /* Owned. */
 enum status trainings_create(struct server *server, struct trainings **ret_trainings, struct error *error) MUST_CHECK;
 
-/* Asks every job to stop, keeping its checkpoint, and tells when all threads have ended: perhaps at once. No job can
- * begin any more. */
-void trainings_end(struct trainings *trainings, void (*on_ended)(void *context), void *context);
+/* Asks every job to stop after its current step, keeping its checkpoint; no job can begin any more. NULL is allowed. */
+void trainings_stop_all(struct trainings *trainings);
 
 /* Every job must have ended, and no stream may be open. NULL is allowed. */
 void trainings_destroy(struct trainings *trainings);
 
-/* Jobs whose thread has not ended. */
+/* Jobs whose thread has not ended; 0 for NULL. */
 size_t trainings_running(const struct trainings *trainings);
 
 /* Starts what the held `request` asks for on model `name`, and answers it: 202, or why not, once the corpus is read and
