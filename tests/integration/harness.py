@@ -146,10 +146,10 @@ class Daemon:
             raise AssertionError(self.text())
         return status
 
-    def stop(self, number=signal.SIGTERM):
+    def stop(self):
         """Asks it to end; its exit status."""
         if self.process.poll() is None:
-            self.signal(number)
+            self.signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self):
