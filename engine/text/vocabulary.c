@@ -265,8 +265,8 @@ static enum status refuse_malformed(size_t offset, struct error *error)
     return STATUS_INVALID;
 }
 
-/* Marks every character of the text; counts the distinct ones and their bytes. */
-static enum status mark_characters(const char *text, size_t length, unsigned char *is_present, size_t *ret_count,
+/* Marks every character of the text in a set of bits; counts the distinct ones and their bytes. */
+static enum status mark_characters(const char *text, size_t length, uint64_t *present, size_t *ret_count,
                                    size_t *ret_bytes, struct error *error)
 {
     size_t count = 0;
@@ -277,8 +277,9 @@ static enum status mark_characters(const char *text, size_t length, unsigned cha
         if (step == 0) {
             return refuse_malformed(offset, error);
         }
-        if (!is_present[code_point]) {
-            is_present[code_point] = 1;
+        uint64_t bit = UINT64_C(1) << code_point % 64;
+        if ((present[code_point / 64] & bit) == 0) {
+            present[code_point / 64] |= bit;
             count++;
             bytes += step;
         }
@@ -290,12 +291,13 @@ static enum status mark_characters(const char *text, size_t length, unsigned cha
 }
 
 /* Fills a vocabulary with the marked characters in order of code point. */
-static enum status add_characters(struct vocabulary *vocabulary, const unsigned char *is_present, struct error *error)
+static enum status add_characters(struct vocabulary *vocabulary, const uint64_t *present, struct error *error)
 {
     uint32_t id = 0;
-    for (uint32_t code_point = 0; code_point < CODE_POINT_COUNT; code_point++) {
-        if (is_present[code_point]) {
+    for (uint32_t word = 0; word < CODE_POINT_COUNT / 64; word++) {
+        for (uint64_t bits = present[word]; bits != 0; bits &= bits - 1) {
             char bytes[UTF8_BYTES_MAX];
+            uint32_t code_point = word * 64 + (uint32_t)__builtin_ctzll(bits);
             TRY(add_symbol(vocabulary, id++, bytes, utf8_encode(code_point, bytes), error));
         }
     }
@@ -312,12 +314,12 @@ enum status vocabulary_create_from_text(const char *text, size_t length, struct 
     size_t count = 0;
     size_t bytes = 0;
     enum status status;
-    unsigned char *is_present = mem_allocate(CODE_POINT_COUNT, 1);
-    if (is_present == NULL) {
+    uint64_t *present = mem_allocate(CODE_POINT_COUNT / 64, sizeof *present);
+    if (present == NULL) {
         status = error_set(error, STATUS_NO_MEMORY, "no memory to count characters");
         goto done;
     }
-    status = mark_characters(text, length, is_present, &count, &bytes, error);
+    status = mark_characters(text, length, present, &count, &bytes, error);
     if (status != STATUS_OK) {
         goto done;
     }
@@ -330,12 +332,12 @@ enum status vocabulary_create_from_text(const char *text, size_t length, struct 
         status = error_set(error, STATUS_NO_MEMORY, "no memory for a vocabulary of %zu symbols", count);
         goto done;
     }
-    status = add_characters(vocabulary, is_present, error);
+    status = add_characters(vocabulary, present, error);
     CHECK(status == STATUS_OK); /* distinct characters cannot collide */
     choose_replacement(vocabulary);
     *ret_vocabulary = vocabulary;
 done:
-    mem_free(is_present);
+    mem_free(present);
     return status;
 }
 
