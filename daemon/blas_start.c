@@ -1,7 +1,7 @@
 /* Telling OpenBLAS its thread count and core type. Thread: main, before any other exists. Owns nothing.
  *
- * Debian's OpenBLAS 0.3.21 takes its Haswell kernels on CPUs newer than itself, at half the speed of those for AVX-512; and
- * it starts a thread for each CPU at load, which would spin against ours. */
+ * Debian's OpenBLAS 0.3.21 takes its Haswell kernels on CPUs newer than itself, at half the speed of those for
+ * AVX-512; and it starts a thread for each CPU at load, which would spin against ours. */
 #include "daemon/blas_start.h"
 
 #include <unistd.h>

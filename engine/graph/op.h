@@ -69,21 +69,17 @@ enum status op_dimensions_error(const struct inference *inference, int64_t a, in
 /* Checks an input's dtype and rank (rank unknown passes; SHAPE_RANK_UNKNOWN asks for none). */
 enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error);
 
-#define OP_ROWS(X)                                                                                                     \
-    X(op_const)                                                                                                        \
-    X(op_placeholder)                                                                                                  \
-    X(op_placeholder_with_default)                                                                                     \
-    X(op_variable)                                                                                                     \
-    X(op_identity)                                                                                                     \
-    X(op_stop_gradient)                                                                                                \
-    X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform) X(op_zero_state) X(op_add) X(op_sub)      \
-        X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt) X(op_square)          \
-            X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape) X(op_sum)       \
-                X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_reshape)          \
-                    X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)            \
-                        X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout)        \
-                            X(op_dropout_grad) X(op_lstm) X(op_lstm_grad) X(op_global_norm)                            \
-                                X(op_apply_gradient_descent) X(op_apply_adam)
+/* clang-format off */
+#define OP_ROWS(X)                                                                                                  \
+    X(op_const) X(op_placeholder) X(op_placeholder_with_default) X(op_variable) X(op_identity)                      \
+    X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform)                    \
+    X(op_zero_state) X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp)        \
+    X(op_log) X(op_sqrt) X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n)       \
+    X(op_sum_to_shape) X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad)    \
+    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)           \
+    X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)      \
+    X(op_lstm) X(op_lstm_grad) X(op_global_norm) X(op_apply_gradient_descent) X(op_apply_adam)
+/* clang-format on */
 
 #define OP_DECLARE(row) extern const struct op row;
 OP_ROWS(OP_DECLARE)

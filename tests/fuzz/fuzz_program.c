@@ -1,5 +1,5 @@
-/* Any bytes as a build program and as a run's request: refused or applied, never a crash, and a refused program leaves the
- * graph as it was. */
+/* Any bytes as a build program and as a run's request: refused or applied, never a crash, and a refused program leaves
+ * the graph as it was. */
 #include <jansson.h>
 #include <stdint.h>
 

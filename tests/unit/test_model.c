@@ -154,7 +154,8 @@ static void test_bad_programs_change_nothing(void **state)
         {"{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[1000000000000,1000000000000]}]}",
          STATUS_LIMIT, "/program/0"},
         {"{\"program\":[{\"op\":\"get_variable\",\"name\":\"w w\",\"shape\":[2]}]}", STATUS_INVALID, "/program/0"},
-        {"{\"program\":[{\"op\":\"variable_scope\",\"name\":\"s\",\"body\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]},"
+        {"{\"program\":[{\"op\":\"variable_scope\",\"name\":\"s\",\"body\":["
+         "{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]},"
          "{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]}]}]}",
          STATUS_CONFLICT, "/program/0/body/1"},
         {"{\"program\":[{\"op\":\"language_model\",\"vocabulary\":\"bytes\",\"cell\":\"gru\"}]}", STATUS_UNSUPPORTED,

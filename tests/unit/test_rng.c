@@ -8,7 +8,8 @@
 
 #include "engine/base/rng.h"
 
-/* Source: Random123, tests/kat_vectors, philox4x32 10. The counter's low half is our counter, its high half our stream. */
+/* Source: Random123, tests/kat_vectors, philox4x32 10. The counter's low half is our counter, its high half our
+ * stream. */
 static void test_known_answers(void **state)
 {
     (void)state;

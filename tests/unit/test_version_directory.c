@@ -1,5 +1,5 @@
-/* Version directories: what is written is read back; what is half there, changed or hostile is refused; a failure leaves
- * nothing behind. */
+/* Version directories: what is written is read back; what is half there, changed or hostile is refused; a failure
+ * leaves nothing behind. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
