@@ -1,0 +1,156 @@
+/* Whose turn it is: rows of one priority in turn, higher priorities first but never alone, models one after another. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/base/mem.h"
+#include "engine/decode/row_queue.h"
+
+enum { STEP_ROWS = 64 };
+
+/* Some address of its own for each plan; the queue never looks inside. */
+static const struct decode_plan *plan_at(size_t index)
+{
+    static const char addresses[ROW_QUEUE_MODELS_MAX + 2];
+    return (const struct decode_plan *)(const void *)&addresses[index];
+}
+
+/* Ready rows, whose prompt_read counts their steps here. */
+static struct generation *make_rows(struct row_model *model, size_t count, int priority)
+{
+    struct generation *rows = mem_allocate_aligned(count, sizeof *rows);
+    for (size_t i = 0; i < count; i++) {
+        rows[i].priority = priority;
+        row_model_add_ready(model, &rows[i]);
+    }
+    return rows;
+}
+
+static size_t take_step(struct row_model *model)
+{
+    struct generation *taken[STEP_ROWS];
+    size_t count = row_model_take(model, taken, STEP_ROWS);
+    for (size_t i = 0; i < count; i++) {
+        taken[i]->prompt_read++;
+        row_model_add_ready(model, taken[i]);
+    }
+    return count;
+}
+
+static void check_steps(const struct generation *rows, size_t count, size_t least, size_t most)
+{
+    for (size_t i = 0; i < count; i++) {
+        assert_in_range(rows[i].prompt_read, least, most);
+    }
+}
+
+static void test_rows_of_one_priority_take_turns(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *rows = make_rows(model, 150, 0);
+    for (size_t step = 0; step < 75; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(rows, 150, 32, 32); /* 75 × 64 / 150 */
+    mem_free(rows);
+    mem_free(queue);
+}
+
+static void test_higher_priorities_come_first_but_not_alone(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *high = make_rows(model, 100, 1);
+    struct generation *normal = make_rows(model, 100, 0);
+    struct generation *low = make_rows(model, 100, -1);
+    for (size_t step = 0; step < 100; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(high, 100, 56, 56); /* 64 − 4 − 4 of 100 at each step */
+    check_steps(normal, 100, 4, 4);
+    check_steps(low, 100, 4, 4);
+    for (size_t i = 0; i < 100; i++) {
+        row_model_remove_ready(model, &high[i]);
+    }
+    for (size_t step = 0; step < 100; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(normal, 100, 64, 64);
+    check_steps(low, 100, 8, 8);
+    for (size_t i = 0; i < 60; i++) {
+        row_model_remove_ready(model, &normal[i]);
+    }
+    assert_int_equal(take_step(model), STEP_ROWS);
+    check_steps(normal + 60, 40, 65, 65); /* all that are left, and the low ones fill the step */
+    mem_free(high);
+    mem_free(normal);
+    mem_free(low);
+    mem_free(queue);
+}
+
+static void test_models_take_turns(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *models[3];
+    struct generation *rows[3];
+    for (size_t i = 0; i < 3; i++) {
+        models[i] = row_queue_find_model(queue, plan_at(i));
+        rows[i] = make_rows(models[i], 1, 0);
+        assert_ptr_equal(row_queue_find_model(queue, plan_at(i)), models[i]);
+    }
+    for (size_t turn = 0; turn < 9; turn++) {
+        assert_ptr_equal(row_queue_next_model(queue), models[turn % 3]);
+    }
+    row_model_remove_ready(models[1], rows[1]);
+    assert_ptr_equal(row_queue_next_model(queue), models[0]);
+    assert_ptr_equal(row_queue_next_model(queue), models[2]);
+    row_list_append(&models[1]->stalled, rows[1]);
+    row_queue_release_model(models[1]);
+    assert_ptr_equal(models[1]->plan, plan_at(1)); /* a stalled row keeps the place */
+    row_list_remove(&models[1]->stalled, rows[1]);
+    row_queue_release_model(models[1]);
+    assert_ptr_equal(row_queue_find_model(queue, plan_at(3)), models[1]);
+    for (size_t i = 4; i <= ROW_QUEUE_MODELS_MAX; i++) {
+        assert_non_null(row_queue_find_model(queue, plan_at(i)));
+    }
+    assert_null(row_queue_find_model(queue, plan_at(ROW_QUEUE_MODELS_MAX + 1)));
+    for (size_t i = 0; i < 3; i++) {
+        mem_free(rows[i]);
+    }
+    mem_free(queue);
+}
+
+static void test_lists_keep_their_order(void **state)
+{
+    (void)state;
+    struct row_list list = {0};
+    struct generation *rows = mem_allocate_aligned(4, sizeof *rows);
+    for (size_t i = 0; i < 4; i++) {
+        row_list_append(&list, &rows[i]);
+    }
+    row_list_remove(&list, &rows[2]);
+    assert_ptr_equal(row_list_take_first(&list), &rows[0]);
+    row_list_remove(&list, &rows[3]);
+    assert_ptr_equal(row_list_take_first(&list), &rows[1]);
+    assert_null(row_list_take_first(&list));
+    assert_null(list.last);
+    mem_free(rows);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_of_one_priority_take_turns),
+        cmocka_unit_test(test_higher_priorities_come_first_but_not_alone),
+        cmocka_unit_test(test_models_take_turns),
+        cmocka_unit_test(test_lists_keep_their_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
