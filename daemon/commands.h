@@ -24,5 +24,9 @@ int command_fail(const char *command, const struct error *error);
 /* The commands; each file command_NAME.c has one. */
 int command_serve(int argc, char **argv);
 int command_train(int argc, char **argv);
+int command_sample(int argc, char **argv);
+int command_score(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_bench(int argc, char **argv);
 
 #endif

@@ -9,6 +9,7 @@
 #include "engine/model/model.h"
 #include "engine/model/snapshot.h"
 #include "engine/model/training_job.h"
+#include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
 #include "engine/text/vocabulary.h"
 #include "engine/train/training.h"

@@ -1,0 +1,349 @@
+/* lstmd bench: what this build does on this machine, one JSON object a measurement. A model of random weights is saved
+ * to a temporary directory and loaded as any other; then the public engine is timed. Thread: main. */
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/commands.h"
+#include "daemon/local_batcher.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+
+static const struct option_row ROWS[] = {
+    {"units", OPTION_COUNT, "N", "512", "units of a layer"},
+    {"layers", OPTION_COUNT, "N", "2", "recurrent layers"},
+    {"vocabulary", OPTION_COUNT, "N", "83", "symbols"},
+    {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
+    {"threads", OPTION_COUNT, "N", "2", "compute threads, or trainer threads"},
+    {"batch", OPTION_LIST, "N", NULL, "rows, may be repeated; decode: 1, 8, 64, 256; train: 64"},
+    {"sequence-length", OPTION_COUNT, "N", "64", "train: symbols of a row between two updates"},
+    {"dropout", OPTION_NUMBER, "P", "0", "train"},
+    {"seconds", OPTION_NUMBER, "S", "3", "time of one measurement"},
+    {"precision", OPTION_TEXT, "P", "fp32", "fp32; others are not built yet"},
+    {"json", OPTION_FLAG, NULL, NULL, "JSON lines, as without it"},
+};
+
+struct bench {
+    struct options options;
+    size_t units;
+    size_t layers;
+    size_t vocabulary;
+    size_t embedding; /* 0: one-hot */
+    size_t threads;
+    double seconds;
+    char directory[64]; /* of the temporary model */
+};
+
+static long peak_rss_kib(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss : 0;
+}
+
+/* Prints `json` with what all measurements have in common; takes it over. */
+static enum status print(const struct bench *bench, json_t *json, struct error *error)
+{
+    struct engine_info info = engine_info();
+    json_t *common = json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s}", "peer", "lstmd", "units",
+                               (json_int_t)bench->units, "layers", (json_int_t)bench->layers, "vocabulary",
+                               (json_int_t)bench->vocabulary, "threads", (json_int_t)bench->threads, "precision",
+                               "fp32", "peak_rss_bytes", (json_int_t)peak_rss_kib() * 1024, "kernels", info.kernels,
+                               "blas", info.blas, "version", info.version);
+    char *line = NULL;
+    if (json && json_object_update(json, common) == 0) {
+        line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    }
+    json_decref(common);
+    json_decref(json);
+    if (!line) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a line");
+    }
+    puts(line);
+    fflush(stdout);
+    free(line); /* jansson's own */
+    return STATUS_OK;
+}
+
+/* ---- the model ---- */
+
+enum { SYMBOL_BYTES = 3 };
+
+/* Symbol number i, a character: U+4E00 + i in UTF-8. */
+static void symbol_text(size_t i, char text[SYMBOL_BYTES])
+{
+    size_t code_point = 0x4e00 + i;
+    text[0] = (char)(0xe0 | code_point >> 12);
+    text[1] = (char)(0x80 | (code_point >> 6 & 0x3f));
+    text[2] = (char)(0x80 | (code_point & 0x3f));
+}
+
+static json_t *make_specification(const struct bench *bench)
+{
+    json_t *symbols = json_array();
+    for (size_t i = 0; i < bench->vocabulary; i++) {
+        char text[SYMBOL_BYTES];
+        symbol_text(i, text);
+        json_array_append_new(symbols, json_stringn(text, SYMBOL_BYTES));
+    }
+    return json_pack("{s:s, s:I, s:I, s:o, s:{s:s, s:o}}", "cell", "lstm", "layers", (json_int_t)bench->layers, "units",
+                     (json_int_t)bench->units, "embedding",
+                     bench->embedding ? json_integer((json_int_t)bench->embedding) : json_null(), "vocabulary", "kind",
+                     "characters", "symbols", symbols);
+}
+
+static enum status make_model(const struct bench *bench, struct model **ret_model, struct error *error)
+{
+    struct model *model = NULL;
+    TRY(model_create("bench", &model, error));
+    json_t *specification = make_specification(bench);
+    enum status status = model_make_language_model(model, specification, 1, error);
+    json_decref(specification);
+    if (status != STATUS_OK) {
+        model_unref(model);
+        return status;
+    }
+    *ret_model = model;
+    return STATUS_OK;
+}
+
+/* ---- decoding ---- */
+
+/* Makes `tokens` symbols in each of `batch` rows; how long it took and how many steps it were. */
+static enum status decode(const struct bench *bench, struct snapshot *snapshot, size_t batch, size_t tokens,
+                          double *ret_seconds, uint64_t *ret_steps, struct error *error)
+{
+    struct local_row *rows = mem_allocate(batch, sizeof *rows);
+    struct local_batcher *local = NULL;
+    if (!rows) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu rows", batch);
+    }
+    enum status status = local_batcher_create(bench->threads, &local, error);
+    uint64_t began_ns = clock_now_ns();
+    for (size_t i = 0; i < batch && status == STATUS_OK; i++) {
+        const uint32_t prompt = (uint32_t)(i % bench->vocabulary);
+        struct generation_options options = {
+            .prompt = &prompt, .prompt_count = 1, .tokens_max = tokens, .temperature = 0.8, .top_p = 1, .seed = i};
+        status = local_batcher_begin(local, snapshot, &options, &rows[i], error);
+    }
+    if (status == STATUS_OK) {
+        status = local_batcher_wait(local, error);
+        *ret_seconds = (double)(clock_now_ns() - began_ns) * 1e-9;
+        *ret_steps = local_batcher_counters(local).steps;
+    }
+    local_batcher_destroy(local);
+    mem_free(rows);
+    return status;
+}
+
+static enum status measure_decode(const struct bench *bench, struct snapshot *snapshot, size_t batch,
+                                  struct error *error)
+{
+    enum { WARM_UP_TOKENS = 100 };
+    double seconds = 0;
+    uint64_t steps = 0;
+    TRY(decode(bench, snapshot, batch, WARM_UP_TOKENS, &seconds, &steps, error));
+    size_t tokens = (size_t)(bench->seconds / seconds * WARM_UP_TOKENS) + 1;
+    tokens = tokens < GENERATION_TOKENS_MAX ? tokens : GENERATION_TOKENS_MAX;
+    TRY(decode(bench, snapshot, batch, tokens, &seconds, &steps, error));
+    return print(bench,
+                 json_pack("{s:s, s:I, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_step",
+                           seconds / (double)steps * 1e6, "chars_per_s", (double)(batch * tokens) / seconds),
+                 error);
+}
+
+static enum status bench_decode(const struct bench *bench, const size_t *batches, size_t count, struct error *error)
+{
+    struct model *model = NULL;
+    struct snapshot *snapshot = NULL;
+    uint64_t version;
+    char path[128];
+    TRY(make_model(bench, &model, error));
+    enum status status = model_save(model, bench->directory, NULL, NULL, &version, error);
+    model_unref(model);
+    if (status == STATUS_OK) {
+        snprintf(path, sizeof path, "%s/%llu", bench->directory, (unsigned long long)version);
+        status = snapshot_load(path, "bench", version, &snapshot, error);
+    }
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = measure_decode(bench, snapshot, batches[i], error);
+    }
+    snapshot_unref(snapshot);
+    return status;
+}
+
+/* ---- training ---- */
+
+/* What training_event says last. */
+static void on_event(void *context, struct training *training, const struct training_event *event)
+{
+    (void)training;
+    struct training_event *last = context;
+    *last = *event;
+}
+
+/* Random text over the vocabulary, or NULL when memory runs out. Free with mem_free. */
+static char *make_text(const struct bench *bench, size_t symbols)
+{
+    char *text = mem_allocate(symbols, SYMBOL_BYTES);
+    for (size_t i = 0; text && i < symbols; i++) {
+        symbol_text(rng_philox(1, 0, i).word[0] % bench->vocabulary, text + i * SYMBOL_BYTES);
+    }
+    return text;
+}
+
+static size_t parameter_count(const struct bench *bench)
+{
+    size_t below = bench->embedding ? bench->embedding : bench->vocabulary;
+    size_t count = bench->embedding * bench->vocabulary + (bench->units + 1) * bench->vocabulary;
+    for (size_t layer = 0; layer < bench->layers; layer++) {
+        count += (below + bench->units + 1) * 4 * bench->units;
+        below = bench->units;
+    }
+    return count;
+}
+
+static enum status run_training(const struct bench *bench, const json_t *request, const char *text, size_t length,
+                                struct training_event *ret_last, struct error *error)
+{
+    struct model *model = NULL;
+    struct training_job *job = NULL;
+    struct training_job_options options = {.model_directory = bench->directory,
+                                           .request = request,
+                                           .corpus_text = text,
+                                           .corpus_text_bytes = length,
+                                           .discards_unfinished = true,
+                                           .threads = bench->threads,
+                                           .name = "lstmd bench"};
+    struct training_callbacks callbacks = {.on_event = on_event, .context = ret_last};
+    TRY(make_model(bench, &model, error));
+    enum status status = training_job_create(model, &options, &callbacks, &job, error);
+    if (status == STATUS_OK) {
+        status = training_job_run(job, error);
+    }
+    training_job_destroy(job);
+    model_unref(model);
+    return status;
+}
+
+static enum status measure_train(const struct bench *bench, size_t batch, struct error *error)
+{
+    enum { WINDOWS = 8 };
+    size_t time = (size_t)options_count(&bench->options, "sequence-length");
+    size_t symbols = batch * time * WINDOWS + 1;
+    char *text = make_text(bench, symbols);
+    if (!text) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu symbols", symbols);
+    }
+    struct training_event last = {.step = 0};
+    json_t *request =
+        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "batch", (json_int_t)batch, "sequence_length", (json_int_t)time,
+                  "max_seconds", bench->seconds, "dropout", options_number(&bench->options, "dropout"),
+                  "validation_fraction", 0.0, "checkpoint_seconds", 1e9);
+    enum status status = run_training(bench, request, text, symbols * SYMBOL_BYTES, &last, error);
+    json_decref(request);
+    mem_free(text);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    double speed = last.symbols_per_second;
+    double gflops = 6 * (double)parameter_count(bench) * speed * 1e-9;
+    return print(bench,
+                 json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "kind", "train", "batch", (json_int_t)batch,
+                           "sequence_length", (json_int_t)time, "ms_per_step", (double)(batch * time) / speed * 1e3,
+                           "chars_per_s", speed, "gflops", gflops),
+                 error);
+}
+
+/* ---- arguments ---- */
+
+enum { BATCHES_MAX = 16 };
+
+static enum status read_batches(const struct bench *bench, bool is_decode, size_t *batches, size_t *ret_count,
+                                struct error *error)
+{
+    static const size_t usual[] = {1, 8, 64, 256};
+    size_t count = 0;
+    const char *text;
+    while (count < BATCHES_MAX && (text = options_list(&bench->options, "batch", count)) != NULL) {
+        uint64_t batch = 0;
+        TRY(options_read_count(text, &batch, error));
+        size_t most = is_decode ? LOCAL_BATCHER_ROWS_MAX : TRAINING_BATCH_MAX;
+        if (batch == 0 || batch > most) {
+            return error_set(error, STATUS_INVALID, "--batch %s: from 1 to %zu", text, most);
+        }
+        batches[count++] = (size_t)batch;
+    }
+    if (count == 0 && is_decode) {
+        memcpy(batches, usual, sizeof usual);
+        count = sizeof usual / sizeof usual[0];
+    } else if (count == 0) {
+        batches[count++] = 64;
+    }
+    *ret_count = count;
+    return STATUS_OK;
+}
+
+static enum status read_arguments(struct bench *bench, struct error *error)
+{
+    const struct options *options = &bench->options;
+    bench->units = (size_t)options_count(options, "units");
+    bench->layers = (size_t)options_count(options, "layers");
+    bench->vocabulary = (size_t)options_count(options, "vocabulary");
+    bench->embedding = options_is_given(options, "embedding") ? (size_t)options_count(options, "embedding") : 0;
+    bench->threads = (size_t)options_count(options, "threads");
+    bench->seconds = options_number(options, "seconds");
+    if (bench->vocabulary < 1 || bench->vocabulary > 20000) {
+        return error_set(error, STATUS_INVALID, "--vocabulary is %zu: from 1 to 20000", bench->vocabulary);
+    }
+    if (!(bench->seconds > 0)) {
+        return error_set(error, STATUS_INVALID, "--seconds must be above 0");
+    }
+    return STATUS_OK;
+}
+
+static enum status run(struct bench *bench, const char *what, struct error *error)
+{
+    bool is_decode = strcmp(what, "decode") == 0;
+    size_t batches[BATCHES_MAX];
+    size_t count = 0;
+    if (strcmp(what, "serve") == 0) {
+        return error_set(error, STATUS_UNSUPPORTED, "bench serve is not built yet: decode, train");
+    }
+    if (!is_decode && strcmp(what, "train") != 0) {
+        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train", what);
+    }
+    if (strcmp(options_text(&bench->options, "precision"), "fp32") != 0) {
+        return error_set(error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32",
+                         options_text(&bench->options, "precision"));
+    }
+    TRY(read_arguments(bench, error));
+    TRY(read_batches(bench, is_decode, batches, &count, error));
+    const char *parent = getenv("TMPDIR");
+    snprintf(bench->directory, sizeof bench->directory, "%.40s/lstmd-bench-XXXXXX", parent ? parent : "/tmp");
+    if (mkdtemp(bench->directory) == NULL) {
+        return error_set_errno(error, errno, "make a directory in '%s'", parent ? parent : "/tmp");
+    }
+    enum status status = is_decode ? bench_decode(bench, batches, count, error) : STATUS_OK;
+    for (size_t i = 0; !is_decode && i < count && status == STATUS_OK; i++) {
+        status = measure_train(bench, batches[i], error);
+    }
+    enum status removed = directory_remove(bench->directory, status == STATUS_OK ? error : NULL);
+    return status == STATUS_OK ? removed : status;
+}
+
+int command_bench(int argc, char **argv)
+{
+    struct bench bench = {.units = 0};
+    int exit_status;
+    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train [OPTION]…", 1, 1, argc, argv,
+                       &exit_status)) {
+        return exit_status;
+    }
+    struct error error;
+    enum status status = run(&bench, bench.options.positional[0], &error);
+    if (status == STATUS_OK) {
+        return EXIT_DONE;
+    }
+    command_fail("bench", &error);
+    return status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED;
+}

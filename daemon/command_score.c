@@ -1,0 +1,160 @@
+/* lstmd score: how well a model predicts a text: the mean of −log p(symbol | all before it). Thread: main. The text
+ * goes through the same plan as generation, as forced steps. */
+#include <math.h>
+
+#include "daemon/commands.h"
+#include "daemon/local_batcher.h"
+#include "daemon/model_reference.h"
+#include "engine/base/mem.h"
+
+/* A longer text is read in pieces, each after this many symbols of the one before, whose scores do not count again. */
+enum { CONTEXT_SYMBOLS = 4096 };
+
+static const struct option_row ROWS[] = {
+    {"precision", OPTION_TEXT, "P", "fp32", "fp32; others are not built yet"},
+    {"adapt", OPTION_FLAG, NULL, NULL, "not built yet"},
+    {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
+};
+
+struct score {
+    double nats;    /* summed */
+    size_t symbols; /* that had a context: all but the first */
+};
+
+static enum status score_piece(struct snapshot *snapshot, const uint32_t *symbols, size_t count, size_t counted_from,
+                               struct score *score, struct error *error)
+{
+    struct local_batcher *local = NULL;
+    struct local_row row = {.on_text = NULL};
+    struct generation_options options = {
+        .prompt = symbols, .prompt_count = count, .top_p = 1, .want_prompt_logprobs = true, .priority = -1};
+    TRY(local_batcher_create(1, &local, error));
+    enum status status = local_batcher_begin(local, snapshot, &options, &row, error);
+    if (status == STATUS_OK) {
+        status = local_batcher_wait(local, error);
+    }
+    const float *logprobs = status == STATUS_OK ? generation_prompt_logprobs(row.generation) : NULL;
+    for (size_t i = counted_from; logprobs && i < count; i++) {
+        score->nats -= (double)logprobs[i];
+        score->symbols++;
+    }
+    local_batcher_destroy(local);
+    return status;
+}
+
+static enum status score_symbols(struct snapshot *snapshot, const uint32_t *symbols, size_t count, struct score *score,
+                                 struct error *error)
+{
+    size_t begin = 0;
+    size_t counted_from = 1;
+    for (;;) {
+        size_t length = count - begin < GENERATION_PROMPT_SYMBOLS_MAX ? count - begin : GENERATION_PROMPT_SYMBOLS_MAX;
+        TRY(score_piece(snapshot, symbols + begin, length, counted_from, score, error));
+        if (begin + length == count) {
+            return STATUS_OK;
+        }
+        begin += length - CONTEXT_SYMBOLS;
+        counted_from = CONTEXT_SYMBOLS;
+    }
+}
+
+/* Characters, whatever the symbols are: those of the text's UTF-8, or its bytes where they are none. */
+static size_t count_characters(const struct vocabulary *vocabulary, const uint32_t *symbols, size_t count)
+{
+    size_t characters = 0;
+    for (size_t i = 1; i < count; i++) {
+        size_t length;
+        const char *text = vocabulary_symbol(vocabulary, symbols[i], &length);
+        characters += vocabulary_kind(vocabulary) != VOCABULARY_BYTES || ((unsigned char)text[0] & 0xc0) != 0x80;
+    }
+    return characters ? characters : 1;
+}
+
+static enum status print(const struct options *options, const struct snapshot *snapshot, const struct score *score,
+                         size_t characters, struct error *error)
+{
+    double nats = score->nats / (double)score->symbols;
+    double bits = score->nats / log(2) / (double)characters;
+    if (!options_is_given(options, "json")) {
+        printf("%s: %zu symbols, %.4f nats per symbol, %.4f bits per character, perplexity %.4f\n",
+               snapshot_full_name(snapshot), score->symbols, nats, bits, exp(nats));
+        return STATUS_OK;
+    }
+    json_t *json = json_pack("{s:s, s:I, s:f, s:f, s:f}", "model", snapshot_full_name(snapshot), "symbols",
+                             (json_int_t)score->symbols, "nats_per_symbol", nats, "bits_per_character", bits,
+                             "perplexity", exp(nats));
+    char *line = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(json);
+    if (!line) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
+    }
+    puts(line);
+    free(line); /* jansson's own */
+    return STATUS_OK;
+}
+
+static enum status score_corpus(const struct options *options, struct snapshot *snapshot, struct corpus *corpus,
+                                struct error *error)
+{
+    TRY(corpus_encode(corpus, snapshot_vocabulary(snapshot), error));
+    size_t count = corpus_symbol_count(corpus);
+    if (count < 2) {
+        return error_set(error, STATUS_INVALID, "%s: %zu symbols, and the first has no context: at least 2",
+                         options->positional[1], count);
+    }
+    uint32_t *symbols = mem_allocate(count, sizeof *symbols);
+    if (!symbols) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu symbols", count);
+    }
+    corpus_copy_symbols(corpus, 0, count, (int32_t *)symbols); /* ids are below 2^20 */
+    struct score score = {.symbols = 0};
+    enum status status = score_symbols(snapshot, symbols, count, &score, error);
+    if (status == STATUS_OK) {
+        size_t characters = count_characters(snapshot_vocabulary(snapshot), symbols, count);
+        status = print(options, snapshot, &score, characters, error);
+    }
+    mem_free(symbols);
+    return status;
+}
+
+static enum status score(const struct options *options, const struct model_reference *reference, struct error *error)
+{
+    struct snapshot *snapshot = NULL;
+    struct corpus *corpus = NULL;
+    TRY(model_reference_load(reference, &snapshot, error));
+    struct corpus_source source = {
+        .paths = &options->positional[1], .path_count = 1, .kind = vocabulary_kind(snapshot_vocabulary(snapshot))};
+    enum status status = corpus_create(&source, &corpus, error);
+    if (status == STATUS_OK) {
+        status = score_corpus(options, snapshot, corpus, error);
+    }
+    corpus_destroy(corpus);
+    snapshot_unref(snapshot);
+    return status;
+}
+
+int command_score(int argc, char **argv)
+{
+    struct options options;
+    int exit_status;
+    if (!command_parse(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] TEXTFILE [OPTION]…", 2, 2,
+                       argc, argv, &exit_status)) {
+        return exit_status;
+    }
+    struct error error;
+    struct model_reference reference;
+    enum status status = model_reference_parse(options.positional[0], &reference, &error);
+    if (status != STATUS_OK) {
+        command_fail("score", &error);
+        return EXIT_USAGE;
+    }
+    if (options_is_given(&options, "adapt")) {
+        status = error_set(&error, STATUS_UNSUPPORTED, "--adapt is not built yet");
+    } else if (strcmp(options_text(&options, "precision"), "fp32") != 0) {
+        status = error_set(&error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32",
+                           options_text(&options, "precision"));
+    } else {
+        status = score(&options, &reference, &error);
+    }
+    return status == STATUS_OK ? EXIT_DONE : command_fail("score", &error);
+}
