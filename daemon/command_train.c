@@ -369,6 +369,21 @@ static void remember_command_line(struct command *command, int argc, char **argv
     }
 }
 
+/* A known kind that is not built is another thing than a wrong one. */
+static enum status check_kind(const struct options *options, const char *option, const char *const *known,
+                              size_t built_count, const char *built, struct error *error)
+{
+    const char *kind = options_text(options, option);
+    for (size_t i = 0; known[i]; i++) {
+        if (strcmp(kind, known[i]) == 0) {
+            return i < built_count
+                       ? STATUS_OK
+                       : error_set(error, STATUS_UNSUPPORTED, "--%s %s is not built yet: %s", option, kind, built);
+        }
+    }
+    return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, built);
+}
+
 static enum status check_arguments(struct command *command, struct error *error)
 {
     const struct options *options = &command->options;
@@ -382,6 +397,10 @@ static enum status check_arguments(struct command *command, struct error *error)
     if (options_is_given(options, "resume") && options_is_given(options, "from")) {
         return error_set(error, STATUS_INVALID, "--resume and --from exclude each other");
     }
+    static const char *const cells[] = {"lstm", "gru", "rnn", NULL};
+    static const char *const vocabularies[] = {"characters", "bytes", "words", NULL};
+    TRY(check_kind(options, "cell", cells, 1, "lstm", error));
+    TRY(check_kind(options, "vocabulary", vocabularies, 2, "characters or bytes", error));
     for (int i = 0; i < 2; i++) {
         const char *name = i == 0 ? "preset" : "logdir";
         if (options_is_given(options, name)) {

@@ -97,6 +97,9 @@ static enum status read_corpus(struct training_job *job, const struct training_j
                                    .text_bytes = options->corpus_text_bytes};
     TRY(model_training_vocabulary(job->model, &source.kind, &job->vocabulary, error));
     TRY(corpus_create(&source, &job->corpus, error));
+    if (options->is_resume) {
+        TRY(checkpoint_check_corpus(&job->checkpoint, corpus_report(job->corpus).sha256, error));
+    }
     if (!job->vocabulary) {
         TRY(corpus_make_vocabulary(job->corpus, &job->vocabulary, error));
     }

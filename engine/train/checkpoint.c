@@ -243,6 +243,16 @@ void checkpoint_release(struct checkpoint *checkpoint)
     *checkpoint = (struct checkpoint){0};
 }
 
+enum status checkpoint_check_corpus(const struct checkpoint *checkpoint, const char *sha256, struct error *error)
+{
+    if (strcmp(checkpoint->corpus_sha256, sha256) == 0) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_CONFLICT, "the corpus is not the one this training began with: SHA-256 %s, now %s",
+              checkpoint->corpus_sha256, sha256);
+    return error_code(error, "resume_differs"), STATUS_CONFLICT;
+}
+
 static enum status parse_tensors(const struct version_files *files, const char *name, struct safetensors *ret_tensors,
                                  struct error *error)
 {

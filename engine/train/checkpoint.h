@@ -58,6 +58,10 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
 enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint, struct error *error) MUST_CHECK;
 void checkpoint_release(struct checkpoint *checkpoint);
 
+/* CONFLICT, code "resume_differs", naming both checksums, when the training was begun with another corpus. */
+enum status checkpoint_check_corpus(const struct checkpoint *checkpoint, const char *sha256,
+                                    struct error *error) MUST_CHECK;
+
 /* Fills values, state and best from the directory. CORRUPT names the file and the tensor that is missing or of another
  * shape. */
 enum status checkpoint_restore(const char *path, const struct checkpoint *checkpoint,

@@ -187,11 +187,7 @@ static struct checkpoint_files checkpoint_files(struct training *training)
 static enum status resume(struct training *training, const struct checkpoint *checkpoint, struct error *error)
 {
     struct checkpoint *record = &training->record;
-    if (strcmp(record->corpus_sha256, checkpoint->corpus_sha256) != 0) {
-        error_set(error, STATUS_CONFLICT, "the corpus is not the one this training began with: SHA-256 %s, now %s",
-                  checkpoint->corpus_sha256, record->corpus_sha256);
-        return error_code(error, "resume_differs"), STATUS_CONFLICT;
-    }
+    TRY(checkpoint_check_corpus(checkpoint, record->corpus_sha256, error));
     record->position = checkpoint->position;
     record->history = json_incref(checkpoint->history);
     training->seconds_before = checkpoint->position.seconds;

@@ -1,0 +1,332 @@
+"""The command line: train, resume, sample, score, inspect, bench; exit statuses and one-line errors; signals; a terminal.
+
+The binary is $LSTMD, as in harness.py; no daemon is started. Tests never wait for a time but for a line of output.
+"""
+import errno
+import json
+import math
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LSTMD = os.environ.get("LSTMD", os.path.join(ROOT, "build", "lstmd"))
+TIMEOUT_SECONDS = 120           # only what hangs takes as long, whatever the sanitizer
+TEXT = ("Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse, and "
+        "nothing particular to interest me on shore, I thought I would sail about a little and see the watery part "
+        "of the world.\n") * 12
+LONG_TEXT = TEXT * 6
+SMALL = ["--layers", "1", "--units", "8", "--batch", "4", "--sequence-length", "16"]
+
+
+def run(*arguments, **options):
+    """Runs lstmd to its end: (exit status, standard output, standard error)."""
+    done = subprocess.run([LSTMD, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=TIMEOUT_SECONDS, **options)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def records(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+class CommandTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="lstmd-cli-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.corpus = self.write("text.txt", TEXT)
+        self.model = os.path.join(self.directory, "models", "moby")
+
+    def write(self, name, content):
+        path = os.path.join(self.directory, name)
+        with open(path, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def good(self, *arguments, **options):
+        status, output, errors = run(*arguments, **options)
+        self.assertEqual((status, errors), (0, ""), output)
+        return output
+
+    def bad(self, status, message, *arguments):
+        """Fails with that exit status and one line on standard error that holds `message`."""
+        found, output, errors = run(*arguments)
+        self.assertEqual(found, status, errors + output)
+        self.assertRegex(errors, r"\Alstmd[^\n]*\n\Z")
+        self.assertIn(message, errors)
+
+    def train(self, *arguments):
+        return records(self.good("train", self.corpus, "--out", self.model, *SMALL, *arguments))
+
+    def weights(self, version):
+        with open(os.path.join(self.model, str(version), "weights.safetensors"), "rb") as file:
+            return file.read()
+
+
+class Train(CommandTest):
+    def test_json_lines_and_the_version(self):
+        lines = self.train("--epochs", "3")
+        self.assertEqual([line["event"] for line in lines if line["event"] != "progress"],
+                         ["corpus", "checkpoint", "done", "published"])
+        evaluations = [line["validation_loss"] for line in lines if line["event"] == "progress"]
+        done, published = lines[-2], lines[-1]
+        self.assertEqual(done["epoch"], 3)
+        self.assertGreater(done["symbols_per_second"], 0)
+        self.assertEqual(done["seconds_left"], 0)
+        self.assertAlmostEqual(done["bits_per_character"], done["validation_loss"] / math.log(2), 3)
+        self.assertEqual(published["version"], 1)
+        self.assertAlmostEqual(published["evaluation"]["validation_loss"], min(filter(None, evaluations)), 4)
+        with open(os.path.join(self.model, "1", "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        self.assertEqual(manifest["origin"]["corpus"]["symbols"], len(TEXT))
+        self.assertIn("--epochs 3", manifest["origin"]["command"])
+        self.assertEqual(manifest["architecture"]["units"], 8)
+        self.assertEqual(os.listdir(self.model), ["1"])      # no checkpoint, no lock
+        self.train("--epochs", "1", "--seed", "2")
+        self.assertEqual(sorted(os.listdir(self.model)), ["1", "2"])
+
+    def test_same_seed_same_bits_whatever_the_threads(self):
+        self.train("--max-steps", "20", "--dropout", "0.3", "--threads", "1")
+        self.train("--max-steps", "20", "--dropout", "0.3", "--threads", "2")
+        self.train("--max-steps", "20", "--dropout", "0.3", "--seed", "9")
+        self.assertEqual(self.weights(1), self.weights(2))
+        self.assertNotEqual(self.weights(1), self.weights(3))
+
+    def test_cleaning_is_said(self):
+        corpus = self.write("dos.txt", b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+        line = records(self.good("train", corpus, "--out", self.model, *SMALL, "--max-steps", "1"))[0]
+        self.assertEqual((line["byte_order_marks_dropped"], line["line_endings_changed"], line["bytes"]),
+                         (1, TEXT.count("\n"), len(TEXT)))
+
+    def test_bytes_take_anything(self):
+        corpus = self.write("bytes.bin", bytes(range(256)) * 4)
+        self.good("train", corpus, "--out", self.model, *SMALL, "--max-steps", "2", "--vocabulary", "bytes")
+        facts = json.loads(self.good("inspect", self.model, "--json"))
+        self.assertEqual(facts["architecture"]["vocabulary"], {"kind": "bytes", "size": 256})
+
+    def test_bad_corpora(self):
+        out = ["--out", self.model, *SMALL]
+        malformed = self.write("malformed.txt", b"first\r\nsecond \xff line\n")
+        self.bad(1, f"{malformed}: line 2: invalid UTF-8 at byte offset 14 (0xff)", "train", malformed, *out)
+        self.bad(1, "empty (0 bytes)", "train", self.write("empty.txt", ""), *out)
+        self.bad(1, "one batch of 4 rows × 16 steps takes 65", "train", self.write("short.txt", "short"), *out)
+        self.bad(1, "nowhere.txt", "train", os.path.join(self.directory, "nowhere.txt"), *out)
+        self.bad(1, "no regular file", "train", self.directory, *out)
+        self.assertFalse(os.path.exists(os.path.join(self.directory, "models")))
+
+    def test_bad_arguments(self):
+        out = ["--out", self.model]
+        self.bad(2, "--out MODELS/NAME is missing", "train", self.corpus)
+        self.bad(2, "an argument is missing", "train", *out)
+        self.bad(2, "batch must be an integer from 1", "train", self.corpus, *out, "--batch", "0")
+        self.bad(2, "units", "train", self.corpus, *out, "--units", "many")
+        self.bad(2, "learning_rate must be a number above 0", "train", self.corpus, *out, "--learning-rate", "0")
+        self.bad(2, "no-such-option", "train", self.corpus, *out, "--no-such-option", "1")
+        self.bad(2, "a model's name", "train", self.corpus, "--out", os.path.join(self.directory, ".hidden"))
+        self.bad(1, "--preset is not built yet", "train", self.corpus, *out, "--preset", "anna")
+        self.bad(1, "--cell gru is not built yet", "train", self.corpus, *out, "--cell", "gru")
+        self.bad(1, "--vocabulary words is not built yet", "train", self.corpus, *out, "--vocabulary", "words")
+        self.bad(2, "--cell lstn: lstm", "train", self.corpus, *out, "--cell", "lstn")
+        self.bad(2, "--vocabulary letters: characters or bytes", "train", self.corpus, *out, "--vocabulary", "letters")
+        self.bad(2, "unknown command", "tarin")
+
+    def test_from_a_version(self):
+        self.train("--max-steps", "5")
+        self.train("--from", self.model + "@1", "--max-steps", "5")
+        self.assertNotEqual(self.weights(1), self.weights(2))
+        unknown = self.write("other.txt", TEXT + "§\n")
+        self.bad(1, "line 13: the model does not know the character U+00A7", "train", unknown, "--out", self.model,
+                 *SMALL, "--from", self.model)
+
+
+class Interrupted(CommandTest):
+    """A signal stops the training after its step, with a checkpoint; --resume ends in the same bits."""
+
+    OPTIONS = ["--max-steps", "400", "--evaluate-every-steps", "20", "--dropout", "0.2"]
+
+    def stop(self, number, *arguments):
+        """Trains until the third evaluation is reported, sends the signal, and waits for the end."""
+        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, *arguments],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        seen = 0
+        for line in process.stdout:
+            seen += json.loads(line)["event"] == "progress"
+            if seen == 3:
+                process.send_signal(number)
+                break
+        process.stdout.read()
+        self.assertEqual(process.wait(TIMEOUT_SECONDS), 1)
+        self.assertRegex(process.stderr.read(), r"\Alstmd train: [^\n]*stopped at step \d+; its checkpoint is kept\n\Z")
+
+    def test_resume_is_exact(self):
+        self.train(*self.OPTIONS)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.stop(number, *self.OPTIONS)
+            self.assertEqual(sorted(os.listdir(self.model))[0], ".training")
+            self.bad(1, "an interrupted training is there", "train", self.corpus, "--out", self.model, *SMALL)
+            other = self.write("other.txt", TEXT.replace("Ishmael", "Jonah"))
+            self.bad(1, "SHA-256", "train", other, "--out", self.model, "--resume")
+            self.bad(1, "units is 8 in the interrupted training, not 16", "train", self.corpus, "--out", self.model,
+                     "--units", "16", "--resume")
+            self.bad(1, "batch differs", "train", self.corpus, "--out", self.model, "--batch", "8", "--resume")
+            done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))
+            version = done[-1]["version"]
+            self.assertEqual(self.weights(1), self.weights(version))
+            self.assertFalse(os.path.exists(os.path.join(self.model, ".training")))
+
+    def test_killed(self):
+        """After SIGKILL the last checkpoint is whole."""
+        options = ["--max-steps", "40", "--dropout", "0.2", "--checkpoint-seconds", "0.000001"]
+        self.train(*options)
+        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, *options],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        checkpoints = 0
+        for line in process.stdout:
+            checkpoints += json.loads(line)["event"] == "checkpoint"
+            if checkpoints == 3:
+                process.kill()
+                break
+        process.stdout.read()
+        process.wait(TIMEOUT_SECONDS)
+        self.good("train", self.corpus, "--out", self.model, *SMALL, *options, "--resume")
+        self.assertEqual(self.weights(1), self.weights(2))
+
+    def test_nothing_to_resume(self):
+        self.bad(1, "no interrupted training to resume", "train", self.corpus, "--out", self.model, "--resume")
+
+    def test_two_processes(self):
+        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, "--epochs", "1000000"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        process.stdout.readline()                            # the job holds its lock before it says anything
+        self.bad(1, "another process is training there", "train", self.corpus, "--out", self.model, *SMALL)
+
+
+class Terminal(CommandTest):
+    def test_progress_bar(self):
+        main, other = pty.openpty()
+        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, "--epochs", "2"],
+                                   stdin=subprocess.DEVNULL, stdout=other, stderr=other,
+                                   env={**os.environ, "TERM": "xterm"})
+        os.close(other)
+        output = b""
+        while True:
+            try:
+                part = os.read(main, 4096)
+            except OSError as error:                         # Linux says so when the other end is closed
+                self.assertEqual(error.errno, errno.EIO)
+                break
+            if not part:
+                break
+            output += part
+        os.close(main)
+        self.assertEqual(process.wait(TIMEOUT_SECONDS), 0)
+        text = output.decode()
+        self.assertRegex(text, r"corpus: \d+ bytes in 1 file")
+        self.assertRegex(text, r"[█░]+ +\d+ %  epoch")
+        self.assertRegex(text, r"validation \d\.\d+ nats, \d\.\d+ bits per character  best")
+        self.assertRegex(text, r"moby@1: best weights, of step \d+")
+        self.assertNotIn("{", text)
+
+
+class Use(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.corpus = self.write("text.txt", LONG_TEXT)
+        self.train("--epochs", "4", "--optimizer", "adam", "--learning-rate", "0.02")
+
+    def test_sample(self):
+        first = self.good("sample", self.model, "--prompt", "Call me", "--length", "40", "--seed", "3")
+        again = self.good("sample", self.model + "@1", "--prompt", "Call me", "--length", "40", "--seed", "3",
+                          "--threads", "2")
+        self.assertEqual(first, again)
+        self.assertTrue(first.startswith("Call me") and first.endswith("\n"))
+        self.assertEqual(len(first), len("Call me") + 40 + 1)
+        reply = json.loads(self.good("sample", self.model, "--prompt", "Call me", "--length", "40", "--seed", "3",
+                                     "--json"))
+        self.assertEqual(reply, {"model": "moby@1", "seed": 3, "text": first[len("Call me"):-1],
+                                 "finish_reason": "length"})
+        self.assertEqual(len(self.good("sample", self.model, "--length", "9")), 10)
+        self.bad(1, "U+00E9", "sample", self.model, "--prompt", "é")
+        self.bad(1, "temperature", "sample", self.model, "--temperature", "-1")
+        self.bad(1, "nothing", "sample", os.path.join(self.directory, "nothing"))
+        self.bad(1, "/7", "sample", self.model + "@7")
+        self.bad(2, "version 'x'", "sample", self.model + "@x")
+
+    def test_a_broken_version_is_passed_over(self):
+        shutil.copytree(os.path.join(self.model, "1"), os.path.join(self.model, "2"))
+        with open(os.path.join(self.model, "2", "weights.safetensors"), "r+b") as file:
+            file.truncate(100)
+        self.assertEqual(json.loads(self.good("inspect", self.model, "--json"))["version"], 1)
+        self.bad(1, "weights.safetensors", "inspect", self.model + "@2")
+
+    def test_score(self):
+        score = json.loads(self.good("score", self.model, self.corpus, "--json"))
+        self.assertEqual((score["model"], score["symbols"]), ("moby@1", len(LONG_TEXT) - 1))
+        self.assertAlmostEqual(score["bits_per_character"], score["nats_per_symbol"] / math.log(2), 6)
+        self.assertAlmostEqual(score["perplexity"], math.exp(score["nats_per_symbol"]), 5)
+        self.assertLess(score["nats_per_symbol"], 0.8 * math.log(len(set(LONG_TEXT))))
+        self.assertIn("nats per symbol", self.good("score", self.model, self.corpus))
+        self.bad(1, "at least 2", "score", self.model, self.write("one.txt", "C"))
+        self.bad(1, "U+00E9", "score", self.model, self.write("unknown.txt", "Call é"))
+        self.bad(1, "--adapt is not built yet", "score", self.model, self.corpus, "--adapt")
+
+    def test_score_is_the_validation_loss(self):
+        """Two symbols are held back: the evaluation then reads what score reads, one symbol after the zero state."""
+        fraction = 1.5 / len(LONG_TEXT)
+        published = self.train("--epochs", "1", "--validation-fraction", f"{fraction:.12f}")[-1]
+        held_back = self.write("held-back.txt", LONG_TEXT[-2:])
+        score = json.loads(self.good("score", f"{self.model}@{published['version']}", held_back, "--json"))
+        self.assertAlmostEqual(score["nats_per_symbol"], published["evaluation"]["validation_loss"], 4)
+
+    def test_inspect(self):
+        facts = json.loads(self.good("inspect", self.model, "--json", "--graph"))
+        symbols = len(set(TEXT))
+        self.assertEqual({v["name"]: v["shape"] for v in facts["variables"]}, {
+            "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel": [symbols + 8, 32],
+            "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias": [32],
+            "softmax/w": [8, symbols], "softmax/b": [symbols]})
+        self.assertEqual(facts["architecture"]["parameters"],
+                         (symbols + 8) * 32 + 32 + 8 * symbols + symbols)
+        self.assertRegex(facts["files"]["weights.safetensors"]["sha256"], r"\A[0-9a-f]{64}\Z")
+        self.assertTrue(facts["graph"]["nodes"])
+        self.assertIn("softmax/w: dtype float32", self.good("inspect", self.model))
+
+
+class Bench(CommandTest):
+    def measure(self, *arguments):
+        return records(self.good("bench", *arguments, "--units", "16", "--vocabulary", "100", "--seconds", "0.05"))
+
+    def test_decode(self):
+        lines = self.measure("decode", "--batch", "1", "--batch", "5")
+        self.assertEqual([(line["kind"], line["batch"]) for line in lines], [("decode", 1), ("decode", 5)])
+        for line in lines:
+            self.assertGreater(line["us_per_step"], 0)
+            self.assertAlmostEqual(line["chars_per_s"] * line["us_per_step"] / 1e6 / line["batch"], 1, delta=0.5)
+            self.assertGreater(line["peak_rss_bytes"], 1 << 20)
+
+    def test_train(self):
+        line, = self.measure("train", "--batch", "4", "--sequence-length", "8")
+        self.assertEqual((line["kind"], line["batch"], line["sequence_length"], line["units"]), ("train", 4, 8, 16))
+        self.assertAlmostEqual(line["ms_per_step"] * line["chars_per_s"] / 1e3, 32, delta=0.5)
+        parameters = (100 + 16 + 1) * 64 + (16 + 16 + 1) * 64 + 17 * 100
+        self.assertAlmostEqual(line["gflops"], 6 * parameters * line["chars_per_s"] / 1e9, delta=0.01 * line["gflops"])
+
+    def test_bad(self):
+        self.bad(1, "not built yet", "bench", "serve")
+        self.bad(1, "--precision int8 is not built yet", "bench", "decode", "--precision", "int8")
+        self.bad(2, "from 1 to 256", "bench", "decode", "--batch", "257")
+        self.bad(2, "nothing to measure", "bench", "speed")
+
+
+if __name__ == "__main__":
+    unittest.main()
