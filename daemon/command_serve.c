@@ -237,8 +237,9 @@ static enum status read_settings(struct serving *serving, const struct options *
     if (serving->server.config_path != NULL) {
         TRY(settings_read(settings, serving->server.config_path, error));
     }
-    if (options_is_given(options, "models")) {
-        TRY(settings_set(settings, "models", options_text(options, "models"), error));
+    serving->server.models_path = options_text(options, "models");
+    if (serving->server.models_path != NULL) {
+        TRY(settings_set(settings, "models", serving->server.models_path, error));
     }
     struct stat about;
     if (stat(settings->models, &about) != 0) {

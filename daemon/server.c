@@ -111,6 +111,9 @@ enum status server_reload(struct server *server, struct error *error)
     if (server->config_path != NULL) {
         status = settings_read(&fresh, server->config_path, error);
     }
+    if (status == STATUS_OK && server->config_path != NULL && server->models_path != NULL) {
+        status = settings_set(&fresh, "models", server->models_path, error);
+    }
     if (status != STATUS_OK) {
         log_event(LOG_LEVEL_ERROR, "configuration_refused", error->message, "%s", "");
     } else if (server->config_path != NULL) {

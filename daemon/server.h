@@ -14,6 +14,7 @@ struct server {
     uv_loop_t loop;
     struct settings settings;
     const char *config_path; /* NULL: defaults */
+    const char *models_path; /* the command line's, which wins over the file; NULL: none */
     struct mailbox *mailbox;
     struct workers *run;    /* graph builds and runs, large bodies */
     struct workers *loader; /* one thread: reads, packs and frees models */

@@ -1,0 +1,238 @@
+"""The HTTP server itself: methods, paths, bodies, connections, who may ask, and what it says of itself."""
+import http.client
+import json
+import os
+import socket
+
+from harness import DaemonTest, Daemon, wait_until
+
+SHORT = True
+
+
+class Http(DaemonTest):
+    MODELS = {"bard": {}}
+    CONFIG = ("body_bytes_max = 2000000\nhosts = box.lan\ncors_origins = https://page.example\nlog_requests = yes\n"
+              "connection_timeout_seconds = 2\n")
+
+    def exchange(self, *pieces):
+        """Everything that comes back for what is sent, to the end of the connection."""
+        client = self.daemon.raw()
+        for piece in pieces:
+            client.sendall(piece)
+        content = b""
+        while piece := client.recv(65536):
+            content += piece
+        client.close()
+        return content
+
+    def test_paths_and_methods(self):
+        for path in ("/nope", "/v1/models/", "/v1//models", "/health/live/"):
+            status, reply = self.daemon.json("GET", path)
+            self.assertEqual((status, reply["error"]["code"]), (404, "no_route"), path)
+        for path in ("/v1/models/%ff/generate", "/v1/models/%0/generate", "/v1/models/%00/generate"):
+            self.assertEqual(self.daemon.json("GET", path)[0], 400, path)
+        for method in ("DELETE", "PATCH", "FROB"):
+            status, headers, content = self.daemon.request(method, "/v1/completions")
+            self.assertEqual((status, headers["Allow"]), (405, "POST"), content)
+            self.assertEqual(json.loads(content)["error"]["code"], "method_not_allowed")
+        status, headers, _ = self.daemon.request("OPTIONS", "/v1/models/bard/generate")
+        self.assertEqual((status, headers["Allow"]), (204, "GET, POST"))
+        status, headers, content = self.daemon.request("HEAD", "/health/live")
+        self.assertEqual((status, content, headers["Content-Type"]), (200, b"", "application/json"))
+
+    def test_what_is_not_built_says_so(self):
+        for method, path in (("POST", "/v1/chat/completions"), ("GET", "/v1/sessions"), ("PUT", "/v1/sessions/s"),
+                             ("GET", "/v1/models/bard/export"), ("POST", "/v1/models/bard/score"),
+                             ("POST", "/tokenize"), ("GET", "/")):
+            status, reply = self.daemon.json(method, path)
+            self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"), path)
+        for method, path in (("GET", "/v2"), ("POST", "/v2/models/bard/infer"), ("POST", "/v1/models/bard:predict")):
+            status, reply = self.daemon.json(method, path)
+            self.assertEqual(status, 400, path)
+            self.assertIsInstance(reply["error"], str)
+
+    def test_request_ids(self):
+        for given, is_kept in (("abc-1.2_X", True), ("a" * 64, True), ("a" * 65, False), ("a b", False), ("é", False)):
+            _, headers, _ = self.daemon.request("GET", "/health/live", headers={"X-Request-Id": given.encode("utf-8")})
+            self.assertEqual(headers["X-Request-Id"] == given, is_kept, given)
+        for path in ("/nope", "/metrics", "/v1/requests"):
+            self.assertTrue(self.daemon.request("GET", path)[1]["X-Request-Id"])
+
+    def test_bodies_over_the_maximum(self):
+        def check(content):
+            self.assertTrue(content.startswith(b"HTTP/1.1 413"), content[:100])
+            self.assertIn(b'"body_too_large"', content)
+            self.assertIn(b"2000000", content)
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        check(self.exchange(head + b"Expect: 100-continue\r\nContent-Length: 3000000\r\n\r\n"))
+        check(self.exchange(head + b"Content-Length: 3000000\r\n\r\n", b"x" * 3000000))
+        check(self.exchange(head + b"Transfer-Encoding: chunked\r\n\r\n",
+                            (b"100000\r\n" + b"x" * 0x100000 + b"\r\n") * 3, b"0\r\n\r\n"))
+        status, reply = self.daemon.json("POST", "/v1/completions", b"x" * 2000000)
+        self.assertEqual((status, reply["error"]["code"]), (400, "bad_json"))
+
+    def test_connections_are_kept(self):
+        connection = self.daemon.connect()
+        for number in range(5):
+            connection.request("POST", "/v1/completions", json.dumps({"prompt": "I ", "max_tokens": 3}))
+            reply = connection.getresponse()
+            self.assertEqual(reply.status, 200)
+            reply.read()
+            connection.request("POST", "/v1/completions", "x" * 3000000)
+            try:
+                reply = connection.getresponse()
+                self.assertEqual(reply.status, 413)
+                reply.read()
+            except (ConnectionError, http.client.HTTPException):
+                self.fail(f"the connection was closed after 413, round {number}")
+            connection.request("GET", "/v1/models/bard/generate?max_tokens=5")
+            self.assertEqual(len(connection.getresponse().read()), 5)
+        connection.close()
+
+    def test_pipelined_and_dribbled_requests(self):
+        request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+        content = self.exchange(request + b"\r\n" + request + b"\r\n" + request + b"Connection: close\r\n\r\n")
+        self.assertEqual(content.count(b"HTTP/1.1 200"), 3)
+        body = b'{"prompt":"I ","max_tokens":2}'
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        content = self.exchange(*[bytes([byte]) for byte in head % len(body) + body])
+        self.assertIn(b"200 OK", content)
+
+    def test_malformed_requests_do_no_harm(self):
+        for junk in (b"\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
+                     b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+                     b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20000):
+            client = self.daemon.raw()
+            try:
+                client.sendall(junk)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+            except ConnectionError:
+                pass
+            client.close()
+        self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
+
+    def test_silent_connections_are_closed(self):
+        client = self.daemon.raw()
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        self.assertIn(client.recv(65536)[:12], (b"", b"HTTP/1.1 408"))
+        client.close()
+
+    def test_foreign_pages_may_not_ask(self):
+        host = f"127.0.0.1:{self.daemon.port}"
+
+        def status(**headers):
+            return self.daemon.json("POST", "/v1/completions", {"prompt": "I ", "max_tokens": 1},
+                                    {name.replace("_", "-"): value for name, value in headers.items()})[0]
+        self.assertEqual(status(Host="evil.example"), 403)
+        self.assertEqual(status(Host="box.lan:80"), 200)
+        self.assertEqual(status(Origin="https://evil.example"), 403)
+        self.assertEqual(status(Origin="null"), 403)
+        self.assertEqual(status(Origin=f"http://{host}"), 200)
+        self.assertEqual(status(Sec_Fetch_Site="cross-site"), 403)
+        self.assertEqual(status(Sec_Fetch_Site="same-origin"), 200)
+        self.assertEqual(status(Sec_Fetch_Site="cross-site", Origin="https://page.example"), 200)
+        self.assertEqual(status(X_Forwarded_For="10.0.0.1"), 200)
+        forwarded = self.daemon.json("POST", "/v1/reload", headers={"X-Forwarded-For": "10.0.0.1"})
+        self.assertEqual((forwarded[0], forwarded[1]["error"]["type"]), (403, "permission_error"))
+        _, headers, _ = self.daemon.request("OPTIONS", "/v1/completions", headers={"Origin": "https://page.example"})
+        self.assertEqual(headers["Access-Control-Allow-Origin"], "https://page.example")
+        self.assertEqual(headers["Access-Control-Allow-Methods"], "POST")
+        _, headers, _ = self.daemon.request("GET", "/v1/requests", headers={"Origin": "https://page.example"})
+        self.assertIn("X-Request-Id", headers["Access-Control-Expose-Headers"])
+
+    def test_metrics(self):
+        self.daemon.json("POST", "/v1/completions", {"prompt": "I ", "max_tokens": 5})
+        status, headers, content = self.daemon.request("GET", "/metrics")
+        self.assertEqual(status, 200)
+        self.assertTrue(headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        values, helped, typed = {}, set(), {}
+        for line in content.decode().splitlines():
+            if line.startswith("# HELP "):
+                helped.add(line.split()[2])
+            elif line.startswith("# TYPE "):
+                typed[line.split()[2]] = line.split()[3]
+            else:
+                name, _, value = line.rpartition(" ")
+                values[name] = float(value)
+        self.assertEqual(helped, set(typed))
+        for name in values:
+            bare = name.split("{")[0]
+            family = next(f for f in (bare, bare.rsplit("_", 1)[0]) if f in typed)
+            self.assertIn(typed[family], ("counter", "gauge", "histogram", "summary"))
+        ended = values['lstmd_requests_total{model="bard",outcome="length",key=""}']
+        self.assertGreaterEqual(ended, 1)
+        self.assertEqual(values['lstmd_model_version{model="bard"}'], 1)
+        self.assertGreater(values['lstmd_model_bytes{model="bard",version="1"}'], 1000)
+        self.assertGreaterEqual(values['lstmd_symbols_total{kind="made"}'], 5)
+        for family in ("lstmd_time_to_first_token_seconds", "lstmd_inter_token_seconds", "lstmd_request_seconds"):
+            buckets = [value for name, value in values.items() if name.startswith(f"{family}_bucket")]
+            self.assertEqual(buckets, sorted(buckets))
+            self.assertEqual(buckets[-1], values[f"{family}_count"])
+            self.assertGreaterEqual(values[f"{family}_count"], 1)
+
+    def test_log(self):
+        start = len(self.daemon.output)
+        self.daemon.request("GET", "/v1/requests?a=secret", headers={"X-Request-Id": "for-the-log"})
+        line = self.daemon.wait_for_output(r"id=for-the-log method=GET status=200 ms=\d+", start).string
+        self.assertIn('message="/v1/requests"', line)
+        self.daemon.request("GET", "/health/live", headers={"X-Request-Id": "quiet-one"})
+        self.daemon.request("GET", "/v1/requests", headers={"X-Request-Id": "last-one"})
+        self.daemon.wait_for_output("last-one", start)
+        self.assertNotIn("quiet-one", self.daemon.text())
+        self.assertNotIn("secret", self.daemon.text())
+
+
+class UnixSocket(DaemonTest):
+    MODELS = {"bard": {}}
+
+    @classmethod
+    def start(cls):
+        cls.path = os.path.join(cls.folder, "lstmd.sock")
+        with open(cls.path, "wb"):
+            pass
+        os.unlink(cls.path)
+        left_over = socket.socket(socket.AF_UNIX)               # as a daemon that was killed leaves it behind
+        left_over.bind(cls.path)
+        left_over.close()
+        return Daemon(cls.models, "--listen", cls.path)
+
+    def ask(self, path, head=b""):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(self.path)
+        client.sendall(b"GET " + path + b" HTTP/1.1\r\nConnection: close\r\n" + head + b"\r\n")
+        content = b""
+        while piece := client.recv(65536):
+            content += piece
+        client.close()
+        return content
+
+    def test_both_listeners_serve(self):
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o660)
+        self.assertIn(b"200 OK", self.ask(b"/health/ready", b"Host: any.name\r\n"))
+        self.assertIn(b"bard@1", self.ask(b"/v1/models/bard/generate?max_tokens=3", b"Host: x\r\n"))
+        self.assertEqual(self.daemon.json("GET", "/health/live")[0], 200)
+
+
+class ManyStreams(DaemonTest):
+    """More sleeping connections than are woken in one turn of the loop."""
+
+    MODELS = {"bard": {}}
+    COUNT = 300
+
+    def test_all_are_served(self):
+        clients = [self.daemon.raw() for _ in range(self.COUNT)]
+        for number, client in enumerate(clients):
+            client.sendall(b"GET /v1/models/bard/generate?max_tokens=300&seed=%d HTTP/1.0\r\n\r\n" % (number % 3))
+        texts = {}
+        for number, client in enumerate(clients):
+            content = b""
+            while piece := client.recv(65536):
+                content += piece
+            client.close()
+            texts.setdefault(number % 3, set()).add(content.partition(b"\r\n\r\n")[2])
+        self.assertEqual([len(texts[seed]) for seed in range(3)], [1, 1, 1])
+        self.assertEqual({len(next(iter(texts[seed]))) for seed in range(3)}, {300})
+        wait_until(lambda: self.daemon.json("GET", "/v1/requests")[1]["data"] == [])

@@ -1,0 +1,226 @@
+"""lstmd serve: starting, refusing to start, reloading, draining, ending."""
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import unittest
+
+from harness import LSTMD, Daemon, DaemonTest, run, train, wait_until
+
+SHORT = True
+
+
+class Starting(unittest.TestCase):
+    """What keeps it from starting: one clear line, exit status 1, nothing else."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="lstmd-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def refusal(self, *arguments, expected=1):
+        done = run("serve", "--models", self.folder, *arguments)
+        self.assertEqual(done.returncode, expected, done.stderr)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("lstmd serve: ")]
+        self.assertEqual(len(lines), 1, done.stderr)
+        return lines[0]
+
+    def write(self, text):
+        path = os.path.join(self.folder, "lstmd.conf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def test_addresses(self):
+        taken = socket.socket()
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        self.assertIn("in use", self.refusal("--listen", f"127.0.0.1:{taken.getsockname()[1]}"))
+        taken.close()
+        self.assertIn("loopback", self.refusal("--listen", "0.0.0.0:0"))
+        self.assertIn("loopback", self.refusal("--listen", "[::]:0"))
+        self.assertIn("expected ADDRESS:PORT", self.refusal("--listen", "8080"))
+        self.assertIn("expected ADDRESS:PORT", self.refusal("--listen", "::1:80"))
+        self.assertIn("/nowhere/lstmd.sock", self.refusal("--listen", "/nowhere/lstmd.sock"))
+        self.assertIn("at most", self.refusal("--listen", "/" + "x" * 200))
+
+    def test_models_directory(self):
+        self.assertIn("/nowhere", self.refusal("--models", "/nowhere"))
+        self.assertIn("not a directory", self.refusal("--models", LSTMD))
+
+    def test_configuration(self):
+        path = self.write("# first\nmodles = x\n")
+        self.assertIn(f"{path}:2: unknown setting 'modles'", self.refusal("--config", path))
+        self.assertIn("/nowhere.conf", self.refusal("--config", "/nowhere.conf"))
+        self.assertIn("unknown option --frobnicate", self.refusal("--frobnicate", expected=2))
+        self.assertIn("one argument too many", self.refusal("more", expected=2))
+
+    def test_check(self):
+        train(os.path.join(self.folder, "bard"))
+        done = run("serve", "--models", self.folder, "--check")
+        self.assertEqual((done.returncode, done.stdout.splitlines()[0].split(",")[0]), (0, "bard@1: good"))
+        weights = os.path.join(self.folder, "bard", "1", "weights.safetensors")
+        os.truncate(weights, os.path.getsize(weights) - 1)
+        done = run("serve", "--models", self.folder, "--check")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("weights.safetensors", done.stdout)
+        self.assertIn("1 of 1 versions are bad", done.stderr)
+
+
+class Ending(unittest.TestCase):
+    """SIGTERM: what runs is finished, what is new is refused, and the exit status is 0."""
+
+    def start(self, config=""):
+        folder = tempfile.mkdtemp(prefix="lstmd-test-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        train(os.path.join(folder, "models", "bard"))
+        path = os.path.join(folder, "lstmd.conf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(config)
+        daemon = Daemon(os.path.join(folder, "models"), config=path)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def stream(self, daemon, tokens):
+        connection, reply = daemon.open_stream("POST", "/v1/completions", {"prompt": "I ", "max_tokens": tokens,
+                                                                           "stream": True})
+        self.assertEqual(reply.status, 200)
+        return connection, reply
+
+    def last_reason(self, reply):
+        events = reply.read().decode().split("\n\n")
+        self.assertEqual(events[-2], "data: [DONE]")
+        return json.loads(events[-3][6:])["choices"][0]["finish_reason"]
+
+    def test_what_runs_is_finished(self):
+        daemon = self.start()
+        kept = daemon.connect()
+        kept.request("GET", "/health/live")
+        kept.getresponse().read()
+        connection, reply = self.stream(daemon, 100000)
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_output("draining")
+        with self.assertRaises(ConnectionRefusedError):
+            daemon.connect().connect()
+        kept.request("POST", "/v1/completions", json.dumps({"prompt": "I "}))
+        refused = kept.getresponse()
+        error = json.loads(refused.read())["error"]
+        self.assertEqual((refused.status, error["code"]), (503, "draining"))
+        self.assertTrue(refused.headers["Retry-After"])
+        self.assertEqual(self.last_reason(reply), "length")
+        connection.close()
+        self.assertEqual(daemon.wait(), 0)
+
+    def test_what_runs_too_long_is_cancelled(self):
+        daemon = self.start("drain_seconds = 0\n")
+        connection, reply = self.stream(daemon, 1000000)
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(self.last_reason(reply), "cancelled")
+        connection.close()
+        self.assertEqual(daemon.wait(), 0)
+
+    def test_clients_that_do_not_read_do_not_keep_it(self):
+        daemon = self.start("drain_seconds = 0\n")
+        lazy = [self.stream(daemon, 1000000) for _ in range(5)]
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+        for connection, _ in lazy:
+            connection.close()
+
+    def test_second_signal_ends_at_once(self):
+        daemon = self.start("drain_seconds = 3600\n")
+        connection, _ = self.stream(daemon, 1000000)
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_output("draining")
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 1)
+        connection.close()
+
+    def test_idle_daemon_ends_by_interrupt(self):
+        daemon = self.start()
+        daemon.signal(signal.SIGINT)
+        self.assertEqual(daemon.wait(), 0)
+
+
+class Reloading(DaemonTest):
+    MODELS = {"bard": {}}
+    CONFIG = "choices_max = 2\n"
+
+    def write(self, text):
+        with open(os.path.join(self.folder, "lstmd.conf"), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def status(self, n):
+        return self.daemon.json("POST", "/v1/completions", {"prompt": "I ", "n": n, "max_tokens": 1})[0]
+
+    def test_configuration_is_read_again(self):
+        self.assertEqual(self.status(3), 400)
+        self.write("choices_max = 4\nrun_threads = 9\n")
+        start = len(self.daemon.output)
+        self.daemon.signal(signal.SIGHUP)
+        self.daemon.wait_for_output(r'configuration_read need_restart=1 message="run_threads"', start)
+        self.assertEqual(self.status(3), 200)
+        self.write("choices_max = 1\nfrobnicate = 1\n")
+        status, reply = self.daemon.json("POST", "/v1/reload")
+        self.assertEqual((status, reply["error"]["code"]), (422, "bad_configuration"))
+        self.assertIn("lstmd.conf:2: unknown setting 'frobnicate'", reply["error"]["message"])
+        self.assertEqual(self.status(3), 200)
+        self.write("choices_max = 2\n")
+        self.assertEqual(self.daemon.json("POST", "/v1/reload")[0], 200)
+        self.assertEqual(self.status(3), 400)
+
+
+class Systemd(DaemonTest):
+    """A socket passed by the service manager, and what it is told."""
+
+    MODELS = {"bard": {}}
+
+    @classmethod
+    def start(cls):
+        cls.passed = socket.create_server(("127.0.0.1", 0))
+        cls.addClassCleanup(cls.passed.close)
+        cls.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        cls.addClassCleanup(cls.told.close)
+        cls.told.bind(os.path.join(cls.folder, "notify"))
+        cls.told.settimeout(60)
+        descriptor = cls.passed.fileno()
+        launcher = ["sh", "-c", f'exec 3<&{descriptor}; LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh"]
+        environment = {"LISTEN_FDS": "1", "NOTIFY_SOCKET": os.path.join(cls.folder, "notify"),
+                       "WATCHDOG_USEC": "2000000"}
+        daemon = Daemon(cls.models, listen=None, launcher=launcher, environment=environment, pass_fds=(descriptor,))
+        daemon.port = cls.passed.getsockname()[1]
+        return daemon
+
+    @classmethod
+    def wait_until_told(cls, *words):
+        while True:
+            message = cls.told.recv(4096).decode()
+            if all(word in message for word in words):
+                return message
+
+    def test_life(self):
+        self.wait_until_told("READY=1", "STATUS=serving")
+        self.assertEqual(self.daemon.json("GET", "/health/ready")[0], 200)
+        self.wait_until_told("WATCHDOG=1")
+        self.daemon.signal(signal.SIGHUP)
+        self.wait_until_told("RELOADING=1", "MONOTONIC_USEC=")
+        self.wait_until_told("READY=1")
+        self.daemon.signal(signal.SIGTERM)
+        self.wait_until_told("STOPPING=1")
+        self.assertEqual(self.daemon.wait(), 0)
+
+
+class Demo(DaemonTest):
+    """--demo: models that are served from where they are, a line to try and a first sentence."""
+
+    @classmethod
+    def start(cls):
+        train(os.path.join(cls.folder, "demo", "moby"))
+        return Daemon(cls.models, "--demo", os.path.join(cls.folder, "demo"))
+
+    def test_line_and_sentence(self):
+        self.daemon.wait_for_output(rf"curl -N 'http://127.0.0.1:{self.daemon.port}/v1/models/moby/generate\?prompt=")
+        self.daemon.wait_for_output("^  Call me")
+        wait_until(lambda: self.daemon.request("GET", "/v1/models/moby/generate?prompt=Call%20me")[0] == 200)
+        self.assertEqual(os.listdir(self.models), [])
