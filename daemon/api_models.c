@@ -1,5 +1,5 @@
-/* /v1/models: making, looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are tried
- * and saved on run threads, files written by the registry. Owns its calls. */
+/* /v1/models: making, looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are
+ * tried and saved on run threads, files written by the registry. Owns its calls. */
 #include "daemon/api.h"
 #include "daemon/fields.h"
 #include "daemon/live_call.h"

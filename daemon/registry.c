@@ -377,6 +377,20 @@ enum status registry_create(const struct registry_options *options, struct regis
     return STATUS_OK;
 }
 
+/* Their callers hold requests, which must end. */
+static void refuse_waiters(struct registry *registry)
+{
+    struct error error;
+    error_set(&error, STATUS_UNAVAILABLE, "lstmd is shutting down");
+    while (registry->waiters != NULL) {
+        struct registry_waiter *waiter = registry->waiters;
+        registry->waiters = waiter->next;
+        json_decref(waiter->reply);
+        registry_answer(waiter->callback, STATUS_UNAVAILABLE, &error, NULL, false);
+        mem_free(waiter);
+    }
+}
+
 void registry_destroy(struct registry *registry)
 {
     if (registry == NULL) {
@@ -384,13 +398,9 @@ void registry_destroy(struct registry *registry)
     }
     registry->is_ending = true;
     uv_close((uv_handle_t *)registry->timer, on_timer_closed);
+    refuse_waiters(registry);
     for (size_t i = 0; i < registry->model_count; i++) {
         free_model(registry, registry->models[i]);
-    }
-    while (registry->waiters != NULL) {
-        struct registry_waiter *next = registry->waiters->next;
-        mem_free(registry->waiters);
-        registry->waiters = next;
     }
     mem_free(registry->models);
     mem_free(registry);

@@ -53,6 +53,23 @@ static void file_run(struct job *base)
     job->status = job->file[0] == '\0' ? directory_remove(job->directory, &job->error) : write_file(job);
 }
 
+/* What was written is so for every request after the answer: the answer waits for a scan that has seen it. */
+static bool wait_for_scan(struct file_job *job)
+{
+    struct registry_waiter *waiter = job->status == STATUS_OK ? mem_allocate(1, sizeof *waiter) : NULL;
+    if (waiter == NULL) {
+        return false;
+    }
+    *waiter = (struct registry_waiter){.callback = job->callback,
+                                       .reply = job->reply,
+                                       .is_new = job->is_new,
+                                       .scan = job->registry->scans_started + 1,
+                                       .next = job->registry->waiters};
+    snprintf(waiter->name, sizeof waiter->name, "%s", job->model);
+    job->registry->waiters = waiter;
+    return true;
+}
+
 static void file_done(struct job *base)
 {
     struct file_job *job = (struct file_job *)base;
@@ -60,12 +77,15 @@ static void file_done(struct job *base)
     if (model != NULL && job->file[0] == '\0') {
         model->is_deleting = job->status == STATUS_OK;
     }
+    bool waits = wait_for_scan(job);
     registry_scan(job->registry);
     if (job->status != STATUS_OK) {
         json_decref(job->reply);
         job->reply = NULL;
     }
-    registry_answer(job->callback, job->status, &job->error, job->reply, job->is_new);
+    if (!waits) {
+        registry_answer(job->callback, job->status, &job->error, job->reply, job->is_new);
+    }
     mem_free(job->text);
     mem_free(job);
 }

@@ -38,7 +38,7 @@ struct registry_model {
     uint64_t reloads_failed;
 };
 
-/* A call that waits for a model's loads to end. */
+/* A call that waits for a scan and its model's loads to end. */
 struct registry_waiter {
     struct registry_waiter *next;
     struct registry_callback callback;
@@ -47,6 +47,8 @@ struct registry_waiter {
     uint64_t previous; /* current when the call came */
     uint64_t started_ms;
     uint64_t scan; /* the scan it waits for */
+    json_t *reply; /* a file was written or removed: answered with this; NULL: with what was loaded */
+    bool is_new;   /* 201 */
 };
 
 struct registry {

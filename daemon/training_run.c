@@ -1,5 +1,5 @@
-/* A training job's thread: request → corpus → engine's job → versions. Thread: the job's own; it gives records to the loop
- * and never touches what is the loop's. Owns the model and the engine's job while it runs. */
+/* A training job's thread: request → corpus → engine's job → versions. Thread: the job's own; it gives records to the
+ * loop and never touches what is the loop's. Owns the model and the engine's job while it runs. */
 #include "daemon/training_run.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* One training job over HTTP: what its thread and the loop share. For trainings.c (loop) and training_run.c (thread). */
+/* One training job over HTTP: what its thread and the loop share. Thread: loop for trainings.c, the job's own for
+ * training_run.c; each field says whose it is. */
 #ifndef DAEMON_TRAINING_RUN_H
 #define DAEMON_TRAINING_RUN_H
 

@@ -1,0 +1,138 @@
+"""/v1/models/{m}/graph and /variables: built, run and reset over HTTP, with TensorFlow's errors."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import DaemonTest  # noqa: E402
+
+STEP = {"op": "get_variable", "name": "w", "shape": [2, 2]}
+MODEL = {"op": "language_model", "units": 8, "layers": 1, "vocabulary": "bytes"}
+
+
+class Graph(DaemonTest):
+    names = iter(range(1000))
+
+    def setUp(self):
+        self.path = f"/v1/models/g{next(self.names)}"
+        self.expect(201, "PUT", "", {})
+
+    def expect(self, code, method, path, body=None, error=None):
+        status, reply = self.daemon.json(method, self.path + path, body)
+        self.assertEqual(status, code, reply)
+        if error is not None:
+            self.assertEqual(reply["error"]["code"], error, reply)
+        return reply
+
+    def build(self, *steps, code=200, **fields):
+        return self.expect(code, "POST", "/graph/build", {"program": list(steps), **fields})
+
+    def test_run_the_predict_head(self):
+        self.build(MODEL)
+        self.initialize()
+        reply = self.expect(200, "POST", "/graph/run", {"feeds": {"predict/inputs:0": [[65]]}, "generation": 1,
+                                                        "fetches": ["predict/probabilities:0"], "encoding": "flat"})
+        probabilities = reply["results"]["predict/probabilities:0"]
+        self.assertEqual(len(probabilities["data"]), 256)
+        self.assertAlmostEqual(sum(probabilities["data"]), 1, places=4)
+
+    def initialize(self):
+        names = [v["name"].removesuffix(":0") for v in self.expect(200, "GET", "/variables")["variables"]]
+        self.expect(200, "POST", "/graph/run", {"targets": [name + "/Assign" for name in names]})
+
+    def test_scopes(self):
+        scope = {"op": "variable_scope", "name": "s", "body": [STEP]}
+        self.assertEqual(self.build(scope)["variables"][0]["name"].removesuffix(":0"), "s/w")
+        error = self.build(scope, code=409)["error"]
+        self.assertEqual((error["variable"], error["step"]), ("s/w", "/program/0/body/0"))
+        self.assertEqual(self.build({**scope, "reuse": "auto"})["variables"][0]["built"], "reused")
+
+    def test_same_language_model_shares(self):
+        self.build(MODEL)
+        self.assertEqual({v["built"] for v in self.build(MODEL)["variables"]}, {"reused"})
+        self.build({**MODEL, "units": 9}, code=409)
+
+    def test_step_not_built(self):
+        self.expect(400, "POST", "/graph/build", {"program": [{"op": "gru_cell", "num_units": 8}]},
+                    error="unsupported")
+
+    def test_guard(self):
+        self.build(STEP)
+        error = self.expect(409, "POST", "/graph/build", {"program": [STEP]}, error="variable_exists")["error"]
+        self.assertEqual(error["type"], "ValueError")
+        self.assertIn("Variable w already exists, disallowed.", error["message"])
+        self.assertEqual((error["variable"], error["step"]), ("w", "/program/0"))
+        self.assertIn("program 1, /program/0", error["origin"])
+        self.assertIn("reuse", error["hint"])
+        self.assertEqual(self.build(STEP, reuse=True)["variables"][0]["built"], "reused")
+
+    def test_reuse_of_what_is_missing(self):
+        error = self.build(STEP, reuse=True, code=422)["error"]
+        self.assertIn("does not exist, or was not created", error["message"])
+
+    def test_failed_build_changes_nothing(self):
+        before = self.expect(200, "GET", "/graph")
+        self.build(STEP, {"op": "no_such_op"}, code=400)
+        self.assertEqual(self.expect(200, "GET", "/graph"), before)
+
+    def test_bad_bodies(self):
+        for path in ("/graph/build", "/graph/run", "/graph/reset"):
+            self.expect(400, "POST", path, "{", error="bad_json")
+            self.expect(400, "POST", path, {"unknown": 1})
+        self.expect(400, "POST", "/graph/run", {})
+        self.expect(400, "POST", "/graph/reset", {"force": 1})
+        self.expect(400, "POST", "/graph/reset", {"version": -1})
+        self.expect(413, "POST", "/graph/reset", " " * 70000 + "{}")
+
+    def test_run_refusals(self):
+        self.build(MODEL, STEP)
+        self.expect(404, "POST", "/graph/run", {"fetches": ["nothing:0"]})
+        self.expect(404, "POST", "/graph/run", {"targets": ["nothing"]}, error="not_in_graph")
+        self.expect(422, "POST", "/graph/run", {"fetches": ["predict/inputs:0"]})
+        self.expect(422, "POST", "/graph/run", {"fetches": ["w:0"]})
+
+    def test_reset(self):
+        self.build(STEP)
+        self.assertEqual(self.expect(200, "POST", "/graph/reset")["generation"], 2)
+        self.assertEqual(self.expect(200, "GET", "/variables"), {"variables": []})
+        error = self.expect(409, "POST", "/graph/run", {"fetches": ["w:0"], "generation": 1})["error"]
+        self.assertIn("Tensor w:0 is not an element of this graph (generation 1 was reset)", error["message"])
+        self.build(STEP)
+        self.expect(200, "POST", "/graph/reset", {"force": True})
+        self.expect(404, "POST", "/graph/reset", {"version": 7}, error="version_not_found")
+
+    def test_reset_to_a_version(self):
+        self.build(MODEL)
+        self.initialize()
+        self.assertEqual(self.expect(200, "POST", "/save")["version"], 1)
+        before = self.expect(200, "GET", "/variables/softmax/w")
+        self.expect(200, "POST", "/graph/reset")
+        self.assertEqual(self.expect(200, "POST", "/graph/reset", {"version": 1})["generation"], 3)
+        self.assertEqual(self.expect(200, "GET", "/variables/softmax/w"), before)
+
+    def test_variables(self):
+        self.build(STEP)
+        self.assertEqual(self.expect(200, "GET", "/variables")["variables"],
+                         [{"name": "w:0", "shape": [2, 2], "dtype": "float32", "trainable": True,
+                           "initialized": False}])
+        self.expect(422, "GET", "/variables/w")
+        self.expect(200, "POST", "/graph/run", {"targets": ["w/Assign"]})
+        value = self.expect(200, "GET", "/variables/w")
+        self.assertEqual((value["dtype"], value["shape"], len(value["data"])), ("float32", [2, 2], 4))
+        self.assertEqual(self.expect(200, "GET", "/variables/w:0"), value)
+        self.assertIn("base64", self.expect(200, "GET", "/variables/w?encoding=base64"))
+        self.expect(400, "GET", "/variables/w?encoding=hex")
+        self.expect(400, "GET", "/variables/w?form=flat", error="unknown_field")
+        self.expect(404, "GET", "/variables/w/Assign", error="variable_not_found")
+        self.expect(400, "PUT", "/variables/w", [[1, 2], [3, 4]], error="unsupported")
+
+    def test_pictures(self):
+        self.expect(400, "GET", "/graph?format=dot", error="unsupported")
+        self.expect(400, "GET", "/graph?format=svg", error="unsupported")
+        self.expect(400, "GET", "/graph?format=gif")
+        self.expect(400, "GET", "/graph?colour=red", error="unknown_field")
+        self.expect(200, "GET", "/graph?format=json")
+
+
+if __name__ == "__main__":
+    unittest.main()

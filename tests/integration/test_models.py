@@ -1,0 +1,195 @@
+"""/v1/models: made, looked at, saved, restored, loaded, labelled, set and deleted; and every refusal."""
+import io
+import os
+import shutil
+import sys
+import tarfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Daemon, DaemonTest  # noqa: E402
+
+SMALL = {"language_model": {"layers": 1, "units": 8, "vocabulary": "bytes"}}
+
+
+class Models(DaemonTest):
+    def expect(self, code, *call, error=None):
+        status, reply = self.daemon.json(*call)
+        self.assertEqual(status, code, reply)
+        if error is not None:
+            self.assertEqual(reply["error"]["code"], error, reply)
+        return reply
+
+    def make(self, name, versions=0):
+        self.expect(201, "PUT", f"/v1/models/{name}", SMALL)
+        for number in range(versions):
+            reply = self.expect(200, "POST", f"/v1/models/{name}/save")
+            self.assertEqual(reply, {"version": number + 1, "model": f"{name}@{number + 1}"})
+
+    def current(self, name):
+        entries = self.expect(200, "GET", "/v1/models")["data"]
+        return next((entry.get("version") for entry in entries if entry["id"] == name), None)
+
+    def test_put_again_is_nothing_new(self):
+        self.make("again")
+        self.expect(200, "PUT", "/v1/models/again", SMALL)
+        other = {"language_model": {"layers": 1, "units": 9, "vocabulary": "bytes"}}
+        self.expect(409, "PUT", "/v1/models/again", other, error="model_exists")
+        self.expect(409, "PUT", "/v1/models/again", {}, error="model_exists")
+
+    def test_put_empty(self):
+        self.expect(201, "PUT", "/v1/models/empty", {})
+        self.assertEqual(self.expect(200, "GET", "/v1/models/empty/graph")["node_count"], 0)
+        self.expect(422, "POST", "/v1/models/empty/save")
+
+    def test_put_refusals(self):
+        self.expect(400, "PUT", "/v1/models/.hidden", {}, error="invalid_name")
+        self.expect(400, "PUT", "/v1/models/bad", "{", error="bad_json")
+        self.expect(400, "PUT", "/v1/models/bad", {"languagemodel": {}}, error="unknown_field")
+        self.expect(400, "PUT", "/v1/models/bad", {"import": {"path": "/x"}}, error="unsupported")
+        self.expect(400, "PUT", "/v1/models/bad", {"language_model": 3})
+        self.expect(400, "PUT", "/v1/models/bad", {"language_model": {"units": "many"}})
+        self.expect(400, "PUT", "/v1/models/bad", {"language_model": {"wings": 2}})
+        self.expect(400, "PUT", "/v1/models/bad", {"language_model": {
+            "vocabulary": {"kind": "characters", "corpus": {"text": "abc"}}}}, error="unsupported")
+        self.expect(404, "GET", "/v1/models/bad", error="model_not_found")
+
+    def test_put_archive(self):
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            tar.addfile(tarfile.TarInfo("manifest.json"))
+        for body in (archive.getvalue(), b"PK\3\4rest", b"\x1f\x8brest"):
+            self.expect(400, "PUT", "/v1/models/archive", body, error="unsupported")
+        self.expect(400, "PUT", "/v1/models/archive", b"x", {"Content-Type": "application/x-tar"}, error="unsupported")
+
+    def test_unknown_model(self):
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/save"), ("POST", "/restore"), ("POST", "/load"),
+                             ("POST", "/unload"), ("GET", "/labels"), ("GET", "/settings"), ("PATCH", "/settings"),
+                             ("DELETE", "/labels/x"), ("GET", "/graph"), ("POST", "/graph/reset")):
+            self.expect(404, method, "/v1/models/nobody" + path, error="model_not_found")
+
+    def test_save_serves_and_is_described(self):
+        self.make("saved", versions=2)
+        reply = self.expect(200, "GET", "/v1/models/saved")
+        self.assertEqual([entry["version"] for entry in reply["versions"]], [2, 1])
+        self.assertEqual(reply["versions"][0]["status"], "serving")
+        self.assertEqual(self.current("saved"), 2)
+        self.expect(400, "POST", "/v1/models/saved/save", {"name": "x"}, error="unknown_field")
+        graph = self.expect(200, "GET", "/v1/models/saved/graph")
+        self.assertEqual((graph["generation"], graph["base_version"], graph["unsaved"]), (1, 2, False))
+
+    def test_restore(self):
+        self.make("restored", versions=1)
+        before = self.expect(200, "GET", "/v1/models/restored/variables/softmax/w")
+        self.expect(200, "POST", "/v1/models/restored/graph/run", {"targets": ["softmax/b/Assign", "softmax/w/Assign"]})
+        self.assertNotEqual(self.expect(200, "GET", "/v1/models/restored/variables/softmax/w"), before)
+        self.expect(200, "POST", "/v1/models/restored/restore", {"version": 1})
+        self.assertEqual(self.expect(200, "GET", "/v1/models/restored/variables/softmax/w"), before)
+        self.expect(404, "POST", "/v1/models/restored/restore", {"version": 9}, error="version_not_found")
+        self.expect(400, "POST", "/v1/models/restored/restore", {"version": "1"})
+        self.expect(400, "POST", "/v1/models/restored/restore", {"names": ["a"]})
+        self.expect(400, "POST", "/v1/models/restored/restore", {"names": {"a": 1}})
+
+    def test_restore_without_version(self):
+        self.make("unrestored")
+        self.expect(422, "POST", "/v1/models/unrestored/restore", error="no_version")
+
+    def test_load_and_unload(self):
+        self.make("loaded", versions=2)
+        self.assertTrue(self.expect(200, "POST", "/v1/models/loaded/unload")["unloaded"])
+        self.assertEqual(self.expect(200, "POST", "/v1/models/loaded/load")["model"], "loaded@2")
+        self.expect(200, "POST", "/v1/models/loaded/load", {"version": 1})
+        self.expect(400, "POST", "/v1/models/loaded/load", {"version": 0})
+        self.expect(400, "POST", "/v1/models/loaded/load", {"versions": 1}, error="unknown_field")
+        self.expect(400, "POST", "/v1/models/loaded/unload", {"now": True}, error="unknown_field")
+        self.expect(413, "POST", "/v1/models/loaded/load", " " * 70000 + "{}")
+
+    def test_load_refused_version(self):
+        self.make("refused", versions=1)
+        folder = os.path.join(self.models, "refused")
+        shutil.copytree(os.path.join(folder, "1"), os.path.join(folder, ".copy"))
+        with open(os.path.join(folder, ".copy", "weights.safetensors"), "r+b") as file:
+            file.truncate(100)
+        os.rename(os.path.join(folder, ".copy"), os.path.join(folder, "2"))
+        self.expect(422, "POST", "/v1/models/refused/load", error="version_refused")
+        self.assertEqual(self.current("refused"), 1)
+
+    def test_labels(self):
+        self.make("labelled", versions=2)
+        self.expect(201, "PUT", "/v1/models/labelled/labels/stable", {"version": 1})
+        self.expect(200, "PUT", "/v1/models/labelled/labels/stable", {"split": {"1": 90, "2": 10}})
+        self.assertEqual(self.expect(200, "GET", "/v1/models/labelled/labels"),
+                         {"labels": {"stable": {"split": {"1": 90, "2": 10}}}})
+        self.expect(200, "DELETE", "/v1/models/labelled/labels/stable")
+        self.expect(404, "DELETE", "/v1/models/labelled/labels/stable", error="label_not_found")
+        self.expect(404, "PUT", "/v1/models/labelled/labels/old", {"version": 7}, error="version_not_found")
+        for label, body in (("predict", {"version": 1}), ("x", {}), ("x", {"version": "1"}), ("x", {"to": 1}),
+                            ("x", {"split": {"1": 50, "2": 40}}), ("x", {"split": {"1": 100}, "version": 1})):
+            self.expect(400, "PUT", f"/v1/models/labelled/labels/{label}", body)
+
+    def test_rollback(self):
+        self.make("pinned", versions=2)
+        self.expect(201, "PUT", "/v1/models/pinned/labels/current", {"version": 1})
+        self.expect(200, "POST", "/v1/models/pinned/load")
+        self.assertEqual(self.current("pinned"), 1)
+        self.expect(200, "DELETE", "/v1/models/pinned/labels/current")
+        self.expect(200, "POST", "/v1/models/pinned/load")
+        self.assertEqual(self.current("pinned"), 2)
+
+    def test_settings(self):
+        self.make("set")
+        reply = self.expect(200, "PATCH", "/v1/models/set/settings", {"start": "Call", "versions_kept": 3})
+        self.assertEqual((reply["start"], reply["versions_kept"]), ("Call", 3))
+        self.expect(200, "PATCH", "/v1/models/set/settings", {"start": None})
+        self.assertEqual(self.expect(200, "GET", "/v1/models/set/settings")["start"], "")
+        self.expect(400, "PATCH", "/v1/models/set/settings", {"gate": {}}, error="unsupported")
+        reply = self.expect(400, "PATCH", "/v1/models/set/settings", {"colour": "red"})
+        self.assertEqual(reply["error"]["param"], "/colour")
+        self.expect(400, "PATCH", "/v1/models/set/settings", "[]", error="bad_json")
+
+    def test_delete(self):
+        self.make("deleted", versions=1)
+        self.expect(400, "DELETE", "/v1/models/deleted?force=perhaps")
+        self.expect(400, "DELETE", "/v1/models/deleted?now=true", error="unknown_field")
+        self.assertTrue(self.expect(200, "DELETE", "/v1/models/deleted")["deleted"])
+        self.assertFalse(os.path.exists(os.path.join(self.models, "deleted")))
+
+    def test_delete_forced(self):
+        self.make("forced")
+        self.expect(200, "DELETE", "/v1/models/forced?force=true")
+
+    def test_documented_but_not_built(self):
+        self.make("unbuilt")
+        self.expect(400, "GET", "/v1/models/unbuilt/export?to=tar", error="unsupported")
+
+
+class Installed(DaemonTest):
+    """A model of the installation: it serves, its graph runs, its files stay as they are."""
+
+    @classmethod
+    def start(cls):
+        maker = Daemon(cls.models)
+        try:
+            maker.json("PUT", "/v1/models/demo", SMALL)
+            maker.json("POST", "/v1/models/demo/save")
+        finally:
+            maker.stop()
+        cls.demo = os.path.join(cls.folder, "demo")
+        os.rename(cls.models, cls.demo)
+        os.mkdir(cls.models)
+        return Daemon(cls.models, "--demo", cls.demo)
+
+    def test_is_read_only(self):
+        for method, path, body in (("POST", "/save", {}), ("POST", "/restore", {"version": 1}), ("DELETE", "", None),
+                                   ("POST", "/train", {"corpus": {"text": "abc"}}),
+                                   ("PUT", "/labels/stable", {"version": 1}), ("PATCH", "/settings", {"start": "x"})):
+            status, reply = self.daemon.json(method, "/v1/models/demo" + path, body)
+            self.assertEqual((status, reply["error"]["code"]), (409, "read_only"), (method, path, reply))
+
+    def test_graph_runs(self):
+        status, reply = self.daemon.json("POST", "/v1/models/demo/graph/run", {"fetches": ["softmax/b:0"]})
+        self.assertEqual((status, len(reply["results"]["softmax/b:0"])), (200, 256))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,255 @@
+"""/v1/corpora and /v1/models/{m}/train: kept texts, jobs, their events, and every limit and refusal."""
+import hashlib
+import json
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import CORPUS, Daemon, DaemonTest, wait_until  # noqa: E402
+
+SMALL = {"language_model": {"layers": 1, "units": 8}}
+SHORT = {"batch": 4, "sequence_length": 16, "max_steps": 20}
+ENDLESS = {"batch": 4, "sequence_length": 16, "max_steps": 1 << 40, "corpus": {"text": CORPUS}}
+
+
+class Training(DaemonTest):
+    names = iter(range(1000))
+
+    def setUp(self):
+        self.name = f"t{next(self.names)}"
+        self.path = f"/v1/models/{self.name}"
+        self.expect(201, "PUT", self.path, SMALL)
+
+    def expect(self, code, *call, error=None):
+        status, reply = self.daemon.json(*call)
+        self.assertEqual(status, code, reply)
+        if error is not None:
+            self.assertEqual(reply["error"]["code"], error, reply)
+        return reply
+
+    def train(self, code=202, error=None, **fields):
+        body = {"corpus": {"text": CORPUS}, **SHORT, **fields}
+        return self.expect(code, "POST", self.path + "/train", body, error=error)
+
+    def events(self):
+        """Every record up to [DONE], which ends the stream."""
+        status, headers, content = self.daemon.request("GET", self.path + "/train/events")
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/event-stream"))
+        lines = [line[6:] for line in content.decode().split("\n") if line.startswith("data: ")]
+        self.assertEqual(lines[-1], "[DONE]")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def stop(self):
+        return self.expect(200, "DELETE", self.path + "/train")
+
+
+class Jobs(Training):
+    CONFIG = "training_jobs_max = 2\n"
+
+    def test_end_publishes(self):
+        job = self.train()
+        self.assertEqual((job["model"], job["state"], job["options"]["max_steps"]), (self.name, "running", 20))
+        events = self.events()
+        self.assertEqual([event["event"] for event in events[-2:]], ["published", "done"])
+        self.assertEqual((events[-1]["step"], events[-1]["version"]), (20, 1))
+        for field in ("epoch", "train_loss", "validation_loss", "bits_per_character", "perplexity", "learning_rate",
+                      "symbols_per_second", "seconds_left"):
+            self.assertIn(field, events[-1])
+        reply = self.expect(200, "GET", self.path + "/train")
+        self.assertEqual((reply["state"], reply["version"], reply["step"]), ("done", 1, 20))
+        self.assertEqual(reply["history"], events)
+        self.expect(200, "POST", self.path + "/load")
+        described = self.expect(200, "GET", self.path)
+        self.assertEqual(described["versions"][0]["status"], "serving")
+        self.assertFalse(described["training"])
+        self.assertFalse(os.path.exists(os.path.join(self.models, self.name, ".training")))
+        self.assertFalse(self.expect(200, "GET", self.path + "/graph")["unsaved"])
+
+    def test_never_publishes(self):
+        self.train(publish="never")
+        self.assertNotIn("published", [event["event"] for event in self.events()])
+        self.assertEqual(self.expect(200, "GET", self.path)["versions"], [])
+        self.assertTrue(self.expect(200, "GET", self.path + "/graph")["unsaved"])
+
+    def test_checkpoints_publish(self):
+        self.train(publish="checkpoints", checkpoint_seconds=0.001)
+        versions = [event["version"] for event in self.events() if event["event"] == "published"]
+        self.assertGreater(len(versions), 1)
+        self.assertEqual(versions, sorted(set(versions)))
+
+    def test_best_publishes_what_is_better(self):
+        self.train(publish="best", max_steps=60)
+        self.assertEqual(self.events()[-1]["version"], 1)
+        self.train(publish="best", max_steps=1, optimizer={"name": "sgd", "learning_rate": 100})
+        self.assertNotIn("published", [event["event"] for event in self.events()])
+
+    def test_second_job_and_stop(self):
+        self.train(**ENDLESS)
+        self.assertTrue(self.expect(200, "GET", self.path)["training"])
+        self.train(409, "training")
+        self.expect(409, "DELETE", self.path, error="model_in_use")
+        self.expect(409, "POST", self.path + "/graph/build",
+                    {"program": [{"op": "get_variable", "name": "w", "shape": [1]}]})
+        self.expect(409, "POST", self.path + "/graph/reset")
+        self.assertEqual(self.stop()["state"], "stopped")
+        self.assertEqual(self.stop()["state"], "stopped")
+        self.assertEqual(self.events()[-1]["event"], "checkpoint")
+        self.assertTrue(os.path.exists(os.path.join(self.models, self.name, ".training", "manifest.json")))
+        self.train(409, "unfinished_job")
+
+    def test_resume(self):
+        self.train(**ENDLESS)
+        step = self.stop()["step"]
+        self.train(409, "resume_differs", resume=True, batch=8)
+        body = {"corpus": {"text": CORPUS}, "resume": True, "max_steps": step + 10}
+        self.expect(202, "POST", self.path + "/train", body)
+        self.assertEqual(self.events()[-1]["step"], step + 10)
+
+    def test_discard_what_is_unfinished(self):
+        self.train(**ENDLESS)
+        self.stop()
+        self.train(resume=False)
+        self.assertEqual(self.events()[-1]["step"], 20)
+
+    def test_forced_reset_stops(self):
+        self.train(**ENDLESS)
+        self.expect(200, "POST", self.path + "/graph/reset", {"force": True})
+        self.assertEqual(self.expect(200, "GET", self.path + "/train")["state"], "stopped")
+
+    def test_forced_delete_stops(self):
+        self.train(**ENDLESS)
+        self.expect(200, "DELETE", self.path + "?force=true")
+        self.expect(404, "POST", self.path + "/train", {"corpus": {"text": CORPUS}}, error="model_not_found")
+
+    def test_jobs_at_a_time(self):
+        paths = [self.path]
+        for _ in range(2):
+            self.setUp()
+            paths.append(self.path)
+        for path in paths[:2]:
+            self.expect(202, "POST", path + "/train", ENDLESS)
+        status, headers, _ = self.daemon.request("POST", paths[2] + "/train", ENDLESS)
+        self.assertEqual((status, headers["Retry-After"] is not None), (429, True))
+        for path in paths[:2]:
+            self.expect(200, "DELETE", path + "/train")
+        self.expect(202, "POST", paths[2] + "/train", {"corpus": {"text": CORPUS}, **SHORT})
+        self.path = paths[2]
+        self.events()
+
+    def test_follow_while_it_runs(self):
+        self.train(**ENDLESS)
+        connection, reply = self.daemon.open_stream("GET", self.path + "/train/events")
+        try:
+            self.assertTrue(reply.readline().startswith(b"data: {"))
+            self.stop()
+            self.assertTrue(reply.read().endswith(b"data: [DONE]\n\n"))
+        finally:
+            connection.close()
+
+    def test_follower_that_leaves(self):
+        self.train(**ENDLESS)
+        connection, reply = self.daemon.open_stream("GET", self.path + "/train/events")
+        reply.readline()
+        connection.close()
+        self.stop()
+
+    def test_refusals(self):
+        for fields in ({"batch": 0}, {"batch": "4"}, {"wings": 2}, {"publish": "often"}, {"resume": 1},
+                       {"corpus": None}, {"corpus": "text"}, {"corpus": {}}, {"corpus": {"text": 1}},
+                       {"corpus": {"text": "a", "name": "b"}}, {"corpus": {"url": "x"}},
+                       {"optimizer": {"name": "magic"}}, {"corpus": {"text": ""}},
+                       {"corpus": {"text": "too short"}}):
+            self.train(400, **fields)
+        self.train(400, "unsupported", preset="small")
+        self.train(404, "corpus_not_found", corpus={"name": "nothing"})
+        self.train(404, "corpus_not_found", corpus={"name": "../t0"})
+        self.train(404, "no_checkpoint", resume=True)
+        self.expect(400, "POST", self.path + "/train", "{", error="bad_json")
+        self.expect(404, "GET", self.path + "/train", error="no_training")
+        self.expect(404, "GET", self.path + "/train/events", error="no_training")
+        self.expect(404, "DELETE", self.path + "/train", error="no_training")
+        self.expect(404, "POST", "/v1/models/nobody/train", {"corpus": {"text": "x"}}, error="model_not_found")
+        self.assertFalse(self.expect(200, "GET", self.path)["training"])
+
+    def test_empty_graph(self):
+        self.path = "/v1/models/hollow"
+        self.expect(201, "PUT", self.path, {})
+        self.train(422)
+
+
+class Corpora(Training):
+    CONFIG = "corpus_bytes_max = 20000\ncorpora_bytes_max = 30000\n"
+
+    def test_kept(self):
+        reply = self.expect(201, "PUT", "/v1/corpora/a.txt", "some text")
+        self.assertEqual(reply, {"name": "a.txt", "bytes": 9, "sha256": hashlib.sha256(b"some text").hexdigest()})
+        self.expect(200, "PUT", "/v1/corpora/a.txt", "other text")
+        self.assertEqual(self.daemon.request("GET", "/v1/corpora/a.txt")[2], b"other text")
+        self.expect(200, "DELETE", "/v1/corpora/a.txt")
+        self.expect(404, "GET", "/v1/corpora/a.txt", error="corpus_not_found")
+        self.expect(404, "DELETE", "/v1/corpora/a.txt", error="corpus_not_found")
+
+    def test_train_on_it(self):
+        self.expect(201, "PUT", "/v1/corpora/trained", CORPUS[:15000])
+        self.train(corpus={"name": "trained"})
+        self.assertEqual(self.events()[-1]["event"], "done")
+        self.expect(200, "DELETE", "/v1/corpora/trained")
+
+    def test_not_utf8(self):
+        self.expect(201, "PUT", "/v1/corpora/bytes", b"\xff\xfe" * 4000)
+        error = self.train(400, "malformed_utf8", corpus={"name": "bytes"})["error"]
+        self.assertIn("bytes", error["message"])
+        self.expect(200, "DELETE", "/v1/corpora/bytes")
+
+    def test_limits(self):
+        self.expect(400, "PUT", "/v1/corpora/empty", "", error="empty_corpus")
+        self.expect(400, "PUT", "/v1/corpora/.hidden", "x", error="invalid_name")
+        self.expect(400, "GET", "/v1/corpora/..%2Fx", error="invalid_name")
+        self.assertEqual(self.daemon.request("PUT", "/v1/corpora/large", b"x" * 20001)[0], 413)
+        self.expect(201, "PUT", "/v1/corpora/first", "x" * 20000)
+        self.expect(413, "PUT", "/v1/corpora/second", "x" * 10001, error="corpora_full")
+        self.expect(200, "PUT", "/v1/corpora/first", "y" * 20000)     # what it replaces does not count
+        self.expect(200, "DELETE", "/v1/corpora/first")
+
+    def test_path_without_roots(self):
+        self.train(400, "corpus_path", corpus={"path": os.path.join(self.folder, "lstmd.conf")})
+
+
+class Paths(Training):
+    @classmethod
+    def start(cls):
+        root = os.path.join(cls.folder, "texts")
+        for folder in (root, root + "-private"):
+            os.mkdir(folder)
+            with open(os.path.join(folder, "text"), "w", encoding="utf-8") as file:
+                file.write(CORPUS)
+        os.symlink(os.path.join(root + "-private", "text"), os.path.join(root, "link"))
+        cls.root = root
+        cls.CONFIG = f"corpora_roots = {root}\n"
+        return super().start()
+
+    def test_below_a_root(self):
+        self.train(corpus={"path": os.path.join(self.root, "text")})
+        self.assertEqual(self.events()[-1]["event"], "done")
+
+    def test_elsewhere(self):
+        for path in (self.root + "-private/text", self.root + "/../texts-private/text", self.root + "/link",
+                     self.root + "/missing", "text", "/etc/passwd"):
+            self.train(400, "corpus_path", corpus={"path": path})
+
+
+class Shutdown(Training):
+    def test_stops_and_resumes_after_a_restart(self):
+        self.train(**ENDLESS)
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 0)
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertTrue(os.path.exists(os.path.join(self.models, self.name, ".training", "manifest.json")))
+        type(self).daemon = Daemon(self.models)
+        body = {"corpus": {"text": CORPUS}, "resume": True, "max_seconds": 0.001}
+        self.expect(202, "POST", self.path + "/train", body)
+        self.assertEqual(self.events()[-1]["version"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
