@@ -7,6 +7,7 @@
 
 #include "engine/base/check.h"
 
+enum { ARENAS_MAX = 2, MAPPED_FROM_BYTES = 128 << 10 };
 enum { HUGE_PAGE_BYTES = 2 << 20, HUGE_PAGE_WORTH_BYTES = 1 << 20 };
 
 static _Atomic uint64_t allocation_count;
@@ -90,6 +91,13 @@ char *mem_copy_string(const char *text)
 void mem_free(void *block)
 {
     free(block);
+}
+
+void mem_start(void)
+{
+    mallopt(M_ARENA_MAX, ARENAS_MAX);
+    mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES); /* setting it also stops it from growing with what was freed */
+    mallopt(M_TRIM_THRESHOLD, MAPPED_FROM_BYTES);
 }
 
 uint64_t mem_allocation_count(void)

@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include "engine/base/cpu.h"
+#include "engine/base/mem.h"
 #include "engine/math/gemm.h"
 #include "engine/math/rnn_packed.h"
 
@@ -18,5 +19,6 @@ struct engine_info engine_info(void)
 
 void engine_start(void)
 {
+    mem_start();
     gemm_start();
 }

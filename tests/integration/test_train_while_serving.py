@@ -64,8 +64,8 @@ class TrainWhileServing(DaemonTest):
     def is_trained(self):
         status, job = self.daemon.json("GET", "/v1/models/bard/train")
         self.assertEqual(status, 200, job)
-        self.assertNotIn(job["status"], ("failed",), json.dumps(job))
-        return job["status"] == "done"
+        self.assertNotIn(job["state"], ("failed",), json.dumps(job))
+        return job["state"] == "done"
 
     def test_graph_is_held_by_the_job(self):
         """A build beside a job is refused by the job's name; reading goes on."""
@@ -73,7 +73,7 @@ class TrainWhileServing(DaemonTest):
             "corpus": {"text": TEXT}, "batch": 4, "sequence_length": 16, "max_steps": 100000, "publish": "never"})
         self.assertEqual(status, 202, job)
         try:
-            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["step"] > 0, "never began")
+            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1].get("step", 0) > 0, "never began")
             status, reply = self.daemon.json("POST", "/v1/models/bard/graph/build",
                                              {"program": [{"op": "get_variable", "name": "extra", "shape": [1]}]})
             self.assertEqual(status, 409, reply)
@@ -82,7 +82,7 @@ class TrainWhileServing(DaemonTest):
         finally:
             status, _ = self.daemon.json("DELETE", "/v1/models/bard/train")
             self.assertIn(status, (200, 202))
-            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["status"] == "stopped", "never stopped")
+            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["state"] == "stopped", "never stopped")
 
 
 if __name__ == "__main__":
