@@ -407,12 +407,12 @@ static void test_wrong_options_are_refused(void **state)
     options = good;
     options.temperature = -0.1;
     refuse(options, STATUS_INVALID, "temperature");
-    options.temperature = NAN;
+    options.temperature = (double)NAN;
     refuse(options, STATUS_INVALID, "temperature");
     options = good;
     options.top_p = 1.5;
     refuse(options, STATUS_INVALID, "top_p");
-    options.top_p = NAN;
+    options.top_p = (double)NAN;
     refuse(options, STATUS_INVALID, "top_p");
     options = good;
     options.stop = stop;
