@@ -119,6 +119,7 @@ static void run_phase_item(void *context, size_t item)
 static struct thread_team_phase make_phase(struct decode_batch *batch, size_t block_count, size_t block_floats,
                                            size_t row_count)
 {
+    CHECK(row_count > 0);
     batch->group_count = (row_count + ROWS_PER_ITEM_MAX - 1) / ROWS_PER_ITEM_MAX;
     batch->group_rows = (row_count + batch->group_count - 1) / batch->group_count;
     size_t floats = block_count * block_floats;
