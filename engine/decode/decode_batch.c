@@ -12,7 +12,7 @@
 enum {
     ROWS_PER_ITEM_MAX = 48,
     WORKSPACE_FLOATS = 2 * (DECODE_SYMBOLS_MAX + RNN_GATES * RNN_LANES_MAX), /* one row at least: logits and weights */
-    SMALL_PHASE_NS = 8000, /* sharing a shorter one would gain a thread less than it spins */
+    SMALL_PHASE_NS = 8000, /* below, starting and ending together costs more than sharing gains */
     CACHE_BYTES_PER_NS = 100,
     MULTIPLY_ADDS_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
