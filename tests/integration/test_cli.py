@@ -1,4 +1,4 @@
-"""The command line: train, resume, sample, score, inspect, bench; exit statuses and one-line errors; signals; a terminal.
+"""The command line: train, resume, sample, score, inspect, bench; exit statuses, one-line errors, signals, a terminal.
 
 The binary is $LSTMD, as in harness.py; no daemon is started. Tests never wait for a time but for a line of output.
 """
@@ -203,7 +203,8 @@ class Interrupted(CommandTest):
 
     def test_two_processes(self):
         process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, "--epochs", "1000000"],
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   text=True)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
