@@ -50,6 +50,18 @@ static bool set_text(json_t *object, const char *name, const char *text)
     return text[0] == '\0' || json_object_set_new(object, name, json_string(text)) == 0;
 }
 
+/* "origin":{"program","step","request_id","at"}, where something was first defined. */
+static bool set_origin(json_t *object, const struct error_origin *origin)
+{
+    if (origin->program == 0) {
+        return true;
+    }
+    json_t *value =
+        json_pack("{s:I, s:s, s:s?, s:I}", "program", (json_int_t)origin->program, "step", origin->step, "request_id",
+                  origin->request_id[0] == '\0' ? NULL : origin->request_id, "at", (json_int_t)origin->at);
+    return json_object_set_new(object, "origin", value) == 0;
+}
+
 json_t *error_to_json(const struct error *given, unsigned status)
 {
     struct error printable = *given;
@@ -57,7 +69,6 @@ json_t *error_to_json(const struct error *given, unsigned status)
     make_printable(printable.message);
     make_printable(printable.param);
     make_printable(printable.variable);
-    make_printable(printable.origin);
     make_printable(printable.hint);
     json_t *object = json_pack("{s:s, s:s, s:s, s:s?}", "message", error->message, "type",
                                error->type[0] == '\0' ? type_of(status) : error->type, "code",
@@ -65,7 +76,7 @@ json_t *error_to_json(const struct error *given, unsigned status)
                                error->param[0] == '\0' ? NULL : error->param);
     bool is_step = error->type[0] != '\0' && strncmp(error->param, "/program", 8) == 0;
     if (object == NULL || !set_text(object, "step", is_step ? error->param : "") ||
-        !set_text(object, "variable", error->variable) || !set_text(object, "origin", error->origin) ||
+        !set_text(object, "variable", error->variable) || !set_origin(object, &error->origin) ||
         !set_text(object, "hint", error->hint) ||
         (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {
         json_decref(object);

@@ -31,7 +31,8 @@ const char *status_name(enum status status)
 static void clear(struct error *error, enum status status)
 {
     error->status = status;
-    error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->origin[0] = error->hint[0] = '\0';
+    error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->hint[0] = '\0';
+    error->origin = (struct error_origin){.program = 0};
 }
 
 /* A message cut by its limit must not end inside a UTF-8 sequence: it becomes part of a JSON string. */

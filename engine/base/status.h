@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum status {
     STATUS_OK,
@@ -29,6 +30,15 @@ enum {
     ERROR_MESSAGE_BYTES_MAX = 1024,
     ERROR_CODE_BYTES_MAX = 48,
     ERROR_PLACE_BYTES_MAX = 256,
+    ERROR_REQUEST_ID_BYTES_MAX = 72,
+};
+
+/* Where something was first defined: `program` counts from 1 since the graph's reset, 0 when it does not apply. */
+struct error_origin {
+    uint32_t program;
+    char step[ERROR_PLACE_BYTES_MAX]; /* its JSON path: "/program/2" */
+    char request_id[ERROR_REQUEST_ID_BYTES_MAX];
+    int64_t at; /* seconds since 1970 */
 };
 
 /* Why a call failed. `message` is a sentence for people; the rest is for programs and is empty where it does not
@@ -40,7 +50,7 @@ struct error {
     char code[ERROR_CODE_BYTES_MAX];      /* stable identifier: "variable_exists", "model_not_found" */
     char param[ERROR_PLACE_BYTES_MAX];    /* the request field or JSON path that is wrong: "/program/2/body/0" */
     char variable[ERROR_PLACE_BYTES_MAX]; /* graph errors: the variable's full name */
-    char origin[ERROR_PLACE_BYTES_MAX];   /* graph errors: where it was first defined: "program 1, /program/2 (op)" */
+    struct error_origin origin;           /* graph errors: where it was first defined */
     char hint[ERROR_PLACE_BYTES_MAX];     /* what to do instead */
 };
 

@@ -102,8 +102,11 @@ static enum status refuse(struct error *error, const struct variable *variable, 
     error_code(error, code);
     snprintf(error->variable, sizeof error->variable, "%s", key);
     if (variable != NULL && variable->origin.program > 0) {
-        snprintf(error->origin, sizeof error->origin, "program %u, %s (%s)", variable->origin.program,
-                 variable->origin.step, variable->origin.op);
+        error->origin = (struct error_origin){.program = variable->origin.program, .at = variable->origin.at};
+        snprintf(error->origin.step, sizeof error->origin.step, "%s", variable->origin.step);
+        if (variable->origin.request_id != NULL) {
+            snprintf(error->origin.request_id, sizeof error->origin.request_id, "%s", variable->origin.request_id);
+        }
     }
     return status;
 }

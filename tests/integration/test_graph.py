@@ -62,7 +62,7 @@ class Graph(DaemonTest):
         self.assertEqual(error["type"], "ValueError")
         self.assertIn("Variable w already exists, disallowed.", error["message"])
         self.assertEqual((error["variable"], error["step"]), ("w", "/program/0"))
-        self.assertIn("program 1, /program/0", error["origin"])
+        self.assertEqual((error["origin"]["program"], error["origin"]["step"]), (1, "/program/0"))
         self.assertIn("reuse", error["hint"])
         self.assertEqual(self.build(STEP, reuse=True)["variables"][0]["built"], "reused")
 

@@ -113,7 +113,9 @@ static void test_second_definition_is_refused_with_its_origin(void **state)
     assert_string_equal(error.code, "variable_exists");
     assert_string_equal(error.variable, "w");
     assert_string_equal(error.param, "/program/0");
-    assert_string_equal(error.origin, "program 1, /program/0 (get_variable)");
+    assert_int_equal(error.origin.program, 1);
+    assert_string_equal(error.origin.step, "/program/0");
+    assert_string_equal(error.origin.request_id, "req-1");
     assert_non_null(strstr(error.message, "Variable w already exists, disallowed."));
     assert_int_equal(build(model,
                            "{\"reuse\":\"auto\",\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]}]}",

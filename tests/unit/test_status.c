@@ -32,7 +32,7 @@ static void test_error_set_empties_what_was_there(void **state)
     assert_string_equal(error.code, "");
     assert_string_equal(error.param, "");
     assert_string_equal(error.variable, "");
-    assert_string_equal(error.origin, "");
+    assert_int_equal(error.origin.program, 0);
     assert_string_equal(error.hint, "");
 }
 
