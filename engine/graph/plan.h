@@ -8,7 +8,7 @@
 #include "engine/graph/values.h"
 
 enum { PLAN_FEEDS_MAX = 4096, PLAN_FETCHES_MAX = 4096 };
-#define PLAN_WORKSPACE_BYTES_MAX ((size_t)16 << 30)
+#define PLAN_WORKSPACE_BYTES_MAX ((size_t)4 << 30)
 
 struct plan_options {
     const struct output *feeds;

@@ -247,6 +247,22 @@ static enum status build_head(struct graph *graph, bool is_train_head, const str
     return status;
 }
 
+size_t language_model_parameter_count(const struct language_model_options *options)
+{
+    size_t inputs = options->embedding > 0 ? options->embedding : options->vocabulary_size;
+    size_t total = 0;
+    bool overflows = options->embedding > 0 && __builtin_mul_overflow(options->vocabulary_size, inputs, &total);
+    for (size_t layer = 0; layer <= options->layers && !overflows; layer++) {
+        bool is_output = layer == options->layers;
+        size_t rows = is_output ? options->units + 1 : inputs + options->units + 1; /* one for the bias */
+        size_t columns = is_output ? options->vocabulary_size : 4 * options->units;
+        size_t count;
+        overflows = __builtin_mul_overflow(rows, columns, &count) || __builtin_add_overflow(total, count, &total);
+        inputs = options->units;
+    }
+    return overflows ? SIZE_MAX : total;
+}
+
 static enum status check_sizes(const struct language_model_options *options, struct error *error)
 {
     if (options->layers < 1 || options->layers > LANGUAGE_MODEL_LAYERS_MAX) {
@@ -266,6 +282,14 @@ static enum status check_sizes(const struct language_model_options *options, str
     }
     if (options->vocabulary_size < 1) {
         return error_set(error, STATUS_INVALID, "the vocabulary has no symbols");
+    }
+    size_t parameters = language_model_parameter_count(options);
+    if (parameters > LANGUAGE_MODEL_PARAMETERS_MAX) {
+        return error_set(error, STATUS_TOO_LARGE,
+                         "a language model of %zu layers × %zu units with %zu symbols has %zu parameters, "
+                         "at most %d",
+                         options->layers, options->units, options->vocabulary_size, parameters,
+                         LANGUAGE_MODEL_PARAMETERS_MAX);
     }
     return STATUS_OK;
 }

@@ -12,7 +12,12 @@
 
 #include "engine/graph/graph.h"
 
-enum { LANGUAGE_MODEL_LAYERS_MAX = 16, LANGUAGE_MODEL_UNITS_MAX = 16384 };
+/* Weights of one model at most: 1 GiB of float32, so that one request cannot take the machine's memory. */
+enum {
+    LANGUAGE_MODEL_LAYERS_MAX = 16,
+    LANGUAGE_MODEL_UNITS_MAX = 16384,
+    LANGUAGE_MODEL_PARAMETERS_MAX = 1 << 28,
+};
 
 struct language_model_options {
     size_t layers;
@@ -24,10 +29,14 @@ struct language_model_options {
     bool has_predict_head;
 };
 
-/* Builds the heads that are asked for and not there yet, over shared variables. CONFLICT when another architecture
+/* Builds the heads that are asked for and not there yet, over shared variables. INVALID names a size out of bounds;
+ * TOO_LARGE above LANGUAGE_MODEL_PARAMETERS_MAX; CONFLICT when another architecture
  * stands on the same names: get_variable's error where a shape differs, else code "architecture_exists" naming both. */
 enum status language_model_build(struct graph *graph, const struct language_model_options *options,
                                  struct error *error) MUST_CHECK;
+
+/* Weights of such a model, computed without building it; SIZE_MAX when that overflows. */
+size_t language_model_parameter_count(const struct language_model_options *options);
 
 /* What earlier builds made, read off the graph; false when there was none. */
 bool language_model_find(const struct graph *graph, struct language_model_options *ret_options);

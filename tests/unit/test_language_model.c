@@ -201,6 +201,31 @@ static void test_another_architecture_is_refused(void **state)
     release(&fixture);
 }
 
+static void test_sizes_have_limits(void **state)
+{
+    (void)state;
+    struct graph *graph = NULL;
+    struct error error;
+    struct language_model_options huge = {.layers = 16, .units = 16384, .vocabulary_size = 256, .has_train_head = true};
+    struct language_model_options none = {.layers = 0, .units = 16, .vocabulary_size = 256, .has_train_head = true};
+    assert_int_equal(graph_create(&graph, &error), STATUS_OK);
+    assert_int_equal(language_model_build(graph, &huge, &error), STATUS_TOO_LARGE);
+    assert_non_null(strstr(error.message, "at most 268435456"));
+    assert_int_equal(language_model_build(graph, &none, &error), STATUS_INVALID);
+    assert_int_equal(graph_node_count(graph), 0);
+    graph_unref(graph);
+    struct fixture fixture = {0};
+    build(&fixture, 2, 4, 3, 0);
+    struct language_model_options built;
+    assert_true(language_model_find(fixture.graph, &built));
+    size_t count = 0;
+    for (size_t i = 0; i < graph_variable_count(fixture.graph); i++) {
+        count += tensor_element_count(values_tensor(fixture.values, graph_variable(fixture.graph, i)));
+    }
+    assert_int_equal(language_model_parameter_count(&built), count);
+    release(&fixture);
+}
+
 static void test_raw_second_build_is_refused(void **state)
 {
     (void)state;
@@ -336,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_variables_have_tensorflow_names),
         cmocka_unit_test(test_building_again_adds_nothing),
         cmocka_unit_test(test_another_architecture_is_refused),
+        cmocka_unit_test(test_sizes_have_limits),
         cmocka_unit_test(test_raw_second_build_is_refused),
         cmocka_unit_test(test_heads_agree),
         cmocka_unit_test(test_adam_follows_its_equations),
