@@ -31,8 +31,8 @@ char *mem_copy_bytes(const char *bytes, size_t length) MUST_CHECK;
 /* Frees any of the above; NULL is allowed. */
 void mem_free(void *block);
 
-/* Once, before other threads exist: few arenas, and large blocks always mapped on their own, so that what a dropped model
- * held goes back to the system whole. */
+/* Once, before other threads exist: few arenas, and large blocks always mapped on their own, so that what a dropped
+ * model held goes back to the system whole. */
 void mem_start(void);
 
 /* How many allocations this process has made; a test asserts that running a plan again does not move it. */

@@ -1,5 +1,5 @@
-/* Fuzz target: lines of stop strings, an empty line, then text. Pushed whole or byte by byte, the same text must come out
- * and the same stop be seen. */
+/* Fuzz target: lines of stop strings, an empty line, then text. Pushed whole or byte by byte, the same text must come
+ * out and the same stop be seen. */
 #include <stdint.h>
 
 #include "engine/base/check.h"

@@ -1,5 +1,5 @@
-/* Fuzz target: the text of a vocab.json up to the first NUL, a text to encode behind it. A vocabulary must go through JSON
- * unchanged, and a text through the vocabulary made of it. */
+/* Fuzz target: the text of a vocab.json up to the first NUL, a text to encode behind it. A vocabulary must go through
+ * JSON unchanged, and a text through the vocabulary made of it. */
 #include <stdint.h>
 
 #include "engine/base/check.h"

@@ -77,7 +77,7 @@ class HotReload(DaemonTest):
         os.rename(partial, target)
 
     def serve_copies(self, source):
-        """Copies all in, waiting for each to serve or be refused; the resident memory after the first and at the end."""
+        """Copies all in, waiting for each to serve or be refused; resident memory after the first and at the end."""
         first = None
         for copy in range(1, COPIES + 1):
             number = 1 + copy
@@ -135,7 +135,8 @@ class HotReload(DaemonTest):
         """NaN weights, a wrong shape, a newer format: each is refused with its reason, and the old one serves on."""
         _, before = self.daemon.json("GET", "/v1/models/bard")
         source = os.path.join(self.models, "bard", str(before["version"]))
-        for number, (change, code) in enumerate([(self.make_nan, "not_finite"), (self.make_newer, "newer_format")], 101):
+        for number, (change, code) in enumerate([(self.make_nan, "not_finite"),
+                                                   (self.make_newer, "newer_format")], 101):
             folder = os.path.join(self.folder, f"bad-{number}")
             shutil.copytree(source, folder)
             change(folder)

@@ -14,8 +14,8 @@ class TrainWhileServing(DaemonTest):
     MODELS = {"bard": {"max_steps": 20}}
 
     def generate(self, seed):
-        status, reply = self.daemon.json("POST", "/v1/completions", {"model": "bard", "prompt": "I thought", "max_tokens": 60,
-                                                                     "seed": seed})
+        status, reply = self.daemon.json("POST", "/v1/completions", {
+            "model": "bard", "prompt": "I thought", "max_tokens": 60, "seed": seed})
         self.assertEqual(status, 200, reply)
         return reply["model"], reply["choices"][0]["text"]
 
@@ -82,7 +82,8 @@ class TrainWhileServing(DaemonTest):
         finally:
             status, _ = self.daemon.json("DELETE", "/v1/models/bard/train")
             self.assertIn(status, (200, 202))
-            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["state"] == "stopped", "never stopped")
+            wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["state"] == "stopped",
+                       "never stopped")
 
 
 if __name__ == "__main__":
