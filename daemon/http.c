@@ -12,6 +12,7 @@
 #include "daemon/http.h"
 
 #include <microhttpd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -25,6 +26,7 @@ enum {
     SWALLOWED_BYTES_MAX = 64 << 20, /* of a body that is over its maximum: read so that the client sees the 413 */
     HEADERS_MAX = 16,
     STREAM_BLOCK_BYTES = 16384,
+    SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
     ARENA_BYTES_MAX = 1 << 20,
     REQUEST_MAGIC = 0x72657175,
 };
@@ -555,6 +557,9 @@ enum status http_serve(struct http *http, int fd, bool is_unix, const char *addr
         return error_set(error, STATUS_LIMIT, "listen on %s: no memory, or more than %d sockets", address,
                          HTTP_LISTENERS_MAX);
     }
+    /* Accepted connections inherit it. Left alone, the kernel would take megabytes for each stream nobody reads. */
+    int buffer_bytes = SOCKET_BUFFER_BYTES;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
     listener->http = http;
     listener->is_unix = is_unix;
     listener->mhd = start_mhd(listener, fd);
