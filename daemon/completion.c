@@ -78,6 +78,9 @@ static void measure(struct completion *completion)
     metrics_observe(metrics, METRIC_REQUEST_SECONDS, (double)(now_ms - completion->started_ms) / 1000);
     for (size_t i = 0; i < completion->choice_count; i++) {
         const struct choice *choice = &completion->choices[i];
+        if (choice->joined_ms > 0) {
+            metrics_observe(metrics, METRIC_QUEUE_SECONDS, (double)(choice->joined_ms - completion->started_ms) / 1000);
+        }
         if (choice->token_count > 1 && choice->first_ms > 0) {
             metrics_observe(metrics, METRIC_INTER_TOKEN_SECONDS,
                             (double)(choice->last_ms - choice->first_ms) / 1000 / (double)(choice->token_count - 1));
@@ -164,6 +167,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     size_t length = generation_read(choice->generation, bytes, GENERATION_RING_BYTES);
     choice->prompt_count = progress.prompt_count;
     choice->token_count = progress.token_count;
+    choice->joined_ms = progress.joined_ms;
     uint64_t now_ms = clock_now_ms();
     if (length > 0) {
         choice->first_ms = choice->first_ms == 0 ? now_ms : choice->first_ms;

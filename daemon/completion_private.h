@@ -36,6 +36,7 @@ struct choice {
     bool is_cut;         /* reply_bytes_max was reached */
     size_t prompt_count; /* symbols */
     size_t token_count;
+    uint64_t joined_ms;         /* its first decode step */
     uint64_t first_ms, last_ms; /* when text first and last came */
 };
 

@@ -4,6 +4,7 @@
 #include "daemon/completion_private.h"
 
 #include "daemon/fields.h"
+#include "daemon/log.h"
 #include "daemon/registry.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
@@ -248,6 +249,16 @@ static enum status prepare(struct completion *completion, struct error *error)
     return STATUS_OK;
 }
 
+/* Only where the operator asked for texts in the log. */
+static void log_prompts(const struct completion *completion)
+{
+    for (size_t i = 0; completion->owner->server->settings.log_text && i < completion->fields.prompt_count; i++) {
+        const char *text = completion->fields.prompts[i].text;
+        log_event(LOG_LEVEL_INFO, "prompt", text == NULL ? "(symbols)" : text, "id=%s model=%s",
+                  request_id(completion->request), completion->model);
+    }
+}
+
 /* The fields are read: find the model, turn the prompts into symbols. */
 static void parsed(struct job *job)
 {
@@ -258,6 +269,9 @@ static void parsed(struct job *job)
     completion->is_in_job = false;
     if (status == STATUS_OK) {
         status = prepare(completion, &error);
+    }
+    if (status == STATUS_OK) {
+        log_prompts(completion);
     }
     if (status == STATUS_OK && completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX) {
         completion->job.run = encode_job;

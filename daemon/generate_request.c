@@ -19,6 +19,8 @@ enum field_kind {
     FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
 };
 
+#define NO_NUMBER ((double)NAN) /* where no number is neutral */
+
 static const struct field {
     const char *name;
     enum field_kind kind;
@@ -43,23 +45,23 @@ static const struct field {
     {"user", FIELD_IGNORED, false, 0, 0, 0},
     {"repetition_window", FIELD_IGNORED, false, 0, 0, 0}, /* of a penalty that is refused below */
     {"best_of", FIELD_UNBUILT, false, 1, 0, 0},
-    {"logprobs", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"echo", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"suffix", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"logit_bias", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"logprobs", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"echo", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"suffix", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"logit_bias", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"presence_penalty", FIELD_UNBUILT, false, 0, 0, 0},
     {"frequency_penalty", FIELD_UNBUILT, false, 0, 0, 0},
     {"min_p", FIELD_UNBUILT, false, 0, 0, 0},
     {"typical_p", FIELD_UNBUILT, false, 1, 0, 0},
     {"repetition_penalty", FIELD_UNBUILT, false, 1, 0, 0},
     {"min_tokens", FIELD_UNBUILT, false, 0, 0, 0},
-    {"pattern", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"use_beam_search", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"session", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"session_start", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"state", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"return_state", FIELD_UNBUILT, false, NAN, 0, 0},
-    {"adapt", FIELD_UNBUILT, false, NAN, 0, 0},
+    {"pattern", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"session", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"session_start", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"return_state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"adapt", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"priority", FIELD_UNBUILT, false, 0, 0, 0},
 };
 enum { FIELD_COUNT = sizeof table / sizeof *table };

@@ -2,6 +2,7 @@
 #include "daemon/live_call.h"
 
 #include "daemon/fields.h"
+#include "daemon/metrics.h"
 #include "daemon/routes.h"
 #include "engine/base/mem.h"
 
@@ -65,6 +66,9 @@ void live_call_submit(struct live_call *call,
 
 void live_call_fail(struct live_call *call, const struct error *error)
 {
+    if (strcmp(error->code, "variable_exists") == 0) {
+        metrics_count_duplicate(call->server->metrics, call->name);
+    }
     request_reply_error(call->request, error);
     live_call_end(call);
 }

@@ -6,6 +6,7 @@
 
 #include "daemon/completion.h"
 #include "daemon/registry.h"
+#include "daemon/trainings.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 
@@ -20,6 +21,7 @@ static const struct {
     {"lstmd_time_to_first_token_seconds", "From the request to its first symbol."},
     {"lstmd_inter_token_seconds", "Mean time between symbols, of each text."},
     {"lstmd_request_seconds", "From the request to the end of its text."},
+    {"lstmd_queue_seconds", "From the request to the first decode step of each text."},
 };
 static_assert(sizeof histograms / sizeof *histograms == METRIC_HISTOGRAM_COUNT, "one row for each histogram");
 
@@ -30,7 +32,7 @@ struct counter {
 };
 
 struct metrics {
-    struct counter counters[METRICS_COUNTERS_MAX];
+    struct counter counters[METRICS_COUNTERS_MAX]; /* an empty outcome: duplicate variables */
     size_t counter_count;
     struct {
         uint64_t buckets[BOUND_COUNT + 1];
@@ -64,7 +66,7 @@ static struct counter *find_counter(struct metrics *metrics, const char *model, 
     return NULL;
 }
 
-void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome)
+static void count_up(struct metrics *metrics, const char *model, const char *outcome)
 {
     struct counter *counter = find_counter(metrics, model, outcome);
     if (counter == NULL && metrics->counter_count >= METRICS_COUNTERS_MAX - OUTCOMES_MAX) {
@@ -78,6 +80,17 @@ void metrics_count_request(struct metrics *metrics, const char *model, const cha
         snprintf(counter->outcome, sizeof counter->outcome, "%s", outcome);
     }
     counter->count++;
+}
+
+void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome)
+{
+    CHECK(outcome[0] != '\0');
+    count_up(metrics, model, outcome);
+}
+
+void metrics_count_duplicate(struct metrics *metrics, const char *model)
+{
+    count_up(metrics, model, "");
 }
 
 void metrics_observe(struct metrics *metrics, enum metric_histogram histogram, double seconds)
@@ -154,8 +167,18 @@ static void add_requests(struct text *text, const struct metrics *metrics)
     add_head(text, "lstmd_requests_total", "counter", "Text requests by how they ended.");
     for (size_t i = 0; i < metrics->counter_count; i++) {
         const struct counter *counter = &metrics->counters[i];
-        add(text, "lstmd_requests_total{model=\"%s\",outcome=\"%s\",key=\"\"} %llu\n", counter->model, counter->outcome,
-            (unsigned long long)counter->count);
+        if (counter->outcome[0] != '\0') {
+            add(text, "lstmd_requests_total{model=\"%s\",outcome=\"%s\",key=\"\"} %llu\n", counter->model,
+                counter->outcome, (unsigned long long)counter->count);
+        }
+    }
+    add_head(text, "lstmd_duplicate_variables_total", "counter", "Builds refused since a variable existed already.");
+    for (size_t i = 0; i < metrics->counter_count; i++) {
+        const struct counter *counter = &metrics->counters[i];
+        if (counter->outcome[0] == '\0') {
+            add(text, "lstmd_duplicate_variables_total{model=\"%s\"} %llu\n", counter->model,
+                (unsigned long long)counter->count);
+        }
     }
 }
 
@@ -194,6 +217,11 @@ static void add_model_reloads(void *context, const struct registry_metrics *mode
         (unsigned long long)model->reloads_failed);
 }
 
+static void add_train_loss(void *context, const char *model, double train_loss)
+{
+    add(context, "lstmd_train_loss{model=\"%s\"} %.9g\n", model, train_loss);
+}
+
 static double resident_bytes(void)
 {
     unsigned long long total_pages = 0, resident_pages = 0;
@@ -222,6 +250,8 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     registry_visit(server->registry, add_model_bytes, &text);
     add_head(&text, "lstmd_model_reloads_total", "counter", "Versions loaded, and refused.");
     registry_visit(server->registry, add_model_reloads, &text);
+    add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");
+    trainings_visit(server->trainings, add_train_loss, &text);
     add_value(&text, "lstmd_requests_in_flight", "gauge", "HTTP requests that came and did not end yet.",
               (double)http_request_count(server->http));
     add_value(&text, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());

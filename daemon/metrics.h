@@ -11,6 +11,7 @@ enum metric_histogram {
     METRIC_TIME_TO_FIRST_TOKEN_SECONDS,
     METRIC_INTER_TOKEN_SECONDS,
     METRIC_REQUEST_SECONDS,
+    METRIC_QUEUE_SECONDS,
     METRIC_HISTOGRAM_COUNT,
 };
 
@@ -22,6 +23,11 @@ void metrics_destroy(struct metrics *metrics);
 
 /* One more text request of `model` ("" where none was found) that ended as `outcome`. */
 void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome);
+
+/* One more build of `model` that was refused since a variable existed already. */
+void metrics_count_duplicate(struct metrics *metrics, const char *model);
+
+/* One more observation of a histogram. */
 void metrics_observe(struct metrics *metrics, enum metric_histogram histogram, double seconds);
 
 /* Everything as text, with what the server's parts count; from mem_allocate, NULL without memory. */

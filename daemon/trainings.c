@@ -362,6 +362,21 @@ void trainings_stop_all(struct trainings *trainings)
     }
 }
 
+void trainings_visit(const struct trainings *trainings,
+                     void (*visit)(void *context, const char *model, double train_loss), void *context)
+{
+    for (size_t i = 0; i < trainings->run_count; i++) {
+        const struct training_run *run = trainings->runs[i];
+        for (size_t j = run->record_count; j > 0; j--) {
+            const json_t *loss = json_object_get(run->records[j - 1]->json, "train_loss");
+            if (json_is_number(loss)) {
+                visit(context, run->name, json_number_value(loss));
+                break;
+            }
+        }
+    }
+}
+
 size_t trainings_running(const struct trainings *trainings)
 {
     return trainings == NULL ? 0 : trainings->running_count;

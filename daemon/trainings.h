@@ -14,7 +14,8 @@ struct training_run; /* one job, reference-counted */
 /* Owned. */
 enum status trainings_create(struct server *server, struct trainings **ret_trainings, struct error *error) MUST_CHECK;
 
-/* Asks every job to stop after its current step, keeping its checkpoint; no job can begin any more. NULL is allowed. */
+/* Asks every job to stop after its current step, keeping its checkpoint; no job can begin any more. NULL is allowed.
+ * */
 void trainings_stop_all(struct trainings *trainings);
 
 /* Every job must have ended, and no stream may be open. NULL is allowed. */
@@ -23,8 +24,12 @@ void trainings_destroy(struct trainings *trainings);
 /* Jobs whose thread has not ended; 0 for NULL. */
 size_t trainings_running(const struct trainings *trainings);
 
-/* Starts what the held `request` asks for on model `name`, and answers it: 202, or why not, once the corpus is read and
- * the graph is ready. */
+/* Calls `visit` with the last train loss (nats per symbol) of each model that has one, for metrics. */
+void trainings_visit(const struct trainings *trainings,
+                     void (*visit)(void *context, const char *model, double train_loss), void *context);
+
+/* Starts what the held `request` asks for on model `name`, and answers it: 202, or why not, once the corpus is read
+ * and the graph is ready. */
 void trainings_start(struct trainings *trainings, const char *name, struct request *request);
 
 /* Asks the model's job to stop after its current step; `on_over` is called when it has ended, or at once when there is

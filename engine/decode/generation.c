@@ -171,6 +171,7 @@ struct generation_progress generation_progress(const struct generation *generati
                                                atomic_load(&generation->finish)}; /* first: the rest is then final */
     progress.prompt_count = atomic_load_explicit(&generation->prompt_progress, memory_order_relaxed);
     progress.token_count = atomic_load_explicit(&generation->token_progress, memory_order_relaxed);
+    progress.joined_ms = atomic_load_explicit(&generation->joined_ms, memory_order_relaxed);
     progress.readable_bytes = text_stream_readable(&generation->stream);
     return progress;
 }

@@ -69,6 +69,7 @@ struct generation_progress {
     enum finish_reason finish; /* set only after the last byte is in the ring */
     size_t prompt_count;       /* prompt symbols read so far */
     size_t token_count;        /* symbols made so far */
+    uint64_t joined_ms;        /* clock_now_ms() of its first step; 0 before */
     size_t readable_bytes;     /* bytes waiting in the ring */
 };
 struct generation_progress generation_progress(const struct generation *generation);

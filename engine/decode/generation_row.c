@@ -3,6 +3,7 @@
 #include "engine/decode/generation_row.h"
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/decode/decode_plan_layout.h"
 
@@ -107,6 +108,9 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
 {
     generation->parity ^= 1;
     if (generation->prompt_read < generation->prompt_count) {
+        if (generation->prompt_read == 0) {
+            atomic_store_explicit(&generation->joined_ms, clock_now_ms(), memory_order_relaxed);
+        }
         generation->prompt_read++;
         atomic_store_explicit(&generation->prompt_progress, generation->prompt_read, memory_order_relaxed);
     } else {

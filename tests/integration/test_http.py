@@ -4,7 +4,7 @@ import json
 import os
 import socket
 
-from harness import DaemonTest, Daemon, wait_until
+from harness import CORPUS, DaemonTest, Daemon, wait_until
 
 SHORT = True
 
@@ -168,7 +168,8 @@ class Http(DaemonTest):
         self.assertEqual(values['lstmd_model_version{model="bard"}'], 1)
         self.assertGreater(values['lstmd_model_bytes{model="bard",version="1"}'], 1000)
         self.assertGreaterEqual(values['lstmd_symbols_total{kind="made"}'], 5)
-        for family in ("lstmd_time_to_first_token_seconds", "lstmd_inter_token_seconds", "lstmd_request_seconds"):
+        for family in ("lstmd_time_to_first_token_seconds", "lstmd_inter_token_seconds", "lstmd_request_seconds",
+                       "lstmd_queue_seconds"):
             buckets = [value for name, value in values.items() if name.startswith(f"{family}_bucket")]
             self.assertEqual(buckets, sorted(buckets))
             self.assertEqual(buckets[-1], values[f"{family}_count"])
@@ -184,6 +185,36 @@ class Http(DaemonTest):
         self.daemon.wait_for_output("last-one", start)
         self.assertNotIn("quiet-one", self.daemon.text())
         self.assertNotIn("secret", self.daemon.text())
+        self.daemon.json("POST", "/v1/completions", {"prompt": "Some years", "max_tokens": 1})
+        self.assertNotIn("Some years", self.daemon.text())
+
+
+class OtherMetrics(DaemonTest):
+    MODELS = {"bard": {}}
+
+    def test_metrics_of_graphs_and_trainings(self):
+        program = {"program": [{"op": "get_variable", "name": "twice", "shape": [2]}]}
+        self.assertEqual(self.daemon.json("PUT", "/v1/models/workshop", {})[0], 201)
+        self.assertEqual(self.daemon.json("POST", "/v1/models/workshop/graph/build", program)[0], 200)
+        status, reply = self.daemon.json("POST", "/v1/models/workshop/graph/build", program)
+        self.assertEqual((status, reply["error"]["code"]), (409, "variable_exists"))
+        self.assertIn('lstmd_duplicate_variables_total{model="workshop"} 1', self.metrics_text())
+        request = {"corpus": {"text": CORPUS}, "max_steps": 3, "batch": 2, "sequence_length": 8}
+        self.assertEqual(self.daemon.json("POST", "/v1/models/bard/train", request)[0], 202)
+        wait_until(lambda: 'lstmd_train_loss{model="bard"} ' in self.metrics_text())
+        self.daemon.json("DELETE", "/v1/models/bard/train")
+
+    def metrics_text(self):
+        return self.daemon.request("GET", "/metrics")[2].decode()
+
+
+class TextInTheLog(DaemonTest):
+    MODELS = {"bard": {}}
+    CONFIG = "log_text = yes\n"
+
+    def test_prompts(self):
+        self.daemon.json("POST", "/v1/completions", {"prompt": "Some\nyears", "max_tokens": 1})
+        self.daemon.wait_for_output(r'prompt id=\S+ model=bard@1 message="Some years"')
 
 
 class UnixSocket(DaemonTest):
