@@ -28,7 +28,7 @@ static void drop_done(struct job *job)
 
 void registry_drop(struct registry *registry, struct snapshot *snapshot)
 {
-    if (snapshot == NULL) {
+    if (snapshot == NULL || snapshot_unref_shared(snapshot)) {
         return;
     }
     struct drop *drop = registry->is_ending ? NULL : mem_allocate(1, sizeof *drop);

@@ -121,7 +121,7 @@ void registry_answer_waiters(struct registry *registry);
 /* An incomplete version is looked at again once it has had its time. */
 void registry_scan_after_settling(struct registry *registry);
 void registry_drop_version(struct registry *registry, struct registry_version *version);
-/* Drops a version's snapshot; freed on the loader thread. */
+/* Gives a reference back; the last one is freed on the loader thread. NULL is allowed. */
 void registry_drop(struct registry *registry, struct snapshot *snapshot);
 
 /* An empty slot with one reference; NULL without memory. */

@@ -160,6 +160,17 @@ struct snapshot *snapshot_unref(struct snapshot *snapshot)
     return NULL;
 }
 
+bool snapshot_unref_shared(struct snapshot *snapshot)
+{
+    size_t references = atomic_load(&snapshot->references);
+    while (references > 1) {
+        if (atomic_compare_exchange_weak(&snapshot->references, &references, references - 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- looking ---- */
 
 const char *snapshot_model_name(const struct snapshot *snapshot)

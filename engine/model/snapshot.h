@@ -24,6 +24,9 @@ struct snapshot *snapshot_ref(struct snapshot *snapshot);
 /* The last release frees megabytes: hand it to the loader thread. Returns NULL. */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);
 
+/* Gives a reference back unless it is the last one; false: it still is the caller's, who hands it to the loader. */
+bool snapshot_unref_shared(struct snapshot *snapshot) MUST_CHECK;
+
 /* What it was loaded as and what it holds. Borrowed from the snapshot. */
 const char *snapshot_model_name(const struct snapshot *snapshot);
 uint64_t snapshot_version(const struct snapshot *snapshot);
