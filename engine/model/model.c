@@ -231,17 +231,20 @@ enum status model_apply(struct model *model, const json_t *request, const char *
 {
     struct graph *graph = NULL;
     struct program_result result = {.handles = NULL};
+    json_t *reply = NULL;
     TRY(graph_clone(model->graph, &graph, error));
     enum status status = program_apply(graph, request, (uint32_t)json_array_size(model->programs) + 1, request_id,
                                        model->vocabulary, &result, error);
     if (status == STATUS_OK && ret_reply != NULL) {
-        status = reply_to_build(model, &result, ret_reply, error);
+        status = reply_to_build(model, &result, &reply, error);
     }
     if (status == STATUS_OK) {
         status = publish(model, graph, &result, request, request_id, error);
-        if (status != STATUS_OK && ret_reply != NULL) {
-            json_decref(*ret_reply);
-        }
+    }
+    if (status == STATUS_OK && ret_reply != NULL) {
+        *ret_reply = reply;
+    } else {
+        json_decref(reply);
     }
     program_result_release(&result);
     graph_unref(graph);
@@ -418,12 +421,13 @@ enum status model_describe_graph(struct model *model, json_t **ret_reply, struct
 {
     lock_shared(model);
     json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
+    json_t *handles = json_deep_copy(model->handles); /* the reply is read when the lock is gone, and builds add to it */
     json_t *reply =
-        json_pack("{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:O}", "generation", (json_int_t)model->generation,
+        json_pack("{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation,
                   "finalized", graph_is_finalized(model->graph), "base_version", base, "unsaved", model->is_unsaved,
                   "node_count", (json_int_t)graph_node_count(model->graph), "nodes", describe_nodes(model->graph),
                   "variables", describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph),
-                  "handles", model->handles);
+                  "handles", handles);
     unlock(model);
     if (reply == NULL) {
         return no_memory(model, error);

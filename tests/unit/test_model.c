@@ -95,6 +95,46 @@ static void test_program_builds_and_names_handles(void **state)
     model_unref(model);
 }
 
+static void test_a_description_stays_as_it_was(void **state)
+{
+    (void)state;
+    struct model *model = NULL;
+    struct error error;
+    json_t *before = NULL;
+    json_t *reply = NULL;
+    assert_int_equal(model_create("m", &model, &error), STATUS_OK);
+    assert_int_equal(model_describe_graph(model, &before, &error), STATUS_OK);
+    assert_int_equal(
+        build(model, "{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2],\"as\":\"w\"}]}", &reply,
+              &error),
+        STATUS_OK);
+    assert_int_equal(json_object_size(json_object_get(before, "handles")), 0);
+    json_decref(before);
+    json_decref(reply);
+    model_unref(model);
+}
+
+static void test_numbers_no_integer_holds_are_saturated(void **state)
+{
+    (void)state;
+    struct model *model = NULL;
+    struct error error;
+    json_t *reply = NULL;
+    assert_int_equal(model_create("m", &model, &error), STATUS_OK);
+    assert_int_equal(build(model,
+                           "{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[],\"dtype\":\"int32\","
+                           "\"initializer\":{\"constant\":1e300}}]}",
+                           &reply, &error),
+                     STATUS_OK);
+    json_decref(reply);
+    json_decref(run(model, "{\"targets\":[\"w/Assign\"]}"));
+    json_t *read = run(model, "{\"fetches\":[\"w:0\"]}");
+    json_t *value = json_object_get(json_object_get(read, "results"), "w:0");
+    assert_int_equal(json_integer_value(value), INT32_MAX);
+    json_decref(read);
+    model_unref(model);
+}
+
 static void test_second_definition_is_refused_with_its_origin(void **state)
 {
     (void)state;
@@ -418,6 +458,8 @@ int main(void)
     gemm_start();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_program_builds_and_names_handles),
+        cmocka_unit_test(test_a_description_stays_as_it_was),
+        cmocka_unit_test(test_numbers_no_integer_holds_are_saturated),
         cmocka_unit_test(test_second_definition_is_refused_with_its_origin),
         cmocka_unit_test(test_bad_programs_change_nothing),
         cmocka_unit_test(test_deep_nesting_is_refused),
