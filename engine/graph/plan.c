@@ -367,16 +367,16 @@ static enum status place_memory(struct compiler *compiler, struct error *error)
             if (slot->kind == SLOT_MEMORY && tensor_bytes(&slot->tensor) > 0) {
                 slot->offset = take_memory(compiler, rounded(tensor_bytes(&slot->tensor)));
             }
+            if (plan->memory_bytes > PLAN_WORKSPACE_BYTES_MAX) { /* before a sum can overflow */
+                return error_set(error, STATUS_LIMIT, "a run of these shapes needs more than %zu bytes",
+                                 PLAN_WORKSPACE_BYTES_MAX);
+            }
         }
         for (size_t i = 0; i < step->node->input_count; i++) {
             free_after(compiler, root_of(plan, step->inputs[i]), s);
         }
         for (uint32_t i = 0; i < step->node->output_count; i++) {
             free_after(compiler, step->output + i, s);
-        }
-        if (plan->memory_bytes > PLAN_WORKSPACE_BYTES_MAX) {
-            return error_set(error, STATUS_LIMIT, "a run of these shapes needs more than %zu bytes",
-                             PLAN_WORKSPACE_BYTES_MAX);
         }
     }
     return STATUS_OK;
