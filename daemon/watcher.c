@@ -12,6 +12,7 @@ struct watch {
     struct watch *next;
     struct watcher *watcher;
     bool is_wanted;
+    bool is_stale; /* its directory was moved or removed: another may be there now */
     char path[REGISTRY_PATH_BYTES_MAX];
 };
 
@@ -41,9 +42,10 @@ static void on_rescan(uv_timer_t *timer)
 
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
-    (void)events;
-    (void)status;
     struct watch *watch = event->data;
+    const char *slash = strrchr(watch->path, '/');
+    bool is_itself = name == NULL || strcmp(name, slash == NULL ? watch->path : slash + 1) == 0;
+    watch->is_stale = watch->is_stale || status != 0 || ((events & UV_RENAME) != 0 && is_itself);
     if (name != NULL && name[0] == '.') {
         return; /* our own files while they are written beside, and a job's checkpoint */
     }
@@ -63,7 +65,7 @@ static void on_timer_closed(uv_handle_t *handle)
 static struct watch *find_watch(const struct watcher *watcher, const char *path)
 {
     for (struct watch *watch = watcher->watches; watch != NULL; watch = watch->next) {
-        if (strcmp(watch->path, path) == 0) {
+        if (!watch->is_stale && strcmp(watch->path, path) == 0) {
             return watch;
         }
     }
