@@ -278,12 +278,15 @@ static void take_model(struct registry *registry, const struct found_model *foun
     registry_load_model(registry, model);
 }
 
-static void drop_absent(struct registry *registry)
+/* Those whose directory is not there, or only someone else's of the same name. A load that runs holds them until it
+ * ends. */
+static void drop_models(struct registry *registry, bool is_scanned)
 {
     size_t kept = 0;
     for (size_t i = 0; i < registry->model_count; i++) {
         struct registry_model *model = registry->models[i];
-        if (!model->is_present && !model_is_loading(model)) {
+        bool is_gone = model->is_deleted || (is_scanned && !model->is_present);
+        if (is_gone && !model_is_loading(model)) {
             log_event(LOG_LEVEL_INFO, "model_gone", NULL, "model=%s", model->name);
             free_model(registry, model);
         } else {
@@ -302,13 +305,14 @@ static void scan_done(struct job *job)
 {
     struct scan *scan = (struct scan *)job;
     struct registry *registry = scan->registry;
+    drop_models(registry, false);
     for (size_t i = 0; i < registry->model_count; i++) {
         registry->models[i]->is_present = false;
     }
     for (size_t i = 0; i < scan->model_count; i++) {
         take_model(registry, &scan->models[i]);
     }
-    drop_absent(registry);
+    drop_models(registry, true);
     scan_free(scan);
     registry->is_scanning = false;
     registry->scans_done = registry->scans_started;

@@ -76,6 +76,7 @@ static void file_done(struct job *base)
     struct registry_model *model = registry_find(job->registry, job->model);
     if (model != NULL && job->file[0] == '\0') {
         model->is_deleting = job->status == STATUS_OK;
+        model->is_deleted = job->status == STATUS_OK;
     }
     bool waits = wait_for_scan(job);
     registry_scan(job->registry);
@@ -133,6 +134,13 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
     struct error error;
     struct registry_model *model = registry_find(registry, name);
     json_t *reply = json_pack("{s:s, s:s, s:O}", "id", name, "object", "model", "definition", definition);
+    if (model != NULL && model->is_deleting) {
+        json_decref(reply);
+        error_set(&error, STATUS_CONFLICT, "model %s is being deleted", name);
+        error_code(&error, "model_in_use");
+        answer_error(callback, &error);
+        return;
+    }
     if (model != NULL && json_equal(model->definition, definition)) {
         registry_answer(callback, STATUS_OK, NULL, reply, false);
         return;

@@ -265,6 +265,9 @@ static void load_done(struct job *job)
     struct registry_version *version = model == NULL ? NULL : model_version(model, load->version);
     if (version == NULL || version->status != VERSION_LOADING) {
         registry_drop(registry, load->snapshot); /* its model or directory went meanwhile */
+    } else if (model->is_unloaded || model->is_deleting) {
+        registry_drop(registry, load->snapshot);
+        version->status = VERSION_READY;
     } else if (load->status != STATUS_OK) {
         note_failure(registry, model, version, load->status, &load->error);
     } else {
@@ -280,6 +283,9 @@ static void load_done(struct job *job)
     mem_free(load);
     if (model != NULL) {
         registry_load_model(registry, model);
+    }
+    if (model != NULL && (model->is_deleted || !model->is_present)) {
+        registry_scan(registry); /* the last one left it to this load */
     }
     registry_answer_waiters(registry);
     registry_changed(registry);

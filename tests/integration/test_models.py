@@ -7,7 +7,7 @@ import tarfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Daemon, DaemonTest  # noqa: E402
+from harness import Daemon, DaemonTest, wait_until  # noqa: E402
 
 SMALL = {"language_model": {"layers": 1, "units": 8, "vocabulary": "bytes"}}
 
@@ -178,6 +178,16 @@ class Installed(DaemonTest):
         os.rename(cls.models, cls.demo)
         os.mkdir(cls.models)
         return Daemon(cls.models, "--demo", cls.demo)
+
+    def test_comes_back_behind_a_deleted_model(self):
+        name = os.path.join(self.models, "demo")
+        os.mkdir(name)
+        with open(os.path.join(name, "definition.json"), "w", encoding="utf-8") as file:
+            file.write("{}")
+        wait_until(lambda: self.daemon.json("GET", "/v1/models/demo")[1]["read_only"] is False)
+        self.assertEqual(self.daemon.json("DELETE", "/v1/models/demo")[0], 200)
+        wait_until(lambda: self.daemon.json("GET", "/v1/models/demo")[1].get("status") == "serving")
+        self.assertTrue(self.daemon.json("GET", "/v1/models/demo")[1]["read_only"])
 
     def test_is_read_only(self):
         for method, path, body in (("POST", "/save", {}), ("POST", "/restore", {"version": 1}), ("DELETE", "", None),
