@@ -182,7 +182,7 @@ install: all ## install binary, configuration, units and demo model (honours DES
 	$(FILL_IN_UNIT) systemd/lstmd.socket > $(DESTDIR)$(UNITDIR)/lstmd.socket
 	$(FILL_IN_UNIT) systemd/lstmd.sysusers > $(DESTDIR)$(PREFIX)/lib/sysusers.d/lstmd.conf
 	$(FILL_IN_UNIT) systemd/lstmd.tmpfiles > $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lstmd.conf
-	cd config/demo && find . -path './*/[0-9]*/*' -type f \
+	cd config/demo && find . -path './*/*' -type f \
 	    -exec install -D -m 644 '{}' '$(abspath $(DESTDIR)$(PREFIX)/share/lstmd)/demo/{}' ';'
 
 uninstall: ## remove what install put there, but for configuration and models

@@ -176,11 +176,16 @@ static void encoded(struct job *job)
     submit((struct completion *)job);
 }
 
-/* A copy that lives as long as the completion: the settings may be read again meanwhile. */
+/* A request field's default in the model's settings: {"generation":{"temperature":…},"unknown_symbols":…,"start":…}. A copy
+ * that lives as long as the completion: the settings may be read again meanwhile. */
 static const json_t *model_setting(struct completion *completion, const char *name)
 {
     const struct registry *registry = completion->owner->server->registry;
-    const json_t *value = registry_setting(registry, snapshot_model_name(completion->snapshot), name);
+    const char *model = snapshot_model_name(completion->snapshot);
+    const json_t *value = registry_setting(registry, model, name);
+    if (value == NULL) {
+        value = json_object_get(registry_setting(registry, model, "generation"), name);
+    }
     if (value != NULL) {
         json_object_set_new(completion->defaults, name, json_deep_copy(value));
     }

@@ -103,6 +103,19 @@ class Completions(DaemonTest):
         self.assertNotIn("warnings", chunks[1])
         self.assertNotIn("usage", self.chunks(max_tokens=4)[0])
 
+    def test_settings_give_the_defaults(self):
+        """A model's `generation` settings count where the request says nothing."""
+        cold = [self.complete(seed=seed, temperature=0)["choices"][0]["text"] for seed in (1, 2)]
+        self.assertEqual(cold[0], cold[1])
+        path = "/v1/models/bard/settings"
+        try:
+            self.assertEqual(self.daemon.json("PATCH", path, {"generation": {"temperature": 0}})[0], 200)
+            self.assertEqual(self.complete(seed=3)["choices"][0]["text"], cold[0])
+            warm = {self.complete(seed=seed, temperature=1)["choices"][0]["text"] for seed in range(5)}
+            self.assertGreater(len(warm), 1)
+        finally:
+            self.assertEqual(self.daemon.json("PATCH", path, {"generation": None})[0], 200)
+
     def test_stop_strings(self):
         text = self.complete(seed=3, max_tokens=200)["choices"][0]["text"]
         stop = text[20:23]
