@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/bench_serve.h"
 #include "daemon/commands.h"
 #include "daemon/local_batcher.h"
 #include "engine/base/clock.h"
@@ -15,7 +16,9 @@ static const struct option_row ROWS[] = {
     {"vocabulary", OPTION_COUNT, "N", "83", "symbols"},
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
     {"threads", OPTION_COUNT, "N", "2", "compute threads, or trainer threads"},
-    {"batch", OPTION_LIST, "N", NULL, "rows, may be repeated; decode: 1, 8, 64, 256; train: 64"},
+    {"batch", OPTION_LIST, "N", NULL, "decode, train: rows, may be repeated; 1, 8, 64, 256 and 64"},
+    {"clients", OPTION_LIST, "N", NULL, "serve: clients, may be repeated; 1, 8, 64"},
+    {"length", OPTION_COUNT, "N", "200", "serve: symbols of a request"},
     {"sequence-length", OPTION_COUNT, "N", "64", "train: symbols of a row between two updates"},
     {"dropout", OPTION_NUMBER, "P", "0", "train"},
     {"seconds", OPTION_NUMBER, "S", "3", "time of one measurement"},
@@ -254,30 +257,87 @@ static enum status measure_train(const struct bench *bench, size_t batch, struct
                  error);
 }
 
+static enum status bench_train(const struct bench *bench, const size_t *batches, size_t count, struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        TRY(measure_train(bench, batches[i], error));
+    }
+    return STATUS_OK;
+}
+
+/* ---- serving ---- */
+
+static enum status measure_serve(const struct bench *bench, const char *models, size_t clients, struct error *error)
+{
+    char prompt[SYMBOL_BYTES + 1] = "";
+    symbol_text(0, prompt);
+    struct bench_serve_options options = {.models_directory = models,
+                                          .prompt = prompt,
+                                          .clients = clients,
+                                          .tokens = (size_t)options_count(&bench->options, "length"),
+                                          .threads = bench->threads,
+                                          .seconds = bench->seconds};
+    struct bench_serve_result result;
+    TRY(bench_serve(&options, &result, error));
+    json_t *json =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "kind", "serve", "clients", (json_int_t)clients,
+                  "max_tokens", (json_int_t)options.tokens, "requests", (json_int_t)result.requests, "errors",
+                  (json_int_t)result.errors, "chars_per_s", result.chars_per_s, "p50_ms", result.p50_ms, "p99_ms",
+                  result.p99_ms, "daemon_peak_rss_bytes", (json_int_t)result.peak_rss_bytes);
+    return print(bench, json, error);
+}
+
+static enum status bench_serving(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
+{
+    struct model *model = NULL;
+    uint64_t version;
+    char path[128];
+    snprintf(path, sizeof path, "%s/bench", bench->directory);
+    TRY(make_model(bench, &model, error));
+    enum status status = model_save(model, path, NULL, NULL, &version, error);
+    model_unref(model);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = measure_serve(bench, bench->directory, clients[i], error);
+    }
+    return status;
+}
+
 /* ---- arguments ---- */
 
-enum { BATCHES_MAX = 16 };
+enum { SIZES_MAX = 16 };
 
-static enum status read_batches(const struct bench *bench, bool is_decode, size_t *batches, size_t *ret_count,
-                                struct error *error)
+/* One thing that can be measured: which option says how large, at most how large, and how large without it. */
+struct subject {
+    const char *name;
+    enum status (*measure)(const struct bench *bench, const size_t *sizes, size_t count, struct error *error);
+    const char *option;
+    size_t most;
+    size_t usual[4];
+    size_t usual_count;
+};
+
+static const struct subject SUBJECTS[] = {
+    {"decode", bench_decode, "batch", LOCAL_BATCHER_ROWS_MAX, {1, 8, 64, 256}, 4},
+    {"train", bench_train, "batch", TRAINING_BATCH_MAX, {64}, 1},
+    {"serve", bench_serving, "clients", BENCH_CLIENTS_MAX, {1, 8, 64}, 3},
+};
+
+static enum status read_sizes(const struct bench *bench, const struct subject *subject, size_t *sizes,
+                              size_t *ret_count, struct error *error)
 {
-    static const size_t usual[] = {1, 8, 64, 256};
     size_t count = 0;
     const char *text;
-    while (count < BATCHES_MAX && (text = options_list(&bench->options, "batch", count)) != NULL) {
-        uint64_t batch = 0;
-        TRY(options_read_count(text, &batch, error));
-        size_t most = is_decode ? LOCAL_BATCHER_ROWS_MAX : TRAINING_BATCH_MAX;
-        if (batch == 0 || batch > most) {
-            return error_set(error, STATUS_INVALID, "--batch %s: from 1 to %zu", text, most);
+    while (count < SIZES_MAX && (text = options_list(&bench->options, subject->option, count)) != NULL) {
+        uint64_t size = 0;
+        TRY(options_read_count(text, &size, error));
+        if (size == 0 || size > subject->most) {
+            return error_set(error, STATUS_INVALID, "--%s %s: from 1 to %zu", subject->option, text, subject->most);
         }
-        batches[count++] = (size_t)batch;
+        sizes[count++] = (size_t)size;
     }
-    if (count == 0 && is_decode) {
-        memcpy(batches, usual, sizeof usual);
-        count = sizeof usual / sizeof usual[0];
-    } else if (count == 0) {
-        batches[count++] = 64;
+    if (count == 0) {
+        count = subject->usual_count;
+        memcpy(sizes, subject->usual, count * sizeof *sizes);
     }
     *ret_count = count;
     return STATUS_OK;
@@ -301,32 +361,37 @@ static enum status read_arguments(struct bench *bench, struct error *error)
     return STATUS_OK;
 }
 
+static const struct subject *find_subject(const char *name)
+{
+    for (size_t i = 0; i < sizeof SUBJECTS / sizeof SUBJECTS[0]; i++) {
+        if (strcmp(SUBJECTS[i].name, name) == 0) {
+            return &SUBJECTS[i];
+        }
+    }
+    return NULL;
+}
+
 static enum status run(struct bench *bench, const char *what, struct error *error)
 {
-    bool is_decode = strcmp(what, "decode") == 0;
-    size_t batches[BATCHES_MAX];
+    const struct subject *subject = find_subject(what);
+    const char *precision = options_text(&bench->options, "precision");
+    size_t sizes[SIZES_MAX];
     size_t count = 0;
-    if (strcmp(what, "serve") == 0) {
-        return error_set(error, STATUS_UNSUPPORTED, "bench serve is not built yet: decode, train");
+    if (!subject) {
+        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve", what);
     }
-    if (!is_decode && strcmp(what, "train") != 0) {
-        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train", what);
-    }
-    if (strcmp(options_text(&bench->options, "precision"), "fp32") != 0) {
-        return error_set(error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32",
-                         options_text(&bench->options, "precision"));
+    if (strcmp(precision, "fp32") != 0) {
+        return error_set(error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32", precision);
     }
     TRY(read_arguments(bench, error));
-    TRY(read_batches(bench, is_decode, batches, &count, error));
+    TRY(read_sizes(bench, subject, sizes, &count, error));
     const char *parent = getenv("TMPDIR");
     snprintf(bench->directory, sizeof bench->directory, "%.40s/lstmd-bench-XXXXXX", parent ? parent : "/tmp");
-    if (mkdtemp(bench->directory) == NULL) {
-        return error_set_errno(error, errno, "make a directory in '%s'", parent ? parent : "/tmp");
+    int number = mkdtemp(bench->directory) ? 0 : errno;
+    if (number != 0) {
+        return error_set_errno(error, number, "make a directory in '%s'", parent ? parent : "/tmp");
     }
-    enum status status = is_decode ? bench_decode(bench, batches, count, error) : STATUS_OK;
-    for (size_t i = 0; !is_decode && i < count && status == STATUS_OK; i++) {
-        status = measure_train(bench, batches[i], error);
-    }
+    enum status status = subject->measure(bench, sizes, count, error);
     enum status removed = directory_remove(bench->directory, status == STATUS_OK ? error : NULL);
     return status == STATUS_OK ? removed : status;
 }
@@ -335,8 +400,8 @@ int command_bench(int argc, char **argv)
 {
     struct bench bench = {.units = 0};
     int exit_status;
-    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train [OPTION]…", 1, 1, argc, argv,
-                       &exit_status)) {
+    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train|serve [OPTION]…", 1, 1, argc,
+                       argv, &exit_status)) {
         return exit_status;
     }
     struct error error;

@@ -23,7 +23,7 @@ static const struct command {
     {"sample", "generate text", command_sample},
     {"score", "measure how well a model predicts a text", command_score},
     {"inspect", "say what a model is", command_inspect},
-    {"bench", "measure decoding or training on this machine", command_bench},
+    {"bench", "measure decoding, training or serving on this machine", command_bench},
     {"import", "read a model of another framework", not_built},
     {"export", "write a model for another framework", not_built},
     {"key", "make a key for the key file", not_built},

@@ -322,10 +322,17 @@ class Bench(CommandTest):
         parameters = (100 + 16 + 1) * 64 + (16 + 16 + 1) * 64 + 17 * 100
         self.assertAlmostEqual(line["gflops"], 6 * parameters * line["chars_per_s"] / 1e9, delta=0.01 * line["gflops"])
 
+    def test_serve(self):
+        line, = self.measure("serve", "--clients", "3", "--length", "5")
+        self.assertEqual((line["kind"], line["clients"], line["errors"]), ("serve", 3, 0))
+        self.assertGreaterEqual(line["requests"], 3)
+        self.assertGreater(line["chars_per_s"], 0)
+        self.assertGreaterEqual(line["p99_ms"], line["p50_ms"])
+
     def test_bad(self):
-        self.bad(1, "not built yet", "bench", "serve")
         self.bad(1, "--precision int8 is not built yet", "bench", "decode", "--precision", "int8")
         self.bad(2, "from 1 to 256", "bench", "decode", "--batch", "257")
+        self.bad(2, "from 1 to 256", "bench", "serve", "--clients", "0")
         self.bad(2, "nothing to measure", "bench", "speed")
 
 

@@ -1,0 +1,348 @@
+/* A bounded load on a daemon of its own. The clients block on their sockets: each is a thread, as callers are. */
+#include "daemon/bench_serve.h"
+
+#include <arpa/inet.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+
+enum {
+    REPLY_BYTES_MAX = 1 << 20,
+    LATENCIES_MAX = 1 << 14, /* that a client remembers */
+    SOCKET_SECONDS = 60,     /* a daemon that is silent for so long is broken */
+    REQUEST_BYTES_MAX = 1024,
+    OUTPUT_BYTES_MAX = 4096,
+};
+
+struct client {
+    const struct bench_serve_options *options;
+    int port;
+    _Atomic bool *is_over;
+    size_t requests;
+    size_t errors;
+    size_t characters;
+    double *latencies_ms;
+    char *reply;
+};
+
+/* ---- one request ---- */
+
+static int open_connection(int port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval limit = {.tv_sec = SOCKET_SECONDS};
+    int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connection < 0) {
+        return -1;
+    }
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (connect(connection, (struct sockaddr *)&address, sizeof address) != 0) {
+        close(connection);
+        return -1;
+    }
+    return connection;
+}
+
+static bool send_request(int connection, const char *path, const char *body)
+{
+    char request[REQUEST_BYTES_MAX];
+    int length = snprintf(request, sizeof request,
+                          "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                          "Content-Length: %zu\r\n\r\n%s",
+                          path, strlen(body), body);
+    return (size_t)length < sizeof request && send(connection, request, (size_t)length, MSG_NOSIGNAL) == length;
+}
+
+/* Reads one reply with a Content-Length, whole. Returns its status and where its body begins; 0 when it breaks off. */
+static int read_reply(int connection, char *reply, const char **ret_body)
+{
+    size_t length = 0;
+    size_t whole = 0; /* bytes of headers and body, once known */
+    while (whole == 0 || length < whole) {
+        ssize_t got =
+            length + 1 < REPLY_BYTES_MAX ? recv(connection, reply + length, REPLY_BYTES_MAX - 1 - length, 0) : 0;
+        if (got <= 0) {
+            return 0;
+        }
+        length += (size_t)got;
+        reply[length] = '\0';
+        const char *end = whole == 0 ? strstr(reply, "\r\n\r\n") : NULL;
+        const char *field = end ? strcasestr(reply, "\r\ncontent-length:") : NULL;
+        if (field && field < end) {
+            *ret_body = end + 4;
+            whole = (size_t)(end + 4 - reply) + (size_t)strtoul(field + strlen("\r\ncontent-length:"), NULL, 10);
+        } else if (end) {
+            return 0;
+        }
+    }
+    return (int)strtol(reply + strlen("HTTP/1.1 "), NULL, 10);
+}
+
+static size_t count_characters(const char *text)
+{
+    size_t count = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        count += ((unsigned char)*at & 0xc0) != 0x80;
+    }
+    return count;
+}
+
+/* The characters of a completion, or 0 when it is none. */
+static size_t characters_of(const char *body)
+{
+    json_t *json = json_loads(body, 0, NULL);
+    const char *text = json_string_value(json_object_get(json_array_get(json_object_get(json, "choices"), 0), "text"));
+    size_t count = text ? count_characters(text) : 0;
+    json_decref(json);
+    return count;
+}
+
+static void *client_main(void *argument)
+{
+    struct client *client = argument;
+    char body[REQUEST_BYTES_MAX / 2];
+    snprintf(body, sizeof body, "{\"model\":\"bench\",\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8}",
+             client->options->prompt, client->options->tokens);
+    int connection = open_connection(client->port);
+    while (connection >= 0 && !atomic_load(client->is_over)) {
+        uint64_t began_ns = clock_now_ns();
+        const char *reply_body = NULL;
+        bool is_sent = send_request(connection, "/v1/completions", body);
+        int status = is_sent ? read_reply(connection, client->reply, &reply_body) : 0;
+        if (status == 0) {
+            break;
+        }
+        client->errors += status != 200;
+        client->characters += status == 200 ? characters_of(reply_body) : 0;
+        client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(clock_now_ns() - began_ns) * 1e-6;
+        client->requests++;
+    }
+    if (!atomic_load(client->is_over)) {
+        client->errors++;
+    }
+    if (connection >= 0) {
+        close(connection);
+    }
+    return NULL;
+}
+
+/* ---- the daemon ---- */
+
+struct child {
+    pid_t process;
+    int output;
+    int port;
+};
+
+static void become_daemon(const struct bench_serve_options *options, int output)
+{
+    char config[4096];
+    snprintf(config, sizeof config, "%s/lstmd.conf", options->models_directory);
+    FILE *file = fopen(config, "w");
+    if (file != NULL) {
+        fprintf(file, "threads = %zu\nlog_level = warning\n", options->threads);
+        fclose(file);
+    }
+    dup2(output, STDOUT_FILENO);
+    execl("/proc/self/exe", "lstmd", "serve", "--config", config, "--models", options->models_directory, "--listen",
+          "127.0.0.1:0", (char *)NULL);
+    _exit(127);
+}
+
+/* Reads the daemon's output until it says which port it has. */
+static enum status read_port(struct child *child, struct error *error)
+{
+    static const char marker[] = "127.0.0.1:";
+    char output[OUTPUT_BYTES_MAX] = "";
+    size_t length = 0;
+    while (length + 1 < sizeof output) {
+        ssize_t got = read(child->output, output + length, sizeof output - 1 - length);
+        if (got <= 0) {
+            break;
+        }
+        length += (size_t)got;
+        output[length] = '\0';
+        const char *port = strstr(output, marker);
+        if (port && strchr(port, '\n')) {
+            child->port = (int)strtol(port + strlen(marker), NULL, 10);
+            return STATUS_OK;
+        }
+    }
+    return error_set(error, STATUS_IO, "the daemon did not start: %.200s", output);
+}
+
+static enum status start_daemon(const struct bench_serve_options *options, struct child *child, struct error *error)
+{
+    int ends[2];
+    int number = pipe(ends) == 0 ? 0 : errno;
+    if (number != 0) {
+        return error_set_errno(error, number, "make a pipe");
+    }
+    child->process = fork();
+    number = errno;
+    if (child->process == 0) {
+        close(ends[0]);
+        become_daemon(options, ends[1]);
+    }
+    close(ends[1]);
+    child->output = ends[0];
+    if (child->process < 0) {
+        return error_set_errno(error, number, "start a process");
+    }
+    return read_port(child, error);
+}
+
+/* Waits until the model serves: load answers when it does. */
+static enum status load_model(const struct child *child, struct error *error)
+{
+    char *reply = mem_allocate(REPLY_BYTES_MAX, 1);
+    const char *body = "";
+    int connection = reply ? open_connection(child->port) : -1;
+    int status = 0;
+    if (connection >= 0 && send_request(connection, "/v1/models/bench/load", "{}")) {
+        status = read_reply(connection, reply, &body);
+    }
+    if (connection >= 0) {
+        close(connection);
+    }
+    enum status result = STATUS_OK;
+    if (status != 200) {
+        result = error_set(error, STATUS_IO, "the daemon did not load the model (%d): %.300s", status, body);
+    }
+    mem_free(reply);
+    return result;
+}
+
+/* Asks it to end, reads what it still says, and waits. */
+static void stop_daemon(struct child *child, struct rusage *ret_usage)
+{
+    char rest[OUTPUT_BYTES_MAX];
+    if (child->process > 0) {
+        kill(child->process, SIGTERM);
+        while (read(child->output, rest, sizeof rest) > 0) {
+        }
+        wait4(child->process, NULL, 0, ret_usage);
+    }
+    close(child->output);
+}
+
+/* ---- the load ---- */
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static enum status sum_up(struct client *clients, size_t count, double seconds, struct bench_serve_result *result,
+                          struct error *error)
+{
+    size_t characters = 0;
+    size_t latency_count = 0;
+    double *latencies = mem_allocate(count * LATENCIES_MAX, sizeof *latencies);
+    if (!latencies) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the latencies");
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t known = clients[i].requests < LATENCIES_MAX ? clients[i].requests : LATENCIES_MAX;
+        memcpy(latencies + latency_count, clients[i].latencies_ms, known * sizeof *latencies);
+        latency_count += known;
+        result->requests += clients[i].requests;
+        result->errors += clients[i].errors;
+        characters += clients[i].characters;
+    }
+    qsort(latencies, latency_count, sizeof *latencies, compare_doubles);
+    if (latency_count > 0) {
+        result->p50_ms = latencies[latency_count / 2];
+        result->p99_ms = latencies[latency_count - 1 - latency_count / 100];
+    }
+    result->chars_per_s = (double)characters / seconds;
+    mem_free(latencies);
+    return STATUS_OK;
+}
+
+static enum status make_clients(const struct bench_serve_options *options, int port, _Atomic bool *is_over,
+                                struct client *clients, struct error *error)
+{
+    for (size_t i = 0; i < options->clients; i++) {
+        clients[i] = (struct client){.options = options, .port = port, .is_over = is_over};
+        clients[i].latencies_ms = mem_allocate(LATENCIES_MAX, sizeof *clients[i].latencies_ms);
+        clients[i].reply = mem_allocate(REPLY_BYTES_MAX, 1);
+        if (!clients[i].latencies_ms || !clients[i].reply) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for %zu clients", options->clients);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Lets all clients ask for `seconds`, then lets their last requests end. */
+static enum status load(const struct bench_serve_options *options, struct client *clients, _Atomic bool *is_over,
+                        struct bench_serve_result *result, struct error *error)
+{
+    pthread_t threads[BENCH_CLIENTS_MAX];
+    size_t started = 0;
+    int number = 0;
+    uint64_t began_ns = clock_now_ns();
+    while (started < options->clients && number == 0) {
+        number = pthread_create(&threads[started], NULL, client_main, &clients[started]);
+        started += number == 0;
+    }
+    struct timespec rest = {.tv_sec = (time_t)options->seconds,
+                            .tv_nsec = (long)((options->seconds - (double)(time_t)options->seconds) * 1e9)};
+    if (number == 0) {
+        nanosleep(&rest, NULL); /* the measured time itself */
+    }
+    atomic_store(is_over, true);
+    for (size_t i = 0; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    if (number != 0) {
+        return error_set_errno(error, number, "start client %zu", started + 1);
+    }
+    return sum_up(clients, options->clients, (double)(clock_now_ns() - began_ns) * 1e-9, result, error);
+}
+
+enum status bench_serve(const struct bench_serve_options *options, struct bench_serve_result *ret_result,
+                        struct error *error)
+{
+    struct child child = {.output = -1};
+    struct bench_serve_result result = {.requests = 0};
+    struct rusage usage = {.ru_maxrss = 0};
+    _Atomic bool is_over = false;
+    struct client *clients = mem_allocate(options->clients, sizeof *clients);
+    if (!clients) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu clients", options->clients);
+    }
+    enum status status = start_daemon(options, &child, error);
+    if (status == STATUS_OK) {
+        status = load_model(&child, error);
+    }
+    if (status == STATUS_OK) {
+        status = make_clients(options, child.port, &is_over, clients, error);
+    }
+    if (status == STATUS_OK) {
+        status = load(options, clients, &is_over, &result, error);
+    }
+    stop_daemon(&child, &usage);
+    for (size_t i = 0; i < options->clients; i++) {
+        mem_free(clients[i].latencies_ms);
+        mem_free(clients[i].reply);
+    }
+    mem_free(clients);
+    if (status == STATUS_OK) {
+        result.peak_rss_bytes = (size_t)usage.ru_maxrss * 1024;
+        *ret_result = result;
+    }
+    return status;
+}
