@@ -22,6 +22,7 @@
 #include "daemon/trainings.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/cpu.h"
 #include "engine/base/mem.h"
 
 static const struct option_row rows[] = {
@@ -263,6 +264,7 @@ static void raise_descriptor_limit(void)
 
 static enum status run(struct serving *serving, const struct options *options, struct error *error)
 {
+    cpu_name_thread("lstmd"); /* not "exe", as it was started again through /proc */
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     log_start();
