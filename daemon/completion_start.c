@@ -176,8 +176,8 @@ static void encoded(struct job *job)
     submit((struct completion *)job);
 }
 
-/* A request field's default in the model's settings: {"generation":{"temperature":…},"unknown_symbols":…,"start":…}. A copy
- * that lives as long as the completion: the settings may be read again meanwhile. */
+/* A request field's default in the model's settings: {"generation":{"temperature":…},"unknown_symbols":…,"start":…}.
+ * A copy that lives as long as the completion: the settings may be read again meanwhile. */
 static const json_t *model_setting(struct completion *completion, const char *name)
 {
     const struct registry *registry = completion->owner->server->registry;

@@ -9,9 +9,8 @@
  *
  * A request is counted: by its connection, by its response while MHD has it, by each holder, by its open uv_poll.
  * Thread: loop. Owns sockets, MHD daemons, requests. */
-#include "daemon/http.h"
+#include "daemon/http_private.h"
 
-#include <microhttpd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,75 +22,10 @@
 
 enum {
     BUSY_ROUNDS_MAX = 64,
-    SWALLOWED_BYTES_MAX = 64 << 20, /* of a body that is over its maximum: read so that the client sees the 413 */
-    HEADERS_MAX = 16,
-    STREAM_BLOCK_BYTES = 16384,
+    SWALLOWED_BYTES_MAX = 64 << 20,  /* of a body that is over its maximum: read so that the client sees the 413 */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
     ARENA_BYTES_MAX = 1 << 20,
-    REQUEST_MAGIC = 0x72657175,
 };
-
-struct listener {
-    struct http *http;
-    struct MHD_Daemon *mhd;
-    uv_poll_t poll;
-    uv_idle_t idle;
-    uv_timer_t timer;
-    size_t open_handles;
-    size_t busy_rounds;
-    bool is_pumping;
-    bool is_unix;
-    bool is_quiesced;
-};
-
-struct http {
-    uv_loop_t *loop;
-    const struct settings *settings;
-    struct http_callbacks callbacks;
-    struct listener *listeners[HTTP_LISTENERS_MAX];
-    size_t listener_count;
-    struct request *requests;                  /* all that have a connection */
-    struct request *woken_first, **woken_last; /* to be resumed */
-    uv_idle_t resume;
-    size_t request_count;
-    bool is_destroyed;
-    size_t open_parts; /* listeners, the idle handle and requests that still need this struct */
-};
-
-struct request {
-    uint32_t magic;
-    size_t references;
-    struct listener *listener;
-    struct MHD_Connection *connection; /* NULL once it is over */
-    struct request *next, **link;      /* http->requests */
-    struct request *next_woken;
-    struct arena arena;
-    char id[REQUEST_ID_BYTES_MAX];
-    const char *method, *path;
-    char *body;
-    size_t body_length, body_capacity, body_bytes_max, swallowed_bytes;
-    void *data;
-    uint64_t started_ms;
-    void (*on_gone)(void *context, struct request *request);
-    void *gone_context;
-    struct {
-        const char *name, *value;
-    } headers[HEADERS_MAX];
-    size_t header_count;
-    struct MHD_Response *response; /* stored, not queued yet */
-    unsigned status;
-    const struct stream_source *source;
-    void *source_context;
-    uv_poll_t watch;
-    bool has_watch, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
-};
-
-static struct request *request_from(void *pointer)
-{
-    struct request *request = pointer;
-    CHECK(request != NULL && request->magic == REQUEST_MAGIC);
-    return request;
-}
 
 static void part_closed(struct http *http)
 {
@@ -103,7 +37,7 @@ static void part_closed(struct http *http)
 
 /* ---- Life of a request */
 
-static void request_unref(struct request *request)
+void http_request_unref(struct request *request)
 {
     CHECK(request->references > 0);
     if (--request->references > 0) {
@@ -122,7 +56,7 @@ static void request_unref(struct request *request)
 
 static void on_watch_closed(uv_handle_t *handle)
 {
-    request_unref(request_from(handle->data));
+    http_request_unref(http_request_from(handle->data));
 }
 
 static void tell_gone(struct request *request)
@@ -134,7 +68,7 @@ static void tell_gone(struct request *request)
 
 static void on_watch(uv_poll_t *watch, int status, int events)
 {
-    struct request *request = request_from(watch->data);
+    struct request *request = http_request_from(watch->data);
     if (status < 0 || (events & UV_DISCONNECT) != 0) {
         uv_poll_stop(watch);
         request->is_half_closed = true;
@@ -159,7 +93,7 @@ static void watch_client(struct request *request)
     }
 }
 
-static void suspend(struct request *request)
+void http_suspend(struct request *request)
 {
     CHECK(!request->is_suspended);
     request->is_suspended = true;
@@ -169,7 +103,7 @@ static void suspend(struct request *request)
 
 static void on_resume(uv_idle_t *idle);
 
-static void wake(struct request *request)
+void http_wake(struct request *request)
 {
     struct http *http = request->listener->http;
     if (request->is_woken || !request->is_suspended || request->connection == NULL) {
@@ -198,7 +132,7 @@ static struct request *request_create(struct listener *listener, struct MHD_Conn
         return NULL;
     }
     struct http *http = listener->http;
-    request->magic = REQUEST_MAGIC;
+    request->magic = HTTP_REQUEST_MAGIC;
     request->references = 1;
     request->listener = listener;
     request->connection = connection;
@@ -215,7 +149,7 @@ static struct request *request_create(struct listener *listener, struct MHD_Conn
     request->method = arena_copy_string(&request->arena, method);
     request->path = arena_copy_string(&request->arena, path);
     if (request->method == NULL || request->path == NULL) {
-        request_unref(request);
+        http_request_unref(request);
         return NULL;
     }
     request->next = http->requests;
@@ -289,7 +223,7 @@ static enum MHD_Result dispatch(struct request *request)
             request->references++;
             http->callbacks.on_request(http->callbacks.context, request);
             CHECK(request->has_reply || request->references > 2); /* answered or held */
-            request_unref(request);
+            http_request_unref(request);
         }
     }
     if (request->has_reply) {
@@ -298,7 +232,7 @@ static enum MHD_Result dispatch(struct request *request)
     if (request->is_gone) {
         return MHD_NO;
     }
-    suspend(request);
+    http_suspend(request);
     return MHD_YES;
 }
 
@@ -335,7 +269,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
         }
         return MHD_YES;
     }
-    struct request *request = request_from(*state);
+    struct request *request = http_request_from(*state);
     if (*upload_bytes > 0) {
         append_body(request, upload, *upload_bytes);
         *upload_bytes = 0;
@@ -353,7 +287,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     if (*state == NULL) {
         return;
     }
-    struct request *request = request_from(*state);
+    struct request *request = http_request_from(*state);
     struct http *http = request->listener->http;
     *state = NULL;
     request->connection = NULL;
@@ -375,35 +309,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     if (request->has_watch) {
         uv_close((uv_handle_t *)&request->watch, on_watch_closed);
     }
-    request_unref(request);
-}
-
-static ssize_t on_read(void *context, uint64_t position, char *bytes, size_t bytes_max)
-{
-    (void)position;
-    struct request *request = request_from(context);
-    request->is_suspended = false;
-    enum stream_state state = STREAM_WAITS;
-    size_t length = request->source->read(request->source_context, bytes, bytes_max, &state);
-    CHECK(length <= bytes_max);
-    if (length > 0) {
-        return (ssize_t)length;
-    }
-    if (state == STREAM_ENDS) {
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    }
-    if (state == STREAM_FAILS || request->is_gone) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    suspend(request);
-    return 0;
-}
-
-static void on_stream_free(void *context)
-{
-    struct request *request = request_from(context);
-    request->source->release(request->source_context);
-    request_unref(request);
+    http_request_unref(request);
 }
 
 static void on_log(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
@@ -484,7 +390,7 @@ static void on_resume(uv_idle_t *idle)
                 is_touched[j] = is_touched[j] || http->listeners[j] == request->listener;
             }
         }
-        request_unref(request);
+        http_request_unref(request);
     }
     if (http->woken_first == NULL) {
         http->woken_last = &http->woken_first;
@@ -615,8 +521,8 @@ void http_destroy(struct http *http)
         request->is_gone = true;
         request->references++;
         tell_gone(request);
-        wake(request);
-        request_unref(request);
+        http_wake(request);
+        http_request_unref(request);
     }
     while (http->woken_first != NULL) { /* MHD aborts when it is stopped with sleeping connections */
         on_resume(&http->resume);
@@ -628,175 +534,4 @@ void http_destroy(struct http *http)
     http->is_destroyed = true;
     uv_close((uv_handle_t *)&http->resume, NULL);
     part_closed(http);
-}
-
-/* ---- What handlers call */
-
-const char *request_id(const struct request *request)
-{
-    return request->id;
-}
-
-const char *request_method(const struct request *request)
-{
-    return request->method;
-}
-
-const char *request_path(const struct request *request)
-{
-    return request->path;
-}
-
-const char *request_header(const struct request *request, const char *name)
-{
-    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
-}
-
-bool request_is_unix(const struct request *request)
-{
-    return request->listener->is_unix;
-}
-
-const char *request_body(const struct request *request, size_t *ret_length)
-{
-    *ret_length = request->body_length;
-    return request->body == NULL ? "" : request->body;
-}
-
-struct arena *request_arena(struct request *request)
-{
-    return &request->arena;
-}
-
-void request_set_data(struct request *request, void *data)
-{
-    request->data = data;
-}
-
-void *request_data(const struct request *request)
-{
-    return request->data;
-}
-
-void request_set_body_max(struct request *request, size_t bytes_max)
-{
-    request->body_bytes_max = bytes_max;
-}
-
-uint64_t request_started_ms(const struct request *request)
-{
-    return request->started_ms;
-}
-
-unsigned request_status(const struct request *request)
-{
-    return request->status;
-}
-
-struct query_visit {
-    bool (*each)(void *context, const char *name, const char *value);
-    void *context;
-};
-
-static enum MHD_Result on_query(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-    (void)kind;
-    const struct query_visit *visit = context;
-    return visit->each(visit->context, name, value) ? MHD_YES : MHD_NO;
-}
-
-void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
-                        void *context)
-{
-    struct query_visit visit = {.each = each, .context = context};
-    MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_query, &visit);
-}
-
-void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context)
-{
-    CHECK(request->on_gone == NULL);
-    request->references++;
-    request->on_gone = on_gone;
-    request->gone_context = context;
-}
-
-void request_release(struct request *request)
-{
-    CHECK(request->has_reply || request->is_gone);
-    request->on_gone = NULL;
-    request_unref(request);
-}
-
-bool request_is_half_closed(const struct request *request)
-{
-    return request->is_half_closed && !request->is_gone;
-}
-
-void request_add_header(struct request *request, const char *name, const char *value)
-{
-    CHECK(request->header_count < HEADERS_MAX && !request->has_reply);
-    const char *copy = arena_copy_string(&request->arena, value);
-    if (copy != NULL) {
-        request->headers[request->header_count].name = name;
-        request->headers[request->header_count++].value = copy;
-    }
-}
-
-bool request_is_replied(const struct request *request)
-{
-    return request->has_reply;
-}
-
-/* Stores the reply and wakes the connection for it. */
-static void store_reply(struct request *request, unsigned status, const char *content_type,
-                        struct MHD_Response *response)
-{
-    CHECK(!request->has_reply);
-    request->has_reply = true;
-    request->status = status;
-    request->response = response;
-    if (response != NULL) {
-        if (content_type != NULL) {
-            MHD_add_response_header(response, "Content-Type", content_type);
-        }
-        MHD_add_response_header(response, "X-Request-Id", request->id);
-        for (size_t i = 0; i < request->header_count; i++) {
-            MHD_add_response_header(response, request->headers[i].name, request->headers[i].value);
-        }
-    }
-    if (request->is_gone && response != NULL) {
-        request->response = NULL;
-        MHD_destroy_response(response);
-    }
-    wake(request);
-}
-
-void request_reply(struct request *request, unsigned status, const char *content_type, char *bytes, size_t length)
-{
-    struct MHD_Response *response = bytes == NULL
-                                        ? MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT)
-                                        : MHD_create_response_from_buffer_with_free_callback(length, bytes, mem_free);
-    if (response == NULL) {
-        mem_free(bytes);
-    }
-    store_reply(request, status, content_type, response);
-}
-
-void request_reply_stream(struct request *request, unsigned status, const char *content_type,
-                          const struct stream_source *source, void *context)
-{
-    request->source = source;
-    request->source_context = context;
-    request->references++; /* the response's, until on_stream_free */
-    struct MHD_Response *response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, on_read, request, on_stream_free);
-    if (response == NULL) {
-        on_stream_free(request);
-    }
-    store_reply(request, status, content_type, response);
-}
-
-void request_wake(struct request *request)
-{
-    wake(request);
 }

@@ -1,0 +1,85 @@
+/* What http.c (listeners, connections, the life of a request) and http_request.c (what handlers call) share.
+ * Thread: loop. */
+#ifndef DAEMON_HTTP_PRIVATE_H
+#define DAEMON_HTTP_PRIVATE_H
+
+#include <microhttpd.h>
+
+#include "daemon/http.h"
+#include "engine/base/check.h"
+
+enum { HTTP_HEADERS_MAX = 16, HTTP_REQUEST_MAGIC = 0x72657175 };
+
+struct listener {
+    struct http *http;
+    struct MHD_Daemon *mhd;
+    uv_poll_t poll;
+    uv_idle_t idle;
+    uv_timer_t timer;
+    size_t open_handles;
+    size_t busy_rounds;
+    bool is_pumping;
+    bool is_unix;
+    bool is_quiesced;
+};
+
+struct http {
+    uv_loop_t *loop;
+    const struct settings *settings;
+    struct http_callbacks callbacks;
+    struct listener *listeners[HTTP_LISTENERS_MAX];
+    size_t listener_count;
+    struct request *requests;                  /* all that have a connection */
+    struct request *woken_first, **woken_last; /* to be resumed */
+    uv_idle_t resume;
+    size_t request_count;
+    bool is_destroyed;
+    size_t open_parts; /* listeners, the idle handle and requests that still need this struct */
+};
+
+struct request {
+    uint32_t magic;
+    size_t references;
+    struct listener *listener;
+    struct MHD_Connection *connection; /* NULL once it is over */
+    struct request *next, **link;      /* http->requests */
+    struct request *next_woken;
+    struct arena arena;
+    char id[REQUEST_ID_BYTES_MAX];
+    const char *method, *path;
+    char *body;
+    size_t body_length, body_capacity, body_bytes_max, swallowed_bytes;
+    void *data;
+    uint64_t started_ms;
+    void (*on_gone)(void *context, struct request *request);
+    void *gone_context;
+    struct {
+        const char *name, *value;
+    } headers[HTTP_HEADERS_MAX];
+    size_t header_count;
+    struct MHD_Response *response; /* stored, not queued yet */
+    unsigned status;
+    const struct stream_source *source;
+    void *source_context;
+    uv_poll_t watch;
+    bool has_watch, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
+};
+
+/* The one way back from a void pointer. */
+static inline struct request *http_request_from(void *pointer)
+{
+    struct request *request = pointer;
+    CHECK(request != NULL && request->magic == HTTP_REQUEST_MAGIC);
+    return request;
+}
+
+/* Puts the request's connection to sleep, watching for its client to leave. Only inside an MHD callback. */
+void http_suspend(struct request *request);
+
+/* Resumes a sleeping connection with the loop's next turn. */
+void http_wake(struct request *request);
+
+/* Gives one reference back. */
+void http_request_unref(struct request *request);
+
+#endif

@@ -1,0 +1,204 @@
+/* What handlers call: what a request is, and the one reply it gets, whole or as a stream. Thread: loop. Owns nothing
+ * but what the request owns. */
+#include "daemon/http_private.h"
+
+#include "engine/base/mem.h"
+
+enum { STREAM_BLOCK_BYTES = 16384 };
+
+static ssize_t on_read(void *context, uint64_t position, char *bytes, size_t bytes_max)
+{
+    (void)position;
+    struct request *request = http_request_from(context);
+    request->is_suspended = false;
+    enum stream_state state = STREAM_WAITS;
+    size_t length = request->source->read(request->source_context, bytes, bytes_max, &state);
+    CHECK(length <= bytes_max);
+    if (length > 0) {
+        return (ssize_t)length;
+    }
+    if (state == STREAM_ENDS) {
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    if (state == STREAM_FAILS || request->is_gone) {
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    http_suspend(request);
+    return 0;
+}
+
+static void on_stream_free(void *context)
+{
+    struct request *request = http_request_from(context);
+    request->source->release(request->source_context);
+    http_request_unref(request);
+}
+
+const char *request_id(const struct request *request)
+{
+    return request->id;
+}
+
+const char *request_method(const struct request *request)
+{
+    return request->method;
+}
+
+const char *request_path(const struct request *request)
+{
+    return request->path;
+}
+
+const char *request_header(const struct request *request, const char *name)
+{
+    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+bool request_is_unix(const struct request *request)
+{
+    return request->listener->is_unix;
+}
+
+const char *request_body(const struct request *request, size_t *ret_length)
+{
+    *ret_length = request->body_length;
+    return request->body == NULL ? "" : request->body;
+}
+
+struct arena *request_arena(struct request *request)
+{
+    return &request->arena;
+}
+
+void request_set_data(struct request *request, void *data)
+{
+    request->data = data;
+}
+
+void *request_data(const struct request *request)
+{
+    return request->data;
+}
+
+void request_set_body_max(struct request *request, size_t bytes_max)
+{
+    request->body_bytes_max = bytes_max;
+}
+
+uint64_t request_started_ms(const struct request *request)
+{
+    return request->started_ms;
+}
+
+unsigned request_status(const struct request *request)
+{
+    return request->status;
+}
+
+struct query_visit {
+    bool (*each)(void *context, const char *name, const char *value);
+    void *context;
+};
+
+static enum MHD_Result on_query(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    const struct query_visit *visit = context;
+    return visit->each(visit->context, name, value) ? MHD_YES : MHD_NO;
+}
+
+void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
+                        void *context)
+{
+    struct query_visit visit = {.each = each, .context = context};
+    MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_query, &visit);
+}
+
+void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context)
+{
+    CHECK(request->on_gone == NULL);
+    request->references++;
+    request->on_gone = on_gone;
+    request->gone_context = context;
+}
+
+void request_release(struct request *request)
+{
+    CHECK(request->has_reply || request->is_gone);
+    request->on_gone = NULL;
+    http_request_unref(request);
+}
+
+bool request_is_half_closed(const struct request *request)
+{
+    return request->is_half_closed && !request->is_gone;
+}
+
+void request_add_header(struct request *request, const char *name, const char *value)
+{
+    CHECK(request->header_count < HTTP_HEADERS_MAX && !request->has_reply);
+    const char *copy = arena_copy_string(&request->arena, value);
+    if (copy != NULL) {
+        request->headers[request->header_count].name = name;
+        request->headers[request->header_count++].value = copy;
+    }
+}
+
+bool request_is_replied(const struct request *request)
+{
+    return request->has_reply;
+}
+
+/* Stores the reply and wakes the connection for it. */
+static void store_reply(struct request *request, unsigned status, const char *content_type,
+                        struct MHD_Response *response)
+{
+    CHECK(!request->has_reply);
+    request->has_reply = true;
+    request->status = status;
+    request->response = response;
+    if (response != NULL) {
+        if (content_type != NULL) {
+            MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        MHD_add_response_header(response, "X-Request-Id", request->id);
+        for (size_t i = 0; i < request->header_count; i++) {
+            MHD_add_response_header(response, request->headers[i].name, request->headers[i].value);
+        }
+    }
+    if (request->is_gone && response != NULL) {
+        request->response = NULL;
+        MHD_destroy_response(response);
+    }
+    http_wake(request);
+}
+
+void request_reply(struct request *request, unsigned status, const char *content_type, char *bytes, size_t length)
+{
+    struct MHD_Response *response = bytes == NULL
+                                        ? MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT)
+                                        : MHD_create_response_from_buffer_with_free_callback(length, bytes, mem_free);
+    if (response == NULL) {
+        mem_free(bytes);
+    }
+    store_reply(request, status, content_type, response);
+}
+
+void request_reply_stream(struct request *request, unsigned status, const char *content_type,
+                          const struct stream_source *source, void *context)
+{
+    request->source = source;
+    request->source_context = context;
+    request->references++; /* the response's, until on_stream_free */
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, on_read, request, on_stream_free);
+    if (response == NULL) {
+        on_stream_free(request);
+    }
+    store_reply(request, status, content_type, response);
+}
+
+void request_wake(struct request *request)
+{
+    http_wake(request);
+}
