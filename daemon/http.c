@@ -11,6 +11,7 @@
  * Thread: loop. Owns sockets, MHD daemons, requests. */
 #include "daemon/http_private.h"
 
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -236,6 +237,43 @@ static enum MHD_Result dispatch(struct request *request)
     return MHD_YES;
 }
 
+struct framing {
+    const char *length;
+    size_t host_count, coding_count;
+    bool is_ambiguous;
+};
+
+static enum MHD_Result on_framing_header(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    struct framing *framing = context;
+    if (strcasecmp(name, "Content-Length") == 0) {
+        framing->is_ambiguous |= framing->length != NULL && strcmp(framing->length, value) != 0;
+        framing->length = value;
+    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        framing->is_ambiguous |= strcasecmp(value, "chunked") != 0 || framing->coding_count++ > 0;
+    } else if (strcasecmp(name, "Host") == 0) {
+        framing->is_ambiguous |= framing->host_count++ > 0;
+    }
+    return MHD_YES;
+}
+
+/* A request that a proxy in front may cut, or send, elsewhere than MHD does (RFC 9112, 3.2 and 6.3). */
+static bool is_framing_bad(struct request *request)
+{
+    struct framing framing = {.length = NULL};
+    MHD_get_connection_values(request->connection, MHD_HEADER_KIND, on_framing_header, &framing);
+    if (!framing.is_ambiguous && (framing.length == NULL || framing.coding_count == 0)) {
+        return false;
+    }
+    struct error error;
+    error_set(&error, STATUS_INVALID, "one Host, and one Content-Length or Transfer-Encoding: chunked, is allowed");
+    error_code(&error, "bad_framing");
+    request_add_header(request, "Connection", "close");
+    request_reply_error(request, &error);
+    return true;
+}
+
 /* A body whose length is announced over the maximum, by a client that waits to be told to send it. */
 static bool is_refused_at_head(struct request *request)
 {
@@ -262,6 +300,10 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
             return MHD_NO;
         }
         *state = request;
+        if (is_framing_bad(request)) {
+            request->is_dispatched = true;
+            return queue_reply(request);
+        }
         http->callbacks.on_head(http->callbacks.context, request);
         if (is_refused_at_head(request)) {
             request->is_dispatched = true;

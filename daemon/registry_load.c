@@ -86,8 +86,8 @@ static void answer_waiter(const struct registry_model *model, const struct regis
         return;
     }
     if (version == NULL) {
-        error_set(&error, STATUS_NOT_FOUND, "model %s has no version %s", waiter->name,
-                  waiter->version == 0 ? "" : "of that number");
+        error_set(&error, STATUS_NOT_FOUND, "model %s has no version%s", waiter->name,
+                  waiter->version == 0 ? " yet: train or save it first" : " of that number");
         error_code(&error, "version_not_found");
         registry_answer(waiter->callback, STATUS_NOT_FOUND, &error, NULL, false);
         return;

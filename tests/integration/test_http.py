@@ -115,6 +115,26 @@ class Http(DaemonTest):
             client.close()
         self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
 
+    def test_ambiguous_requests_are_refused(self):
+        for lines in (b"Content-Length: 2\r\nContent-Length: 3", b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+                      b"Transfer-Encoding: gzip", b"Host: other"):
+            content = self.exchange(b"POST /v1/reload HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n{}")
+            self.assertTrue(content.startswith(b"HTTP/1.1 400 "), (lines, content))
+            self.assertIn(b'"code":"bad_framing"', content, lines)
+
+    def test_nothing_follows_the_head_of_a_stream_on_its_connection(self):
+        head = b"HEAD /v1/models/bard/generate?prompt=Call&max_tokens=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        content = self.exchange(head)       # to the end: it is closed, so that no next reply is read from a last chunk
+        self.assertTrue(content.startswith(b"HTTP/1.1 200 "), content)
+        self.assertIn(b"Connection: close", content)
+
+    def test_loading_a_model_without_versions_says_so(self):
+        self.assertEqual(self.daemon.json("PUT", "/v1/models/empty", {})[0], 201)
+        self.addCleanup(self.daemon.json, "DELETE", "/v1/models/empty")
+        status, reply = self.daemon.json("POST", "/v1/models/empty/load", {})
+        self.assertEqual((status, reply["error"]["message"]),
+                         (404, "model empty has no version yet: train or save it first"))
+
     def test_silent_connections_are_closed(self):
         client = self.daemon.raw()
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
