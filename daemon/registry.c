@@ -213,9 +213,12 @@ static void retire_missing(struct registry *registry, struct registry_model *mod
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         bool is_missing = find_found(found, version->number) == NULL;
+        if (is_missing && version->status == VERSION_RETIRED) {
+            continue; /* it has been seen as such by one scan */
+        }
         if (is_missing && version->status != VERSION_SERVING && version->status != VERSION_LOADING) {
             registry_drop_version(registry, version);
-            continue;
+            version->status = VERSION_RETIRED;
         }
         model->versions[kept++] = *version;
     }

@@ -60,11 +60,12 @@ bool model_is_loading(const struct registry_model *model)
     return false;
 }
 
-/* The version whose fate a load call reports: the one named, or the newest on disk. */
+/* The version whose fate a load call reports: the one named, the pinned one, or the newest on disk. */
 static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)
 {
-    if (waiter->version != 0) {
-        return model_version(model, waiter->version);
+    uint64_t asked = waiter->version != 0 ? waiter->version : model_pin(model);
+    if (asked != 0) {
+        return model_version(model, asked);
     }
     for (size_t i = model->version_count; i-- > 0;) {
         if (model->versions[i].status != VERSION_RETIRED) {
@@ -101,6 +102,13 @@ static void answer_waiter(const struct registry_model *model, const struct regis
                   (unsigned long long)version->number, waiter->name, version->reason.message, serving);
         error_code(&error, "version_refused");
         registry_answer(waiter->callback, STATUS_UNPROCESSABLE, &error, NULL, false);
+        return;
+    }
+    if (version->snapshot == NULL) {
+        error_set(&error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
+                  (unsigned long long)version->number, waiter->name);
+        error_code(&error, "model_loading");
+        registry_answer(waiter->callback, STATUS_UNAVAILABLE, &error, NULL, false);
         return;
     }
     snprintf(name, sizeof name, "%s@%llu", waiter->name, (unsigned long long)version->number);

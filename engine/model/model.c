@@ -27,7 +27,11 @@ enum status model_create(const char *name, struct model **ret_model, struct erro
         return error_set(error, STATUS_NO_MEMORY, "no memory for model %s", name);
     }
     atomic_init(&model->references, 1);
-    CHECK(pthread_rwlock_init(&model->lock, NULL) == 0);
+    pthread_rwlockattr_t writers_first; /* steady runs must not keep a build or a hand-back waiting for ever */
+    CHECK(pthread_rwlockattr_init(&writers_first) == 0);
+    CHECK(pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) == 0);
+    CHECK(pthread_rwlock_init(&model->lock, &writers_first) == 0);
+    CHECK(pthread_rwlockattr_destroy(&writers_first) == 0);
     model->name = copy;
     model->generation = 1;
     model->programs = json_array();
@@ -203,21 +207,24 @@ static json_t *program_record(const json_t *request, const char *request_id)
     return record;
 }
 
-/* Makes `graph` the model's. Only steps that cannot fail come after the first that changes something. */
+/* Makes `graph` the model's. Only steps that cannot fail come after the first that changes something one can see. */
 static enum status publish(struct model *model, struct graph *graph, const struct program_result *result,
                            const json_t *request, const char *request_id, struct error *error)
 {
-    TRY(values_grow(model->values, graph, error));
-    if (result->nodes_added > 0 || graph_is_finalized(graph) != graph_is_finalized(model->graph)) {
-        json_t *record = program_record(request, request_id);
-        if (record == NULL || json_array_append_new(model->programs, record) != 0) {
-            return no_memory(model, error);
-        }
-        model->is_unsaved = true;
-    }
-    if (json_object_update(model->handles, result->handles) != 0) {
+    bool has_changed = result->nodes_added > 0 || graph_is_finalized(graph) != graph_is_finalized(model->graph);
+    TRY(values_grow(model->values, graph, error)); /* room for variables that only `graph` knows */
+    json_t *handles = json_deep_copy(model->handles);
+    json_t *record = has_changed ? program_record(request, request_id) : NULL;
+    if (handles == NULL || json_object_update(handles, result->handles) != 0 || (has_changed && record == NULL) ||
+        (has_changed && json_array_append(model->programs, record) != 0)) {
+        json_decref(handles);
+        json_decref(record);
         return no_memory(model, error);
     }
+    json_decref(record);
+    json_decref(model->handles);
+    model->handles = handles;
+    model->is_unsaved = model->is_unsaved || has_changed;
     if (model->vocabulary == NULL && result->vocabulary != NULL) {
         model->vocabulary = vocabulary_ref(result->vocabulary);
     }
