@@ -183,6 +183,30 @@ static void test_long_lines(void **state)
     mem_free(text);
 }
 
+/* Every allocation fails once: a status each time, and nothing leaks (the sanitizers look). */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    struct corpus_source source = {.text = "two\nlines\n", .text_bytes = 10, .kind = VOCABULARY_CHARACTERS};
+    struct vocabulary *vocabulary = NULL;
+    struct error error;
+    assert_int_equal(vocabulary_create_from_text("enilowt\ns", 9, &vocabulary, &error), STATUS_OK);
+    uint64_t failing = 0;
+    for (enum status status = STATUS_NO_MEMORY; status != STATUS_OK; failing++) {
+        struct corpus *corpus = NULL;
+        mem_fail_after(failing);
+        status = corpus_create(&source, &corpus, &error);
+        if (status == STATUS_OK) {
+            status = corpus_encode(corpus, vocabulary, &error);
+        }
+        mem_fail_after(UINT64_MAX);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        corpus_destroy(corpus);
+    }
+    assert_true(failing > 5);
+    vocabulary_unref(vocabulary);
+}
+
 /* Row r of window w goes on where row r of window w − 1 ended; targets are the inputs one symbol later. */
 static void test_batches(void **state)
 {
@@ -214,7 +238,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cleaning),   cmocka_unit_test(test_bytes_are_taken_as_they_are),
         cmocka_unit_test(test_refusals),   cmocka_unit_test(test_files_in_order_and_unknown_symbols),
-        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

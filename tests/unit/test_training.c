@@ -359,6 +359,29 @@ static void test_refusals(void **state)
     release(&fixture);
 }
 
+/* Every allocation of making a training fails once: a status each time, and nothing leaks (the sanitizers look). */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    setup(&fixture, OPTIMIZER_ADAM);
+    struct training_parts parts = parts_of(&fixture, 2);
+    struct training_options options = options_of("{\"batch\":8,\"sequence_length\":10,\"shards\":2}");
+    struct training *training = NULL;
+    uint64_t failing = 0;
+    for (enum status status = STATUS_NO_MEMORY; status != STATUS_OK; failing++) {
+        mem_fail_after(failing);
+        status = training_create(&parts, &options, &training, &error);
+        mem_fail_after(UINT64_MAX);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        assert_true(status == STATUS_OK || training == NULL);
+    }
+    assert_true(failing > 50);
+    training_destroy(training);
+    release(&fixture);
+}
+
 /* 16 rows of 299 symbols are two whole windows and a rest; all in one window is the same loss. */
 static void test_evaluation(void **state)
 {
@@ -416,7 +439,8 @@ int main(void)
         cmocka_unit_test(test_resume_is_exact), cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_shards_agree),    cmocka_unit_test(test_steps_allocate_nothing),
         cmocka_unit_test(test_it_learns),       cmocka_unit_test(test_nan_ends_it),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_evaluation),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_evaluation),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "engine/base/mem.h"
 #include "engine/engine.h"
 
 static char directory[64];
@@ -149,6 +150,30 @@ static void test_malformed_text(void **state)
     model_unref(model);
 }
 
+/* Allocations of making a job fail, each seventh once: a status each time, the lock is free, and nothing leaks. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    uint64_t failing = 0;
+    for (enum status status = STATUS_NO_MEMORY; status != STATUS_OK; failing += 7) {
+        struct model *model = make_model();
+        struct training_job *job = NULL;
+        struct error error;
+        mem_fail_after(failing);
+        status = make_job(model, REQUEST, false, NULL, &job, &error);
+        mem_fail_after(UINT64_MAX);
+        if (status != STATUS_OK && status != STATUS_NO_MEMORY) {
+            fail_msg("allocation %llu: %s", (unsigned long long)failing, error.message);
+        }
+        training_job_destroy(job);
+        assert_false(exists(directory, "models"));
+        assert_ok(model_begin_training(model, "after", &error), error);
+        model_end_training(model);
+        model_unref(model);
+    }
+    assert_true(failing > 100);
+}
+
 static void test_one_job_at_a_time(void **state)
 {
     (void)state;
@@ -262,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failure_changes_nothing),
         cmocka_unit_test(test_malformed_text),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_one_job_at_a_time),
         cmocka_unit_test(test_resume_ends_in_the_same_version),
     };
