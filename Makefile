@@ -116,7 +116,8 @@ fuzz-targets: $(FUZZ_TARGETS)
 
 run: ## install what is missing, build, serve on 127.0.0.1:$(PORT) with the demo model
 	@config/packages build
-	@$(SUBMAKE) -j$(JOBS) all
+	@$(SUBMAKE) -q all >/dev/null 2>&1 || echo "lstmd: building (a minute the first time)"
+	@$(SUBMAKE) -s -j$(JOBS) all
 	@mkdir -p $(MODELS)
 	@exec $(BUILD)/lstmd serve --listen 127.0.0.1:$(PORT) --models $(MODELS) --demo config/demo
 
