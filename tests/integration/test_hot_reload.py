@@ -78,8 +78,9 @@ class HotReload(DaemonTest):
         os.rename(partial, target)
 
     def serve_copies(self, source):
-        """Copies all in, waiting for each to serve or be refused; resident memory after the first and at the end."""
-        first = None
+        """Copies all in, waiting for each to serve or be refused. The mean resident memory after the first few swaps and
+        after the last few: a single look is off by more than a leaked version would show."""
+        sizes = []
         for copy in range(1, COPIES + 1):
             number = 1 + copy
             if copy == TRUNCATED:
