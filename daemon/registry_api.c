@@ -211,16 +211,15 @@ static void ask_for_load(struct registry *registry, struct registry_model *model
 void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback)
 {
     struct error error;
-    struct registry_model *model = registry_need(registry, name, &error);
-    struct registry_waiter *waiter = model == NULL ? NULL : mem_allocate(1, sizeof *waiter);
+    /* A model that is not known yet may have been copied in a moment ago: the scan will tell. */
+    struct registry_model *model = registry_find(registry, name);
+    struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
     if (waiter == NULL) {
-        if (model != NULL) {
-            no_memory(&error);
-        }
+        no_memory(&error);
         answer_error(callback, &error);
         return;
     }
-    const struct registry_version *current = model_current(model);
+    const struct registry_version *current = model == NULL ? NULL : model_current(model);
     *waiter = (struct registry_waiter){.callback = callback,
                                        .version = version,
                                        .started_ms = clock_now_ms(),
@@ -230,7 +229,9 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
     registry->waiters = waiter;
     /* A scan that runs began before this call: what the caller has just copied may be missing from it. */
     waiter->scan = registry->scans_started + 1;
-    ask_for_load(registry, model, version);
+    if (model != NULL) {
+        ask_for_load(registry, model, version);
+    }
     registry_scan(registry);
 }
 

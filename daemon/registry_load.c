@@ -86,6 +86,12 @@ static void answer_waiter(const struct registry_model *model, const struct regis
         registry_answer(waiter->callback, STATUS_OK, NULL, waiter->reply, waiter->is_new);
         return;
     }
+    if (model == NULL) {
+        error_set(&error, STATUS_NOT_FOUND, "The model '%s' does not exist", waiter->name);
+        error_code(&error, "model_not_found");
+        registry_answer(waiter->callback, STATUS_NOT_FOUND, &error, NULL, false);
+        return;
+    }
     if (version == NULL) {
         error_set(&error, STATUS_NOT_FOUND, "model %s has no version%s", waiter->name,
                   waiter->version == 0 ? " yet: train or save it first" : " of that number");

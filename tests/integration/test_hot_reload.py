@@ -78,7 +78,7 @@ class HotReload(DaemonTest):
         os.rename(partial, target)
 
     def serve_copies(self, source):
-        """Copies all in, waiting for each to serve or be refused. The mean resident memory after the first few swaps and
+        """Copies all in, waiting for each to serve or be refused. The mean memory after the first few swaps and
         after the last few: a single look is off by more than a leaked version would show."""
         sizes = []
         for copy in range(1, COPIES + 1):

@@ -30,6 +30,14 @@ class Models(DaemonTest):
         entries = self.expect(200, "GET", "/v1/models")["data"]
         return next((entry.get("version") for entry in entries if entry["id"] == name), None)
 
+    def test_load_finds_what_was_just_copied(self):
+        """A load right after a copy needs no watcher to have seen it first."""
+        shutil.copytree(os.path.join(self.models, ""), os.path.join(self.models, "copied"))
+        status, reply = self.daemon.json("POST", "/v1/models/copied/load")
+        self.assertEqual((status, reply.get("model")), (200, "copied@1"), reply)
+        status, reply = self.daemon.json("POST", "/v1/models/never-copied/load")
+        self.assertEqual((status, reply["error"]["code"]), (404, "model_not_found"))
+
     def test_put_again_is_nothing_new(self):
         self.make("again")
         self.expect(200, "PUT", "/v1/models/again", SMALL)
