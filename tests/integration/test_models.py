@@ -7,7 +7,7 @@ import tarfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Daemon, DaemonTest, wait_until  # noqa: E402
+from harness import Daemon, DaemonTest, train, wait_until  # noqa: E402
 
 SMALL = {"language_model": {"layers": 1, "units": 8, "vocabulary": "bytes"}}
 
@@ -32,7 +32,7 @@ class Models(DaemonTest):
 
     def test_load_finds_what_was_just_copied(self):
         """A load right after a copy needs no watcher to have seen it first."""
-        shutil.copytree(os.path.join(self.models, ""), os.path.join(self.models, "copied"))
+        train(os.path.join(self.models, "copied"))
         status, reply = self.daemon.json("POST", "/v1/models/copied/load")
         self.assertEqual((status, reply.get("model")), (200, "copied@1"), reply)
         status, reply = self.daemon.json("POST", "/v1/models/never-copied/load")
