@@ -27,7 +27,7 @@ static const struct option_row ROWS[] = {
     {"max-steps", OPTION_COUNT, "N", NULL, "updates; of several limits the first one counts"},
     {"max-seconds", OPTION_NUMBER, "N", NULL, "time, over all resumes"},
     {"optimizer", OPTION_TEXT, "NAME", "adam", "adam or sgd"},
-    {"learning-rate", OPTION_NUMBER, "R", "0.002", ""},
+    {"learning-rate", OPTION_NUMBER, "R", "0.002", "how far an update goes, at the beginning"},
     {"schedule", OPTION_TEXT, "NAME", "step", "step: halved every 5 epochs after the 10th; or constant"},
     {"clip-norm", OPTION_NUMBER, "N", "5", "gradients are scaled down to this global norm"},
     {"dropout", OPTION_NUMBER, "P", "0", "share of the connections between layers that are dropped"},
@@ -98,11 +98,11 @@ static void print_bar(struct command *command, const struct training_event *even
     char left[PROGRESS_BAR_TIME_BYTES_MAX];
     char validation[64] = "";
     if (isfinite(event->validation_loss)) {
-        snprintf(validation, sizeof validation, "  validation %.4f", event->validation_loss);
+        snprintf(validation, sizeof validation, "  valid %.3f", event->validation_loss);
     }
     const char *time = progress_bar_time(event->seconds_left, left);
-    snprintf(text, sizeof text, "epoch %.2f  loss %.4f%s  %.0f symbols/s  %s%s", event->epoch, event->train_loss,
-             validation, event->symbols_per_second, time, time[0] ? " left" : "");
+    snprintf(text, sizeof text, "epoch %.2f  loss %.3f%s  %.1f k/s  %s%s", event->epoch, event->train_loss, validation,
+             event->symbols_per_second * 1e-3, time, time[0] ? " left" : "");
     progress_bar_draw(&command->bar, event->fraction_done, text);
 }
 

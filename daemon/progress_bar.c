@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { COLUMNS_DEFAULT = 80, BAR_COLUMNS = 24 };
+enum { COLUMNS_DEFAULT = 80, BAR_COLUMNS = 16 };
 static const char ERASE[] = "\r\033[K";
 
 bool progress_bar_is_possible(FILE *file)
