@@ -4,9 +4,6 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 
-/* 0.7 stays 0.7; float32 values come back exactly. */
-enum { REAL_DIGITS = 16 };
-
 static const unsigned http_statuses[] = {
     [STATUS_OK] = 200,          [STATUS_INVALID] = 400,       [STATUS_NOT_FOUND] = 404,
     [STATUS_CONFLICT] = 409,    [STATUS_UNPROCESSABLE] = 422, [STATUS_CORRUPT] = 422,
@@ -90,8 +87,7 @@ json_t *error_to_json(const struct error *given, unsigned status)
 
 void request_reply_json(struct request *request, unsigned status, json_t *body)
 {
-    char *text =
-        body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(REAL_DIGITS));
+    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(body);
     size_t length = text == NULL ? 0 : strlen(text);
     char *bytes = text == NULL ? NULL : mem_copy_bytes(text, length + 1);
