@@ -138,8 +138,7 @@ static enum status fetch_variable(struct live_call *call, struct model *model, s
     json_array_foreach(json_object_get(graph, "variables"), index, variable)
     {
         const char *text = json_string_value(json_object_get(variable, "name"));
-        size_t known = text == NULL ? 0 : strcspn(text, ":");
-        is_there = is_there || (known == bare && strncmp(text, name, bare) == 0);
+        is_there = is_there || (text != NULL && strcspn(text, ":") == bare && strncmp(text, name, bare) == 0);
     }
     json_decref(graph);
     if (!is_there) {

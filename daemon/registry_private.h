@@ -26,8 +26,8 @@ struct registry_model {
     bool is_present; /* in the scan that runs */
     bool is_unloaded;
     bool is_training;
-    bool is_deleting; /* nobody finds it any more */
-    bool is_deleted;  /* its files are gone: what a scan still finds under its name is another model */
+    bool is_deleting;                  /* nobody finds it any more */
+    bool is_deleted;                   /* its files are gone: what a scan still finds under its name is another model */
     struct registry_version *versions; /* ascending */
     size_t version_count;
     size_t in_use;      /* resolved and not yet released */

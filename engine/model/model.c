@@ -429,12 +429,11 @@ enum status model_describe_graph(struct model *model, json_t **ret_reply, struct
     lock_shared(model);
     json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
     json_t *handles = json_deep_copy(model->handles); /* the reply is read without the lock */
-    json_t *reply =
-        json_pack("{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation,
-                  "finalized", graph_is_finalized(model->graph), "base_version", base, "unsaved", model->is_unsaved,
-                  "node_count", (json_int_t)graph_node_count(model->graph), "nodes", describe_nodes(model->graph),
-                  "variables", describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph),
-                  "handles", handles);
+    json_t *reply = json_pack(
+        "{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation, "finalized",
+        graph_is_finalized(model->graph), "base_version", base, "unsaved", model->is_unsaved, "node_count",
+        (json_int_t)graph_node_count(model->graph), "nodes", describe_nodes(model->graph), "variables",
+        describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph), "handles", handles);
     unlock(model);
     if (reply == NULL) {
         return no_memory(model, error);

@@ -392,6 +392,6 @@ double training_learning_rate(const struct training_options *options, uint64_t e
     if (schedule->every_epochs == 0 || epoch <= schedule->after_epochs) {
         return options->learning_rate;
     }
-    return options->learning_rate *
-           pow(schedule->factor, (double)((epoch - schedule->after_epochs) / schedule->every_epochs));
+    uint64_t decays = (epoch - schedule->after_epochs) / schedule->every_epochs;
+    return options->learning_rate * pow(schedule->factor, (double)decays);
 }

@@ -104,10 +104,9 @@ static void test_a_description_stays_as_it_was(void **state)
     json_t *reply = NULL;
     assert_int_equal(model_create("m", &model, &error), STATUS_OK);
     assert_int_equal(model_describe_graph(model, &before, &error), STATUS_OK);
-    assert_int_equal(
-        build(model, "{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2],\"as\":\"w\"}]}", &reply,
-              &error),
-        STATUS_OK);
+    assert_int_equal(build(model, "{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2],\"as\":\"w\"}]}",
+                           &reply, &error),
+                     STATUS_OK);
     assert_int_equal(json_object_size(json_object_get(before, "handles")), 0);
     json_decref(before);
     json_decref(reply);
