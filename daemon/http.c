@@ -477,9 +477,11 @@ static void on_listener_closed(uv_handle_t *handle)
 
 static void close_listener(struct listener *listener)
 {
+    /* First the watch: libuv takes the descriptor out of its epoll by number, and once MHD has closed it, a file that
+     * another thread opens may have that number. */
+    uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
     MHD_stop_daemon(listener->mhd);
     listener->mhd = NULL;
-    uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
     uv_close((uv_handle_t *)&listener->idle, on_listener_closed);
     uv_close((uv_handle_t *)&listener->timer, on_listener_closed);
 }
