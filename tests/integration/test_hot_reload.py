@@ -14,6 +14,7 @@ COPIES = 10
 TRUNCATED = 6                  # of the copies, counted from 1
 TOKENS = 400 if IS_SLOW else 120
 RSS_GROWTH_MAX = 0.05
+RSS_NOISE_BYTES = 512 << 10    # what two looks at an unchanged daemon differ by; a version leaked a swap is more
 LOOKS = 4
 IS_SANITIZED = FLAVOUR != "release"
 
@@ -130,7 +131,7 @@ class HotReload(DaemonTest):
             self.assertNotEqual(served, 1 + TRUNCATED)
         self.assertIn(1 + COPIES, {served for _, served in replies})
         if not IS_SANITIZED:
-            self.assertLess(last, first * (1 + RSS_GROWTH_MAX), f"resident memory grew from {first} to {last} bytes")
+            self.assertLess(last, first * (1 + RSS_GROWTH_MAX) + RSS_NOISE_BYTES, f"resident memory grew from {first} to {last} bytes")
 
     def test_bad_versions_never_serve(self):
         """NaN weights, a wrong shape, a newer format: each is refused with its reason, and the old one serves on."""
