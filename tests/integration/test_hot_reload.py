@@ -131,7 +131,8 @@ class HotReload(DaemonTest):
             self.assertNotEqual(served, 1 + TRUNCATED)
         self.assertIn(1 + COPIES, {served for _, served in replies})
         if not IS_SANITIZED:
-            self.assertLess(last, first * (1 + RSS_GROWTH_MAX) + RSS_NOISE_BYTES, f"resident memory grew from {first} to {last} bytes")
+            self.assertLess(last, first * (1 + RSS_GROWTH_MAX) + RSS_NOISE_BYTES,
+                            f"resident memory grew from {first} to {last} bytes")
 
     def test_bad_versions_never_serve(self):
         """NaN weights, a wrong shape, a newer format: each is refused with its reason, and the old one serves on."""
