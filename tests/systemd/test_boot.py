@@ -18,7 +18,6 @@ ROOT = os.path.dirname(TESTS)
 SYSTEM = os.path.join(ROOT, "build", "systemd", "debian")
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "libinih1", "libjansson4", "libmicrohttpd12", "libnettle8",
             "libopenblas0-pthread", "libutf8proc2", "libuv1")
-MIRROR = "http://deb.debian.org/debian"
 BOOT_SECONDS_MAX = 600
 CHECKS_UNIT = """[Unit]
 Description=the tests of lstmd
@@ -39,9 +38,9 @@ def make_system():
     making = SYSTEM + ".making"
     shutil.rmtree(making, ignore_errors=True)
     os.makedirs(making)
-    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", making,
-                           MIRROR], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, check=False)
+    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", making],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
     if done.returncode != 0:
         raise unittest.SkipTest(f"debootstrap cannot make a Debian: {done.stdout.strip().splitlines()[-1]}")
     os.rename(making, SYSTEM)
