@@ -6,6 +6,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/graph/constants.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
 
@@ -20,6 +21,9 @@ static void segment_unref(struct graph_segment *segment)
 {
     while (segment != NULL && atomic_fetch_sub(&segment->references, 1) == 1) {
         struct graph_segment *parent = segment->parent;
+        for (struct body_link *link = segment->bodies; link != NULL; link = link->next) {
+            graph_unref(link->graph);
+        }
         arena_release(&segment->arena);
         mem_free(segment);
         segment = parent;
@@ -49,12 +53,16 @@ enum status graph_create(struct graph **ret_graph, struct error *error)
     }
     atomic_init(&graph->references, 1);
     graph->name_scope = "";
-    graph->variable_scope = "";
     graph->origin = (struct origin){.step = "", .op = "engine"};
     graph->segment = segment_create(NULL);
-    if (graph->segment == NULL) {
+    struct variable_scope root = {.name = "", .original_name_scope = "", .dtype = DTYPE_FLOAT32};
+    enum status status =
+        graph->segment == NULL
+            ? no_memory(error)
+            : graph_add_object(graph, OBJECT_SCOPE, &root, sizeof root, &graph->scope, error);
+    if (status != STATUS_OK) {
         graph_unref(graph);
-        return no_memory(error);
+        return status;
     }
     *ret_graph = graph;
     return STATUS_OK;
@@ -79,8 +87,10 @@ static enum status copy_lists(const struct graph *source, struct graph *graph, s
     graph->variable_capacity = source->variable_count + 1;
     TRY(name_counts_copy(&source->names, &graph->names, error));
     TRY(name_counts_copy(&source->nodes_by_name, &graph->nodes_by_name, error));
+    TRY(name_counts_copy(&source->inner_names, &graph->inner_names, error));
     TRY(name_counts_copy(&source->store, &graph->store, error));
-    return name_counts_copy(&source->scope_counts, &graph->scope_counts, error);
+    TRY(name_counts_copy(&source->scope_counts, &graph->scope_counts, error));
+    return graph_copy_things(source, graph, error);
 }
 
 enum status graph_clone(const struct graph *source, struct graph **ret_graph, struct error *error)
@@ -91,8 +101,9 @@ enum status graph_clone(const struct graph *source, struct graph **ret_graph, st
     }
     atomic_init(&graph->references, 1);
     graph->name_scope = source->name_scope;
-    graph->variable_scope = source->variable_scope;
-    graph->reuse = source->reuse;
+    graph->scope = source->scope;
+    graph->root_reuse = source->root_reuse;
+    graph->body_count = source->body_count;
     graph->origin = source->origin;
     graph->is_finalized = source->is_finalized;
     graph->segment = segment_create(source->segment);
@@ -114,13 +125,16 @@ struct graph *graph_ref(struct graph *graph)
 struct graph *graph_unref(struct graph *graph)
 {
     if (graph != NULL && atomic_fetch_sub(&graph->references, 1) == 1) {
+        graph_abandon_body(graph);
         segment_unref(graph->segment);
         mem_free(graph->nodes);
         mem_free(graph->variables);
         name_counts_release(&graph->names);
         name_counts_release(&graph->nodes_by_name);
+        name_counts_release(&graph->inner_names);
         name_counts_release(&graph->store);
         name_counts_release(&graph->scope_counts);
+        graph_release_things(graph);
         mem_free(graph);
     }
     return NULL;
@@ -222,6 +236,11 @@ enum status graph_find_output(const struct graph *graph, const char *name, struc
     }
     memcpy(op_name, name, length);
     op_name[length] = '\0';
+    if (name_counts_find(&graph->inner_names, op_name) != NULL) {
+        error_set(error, STATUS_UNPROCESSABLE, "Operation '%s' has been marked as not fetchable.", op_name);
+        error_type(error, "ValueError");
+        return error_code(error, "inside_loop"), STATUS_UNPROCESSABLE;
+    }
     struct node *node = graph_find_node(graph, op_name);
     if (node == NULL || index >= node->output_count) {
         return name_not_found(error, name, length, node);
@@ -273,36 +292,64 @@ static enum status copy_attributes(struct arena *arena, const struct node_option
             size_t bytes = tensor_bytes(&options->attributes[i].tensor);
             attribute->tensor.data = arena_copy(arena, options->attributes[i].tensor.data, bytes, 1);
         }
-        if (attribute->name == NULL || (attribute->kind == ATTRIBUTE_TENSOR && attribute->tensor.data == NULL)) {
+        if (attribute->kind == ATTRIBUTE_TEXT) {
+            attribute->text = arena_copy_string(arena, attribute->text);
+        }
+        if (attribute->name == NULL || (attribute->kind == ATTRIBUTE_TENSOR && attribute->tensor.data == NULL) ||
+            (attribute->kind == ATTRIBUTE_TEXT && attribute->text == NULL)) {
             return no_memory(error);
         }
     }
     return STATUS_OK;
 }
 
-static enum status copy_edges(struct arena *arena, const struct node_options *options, struct node *node,
-                              struct error *error)
+static enum status copy_edges(struct graph *graph, struct arena *arena, const struct node_options *options,
+                              struct node *node, struct error *error)
 {
     node->input_count = (uint32_t)options->input_count;
-    node->control_count = (uint32_t)options->control_count;
     node->inputs = arena_copy(arena, options->inputs, options->input_count, sizeof *node->inputs);
     node->controls = arena_copy(arena, options->controls, options->control_count, sizeof *node->controls);
-    return node->inputs == NULL || node->controls == NULL ? no_memory(error) : STATUS_OK;
+    if (node->inputs == NULL || node->controls == NULL) {
+        return no_memory(error);
+    }
+    for (size_t i = 0; i < options->input_count; i++) {
+        TRY(graph_body_resolve(graph, options->inputs[i], &node->inputs[i], error));
+    }
+    for (size_t i = 0; i < options->control_count; i++) {
+        /* What is outside a loop has run before its first turn anyway. */
+        if (options->controls[i]->body == node->body) {
+            node->controls[node->control_count++] = options->controls[i];
+        }
+    }
+    return STATUS_OK;
 }
 
-static enum status infer_outputs(struct arena *arena, struct node *node, struct error *error)
+/* Remembers that a name is inside a loop: it can be neither fetched nor fed. */
+static enum status register_inner_name(struct graph *graph, const char *name, struct error *error)
+{
+    const char *copy = arena_copy_string(graph_arena(graph), name);
+    return copy == NULL || name_counts_add(&graph->inner_names, copy) == NULL ? no_memory(error) : STATUS_OK;
+}
+
+static enum status infer_outputs(struct graph *graph, struct arena *arena, struct node *node, struct error *error)
 {
     struct inference inference = {.node = node, .input_count = node->input_count};
     struct output_type *inputs = mem_allocate(node->input_count, sizeof *inputs);
-    if (inputs == NULL) {
+    const struct tensor **constants = mem_allocate(node->input_count, sizeof *constants);
+    if (inputs == NULL || constants == NULL) {
+        mem_free(inputs);
+        mem_free(constants);
         return no_memory(error);
     }
     for (size_t i = 0; i < node->input_count; i++) {
         inputs[i] = *output_type(node->inputs[i]);
+        constants[i] = graph_constant_value(graph, node->inputs[i]);
     }
     inference.inputs = inputs;
+    inference.constants = constants;
     enum status status = node->op->infer(&inference, error);
     mem_free(inputs);
+    mem_free(constants);
     TRY(status);
     CHECK(inference.output_count <= OP_OUTPUTS_MAX);
     node->output_count = (uint32_t)inference.output_count;
@@ -310,7 +357,7 @@ static enum status infer_outputs(struct arena *arena, struct node *node, struct 
     return node->outputs == NULL ? no_memory(error) : STATUS_OK;
 }
 
-static enum status append_node(struct graph *graph, struct node *node, struct error *error)
+enum status graph_append_node(struct graph *graph, struct node *node, struct error *error)
 {
     if (graph->node_count == graph->node_capacity) {
         size_t capacity = graph->node_capacity < 64 ? 128 : graph->node_capacity * 2;
@@ -331,14 +378,20 @@ static enum status append_node(struct graph *graph, struct node *node, struct er
     return STATUS_OK;
 }
 
-static enum status check_can_add(const struct graph *graph, const struct op *op, const char *op_name,
-                                 const struct node_options *options, struct error *error)
+enum status graph_check_not_finalized(const struct graph *graph, struct error *error)
 {
     if (graph->is_finalized) {
         error_set(error, STATUS_CONFLICT, "Graph is finalized and cannot be modified.");
         error_type(error, "RuntimeError");
         return error_code(error, "finalized"), STATUS_CONFLICT;
     }
+    return STATUS_OK;
+}
+
+static enum status check_can_add(const struct graph *graph, const struct op *op, const char *op_name,
+                                 const struct node_options *options, struct error *error)
+{
+    TRY(graph_check_not_finalized(graph, error));
     if (op == NULL) {
         return error_set(error, STATUS_UNSUPPORTED, "op '%s' is not in the op table", op_name);
     }
@@ -358,14 +411,16 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
 {
     const struct op *op = op_find(op_name);
     TRY(check_can_add(graph, op, op_name, options, error));
-    struct arena *arena = graph_arena(graph);
+    struct graph *target = graph->body == NULL ? graph : graph->body->graph;
+    struct arena *arena = graph_arena(target);
     struct node *node = arena_allocate(arena, 1, sizeof *node);
     if (node == NULL) {
         return no_memory(error);
     }
     node->op = op;
+    node->body = graph->body == NULL ? 0 : graph->body->number;
     node->origin = graph->origin;
-    TRY(copy_edges(arena, options, node, error));
+    TRY(copy_edges(graph, arena, options, node, error));
     TRY(copy_attributes(arena, options, node, error));
     TRY(graph_unique_name(graph, options->name == NULL ? op->name : options->name, &node->name, error));
     if (graph_find_node(graph, node->name) != NULL) {
@@ -373,8 +428,11 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
         error_type(error, "ValueError");
         return STATUS_CONFLICT;
     }
-    TRY(infer_outputs(arena, node, error));
-    TRY(append_node(graph, node, error));
+    TRY(infer_outputs(target, arena, node, error));
+    if (target != graph) {
+        TRY(register_inner_name(graph, node->name, error));
+    }
+    TRY(graph_append_node(target, node, error));
     *ret_node = node;
     return STATUS_OK;
 }

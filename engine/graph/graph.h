@@ -16,6 +16,8 @@
 
 enum {
     GRAPH_NODES_MAX = 200000,
+    GRAPH_OBJECTS_MAX = 100000,
+    GRAPH_COLLECTIONS_MAX = 1000,
     GRAPH_NAME_BYTES_MAX = 200,
     GRAPH_ARENA_BYTES_MAX = 256 << 20,
     NODE_INPUTS_MAX = 4096,
@@ -42,7 +44,9 @@ enum attribute_kind {
     ATTRIBUTE_BOOLEAN,
     ATTRIBUTE_DTYPE,
     ATTRIBUTE_SHAPE,
-    ATTRIBUTE_TENSOR
+    ATTRIBUTE_TENSOR,
+    ATTRIBUTE_TEXT,
+    ATTRIBUTE_BODY /* the inside of a loop */
 };
 
 struct attribute {
@@ -55,7 +59,21 @@ struct attribute {
         enum dtype dtype;
         struct shape shape;
         struct tensor tensor;
+        const char *text;
+        const struct body *body;
     };
+};
+
+/* The inside of a loop: a graph of its own whose nodes see the outside through BodyInput nodes only. It is made
+ * between graph_enter_body and graph_leave_body, lives as long as the graph it was made in, and never changes. */
+struct body {
+    struct graph *graph;
+    size_t argument_count; /* BodyInputs 0 … argument_count − 1 */
+    size_t capture_count;  /* the following BodyInputs: outer tensors that nodes inside use */
+    size_t output_count;
+    struct output *inputs; /* the BodyInput nodes' outputs: arguments, then captures */
+    struct output *captures; /* the outer tensors, capture_count */
+    struct output *outputs;  /* what one turn of the loop yields */
 };
 
 /* Where something was defined: which program of the graph, which step. Texts are the graph's. */
@@ -69,6 +87,7 @@ struct origin {
 
 struct node {
     uint32_t id;
+    uint32_t body; /* number of the body it belongs to, counted from 1 in its graph; 0: none */
     uint32_t input_count;
     uint32_t control_count;
     uint32_t output_count;
@@ -85,10 +104,11 @@ struct node {
 /* A variable: its state node, its initial value, and where it stands in struct values. */
 struct variable {
     uint32_t index;
-    const char *store_key; /* get_variable's name */
-    struct node *node;     /* VariableV2; its name is the variable's */
-    struct output read;    /* Identity ".../read" */
-    struct output initial; /* what initialising assigns */
+    const char *store_key;    /* get_variable's name; NULL: made by tf.Variable, which has none */
+    struct node *node;        /* VariableV2; its name is the variable's */
+    struct node *initializer; /* Assign ".../Assign": what initialising runs */
+    struct output read;       /* Identity ".../read" */
+    struct output initial;    /* what initialising assigns */
     bool is_trainable;
     bool is_slot; /* an optimiser's: not part of a saved version */
     struct origin origin;
@@ -112,12 +132,48 @@ const struct variable *graph_variable_of_node(const struct graph *graph, const s
 struct node *graph_find_node(const struct graph *graph, const char *name);
 
 /* The tensor a name ("x:0") means. Otherwise NOT_FOUND, KeyError: "The name 'x:0' refers to a Tensor which does not
- * exist. The operation, 'x', does not exist in the graph.", or INVALID, ValueError for text of another form. */
+ * exist. The operation, 'x', does not exist in the graph.", or INVALID, ValueError for text of another form; for a name
+ * inside a loop, UNPROCESSABLE, ValueError: "Operation 'rnn/while/x' has been marked as not fetchable.". */
 enum status graph_find_output(const struct graph *graph, const char *name, struct output *ret_output,
                               struct error *error) MUST_CHECK;
 
 /* Memory that lives as long as the graph's nodes. */
 struct arena *graph_arena(struct graph *graph);
+
+/* ---- objects: what builds make besides nodes: scopes, cells, optimisers, savers, layers ----
+ *
+ * Plain data; pointers in it may only lead into the graph's arena. A clone has the same objects under the same ids and
+ * copies one when it is edited, so that a failed build changes nothing. */
+
+enum object_kind { OBJECT_SCOPE, OBJECT_CELL, OBJECT_OPTIMIZER, OBJECT_SAVER, OBJECT_LAYER };
+
+/* Adds an object of `bytes` bytes, copied from `data`. */
+enum status graph_add_object(struct graph *graph, enum object_kind kind, const void *data, size_t bytes,
+                             uint32_t *ret_id, struct error *error) MUST_CHECK;
+/* The object's data, to read; valid until the object is edited. CHECKs that `id` is one of that kind. */
+const void *graph_object(const struct graph *graph, enum object_kind kind, uint32_t id);
+/* Its data, to change. NO_MEMORY. */
+enum status graph_edit_object(struct graph *graph, enum object_kind kind, uint32_t id, void **ret_data,
+                              struct error *error) MUST_CHECK;
+
+/* ---- bodies ---- */
+
+/* Begins the inside of a loop: until graph_leave_body, new nodes go into the body, and outer tensors they use become
+ * captures. Names are still made unique in the whole graph. `ret_arguments` are the tensors a turn starts with. Scopes
+ * opened meanwhile must be left before. Variables made meanwhile belong outside (graph_suspend_body). Bodies do not
+ * nest: UNSUPPORTED. */
+enum status graph_enter_body(struct graph *graph, const struct output_type *arguments, size_t argument_count,
+                             struct output *ret_arguments, struct error *error) MUST_CHECK;
+/* Ends it; `outputs` (inner or outer tensors) are what a turn yields. The body is the graph's. Ended on failure too. */
+enum status graph_leave_body(struct graph *graph, const struct output *outputs, size_t output_count,
+                             const struct body **ret_body, struct error *error) MUST_CHECK;
+/* Ends it without a body, after a failure; does nothing when there is none. */
+void graph_abandon_body(struct graph *graph);
+/* Whether new nodes go into a body. */
+bool graph_is_in_body(const struct graph *graph);
+/* While suspended, new nodes go outside; returns what graph_resume_body takes. */
+struct body_builder *graph_suspend_body(struct graph *graph);
+void graph_resume_body(struct graph *graph, struct body_builder *builder);
 
 /* Sets what new nodes and variables record as their origin; texts are copied. */
 enum status graph_set_origin(struct graph *graph, const struct origin *origin, struct error *error) MUST_CHECK;

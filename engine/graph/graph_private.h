@@ -3,13 +3,47 @@
 #define ENGINE_GRAPH_GRAPH_PRIVATE_H
 
 #include "engine/graph/graph.h"
+#include "engine/graph/handles.h"
 #include "engine/graph/variable_scope.h"
+
+/* A body's graph, dropped with the segment it was made in. */
+struct body_link {
+    struct graph *graph;
+    struct body_link *next;
+};
 
 /* Memory of the nodes one build added. A clone's segment keeps its parent's, whose nodes it shares. */
 struct graph_segment {
     _Atomic size_t references;
     struct graph_segment *parent;
+    struct body_link *bodies;
     struct arena arena;
+};
+
+/* An entry of the object list. `data` is an arena's; only an own one may be changed. */
+struct object {
+    enum object_kind kind;
+    bool is_own;
+    size_t bytes;
+    void *data;
+};
+
+struct collection {
+    const char *key;
+    const struct handle **items;
+    size_t count;
+    size_t capacity;
+};
+
+/* A body that is being made. */
+struct body_builder {
+    struct graph *graph;
+    uint32_t number;
+    size_t argument_count;
+    struct output *inputs; /* BodyInput outputs: arguments, then captures */
+    size_t input_count;
+    size_t input_capacity;
+    struct output *captures;
 };
 
 /* name (lower case) → count, with open addressing: names in use, and scope counts. Keys are the graph's texts. */
@@ -33,11 +67,24 @@ struct graph {
     size_t variable_capacity;
     struct name_counts names;         /* of ops and name scopes */
     struct name_counts nodes_by_name; /* op name → node id */
+    struct name_counts inner_names;   /* of ops inside loops */
     struct name_counts store;         /* get_variable's name → variable index */
     struct name_counts scope_counts;  /* variable scope name → times opened */
+    struct name_counts handle_names;  /* → index in handles */
+    const char **handle_keys;
+    const struct handle **handles;
+    size_t handle_count;
+    size_t handle_capacity;
+    struct collection *collections;
+    size_t collection_count;
+    struct object *objects;
+    size_t object_count;
+    size_t object_capacity;
+    struct body_builder *body; /* being made, or NULL */
+    uint32_t body_count;
+    uint32_t scope; /* the current variable scope's object */
+    enum reuse root_reuse; /* what a program asked for, REUSE_INHERIT: nothing */
     const char *name_scope;
-    const char *variable_scope;
-    enum reuse reuse;
     struct origin origin;
     bool is_finalized;
 };
@@ -50,6 +97,21 @@ void name_counts_release(struct name_counts *counts);
 struct name_count *name_counts_find(const struct name_counts *counts, const char *key);
 /* The entry of `key`, added with count 0 if it was not there; `key` must live as long as the graph. NULL: no memory. */
 struct name_count *name_counts_add(struct name_counts *counts, const char *key) MUST_CHECK;
+
+/* The tensor a node inside the current body uses for `output`: itself, or the capture of an outer one. INVALID when it
+ * belongs to another body. Outside bodies, `output` itself unless it belongs to one. */
+enum status graph_body_resolve(struct graph *graph, struct output output, struct output *ret_output,
+                               struct error *error) MUST_CHECK;
+
+/* Copies what graph_clone copies of objects, handles and collections; releases it. */
+enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error) MUST_CHECK;
+void graph_release_things(struct graph *graph);
+
+/* Appends a finished node to the graph's list and registers its name. */
+enum status graph_append_node(struct graph *graph, struct node *node, struct error *error) MUST_CHECK;
+
+/* CONFLICT, RuntimeError when finalized. */
+enum status graph_check_not_finalized(const struct graph *graph, struct error *error) MUST_CHECK;
 
 /* Appends to the list of variables. */
 enum status graph_add_variable(struct graph *graph, const struct variable *variable, struct error *error) MUST_CHECK;

@@ -6,16 +6,28 @@
 #include "engine/graph/graph.h"
 #include "engine/graph/values.h"
 
-enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = 8 };
+enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = 256 };
 
 /* What a shape rule sees and fills: used while building with partial shapes, and again while planning with full
  * ones. */
 struct inference {
     const struct node *node; /* op, attributes, name; outputs not yet set while building */
     const struct output_type *inputs;
+    /* The value of each input as far as it is known: of a Const, of the Shape of something fully known, of small whole
+     * numbers computed from such (constants.h), and while planning of a fed tensor. NULL where it is not. A rule
+     * that needs a value which is unknown leaves its outputs unknown; the plan then refuses. */
+    const struct tensor *const *constants;
     size_t input_count;
     struct output_type outputs[OP_OUTPUTS_MAX];
     size_t output_count;
+};
+
+/* What people give an op besides tensors. */
+struct attribute_rule {
+    const char *name; /* NULL ends a list */
+    enum attribute_kind kind;
+    bool is_required;
+    double otherwise; /* for those left out: integer, number, boolean; a dtype's number */
 };
 
 /* What a kernel sees. */
@@ -28,6 +40,8 @@ struct op_run {
     struct values *values;
     const struct variable *variable; /* for ops whose first input is a variable's state, and for VariableV2 */
     uint64_t random_key;             /* this run's key; mix it with the node's seed */
+    const void *prepared;            /* what the row's prepare made for this step of the plan */
+    const _Atomic bool *cancel;      /* looked at by long kernels; may be NULL */
 };
 
 enum op_flags {
@@ -36,6 +50,7 @@ enum op_flags {
     OP_WRITES = 2,    /* changes the variable behind input 0 */
     OP_VARIABLE = 4,  /* its output is a variable's own memory */
     OP_FEED_ONLY = 8, /* has no value unless fed */
+    OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
 };
 
 struct op {
@@ -49,6 +64,25 @@ struct op {
     enum status (*gradient)(struct graph *graph, const struct node *node, const struct output *output_gradients,
                             struct output *ret_input_gradients, struct error *error);
     size_t (*scratch_bytes)(const struct inference *inference); /* NULL: none */
+    /* For ops that hold bodies: compiles, once a plan, what compute needs (sub-plans), and says how much scratch that
+     * takes. NULL: nothing. `release` takes what it made, when the plan goes. */
+    enum status (*prepare)(const struct inference *inference, void **ret_prepared, size_t *ret_scratch_bytes,
+                           struct error *error);
+    void (*release)(void *prepared);
+
+    /* How people call it: as a build step of this name, TensorFlow's Python function ("reduce_sum"). NULL: they do
+     * not. */
+    const char *call;
+    /* The arguments' names in TensorFlow's order, separated by spaces; "axis?" may be left out (`complete` says what it
+     * is then), "values*" takes a list. */
+    const char *arguments;
+    /* What a number given for an argument becomes, one letter each: T the dtype of the first T that is a tensor, else
+     * float32 (whole numbers int32); i int32; f the first floating argument's; b bool. */
+    const char *argument_types;
+    const struct attribute_rule *attributes; /* NULL: none */
+    /* Adds what TensorFlow's Python function computes for arguments that were left out (reduce_sum's axis). `inputs`
+     * are as many as `arguments` names, .node NULL where left out. NULL: nothing may be left out. */
+    enum status (*complete)(struct graph *graph, struct output *inputs, size_t input_count, struct error *error);
 };
 
 /* The row named so, or NULL. */
@@ -71,7 +105,7 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 
 /* clang-format off */
 #define OP_ROWS(X)                                                                                                  \
-    X(op_const) X(op_placeholder) X(op_placeholder_with_default) X(op_variable) X(op_identity)                      \
+    X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)                      \
     X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform)                    \
     X(op_zero_state) X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp)        \
     X(op_log) X(op_sqrt) X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n)       \

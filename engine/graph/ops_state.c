@@ -67,6 +67,10 @@ static enum status infer_declared(struct inference *inference, struct error *err
 const struct op op_placeholder = {
     .name = "Placeholder", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
 
+/* A tensor that a loop's body gets from outside: an argument of the turn, or a capture. */
+const struct op op_body_input = {
+    .name = "BodyInput", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
+
 const struct op op_placeholder_with_default = {.name = "PlaceholderWithDefault",
                                                .input_count = 1,
                                                .flags = OP_ALIAS,

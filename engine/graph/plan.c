@@ -186,14 +186,19 @@ static enum status infer_step(struct compiler *compiler, struct step *step, stru
     const struct node *node = step->node;
     struct inference inference = {.node = node, .input_count = node->input_count};
     struct output_type *inputs = mem_allocate(node->input_count, sizeof *inputs);
-    if (inputs == NULL) {
+    const struct tensor **constants = mem_allocate(node->input_count, sizeof *constants);
+    if (inputs == NULL || constants == NULL) {
+        mem_free(inputs);
+        mem_free(constants);
         return no_memory(error);
     }
     for (size_t i = 0; i < node->input_count; i++) {
-        const struct tensor *tensor = &plan->slots[step->inputs[i]].tensor;
-        inputs[i] = (struct output_type){tensor->dtype, tensor->shape};
+        const struct slot *slot = &plan->slots[step->inputs[i]];
+        inputs[i] = (struct output_type){slot->tensor.dtype, slot->tensor.shape};
+        constants[i] = slot->kind == SLOT_CONSTANT ? &slot->tensor : NULL;
     }
     inference.inputs = inputs;
+    inference.constants = constants;
     enum status status = node->op->infer(&inference, error);
     for (size_t i = 0; status == STATUS_OK && i < inference.output_count; i++) {
         size_t count = 0;
@@ -211,6 +216,7 @@ static enum status infer_step(struct compiler *compiler, struct step *step, stru
         plan->scratch_bytes = scratch > plan->scratch_bytes ? scratch : plan->scratch_bytes;
     }
     mem_free(inputs);
+    mem_free(constants);
     return status;
 }
 

@@ -13,6 +13,7 @@ enum { PLAN_FEEDS_MAX = 4096, PLAN_FETCHES_MAX = 4096 };
 struct plan_options {
     const struct output *feeds;
     const struct shape *feed_shapes; /* fully known; must fit the fed tensor's static shape */
+    const struct tensor *feed_values; /* NULL, or the fed values: shapes may depend on small whole ones among them */
     size_t feed_count;
     const struct output *fetches;
     size_t fetch_count;
@@ -32,6 +33,10 @@ enum status plan_create(struct graph *graph, const struct plan_options *options,
 struct plan *plan_ref(struct plan *plan);
 struct plan *plan_unref(struct plan *plan);
 
+/* Whether the plan's shapes depend on the value of feed `index` (it was in feed_values), so that it only serves runs
+ * that feed the same. */
+bool plan_depends_on_feed(const struct plan *plan, size_t index);
+
 /* Whether a run changes variables (assign, optimiser). */
 bool plan_writes(const struct plan *plan);
 size_t plan_workspace_bytes(const struct plan *plan);
@@ -39,6 +44,10 @@ size_t plan_workspace_bytes(const struct plan *plan);
 /* The memory of one run at a time: made once, sized for the plan. NO_MEMORY. Destroying takes NULL. */
 enum status workspace_create(const struct plan *plan, struct workspace **ret_workspace, struct error *error) MUST_CHECK;
 void workspace_destroy(struct workspace *workspace);
+
+/* The same inside memory of the caller's, at least plan_workspace_bytes, aligned to MEM_ALIGNMENT_BYTES: for ops that
+ * run plans of their own in their scratch. Nothing to destroy. */
+struct workspace *workspace_place(const struct plan *plan, void *memory);
 
 struct run_options {
     const struct tensor *feeds; /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */

@@ -1,64 +1,85 @@
-/* TensorFlow 1's variable scopes and get_variable: which variable a name means, and the guard that a second definition
- * is either a checked reuse or refused with the place of the first. For one building thread.
- * Source: TensorFlow 1.15, variable_scope.py. */
+/* TensorFlow 1's variable scopes: opening by name, by scope object and by default name, reuse and what else is
+ * inherited, the counts of default names. For one building thread; everything belongs to the graph.
+ * Source: TensorFlow 1.15, variable_scope.py (variable_scope, _pure_variable_scope, _VariableScopeStore). */
 #ifndef ENGINE_GRAPH_VARIABLE_SCOPE_H
 #define ENGINE_GRAPH_VARIABLE_SCOPE_H
 
-#include "engine/graph/graph.h"
+#include "engine/graph/initializer.h"
 
 enum reuse { REUSE_INHERIT, REUSE_TRUE, REUSE_AUTO };
 
-/* What was current before a scope was opened; given back to variable_scope_leave. */
-struct variable_scope_frame {
-    const char *scope_name;
+/* A VariableScope: OBJECT_SCOPE of the graph. Opening one makes a new object. */
+struct variable_scope {
+    const char *name;                /* "" at the root */
+    const char *original_name_scope; /* "outer/inner/"; "" at the root */
     enum reuse reuse;
-    const char *name_scope;
+    enum dtype dtype;
+    struct initializer initializer; /* INITIALIZER_DEFAULT: none */
+    struct regularizer regularizer;
+    bool has_constraint;
 };
 
-/* Opens variable_scope(name) below the current one, with its name scope. */
+/* How to open one: exactly one of `name`, `scope` (with is_scope) and `default_name` says which (a default_name beside
+ * another is ignored); the rest may be left zero. */
+struct variable_scope_options {
+    const char *name;
+    bool is_scope;
+    uint32_t scope;
+    const char *default_name;
+    enum reuse reuse;
+    bool has_dtype;
+    enum dtype dtype;
+    struct initializer initializer;
+    struct regularizer regularizer;
+    bool has_constraint;
+    bool keeps_name_scope; /* auxiliary_name_scope=False */
+};
+
+/* What was current before; given back to variable_scope_leave. */
+struct variable_scope_frame {
+    uint32_t scope; /* the one opened */
+    uint32_t previous;
+    const char *previous_name_scope;
+    const void *saved_counts; /* of a scope opened by object: the counts to go back to */
+    bool is_jump;
+};
+
+/* Opens; `ret_frame->scope` is the object opened. TypeError "If default_name is None then name_or_scope is required";
+ * ValueError "reuse=True cannot be used without a name_or_scope". */
+enum status variable_scope_open(struct graph *graph, const struct variable_scope_options *options,
+                                struct variable_scope_frame *ret_frame, struct error *error) MUST_CHECK;
+/* RuntimeError "Improper nesting of variable_scope." when another is current: nothing is left then. */
+enum status variable_scope_close(struct graph *graph, const struct variable_scope_frame *frame,
+                                 struct error *error) MUST_CHECK;
+
+/* Shorthands for builders: by name; by default name; leaving what is known to be current. */
 enum status variable_scope_enter(struct graph *graph, const char *name, enum reuse reuse,
                                  struct variable_scope_frame *ret_frame, struct error *error) MUST_CHECK;
-
-/* Opens variable_scope(None, default_name): made unique among the scopes opened below the current one. */
 enum status variable_scope_enter_default(struct graph *graph, const char *default_name,
                                          struct variable_scope_frame *ret_frame, struct error *error) MUST_CHECK;
 void variable_scope_leave(struct graph *graph, const struct variable_scope_frame *frame);
+/* The current scope once more under another reuse, its name scope kept. */
+enum status variable_scope_reopen(struct graph *graph, enum reuse reuse, struct variable_scope_frame *ret_frame,
+                                  struct error *error) MUST_CHECK;
 
-/* "" at the root. */
+/* The current scope object's id (get_variable_scope), and a scope to read. */
+uint32_t variable_scope_current(const struct graph *graph);
+const struct variable_scope *variable_scope_at(const struct graph *graph, uint32_t scope);
+
+/* VariableScope.reuse_variables, set_initializer, set_regularizer, set_dtype, on that object alone. */
+enum status variable_scope_reuse_variables(struct graph *graph, uint32_t scope, struct error *error) MUST_CHECK;
+enum status variable_scope_set_initializer(struct graph *graph, uint32_t scope, const struct initializer *initializer,
+                                           struct error *error) MUST_CHECK;
+enum status variable_scope_set_regularizer(struct graph *graph, uint32_t scope, const struct regularizer *regularizer,
+                                           struct error *error) MUST_CHECK;
+enum status variable_scope_set_dtype(struct graph *graph, uint32_t scope, enum dtype dtype,
+                                     struct error *error) MUST_CHECK;
+
+/* Of the current scope: "" at the root. */
 const char *variable_scope_name(const struct graph *graph);
 enum reuse variable_scope_reuse(const struct graph *graph);
-/* Sets the root scope's reuse for a program: {"program":…,"reuse":"auto"}. */
+/* Sets the root scope's reuse for a program ({"program":…,"reuse":"auto"}); REUSE_INHERIT afterwards restores what
+ * reuse_variables may have set. */
 void variable_scope_set_reuse(struct graph *graph, enum reuse reuse);
-
-enum initializer_kind {
-    INITIALIZER_DEFAULT, /* glorot_uniform for floats, zeros otherwise */
-    INITIALIZER_ZEROS,
-    INITIALIZER_ONES,
-    INITIALIZER_CONSTANT, /* `low` everywhere */
-    INITIALIZER_UNIFORM,  /* [low, high) */
-    INITIALIZER_GLOROT_UNIFORM,
-};
-
-struct initializer {
-    enum initializer_kind kind;
-    double low;
-    double high;
-};
-
-struct variable_options {
-    const char *name;
-    struct shape shape;
-    enum dtype dtype;
-    struct initializer initializer;
-    bool is_untrainable;
-    bool is_slot;
-};
-
-/* tf.get_variable: creates, fetches or refuses, in TensorFlow's order of checks and with its texts: CONFLICT,
- * ValueError, codes "variable_exists", "variable_shape", "variable_dtype", with variable, origin and hint;
- * UNPROCESSABLE, ValueError, code "variable_missing". `ret_is_new` (may be NULL) tells whether it was created. The
- * variable is the graph's. */
-enum status get_variable(struct graph *graph, const struct variable_options *options,
-                         const struct variable **ret_variable, bool *ret_is_new, struct error *error) MUST_CHECK;
 
 #endif

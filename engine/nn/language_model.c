@@ -3,7 +3,7 @@
 #include "engine/nn/language_model.h"
 
 #include "engine/base/check.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 #include "engine/nn/recurrent.h"
 
 static const char record_name[] = "language_model";
@@ -299,8 +299,8 @@ enum status language_model_build(struct graph *graph, const struct language_mode
     TRY(check_sizes(options, error));
     struct language_model_options have = {0};
     bool is_new = !language_model_find(graph, &have);
-    enum reuse reuse = variable_scope_reuse(graph);
-    variable_scope_set_reuse(graph, REUSE_AUTO);
+    struct variable_scope_frame frame;
+    TRY(variable_scope_reopen(graph, REUSE_AUTO, &frame, error));
     enum status status = STATUS_OK;
     struct model_variables ignored = {0};
     if (!is_new) {
@@ -315,6 +315,6 @@ enum status language_model_build(struct graph *graph, const struct language_mode
     if (status == STATUS_OK && options->has_predict_head && !have.has_predict_head) {
         status = build_head(graph, false, options, error);
     }
-    variable_scope_set_reuse(graph, reuse);
+    variable_scope_leave(graph, &frame);
     return status;
 }

@@ -4,7 +4,7 @@
 
 #include "engine/base/check.h"
 #include "engine/graph/gradients.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 
 static const char *const names[] = {[OPTIMIZER_SGD] = "sgd", [OPTIMIZER_ADAM] = "adam"};
 static_assert(sizeof names / sizeof *names == OPTIMIZER_KIND_COUNT, "one name for each optimiser");
@@ -129,7 +129,7 @@ static enum status get_slot(struct graph *graph, const char *base, const char *s
     struct variable_options options = {.name = name,
                                        .shape = shape,
                                        .dtype = DTYPE_FLOAT32,
-                                       .is_untrainable = true,
+                                       .trainable = TRAINABLE_NO,
                                        .is_slot = true,
                                        .initializer = {.kind = INITIALIZER_CONSTANT, .low = initial}};
     return get_variable(graph, &options, ret_variable, NULL, error);
@@ -235,10 +235,10 @@ enum status train_step_build(struct graph *graph, struct output loss, enum optim
     if (step.apply != NULL) {
         TRY(find_parts(graph, &step, error));
     } else {
-        enum reuse reuse = variable_scope_reuse(graph);
-        variable_scope_set_reuse(graph, REUSE_AUTO);
+        struct variable_scope_frame frame;
+        TRY(variable_scope_reopen(graph, REUSE_AUTO, &frame, error));
         enum status status = add_optimizer(graph, loss, kind, name, &step, error);
-        variable_scope_set_reuse(graph, reuse);
+        variable_scope_leave(graph, &frame);
         TRY(status);
     }
     *ret_step = step;

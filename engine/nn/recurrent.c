@@ -3,7 +3,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/rng.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 
 struct lstm_weights {
     struct output kernel;

@@ -2,7 +2,7 @@
 #include "engine/store/program.h"
 
 #include "engine/base/check.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 #include "engine/nn/optimizer.h"
 #include "engine/store/tensor_json.h"
 
@@ -288,8 +288,9 @@ static enum status read_initializer(const json_t *json, const char *path, struct
     }
     if (json_array_size(range) == 2 && json_is_number(json_array_get(range, 0)) &&
         json_is_number(json_array_get(range, 1))) {
-        *ret_initializer = (struct initializer){INITIALIZER_UNIFORM, json_number_value(json_array_get(range, 0)),
-                                                json_number_value(json_array_get(range, 1))};
+        *ret_initializer = (struct initializer){.kind = INITIALIZER_UNIFORM,
+                                                .low = json_number_value(json_array_get(range, 0)),
+                                                .high = json_number_value(json_array_get(range, 1))};
         return STATUS_OK;
     }
     return refuse_field(
@@ -321,7 +322,7 @@ static enum status apply_get_variable(struct interpreter *interpreter, const jso
     const json_t *trainable = json_object_get(step, "trainable");
     const json_t *dtype = json_object_get(step, "dtype");
     struct variable_options options = {
-        .name = string_field(step, "name"), .dtype = DTYPE_FLOAT32, .shape = shape_unknown()};
+        .name = string_field(step, "name"), .has_dtype = true, .dtype = DTYPE_FLOAT32, .shape = shape_unknown()};
     if (options.name == NULL) {
         return refuse_field(interpreter->error, path, "name", "must be the variable's name");
     }
@@ -331,7 +332,7 @@ static enum status apply_get_variable(struct interpreter *interpreter, const jso
     if (trainable != NULL && !json_is_boolean(trainable)) {
         return refuse_field(interpreter->error, path, "trainable", "must be true or false");
     }
-    options.is_untrainable = json_is_false(trainable);
+    options.trainable = json_is_false(trainable) ? TRAINABLE_NO : TRAINABLE_DEFAULT;
     if (json_object_get(step, "shape") != NULL) {
         TRY(shape_from_json(json_object_get(step, "shape"), &options.shape, interpreter->error));
     }

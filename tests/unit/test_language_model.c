@@ -8,7 +8,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/graph/plan.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 #include "engine/math/gemm.h"
 #include "engine/nn/language_model.h"
 #include "engine/nn/optimizer.h"

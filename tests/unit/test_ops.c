@@ -8,7 +8,7 @@
 #include "engine/graph/gradients.h"
 #include "engine/graph/op.h"
 #include "engine/graph/plan.h"
-#include "engine/graph/variable_scope.h"
+#include "engine/graph/variable.h"
 #include "engine/math/gemm.h"
 #include "engine/math/pointwise.h"
 
@@ -91,7 +91,7 @@ static void build(struct rig *rig, const struct op_case *test)
         struct variable_options options = {.name = name,
                                            .shape = test->shapes[i],
                                            .dtype = DTYPE_FLOAT32,
-                                           .initializer = {INITIALIZER_UNIFORM, test->low, test->high}};
+                                           .initializer = {.kind = INITIALIZER_UNIFORM, .low = test->low, .high = test->high}};
         must(get_variable(rig->graph, &options, &rig->variables[i], NULL, &error), &error);
         rig->inputs[i] = rig->variables[i]->read;
     }

@@ -1,0 +1,62 @@
+/* TensorFlow's session: a graph, the values of its variables, and the plans of earlier runs, least recently used out at
+ * a limit. Running something again compiles and allocates nothing but its reply.
+ *
+ * Thread: any. Runs that only read may go in parallel, each with a workspace borrowed from the plan's pool; the caller
+ * sees to it that one that writes (session_prepare tells) is alone. */
+#ifndef ENGINE_GRAPH_SESSION_H
+#define ENGINE_GRAPH_SESSION_H
+
+#include "engine/graph/plan.h"
+
+enum { SESSION_PLANS_MAX = 256, SESSION_WORKSPACES_MAX = 16 };
+
+struct session;
+struct session_run;
+
+/* Owned; keeps a reference to the graph. Its variables are uninitialised. */
+enum status session_create(struct graph *graph, struct session **ret_session, struct error *error) MUST_CHECK;
+void session_destroy(struct session *session);
+
+/* Closing: later runs are refused, UNPROCESSABLE, RuntimeError "Attempted to use a closed Session.". */
+void session_close(struct session *session);
+
+/* Takes a grown clone of its graph instead: room for its new variables; plans stay. NO_MEMORY leaves all as it was. */
+enum status session_adopt(struct session *session, struct graph *graph, struct error *error) MUST_CHECK;
+struct graph *session_graph(const struct session *session);   /* borrowed */
+struct values *session_values(const struct session *session); /* borrowed */
+/* Puts other values in their place (owned by the session from then on). */
+void session_set_values(struct session *session, struct values *values);
+
+struct feed {
+    struct output output;
+    const struct tensor *value; /* of the output's dtype; borrowed until the run is over */
+};
+
+struct session_request {
+    const struct feed *feeds;
+    size_t feed_count;
+    const struct output *fetches;
+    size_t fetch_count;
+    struct node *const *targets;
+    size_t target_count;
+};
+
+/* Finds or compiles the plan and borrows a workspace; feeds are checked here. Errors in TensorFlow's order and texts:
+ * closed session; "The Session graph is empty.  Add operations to the graph before calling run()."; feeds; then
+ * plan_create's. Owned: session_run_end. */
+enum status session_prepare(struct session *session, const struct session_request *request,
+                            struct session_run **ret_run, struct error *error) MUST_CHECK;
+bool session_run_writes(const struct session_run *run);
+/* Runs; `ret_fetches` borrow until session_run_end. A variable that is fetched shows its value at the run's end. */
+enum status session_run_go(struct session_run *run, uint64_t random_key, const _Atomic bool *cancel,
+                           struct tensor *ret_fetches, struct error *error) MUST_CHECK;
+void session_run_end(struct session_run *run); /* takes NULL */
+
+/* By name, with TensorFlow's texts: "Fetch argument 'foo:0' cannot be interpreted as a Tensor. (\"The name …\")", an
+ * operation's name is a target (ret_node); "Cannot interpret feed_dict key as Tensor: …" (TypeError). */
+enum status session_find_fetch(const struct graph *graph, const char *name, struct output *ret_output,
+                               struct node **ret_node, struct error *error) MUST_CHECK;
+enum status session_find_feed(const struct graph *graph, const char *name, struct output *ret_output,
+                              struct error *error) MUST_CHECK;
+
+#endif
