@@ -66,7 +66,7 @@ static json_t *make_usage(const struct completion *completion)
         token_count += choice->token_count;
     }
     return json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt_count, "completion_tokens",
-                     (json_int_t)token_count, "total_tokens", (json_int_t)(prompt_count + token_count));
+                     (json_int_t)token_count, "total_tokens", (json_int_t)prompt_count + (json_int_t)token_count);
 }
 
 static void add_headers(struct completion *completion)

@@ -182,10 +182,8 @@ static bool was_settled(const struct registry *registry, const struct registry_v
 static void update_version(struct registry *registry, struct registry_version *version, uint64_t fingerprint)
 {
     bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
-    if (version->fingerprint != fingerprint && (is_bad || version->status == VERSION_RETIRED)) {
-        version->status = VERSION_READY; /* changed: it gets another chance */
-    } else if (version->status == VERSION_RETIRED) {
-        version->status = VERSION_READY;
+    if (version->status == VERSION_RETIRED || (is_bad && version->fingerprint != fingerprint)) {
+        version->status = VERSION_READY; /* back, or changed: it gets another chance */
     } else if (version->status == VERSION_INCOMPLETE && was_settled(registry, version)) {
         version->status = VERSION_REFUSED;
         log_event(LOG_LEVEL_WARNING, "refused", version->reason.message, "version=%llu code=%s",

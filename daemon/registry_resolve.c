@@ -132,11 +132,12 @@ static enum status no_current(const struct registry_model *model, struct error *
     return unavailable(error, "no_version", text);
 }
 
-static enum status find_version(struct registry *registry, struct registry_model *model, uint64_t number,
-                                struct registry_version **ret_version, struct error *error)
+/* Why nothing is loaded of version `number` (0: the current one; `version` NULL: not known); it begins to load where
+ * that helps. */
+static enum status refuse_missing(struct registry *registry, struct registry_model *model, uint64_t number,
+                                  struct registry_version *version, struct error *error)
 {
-    struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
-    if (version == NULL && number == 0) {
+    if (number == 0) {
         return no_current(model, error);
     }
     if (version == NULL || version->status == VERSION_RETIRED) {
@@ -146,26 +147,21 @@ static enum status find_version(struct registry *registry, struct registry_model
     if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
         return refuse_version(model, version, error);
     }
-    if (version->snapshot == NULL) {
-        char text[128];
-        if (model->is_unloaded) {
-            return no_current(model, error);
-        }
-        version->is_wanted = true;
-        registry_load_model(registry, model);
-        snprintf(text, sizeof text, "version %llu of %s is loading", (unsigned long long)number, model->name);
-        return unavailable(error, "model_loading", text);
+    if (model->is_unloaded) {
+        return no_current(model, error);
     }
-    *ret_version = version;
-    return STATUS_OK;
+    char text[128];
+    version->is_wanted = true;
+    registry_load_model(registry, model);
+    snprintf(text, sizeof text, "version %llu of %s is loading", (unsigned long long)number, model->name);
+    return unavailable(error, "model_loading", text);
 }
 
-enum status registry_resolve(struct registry *registry, const char *text, struct snapshot **ret_snapshot,
+enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error)
 {
-    const char *given = text == NULL || text[0] == '\0' ? default_name(registry) : text;
-    struct reference reference;
-    struct registry_version *version = NULL;
+    const char *given = reference == NULL || reference[0] == '\0' ? default_name(registry) : reference;
+    struct reference parts;
     if (given == NULL) {
         error_set(error, STATUS_INVALID, "there are %zu models: \"model\" must say which", registry->model_count);
         error_code(error, "model_required");
@@ -174,15 +170,18 @@ enum status registry_resolve(struct registry *registry, const char *text, struct
         }
         return STATUS_INVALID;
     }
-    TRY(parse_reference(given, &reference, error));
-    struct registry_model *model = registry_need(registry, reference.name, error);
+    TRY(parse_reference(given, &parts, error));
+    struct registry_model *model = registry_need(registry, parts.name, error);
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
-    if (reference.label[0] != '\0') {
-        TRY(version_of_label(model, reference.label, &reference.version, error));
+    if (parts.label[0] != '\0') {
+        TRY(version_of_label(model, parts.label, &parts.version, error));
     }
-    TRY(find_version(registry, model, reference.version, &version, error));
+    struct registry_version *version = parts.version == 0 ? model_current(model) : model_version(model, parts.version);
+    if (version == NULL || version->snapshot == NULL) {
+        return refuse_missing(registry, model, parts.version, version, error);
+    }
     model->in_use++;
     *ret_snapshot = snapshot_ref(version->snapshot);
     return STATUS_OK;

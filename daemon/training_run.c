@@ -320,9 +320,9 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     return status;
 }
 
-void training_run_thread(struct job *base)
+void training_run_thread(struct job *job)
 {
-    struct training_run *run = (struct training_run *)base;
+    struct training_run *run = (struct training_run *)job;
     run->status = create_and_train(run, &run->error);
     model_unref(run->model);
     run->model = NULL;
