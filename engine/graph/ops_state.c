@@ -125,23 +125,16 @@ const struct op op_assign = {
 
 /* ---- Fill: attributes dtype, shape, value ---- */
 
-static int64_t saturated(double value, int64_t least, int64_t most)
-{
-    return value >= (double)most ? most : value <= (double)least ? least : (int64_t)value;
-}
-
 static void fill(struct tensor *tensor, double value)
 {
     size_t count = tensor_element_count(tensor);
-    for (size_t i = 0; i < count; i++) {
-        switch (tensor->dtype) {
-        case DTYPE_FLOAT32: ((float *)tensor->data)[i] = (float)value; break;
-        case DTYPE_FLOAT64: ((double *)tensor->data)[i] = value; break;
-        case DTYPE_INT32: ((int32_t *)tensor->data)[i] = (int32_t)saturated(value, INT32_MIN, INT32_MAX); break;
-        case DTYPE_INT64: ((int64_t *)tensor->data)[i] = saturated(value, INT64_MIN, INT64_MAX); break;
-        case DTYPE_BOOL: ((bool *)tensor->data)[i] = value != 0; break;
-        case DTYPE_COUNT: CHECK(false);
-        }
+    size_t bytes = dtype_bytes(tensor->dtype);
+    if (count == 0) {
+        return;
+    }
+    tensor_set_number(tensor, 0, value);
+    for (size_t i = 1; i < count; i++) {
+        memcpy((char *)tensor->data + i * bytes, tensor->data, bytes);
     }
 }
 

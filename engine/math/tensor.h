@@ -8,7 +8,21 @@
 
 #include "engine/base/status.h"
 
-enum dtype { DTYPE_FLOAT32, DTYPE_FLOAT64, DTYPE_INT32, DTYPE_INT64, DTYPE_BOOL, DTYPE_COUNT };
+/* Element types. Ops compute with the first five; the others are for storing: variables, fills, assignments, casts. */
+enum dtype {
+    DTYPE_FLOAT32,
+    DTYPE_FLOAT64,
+    DTYPE_INT32,
+    DTYPE_INT64,
+    DTYPE_BOOL,
+    DTYPE_FLOAT16,
+    DTYPE_INT8,
+    DTYPE_UINT8,
+    DTYPE_INT16,
+    DTYPE_UINT16,
+    DTYPE_COMPLEX64,
+    DTYPE_COUNT
+};
 
 /* Bytes of one element. */
 size_t dtype_bytes(enum dtype dtype);
@@ -18,6 +32,11 @@ const char *dtype_name(enum dtype dtype);
 const char *dtype_cpp_name(enum dtype dtype);
 /* safetensors' spelling ("F32", "I64", "BOOL"). */
 const char *dtype_safetensors_name(enum dtype dtype);
+/* float16, float32, float64; whole numbers of any width, not bool. */
+bool dtype_is_float(enum dtype dtype);
+bool dtype_is_integer(enum dtype dtype);
+/* The least and greatest value of a whole-number dtype. */
+void dtype_integer_range(enum dtype dtype, int64_t *ret_least, int64_t *ret_greatest);
 /* Finds a dtype by dtype_name; false when there is none. */
 bool dtype_from_name(const char *name, enum dtype *ret_dtype);
 
@@ -67,5 +86,17 @@ enum status tensor_init(struct tensor *tensor, enum dtype dtype, const struct sh
                         struct error *error) MUST_CHECK;
 enum status tensor_init_copy(struct tensor *tensor, const struct tensor *source, struct error *error) MUST_CHECK;
 void tensor_release(struct tensor *tensor);
+
+/* One element as a number, and back: rounded towards zero and kept within the dtype's range for whole numbers (NaN: 0),
+ * not 0 is true; of a complex64 the real part. */
+double tensor_number(const struct tensor *tensor, size_t at);
+void tensor_set_number(struct tensor *tensor, size_t at, double number);
+/* The same without loss for 64-bit whole numbers; the value must be in range. Only for whole-number dtypes. */
+int64_t tensor_integer(const struct tensor *tensor, size_t at);
+void tensor_set_integer(struct tensor *tensor, size_t at, int64_t integer);
+
+/* IEEE 754 half precision as its bits; rounds to nearest even. */
+float float_from_half(uint16_t bits);
+uint16_t half_from_float(float number);
 
 #endif

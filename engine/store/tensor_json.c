@@ -81,31 +81,38 @@ static enum status read_special(const char *text, double *ret_number, struct err
     return STATUS_OK;
 }
 
-static enum status read_element(const json_t *json, struct tensor *tensor, size_t at, struct error *error)
+static enum status read_integer(const json_t *json, struct tensor *tensor, size_t at, struct error *error)
 {
-    bool is_float = tensor->dtype == DTYPE_FLOAT32 || tensor->dtype == DTYPE_FLOAT64;
-    double number = json_number_value(json);
-    if (is_float && json_is_string(json)) {
-        TRY(read_special(json_string_value(json), &number, error));
-    } else if (is_float                      ? !json_is_number(json)
-               : tensor->dtype == DTYPE_BOOL ? !json_is_boolean(json)
-                                             : !json_is_integer(json)) {
+    json_int_t integer = json_integer_value(json);
+    int64_t least = 0;
+    int64_t greatest = 0;
+    dtype_integer_range(tensor->dtype, &least, &greatest);
+    if (!json_is_integer(json)) {
         return error_set(error, STATUS_INVALID, "element %zu is no %s", at, dtype_name(tensor->dtype));
     }
-    json_int_t integer = json_integer_value(json);
-    switch (tensor->dtype) {
-    case DTYPE_FLOAT32: ((float *)tensor->data)[at] = (float)number; break;
-    case DTYPE_FLOAT64: ((double *)tensor->data)[at] = number; break;
-    case DTYPE_INT64: ((int64_t *)tensor->data)[at] = integer; break;
-    case DTYPE_BOOL: ((bool *)tensor->data)[at] = json_is_true(json); break;
-    case DTYPE_INT32:
-        if (integer < INT32_MIN || integer > INT32_MAX) {
-            return error_set(error, STATUS_INVALID, "element %zu is %lld, no int32", at, (long long)integer);
-        }
-        ((int32_t *)tensor->data)[at] = (int32_t)integer;
-        break;
-    case DTYPE_COUNT: CHECK(false);
+    if (integer < least || integer > greatest) {
+        return error_set(error, STATUS_INVALID, "element %zu is %lld, no %s", at, (long long)integer,
+                         dtype_name(tensor->dtype));
     }
+    tensor_set_integer(tensor, at, integer);
+    return STATUS_OK;
+}
+
+static enum status read_element(const json_t *json, struct tensor *tensor, size_t at, struct error *error)
+{
+    double number = json_number_value(json);
+    if (dtype_is_integer(tensor->dtype)) {
+        return read_integer(json, tensor, at, error);
+    }
+    if (tensor->dtype == DTYPE_BOOL) {
+        number = json_is_true(json) ? 1 : 0;
+    } else if (json_is_string(json)) {
+        TRY(read_special(json_string_value(json), &number, error));
+    }
+    if (tensor->dtype == DTYPE_BOOL ? !json_is_boolean(json) : !json_is_number(json) && !json_is_string(json)) {
+        return error_set(error, STATUS_INVALID, "element %zu is no %s", at, dtype_name(tensor->dtype));
+    }
+    tensor_set_number(tensor, at, number);
     return STATUS_OK;
 }
 
@@ -201,7 +208,7 @@ static enum status read_described(const json_t *json, enum dtype dtype, struct t
     enum dtype stated = dtype;
     struct shape shape;
     if (name != NULL && (!json_is_string(name) || !dtype_from_name(json_string_value(name), &stated))) {
-        return error_set(error, STATUS_INVALID, "\"dtype\" is not float32, float64, int32, int64 or bool");
+        return error_set(error, STATUS_INVALID, "\"dtype\" is no dtype: float32, float64, int32, int64, bool …");
     }
     if (stated != dtype) {
         return error_set(error, STATUS_INVALID, "\"dtype\" is %s, the tensor's %s", dtype_name(stated),
@@ -256,15 +263,11 @@ static json_t *number_to_json(double number)
 
 static json_t *element_to_json(const struct tensor *tensor, size_t at)
 {
-    switch (tensor->dtype) {
-    case DTYPE_FLOAT32: return number_to_json((double)((const float *)tensor->data)[at]);
-    case DTYPE_FLOAT64: return number_to_json(((const double *)tensor->data)[at]);
-    case DTYPE_INT32: return json_integer(((const int32_t *)tensor->data)[at]);
-    case DTYPE_INT64: return json_integer(((const int64_t *)tensor->data)[at]);
-    case DTYPE_BOOL: return json_boolean(((const bool *)tensor->data)[at]);
-    case DTYPE_COUNT: break;
+    if (dtype_is_integer(tensor->dtype)) {
+        return json_integer(tensor_integer(tensor, at));
     }
-    return NULL;
+    return tensor->dtype == DTYPE_BOOL ? json_boolean(((const bool *)tensor->data)[at])
+                                       : number_to_json(tensor_number(tensor, at));
 }
 
 /* The sub-tensor at `depth` that begins at element *at; NULL without memory. */

@@ -136,9 +136,65 @@ static void test_impossible_tensors_are_refused(void **state)
     tensor_release(&tensor);
 }
 
+/* Every half is a float and comes back; numbers between two go to the nearer, ties to the even one. */
+static void test_half_precision(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        float number = float_from_half((uint16_t)bits);
+        bool is_nan = (bits & 0x7c00) == 0x7c00 && (bits & 0x3ff) != 0;
+        assert_true(is_nan ? number != number : half_from_float(number) == bits);
+    }
+    for (uint16_t bits = 0; bits < 0x7bff; bits++) {
+        float low = float_from_half(bits);
+        float high = float_from_half((uint16_t)(bits + 1));
+        float middle = low + (high - low) / 2;
+        assert_int_equal(half_from_float(middle), bits % 2 == 0 ? bits : bits + 1);
+        assert_int_equal(half_from_float(__builtin_nextafterf(middle, 0)), bits);
+        assert_int_equal(half_from_float(__builtin_nextafterf(middle, 1e9f)), bits + 1);
+    }
+    assert_int_equal(half_from_float(65519.0f), 0x7bff);
+    assert_int_equal(half_from_float(65520.0f), 0x7c00);
+}
+
+static void test_numbers_of_every_dtype(void **state)
+{
+    (void)state;
+    static const double numbers[] = {0, 1, -1, 2.75, -2.75, 127, 128, -129, 255, 256, 65536, 3e9, -3e9, 1e19, -1e19};
+    struct shape one = shape_vector(1);
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        struct tensor tensor;
+        struct error error;
+        assert_int_equal(tensor_init(&tensor, (enum dtype)dtype, &one, &error), STATUS_OK);
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            double expected = numbers[i];
+            tensor_set_number(&tensor, 0, numbers[i]);
+            if (dtype_is_integer(tensor.dtype)) {
+                int64_t least = 0;
+                int64_t greatest = 0;
+                dtype_integer_range(tensor.dtype, &least, &greatest);
+                expected = __builtin_trunc(expected);
+                expected = expected < (double)least      ? (double)least
+                           : expected > (double)greatest ? (double)greatest
+                                                         : expected;
+            } else if (dtype == DTYPE_BOOL) {
+                expected = expected != 0;
+            } else if (dtype == DTYPE_FLOAT16) {
+                expected = (double)float_from_half(half_from_float((float)expected));
+            } else if (dtype != DTYPE_FLOAT64) {
+                expected = (double)(float)expected;
+            }
+            assert_true(tensor_number(&tensor, 0) == expected);
+        }
+        tensor_release(&tensor);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_numbers_of_every_dtype),
         cmocka_unit_test(test_dtypes_are_found_by_name),      cmocka_unit_test(test_shapes_print_as_tensorflow_does),
         cmocka_unit_test(test_compatible_shapes_merge),       cmocka_unit_test(test_element_counts_do_not_overflow),
         cmocka_unit_test(test_tensors_are_zeroed_and_copied), cmocka_unit_test(test_impossible_tensors_are_refused),
