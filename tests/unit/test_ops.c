@@ -1,181 +1,7 @@
 /* Every differentiable op against central differences, shapes against the rules, and what is refused. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include "engine/base/rng.h"
-#include "engine/graph/gradients.h"
-#include "engine/graph/op.h"
-#include "engine/graph/plan.h"
-#include "engine/graph/variable.h"
 #include "engine/math/gemm.h"
 #include "engine/math/pointwise.h"
-
-enum { INPUTS_MAX = 5, ELEMENTS_MAX = 512 };
-
-/* One op applied to variables of these shapes. */
-struct op_case {
-    const char *op;
-    size_t input_count;
-    struct shape shapes[INPUTS_MAX];
-    double low; /* values are uniform in [low, high) */
-    double high;
-    struct attribute attributes[2];
-    size_t attribute_count;
-    int32_t symbols[8]; /* fed to input `symbol_input` as int32, if symbol_count > 0 */
-    size_t symbol_count;
-    size_t symbol_input;
-    struct shape symbol_shape;
-};
-
-struct rig {
-    struct graph *graph;
-    struct values *values;
-    struct output inputs[INPUTS_MAX];
-    const struct variable *variables[INPUTS_MAX];
-    struct output scalar;
-    struct output result;
-    struct output symbols;
-};
-
-static void must(enum status status, const struct error *error)
-{
-    if (status != STATUS_OK) {
-        fail_msg("%s", error->message);
-    }
-}
-
-static void add_symbols(struct rig *rig, const struct op_case *test)
-{
-    struct error error;
-    struct attribute attributes[] = {{.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = DTYPE_INT32},
-                                     {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = test->symbol_shape}};
-    struct node_options options = {.name = "symbols", .attributes = attributes, .attribute_count = 2};
-    struct node *node = NULL;
-    must(graph_add_node(rig->graph, "Placeholder", &options, &node, &error), &error);
-    rig->symbols = (struct output){node, 0};
-}
-
-/* scalar = Σ result · weights, with fixed uneven weights, so that no error cancels. */
-static void add_scalar_on_top(struct rig *rig)
-{
-    struct error error;
-    struct shape shape = output_type(rig->result)->shape;
-    float weights[ELEMENTS_MAX];
-    size_t count = 0;
-    assert_true(shape_element_count(&shape, &count) && count <= ELEMENTS_MAX);
-    rng_fill_uniform(77, 1, count, -1, 1, weights);
-    struct attribute value = {.name = "value", .kind = ATTRIBUTE_TENSOR, .tensor = {DTYPE_FLOAT32, shape, weights}};
-    struct node_options options = {.name = "weights", .attributes = &value, .attribute_count = 1};
-    struct node *node = NULL;
-    must(graph_add_node(rig->graph, "Const", &options, &node, &error), &error);
-    struct output factors[] = {rig->result, {node, 0}};
-    struct output product;
-    must(graph_add(rig->graph, "Mul", NULL, factors, 2, &product, &error), &error);
-    must(graph_add(rig->graph, "Sum", NULL, &product, 1, &rig->scalar, &error), &error);
-}
-
-static void build(struct rig *rig, const struct op_case *test)
-{
-    struct error error;
-    must(graph_create(&rig->graph, &error), &error);
-    for (size_t i = 0; i < test->input_count; i++) {
-        if (test->symbol_count > 0 && i == test->symbol_input) {
-            add_symbols(rig, test);
-            rig->inputs[i] = rig->symbols;
-            continue;
-        }
-        char name[32];
-        snprintf(name, sizeof name, "x%zu", i);
-        struct variable_options options = {.name = name,
-                                           .shape = test->shapes[i],
-                                           .dtype = DTYPE_FLOAT32,
-                                           .initializer = {.kind = INITIALIZER_UNIFORM, .low = test->low, .high = test->high}};
-        must(get_variable(rig->graph, &options, &rig->variables[i], NULL, &error), &error);
-        rig->inputs[i] = rig->variables[i]->read;
-    }
-    struct node_options options = {.inputs = rig->inputs,
-                                   .input_count = test->input_count,
-                                   .attributes = test->attributes,
-                                   .attribute_count = test->attribute_count};
-    struct node *node = NULL;
-    must(graph_add_node(rig->graph, test->op, &options, &node, &error), &error);
-    rig->result = (struct output){node, 0};
-    add_scalar_on_top(rig);
-    must(values_create(rig->graph, &rig->values, &error), &error);
-    must(values_initialize(rig->values, rig->graph, 21, &error), &error);
-}
-
-static void run(const struct rig *rig, const struct op_case *test, const struct output *fetches, size_t count,
-                double *ret_scalar, float *ret_copies)
-{
-    struct error error;
-    struct plan *plan = NULL;
-    struct workspace *workspace = NULL;
-    struct tensor results[INPUTS_MAX];
-    struct tensor feed = {DTYPE_INT32, test->symbol_shape, (void *)(uintptr_t)test->symbols};
-    struct plan_options options = {.feeds = &rig->symbols,
-                                   .feed_shapes = &test->symbol_shape,
-                                   .feed_count = test->symbol_count > 0,
-                                   .fetches = fetches,
-                                   .fetch_count = count};
-    struct run_options how = {.feeds = &feed, .random_key = 3};
-    must(plan_create(rig->graph, &options, &plan, &error), &error);
-    must(workspace_create(plan, &workspace, &error), &error);
-    must(plan_run(plan, workspace, rig->values, &how, results, &error), &error);
-    if (ret_scalar != NULL) {
-        *ret_scalar = (double)*(float *)results[0].data;
-    }
-    for (size_t i = 0; ret_copies != NULL && i < count; i++) {
-        memcpy(ret_copies + i * ELEMENTS_MAX, results[i].data, tensor_bytes(&results[i]));
-    }
-    workspace_destroy(workspace);
-    plan_unref(plan);
-}
-
-static void check_case(const struct op_case *test)
-{
-    struct rig rig = {0};
-    struct error error;
-    struct output xs[INPUTS_MAX];
-    struct output gradients[INPUTS_MAX];
-    size_t which[INPUTS_MAX];
-    size_t count = 0;
-    static float analytic[INPUTS_MAX * ELEMENTS_MAX];
-    build(&rig, test);
-    for (size_t i = 0; i < test->input_count; i++) {
-        if (rig.variables[i] != NULL) {
-            which[count] = i;
-            xs[count++] = (struct output){rig.variables[i]->node, 0};
-        }
-    }
-    must(graph_gradients(rig.graph, &rig.scalar, 1, xs, count, gradients, &error), &error);
-    run(&rig, test, gradients, count, NULL, analytic);
-    for (size_t g = 0; g < count; g++) {
-        struct tensor *tensor = values_tensor(rig.values, rig.variables[which[g]]);
-        assert_true(shape_is_compatible(&output_type(gradients[g])->shape, &tensor->shape));
-        for (size_t i = 0; i < tensor_element_count(tensor); i++) {
-            float *x = (float *)tensor->data + i;
-            float before = *x;
-            double above;
-            double below;
-            *x = before + 0.01f;
-            run(&rig, test, &rig.scalar, 1, &above, NULL);
-            *x = before - 0.01f;
-            run(&rig, test, &rig.scalar, 1, &below, NULL);
-            *x = before;
-            double difference = (above - below) / 0.02;
-            double gradient = (double)analytic[g * ELEMENTS_MAX + i];
-            if (fabs(difference - gradient) > 2e-3 + 0.01 * fabs(gradient)) {
-                fail_msg("%s, input %zu, element %zu: gradient %g, central difference %g", test->op, which[g], i,
-                         gradient, difference);
-            }
-        }
-    }
-    values_destroy(rig.values);
-    graph_unref(rig.graph);
-}
+#include "tests/unit/op_rig.h"
 
 static void test_gradients_of_arithmetic(void **state)
 {
@@ -240,6 +66,7 @@ static void test_gradients_of_products(void **state)
 static void test_gradients_of_arrays(void **state)
 {
     (void)state;
+    int32_t rows[] = {4, 0, 4, 2};
     struct op_case transpose = {
         .op = "TransposeLeading", .input_count = 1, .shapes = {shape_cube(2, 3, 4)}, .low = -1, .high = 1};
     struct op_case reshape = {
@@ -255,10 +82,7 @@ static void test_gradients_of_arrays(void **state)
                              .shapes = {shape_matrix(5, 3)},
                              .low = -1,
                              .high = 1,
-                             .symbols = {4, 0, 4, 2},
-                             .symbol_count = 4,
-                             .symbol_input = 1,
-                             .symbol_shape = shape_matrix(2, 2)};
+                             .constants = {[1] = {DTYPE_INT32, shape_matrix(2, 2), rows}}};
     check_case(&transpose);
     check_case(&reshape);
     check_case(&gather);
@@ -267,16 +91,14 @@ static void test_gradients_of_arrays(void **state)
 static void test_gradients_of_losses(void **state)
 {
     (void)state;
+    int32_t labels[] = {3, 0, 1};
     struct op_case softmax = {.op = "Softmax", .input_count = 1, .shapes = {shape_matrix(3, 4)}, .low = -2, .high = 2};
     struct op_case entropy = {.op = "SparseSoftmaxCrossEntropyWithLogits",
                               .input_count = 2,
                               .shapes = {shape_matrix(3, 4)},
                               .low = -2,
                               .high = 2,
-                              .symbols = {3, 0, 1},
-                              .symbol_count = 3,
-                              .symbol_input = 1,
-                              .symbol_shape = shape_vector(3)};
+                              .constants = {[1] = {DTYPE_INT32, shape_vector(3), labels}}};
     check_case(&softmax);
     check_case(&entropy);
 }
@@ -284,6 +106,7 @@ static void test_gradients_of_losses(void **state)
 static void test_gradients_of_lstm(void **state)
 {
     (void)state;
+    int32_t steps[] = {0, 2, 1, 1, 2, 0};
     struct attribute forget = {.name = "forget_bias", .kind = ATTRIBUTE_NUMBER, .number = 1};
     struct op_case dense = {
         .op = "LstmBlock",
@@ -309,10 +132,7 @@ static void test_gradients_of_lstm(void **state)
         .high = 1,
         .attributes = {forget},
         .attribute_count = 1,
-        .symbols = {0, 2, 1, 1, 2, 0},
-        .symbol_count = 6,
-        .symbol_input = 0,
-        .symbol_shape = shape_matrix(3, 2)};
+        .constants = {{DTYPE_INT32, shape_matrix(3, 2), steps}}};
     check_case(&dense);
     check_case(&one_step);
     check_case(&symbols);
