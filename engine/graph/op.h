@@ -24,7 +24,8 @@ struct inference {
 
 /* What people give an op besides tensors. */
 struct attribute_rule {
-    const char *name; /* NULL ends a list */
+    const char *name;   /* NULL ends a list */
+    const char *called; /* what people call it, where that is another name ("keepdims" for keep_dims); else NULL */
     enum attribute_kind kind;
     bool is_required;
     double otherwise; /* for those left out: integer, number, boolean; a dtype's number */
@@ -74,7 +75,8 @@ struct op {
      * not. */
     const char *call;
     /* The arguments' names in TensorFlow's order, separated by spaces; "axis?" may be left out (`complete` says what it
-     * is then), "values*" takes a list. */
+     * is then), "values*" takes a list. "axis=reduction_indices?": people say axis, the op's definition
+     * reduction_indices, and so is the constant named that is made of a number ("Sum/reduction_indices"). */
     const char *arguments;
     /* What a number given for an argument becomes, one letter each: T the dtype of the first T that is a tensor, else
      * float32 (whole numbers int32); i int32; f the first floating argument's; b bool. */
@@ -103,16 +105,25 @@ enum status op_dimensions_error(const struct inference *inference, int64_t a, in
 /* Checks an input's dtype and rank (rank unknown passes; SHAPE_RANK_UNKNOWN asks for none). */
 enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error);
 
+/* The rows, by the files that have them. */
 /* clang-format off */
+#define OP_ROWS_STATE(X)                                                                                            \
+    X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
+    X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform) X(op_zero_state)
+#define OP_ROWS_MATH(X)                                                                                             \
+    X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)    \
+    X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape)         \
+    X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_global_norm)
+#define OP_ROWS_ARRAY(X)                                                                                            \
+    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)
+#define OP_ROWS_NN(X)                                                                                               \
+    X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
+#define OP_ROWS_RECURRENCE(X)                                                                                       \
+    X(op_lstm) X(op_lstm_grad)
+#define OP_ROWS_TRAIN(X)                                                                                            \
+    X(op_apply_gradient_descent) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
-    X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)                      \
-    X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform)                    \
-    X(op_zero_state) X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp)        \
-    X(op_log) X(op_sqrt) X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n)       \
-    X(op_sum_to_shape) X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad)    \
-    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)           \
-    X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)      \
-    X(op_lstm) X(op_lstm_grad) X(op_global_norm) X(op_apply_gradient_descent) X(op_apply_adam)
+    OP_ROWS_STATE(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X) OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
 /* clang-format on */
 
 #define OP_DECLARE(row) extern const struct op row;
