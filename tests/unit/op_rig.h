@@ -116,34 +116,6 @@ static inline enum status op_call_run(const struct op_call *call, struct tensor 
     return status;
 }
 
-/* Any element as a double; exact but for large int64. */
-static inline double tensor_number(const struct tensor *tensor, size_t index)
-{
-    switch (tensor->dtype) {
-    case DTYPE_FLOAT32: return (double)((const float *)tensor->data)[index];
-    case DTYPE_FLOAT64: return ((const double *)tensor->data)[index];
-    case DTYPE_INT32: return (double)((const int32_t *)tensor->data)[index];
-    case DTYPE_INT64: return (double)((const int64_t *)tensor->data)[index];
-    case DTYPE_BOOL: return (double)((const bool *)tensor->data)[index];
-    case DTYPE_COUNT: break;
-    }
-    fail();
-    return 0;
-}
-
-static inline void tensor_set_number(struct tensor *tensor, size_t index, double value)
-{
-    switch (tensor->dtype) {
-    case DTYPE_FLOAT32: ((float *)tensor->data)[index] = (float)value; return;
-    case DTYPE_FLOAT64: ((double *)tensor->data)[index] = value; return;
-    case DTYPE_INT32: ((int32_t *)tensor->data)[index] = (int32_t)value; return;
-    case DTYPE_INT64: ((int64_t *)tensor->data)[index] = (int64_t)value; return;
-    case DTYPE_BOOL: ((bool *)tensor->data)[index] = value != 0; return;
-    case DTYPE_COUNT: break;
-    }
-    fail();
-}
-
 /* ---- gradients ---- */
 
 /* One op applied to variables of these shapes. */
