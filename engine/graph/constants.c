@@ -1,10 +1,295 @@
-/* Values known before a run. Thread: the building or compiling one. */
+/* Values known before a run. Thread: any; what it makes is in the caller's arena. */
 #include "engine/graph/constants.h"
 
-#include "engine/graph/op.h"
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
 
-const struct tensor *graph_constant_value(struct graph *graph, struct output output)
+const struct tensor *graph_constant_value(const struct graph *graph, struct output output)
 {
     (void)graph;
-    return output.node->op == &op_const ? &node_attribute(output.node, "value")->tensor : NULL;
+    return output.node->constants == NULL ? NULL : output.node->constants[output.index];
+}
+
+int64_t constants_integer(const struct tensor *tensor, size_t index)
+{
+    return tensor->dtype == DTYPE_INT64 ? ((const int64_t *)tensor->data)[index]
+                                        : ((const int32_t *)tensor->data)[index];
+}
+
+/* ---- computing ahead ---- */
+
+/* Whether an op gives the same each time it is run on the same inputs. */
+static bool is_pure(const struct op *op)
+{
+    const unsigned never = OP_RANDOM | OP_WRITES | OP_VARIABLE | OP_FEED_ONLY;
+    bool does_something = op->compute != NULL || (op->flags & OP_ALIAS) != 0;
+    return does_something && (op->flags & never) == 0 && op->prepare == NULL && op != &op_placeholder_with_default;
+}
+
+/* Whether all that a kernel reads is there: values, or shapes alone. */
+static bool are_inputs_known(const struct inference *inference)
+{
+    const struct op *op = inference->node->op;
+    for (size_t i = 0; i < inference->input_count; i++) {
+        const struct shape *shape = &inference->inputs[i].shape;
+        bool is_known = (op->flags & OP_OF_SHAPE) == 0 ? inference->constants[i] != NULL
+                        : node_is(inference->node, "Rank") ? shape->rank != SHAPE_RANK_UNKNOWN
+                                                       : shape_is_fully_known(shape);
+        if (!is_known) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool are_outputs_small(const struct inference *inference)
+{
+    for (size_t i = 0; i < inference->output_count; i++) {
+        size_t count;
+        const struct shape *shape = &inference->outputs[i].shape;
+        if (!shape_is_fully_known(shape) || !shape_element_count(shape, &count) || count > CONSTANTS_ELEMENTS_MAX) {
+            return false;
+        }
+    }
+    return inference->output_count > 0;
+}
+
+static bool allocate_outputs(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
+                             struct tensor *ret_outputs)
+{
+    bool is_alias = (inference->node->op->flags & OP_ALIAS) != 0;
+    for (size_t i = 0; i < inference->output_count; i++) {
+        struct tensor *output = &ret_outputs[i];
+        *output = (struct tensor){.dtype = inference->outputs[i].dtype, .shape = inference->outputs[i].shape};
+        output->data = is_alias && i == 0 ? inputs[0].data : arena_allocate(arena, 1, tensor_bytes(output) + 1);
+        if (output->data == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool run_kernel(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
+                    struct tensor *ret_outputs)
+{
+    const struct op *op = inference->node->op;
+    size_t scratch_bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(inference);
+    void *scratch = mem_allocate_aligned_raw(scratch_bytes + 1, 1);
+    struct error ignored; /* the run computes it again and reports */
+    struct op_run run = {.node = inference->node,
+                         .inputs = inputs,
+                         .input_count = inference->input_count,
+                         .outputs = ret_outputs,
+                         .scratch = scratch};
+    bool is_done = scratch != NULL && allocate_outputs(inference, inputs, arena, ret_outputs) &&
+                   (op->compute == NULL || op->compute(&run, &ignored) == STATUS_OK);
+    mem_free(scratch);
+    return is_done;
+}
+
+bool constants_compute(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs)
+{
+    if (!is_pure(inference->node->op) || !are_inputs_known(inference) || !are_outputs_small(inference)) {
+        return false;
+    }
+    struct tensor *inputs = mem_allocate(inference->input_count + 1, sizeof *inputs);
+    if (inputs == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < inference->input_count; i++) {
+        inputs[i] = inference->constants[i] != NULL
+                        ? *inference->constants[i]
+                        : (struct tensor){.dtype = inference->inputs[i].dtype, .shape = inference->inputs[i].shape};
+    }
+    bool is_done = run_kernel(inference, inputs, arena, ret_outputs);
+    if (!is_done) {
+        memset(ret_outputs, 0, inference->output_count * sizeof *ret_outputs);
+    }
+    mem_free(inputs);
+    return is_done;
+}
+
+/* ---- shapes known in part ---- */
+
+static struct shape shape_from_value(const struct tensor *value)
+{
+    size_t count = value->shape.rank > 1 ? SHAPE_RANK_MAX + 1 : tensor_element_count(value);
+    if (count > SHAPE_RANK_MAX || (value->dtype != DTYPE_INT32 && value->dtype != DTYPE_INT64)) {
+        return shape_unknown();
+    }
+    struct shape shape = {.rank = (int)count};
+    for (size_t i = 0; i < count; i++) {
+        int64_t dimension = constants_integer(value, i);
+        shape.dimensions[i] = dimension < 0 ? DIMENSION_UNKNOWN : dimension;
+    }
+    return shape;
+}
+
+/* As many unknown dimensions as the type has elements. */
+static struct shape shape_of_length(const struct output_type *type)
+{
+    struct shape shape = shape_unknown();
+    bool is_vector = type->shape.rank == 1 && type->shape.dimensions[0] >= 0 && type->shape.dimensions[0] <= SHAPE_RANK_MAX;
+    if (type->shape.rank == 0 || is_vector) {
+        shape.rank = type->shape.rank == 0 ? 1 : (int)type->shape.dimensions[0];
+        for (int i = 0; i < shape.rank; i++) {
+            shape.dimensions[i] = DIMENSION_UNKNOWN;
+        }
+    }
+    return shape;
+}
+
+static struct shape shape_behind(struct output output, int *visits_left);
+
+/* The inputs of Pack (scalars) or ConcatV2 (vectors), one behind the other. */
+static struct shape shape_behind_parts(const struct node *node, size_t part_count, int *visits_left)
+{
+    struct shape all = shape_scalar();
+    for (size_t i = 0; i < part_count; i++) {
+        struct shape part = shape_behind(node->inputs[i], visits_left);
+        if (part.rank == SHAPE_RANK_UNKNOWN || all.rank + part.rank > SHAPE_RANK_MAX) {
+            return shape_unknown();
+        }
+        for (int d = 0; d < part.rank; d++) {
+            all.dimensions[all.rank++] = part.dimensions[d];
+        }
+    }
+    return all;
+}
+
+/* Whether an op only picks elements of its first input, as its other inputs say. */
+static bool picks_elements(const struct node *node)
+{
+    return node_is(node, "StridedSlice") || node_is(node, "Slice") || node_is(node, "GatherV2");
+}
+
+enum { PICK_INPUTS_MAX = 4 };
+
+/* Elements of a shape that is known in part: the op's own kernel, run on the dimensions, below 0 where unknown. */
+static struct shape shape_behind_pick(const struct node *node, int *visits_left)
+{
+    const struct output_type *from = output_type(node->inputs[0]);
+    struct shape source = shape_behind(node->inputs[0], visits_left);
+    struct shape unknown = shape_of_length(&node->outputs[0]);
+    struct shape picked = unknown;
+    struct tensor inputs[PICK_INPUTS_MAX];
+    if (source.rank == SHAPE_RANK_UNKNOWN || unknown.rank == SHAPE_RANK_UNKNOWN || from->shape.rank != 1 ||
+        !shape_is_fully_known(&from->shape) || node->input_count > PICK_INPUTS_MAX) {
+        return unknown;
+    }
+    for (size_t i = 1; i < node->input_count; i++) {
+        const struct tensor *value = graph_constant_value(NULL, node->inputs[i]);
+        if (value == NULL) {
+            return unknown;
+        }
+        inputs[i] = *value;
+    }
+    inputs[0] = (struct tensor){DTYPE_INT64, from->shape, source.dimensions};
+    struct tensor result = {DTYPE_INT64, node->outputs[0].shape, picked.dimensions};
+    struct op_run run = {.node = node, .inputs = inputs, .input_count = node->input_count, .outputs = &result};
+    struct error ignored;
+    return node->op->compute(&run, &ignored) == STATUS_OK ? picked : unknown;
+}
+
+static bool is_whole_number(enum dtype dtype)
+{
+    return dtype == DTYPE_INT32 || dtype == DTYPE_INT64;
+}
+
+/* What is known of a tensor of whole numbers that has at most SHAPE_RANK_MAX. */
+static struct shape shape_behind(struct output output, int *visits_left)
+{
+    const struct node *node = output.node;
+    const struct output_type *type = output_type(output);
+    const struct tensor *value = graph_constant_value(NULL, output);
+    if (value != NULL) {
+        return shape_from_value(value);
+    }
+    struct shape unknown = shape_of_length(type);
+    if ((*visits_left)-- <= 0 || !is_whole_number(type->dtype)) {
+        return unknown;
+    }
+    if (node_is(node, "Shape")) {
+        return output_type(node->inputs[0])->shape;
+    }
+    bool is_same = node_is(node, "Identity") || node_is(node, "Cast");
+    if (is_same && is_whole_number(output_type(node->inputs[0])->dtype)) {
+        return shape_behind(node->inputs[0], visits_left);
+    }
+    if (node_is(node, "Pack") && type->shape.rank == 1) {
+        return shape_behind_parts(node, node->input_count, visits_left);
+    }
+    if (node_is(node, "ConcatV2") && type->shape.rank == 1) {
+        return shape_behind_parts(node, node->input_count - 1, visits_left);
+    }
+    return picks_elements(node) ? shape_behind_pick(node, visits_left) : unknown;
+}
+
+struct shape constants_as_shape(const struct inference *inference, size_t input)
+{
+    if (inference->constants[input] != NULL) {
+        return shape_from_value(inference->constants[input]);
+    }
+    int visits_left = CONSTANTS_VISITS_MAX;
+    return shape_behind(inference->node->inputs[input], &visits_left);
+}
+
+/* ---- what a node keeps ---- */
+
+/* Dimensions as a tensor of `type`; false when one is unknown. */
+static bool tensor_from_dimensions(const struct output_type *type, const int64_t *dimensions, struct arena *arena,
+                                   struct tensor *ret_tensor)
+{
+    struct tensor tensor = {.dtype = type->dtype, .shape = type->shape};
+    size_t count = tensor_element_count(&tensor);
+    tensor.data = arena_allocate(arena, count + 1, sizeof(int64_t));
+    for (size_t i = 0; i < count; i++) {
+        if (tensor.data == NULL || dimensions[i] < 0 || (type->dtype == DTYPE_INT32 && dimensions[i] > INT32_MAX)) {
+            return false;
+        }
+        if (type->dtype == DTYPE_INT64) {
+            ((int64_t *)tensor.data)[i] = dimensions[i];
+        } else {
+            ((int32_t *)tensor.data)[i] = (int32_t)dimensions[i];
+        }
+    }
+    *ret_tensor = tensor;
+    return tensor.data != NULL;
+}
+
+/* Outputs that pick known elements of a shape known in part; data NULL for those that do not. */
+static bool compute_in_part(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs)
+{
+    const struct node *node = inference->node;
+    int visits_left = CONSTANTS_VISITS_MAX;
+    bool is_unpack = node_is(node, "Unpack");
+    if (node->input_count == 0 || !is_whole_number(inference->inputs[0].dtype) || inference->inputs[0].shape.rank != 1 ||
+        !(is_unpack || picks_elements(node))) {
+        return false;
+    }
+    struct shape shape = is_unpack ? shape_behind(node->inputs[0], &visits_left) : shape_behind_pick(node, &visits_left);
+    bool has_any = false;
+    for (size_t i = 0; i < inference->output_count && shape.rank != SHAPE_RANK_UNKNOWN; i++) {
+        has_any |= tensor_from_dimensions(&inference->outputs[i], shape.dimensions + i, arena, &ret_outputs[i]);
+    }
+    return has_any;
+}
+
+const struct tensor *const *constants_of_node(const struct inference *inference, struct arena *arena)
+{
+    const struct node *node = inference->node;
+    size_t count = inference->output_count;
+    bool is_const = node->op == &op_const;
+    struct tensor *computed = is_const ? NULL : mem_allocate(count + 1, sizeof *computed);
+    bool has_any = is_const || (computed != NULL && (constants_compute(inference, arena, computed) ||
+                                                     compute_in_part(inference, arena, computed)));
+    const struct tensor **values = has_any ? arena_allocate(arena, count, sizeof *values) : NULL;
+    if (values != NULL && is_const) {
+        values[0] = &node_attribute(node, "value")->tensor;
+    }
+    for (size_t i = 0; values != NULL && !is_const && i < count; i++) {
+        values[i] = computed[i].data == NULL ? NULL : arena_copy(arena, &computed[i], 1, sizeof *computed);
+    }
+    mem_free(computed);
+    return values;
 }

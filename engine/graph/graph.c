@@ -348,13 +348,18 @@ static enum status infer_outputs(struct graph *graph, struct arena *arena, struc
     inference.inputs = inputs;
     inference.constants = constants;
     enum status status = node->op->infer(&inference, error);
+    if (status == STATUS_OK) {
+        CHECK(inference.output_count <= OP_OUTPUTS_MAX);
+        node->output_count = (uint32_t)inference.output_count;
+        node->outputs = arena_copy(arena, inference.outputs, inference.output_count, sizeof *node->outputs);
+        status = node->outputs == NULL ? no_memory(error) : STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        node->constants = constants_of_node(&inference, arena);
+    }
     mem_free(inputs);
     mem_free(constants);
-    TRY(status);
-    CHECK(inference.output_count <= OP_OUTPUTS_MAX);
-    node->output_count = (uint32_t)inference.output_count;
-    node->outputs = arena_copy(arena, inference.outputs, inference.output_count, sizeof *node->outputs);
-    return node->outputs == NULL ? no_memory(error) : STATUS_OK;
+    return status;
 }
 
 enum status graph_append_node(struct graph *graph, struct node *node, struct error *error)

@@ -97,6 +97,7 @@ struct node {
     struct output *inputs;
     struct node **controls; /* run before this one */
     struct output_type *outputs;
+    const struct tensor *const *constants; /* each output's value where it is known before any run (constants.h) */
     struct attribute *attributes;
     struct origin origin;
 };

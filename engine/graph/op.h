@@ -52,6 +52,7 @@ enum op_flags {
     OP_VARIABLE = 4,  /* its output is a variable's own memory */
     OP_FEED_ONLY = 8, /* has no value unless fed */
     OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
+    OP_OF_SHAPE = 32, /* reads its inputs' shapes alone, not their values */
 };
 
 struct op {
@@ -115,7 +116,8 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
     X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape)         \
     X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_global_norm)
 #define OP_ROWS_ARRAY(X)                                                                                            \
-    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)
+    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)           \
+    X(op_shape) X(op_size) X(op_rank)
 #define OP_ROWS_NN(X)                                                                                               \
     X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
 #define OP_ROWS_RECURRENCE(X)                                                                                       \

@@ -207,8 +207,9 @@ static enum status gradient_dropout(struct graph *graph, const struct node *node
 
 const struct op op_dropout = {.name = "Dropout",
                               .input_count = 2,
+                              .flags = OP_RANDOM,
                               .infer = infer_dropout,
                               .compute = compute_dropout,
                               .gradient = gradient_dropout};
 const struct op op_dropout_grad = {
-    .name = "DropoutGrad", .input_count = 2, .infer = infer_dropout, .compute = compute_dropout};
+    .name = "DropoutGrad", .input_count = 2, .flags = OP_RANDOM, .infer = infer_dropout, .compute = compute_dropout};

@@ -173,6 +173,7 @@ static enum status compute_random_uniform(const struct op_run *run, struct error
 }
 
 const struct op op_random_uniform = {.name = "RandomUniform",
+                                     .flags = OP_RANDOM,
                                      .infer = infer_random_uniform,
                                      .compute = compute_random_uniform,
                                      .gradient = gradient_none};
