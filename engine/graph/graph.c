@@ -177,12 +177,10 @@ struct node *graph_find_node(const struct graph *graph, const char *name)
 
 const struct variable *graph_variable_of_node(const struct graph *graph, const struct node *node)
 {
-    for (size_t i = 0; i < graph->variable_count; i++) {
-        if (graph->variables[i]->node == node) {
-            return graph->variables[i];
-        }
-    }
-    return NULL;
+    const struct variable *variable = node->variable;
+    bool is_own = variable != NULL && variable->index < graph->variable_count &&
+                  graph->variables[variable->index] == variable;
+    return is_own ? variable : NULL;
 }
 
 const struct variable *graph_find_variable(const struct graph *graph, const char *name)
@@ -482,6 +480,7 @@ enum status graph_add_variable(struct graph *graph, const struct variable *varia
     }
     copy->index = (uint32_t)graph->variable_count;
     copy->origin = graph->origin;
+    copy->node->variable = copy;
     graph->variables[graph->variable_count++] = copy;
     return STATUS_OK;
 }

@@ -99,6 +99,7 @@ struct node {
     struct output_type *outputs;
     const struct tensor *const *constants; /* each output's value where it is known before any run (constants.h) */
     struct attribute *attributes;
+    const struct variable *variable; /* whose state it is, else NULL */
     struct origin origin;
 };
 
