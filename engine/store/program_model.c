@@ -1,0 +1,185 @@
+/* Steps of whole models: language_model, and the optimiser of its training step. Thread: the building one. Owns
+ * nothing. */
+#include "engine/nn/optimizer.h"
+#include "engine/store/program_private.h"
+
+/* ---- a language_model's specification ---- */
+
+static enum status refuse(struct error *error, const char *field, const char *expected)
+{
+    enum status status = error_set(error, STATUS_INVALID, "/%s: %s", field, expected);
+    if (error != NULL) {
+        snprintf(error->param, sizeof error->param, "/%.40s", field);
+    }
+    return status;
+}
+
+static enum status check_specification(const json_t *specification, struct error *error)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(specification)) {
+        return error_set(error, STATUS_INVALID, "a language_model is an object");
+    }
+    json_object_foreach((json_t *)(uintptr_t)specification, key, value)
+    {
+        if (!word_is_in(key, "cell layers units embedding tie dropout vocabulary heads as")) {
+            return refuse(error, key, "unknown field");
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_size(const json_t *object, const char *field, size_t least, size_t most, size_t *size,
+                             struct error *error)
+{
+    const json_t *value = json_object_get(object, field);
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < (json_int_t)least || number > (json_int_t)most) {
+        char expected[96];
+        snprintf(expected, sizeof expected, "must be a whole number from %zu to %zu", least, most);
+        return refuse(error, field, expected);
+    }
+    *size = (size_t)number;
+    return STATUS_OK;
+}
+
+static enum status read_heads(const json_t *specification, struct language_model_options *options, struct error *error)
+{
+    const json_t *heads = json_object_get(specification, "heads");
+    if (heads == NULL) {
+        options->has_train_head = options->has_predict_head = true;
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < json_array_size(heads); i++) {
+        const char *head = json_string_value(json_array_get(heads, i));
+        if (head == NULL || (strcmp(head, "train") != 0 && strcmp(head, "predict") != 0)) {
+            return refuse(error, "heads", "must list \"train\" and \"predict\"");
+        }
+        options->has_train_head = options->has_train_head || head[0] == 't';
+        options->has_predict_head = options->has_predict_head || head[0] == 'p';
+    }
+    if (!options->has_train_head && !options->has_predict_head) {
+        return refuse(error, "heads", "must list \"train\", \"predict\" or both");
+    }
+    return STATUS_OK;
+}
+
+static enum status refuse_unbuilt(const json_t *specification, struct error *error)
+{
+    const json_t *cell = json_object_get(specification, "cell");
+    const char *name = json_string_value(cell);
+    bool is_known = name != NULL && (strcmp(name, "lstm") == 0 || strcmp(name, "gru") == 0 || strcmp(name, "rnn") == 0);
+    if (cell != NULL && !is_known) {
+        return refuse(error, "cell", "must be \"lstm\", \"gru\" or \"rnn\"");
+    }
+    const json_t *tie = json_object_get(specification, "tie");
+    if (tie != NULL && !json_is_boolean(tie)) {
+        return refuse(error, "tie", "must be true or false");
+    }
+    const char *unbuilt = cell != NULL && strcmp(name, "lstm") != 0 ? "cell" : json_is_true(tie) ? "tie" : NULL;
+    if (unbuilt == NULL) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_UNSUPPORTED, "language_model: this value of \"%s\" is not built yet", unbuilt);
+    if (error != NULL) {
+        snprintf(error->param, sizeof error->param, "/%s", unbuilt);
+    }
+    return STATUS_UNSUPPORTED;
+}
+
+enum status language_model_options_from_json(const json_t *specification, struct language_model_options *ret_options,
+                                             struct error *error)
+{
+    struct language_model_options options = {.layers = 2, .units = 128};
+    TRY(check_specification(specification, error));
+    TRY(refuse_unbuilt(specification, error));
+    TRY(read_size(specification, "layers", 1, LANGUAGE_MODEL_LAYERS_MAX, &options.layers, error));
+    TRY(read_size(specification, "units", 1, LANGUAGE_MODEL_UNITS_MAX, &options.units, error));
+    if (!json_is_null(json_object_get(specification, "embedding"))) {
+        TRY(read_size(specification, "embedding", 1, LANGUAGE_MODEL_UNITS_MAX, &options.embedding, error));
+    }
+    const json_t *dropout = json_object_get(specification, "dropout");
+    options.dropout = json_number_value(dropout);
+    if (dropout != NULL && (!json_is_number(dropout) || !(options.dropout >= 0 && options.dropout < 1))) {
+        return refuse(error, "dropout", "must be a number from 0, below 1");
+    }
+    TRY(read_heads(specification, &options, error));
+    *ret_options = options;
+    return STATUS_OK;
+}
+
+/* ---- the step ---- */
+
+static enum status note_variables(struct builder *builder, size_t count_before)
+{
+    for (size_t i = 0; i < graph_variable_count(builder->graph); i++) {
+        const struct variable *variable = graph_variable(builder->graph, i);
+        if (!variable->is_slot) {
+            TRY(builder_note_variable(builder, variable, i >= count_before));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_specification(struct builder *builder, const struct step *step,
+                                      struct language_model_options *ret_options)
+{
+    json_t *specification = json_copy((json_t *)(uintptr_t)step->json);
+    if (specification == NULL) {
+        return builder_no_memory(builder);
+    }
+    json_object_del(specification, "op");
+    enum status status = language_model_options_from_json(specification, ret_options, builder->error);
+    json_decref(specification);
+    if (status != STATUS_OK && builder->error != NULL && builder->error->param[0] == '/') {
+        char field[ERROR_PLACE_BYTES_MAX];
+        snprintf(field, sizeof field, "%s", builder->error->param);
+        snprintf(builder->error->param, sizeof builder->error->param, "%.200s%.50s", step->path, field);
+    }
+    return status;
+}
+
+static enum status apply_language_model(struct builder *builder, const struct step *step)
+{
+    struct language_model_options options;
+    struct vocabulary *vocabulary = NULL;
+    TRY(read_specification(builder, step, &options));
+    const json_t *vocabulary_json = json_object_get(step->json, "vocabulary");
+    if (vocabulary_json == NULL) {
+        return refuse_field(builder, step, "vocabulary", "a build step needs one");
+    }
+    TRY(vocabulary_from_json(vocabulary_json, &vocabulary, builder->error));
+    vocabulary_unref(builder->result.vocabulary);
+    builder->result.vocabulary = vocabulary;
+    options.vocabulary_size = vocabulary_size(vocabulary);
+    size_t count_before = graph_variable_count(builder->graph);
+    TRY(language_model_build(builder->graph, &options, builder->error));
+    if (builder->vocabulary != NULL && !vocabulary_equal(vocabulary, builder->vocabulary)) {
+        error_set(builder->error, STATUS_CONFLICT, "the model has another vocabulary of the same size, %zu symbols",
+                  vocabulary_size(vocabulary));
+        return error_code(builder->error, "vocabulary_exists"), STATUS_CONFLICT;
+    }
+    return note_variables(builder, count_before);
+}
+
+/* ---- optimisers ---- */
+
+static enum status apply_optimizer(struct builder *builder, const struct step *step)
+{
+    struct output loss = {.node = NULL};
+    struct train_step ignored;
+    TRY(need_tensor_field(builder, step, "loss", &loss));
+    enum optimizer_kind kind = strcmp(step->op, "adam") == 0 ? OPTIMIZER_ADAM : OPTIMIZER_SGD;
+    return train_step_build(builder->graph, loss, kind, &ignored, builder->error);
+}
+
+const struct step_kind program_model_steps[] = {
+    {"language_model", "cell layers units embedding tie dropout vocabulary heads", apply_language_model, NULL},
+    {"adam", "loss", apply_optimizer, NULL},
+    {"sgd", "loss", apply_optimizer, NULL},
+    {NULL, NULL, NULL, NULL},
+};
