@@ -36,25 +36,66 @@ struct call_result {
     bool is_list; /* Python returns a list, even of one: split, unstack */
 };
 
+/* What a composed function is built from. */
+struct function_call {
+    const char *scope;
+    const struct output *inputs; /* as named by `arguments`, .node NULL where left out */
+    size_t input_count;
+    const struct attribute *attributes; /* those given, and the others' defaults, by the rules' names */
+    size_t attribute_count;
+    struct node *const *controls;
+    size_t control_count;
+};
+
+/* The attribute of that name, or NULL where it was left out. */
+const struct attribute *function_attribute(const struct function_call *call, const char *name);
+
 /* A function composed of several ops. */
 struct function {
     const char *name;
-    const char *default_name; /* of its name scope */
-    const char *arguments;    /* as in op.h */
+    const char *default_name; /* of its name scope; NULL: it opens none */
+    const char *arguments;    /* these as in op.h */
     const char *argument_types;
     const struct attribute_rule *attributes;
-    /* Inside its name scope. `inputs` as named by `arguments`, .node NULL where left out; `attributes` complete. */
-    enum status (*build)(struct graph *graph, const struct output *inputs, size_t input_count,
-                         const struct attribute *attributes, struct call_result *result, struct error *error);
+    /* Inside its name scope, whose name is `scope` ("dropout"). */
+    enum status (*build)(struct graph *graph, const struct function_call *call, struct call_result *result,
+                         struct error *error);
 };
 
-/* Whether there is such a function, composed or of one op. */
+/* clang-format off */
+#define FUNCTION_ROWS(X)                                                                                            \
+    X(function_group) X(function_tuple)
+/* clang-format on */
+
+#define FUNCTION_DECLARE(row) extern const struct function row;
+FUNCTION_ROWS(FUNCTION_DECLARE)
+#undef FUNCTION_DECLARE
+
+/* Whether there is such a function, composed or of one op. "tf.", "nn.", "math." and "random." before it are skipped. */
 bool function_exists(const char *name);
 
-/* Calls it: opens TensorFlow's name scope, makes constants of numbers ("add/y"), adds the nodes. INVALID, TypeError for
- * an unknown, missing or doubled argument or attribute, naming it; the op's errors. UNSUPPORTED: no such function. */
+/* What `parameter` is to a function: a tensor (or a number made one), a list of them, or an attribute, whose kind is
+ * then said. NONE: nothing, or no such function. */
+enum parameter_kind { PARAMETER_NONE, PARAMETER_TENSOR, PARAMETER_TENSORS, PARAMETER_ATTRIBUTE };
+enum parameter_kind function_parameter(const char *function, const char *parameter, enum attribute_kind *ret_kind);
+
+/* Calls it: opens TensorFlow's name scope, makes constants of numbers ("Add/y"), adds the nodes. An attribute may be
+ * given among the arguments, by name or by position behind the tensors, and a number among the attributes. INVALID,
+ * TypeError for an unknown, missing or doubled argument or attribute, naming it, and for dtypes that do not go together;
+ * the op's errors. UNSUPPORTED: no such function. */
 enum status graph_call(struct graph *graph, const struct call *call, struct call_result *ret_result,
                        struct error *error) MUST_CHECK;
+
+/* For builders: tensors by position, no attributes, the first result. */
+enum status graph_call_tensors(struct graph *graph, const char *function, const char *name, const struct output *inputs,
+                               size_t input_count, struct output *ret_output, struct error *error) MUST_CHECK;
+/* A scalar of a dtype; an int32 scalar; an int32 vector (a shape, axes). `name` NULL: "Const". */
+enum status graph_add_number(struct graph *graph, const char *name, enum dtype dtype, double value,
+                             struct output *ret_output, struct error *error) MUST_CHECK;
+enum status graph_add_integer(struct graph *graph, const char *name, int64_t value, struct output *ret_output,
+                              struct error *error) MUST_CHECK;
+enum status graph_add_integers(struct graph *graph, const char *name, const int64_t *values, size_t count,
+                               struct output *ret_output, struct error *error) MUST_CHECK;
 
 /* tf.constant: a Const of a value, named "Const" by default. */
 enum status graph_add_constant(struct graph *graph, const char *name, const struct tensor *value,

@@ -504,6 +504,26 @@ const char *output_name(struct output output, char text[OUTPUT_NAME_BYTES_MAX])
     return text;
 }
 
+const char *output_text(struct output output, char text[OUTPUT_TEXT_BYTES_MAX])
+{
+    const struct output_type *type = output_type(output);
+    char shape[SHAPE_TEXT_BYTES_MAX];
+    bool has_shape = type->shape.rank != SHAPE_RANK_UNKNOWN;
+    snprintf(text, OUTPUT_TEXT_BYTES_MAX, "Tensor(\"%s:%u\"%s%s, dtype=%s%s)", output.node->name, output.index,
+             has_shape ? ", shape=" : "", has_shape ? shape_text(&type->shape, shape) : "", dtype_name(type->dtype),
+             (output.node->op->flags & OP_VARIABLE) != 0 ? "_ref" : "");
+    return text;
+}
+
+bool graph_has_node(const struct graph *graph, const struct node *node)
+{
+    if (node->body == 0) {
+        return node->id < graph->node_count && graph->nodes[node->id] == node;
+    }
+    const struct graph *body = graph->body == NULL ? NULL : graph->body->graph;
+    return body != NULL && node->id < body->node_count && body->nodes[node->id] == node;
+}
+
 const char *node_op_name(const struct node *node)
 {
     return node->op->name;

@@ -230,6 +230,11 @@ bool output_equal(struct output a, struct output b);
 enum { OUTPUT_NAME_BYTES_MAX = GRAPH_NAME_BYTES_MAX + 16 };
 /* "softmax/w:0" */
 const char *output_name(struct output output, char text[OUTPUT_NAME_BYTES_MAX]);
+enum { OUTPUT_TEXT_BYTES_MAX = OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 48 };
+/* As Python prints it: "Tensor("x:0", shape=(?, 10), dtype=float32)". */
+const char *output_text(struct output output, char text[OUTPUT_TEXT_BYTES_MAX]);
+/* Whether the node belongs to this graph or to one of its bodies. */
+bool graph_has_node(const struct graph *graph, const struct node *node);
 const char *node_op_name(const struct node *node);
 bool node_is(const struct node *node, const char *op_name);
 const struct attribute *node_attribute(const struct node *node, const char *name); /* NULL when absent */

@@ -22,7 +22,8 @@ struct inference {
     size_t output_count;
 };
 
-/* What people give an op besides tensors. */
+/* What people give an op besides tensors. One left out that is an INTEGER, NUMBER, BOOLEAN or DTYPE is set to
+ * `otherwise`; of another kind, it stays away unless it is required. */
 struct attribute_rule {
     const char *name;   /* NULL ends a list */
     const char *called; /* what people call it, where that is another name ("keepdims" for keep_dims); else NULL */
@@ -72,20 +73,26 @@ struct op {
                            struct error *error);
     void (*release)(void *prepared);
 
-    /* How people call it: as a build step of this name, TensorFlow's Python function ("reduce_sum"). NULL: they do
-     * not. */
+    /* How people call it: as a build step of this name, TensorFlow's Python function; other spellings after a bar
+     * ("subtract|sub"). NULL: they do not. */
     const char *call;
+    const char *default_name; /* of a node made by that call ("concat"); NULL: the op's name */
     /* The arguments' names in TensorFlow's order, separated by spaces; "axis?" may be left out (`complete` says what it
-     * is then), "values*" takes a list. "axis=reduction_indices?": people say axis, the op's definition
-     * reduction_indices, and so is the constant named that is made of a number ("Sum/reduction_indices"). */
+     * is then), "values*" takes a list, which becomes as many inputs. "axis=reduction_indices?": people say axis, the
+     * op's definition reduction_indices, and so is the constant named that is made of a number
+     * ("Sum/reduction_indices"). */
     const char *arguments;
-    /* What a number given for an argument becomes, one letter each: T the dtype of the first T that is a tensor, else
-     * float32 (whole numbers int32); i int32; f the first floating argument's; b bool. */
+    /* What each may be and what a number given for it becomes, one letter each: T the dtype of the first T that is a
+     * tensor, else of the first number (float32, whole numbers int32), and all T must agree; f the same among floats;
+     * i int32, also int64; b bool; A anything, by itself. NULL: all T. */
     const char *argument_types;
     const struct attribute_rule *attributes; /* NULL: none */
     /* Adds what TensorFlow's Python function computes for arguments that were left out (reduce_sum's axis). `inputs`
      * are as many as `arguments` names, .node NULL where left out. NULL: nothing may be left out. */
     enum status (*complete)(struct graph *graph, struct output *inputs, size_t input_count, struct error *error);
+    bool completes_outside; /* beside the op's name scope, as the reductions do, not inside it */
+    bool returns_first;     /* Python returns the first output alone */
+    bool returns_list;      /* Python returns a list, even of one: split, unstack */
 };
 
 /* The row named so, or NULL. */

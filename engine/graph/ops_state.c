@@ -64,29 +64,78 @@ static enum status infer_declared(struct inference *inference, struct error *err
     return one_output(inference, dtype->dtype, &shape->shape);
 }
 
-const struct op op_placeholder = {
-    .name = "Placeholder", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
+/* A placeholder may leave its shape open. */
+static enum status infer_placeholder(struct inference *inference, struct error *error)
+{
+    const struct attribute *dtype = node_attribute(inference->node, "dtype");
+    if (dtype != NULL && node_attribute(inference->node, "shape") == NULL) {
+        struct shape unknown = shape_unknown();
+        return one_output(inference, dtype->dtype, &unknown);
+    }
+    return infer_declared(inference, error);
+}
+
+static const struct attribute_rule placeholder_attributes[] = {
+    {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .is_required = true}, {.name = "shape", .kind = ATTRIBUTE_SHAPE}, {0}};
+
+const struct op op_placeholder = {.name = "Placeholder",
+                                  .flags = OP_FEED_ONLY,
+                                  .infer = infer_placeholder,
+                                  .gradient = gradient_none,
+                                  .call = "placeholder",
+                                  .attributes = placeholder_attributes};
 
 /* A tensor that a loop's body gets from outside: an argument of the turn, or a capture. */
 const struct op op_body_input = {
     .name = "BodyInput", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
 
+/* While building, the shape that was said: what is fed may differ from the default in what that leaves open. */
+static enum status infer_placeholder_with_default(struct inference *inference, struct error *error)
+{
+    const struct attribute *said = node_attribute(inference->node, "shape");
+    if (said == NULL || inference->node->outputs != NULL) {
+        return infer_same(inference, error);
+    }
+    if (!shape_is_compatible(&said->shape, &inference->inputs[0].shape)) {
+        return op_shape_error(inference, error, "The default's shape does not fit the placeholder's");
+    }
+    return one_output(inference, inference->inputs[0].dtype, &said->shape);
+}
+
+static const struct attribute_rule shape_attribute[] = {{.name = "shape", .kind = ATTRIBUTE_SHAPE}, {0}};
+
 const struct op op_placeholder_with_default = {.name = "PlaceholderWithDefault",
                                                .input_count = 1,
                                                .flags = OP_ALIAS,
-                                               .infer = infer_same,
-                                               .gradient = gradient_none};
+                                               .infer = infer_placeholder_with_default,
+                                               .gradient = gradient_pass,
+                                               .call = "placeholder_with_default",
+                                               .arguments = "input",
+                                               .argument_types = "A",
+                                               .attributes = shape_attribute};
 
 const struct op op_variable = {
     .name = "VariableV2", .flags = OP_VARIABLE, .infer = infer_declared, .gradient = gradient_none};
 
 /* ---- Identity, StopGradient, NoOp ---- */
 
-const struct op op_identity = {
-    .name = "Identity", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_pass};
+const struct op op_identity = {.name = "Identity",
+                               .input_count = 1,
+                               .flags = OP_ALIAS,
+                               .infer = infer_same,
+                               .gradient = gradient_pass,
+                               .call = "identity",
+                               .arguments = "input",
+                               .argument_types = "A"};
 
-const struct op op_stop_gradient = {
-    .name = "StopGradient", .input_count = 1, .flags = OP_ALIAS, .infer = infer_same, .gradient = gradient_none};
+const struct op op_stop_gradient = {.name = "StopGradient",
+                                    .input_count = 1,
+                                    .flags = OP_ALIAS,
+                                    .infer = infer_same,
+                                    .gradient = gradient_none,
+                                    .call = "stop_gradient",
+                                    .arguments = "input",
+                                    .argument_types = "A"};
 
 static enum status infer_nothing(struct inference *inference, struct error *error)
 {
@@ -96,7 +145,7 @@ static enum status infer_nothing(struct inference *inference, struct error *erro
 }
 
 /* Ordering alone: its control inputs run before it. */
-const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing};
+const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing, .call = "no_op"};
 
 /* ---- Assign: variable, value ---- */
 

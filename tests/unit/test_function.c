@@ -1,0 +1,194 @@
+/* Calling functions by their Python name: where arguments go, names, dtypes of numbers, and what is refused how. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include "engine/graph/function.h"
+
+static void must(enum status status, const struct error *error)
+{
+    if (status != STATUS_OK) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static struct graph *new_graph(void)
+{
+    struct error error;
+    struct graph *graph = NULL;
+    must(graph_create(&graph, &error), &error);
+    return graph;
+}
+
+static struct output placeholder(struct graph *graph, const char *name, enum dtype dtype, struct shape shape)
+{
+    struct error error;
+    struct attribute attributes[] = {{.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = dtype},
+                                     {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = shape}};
+    struct call call = {.function = "placeholder", .name = name, .attributes = attributes, .attribute_count = 2};
+    struct call_result result;
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_int_equal(result.output_count, 1);
+    return result.outputs[0];
+}
+
+static void assert_refused(struct graph *graph, const struct call *call, const char *type, const char *message)
+{
+    struct error error;
+    struct call_result result;
+    size_t before = graph_node_count(graph);
+    char scope[GRAPH_NAME_BYTES_MAX];
+    snprintf(scope, sizeof scope, "%s", graph_name_scope(graph));
+    assert_int_not_equal(graph_call(graph, call, &result, &error), STATUS_OK);
+    assert_string_equal(error.message, message);
+    assert_string_equal(error.type, type);
+    assert_string_equal(graph_name_scope(graph), scope);
+    assert_true(graph_node_count(graph) >= before);
+}
+
+/* Every row can be read, and says as much of each argument as of the next. */
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < op_count(); i++) {
+        const struct op *op = op_at(i);
+        if (op->call == NULL) {
+            continue;
+        }
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(op->call, "|"), op->call);
+        assert_true(function_exists(name));
+        size_t words = op->arguments == NULL ? 0 : 1;
+        bool has_list = false;
+        for (const char *at = op->arguments; at != NULL && *at != '\0'; at++) {
+            words += *at == ' ';
+            has_list = has_list || *at == '*' || *at == '?';
+        }
+        if (op->argument_types != NULL && strlen(op->argument_types) != words) {
+            fail_msg("%s has %zu arguments and the types %s", op->name, words, op->argument_types);
+        }
+        if (!has_list && op->input_count != (int)words) {
+            fail_msg("%s has %zu arguments and %d inputs", op->name, words, op->input_count);
+        }
+    }
+    enum attribute_kind kind = ATTRIBUTE_BODY;
+    assert_false(function_exists("matmull"));
+    assert_true(function_exists("tf.identity"));
+    assert_int_equal(function_parameter("identity", "input", &kind), PARAMETER_TENSOR);
+    assert_int_equal(function_parameter("group", "inputs", &kind), PARAMETER_TENSORS);
+    assert_int_equal(function_parameter("placeholder", "shape", &kind), PARAMETER_ATTRIBUTE);
+    assert_int_equal(kind, ATTRIBUTE_SHAPE);
+    assert_int_equal(function_parameter("placeholder", "axis", &kind), PARAMETER_NONE);
+    assert_int_equal(function_parameter("nothing", "axis", &kind), PARAMETER_NONE);
+}
+
+static void test_names_and_scopes(void **state)
+{
+    (void)state;
+    struct error error;
+    struct graph *graph = new_graph();
+    double number = 1.5;
+    struct call_argument argument = {.value = {DTYPE_FLOAT64, shape_scalar(), &number}};
+    struct call call = {.function = "identity", .arguments = &argument, .argument_count = 1};
+    struct call_result result;
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->name, "Identity");
+    assert_non_null(graph_find_node(graph, "Identity/input"));
+    assert_int_equal(output_type(result.outputs[0])->dtype, DTYPE_FLOAT32);
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->name, "Identity_1");
+    assert_non_null(graph_find_node(graph, "Identity_1/input"));
+    call.name = "a/b";
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->name, "a/b");
+    const char *previous = NULL;
+    must(graph_enter_name_scope(graph, "outer", &previous, &error), &error);
+    call.name = "inner";
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->name, "outer/inner");
+    assert_non_null(graph_find_node(graph, "outer/inner/input"));
+    assert_string_equal(graph_name_scope(graph), "outer");
+    graph_leave_name_scope(graph, previous);
+    graph_unref(graph);
+}
+
+static void test_arguments_are_sorted(void **state)
+{
+    (void)state;
+    struct graph *graph = new_graph();
+    struct output x = placeholder(graph, "x", DTYPE_FLOAT32, shape_vector(2));
+    struct call_argument two[] = {{.output = x}, {.output = x}};
+    struct call call = {.function = "identity", .arguments = two, .argument_count = 2};
+    assert_refused(graph, &call, "TypeError", "identity() takes 1 positional arguments but 2 were given");
+    two[1].name = "input";
+    assert_refused(graph, &call, "TypeError", "identity() got multiple values for argument 'input'");
+    two[1].name = "inputs";
+    assert_refused(graph, &call, "TypeError", "identity() got an unexpected keyword argument 'inputs'");
+    call.argument_count = 0;
+    assert_refused(graph, &call, "TypeError", "identity() missing 1 required positional argument: 'input'");
+    struct attribute unknown = {.name = "axis", .kind = ATTRIBUTE_INTEGER, .integer = 1};
+    struct call with_attribute = {.function = "placeholder", .attributes = &unknown, .attribute_count = 1};
+    assert_refused(graph, &with_attribute, "TypeError", "placeholder() got an unexpected keyword argument 'axis'");
+    struct attribute wrong = {.name = "dtype", .kind = ATTRIBUTE_NUMBER, .number = 1.5};
+    with_attribute.attributes = &wrong;
+    assert_refused(graph, &with_attribute, "TypeError", "Expected DataType for argument 'dtype' not 1.5.");
+    with_attribute.attribute_count = 0;
+    assert_refused(graph, &with_attribute, "TypeError", "placeholder() missing 1 required positional argument: 'dtype'");
+    call.function = "matmull";
+    assert_refused(graph, &call, "", "there is no function 'matmull'");
+    graph_unref(graph);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    struct error error;
+    struct graph *graph = new_graph();
+    struct output items[] = {placeholder(graph, "x", DTYPE_FLOAT32, shape_vector(2)),
+                             placeholder(graph, "y", DTYPE_INT32, shape_unknown())};
+    struct call_argument argument = {.is_list = true, .items = items, .item_count = 2};
+    struct call call = {.function = "group", .arguments = &argument, .argument_count = 1};
+    struct call_result result;
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->name, "group_deps");
+    assert_int_equal(result.output_count, 0);
+    assert_int_equal(result.operation->control_count, 2);
+    assert_ptr_equal(result.operation->controls[1], items[1].node);
+    call.function = "tuple";
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_true(result.is_list);
+    assert_int_equal(result.output_count, 2);
+    assert_string_equal(result.outputs[0].node->name, "tuple/control_dependency");
+    assert_string_equal(result.outputs[1].node->name, "tuple/control_dependency_1");
+    assert_string_equal(result.outputs[0].node->controls[0]->name, "tuple/group_deps");
+    graph_unref(graph);
+}
+
+static void test_graphs_do_not_mix(void **state)
+{
+    (void)state;
+    struct graph *graph = new_graph();
+    struct graph *other = new_graph();
+    struct output items[] = {placeholder(graph, "x", DTYPE_FLOAT32, shape_vector(2)),
+                             placeholder(other, "x", DTYPE_FLOAT32, shape_vector(3))};
+    struct call_argument argument = {.is_list = true, .items = items, .item_count = 2};
+    struct call call = {.function = "tuple", .arguments = &argument, .argument_count = 1};
+    assert_refused(graph, &call, "ValueError",
+                   "Tensor(\"x:0\", shape=(3,), dtype=float32) must be from the same graph as "
+                   "Tensor(\"x:0\", shape=(2,), dtype=float32).");
+    graph_unref(other);
+    graph_unref(graph);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_names_and_scopes),
+        cmocka_unit_test(test_arguments_are_sorted),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_graphs_do_not_mix),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
