@@ -120,6 +120,9 @@ struct variable {
 enum status graph_create(struct graph **ret_graph, struct error *error) MUST_CHECK;
 /* A new graph that begins with all that `source` has. */
 enum status graph_clone(const struct graph *source, struct graph **ret_graph, struct error *error) MUST_CHECK;
+/* Whether anything was done to a clone, or to what it was made from, since: nodes, names, scopes, handles, objects,
+ * collections. */
+bool graph_differs(const struct graph *clone, const struct graph *source);
 struct graph *graph_ref(struct graph *graph);
 struct graph *graph_unref(struct graph *graph); /* returns NULL */
 

@@ -67,6 +67,40 @@ void graph_release_things(struct graph *graph)
     name_counts_release(&graph->handle_names);
 }
 
+/* ---- comparing ---- */
+
+static bool counts_differ(const struct name_counts *a, const struct name_counts *b)
+{
+    bool differ = a->used_count != b->used_count || a->slot_count != b->slot_count;
+    for (size_t i = 0; !differ && i < a->slot_count; i++) {
+        differ = a->slots[i].key != b->slots[i].key || a->slots[i].count != b->slots[i].count;
+    }
+    return differ;
+}
+
+static bool things_differ(const struct graph *a, const struct graph *b)
+{
+    bool differ = a->object_count != b->object_count || a->handle_count != b->handle_count ||
+                  a->collection_count != b->collection_count;
+    for (size_t i = 0; !differ && i < a->object_count; i++) {
+        differ = a->objects[i].data != b->objects[i].data;
+    }
+    for (size_t i = 0; !differ && i < a->handle_count; i++) {
+        differ = a->handles[i] != b->handles[i];
+    }
+    for (size_t i = 0; !differ && i < a->collection_count; i++) {
+        differ = a->collections[i].count != b->collections[i].count;
+    }
+    return differ;
+}
+
+bool graph_differs(const struct graph *clone, const struct graph *source)
+{
+    return clone->node_count != source->node_count || clone->variable_count != source->variable_count ||
+           clone->is_finalized != source->is_finalized || things_differ(clone, source) ||
+           counts_differ(&clone->names, &source->names) || counts_differ(&clone->scope_counts, &source->scope_counts);
+}
+
 /* ---- objects ---- */
 
 enum status graph_add_object(struct graph *graph, enum object_kind kind, const void *data, size_t bytes,

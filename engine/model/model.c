@@ -7,6 +7,7 @@
 #include "engine/graph/plan.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
+#include "engine/store/handle_json.h"
 #include "engine/store/program.h"
 #include "engine/store/tensor_json.h"
 
@@ -35,12 +36,11 @@ enum status model_create(const char *name, struct model **ret_model, struct erro
     model->name = copy;
     model->generation = 1;
     model->programs = json_array();
-    model->handles = json_object();
     enum status status = graph_create(&model->graph, error);
     if (status == STATUS_OK) {
         status = values_create(model->graph, &model->values, error);
     }
-    if (status == STATUS_OK && (model->programs == NULL || model->handles == NULL)) {
+    if (status == STATUS_OK && model->programs == NULL) {
         status = no_memory(model, error);
     }
     if (status != STATUS_OK) {
@@ -79,7 +79,6 @@ struct model *model_unref(struct model *model)
         values_destroy(model->values);
         graph_unref(model->graph);
         json_decref(model->programs);
-        json_decref(model->handles);
         json_decref(model->waiting_specification);
         vocabulary_unref(model->vocabulary);
         pthread_rwlock_destroy(&model->lock);
@@ -125,19 +124,16 @@ void model_fill(struct model *model, struct version_content *content, uint64_t v
     graph_unref(model->graph);
     values_destroy(model->values);
     json_decref(model->programs);
-    json_decref(model->handles);
     json_decref(model->waiting_specification);
     vocabulary_unref(model->vocabulary);
     model->graph = content->graph;
     model->values = content->values;
     model->programs = content->programs;
-    model->handles = content->handles;
     model->vocabulary = content->vocabulary;
     model->waiting_specification = NULL;
     content->graph = NULL;
     content->values = NULL;
     content->programs = NULL;
-    content->handles = NULL;
     content->vocabulary = NULL;
     model->generation++;
     model->base_version = version;
@@ -179,9 +175,9 @@ void model_end_training(struct model *model)
 static enum status reply_to_build(const struct model *model, const struct program_result *result, json_t **ret_reply,
                                   struct error *error)
 {
-    json_t *reply = json_pack("{s:I, s:O, s:O, s:I, s:O}", "generation", (json_int_t)model->generation, "handles",
-                              result->handles, "variables", result->variables, "nodes_added",
-                              (json_int_t)result->nodes_added, "warnings", result->warnings);
+    json_t *reply = json_pack("{s:I, s:O, s:O, s:O, s:I, s:O}", "generation", (json_int_t)model->generation, "handles",
+                              result->handles, "results", result->results, "variables", result->variables,
+                              "nodes_added", (json_int_t)result->nodes_added, "warnings", result->warnings);
     if (reply == NULL) {
         return no_memory(model, error);
     }
@@ -211,19 +207,12 @@ static json_t *program_record(const json_t *request, const char *request_id)
 static enum status publish(struct model *model, struct graph *graph, const struct program_result *result,
                            const json_t *request, const char *request_id, struct error *error)
 {
-    bool has_changed = result->nodes_added > 0 || graph_is_finalized(graph) != graph_is_finalized(model->graph);
+    bool has_changed = graph_differs(graph, model->graph);
     TRY(values_grow(model->values, graph, error)); /* room for variables that only `graph` knows */
-    json_t *handles = json_deep_copy(model->handles);
     json_t *record = has_changed ? program_record(request, request_id) : NULL;
-    if (handles == NULL || json_object_update(handles, result->handles) != 0 || (has_changed && record == NULL) ||
-        (has_changed && json_array_append(model->programs, record) != 0)) {
-        json_decref(handles);
-        json_decref(record);
+    if (has_changed && json_array_append_new(model->programs, record) != 0) {
         return no_memory(model, error);
     }
-    json_decref(record);
-    json_decref(model->handles);
-    model->handles = handles;
     model->is_unsaved = model->is_unsaved || has_changed;
     if (model->vocabulary == NULL && result->vocabulary != NULL) {
         model->vocabulary = vocabulary_ref(result->vocabulary);
@@ -323,12 +312,11 @@ static enum status reset(struct model *model, const char *version_path, uint64_t
         TRY(version_content_read(version_path, &content, error));
     } else {
         content.programs = json_array();
-        content.handles = json_object();
         enum status status = graph_create(&content.graph, error);
         if (status == STATUS_OK) {
             status = values_create(content.graph, &content.values, error);
         }
-        if (status == STATUS_OK && (content.programs == NULL || content.handles == NULL)) {
+        if (status == STATUS_OK && content.programs == NULL) {
             status = no_memory(model, error);
         }
         if (status != STATUS_OK) {
@@ -424,16 +412,29 @@ static json_t *describe_scopes(const struct graph *graph)
     return scopes;
 }
 
+static json_t *describe_handles(const struct graph *graph)
+{
+    json_t *handles = json_object();
+    for (size_t i = 0; handles != NULL && i < graph_handle_count(graph); i++) {
+        const char *name = NULL;
+        const struct handle *handle = graph_handle_at(graph, i, &name);
+        if (json_object_set_new(handles, name, handle_name_to_json(graph, handle)) != 0) {
+            json_decref(handles);
+            handles = NULL;
+        }
+    }
+    return handles;
+}
+
 enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error)
 {
     lock_shared(model);
     json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
-    json_t *handles = json_deep_copy(model->handles); /* the reply is read without the lock */
     json_t *reply = json_pack(
         "{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation, "finalized",
         graph_is_finalized(model->graph), "base_version", base, "unsaved", model->is_unsaved, "node_count",
         (json_int_t)graph_node_count(model->graph), "nodes", describe_nodes(model->graph), "variables",
-        describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph), "handles", handles);
+        describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph), "handles", describe_handles(model->graph));
     unlock(model);
     if (reply == NULL) {
         return no_memory(model, error);

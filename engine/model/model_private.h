@@ -18,7 +18,6 @@ struct model {
     struct graph *graph;
     struct values *values;
     json_t *programs; /* as in graph.json */
-    json_t *handles;
     struct vocabulary *vocabulary; /* NULL: none yet */
     json_t *waiting_specification; /* a language model that waits for its vocabulary, or NULL */
     uint64_t waiting_seed;
@@ -45,7 +44,6 @@ struct version_content {
     struct graph *graph;
     struct values *values; /* slots and what is untrainable and missing: initialised afresh */
     json_t *programs;
-    json_t *handles;
     struct vocabulary *vocabulary;
     json_t *manifest;
 };

@@ -132,7 +132,6 @@ static enum status replay_graph(struct version_content *content, const struct ve
     }
     content->graph = replayed.graph;
     content->programs = replayed.programs;
-    content->handles = replayed.handles;
     content->vocabulary = replayed.vocabulary;
     return STATUS_OK;
 }
@@ -164,7 +163,6 @@ void version_content_release(struct version_content *content)
     graph_unref(content->graph);
     values_destroy(content->values);
     json_decref(content->programs);
-    json_decref(content->handles);
     json_decref(content->manifest);
     vocabulary_unref(content->vocabulary);
     *content = (struct version_content){.graph = NULL};

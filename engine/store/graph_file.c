@@ -33,9 +33,8 @@ static enum status replay_one(struct replayed_graph *replayed, const json_t *ent
     if (result.vocabulary != NULL && replayed->vocabulary == NULL) {
         replayed->vocabulary = vocabulary_ref(result.vocabulary);
     }
-    int failed = json_object_update(replayed->handles, result.handles);
     program_result_release(&result);
-    return failed ? error_set(error, STATUS_NO_MEMORY, "no memory for graph.json") : STATUS_OK;
+    return STATUS_OK;
 }
 
 static enum status replay_all(struct replayed_graph *replayed, const json_t *root, struct error *error)
@@ -51,9 +50,8 @@ static enum status replay_all(struct replayed_graph *replayed, const json_t *roo
         return corrupt(error, "no \"format\" or no list of \"programs\"");
     }
     TRY(graph_create(&replayed->graph, error));
-    replayed->handles = json_object();
     replayed->programs = json_deep_copy(programs);
-    if (replayed->handles == NULL || replayed->programs == NULL) {
+    if (replayed->programs == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for graph.json");
     }
     for (size_t i = 0; i < json_array_size(programs); i++) {
@@ -86,7 +84,6 @@ void replayed_graph_release(struct replayed_graph *replayed)
 {
     graph_unref(replayed->graph);
     json_decref(replayed->programs);
-    json_decref(replayed->handles);
     vocabulary_unref(replayed->vocabulary);
     *replayed = (struct replayed_graph){.graph = NULL};
 }

@@ -15,7 +15,6 @@ enum { GRAPH_FILE_FORMAT = 1, GRAPH_FILE_PROGRAMS_MAX = 100000 };
 struct replayed_graph {
     struct graph *graph;
     json_t *programs;
-    json_t *handles;
     struct vocabulary *vocabulary;
 };
 
