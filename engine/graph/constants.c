@@ -230,6 +230,9 @@ struct shape constants_as_shape(const struct inference *inference, size_t input)
     if (inference->constants[input] != NULL) {
         return shape_from_value(inference->constants[input]);
     }
+    if (inference->is_planning) { /* what lies behind may be fed */
+        return shape_of_length(&inference->inputs[input]);
+    }
     int visits_left = CONSTANTS_VISITS_MAX;
     return shape_behind(inference->node->inputs[input], &visits_left);
 }

@@ -18,6 +18,7 @@ struct inference {
      * that needs a value which is unknown leaves its outputs unknown; the plan then refuses. */
     const struct tensor *const *constants;
     size_t input_count;
+    bool is_planning; /* input shapes are fully known, and `constants` is all that can be known */
     struct output_type outputs[OP_OUTPUTS_MAX];
     size_t output_count;
 };
@@ -49,11 +50,12 @@ struct op_run {
 enum op_flags {
     OP_PLAIN = 0,
     OP_ALIAS = 1,     /* output 0 is input 0's data under another shape: no kernel */
-    OP_WRITES = 2,    /* changes the variable behind input 0 */
+    OP_WRITES = 2,    /* changes the variable behind input 0, and those of other inputs that are a VariableV2 */
     OP_VARIABLE = 4,  /* its output is a variable's own memory */
     OP_FEED_ONLY = 8, /* has no value unless fed */
     OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
     OP_OF_SHAPE = 32, /* reads its inputs' shapes alone, not their values */
+    OP_TAKES_UNINITIALIZED = 64, /* input 0 may be a variable without a value */
 };
 
 struct op {
@@ -68,7 +70,7 @@ struct op {
                             struct output *ret_input_gradients, struct error *error);
     size_t (*scratch_bytes)(const struct inference *inference); /* NULL: none */
     /* For ops that hold bodies: compiles, once a plan, what compute needs (sub-plans), and says how much scratch that
-     * takes. NULL: nothing. `release` takes what it made, when the plan goes. */
+     * takes (scratch_bytes then does not count). NULL: nothing. `release` takes what it made, when the plan goes. */
     enum status (*prepare)(const struct inference *inference, void **ret_prepared, size_t *ret_scratch_bytes,
                            struct error *error);
     void (*release)(void *prepared);

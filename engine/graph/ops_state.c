@@ -169,8 +169,11 @@ static enum status compute_assign(const struct op_run *run, struct error *error)
     return values_set(run->values, run->variable, &run->inputs[1], error);
 }
 
-const struct op op_assign = {
-    .name = "Assign", .input_count = 2, .flags = OP_WRITES, .infer = infer_assign, .compute = compute_assign};
+const struct op op_assign = {.name = "Assign",
+                             .input_count = 2,
+                             .flags = OP_WRITES | OP_TAKES_UNINITIALIZED,
+                             .infer = infer_assign,
+                             .compute = compute_assign};
 
 /* ---- Fill: attributes dtype, shape, value ---- */
 

@@ -74,6 +74,11 @@ struct plan *plan_unref(struct plan *plan)
     return NULL;
 }
 
+bool plan_depends_on_feed(const struct plan *plan, size_t index)
+{
+    return index < PLAN_VALUE_FEEDS_MAX && (plan->depends >> index & 1) != 0;
+}
+
 bool plan_writes(const struct plan *plan)
 {
     return plan->writes;

@@ -7,13 +7,18 @@
 #include "engine/graph/graph.h"
 #include "engine/graph/values.h"
 
-enum { PLAN_FEEDS_MAX = 4096, PLAN_FETCHES_MAX = 4096 };
+enum {
+    PLAN_FEEDS_MAX = 4096,
+    PLAN_FETCHES_MAX = 4096,
+    PLAN_VALUE_FEEDS_MAX = 64,    /* feeds, from the first, whose values shapes may depend on */
+    PLAN_VALUE_ELEMENTS_MAX = 64, /* of such a feed */
+};
 #define PLAN_WORKSPACE_BYTES_MAX ((size_t)4 << 30)
 
 struct plan_options {
     const struct output *feeds;
     const struct shape *feed_shapes; /* fully known; must fit the fed tensor's static shape */
-    const struct tensor *feed_values; /* NULL, or the fed values: shapes may depend on small whole ones among them */
+    const struct tensor *feed_values; /* NULL, or the fed values: shapes may depend on small whole ones of them */
     size_t feed_count;
     const struct output *fetches;
     size_t fetch_count;

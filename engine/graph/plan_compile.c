@@ -20,22 +20,34 @@ static bool is_fed(const struct compiler *compiler, struct output output)
     return find_feed(compiler, output) < compiler->options->feed_count;
 }
 
+static void index_feeds(struct compiler *compiler)
+{
+    for (size_t i = compiler->options->feed_count; i-- > 0;) {
+        uint32_t *first = &compiler->first_feed[compiler->options->feeds[i].node->id];
+        compiler->next_feed[i] = *first;
+        *first = (uint32_t)i + 1;
+    }
+}
+
+/* A node that is waited for or a target. As in TensorFlow, a fed placeholder has happened, while another node whose
+ * outputs are fed is still computed. */
+static void mark_node(struct compiler *compiler, const struct node *node)
+{
+    bool has_happened = (node->op->flags & OP_FEED_ONLY) != 0 && compiler->first_feed[node->id] != 0;
+    compiler->is_needed[node->id] = compiler->is_needed[node->id] || !has_happened;
+}
+
 static void mark_needed(struct compiler *compiler)
 {
     const struct plan_options *options = compiler->options;
     const struct graph *graph = compiler->plan->graph;
-    for (size_t i = options->feed_count; i-- > 0;) {
-        uint32_t *first = &compiler->first_feed[options->feeds[i].node->id];
-        compiler->next_feed[i] = *first;
-        *first = (uint32_t)i + 1;
-    }
     for (size_t i = 0; i < options->fetch_count; i++) {
         if (!is_fed(compiler, options->fetches[i])) {
             compiler->is_needed[options->fetches[i].node->id] = true;
         }
     }
     for (size_t i = 0; i < options->target_count; i++) {
-        compiler->is_needed[options->targets[i]->id] = true;
+        mark_node(compiler, options->targets[i]);
     }
     for (size_t id = graph_node_count(graph); id-- > 0;) {
         const struct node *node = graph_node(graph, id);
@@ -45,7 +57,7 @@ static void mark_needed(struct compiler *compiler)
             }
         }
         for (size_t i = 0; compiler->is_needed[id] && i < node->control_count; i++) {
-            compiler->is_needed[node->controls[i]->id] = true;
+            mark_node(compiler, node->controls[i]);
         }
     }
 }
@@ -92,81 +104,38 @@ static enum status refuse_placeholder(const struct node *node, struct error *err
     return STATUS_UNPROCESSABLE;
 }
 
-static void set_slot_kinds(struct plan *plan, const struct step *step, const struct inference *inference)
+/* An op that changes a variable cannot change what was fed in its place. */
+static enum status check_not_fed(const struct compiler *compiler, const struct node *node, struct error *error)
 {
-    const struct op *op = step->node->op;
-    for (uint32_t i = 0; i < inference->output_count; i++) {
-        struct slot *slot = &plan->slots[step->output + i];
-        *slot = (struct slot){
-            .kind = SLOT_MEMORY,
-            .root = step->output + i,
-            .tensor = {.dtype = inference->outputs[i].dtype, .shape = inference->outputs[i].shape}};
-        if (i > 0) {
-            continue;
-        }
-        if ((op->flags & OP_ALIAS) != 0) {
-            slot->kind = SLOT_ALIAS;
-            slot->root = plan->slots[step->inputs[0]].root;
-        } else if ((op->flags & (OP_VARIABLE | OP_WRITES)) != 0) {
-            slot->kind = SLOT_VARIABLE;
-            slot->variable = step->variable;
-        } else if (op == &op_const) {
-            slot->kind = SLOT_CONSTANT;
-            slot->tensor.data = node_attribute(step->node, "value")->tensor.data;
-        }
-    }
-}
-
-/* Refuses what a run would not know the size of. */
-static enum status check_outputs(const struct inference *inference, struct error *error)
-{
-    for (size_t i = 0; i < inference->output_count; i++) {
-        size_t count = 0;
-        const struct shape *shape = &inference->outputs[i].shape;
-        if (!shape_is_fully_known(shape) || !shape_element_count(shape, &count)) {
-            char text[SHAPE_TEXT_BYTES_MAX];
-            return error_set(error, STATUS_UNPROCESSABLE,
-                             "the shape %s of %s:%zu is not known before the run or too large",
-                             shape_text(shape, text), inference->node->name, i);
+    for (size_t i = 0; i < node->input_count; i++) {
+        struct output input = node->inputs[i];
+        if ((input.node->op->flags & OP_VARIABLE) != 0 && is_fed(compiler, input)) {
+            const char *dtype = dtype_cpp_name(output_type(input)->dtype);
+            error_set(error, STATUS_UNPROCESSABLE,
+                      "Input %zu of node %s was passed %s from _arg_%s_%u_%zu:0 incompatible with expected %s_ref.", i,
+                      node->name, dtype, input.node->name, input.index, find_feed(compiler, input), dtype);
+            error_type(error, "InvalidArgumentError");
+            return STATUS_UNPROCESSABLE;
         }
     }
     return STATUS_OK;
 }
 
-/* Lets the op compile what it runs inside, and makes room for what it computes with. */
-static enum status prepare_step(struct plan *plan, struct step *step, const struct inference *inference,
-                                struct error *error)
+static enum status find_variable(struct compiler *compiler, struct step *step, struct error *error)
 {
-    const struct op *op = step->node->op;
-    size_t bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(inference);
-    if (op->prepare != NULL) {
-        size_t prepared_bytes = 0;
-        TRY(op->prepare(inference, &step->prepared, &prepared_bytes, error));
-        bytes = prepared_bytes > bytes ? prepared_bytes : bytes;
+    const struct node *node = step->node;
+    if ((node->op->flags & OP_VARIABLE) != 0) {
+        step->variable = node->variable;
+    } else if ((node->op->flags & OP_WRITES) != 0) {
+        TRY(check_not_fed(compiler, node, error));
+        step->variable = node->inputs[0].node->variable;
+        compiler->plan->writes = true;
+    } else {
+        return STATUS_OK;
     }
-    plan->scratch_bytes = bytes > plan->scratch_bytes ? bytes : plan->scratch_bytes;
-    return plan_check_bytes(plan, error);
-}
-
-static enum status infer_step(struct compiler *compiler, struct step *step, struct error *error)
-{
-    struct plan *plan = compiler->plan;
-    struct inference *inference = compiler->inference;
-    for (size_t i = 0; i < step->input_count; i++) {
-        const struct slot *slot = &plan->slots[step->inputs[i]];
-        compiler->input_types[i] = (struct output_type){slot->tensor.dtype, slot->tensor.shape};
-        compiler->constants[i] = slot->kind == SLOT_CONSTANT ? &slot->tensor : NULL;
-    }
-    inference->node = step->node;
-    inference->inputs = compiler->input_types;
-    inference->constants = compiler->constants;
-    inference->input_count = step->input_count;
-    inference->output_count = 0;
-    TRY(step->node->op->infer(inference, error));
-    CHECK(inference->output_count == step->node->output_count);
-    TRY(check_outputs(inference, error));
-    set_slot_kinds(plan, step, inference);
-    return prepare_step(plan, step, inference, error);
+    return step->variable != NULL ? STATUS_OK
+                                  : error_set(error, STATUS_UNPROCESSABLE, "'%s' (op: '%s') has no variable behind it",
+                                              node->name, node->op->name);
 }
 
 static enum status add_step(struct compiler *compiler, const struct node *node, struct error *error)
@@ -185,22 +154,13 @@ static enum status add_step(struct compiler *compiler, const struct node *node, 
     for (size_t i = 0; i < node->input_count; i++) {
         step->inputs[i] = slot_of(compiler, node->inputs[i]);
     }
-    if ((node->op->flags & OP_VARIABLE) != 0) {
-        step->variable = node->variable;
-    } else if ((node->op->flags & OP_WRITES) != 0) {
-        step->variable = node->inputs[0].node->variable;
-        plan->writes = true;
-    }
-    if ((node->op->flags & (OP_VARIABLE | OP_WRITES)) != 0 && step->variable == NULL) {
-        return error_set(error, STATUS_UNPROCESSABLE, "'%s' (op: '%s') has no variable behind it", node->name,
-                         node->op->name);
-    }
+    TRY(find_variable(compiler, step, error));
     step->output = (uint32_t)plan->slot_count;
     step->output_count = node->output_count;
     compiler->first_slot[node->id] = step->output + 1;
     plan->slot_count += node->output_count;
-    plan->step_count++;
-    return infer_step(compiler, step, error);
+    compiler->step_of[node->id] = (uint32_t)++plan->step_count;
+    return plan_infer_step(compiler, step, error);
 }
 
 static enum status add_feeds(struct compiler *compiler, struct error *error)
@@ -214,6 +174,7 @@ static enum status add_feeds(struct compiler *compiler, struct error *error)
         plan->slots[at] = (struct slot){
             .kind = SLOT_FEED,
             .root = at,
+            .maker = NO_STEP,
             .tensor = {.dtype = output_type(options->feeds[i])->dtype, .shape = options->feed_shapes[i]}};
     }
     return STATUS_OK;
@@ -240,11 +201,14 @@ static enum status allocate_marks(struct compiler *compiler, struct error *error
     size_t node_count = graph_node_count(compiler->plan->graph);
     compiler->is_needed = mem_allocate(node_count + 1, sizeof *compiler->is_needed);
     compiler->first_slot = mem_allocate(node_count + 1, sizeof *compiler->first_slot);
+    compiler->step_of = mem_allocate(node_count + 1, sizeof *compiler->step_of);
     compiler->first_feed = mem_allocate(node_count + 1, sizeof *compiler->first_feed);
     compiler->next_feed = mem_allocate(compiler->options->feed_count + 1, sizeof *compiler->next_feed);
     compiler->inference = mem_allocate(1, sizeof *compiler->inference);
-    bool is_complete = compiler->is_needed != NULL && compiler->first_slot != NULL && compiler->first_feed != NULL &&
-                       compiler->next_feed != NULL && compiler->inference != NULL;
+    compiler->computed = mem_allocate(OP_OUTPUTS_MAX, sizeof *compiler->computed);
+    bool is_complete = compiler->is_needed != NULL && compiler->first_slot != NULL && compiler->step_of != NULL &&
+                       compiler->first_feed != NULL && compiler->next_feed != NULL && compiler->inference != NULL &&
+                       compiler->computed != NULL;
     return is_complete ? STATUS_OK : plan_no_memory(error);
 }
 
@@ -253,32 +217,39 @@ static enum status allocate_tables(struct compiler *compiler, struct error *erro
     struct plan *plan = compiler->plan;
     size_t slots = compiler->options->feed_count;
     size_t steps = 0;
+    size_t copies = 0; /* what plan_keep_reads may add */
     for (size_t id = 0; id < graph_node_count(plan->graph); id++) {
         const struct node *node = graph_node(plan->graph, id);
         if (compiler->is_needed[id]) {
             slots += node->output_count;
             steps++;
+            copies += (node->op->flags & (OP_ALIAS | OP_WRITES)) != 0;
             plan->inputs_max = node->input_count > plan->inputs_max ? node->input_count : plan->inputs_max;
         }
     }
     compiler->input_types = mem_allocate(plan->inputs_max + 1, sizeof *compiler->input_types);
     compiler->constants = mem_allocate(plan->inputs_max + 1, sizeof *compiler->constants);
-    plan->slots = arena_allocate(&plan->arena, slots, sizeof *plan->slots);
+    compiler->known = mem_allocate(slots + 1, sizeof *compiler->known);
+    plan->slots = arena_allocate(&plan->arena, slots + copies, sizeof *plan->slots);
     plan->steps = arena_allocate(&plan->arena, steps, sizeof *plan->steps);
     plan->fetches = arena_allocate(&plan->arena, compiler->options->fetch_count, sizeof *plan->fetches);
     plan->feed_slots = arena_allocate(&plan->arena, compiler->options->feed_count, sizeof *plan->feed_slots);
-    bool is_complete = compiler->input_types != NULL && compiler->constants != NULL && plan->slots != NULL &&
-                       plan->steps != NULL && plan->fetches != NULL && plan->feed_slots != NULL;
+    bool is_complete = compiler->input_types != NULL && compiler->constants != NULL && compiler->known != NULL &&
+                       plan->slots != NULL && plan->steps != NULL && plan->fetches != NULL && plan->feed_slots != NULL;
     return is_complete ? STATUS_OK : plan_no_memory(error);
 }
 
 static enum status compile(struct compiler *compiler, struct error *error)
 {
     TRY(allocate_marks(compiler, error));
+    index_feeds(compiler);
     mark_needed(compiler);
     TRY(allocate_tables(compiler, error));
     TRY(add_feeds(compiler, error));
-    return add_steps(compiler, error);
+    plan_know_feeds(compiler);
+    TRY(add_steps(compiler, error));
+    TRY(plan_keep_reads(compiler, error));
+    return plan_drop_unused(compiler, error);
 }
 
 enum status plan_compile(struct plan *plan, const struct plan_options *options, struct error *error)
@@ -287,9 +258,13 @@ enum status plan_compile(struct plan *plan, const struct plan_options *options, 
     enum status status = compile(&compiler, error);
     mem_free(compiler.is_needed);
     mem_free(compiler.first_slot);
+    mem_free(compiler.step_of);
     mem_free(compiler.first_feed);
     mem_free(compiler.next_feed);
+    mem_free(compiler.known);
+    arena_release(&compiler.arena);
     mem_free(compiler.inference);
+    mem_free(compiler.computed);
     mem_free(compiler.input_types);
     mem_free(compiler.constants);
     return status;

@@ -13,6 +13,7 @@ enum slot_kind { SLOT_FEED, SLOT_CONSTANT, SLOT_VARIABLE, SLOT_ALIAS, SLOT_MEMOR
 struct slot {
     enum slot_kind kind;
     uint32_t root;        /* the slot whose memory it shows: itself unless it is an alias */
+    uint32_t maker;       /* the step it is an output of; none of feeds */
     uint32_t last_use;    /* step after which its memory is free */
     struct tensor tensor; /* dtype and full shape; data of constants */
     size_t offset;        /* in the workspace's memory */
@@ -20,12 +21,14 @@ struct slot {
 };
 
 struct step {
-    const struct node *node;
+    const struct node *node;         /* NULL: copies its input, a variable that is about to change */
     const struct variable *variable; /* of VariableV2 and of ops that write */
     uint32_t *inputs;                /* slots */
     uint32_t input_count;
     uint32_t output; /* first of its slots */
     uint32_t output_count;
+    size_t scratch_bytes;
+    bool is_folded; /* all its outputs are constants: nothing to run */
     void *prepared; /* by the op's prepare, for its compute */
 };
 
@@ -41,6 +44,7 @@ struct plan {
     size_t fetch_count;
     uint32_t *feed_slots;
     size_t feed_count;
+    uint64_t depends; /* bit i: on the value of feed i, one of the first PLAN_VALUE_FEEDS_MAX */
     size_t inputs_max; /* of one step */
     size_t memory_bytes;
     size_t scratch_bytes;
@@ -55,17 +59,29 @@ struct workspace {
     char *scratch;
 };
 
+/* A slot's value as far as it is known while planning. */
+struct known {
+    struct tensor tensor; /* data NULL: not known */
+    uint64_t feeds;       /* bit i: it was computed from feed i and holds for runs that feed the same */
+};
+
+enum { NO_STEP = UINT32_MAX };
+
 /* What compiling needs only meanwhile. */
 struct compiler {
     const struct plan_options *options;
     struct plan *plan;
     uint32_t *first_slot; /* of each node + 1; 0: not computed */
+    uint32_t *step_of;    /* of each node + 1; 0: not computed */
     uint32_t *first_feed; /* of each node + 1; 0: none of its outputs is fed */
     uint32_t *next_feed;  /* of each feed: the next one of the same node + 1 */
     bool *is_needed;      /* each node */
+    struct known *known;  /* each slot */
+    struct arena arena;   /* values known for some feeds only */
     struct inference *inference;
     struct output_type *input_types; /* of the node that is inferred */
     const struct tensor **constants;
+    struct tensor *computed; /* OP_OUTPUTS_MAX */
 };
 
 /* A size rounded up to MEM_ALIGNMENT_BYTES. */
@@ -78,6 +94,19 @@ enum status plan_check_bytes(const struct plan *plan, struct error *error) MUST_
 
 /* Fills a plan whose graph and counts are set: steps and slots. The caller destroys the plan on failure. */
 enum status plan_compile(struct plan *plan, const struct plan_options *options, struct error *error) MUST_CHECK;
+
+/* Takes what is known of the fed values. */
+void plan_know_feeds(struct compiler *compiler);
+
+/* Finds a step's output types, and their values where these are known ahead: such a step is folded. Lets the op
+ * prepare. UNPROCESSABLE names the op and the input whose value it would need. */
+enum status plan_infer_step(struct compiler *compiler, struct step *step, struct error *error) MUST_CHECK;
+
+/* Inserts copies of variables that are read before and used after a write. */
+enum status plan_keep_reads(struct compiler *compiler, struct error *error) MUST_CHECK;
+
+/* Drops the steps whose results nobody reads. */
+enum status plan_drop_unused(struct compiler *compiler, struct error *error) MUST_CHECK;
 
 /* Gives every slot that needs it a place in the workspace. */
 enum status plan_place_memory(struct plan *plan, struct error *error) MUST_CHECK;

@@ -55,10 +55,11 @@ void workspace_destroy(struct workspace *workspace)
 
 /* ---- running ---- */
 
-static enum status refuse_uninitialized(const struct variable *variable, struct error *error)
+/* `reader` is the node that would have used it. */
+static enum status refuse_uninitialized(const struct variable *variable, const char *reader, struct error *error)
 {
     error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]",
-              variable->node->name, variable->node->name);
+              variable->node->name, reader);
     error_type(error, "FailedPreconditionError");
     error_code(error, "uninitialized");
     if (error != NULL) {
@@ -67,29 +68,49 @@ static enum status refuse_uninitialized(const struct variable *variable, struct 
     return STATUS_UNPROCESSABLE;
 }
 
-/* Fails when a slot shows a variable that has no value yet. */
-static enum status check_initialized(const struct plan *plan, const struct workspace *workspace, uint32_t slot,
-                                     struct error *error)
+/* Whether a slot shows a variable that has no value yet. */
+static bool is_uninitialized(const struct plan *plan, const struct workspace *workspace, uint32_t slot)
 {
-    if (workspace->tensors[slot].data != NULL) {
-        return STATUS_OK;
+    return workspace->tensors[slot].data == NULL && plan->slots[plan->slots[slot].root].kind == SLOT_VARIABLE;
+}
+
+static enum status take_inputs(const struct plan *plan, struct workspace *workspace, const struct step *step,
+                               struct error *error)
+{
+    bool may_lack_first = step->node != NULL && (step->node->op->flags & OP_TAKES_UNINITIALIZED) != 0;
+    for (size_t i = 0; i < step->input_count; i++) {
+        uint32_t slot = step->inputs[i];
+        if (is_uninitialized(plan, workspace, slot) && !(i == 0 && may_lack_first)) {
+            return refuse_uninitialized(plan->slots[plan->slots[slot].root].variable, step->node->name, error);
+        }
+        workspace->inputs[i] = workspace->tensors[slot];
     }
-    const struct slot *root = &plan->slots[plan->slots[slot].root];
-    return root->variable == NULL ? STATUS_OK : refuse_uninitialized(root->variable, error);
+    return STATUS_OK;
+}
+
+/* After a write: the variable's own output and the op's show its memory, which the first write makes. */
+static void show_variable(struct workspace *workspace, struct values *values, const struct step *step)
+{
+    const struct tensor *value = values_tensor(values, step->variable);
+    void *data = value == NULL ? NULL : value->data;
+    if (step->output_count > 0) {
+        workspace->tensors[step->output].data = data;
+    }
+    if ((step->node->op->flags & OP_WRITES) != 0) {
+        workspace->tensors[step->inputs[0]].data = data;
+    }
 }
 
 static enum status run_step(const struct plan *plan, struct workspace *workspace, struct values *values,
                             const struct step *step, const struct run_options *options, struct error *error)
 {
-    const struct op *op = step->node->op;
     struct tensor *outputs = workspace->tensors + step->output;
-    for (size_t i = 0; i < step->input_count; i++) {
-        bool is_written = i == 0 && op == &op_assign;
-        if (!is_written && op != &op_identity) {
-            TRY(check_initialized(plan, workspace, step->inputs[i], error));
-        }
-        workspace->inputs[i] = workspace->tensors[step->inputs[i]];
+    TRY(take_inputs(plan, workspace, step, error));
+    if (step->node == NULL) {
+        memcpy(outputs[0].data, workspace->inputs[0].data, tensor_bytes(&outputs[0]));
+        return STATUS_OK;
     }
+    const struct op *op = step->node->op;
     if ((op->flags & OP_ALIAS) != 0) {
         outputs[0].data = workspace->inputs[0].data;
     }
@@ -107,8 +128,23 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
         TRY(op->compute(&run, error));
     }
     if ((op->flags & (OP_VARIABLE | OP_WRITES)) != 0) {
-        const struct tensor *value = values_tensor(values, step->variable);
-        outputs[0].data = value == NULL ? NULL : value->data;
+        show_variable(workspace, values, step);
+    }
+    return STATUS_OK;
+}
+
+static enum status show_fetches(const struct plan *plan, const struct workspace *workspace, struct tensor *ret_fetches,
+                                struct error *error)
+{
+    for (size_t i = 0; i < plan->fetch_count; i++) {
+        uint32_t slot = plan->fetches[i];
+        if (is_uninitialized(plan, workspace, slot)) {
+            const struct variable *variable = plan->slots[plan->slots[slot].root].variable;
+            char reader[OUTPUT_NAME_BYTES_MAX + 32]; /* the node that TensorFlow adds for a fetch */
+            snprintf(reader, sizeof reader, "_retval_%s_0_%zu", variable->node->name, i);
+            return refuse_uninitialized(variable, reader, error);
+        }
+        ret_fetches[i] = workspace->tensors[slot];
     }
     return STATUS_OK;
 }
@@ -127,9 +163,5 @@ enum status plan_run(const struct plan *plan, struct workspace *workspace, struc
         }
         TRY(run_step(plan, workspace, values, &plan->steps[s], options, error));
     }
-    for (size_t i = 0; i < plan->fetch_count; i++) {
-        TRY(check_initialized(plan, workspace, plan->fetches[i], error));
-        ret_fetches[i] = workspace->tensors[plan->fetches[i]];
-    }
-    return STATUS_OK;
+    return show_fetches(plan, workspace, ret_fetches, error);
 }
