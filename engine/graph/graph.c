@@ -102,6 +102,7 @@ enum status graph_clone(const struct graph *source, struct graph **ret_graph, st
     atomic_init(&graph->references, 1);
     graph->name_scope = source->name_scope;
     graph->scope = source->scope;
+    graph->controls = source->controls;
     graph->root_reuse = source->root_reuse;
     graph->body_count = source->body_count;
     graph->origin = source->origin;
@@ -306,20 +307,13 @@ static enum status copy_edges(struct graph *graph, struct arena *arena, const st
 {
     node->input_count = (uint32_t)options->input_count;
     node->inputs = arena_copy(arena, options->inputs, options->input_count, sizeof *node->inputs);
-    node->controls = arena_copy(arena, options->controls, options->control_count, sizeof *node->controls);
-    if (node->inputs == NULL || node->controls == NULL) {
+    if (node->inputs == NULL) {
         return no_memory(error);
     }
     for (size_t i = 0; i < options->input_count; i++) {
         TRY(graph_body_resolve(graph, options->inputs[i], &node->inputs[i], error));
     }
-    for (size_t i = 0; i < options->control_count; i++) {
-        /* What is outside a loop has run before its first turn anyway. */
-        if (options->controls[i]->body == node->body) {
-            node->controls[node->control_count++] = options->controls[i];
-        }
-    }
-    return STATUS_OK;
+    return graph_copy_controls(graph, arena, options, node, error);
 }
 
 /* Remembers that a name is inside a loop: it can be neither fetched nor fed. */

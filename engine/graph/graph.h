@@ -211,6 +211,17 @@ enum status graph_add(struct graph *graph, const char *op_name, const char *name
 enum status graph_add_scalar(struct graph *graph, const char *name, float value, struct output *ret_output,
                              struct error *error) MUST_CHECK;
 
+/* ---- control dependencies ---- */
+
+struct control_list;
+
+/* tf.control_dependencies: until it is left, new nodes run after `nodes`, besides those of the contexts around it;
+ * without nodes, after none at all (control_dependencies(None)). Returns the one that was current, for
+ * graph_leave_controls. LIMIT above NODE_INPUTS_MAX. */
+enum status graph_enter_controls(struct graph *graph, struct node *const *nodes, size_t node_count,
+                                 const struct control_list **ret_previous, struct error *error) MUST_CHECK;
+void graph_leave_controls(struct graph *graph, const struct control_list *previous);
+
 /* ---- names: TensorFlow's Graph.unique_name and name_scope ---- */
 
 /* Makes `name` unique in the current name scope and marks it used. A trailing slash: as is, minus the slash. */

@@ -85,6 +85,7 @@ struct graph {
     uint32_t scope; /* the current variable scope's object */
     enum reuse root_reuse; /* what a program asked for, REUSE_INHERIT: nothing */
     const char *name_scope;
+    const struct control_list *controls; /* what new nodes run after, or NULL */
     struct origin origin;
     bool is_finalized;
 };
@@ -109,6 +110,11 @@ void graph_release_things(struct graph *graph);
 
 /* Appends a finished node to the graph's list and registers its name. */
 enum status graph_append_node(struct graph *graph, struct node *node, struct error *error) MUST_CHECK;
+
+/* Fills a new node's control inputs: those of `options` and of the contexts around that belong to its body
+ * (what is outside a loop has run before its first turn anyway). */
+enum status graph_copy_controls(const struct graph *graph, struct arena *arena, const struct node_options *options,
+                                struct node *node, struct error *error) MUST_CHECK;
 
 /* CONFLICT, RuntimeError when finalized. */
 enum status graph_check_not_finalized(const struct graph *graph, struct error *error) MUST_CHECK;

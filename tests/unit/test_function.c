@@ -165,6 +165,36 @@ static void test_groups(void **state)
     graph_unref(graph);
 }
 
+static void test_control_contexts(void **state)
+{
+    (void)state;
+    struct error error;
+    struct graph *graph = new_graph();
+    struct output x = placeholder(graph, "x", DTYPE_FLOAT32, shape_vector(2));
+    struct output y = placeholder(graph, "y", DTYPE_FLOAT32, shape_vector(2));
+    const struct control_list *outer = NULL;
+    const struct control_list *inner = NULL;
+    const struct control_list *none = NULL;
+    struct output made[4];
+    must(graph_enter_controls(graph, &x.node, 1, &outer, &error), &error);
+    must(graph_enter_controls(graph, &y.node, 1, &inner, &error), &error);
+    must(graph_call_tensors(graph, "identity", NULL, &x, 1, &made[0], &error), &error);
+    must(graph_enter_controls(graph, NULL, 0, &none, &error), &error);
+    must(graph_call_tensors(graph, "identity", NULL, &x, 1, &made[1], &error), &error);
+    graph_leave_controls(graph, none);
+    graph_leave_controls(graph, inner);
+    must(graph_call_tensors(graph, "identity", NULL, &x, 1, &made[2], &error), &error);
+    graph_leave_controls(graph, outer);
+    must(graph_call_tensors(graph, "identity", NULL, &x, 1, &made[3], &error), &error);
+    assert_int_equal(made[0].node->control_count, 2);
+    assert_ptr_equal(made[0].node->controls[1], y.node);
+    assert_int_equal(made[1].node->control_count, 0);
+    assert_int_equal(made[2].node->control_count, 1);
+    assert_ptr_equal(made[2].node->controls[0], x.node);
+    assert_int_equal(made[3].node->control_count, 0);
+    graph_unref(graph);
+}
+
 static void test_graphs_do_not_mix(void **state)
 {
     (void)state;
@@ -188,6 +218,7 @@ int main(void)
         cmocka_unit_test(test_names_and_scopes),
         cmocka_unit_test(test_arguments_are_sorted),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_control_contexts),
         cmocka_unit_test(test_graphs_do_not_mix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
