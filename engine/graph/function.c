@@ -129,6 +129,25 @@ enum parameter_kind function_parameter(const char *function, const char *paramet
     return PARAMETER_NONE;
 }
 
+const char *function_parameter_at(const char *function, size_t position, char text[FUNCTION_NAME_BYTES_MAX])
+{
+    struct signature signature;
+    if (!function_find(function, &signature)) {
+        return NULL;
+    }
+    if (position < signature.parameter_count) {
+        snprintf(text, FUNCTION_NAME_BYTES_MAX, "%s", signature.parameters[position].called);
+        return text;
+    }
+    position -= signature.parameter_count;
+    for (const struct attribute_rule *rule = signature.attributes; rule != NULL && rule->name != NULL; rule++) {
+        if (position-- == 0) {
+            return rule->called == NULL ? rule->name : rule->called;
+        }
+    }
+    return NULL;
+}
+
 const struct attribute *function_attribute(const struct function_call *call, const char *name)
 {
     for (size_t i = 0; i < call->attribute_count; i++) {

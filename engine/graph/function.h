@@ -6,7 +6,7 @@
 
 #include "engine/graph/op.h"
 
-enum { FUNCTION_ARGUMENTS_MAX = 256, FUNCTION_ATTRIBUTES_MAX = 16 };
+enum { FUNCTION_ARGUMENTS_MAX = 256, FUNCTION_ATTRIBUTES_MAX = 16, FUNCTION_NAME_BYTES_MAX = 64 };
 
 /* One argument as it was given. */
 struct call_argument {
@@ -78,6 +78,9 @@ bool function_exists(const char *name);
  * then said. NONE: nothing, or no such function. */
 enum parameter_kind { PARAMETER_NONE, PARAMETER_TENSOR, PARAMETER_TENSORS, PARAMETER_ATTRIBUTE };
 enum parameter_kind function_parameter(const char *function, const char *parameter, enum attribute_kind *ret_kind);
+
+/* What people call the parameter at a position; NULL behind the last. */
+const char *function_parameter_at(const char *function, size_t position, char text[FUNCTION_NAME_BYTES_MAX]);
 
 /* Calls it: opens TensorFlow's name scope, makes constants of numbers ("Add/y"), adds the nodes. An attribute may be
  * given among the arguments, by name or by position behind the tensors, and a number among the attributes. INVALID,

@@ -4,7 +4,7 @@
 
 #include "engine/graph/function.h"
 
-enum { FUNCTION_PARAMETERS_MAX = 16, FUNCTION_NAME_BYTES_MAX = 64, NUMBER_TEXT_BYTES_MAX = 40 };
+enum { FUNCTION_PARAMETERS_MAX = 16, NUMBER_TEXT_BYTES_MAX = 40 };
 
 /* One tensor argument of a function, as its row declares it. */
 struct parameter {

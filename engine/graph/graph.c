@@ -323,6 +323,22 @@ static enum status register_inner_name(struct graph *graph, const char *name, st
     return copy == NULL || name_counts_add(&graph->inner_names, copy) == NULL ? no_memory(error) : STATUS_OK;
 }
 
+/* Refuses what no run could hold, before any memory is taken for it. */
+static enum status check_sizes(const struct node *node, const struct inference *inference, struct error *error)
+{
+    for (size_t i = 0; i < inference->output_count; i++) {
+        const struct shape *shape = &inference->outputs[i].shape;
+        size_t count = 0;
+        if (shape_is_fully_known(shape) &&
+            (!shape_element_count(shape, &count) || count > GRAPH_TENSOR_ELEMENTS_MAX)) {
+            char text[SHAPE_TEXT_BYTES_MAX];
+            return error_set(error, STATUS_LIMIT, "'%s' (op: '%s') would make a tensor of shape %s, more than %zu elements",
+                             node->name, node->op->name, shape_text(shape, text), GRAPH_TENSOR_ELEMENTS_MAX);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status infer_outputs(struct graph *graph, struct arena *arena, struct node *node, struct error *error)
 {
     struct inference inference = {.node = node, .input_count = node->input_count};
@@ -340,6 +356,9 @@ static enum status infer_outputs(struct graph *graph, struct arena *arena, struc
     inference.inputs = inputs;
     inference.constants = constants;
     enum status status = node->op->infer(&inference, error);
+    if (status == STATUS_OK) {
+        status = check_sizes(node, &inference, error);
+    }
     if (status == STATUS_OK) {
         CHECK(inference.output_count <= OP_OUTPUTS_MAX);
         node->output_count = (uint32_t)inference.output_count;

@@ -22,6 +22,7 @@ enum {
     GRAPH_ARENA_BYTES_MAX = 256 << 20,
     NODE_INPUTS_MAX = 4096,
 };
+#define GRAPH_TENSOR_ELEMENTS_MAX ((size_t)1 << 31)
 
 struct graph;
 struct node;
@@ -176,7 +177,7 @@ enum status graph_leave_body(struct graph *graph, const struct output *outputs, 
 void graph_abandon_body(struct graph *graph);
 /* Whether new nodes go into a body. */
 bool graph_is_in_body(const struct graph *graph);
-/* While suspended, new nodes go outside; returns what graph_resume_body takes. */
+/* While suspended, new nodes go outside and have no controls of contexts around; returns what graph_resume_body takes. */
 struct body_builder *graph_suspend_body(struct graph *graph);
 void graph_resume_body(struct graph *graph, struct body_builder *builder);
 
@@ -199,7 +200,7 @@ struct node_options {
 };
 
 /* Adds a node of op `op_name`: checks inputs and attributes, infers dtypes and shapes. INVALID or UNPROCESSABLE
- * (ValueError) says what does not fit; LIMIT at GRAPH_NODES_MAX; CONFLICT when finalized (RuntimeError). */
+ * (ValueError) says what does not fit; LIMIT at GRAPH_NODES_MAX and above GRAPH_TENSOR_ELEMENTS_MAX; CONFLICT when finalized (RuntimeError). */
 enum status graph_add_node(struct graph *graph, const char *op_name, const struct node_options *options,
                            struct node **ret_node, struct error *error) MUST_CHECK;
 

@@ -182,10 +182,12 @@ struct body_builder *graph_suspend_body(struct graph *graph)
 {
     struct body_builder *builder = graph->body;
     graph->body = NULL;
+    graph->is_suspended = true;
     return builder;
 }
 
 void graph_resume_body(struct graph *graph, struct body_builder *builder)
 {
     graph->body = builder;
+    graph->is_suspended = false;
 }

@@ -55,7 +55,7 @@ static void add_control(struct node *node, struct node *control)
 enum status graph_copy_controls(const struct graph *graph, struct arena *arena, const struct node_options *options,
                                 struct node *node, struct error *error)
 {
-    size_t around = graph->controls == NULL ? 0 : graph->controls->count;
+    size_t around = graph->controls == NULL || graph->is_suspended ? 0 : graph->controls->count;
     node->controls = arena_allocate(arena, options->control_count + around, sizeof *node->controls);
     if (node->controls == NULL) {
         return no_memory(error);

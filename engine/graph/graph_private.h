@@ -81,6 +81,7 @@ struct graph {
     size_t object_count;
     size_t object_capacity;
     struct body_builder *body; /* being made, or NULL */
+    bool is_suspended;
     uint32_t body_count;
     uint32_t scope; /* the current variable scope's object */
     enum reuse root_reuse; /* what a program asked for, REUSE_INHERIT: nothing */
