@@ -48,8 +48,7 @@ static void drop_builder(struct graph *graph)
     mem_free(builder);
 }
 
-/* Hands the body's graph to the segment, which drops it at its end. */
-static enum status adopt_graph(struct graph *graph, struct graph *inner, struct error *error)
+enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct error *error)
 {
     struct body_link *link = arena_allocate(graph_arena(graph), 1, sizeof *link);
     if (link == NULL) {
@@ -73,7 +72,7 @@ enum status graph_enter_body(struct graph *graph, const struct output_type *argu
     }
     enum status status = graph_create(&builder->graph, error);
     if (status == STATUS_OK) {
-        status = adopt_graph(graph, builder->graph, error);
+        status = graph_keep_inner(graph, builder->graph, error);
     }
     if (status != STATUS_OK) {
         mem_free(builder);

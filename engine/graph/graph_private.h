@@ -105,6 +105,9 @@ struct name_count *name_counts_add(struct name_counts *counts, const char *key) 
 enum status graph_body_resolve(struct graph *graph, struct output output, struct output *ret_output,
                                struct error *error) MUST_CHECK;
 
+/* Hands the graph of a body over to `graph`, which drops it with its nodes; on failure it is dropped at once. */
+enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct error *error) MUST_CHECK;
+
 /* Copies what graph_clone copies of objects, handles and collections; releases it. */
 enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error) MUST_CHECK;
 void graph_release_things(struct graph *graph);

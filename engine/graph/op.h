@@ -130,7 +130,7 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 #define OP_ROWS_NN(X)                                                                                               \
     X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
-    X(op_lstm) X(op_lstm_grad)
+    X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \
     X(op_apply_gradient_descent) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
