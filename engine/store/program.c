@@ -7,6 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/graph/function.h"
 #include "engine/store/handle_json.h"
 #include "engine/store/program_private.h"
 #include "engine/store/tensor_json.h"
@@ -51,6 +52,7 @@ enum status builder_create(struct graph *graph, uint32_t number, const char *req
                                 .vocabulary = vocabulary,
                                 .nodes_before = graph_node_count(graph),
                                 .next_context = 1,
+                                .scratch = {.bytes_max = GRAPH_ARENA_BYTES_MAX},
                                 .origin = {.program = number, .at = time(NULL)},
                                 .error = error};
     builder->request_id = request_id == NULL ? NULL : mem_copy_string(request_id);
@@ -250,7 +252,11 @@ static enum status close_context(struct builder *builder, const struct context *
     switch (context->kind) {
     case CONTEXT_VARIABLE_SCOPE: return variable_scope_close(builder->graph, &context->frame, builder->error);
     case CONTEXT_NAME_SCOPE: graph_leave_name_scope(builder->graph, context->previous_name_scope); break;
-    case CONTEXT_CONTROLS: break;
+    case CONTEXT_CONTROLS:
+        if (!context->keeps_controls) {
+            graph_leave_controls(builder->graph, context->previous_controls);
+        }
+        break;
     }
     return STATUS_OK;
 }
@@ -285,7 +291,8 @@ static enum status apply_context(struct builder *builder, const struct step_kind
 static const struct step_kind *find_kind(const char *op)
 {
     static const struct step_kind *const families[] = {program_scope_steps, program_variable_steps,
-                                                       program_model_steps};
+                                                       program_function_steps, program_model_steps};
+    static const struct step_kind call = {"", NULL, apply_function, NULL};
     for (size_t family = 0; family < sizeof families / sizeof *families; family++) {
         for (const struct step_kind *kind = families[family]; kind->op != NULL; kind++) {
             if (strcmp(kind->op, op) == 0) {
@@ -293,7 +300,7 @@ static const struct step_kind *find_kind(const char *op)
             }
         }
     }
-    return NULL;
+    return strlen(op) < FUNCTION_NAME_BYTES_MAX && function_exists(op) ? &call : NULL;
 }
 
 /* Reads a step's op and sets the origin of what it makes. `path` lives as long as `ret_step`. */
@@ -318,7 +325,7 @@ static enum status begin_step(struct builder *builder, const json_t *json, const
     origin.step = path;
     origin.op = ret_step->op;
     TRY(graph_set_origin(builder->graph, &origin, builder->error));
-    return check_fields(builder, ret_step, (*ret_kind)->fields);
+    return (*ret_kind)->fields == NULL ? STATUS_OK : check_fields(builder, ret_step, (*ret_kind)->fields);
 }
 
 /* Variables that a step made without saying so: a cell's, a layer's, slots. */

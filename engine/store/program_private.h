@@ -6,6 +6,7 @@
 #include "engine/graph/handles.h"
 #include "engine/graph/variable.h"
 #include "engine/store/program.h"
+#include "engine/store/tensor_json.h"
 
 enum { STEP_PATH_BYTES_MAX = ERROR_PLACE_BYTES_MAX, CONTEXTS_MAX = 1000, LOCALS_MAX = 4096 };
 
@@ -18,6 +19,7 @@ struct context {
     struct variable_scope_frame frame;
     const char *previous_name_scope;
     const struct control_list *previous_controls;
+    bool keeps_controls;
 };
 
 /* A name that only the body of a cell sees. */
@@ -65,7 +67,7 @@ struct place {
 /* The row of a step in the table of program.c. */
 struct step_kind {
     const char *op;
-    const char *fields; /* besides "op" and "as", separated by spaces */
+    const char *fields; /* besides "op" and "as", separated by spaces; NULL: apply looks itself */
     enum status (*apply)(struct builder *builder, const struct step *step);
     /* Instead of apply, for steps with a body: opens. The result, if any, has been given when it returns. */
     enum status (*enter)(struct builder *builder, const struct step *step, struct context *ret_context);
@@ -173,6 +175,10 @@ enum status read_python_value(struct builder *builder, const json_t *json, const
 /* ---- the families' rows; each list ends with a row without op ---- */
 extern const struct step_kind program_scope_steps[];
 extern const struct step_kind program_variable_steps[];
+extern const struct step_kind program_function_steps[];
 extern const struct step_kind program_model_steps[];
+
+/* A step that is the call of a function by its Python name. */
+enum status apply_function(struct builder *builder, const struct step *step) MUST_CHECK;
 
 #endif
