@@ -25,9 +25,13 @@ static bool is_valid_name(const char *name, bool is_at_root)
     return true;
 }
 
-static enum status no_memory(struct error *error)
+/* Less than a name's worth is left, or the system gave nothing. */
+static enum status no_memory(struct graph *graph, struct error *error)
 {
-    return error_set(error, STATUS_LIMIT, "the graph's names need more than %d bytes", GRAPH_ARENA_BYTES_MAX);
+    if (graph_arena(graph)->bytes + GRAPH_NAME_BYTES_MAX * 2 > GRAPH_ARENA_BYTES_MAX) {
+        return error_set(error, STATUS_LIMIT, "the graph's names need more than %d bytes", GRAPH_ARENA_BYTES_MAX);
+    }
+    return error_set(error, STATUS_NO_MEMORY, "no memory for the graph's names");
 }
 
 static void lower(char *text)
@@ -73,12 +77,12 @@ static enum status unique(struct graph *graph, const char *name, const char *wha
     lower(key);
     struct name_count *entry = use(graph, key);
     if (entry == NULL) {
-        return no_memory(error);
+        return no_memory(graph, error);
     }
     uint64_t suffix = entry->count++;
     if (suffix == 0) {
         *ret_name = arena_copy_string(graph_arena(graph), full);
-        return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+        return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
     }
     char base[GRAPH_NAME_BYTES_MAX];
     memcpy(base, key, strlen(full) + 1); /* check_name bounded it */
@@ -89,11 +93,11 @@ static enum status unique(struct graph *graph, const char *name, const char *wha
     }
     struct name_count *fresh = use(graph, key);
     if (fresh == NULL) {
-        return no_memory(error);
+        return no_memory(graph, error);
     }
     fresh->count = 1;
     *ret_name = arena_format(graph_arena(graph), "%s_%llu", full, (unsigned long long)(suffix - 1));
-    return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+    return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
 }
 
 enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error)
@@ -105,7 +109,7 @@ enum status graph_unique_name(struct graph *graph, const char *name, const char 
                  (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
         TRY(check_name(full, "node", name, error));
         *ret_name = arena_copy_string(graph_arena(graph), full);
-        return *ret_name == NULL ? no_memory(error) : STATUS_OK;
+        return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
     }
     return unique(graph, name, "node", ret_name, error);
 }
@@ -124,7 +128,7 @@ enum status graph_enter_name_scope(struct graph *graph, const char *name, const 
         TRY(check_name(full, "scope", name, error));
         const char *scope = arena_copy_string(graph_arena(graph), full);
         if (scope == NULL) {
-            return no_memory(error);
+            return no_memory(graph, error);
         }
         graph->name_scope = scope;
     } else {

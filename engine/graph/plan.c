@@ -83,3 +83,8 @@ bool plan_writes(const struct plan *plan)
 {
     return plan->writes;
 }
+
+size_t plan_bytes(const struct plan *plan)
+{
+    return sizeof *plan + plan->arena.bytes;
+}

@@ -42,8 +42,13 @@ struct plan *plan_unref(struct plan *plan);
  * that feed the same. */
 bool plan_depends_on_feed(const struct plan *plan, size_t index);
 
+/* Refuses a value of a shape that does not fit the tensor it is fed to: plan_create's first error. */
+enum status plan_check_feed(struct output output, const struct shape *shape, struct error *error) MUST_CHECK;
+
 /* Whether a run changes variables (assign, optimiser). */
 bool plan_writes(const struct plan *plan);
+/* What the plan itself holds, and what each workspace of it takes. */
+size_t plan_bytes(const struct plan *plan);
 size_t plan_workspace_bytes(const struct plan *plan);
 
 /* The memory of one run at a time: made once, sized for the plan. NO_MEMORY. Destroying takes NULL. */

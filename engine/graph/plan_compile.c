@@ -62,18 +62,17 @@ static void mark_needed(struct compiler *compiler)
     }
 }
 
-static enum status check_feed(const struct plan_options *options, size_t index, struct error *error)
+enum status plan_check_feed(struct output output, const struct shape *shape, struct error *error)
 {
-    const struct output_type *type = output_type(options->feeds[index]);
-    if (shape_is_compatible(&options->feed_shapes[index], &type->shape)) {
+    const struct output_type *type = output_type(output);
+    if (shape_is_compatible(shape, &type->shape)) {
         return STATUS_OK;
     }
     char name[OUTPUT_NAME_BYTES_MAX];
     char fed[SHAPE_TEXT_BYTES_MAX];
     char wanted[SHAPE_TEXT_BYTES_MAX];
     error_set(error, STATUS_UNPROCESSABLE, "Cannot feed value of shape %s for Tensor '%s', which has shape '%s'",
-              shape_text(&options->feed_shapes[index], fed), output_name(options->feeds[index], name),
-              shape_text(&type->shape, wanted));
+              shape_text(shape, fed), output_name(output, name), shape_text(&type->shape, wanted));
     error_type(error, "ValueError");
     return STATUS_UNPROCESSABLE;
 }
@@ -168,7 +167,7 @@ static enum status add_feeds(struct compiler *compiler, struct error *error)
     struct plan *plan = compiler->plan;
     const struct plan_options *options = compiler->options;
     for (size_t i = 0; i < options->feed_count; i++) {
-        TRY(check_feed(options, i, error));
+        TRY(plan_check_feed(options->feeds[i], &options->feed_shapes[i], error));
         uint32_t at = (uint32_t)plan->slot_count++;
         plan->feed_slots[i] = at;
         plan->slots[at] = (struct slot){

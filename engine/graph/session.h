@@ -8,7 +8,8 @@
 
 #include "engine/graph/plan.h"
 
-enum { SESSION_PLANS_MAX = 256, SESSION_WORKSPACES_MAX = 16 };
+enum { SESSION_PLANS_MAX = 256, SESSION_WORKSPACES_MAX = 16 /* idle ones of a plan */ };
+#define SESSION_BYTES_MAX ((size_t)1 << 30) /* of plans and idle workspaces */
 
 struct session;
 struct session_run;

@@ -5,10 +5,21 @@
 #include "engine/base/mem.h"
 #include "engine/graph/plan.h"
 
+/* Tensors lie in chunks, each twice the last, so that growing moves none. */
+enum { CHUNK_TENSORS_FIRST = 64, CHUNKS_MAX = 20 };
+
 struct values {
-    struct tensor *tensors; /* data NULL: not initialised */
-    size_t count;
+    struct tensor *chunks[CHUNKS_MAX]; /* data NULL: not initialised */
+    size_t count;                      /* of variables there is room for */
 };
+
+/* Chunk k holds CHUNK_TENSORS_FIRST << k tensors, from index (CHUNK_TENSORS_FIRST << k) − CHUNK_TENSORS_FIRST. */
+static struct tensor *tensor_at(const struct values *values, size_t index)
+{
+    size_t from_first = index / CHUNK_TENSORS_FIRST + 1;
+    int chunk = 63 - __builtin_clzll(from_first);
+    return &values->chunks[chunk][index + CHUNK_TENSORS_FIRST - ((size_t)CHUNK_TENSORS_FIRST << chunk)];
+}
 
 static enum status no_memory(struct error *error, const char *name)
 {
@@ -33,39 +44,44 @@ enum status values_create(const struct graph *graph, struct values **ret_values,
 enum status values_grow(struct values *values, const struct graph *graph, struct error *error)
 {
     size_t count = graph_variable_count(graph);
-    if (count <= values->count) {
-        return STATUS_OK;
+    size_t room = 0;
+    for (int i = 0; i < CHUNKS_MAX && room < count; i++) {
+        size_t chunk_count = (size_t)CHUNK_TENSORS_FIRST << i;
+        if (values->chunks[i] == NULL) {
+            values->chunks[i] = mem_allocate(chunk_count, sizeof *values->chunks[i]);
+        }
+        if (values->chunks[i] == NULL) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for %zu variables", count);
+        }
+        room += chunk_count;
     }
-    struct tensor *tensors = mem_reallocate(values->tensors, count, sizeof *tensors);
-    if (tensors == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu variables", count);
-    }
-    memset(tensors + values->count, 0, (count - values->count) * sizeof *tensors);
-    values->tensors = tensors;
-    values->count = count;
+    CHECK(room >= count);
+    values->count = count > values->count ? count : values->count;
     return STATUS_OK;
 }
 
 enum status values_copy(const struct values *source, struct values **ret_values, struct error *error)
 {
     struct values *values = mem_allocate(1, sizeof *values);
-    struct tensor *tensors = mem_allocate(source->count + 1, sizeof *tensors);
-    if (values == NULL || tensors == NULL) {
-        mem_free(values);
-        mem_free(tensors);
+    if (values == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a copy of %zu variables", source->count);
     }
-    values->tensors = tensors;
-    values->count = source->count;
-    for (size_t i = 0; i < source->count; i++) {
-        if (source->tensors[i].data == NULL) {
-            continue;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < CHUNKS_MAX && source->chunks[i] != NULL; i++) {
+        values->chunks[i] = mem_allocate((size_t)CHUNK_TENSORS_FIRST << i, sizeof *values->chunks[i]);
+        if (values->chunks[i] == NULL) {
+            status = error_set(error, STATUS_NO_MEMORY, "no memory for a copy of %zu variables", source->count);
         }
-        enum status status = tensor_init_copy(&tensors[i], &source->tensors[i], error);
-        if (status != STATUS_OK) {
-            values_destroy(values);
-            return status;
+    }
+    for (size_t i = 0; status == STATUS_OK && i < source->count; i++) {
+        values->count = i + 1;
+        if (tensor_at(source, i)->data != NULL) {
+            status = tensor_init_copy(tensor_at(values, i), tensor_at(source, i), error);
         }
+    }
+    if (status != STATUS_OK) {
+        values_destroy(values);
+        return status;
     }
     *ret_values = values;
     return STATUS_OK;
@@ -77,20 +93,22 @@ void values_destroy(struct values *values)
         return;
     }
     for (size_t i = 0; i < values->count; i++) {
-        if (values->tensors[i].data != NULL) {
-            tensor_release(&values->tensors[i]);
+        if (tensor_at(values, i)->data != NULL) {
+            tensor_release(tensor_at(values, i));
         }
     }
-    mem_free(values->tensors);
+    for (size_t i = 0; i < CHUNKS_MAX; i++) {
+        mem_free(values->chunks[i]);
+    }
     mem_free(values);
 }
 
 struct tensor *values_tensor(const struct values *values, const struct variable *variable)
 {
-    if (variable->index >= values->count || values->tensors[variable->index].data == NULL) {
+    if (variable->index >= values->count || tensor_at(values, variable->index)->data == NULL) {
         return NULL;
     }
-    return &values->tensors[variable->index];
+    return tensor_at(values, variable->index);
 }
 
 enum status values_set(struct values *values, const struct variable *variable, const struct tensor *tensor,
@@ -113,7 +131,7 @@ enum status values_set(struct values *values, const struct variable *variable, c
         }
         return status;
     }
-    struct tensor *own = &values->tensors[variable->index];
+    struct tensor *own = tensor_at(values, variable->index);
     if (own->data == NULL) {
         struct tensor fresh;
         if (tensor_init(&fresh, type->dtype, &type->shape, error) != STATUS_OK) {
@@ -125,31 +143,38 @@ enum status values_set(struct values *values, const struct variable *variable, c
     return STATUS_OK;
 }
 
+/* Runs the initialisers in one go: in the order of their nodes, so that one may read a variable made before. */
+static enum status initialize(struct values *values, struct graph *graph, struct node *const *initializers,
+                              size_t count, uint64_t seed, struct error *error)
+{
+    struct plan_options options = {.targets = initializers, .target_count = count};
+    struct run_options run = {.random_key = seed};
+    struct plan *plan = NULL;
+    struct workspace *workspace = NULL;
+    TRY(plan_create(graph, &options, &plan, error));
+    enum status status = workspace_create(plan, &workspace, error);
+    if (status == STATUS_OK) {
+        status = plan_run(plan, workspace, values, &run, NULL, error);
+    }
+    workspace_destroy(workspace);
+    plan_unref(plan);
+    return status;
+}
+
 enum status values_initialize(struct values *values, struct graph *graph, uint64_t seed, struct error *error)
 {
+    size_t count = 0;
+    struct node **initializers = mem_allocate(graph_variable_count(graph) + 1, sizeof(struct node *));
+    if (initializers == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for initialising variables");
+    }
     for (size_t i = 0; i < graph_variable_count(graph); i++) {
         const struct variable *variable = graph_variable(graph, i);
-        if (values_tensor(values, variable) != NULL) {
-            continue;
+        if (values_tensor(values, variable) == NULL) {
+            initializers[count++] = variable->initializer;
         }
-        struct plan_options options = {.fetches = &variable->initial, .fetch_count = 1};
-        struct plan *plan = NULL;
-        struct workspace *workspace = NULL;
-        struct run_options run = {.random_key = seed};
-        struct tensor initial;
-        enum status status = plan_create(graph, &options, &plan, error);
-        if (status == STATUS_OK) {
-            status = workspace_create(plan, &workspace, error);
-        }
-        if (status == STATUS_OK) {
-            status = plan_run(plan, workspace, values, &run, &initial, error);
-        }
-        if (status == STATUS_OK) {
-            status = values_set(values, variable, &initial, error);
-        }
-        workspace_destroy(workspace);
-        plan_unref(plan);
-        TRY(status);
     }
-    return STATUS_OK;
+    enum status status = count == 0 ? STATUS_OK : initialize(values, graph, initializers, count, seed, error);
+    mem_free(initializers);
+    return status;
 }
