@@ -101,6 +101,12 @@ $(OUT)/lstmd: $(DAEMON_OBJECTS) $(OUT)/libengine.a
 $(OUT)/tests/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS) -lcmocka
 
+# Drives the engine's C calls for tests/conformance/run.
+$(OUT)/tests/conformance/drive: $(OUT)/tests/conformance/drive.o $(OUT)/libengine.a
+	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
+
+conformance-driver: $(OUT)/tests/conformance/drive
+
 # A fuzz target with a main of its own: gives it each corpus file once, with any compiler.
 $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/replay.o $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
@@ -198,7 +204,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: all run test test-all unit integration fuzz unit-tests fuzz-replays fuzz-targets tidy format lint bench \
+.PHONY: all run test test-all unit integration fuzz unit-tests fuzz-replays fuzz-targets conformance-driver tidy format lint bench \
         demo-model packages install uninstall clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)

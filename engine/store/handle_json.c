@@ -20,7 +20,8 @@ static json_t *tensor_handle(const char *kind, struct output output)
 static json_t *variable_handle(const struct variable *variable)
 {
     json_t *json = tensor_handle("variable", (struct output){variable->node, 0});
-    if (json_object_set_new(json, "trainable", json_boolean(variable->is_trainable)) != 0) {
+    if (json_object_set_new(json, "trainable", json_boolean(variable->is_trainable)) != 0 ||
+        json_object_set_new(json, "initializer", json_string(variable->initializer->name)) != 0) {
         json_decref(json);
         return NULL;
     }

@@ -1,0 +1,348 @@
+"""Runs one case on one side: the engine's C calls, or a daemon's HTTP API."""
+
+from check import Failure, check_error, check_same, check_value
+from translate import Translator, Unsupported
+
+SCOPES = ("enter_variable_scope", "enter_name_scope")
+GRAPHS = ("new_graph", "enter_graph", "get_default_graph", "reset_default_graph")
+SESSIONS = ("session", "enter_session", "enter_session_as_default", "close_session")
+RAW = ("create_op", "unique_name", "get_name_scope")
+RUNS = ("run", "eval", "load", "save", "restore", "report_uninitialized_variables", "get_weights", "keras_lstm_step")
+CONTEXTS = SCOPES + ("enter_graph", "enter_session", "enter_session_as_default")
+
+
+class Case:
+    """What one case has made so far."""
+
+    def __init__(self, side, case):
+        self.side = side
+        self.case = case
+        self.names = {}  # handle of the case → name in the program
+        self.results = {}  # name in the program → what it is
+        self.waiting = []  # built steps whose expectations are looked at when the side has applied them
+        self.places = {}  # handle → what the side knows it by: graphs, sessions, contexts
+        self.values = {}  # handle → a value of Python's: unique names, weights
+        self.contexts = []  # open contexts: (kind, handle)
+        self.initializers = {}  # handle of an initialiser → the variable's handle
+        self.count = 0
+        self.translator = Translator(self.rename)
+
+    # ---- handles
+
+    def rename(self, path, else_text=False):
+        first, dot, rest = path.partition(".")
+        if first not in self.names:
+            return {"text": path} if else_text else path
+        return self.side.reference(self.names[first] + dot + rest)
+
+    def give_name(self):
+        self.count += 1
+        return f"n{self.count}"
+
+    def find(self, path):
+        """What a dotted path from a handle of the case means: a result."""
+        first, _, rest = path.partition(".")
+        result = self.results.get(self.names.get(first))
+        if result is None:
+            raise Failure(f"no result {path}")
+        for part in rest.split(".") if rest else []:
+            result = self.item(result, part, path)
+        return result
+
+    @staticmethod
+    def item(result, part, path):
+        """The item of a list by name or number; a list's "items" is the list itself."""
+        items, names = result.get("items", []), result.get("names") or []
+        if part in names:
+            return items[names.index(part)]
+        if part.isdigit() and int(part) < len(items):
+            return items[int(part)]
+        if part == "items" and "items" in result:
+            return result
+        raise Failure(f"{path}: no {part} in {result}")
+
+    # ---- steps
+
+    def do(self, step):
+        verb = step["do"]
+        if verb in SCOPES:
+            self.build(step, opens=True)
+        elif verb in ("exit", "exit_keep"):
+            self.leave(step)
+        elif verb in RUNS or verb in GRAPHS or verb in SESSIONS or verb in RAW or verb == "initializer":
+            self.flush()
+            getattr(self, "do_" + verb)(step)
+        else:
+            self.build(step, opens=False)
+
+    def build(self, step, opens):
+        name = self.give_name()
+        program_step = self.translator.step(step)
+        if "as" in step or "expect" in step:
+            program_step["as"] = name
+        if "raises" in step:
+            check_error(step, self.side.try_step(program_step, opens))
+            return
+        self.side.add(program_step, opens)
+        if opens:
+            self.contexts.append((step["do"], step.get("as")))
+        if "as" in step:
+            self.names[step["as"]] = name
+        self.waiting.append((step, name))
+        if self.side.applies_at_once:
+            self.flush()
+
+    def flush(self):
+        """Has what was built applied, and looks at what was expected of it."""
+        error, results = self.side.apply()
+        waiting, self.waiting = self.waiting, []
+        if error is not None:
+            step = waiting[-1][0] if self.side.applies_at_once and waiting else {"do": "the program"}
+            check_error(step, error)
+        self.results.update(results)
+        for step, name in waiting:
+            self.expect(step, self.results.get(name))
+
+    def leave(self, step):
+        error = None
+        if step["do"] == "exit_keep" or "what" in step:
+            handle = step.get("what")
+            error = self.side.leave(self.places.get(handle, self.names.get(handle)))
+            if error is None and step["do"] == "exit":
+                self.contexts = [context for context in self.contexts if context[1] != handle]
+        elif self.contexts:
+            error = self.side.leave(None)
+            self.contexts.pop()
+        check_error(step, error)
+
+    # ---- what is expected of a result
+
+    def expect(self, step, result):
+        expect = step.get("expect")
+        if expect is None:
+            return
+        if result is None:
+            raise Failure(f"{step['do']}: no result")
+        what = f"{step['do']} {step.get('as', '')}".strip()
+        for key, wanted in expect.items():
+            if key in ("atol", "rtol"):
+                continue
+            if key in ("same_as", "not_same_as"):
+                check_same(what, self.identity(result), self.identity(self.find(wanted)), key == "same_as")
+            elif key == "is_none":
+                items = self.item(result, "list", what)["items"]
+                check_value(f"{what} is_none", [item["kind"] == "none" for item in items], {"value": wanted})
+            elif key == "names":
+                names = [item.get("name", item.get("value")) for item in result["items"]]
+                check_value(f"{what} names", names, {"value": wanted})
+            elif key == "count":
+                check_value(f"{what} count", len(result["items"]), {"value": wanted})
+            elif key == "constraint":
+                check_value(f"{what} has no constraint", result["constraint_is_none"], {"value": wanted is None})
+            elif key == "reuse":
+                seen = {"auto": "AUTO_REUSE", None: False}.get(result.get("reuse"), result.get("reuse"))
+                check_value(f"{what} reuse", seen, {"value": wanted})
+            elif key == "value":
+                check_value(what, result.get("original_name_scope", result.get("value")), expect)
+            else:
+                check_value(f"{what} {key}", result.get(key), {"value": wanted})
+
+    @staticmethod
+    def identity(result):
+        return tuple(str(result.get(key)) for key in ("graph", "kind", "name", "id"))
+
+    # ---- graphs and sessions, raw names: the engine's side alone has them
+
+    def do_new_graph(self, step):
+        self.places[step["as"]] = self.side.new_graph()
+
+    def do_enter_graph(self, step):
+        check_error(step, self.side.enter_graph(self.places[step["graph"]], step.get("as")))
+        self.contexts.append((step["do"], step.get("as")))
+
+    def do_get_default_graph(self, step):
+        graph = self.side.default_graph()
+        if "as" in step:
+            self.places[step["as"]] = graph
+        for key, wanted in step.get("expect", {}).items():
+            check_same("the default graph", graph, self.places[wanted], key == "same_as")
+
+    def do_reset_default_graph(self, step):
+        check_error(step, self.side.reset())
+
+    def do_session(self, step):
+        self.places[step.get("as")] = self.side.new_session(self.places.get(step.get("graph")))
+
+    def do_enter_session(self, step):
+        session = self.places.get(step.get("session"))
+        if session is None:
+            session = self.side.new_session(self.places.get(step.get("graph")))
+        error = self.side.enter_session(session, step.get("as"))
+        check_error(step, error)
+        if error is None:
+            self.places[step.get("as")] = session
+            self.contexts.append((step["do"], step.get("as")))
+
+    def do_enter_session_as_default(self, step):
+        session = self.places[step["session"]]
+        check_error(step, self.side.enter_session_as_default(session, step.get("as")))
+        self.contexts.append((step["do"], step.get("as")))
+
+    def do_close_session(self, step):
+        self.side.close_session(self.places[step["session"]])
+
+    def do_unique_name(self, step):
+        value = self.side.unique_name(step["name"], step.get("mark_as_used", True))
+        check_value("unique_name", value, step["expect"])
+
+    def do_get_name_scope(self, step):
+        check_value("get_name_scope", self.side.name_scope(), step["expect"])
+
+    def do_create_op(self, step):
+        error, name = self.side.create_op(step["type"], step.get("name"))
+        check_error(step, error)
+        if error is None and "expect" in step:
+            check_value("create_op", name, {"value": step["expect"]["name"]})
+
+    # ---- runs
+
+    def do_initializer(self, step):
+        self.initializers[step["as"]] = step["var"]
+
+    def fetch_names(self, fetches):
+        """The structure with tensor and operation names for leaves."""
+        if fetches is None:
+            return None
+        if isinstance(fetches, list):
+            return [self.fetch_names(item) for item in fetches]
+        if isinstance(fetches, dict):
+            return {key: self.fetch_names(item) for key, item in fetches.items()}
+        if fetches.startswith("name="):
+            return fetches[len("name="):]
+        if fetches in self.initializers:
+            return self.find(self.initializers[fetches])["initializer"]
+        return self.result_names(self.find(fetches))
+
+    def result_names(self, result):
+        if result["kind"] == "none":
+            return None
+        if result["kind"] == "list":
+            return [self.result_names(item) for item in result["items"]]
+        return self.side.tensor(result)
+
+    def do_run(self, step):
+        feeds = {}
+        for key, value in step.get("feed", {}).items():
+            name = key[len("name="):] if key.startswith("name=") else self.side.tensor(self.find(key))
+            feeds[name] = value
+        structure = self.fetch_names(step["fetches"])
+        leaves = []
+        flatten(structure, leaves)
+        error, values = self.side.run(self.places.get(step.get("session")), feeds, leaves)
+        check_error(step, error)
+        if error is None and "value" in step.get("expect", {}):
+            iterator = iter(values)
+            check_value(f"run of {step['fetches']}", rebuild(structure, iterator), step["expect"])
+
+    def do_eval(self, step):
+        self.do_run({**step, "fetches": step["tensor"]})
+
+    def do_load(self, step):
+        session = self.places.get(step.get("session"))
+        check_error(step, self.side.load(session, self.find(step["var"]), step["value"]))
+
+    def do_save(self, step):
+        check_error(step, self.side.save(self.rename(step["saver"]), step["path"]))
+
+    def do_restore(self, step):
+        check_error(step, self.side.restore(self.rename(step["saver"]), step["path"]))
+
+    def do_report_uninitialized_variables(self, step):
+        names = self.side.uninitialized()
+        if "value" in step.get("expect", {}):
+            check_value("uninitialized variables", names, step["expect"])
+
+    def do_get_weights(self, step):
+        weights = self.side.weights(self.rename(step["layer"]))
+        error = None
+        if "index" in step:
+            try:
+                weights = weights[step["index"]]
+            except IndexError as index_error:
+                error = {"type": "IndexError", "message": str(index_error)}
+        check_error(step, error)
+        expect = {} if error else step.get("expect", {})
+        if "count" in expect:
+            check_value("count of weights", len(weights), {"value": expect["count"]})
+        if "shapes" in expect:
+            check_value("shapes of weights", [shape_of(one) for one in weights], {"value": expect["shapes"]})
+        if "shape" in expect:
+            check_value("shape of the weight", shape_of(weights), {"value": expect["shape"]})
+        if "value" in expect:
+            check_value("weights", weights, expect)
+
+    def do_keras_lstm_step(self, step):
+        h, c = self.side.keras_lstm_step(self, step)
+        for key, seen in (("h", h), ("c", c)):
+            check_value(key, seen, {**step["expect"], "value": step["expect"][key]})
+
+    # ---- the end
+
+    def finish(self):
+        self.flush()
+        expect = self.case.get("expect", {})
+        seen = self.side.describe()
+        for key in ("global_variables", "trainable_variables"):
+            if key in expect:
+                check_value(key, seen[key], {"value": expect[key]})
+        for name, shape in expect.get("variable_shapes", {}).items():
+            check_value(f"shape of {name}", seen["shapes"].get(name), {"value": shape})
+        for key, is_same in (("same", True), ("distinct", False)):
+            for one, other in expect.get(key, []):
+                check_same(f"{one}, {other}", self.identity(self.find(one)), self.identity(self.find(other)), is_same)
+        for path, wanted in expect.get("attrs", {}).items():
+            handle, _, attribute = path.rpartition(".")
+            result = self.side.look_at(self.names[handle.split(".")[0]])
+            self.results[self.names[handle.split(".")[0]]] = result
+            check_value(path, self.find(handle).get(attribute), {"value": wanted})
+
+
+def flatten(structure, leaves):
+    if isinstance(structure, list):
+        for item in structure:
+            flatten(item, leaves)
+    elif isinstance(structure, dict):
+        for item in structure.values():
+            flatten(item, leaves)
+    else:
+        leaves.append(structure)
+
+
+def rebuild(structure, values):
+    if isinstance(structure, list):
+        return [rebuild(item, values) for item in structure]
+    if isinstance(structure, dict):
+        return {key: rebuild(item, values) for key, item in structure.items()}
+    return next(values)
+
+
+def shape_of(nested):
+    shape = []
+    while isinstance(nested, list):
+        shape.append(len(nested))
+        nested = nested[0] if nested else None
+    return shape
+
+
+def run_case(side, case):
+    """Raises Failure where the case does not hold."""
+    side.begin()
+    state = Case(side, case)
+    try:
+        for step in side.order(case["steps"]):
+            state.do(step)
+        state.finish()
+    except Unsupported as unsupported:
+        raise Failure(f"cannot be expressed: {unsupported}") from unsupported
+    except (KeyError, TypeError, AttributeError, IndexError) as wrong:
+        raise Failure(f"{type(wrong).__name__}: {wrong}") from wrong

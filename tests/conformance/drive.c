@@ -1,0 +1,460 @@
+/* Drives the engine's C calls for tests/conformance/run: one line of JSON in ({"do":…}), one out ({"reply":…} or
+ * {"error":{"type","message"}}). Ends with its input. */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+#include "engine/graph/variable.h"
+#include "engine/model/workbench.h"
+#include "engine/nn/keras.h"
+#include "engine/store/handle_json.h"
+#include "engine/store/saver_file.h"
+#include "engine/store/tensor_json.h"
+
+enum { FETCHES_MAX = 256, FEEDS_MAX = 256 };
+
+static struct workbench *bench;
+
+static const char *text_of(const json_t *command, const char *field)
+{
+    return json_string_value(json_object_get(command, field));
+}
+
+static uint32_t number_of(const json_t *command, const char *field)
+{
+    return (uint32_t)json_integer_value(json_object_get(command, field));
+}
+
+static struct graph *default_graph(void)
+{
+    return workbench_graph(bench, workbench_default_graph(bench));
+}
+
+/* ---- graphs, contexts, names ---- */
+
+static enum status do_begin(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)command;
+    (void)ret_reply;
+    workbench_destroy(bench);
+    bench = NULL;
+    return workbench_create(&bench, error);
+}
+
+static enum status do_new_graph(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    uint32_t graph = 0;
+    (void)command;
+    TRY(workbench_new_graph(bench, &graph, error));
+    *ret_reply = json_pack("{s:i}", "graph", graph);
+    return STATUS_OK;
+}
+
+static enum status do_default_graph(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)command;
+    (void)error;
+    *ret_reply = json_pack("{s:i}", "graph", workbench_default_graph(bench));
+    return STATUS_OK;
+}
+
+static enum status reply_context(enum status status, uint32_t context, json_t **ret_reply)
+{
+    *ret_reply = status == STATUS_OK ? json_pack("{s:i}", "context", context) : NULL;
+    return status;
+}
+
+static enum status do_enter_graph(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    uint32_t context = 0;
+    enum status status = workbench_enter_graph(bench, number_of(command, "graph"), &context, error);
+    return reply_context(status, context, ret_reply);
+}
+
+static enum status do_reset_default_graph(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)command;
+    (void)ret_reply;
+    return workbench_reset_default_graph(bench, error);
+}
+
+static enum status do_step(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    json_t *results = NULL;
+    TRY(workbench_step(bench, json_object_get(command, "step"), &results, error));
+    *ret_reply = json_pack("{s:o}", "results", results);
+    return STATUS_OK;
+}
+
+static enum status do_enter(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    json_t *results = NULL;
+    uint32_t context = 0;
+    TRY(workbench_open(bench, json_object_get(command, "step"), &context, &results, error));
+    *ret_reply = json_pack("{s:o, s:i}", "results", results, "context", context);
+    return STATUS_OK;
+}
+
+static enum status do_exit(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)ret_reply;
+    return workbench_leave(bench, number_of(command, "what"), error);
+}
+
+static enum status do_unique_name(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    const char *name = NULL;
+    bool is_peek = json_is_false(json_object_get(command, "mark_as_used"));
+    TRY(is_peek ? graph_peek_name(default_graph(), text_of(command, "name"), &name, error)
+                : graph_unique_name(default_graph(), text_of(command, "name"), &name, error));
+    *ret_reply = json_pack("{s:s}", "name", name);
+    return STATUS_OK;
+}
+
+static enum status do_name_scope(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)command;
+    (void)error;
+    *ret_reply = json_pack("{s:s}", "name", graph_name_scope(default_graph()));
+    return STATUS_OK;
+}
+
+static enum status do_create_op(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct node *node = NULL;
+    TRY(graph_create_op(default_graph(), text_of(command, "type"), text_of(command, "name"), &node, error));
+    *ret_reply = json_pack("{s:s}", "name", node->name);
+    return STATUS_OK;
+}
+
+/* ---- looking ---- */
+
+static enum status do_look_at(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    const struct handle *handle = graph_find_handle(default_graph(), text_of(command, "name"));
+    if (handle == NULL) {
+        return error_set(error, STATUS_NOT_FOUND, "nothing is named %s", text_of(command, "name"));
+    }
+    *ret_reply = handle_to_json(default_graph(), handle);
+    return STATUS_OK;
+}
+
+static json_t *collection_names(const struct graph *graph, const char *key)
+{
+    json_t *names = json_array();
+    for (size_t i = 0; i < graph_collection_count(graph, key); i++) {
+        char text[OUTPUT_NAME_BYTES_MAX];
+        json_array_append_new(names, json_string(handle_name(graph_collection_at(graph, key, i), text)));
+    }
+    return names;
+}
+
+static enum status do_describe(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    const struct graph *graph = default_graph();
+    json_t *shapes = json_object();
+    (void)command;
+    (void)error;
+    for (size_t i = 0; i < graph_variable_count(graph); i++) {
+        char text[OUTPUT_NAME_BYTES_MAX];
+        struct output output = {graph_variable(graph, i)->node, 0};
+        json_object_set_new(shapes, output_name(output, text), shape_to_json(&output_type(output)->shape));
+    }
+    *ret_reply =
+        json_pack("{s:o, s:o, s:o}", "global_variables", collection_names(graph, COLLECTION_GLOBAL_VARIABLES),
+                  "trainable_variables", collection_names(graph, COLLECTION_TRAINABLE_VARIABLES), "shapes", shapes);
+    return STATUS_OK;
+}
+
+/* ---- sessions ---- */
+
+static enum status do_new_session(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    const json_t *given = json_object_get(command, "graph");
+    uint32_t graph = given == NULL ? workbench_default_graph(bench) : (uint32_t)json_integer_value(given);
+    uint32_t session = 0;
+    TRY(workbench_new_session(bench, graph, &session, error));
+    *ret_reply = json_pack("{s:i}", "session", session);
+    return STATUS_OK;
+}
+
+static enum status do_enter_session(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    uint32_t context = 0;
+    enum status status = workbench_enter_session(bench, number_of(command, "session"), &context, error);
+    return reply_context(status, context, ret_reply);
+}
+
+static enum status do_enter_session_as_default(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    uint32_t context = 0;
+    enum status status = workbench_enter_default_session(bench, number_of(command, "session"), &context, error);
+    return reply_context(status, context, ret_reply);
+}
+
+static enum status do_close_session(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    (void)ret_reply;
+    (void)error;
+    workbench_close_session(bench, number_of(command, "session"));
+    return STATUS_OK;
+}
+
+static enum status find_session(const json_t *command, struct session **ret_session, struct error *error)
+{
+    *ret_session = workbench_session(bench, number_of(command, "session"));
+    if (*ret_session == NULL) {
+        error_set(error, STATUS_INVALID,
+                  "Cannot evaluate tensor using `eval()`: No default session is registered. Use `with "
+                  "sess.as_default()` or pass an explicit session to `eval(session=sess)`");
+        error_type(error, "ValueError");
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+/* One run while it lasts. */
+struct drive_run {
+    struct feed feeds[FEEDS_MAX];
+    struct tensor values[FEEDS_MAX];
+    size_t feed_count;
+    struct output fetches[FETCHES_MAX];
+    struct node *nodes[FETCHES_MAX]; /* of fetches that are operations */
+    size_t fetch_count;
+    struct output outputs[FETCHES_MAX]; /* fetches that are tensors */
+    size_t output_count;
+    struct node *targets[FETCHES_MAX];
+    size_t target_count;
+    struct tensor results[FETCHES_MAX];
+};
+
+/* {"graph":g,"name":"x:0"} is an element of that graph; a string is a name in the session's. */
+static enum status find_fetch(const struct graph *graph, const json_t *fetch, struct output *ret_output,
+                              struct node **ret_node, struct error *error)
+{
+    if (json_is_object(fetch)) {
+        graph = workbench_graph(bench, number_of(fetch, "graph"));
+        fetch = json_object_get(fetch, "name");
+    }
+    return session_find_fetch(graph, json_string_value(fetch), ret_output, ret_node, error);
+}
+
+static enum status read_fetches(const struct graph *graph, const json_t *fetches, struct drive_run *run,
+                                struct error *error)
+{
+    for (size_t i = 0; i < json_array_size(fetches) && i < FETCHES_MAX; i++) {
+        TRY(find_fetch(graph, json_array_get(fetches, i), &run->fetches[i], &run->nodes[i], error));
+        if (run->nodes[i] == NULL) {
+            run->outputs[run->output_count++] = run->fetches[i];
+        } else {
+            run->targets[run->target_count++] = run->nodes[i];
+        }
+        run->fetch_count++;
+    }
+    return STATUS_OK;
+}
+
+static enum status read_feeds(const struct graph *graph, const json_t *feeds, struct drive_run *run,
+                              struct error *error)
+{
+    for (size_t i = 0; i < json_array_size(feeds) && i < FEEDS_MAX; i++) {
+        const json_t *feed = json_array_get(feeds, i);
+        const json_t *key = json_object_get(feed, "key");
+        struct feed *to = &run->feeds[i];
+        if (json_is_object(key)) {
+            struct node *ignored = NULL;
+            TRY(find_fetch(graph, key, &to->output, &ignored, error));
+        } else {
+            TRY(session_find_feed(graph, json_string_value(key), &to->output, error));
+        }
+        TRY(tensor_from_json(json_object_get(feed, "value"), output_type(to->output)->dtype, &run->values[i], error));
+        to->value = &run->values[i];
+        run->feed_count++;
+    }
+    return STATUS_OK;
+}
+
+static enum status go(struct session *session, struct drive_run *run, json_t **ret_reply, struct error *error)
+{
+    struct session_request request = {.feeds = run->feeds,
+                                      .feed_count = run->feed_count,
+                                      .fetches = run->outputs,
+                                      .fetch_count = run->output_count,
+                                      .targets = run->targets,
+                                      .target_count = run->target_count};
+    struct session_run *prepared = NULL;
+    TRY(session_prepare(session, &request, &prepared, error));
+    enum status status = session_run_go(prepared, rng_system(), NULL, run->results, error);
+    json_t *values = json_array();
+    size_t at = 0;
+    for (size_t i = 0; i < run->fetch_count && status == STATUS_OK; i++) {
+        json_t *value = json_null();
+        if (run->nodes[i] == NULL) {
+            status = tensor_to_json(&run->results[at++], TENSOR_NESTED, &value, error);
+        }
+        json_array_append_new(values, value);
+    }
+    session_run_end(prepared);
+    if (status != STATUS_OK) {
+        json_decref(values);
+        return status;
+    }
+    *ret_reply = json_pack("{s:o}", "values", values);
+    return STATUS_OK;
+}
+
+static enum status do_run(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    TRY(find_session(command, &session, error));
+    struct drive_run *run = mem_allocate(1, sizeof *run);
+    CHECK(run != NULL);
+    const struct graph *graph = session_graph(session);
+    enum status status = read_fetches(graph, json_object_get(command, "fetches"), run, error);
+    if (status == STATUS_OK) {
+        status = read_feeds(graph, json_object_get(command, "feeds"), run, error);
+    }
+    if (status == STATUS_OK) {
+        status = go(session, run, ret_reply, error);
+    }
+    for (size_t i = 0; i < run->feed_count; i++) {
+        tensor_release(&run->values[i]);
+    }
+    mem_free(run);
+    return status;
+}
+
+static enum status do_load(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    struct tensor tensor;
+    struct output output;
+    (void)ret_reply;
+    TRY(find_session(command, &session, error));
+    TRY(graph_find_output(session_graph(session), text_of(command, "variable"), &output, error));
+    TRY(tensor_from_json(json_object_get(command, "value"), output_type(output)->dtype, &tensor, error));
+    const struct variable *variable = graph_variable_of_node(session_graph(session), output.node);
+    CHECK(variable != NULL);
+    enum status status = values_set(session_values(session), variable, &tensor, error);
+    tensor_release(&tensor);
+    return status;
+}
+
+/* ---- saving ---- */
+
+static enum status find_saver(const json_t *command, uint32_t *ret_saver, struct error *error)
+{
+    const struct handle *handle = graph_find_handle(default_graph(), text_of(command, "saver"));
+    if (handle == NULL || handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_SAVER) {
+        return error_set(error, STATUS_NOT_FOUND, "%s is no saver", text_of(command, "saver"));
+    }
+    *ret_saver = handle->object_id;
+    return STATUS_OK;
+}
+
+/* Cases name checkpoints by a token; they live beside the driver's working directory's root. */
+static const char *checkpoint_path(const json_t *command, char *text, size_t bytes)
+{
+    const char *token = text_of(command, "path");
+    if (token == NULL) {
+        return NULL;
+    }
+    snprintf(text, bytes, "%s", token);
+    return text;
+}
+
+static enum status do_save(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    uint32_t saver = 0;
+    char path[512];
+    (void)ret_reply;
+    TRY(find_session(command, &session, error));
+    TRY(find_saver(command, &saver, error));
+    return saver_save(default_graph(), saver, session_values(session), checkpoint_path(command, path, sizeof path),
+                      error);
+}
+
+static enum status do_restore(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    uint32_t saver = 0;
+    char path[512];
+    (void)ret_reply;
+    TRY(find_session(command, &session, error));
+    TRY(find_saver(command, &saver, error));
+    return saver_restore(default_graph(), saver, session_values(session), checkpoint_path(command, path, sizeof path),
+                         error);
+}
+
+/* ---- the loop ---- */
+
+static const struct {
+    const char *name;
+    enum status (*call)(const json_t *command, json_t **ret_reply, struct error *error);
+} calls[] = {
+    {"begin", do_begin},
+    {"new_graph", do_new_graph},
+    {"default_graph", do_default_graph},
+    {"enter_graph", do_enter_graph},
+    {"reset_default_graph", do_reset_default_graph},
+    {"step", do_step},
+    {"enter", do_enter},
+    {"exit", do_exit},
+    {"unique_name", do_unique_name},
+    {"name_scope", do_name_scope},
+    {"create_op", do_create_op},
+    {"look_at", do_look_at},
+    {"describe", do_describe},
+    {"new_session", do_new_session},
+    {"enter_session", do_enter_session},
+    {"enter_session_as_default", do_enter_session_as_default},
+    {"close_session", do_close_session},
+    {"run", do_run},
+    {"load", do_load},
+    {"save", do_save},
+    {"restore", do_restore},
+};
+
+static json_t *answer(const json_t *command)
+{
+    struct error error = {.status = STATUS_OK};
+    json_t *reply = NULL;
+    const char *name = text_of(command, "do");
+    for (size_t i = 0; name != NULL && i < sizeof calls / sizeof *calls; i++) {
+        if (strcmp(calls[i].name, name) == 0) {
+            enum status status = calls[i].call(command, &reply, &error);
+            if (status == STATUS_OK) {
+                return json_pack("{s:o}", "reply", reply == NULL ? json_object() : reply);
+            }
+            json_decref(reply);
+            return json_pack("{s:{s:s, s:s, s:s}}", "error", "type",
+                             error.type[0] == '\0' ? status_name(status) : error.type, "message", error.message,
+                             "param", error.param);
+        }
+    }
+    return json_pack("{s:{s:s, s:s}}", "error", "type", "unknown", "message", "no such call");
+}
+
+int main(void)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    while (getline(&line, &capacity, stdin) > 0) {
+        json_error_t json_error;
+        json_t *command = json_loads(line, JSON_DECODE_ANY | JSON_ALLOW_NUL, &json_error);
+        json_t *reply = answer(command);
+        char *text = json_dumps(reply, JSON_COMPACT);
+        CHECK(text != NULL);
+        puts(text);
+        fflush(stdout);
+        free(text);
+        json_decref(reply);
+        json_decref(command);
+    }
+    free(line);
+    workbench_destroy(bench);
+    return 0;
+}

@@ -1,0 +1,140 @@
+"""The engine's C calls, through the driver (drive.c): one line of JSON a call, one back."""
+
+import json
+import subprocess
+
+from check import Failure
+
+
+class EngineSide:
+    applies_at_once = True
+
+    def __init__(self, driver):
+        self.process = subprocess.Popen([driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.error = None
+        self.results = {}
+
+    def close(self):
+        self.process.stdin.close()
+        if self.process.wait(timeout=60) != 0:
+            raise Failure(f"the driver ended with status {self.process.returncode}")
+
+    def call(self, do, **fields):
+        """(error, reply)"""
+        self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failure(f"the driver ended with status {self.process.wait()} at {do} {fields}")
+        reply = json.loads(line)
+        return reply.get("error"), reply.get("reply", {})
+
+    def must(self, do, **fields):
+        error, reply = self.call(do, **fields)
+        if error is not None:
+            raise Failure(f"{do}: {error}")
+        return reply
+
+    @staticmethod
+    def order(steps):
+        return steps
+
+    def begin(self):
+        self.must("begin")
+        self.error, self.results = None, {}
+        self.graph_of = {}
+
+    # ---- building
+
+    def reference(self, path):
+        graph = self.graph_of.get(path.split(".")[0])
+        return path if graph == self.default_graph() else {"graph": graph, "handle": path}
+
+    def add(self, step, opens):
+        graph = self.default_graph()
+        if "as" in step:
+            self.graph_of[step["as"]] = graph
+        self.error, reply = self.call("enter" if opens else "step", step=step)
+        self.results = {name: {**result, "graph": graph} for name, result in reply.get("results", {}).items()}
+
+    def try_step(self, step, opens):
+        return self.call("enter" if opens else "step", step=step)[0]
+
+    def apply(self):
+        error, results = self.error, self.results
+        self.error, self.results = None, {}
+        return error, results
+
+    def leave(self, what):
+        return self.call("exit", **({} if what is None else {"what": what}))[0]
+
+    def look_at(self, name):
+        return {**self.must("look_at", name=name), "graph": self.graph_of[name]}
+
+    # ---- graphs, sessions, names
+
+    def new_graph(self):
+        return self.must("new_graph")["graph"]
+
+    def enter_graph(self, graph, name):
+        return self.call("enter_graph", graph=graph, name=name)[0]
+
+    def default_graph(self):
+        return self.must("default_graph")["graph"]
+
+    def reset(self):
+        return self.call("reset_default_graph")[0]
+
+    def new_session(self, graph):
+        return self.must("new_session", **({} if graph is None else {"graph": graph}))["session"]
+
+    def enter_session(self, session, name):
+        return self.call("enter_session", session=session, name=name)[0]
+
+    def enter_session_as_default(self, session, name):
+        return self.call("enter_session_as_default", session=session, name=name)[0]
+
+    def close_session(self, session):
+        self.must("close_session", session=session)
+
+    def unique_name(self, name, mark_as_used):
+        return self.must("unique_name", name=name, mark_as_used=mark_as_used)["name"]
+
+    def name_scope(self):
+        return self.must("name_scope")["name"]
+
+    def create_op(self, kind, name):
+        error, reply = self.call("create_op", type=kind, **({} if name is None else {"name": name}))
+        return error, reply.get("name")
+
+    # ---- runs
+
+    @staticmethod
+    def tensor(result):
+        return {"graph": result["graph"], "name": result["name"]}
+
+    def run(self, session, feeds, fetches):
+        fields = {} if session is None else {"session": session}
+        named = [{"key": json.loads(key) if key.startswith("{") else key, "value": value}
+                 for key, value in feeds.items()]
+        error, reply = self.call("run", feeds=named, fetches=fetches, **fields)
+        return error, reply.get("values")
+
+    def load(self, session, result, value):
+        fields = {} if session is None else {"session": session}
+        return self.call("load", variable=result["name"], value=value, **fields)[0]
+
+    def save(self, saver, path):
+        return self.call("save", saver=saver, path=path)[0]
+
+    def restore(self, saver, path):
+        return self.call("restore", saver=saver, path=path)[0]
+
+    def uninitialized(self):
+        return self.must("uninitialized")["names"]
+
+    def weights(self, layer):
+        return self.must("weights", layer=layer)["weights"]
+
+    def describe(self):
+        return self.must("describe")
