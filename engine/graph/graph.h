@@ -184,6 +184,11 @@ void graph_resume_body(struct graph *graph, struct body_builder *builder);
 /* Sets what new nodes and variables record as their origin; texts are copied. */
 enum status graph_set_origin(struct graph *graph, const struct origin *origin, struct error *error) MUST_CHECK;
 
+/* Who builds it now, for what a cell made of steps calls back; borrowed, NULL: nobody. A clone has none. */
+struct builder;
+void graph_set_builder(struct graph *graph, struct builder *builder);
+struct builder *graph_builder(const struct graph *graph);
+
 /* Afterwards nothing can be added. */
 void graph_finalize(struct graph *graph);
 bool graph_is_finalized(const struct graph *graph);

@@ -67,6 +67,16 @@ void graph_release_things(struct graph *graph)
     name_counts_release(&graph->handle_names);
 }
 
+void graph_set_builder(struct graph *graph, struct builder *builder)
+{
+    graph->builder = builder;
+}
+
+struct builder *graph_builder(const struct graph *graph)
+{
+    return graph->builder;
+}
+
 /* ---- comparing ---- */
 
 static bool counts_differ(const struct name_counts *a, const struct name_counts *b)

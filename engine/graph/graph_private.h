@@ -80,6 +80,7 @@ struct graph {
     struct object *objects;
     size_t object_count;
     size_t object_capacity;
+    struct builder *builder;
     struct body_builder *body; /* being made, or NULL */
     bool is_suspended;
     uint32_t body_count;

@@ -65,6 +65,7 @@ enum status builder_create(struct graph *graph, uint32_t number, const char *req
         builder_destroy(builder);
         return status;
     }
+    graph_set_builder(graph, builder);
     builder->origin.request_id = builder->request_id;
     *ret_builder = builder;
     return STATUS_OK;
@@ -73,6 +74,7 @@ enum status builder_create(struct graph *graph, uint32_t number, const char *req
 void builder_destroy(struct builder *builder)
 {
     if (builder != NULL) {
+        graph_set_builder(builder->graph, NULL);
         program_result_release(&builder->result);
         arena_release(&builder->scratch);
         mem_free(builder->noted);
@@ -85,6 +87,8 @@ void builder_destroy(struct builder *builder)
 
 void builder_set_graph(struct builder *builder, struct graph *graph)
 {
+    graph_set_builder(builder->graph, NULL);
+    graph_set_builder(graph, builder);
     builder->graph = graph;
 }
 

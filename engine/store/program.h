@@ -38,13 +38,14 @@ void program_result_release(struct program_result *result);
 /* An interpreter at work. */
 struct builder;
 
-/* Borrows graph and vocabulary. Owned: builder_destroy, which takes NULL and leaves open contexts as they are. */
+/* Borrows graph and vocabulary, which outlive it. Owned: builder_destroy, which takes NULL and leaves open contexts as they are. */
 enum status builder_create(struct graph *graph, uint32_t number, const char *request_id,
                            const struct vocabulary *vocabulary, struct builder **ret_builder,
                            struct error *error) MUST_CHECK;
 void builder_destroy(struct builder *builder);
 
-/* Goes on with another graph: a clone of its own made before a step, or back to the one from before a failed step. */
+/* Goes on with another graph: a clone made before a step, or back to the one from before a failed step. Before the one
+ * it leaves is dropped. */
 void builder_set_graph(struct builder *builder, struct graph *graph);
 
 /* Applies one step with its body, if it has one. On failure the graph is to be dropped; contexts are open as before. */

@@ -73,7 +73,7 @@ enum status read_handle_field(struct builder *builder, const struct step *step, 
     return json == NULL || json_is_null(json) ? STATUS_OK : read_handle(builder, json, &place, ret_handle);
 }
 
-static const char *const kind_words[] = {
+const char *const handle_kind_words[] = {
     [HANDLE_NONE] = "None",
     [HANDLE_TENSOR] = "a tensor",
     [HANDLE_OPERATION] = "an operation",
@@ -99,7 +99,7 @@ enum status handle_as_tensor(struct builder *builder, const struct handle *handl
         return STATUS_OK;
     }
     return raise_place(builder, place, STATUS_INVALID, "TypeError", "Cannot convert %s to a Tensor.",
-                       kind_words[handle->kind]);
+                       handle_kind_words[handle->kind]);
 }
 
 enum status handle_as_node(struct builder *builder, const struct handle *handle, const struct place *place,
@@ -115,7 +115,7 @@ enum status handle_as_node(struct builder *builder, const struct handle *handle,
     case HANDLE_LIST: break;
     }
     return raise_place(builder, place, STATUS_INVALID, "TypeError", "Cannot convert %s to an Operation.",
-                       kind_words[handle->kind]);
+                       handle_kind_words[handle->kind]);
 }
 
 /* ---- one tensor, many tensors ---- */

@@ -8,7 +8,7 @@
 #include "engine/store/program.h"
 #include "engine/store/tensor_json.h"
 
-enum { STEP_PATH_BYTES_MAX = ERROR_PLACE_BYTES_MAX, CONTEXTS_MAX = 1000, LOCALS_MAX = 4096 };
+enum { STEP_PATH_BYTES_MAX = ERROR_PLACE_BYTES_MAX, CONTEXTS_MAX = 1000, LOCALS_MAX = 1024 };
 
 enum context_kind { CONTEXT_VARIABLE_SCOPE, CONTEXT_NAME_SCOPE, CONTEXT_CONTROLS };
 
@@ -138,6 +138,8 @@ enum status read_handle(struct builder *builder, const json_t *json, const struc
                         const struct handle **ret_handle) MUST_CHECK;
 enum status read_handle_field(struct builder *builder, const struct step *step, const char *field,
                               const struct handle **ret_handle) MUST_CHECK;
+/* What a handle's kind is called in messages: "a tensor". */
+extern const char *const handle_kind_words[];
 /* The tensor a handle stands for: of a variable, what reading it gives. TypeError naming the place. */
 enum status handle_as_tensor(struct builder *builder, const struct handle *handle, const struct place *place,
                              struct output *ret_output) MUST_CHECK;
@@ -172,10 +174,24 @@ enum status read_value(struct builder *builder, const json_t *json, const struct
 enum status read_python_value(struct builder *builder, const json_t *json, const struct place *place,
                               struct tensor *ret_tensor) MUST_CHECK;
 
+/* ---- cells (program_cells.c) ---- */
+
+enum status need_cell(struct builder *builder, const struct step *step, const char *field,
+                      uint32_t *ret_cell) MUST_CHECK;
+/* A cell's state in its structure: a result, a list, or an object of names; flat, in scratch. NULL: not there. */
+enum status read_state(struct builder *builder, const struct step *step, const char *field, uint32_t cell,
+                       const struct output **ret_states) MUST_CHECK;
+/* "scope": a name or {"scope":a scope's name}. `*ret_set` is left alone when it is not there. */
+enum status read_scope_options(struct builder *builder, const struct step *step,
+                               struct variable_scope_options *ret_options,
+                               const struct variable_scope_options **ret_set) MUST_CHECK;
+
 /* ---- the families' rows; each list ends with a row without op ---- */
 extern const struct step_kind program_scope_steps[];
 extern const struct step_kind program_variable_steps[];
 extern const struct step_kind program_function_steps[];
+extern const struct step_kind program_cell_steps[];
+extern const struct step_kind program_recurrence_steps[];
 extern const struct step_kind program_model_steps[];
 
 /* A step that is the call of a function by its Python name. */
