@@ -248,12 +248,6 @@ static void take_versions(struct registry *registry, struct registry_model *mode
     }
 }
 
-static void replace_json(json_t **own, const json_t *fresh)
-{
-    json_decref(*own);
-    *own = fresh == NULL ? NULL : json_incref((json_t *)(uintptr_t)fresh);
-}
-
 static void take_model(struct registry *registry, const struct found_model *found)
 {
     struct registry_model *model = registry_find(registry, found->name);
@@ -266,14 +260,8 @@ static void take_model(struct registry *registry, const struct found_model *foun
     model->is_present = true;
     model->is_read_only = found->is_read_only;
     snprintf(model->path, sizeof model->path, "%s", found->path);
-    replace_json(&model->labels, found->labels);
-    replace_json(&model->settings, found->settings);
-    replace_json(&model->definition, found->definition);
-    if (model->labels == NULL) {
-        model->labels = json_object();
-    }
-    if (model->settings == NULL) {
-        model->settings = json_object();
+    for (enum model_file which = 0; which < MODEL_FILE_COUNT; which++) {
+        model_take_file(model, which, &found->files[which]);
     }
     take_versions(registry, model, found);
     registry_load_model(registry, model);

@@ -135,7 +135,9 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);
 
-/* {"labels":{"stable":{"version":7},…}}; put takes {"version":7} or {"split":{"7":90,"8":10}}; json NULL deletes. */
+/* {"labels":{"stable":{"version":7},…}}; put takes {"version":7} or {"split":{"7":90,"8":10}}; json NULL deletes. While
+ * labels.json on disk is bad: what is in force, with "reason":{"code","file","message","at"}, and put is UNPROCESSABLE,
+ * code "bad_file"; so with settings.json below. */
 enum status registry_labels(struct registry *registry, const char *name, json_t **ret_reply,
                             struct error *error) MUST_CHECK;
 void registry_put_label(struct registry *registry, const char *name, const char *label, const json_t *json,

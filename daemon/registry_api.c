@@ -1,5 +1,5 @@
-/* The registry as the API's routes use it: making, deleting, loading, labels, settings, descriptions. Thread: loop;
- * files are written by a job on the loader thread, whose end answers the call. */
+/* The registry as the API's routes use it: making, deleting, loading, unloading. Thread: loop; files are written by a
+ * job on the loader thread, whose end answers the call. */
 #include <sys/stat.h>
 
 #include "daemon/log.h"
@@ -12,7 +12,7 @@ static enum status no_memory(struct error *error)
     return error_set(error, STATUS_NO_MEMORY, "no memory for this request");
 }
 
-static void answer_error(struct registry_callback callback, const struct error *error)
+void registry_answer_error(struct registry_callback callback, const struct error *error)
 {
     registry_answer(callback, error->status, error, NULL, false);
 }
@@ -91,9 +91,8 @@ static void file_done(struct job *base)
     mem_free(job);
 }
 
-/* Submits a job that writes `json` (or removes `directory`, with `file` ""). Takes `reply`. */
-static void submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
-                        const json_t *json, json_t *reply, bool is_new, struct registry_callback callback)
+void registry_submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
+                          const json_t *json, json_t *reply, bool is_new, struct registry_callback callback)
 {
     struct error error;
     struct file_job *job = mem_allocate(1, sizeof *job);
@@ -105,7 +104,7 @@ static void submit_file(struct registry *registry, const char *model, const char
         mem_free(text);
         json_decref(reply);
         no_memory(&error);
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     *job =
@@ -120,7 +119,7 @@ static void submit_file(struct registry *registry, const char *model, const char
 
 /* ---- making and deleting ---- */
 
-static enum status refuse_read_only(const struct registry_model *model, struct error *error)
+enum status registry_refuse_read_only(const struct registry_model *model, struct error *error)
 {
     error_set(error, STATUS_CONFLICT,
               "model %s belongs to the installation and cannot be changed; copy it under the models directory",
@@ -138,7 +137,7 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
         json_decref(reply);
         error_set(&error, STATUS_CONFLICT, "model %s is being deleted", name);
         error_code(&error, "model_in_use");
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     if (model != NULL && json_equal(model->definition, definition)) {
@@ -149,24 +148,24 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
         json_decref(reply);
         error_set(&error, STATUS_CONFLICT, "model %s exists already, made otherwise", name);
         error_code(&error, "model_exists");
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     if (registry->model_count >= REGISTRY_MODELS_MAX) {
         json_decref(reply);
         error_set(&error, STATUS_LIMIT, "there are %d models, the maximum", REGISTRY_MODELS_MAX);
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     char directory[REGISTRY_PATH_BYTES_MAX];
     snprintf(directory, sizeof directory, "%.4000s/%s", registry->models_path, name);
-    submit_file(registry, name, directory, "definition.json", definition, reply, true, callback);
+    registry_submit_file(registry, name, directory, "definition.json", definition, reply, true, callback);
 }
 
 static enum status check_deletable(const struct registry_model *model, bool force, struct error *error)
 {
     if (model->is_read_only) {
-        return refuse_read_only(model, error);
+        return registry_refuse_read_only(model, error);
     }
     if (!force && (model->in_use > 0 || model->is_training)) {
         error_set(error, STATUS_CONFLICT, "model %s is in use by %zu requests%s; ?force=true ends them", model->name,
@@ -181,12 +180,12 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
     struct error error;
     struct registry_model *model = registry_need(registry, name, &error);
     if (model == NULL || check_deletable(model, force, &error) != STATUS_OK) {
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     model->is_deleting = true;
     json_t *reply = json_pack("{s:s, s:s, s:b}", "id", name, "object", "model", "deleted", true);
-    submit_file(registry, name, model->path, "", NULL, reply, false, callback);
+    registry_submit_file(registry, name, model->path, "", NULL, reply, false, callback);
 }
 
 /* ---- loading and unloading ---- */
@@ -216,7 +215,7 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
     struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
     if (waiter == NULL) {
         no_memory(&error);
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     const struct registry_version *current = model == NULL ? NULL : model_current(model);
@@ -240,7 +239,7 @@ void registry_unload(struct registry *registry, const char *name, struct registr
     struct error error;
     struct registry_model *model = registry_need(registry, name, &error);
     if (model == NULL) {
-        answer_error(callback, &error);
+        registry_answer_error(callback, &error);
         return;
     }
     model->is_unloaded = true;
@@ -264,220 +263,4 @@ void registry_set_training(struct registry *registry, const char *name, bool is_
     if (model != NULL) {
         model->is_training = is_training;
     }
-}
-
-/* ---- labels ---- */
-
-enum status registry_labels(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
-{
-    const struct registry_model *model = registry_need(registry, name, error);
-    if (model == NULL) {
-        return STATUS_NOT_FOUND;
-    }
-    json_t *reply = json_pack("{s:O}", "labels", model->labels);
-    if (reply == NULL) {
-        return no_memory(error);
-    }
-    *ret_reply = reply;
-    return STATUS_OK;
-}
-
-static enum status check_label_version(const struct registry_model *model, uint64_t number, struct error *error)
-{
-    const struct registry_version *version = model_version(model, number);
-    if (version == NULL || version->status == VERSION_RETIRED) {
-        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
-        return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
-    }
-    return STATUS_OK;
-}
-
-static enum status check_split(const struct registry_model *model, const json_t *split, struct error *error)
-{
-    const char *key;
-    json_t *share;
-    json_int_t total = 0;
-    json_object_foreach((json_t *)(uintptr_t)split, key, share)
-    {
-        json_int_t percent = json_integer_value(share);
-        TRY(check_label_version(model, strtoull(key, NULL, 10), error));
-        if (!json_is_integer(share) || percent < 1 || percent > 100) {
-            return error_set(error, STATUS_INVALID, "/split/%.20s must be a whole number from 1 to 100", key);
-        }
-        total += percent;
-    }
-    return total == 100
-               ? STATUS_OK
-               : error_set(error, STATUS_INVALID, "/split: the shares add up to %lld, not 100", (long long)total);
-}
-
-static enum status check_label(const struct registry_model *model, const char *label, const json_t *json,
-                               struct error *error)
-{
-    const json_t *version = json_object_get(json, "version");
-    const json_t *split = json_object_get(json, "split");
-    bool is_reserved = strcmp(label, "predict") == 0 || strcmp(label, "classify") == 0 || strcmp(label, "regress") == 0;
-    if (model->is_read_only) {
-        return refuse_read_only(model, error);
-    }
-    if (!registry_name_is_valid(label) || is_reserved) {
-        return error_set(error, STATUS_INVALID, "'%.64s' is no name for a label", label);
-    }
-    if (json == NULL) {
-        if (json_object_get(model->labels, label) == NULL) {
-            error_set(error, STATUS_NOT_FOUND, "model %s has no label %s", model->name, label);
-            return error_code(error, "label_not_found"), STATUS_NOT_FOUND;
-        }
-        return STATUS_OK;
-    }
-    if (json_object_size(json) != 1 || (version == NULL) == (split == NULL)) {
-        return error_set(error, STATUS_INVALID, "a label is {\"version\":7} or {\"split\":{\"7\":90,\"8\":10}}");
-    }
-    if (version != NULL) {
-        if (!json_is_integer(version) || json_integer_value(version) < 1) {
-            return error_set(error, STATUS_INVALID, "/version must be a positive whole number");
-        }
-        return check_label_version(model, (uint64_t)json_integer_value(version), error);
-    }
-    if (!json_is_object(split) || json_object_size(split) == 0 || strcmp(label, "current") == 0) {
-        return error_set(error, STATUS_INVALID, "/split must be an object of shares, and not for \"current\"");
-    }
-    return check_split(model, split, error);
-}
-
-void registry_put_label(struct registry *registry, const char *name, const char *label, const json_t *json,
-                        struct registry_callback callback)
-{
-    struct error error;
-    struct registry_model *model = registry_need(registry, name, &error);
-    if (model == NULL || check_label(model, label, json, &error) != STATUS_OK) {
-        answer_error(callback, &error);
-        return;
-    }
-    json_t *labels = json_deep_copy(model->labels);
-    int failed = labels == NULL || (json == NULL ? json_object_del(labels, label)
-                                                 : json_object_set_new(labels, label, json_deep_copy(json)));
-    if (failed) {
-        json_decref(labels);
-        no_memory(&error);
-        answer_error(callback, &error);
-        return;
-    }
-    bool is_new = json != NULL && json_object_get(model->labels, label) == NULL;
-    json_decref(model->labels);
-    model->labels = labels;
-    registry_load_model(registry, model);
-    submit_file(registry, name, model->path, "labels.json", labels, json_pack("{s:O}", "labels", labels), is_new,
-                callback);
-}
-
-/* ---- settings ---- */
-
-enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_WHOLE };
-
-/* The keys of settings.json. Adding one is a row here and its use. */
-static const struct model_setting {
-    const char *key;
-    enum setting_type type;
-    bool is_built;
-    const char *choices; /* of a string: words, separated and surrounded by spaces; NULL: any */
-} model_settings[] = {
-    {"generation", SETTING_OBJECT, true, NULL},
-    {"unknown_symbols", SETTING_STRING, true, " error skip replace "},
-    {"start", SETTING_STRING, true, NULL},
-    {"versions_kept", SETTING_WHOLE, true, NULL},
-    {"precision", SETTING_STRING, true, " fp32 "},
-    {"chat_template", SETTING_STRING, false, NULL},
-    {"keep_alive_seconds", SETTING_WHOLE, false, NULL},
-    {"gate", SETTING_OBJECT, false, NULL},
-};
-
-static enum status refuse_setting(struct error *error, enum status status, const char *key, const char *why)
-{
-    error_set(error, status, "/%.60s: %s", key, why);
-    error_code(error, status == STATUS_UNSUPPORTED ? "unsupported" : "invalid_setting");
-    if (error != NULL) {
-        snprintf(error->param, sizeof error->param, "/%.200s", key);
-    }
-    return status;
-}
-
-static enum status check_setting(const char *key, const json_t *value, struct error *error)
-{
-    for (size_t i = 0; i < sizeof model_settings / sizeof *model_settings; i++) {
-        const struct model_setting *setting = &model_settings[i];
-        if (strcmp(setting->key, key) != 0) {
-            continue;
-        }
-        char word[64];
-        snprintf(word, sizeof word, " %.60s ", json_is_string(value) ? json_string_value(value) : "");
-        if (json_is_null(value)) {
-            return STATUS_OK;
-        }
-        if (!setting->is_built || (strcmp(key, "precision") == 0 && strcmp(word, " fp32 ") != 0)) {
-            return refuse_setting(error, STATUS_UNSUPPORTED, key, "not built yet");
-        }
-        bool fits = setting->type == SETTING_OBJECT ? json_is_object(value)
-                    : setting->type == SETTING_STRING
-                        ? json_is_string(value) && (setting->choices == NULL || strstr(setting->choices, word))
-                        : json_is_integer(value) && json_integer_value(value) >= 1;
-        return fits ? STATUS_OK : refuse_setting(error, STATUS_INVALID, key, "has a value it cannot take");
-    }
-    return refuse_setting(error, STATUS_INVALID, key, "unknown setting");
-}
-
-enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
-{
-    const struct registry_model *model = registry_need(registry, name, error);
-    if (model == NULL) {
-        return STATUS_NOT_FOUND;
-    }
-    json_t *reply =
-        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", "fp32", "unknown_symbols", "error", "generation",
-                  "versions_kept", (json_int_t)registry->settings->versions_kept, "start", "");
-    if (reply == NULL || json_object_update(reply, model->settings) != 0) {
-        json_decref(reply);
-        return no_memory(error);
-    }
-    *ret_reply = reply;
-    return STATUS_OK;
-}
-
-void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
-                             struct registry_callback callback)
-{
-    struct error error;
-    struct registry_model *model = registry_need(registry, name, &error);
-    enum status status = model == NULL         ? STATUS_NOT_FOUND
-                         : model->is_read_only ? refuse_read_only(model, &error)
-                                               : STATUS_OK;
-    json_t *settings = model == NULL ? NULL : json_deep_copy(model->settings);
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)patch, key, value)
-    {
-        status = status == STATUS_OK ? check_setting(key, value, &error) : status;
-        if (status == STATUS_OK && json_is_null(value)) {
-            json_object_del(settings, key);
-        } else if (status == STATUS_OK && json_object_set_new(settings, key, json_deep_copy(value)) != 0) {
-            status = no_memory(&error);
-        }
-    }
-    if (status != STATUS_OK) {
-        json_decref(settings);
-        answer_error(callback, &error);
-        return;
-    }
-    json_decref(model->settings);
-    model->settings = settings;
-    json_t *reply = NULL;
-    status = registry_settings(registry, name, &reply, &error);
-    submit_file(registry, name, model->path, "settings.json", settings, status == STATUS_OK ? reply : NULL, false,
-                callback);
-}
-
-const json_t *registry_setting(const struct registry *registry, const char *name, const char *key)
-{
-    const struct registry_model *model = registry_find(registry, name);
-    return model == NULL ? NULL : json_object_get(model->settings, key);
 }

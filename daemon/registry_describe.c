@@ -89,6 +89,19 @@ static json_t *tf_serving_status(const struct registry_version *version)
                      is_bad ? "UNKNOWN" : "OK", "error_message", is_bad ? version->reason.message : "");
 }
 
+/* The files beside the versions that were not taken. */
+static json_t *describe_problems(const struct registry_model *model)
+{
+    json_t *problems = json_array();
+    for (enum model_file which = 0; which < MODEL_FILE_COUNT; which++) {
+        json_t *reason = model_file_reason(model, which);
+        if (reason != NULL) {
+            json_array_append_new(problems, reason);
+        }
+    }
+    return problems;
+}
+
 enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
 {
     const struct registry_model *model = registry_need(registry, name, error);
@@ -105,6 +118,7 @@ enum status registry_describe(struct registry *registry, const char *name, json_
     json_object_set_new(reply, "versions", versions);
     json_object_set_new(reply, "model_version_status", states);
     json_object_set_new(reply, "read_only", json_boolean(model->is_read_only));
+    json_object_set_new(reply, "problems", describe_problems(model));
     const struct registry_version *current = model_current(model);
     const json_t *manifest = current == NULL ? NULL : snapshot_manifest(current->snapshot);
     static const char *const shown[] = {"architecture", "evaluation", "origin"};

@@ -246,13 +246,14 @@ static void prune_done(struct job *job)
     mem_free(job);
 }
 
-/* Removes the oldest versions above the model's versions_kept; what serves or bears a label stays. */
+/* Removes the oldest versions above the model's versions_kept; what serves or bears a label stays, and everything while
+ * the files that say so cannot be read. */
 static void prune_versions(struct registry *registry, const struct registry_model *model)
 {
     json_int_t own = json_integer_value(json_object_get(model->settings, "versions_kept"));
     size_t kept = own > 0 ? (size_t)own : (size_t)registry->settings->versions_kept;
     size_t good = 0;
-    for (size_t i = model->version_count; i-- > 0 && !model->is_read_only;) {
+    for (size_t i = model->version_count; i-- > 0 && !model->is_read_only && !model_has_problem(model);) {
         const struct registry_version *version = &model->versions[i];
         bool is_old = version->status == VERSION_READY && ++good >= kept && model_current(model) != NULL &&
                       version->number < model_current(model)->number;

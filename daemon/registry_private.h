@@ -18,6 +18,18 @@ struct registry_version {
     int64_t reason_at;   /* seconds since 1970 */
 };
 
+/* The small files beside a model's versions: what people say of it, and what PUT said. */
+enum model_file { MODEL_FILE_LABELS, MODEL_FILE_SETTINGS, MODEL_FILE_DEFINITION, MODEL_FILE_COUNT };
+
+enum { FILE_PROBLEM_BYTES_MAX = 256 };
+
+/* Why one of them was not taken. */
+struct file_problem {
+    char message[FILE_PROBLEM_BYTES_MAX]; /* "": nothing is wrong with it */
+    uint64_t changed_ns;                  /* when the file was written */
+    int64_t at;                           /* when it was found, seconds since 1970 */
+};
+
 /* One model. Owned by the registry. */
 struct registry_model {
     char name[MODEL_NAME_BYTES_MAX];
@@ -31,9 +43,10 @@ struct registry_model {
     struct registry_version *versions; /* ascending */
     size_t version_count;
     size_t in_use;      /* resolved and not yet released */
-    json_t *labels;     /* labels.json; an object */
-    json_t *settings;   /* settings.json; an object */
+    json_t *labels;     /* labels.json as last found good; an object */
+    json_t *settings;   /* settings.json as last found good; an object */
     json_t *definition; /* what PUT said, or NULL */
+    struct file_problem problems[MODEL_FILE_COUNT];
     struct live *live;
     uint64_t reloads_ok;
     uint64_t reloads_failed;
@@ -77,15 +90,17 @@ struct found_version {
     uint64_t number;
     uint64_t fingerprint;
 };
+struct found_file {
+    json_t *json; /* good; NULL: missing, or with a problem */
+    struct file_problem problem;
+};
 struct found_model {
     char name[MODEL_NAME_BYTES_MAX];
     char path[REGISTRY_PATH_BYTES_MAX];
     bool is_read_only;
     struct found_version *versions;
     size_t version_count;
-    json_t *labels;
-    json_t *settings;
-    json_t *definition;
+    struct found_file files[MODEL_FILE_COUNT];
 };
 struct scan {
     struct job job;
@@ -112,6 +127,25 @@ uint64_t model_pin(const struct registry_model *model);
 void version_path(const struct registry_model *model, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX]);
 void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
                      bool is_new);
+void registry_answer_error(struct registry_callback callback, const struct error *error);
+/* CONFLICT, code "read_only". */
+enum status registry_refuse_read_only(const struct registry_model *model, struct error *error);
+/* Submits a job that writes `json` to `file` (or, "", removes `directory`); the answer waits until a scan has seen it.
+ * Takes `reply`. */
+void registry_submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
+                          const json_t *json, json_t *reply, bool is_new, struct registry_callback callback);
+
+/* "labels.json", … */
+const char *model_file_name(enum model_file which);
+/* Whether a file may hold `json`: INVALID or UNSUPPORTED with the place. Thread: any. */
+enum status model_file_check(enum model_file which, const json_t *json, struct error *error) MUST_CHECK;
+/* Takes what a scan found in a file; with a problem the last good content stays, and the log tells it once. */
+void model_take_file(struct registry_model *model, enum model_file which, const struct found_file *found);
+/* Whether labels or settings were not taken, so that what they keep is not known. */
+bool model_has_problem(const struct registry_model *model);
+/* {"code","file","message","at"}, or NULL: nothing is wrong with it. New reference. */
+json_t *model_file_reason(const struct registry_model *model, enum model_file which);
+
 /* Starts the loads that a model needs now. */
 void registry_load_model(struct registry *registry, struct registry_model *model);
 void registry_changed(struct registry *registry);

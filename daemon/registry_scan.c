@@ -7,23 +7,36 @@
 
 enum { SMALL_FILE_BYTES_MAX = 1 << 20 };
 
-static json_t *read_object(const char *directory, const char *name)
+static void read_small_file(const char *directory, enum model_file which, struct found_file *ret_file)
 {
     char path[REGISTRY_PATH_BYTES_MAX + 64];
     char *bytes = NULL;
     size_t length = 0;
     struct error error;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (file_read(path, SMALL_FILE_BYTES_MAX, &bytes, &length, &error) != STATUS_OK) {
-        return NULL;
+    struct stat facts;
+    json_error_t place;
+    snprintf(path, sizeof path, "%s/%s", directory, model_file_name(which));
+    enum status status = file_read(path, SMALL_FILE_BYTES_MAX, &bytes, &length, &error);
+    if (status == STATUS_NOT_FOUND) {
+        return;
     }
-    json_t *json = json_loadb(bytes, length, 0, NULL);
+    json_t *json = status == STATUS_OK ? json_loadb(bytes, length, JSON_REJECT_DUPLICATES, &place) : NULL;
     mem_free(bytes);
-    if (!json_is_object(json)) {
-        json_decref(json);
-        return NULL;
+    if (status == STATUS_OK && json == NULL) {
+        status = error_set(&error, STATUS_INVALID, "line %d, column %d: %s", place.line, place.column, place.text);
+    } else if (status == STATUS_OK) {
+        status = model_file_check(which, json, &error);
     }
-    return json;
+    if (status == STATUS_OK) {
+        ret_file->json = json;
+        return;
+    }
+    json_decref(json);
+    snprintf(ret_file->problem.message, sizeof ret_file->problem.message, "%.*s", FILE_PROBLEM_BYTES_MAX - 1,
+             error.message);
+    if (stat(path, &facts) == 0) {
+        ret_file->problem.changed_ns = (uint64_t)facts.st_mtim.tv_sec * 1000000000u + (uint64_t)facts.st_mtim.tv_nsec;
+    }
 }
 
 static void read_versions(struct found_model *model)
@@ -64,9 +77,9 @@ static void add_model(struct scan *scan, const char *root, const char *name, boo
         return;
     }
     scan->models = models;
-    model.labels = read_object(model.path, "labels.json");
-    model.settings = read_object(model.path, "settings.json");
-    model.definition = read_object(model.path, "definition.json");
+    for (enum model_file which = 0; which < MODEL_FILE_COUNT; which++) {
+        read_small_file(model.path, which, &model.files[which]);
+    }
     read_versions(&model);
     scan->models[scan->model_count++] = model;
 }
@@ -98,9 +111,9 @@ void scan_free(struct scan *scan)
 {
     for (size_t i = 0; i < scan->model_count; i++) {
         mem_free(scan->models[i].versions);
-        json_decref(scan->models[i].labels);
-        json_decref(scan->models[i].settings);
-        json_decref(scan->models[i].definition);
+        for (enum model_file which = 0; which < MODEL_FILE_COUNT; which++) {
+            json_decref(scan->models[i].files[which].json);
+        }
     }
     mem_free(scan->models);
     mem_free(scan);

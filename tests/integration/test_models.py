@@ -1,6 +1,7 @@
 """/v1/models: made, looked at, saved, restored, loaded, labelled, set and deleted; and every refusal."""
 import io
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -154,6 +155,83 @@ class Models(DaemonTest):
         reply = self.expect(400, "PATCH", "/v1/models/set/settings", {"colour": "red"})
         self.assertEqual(reply["error"]["param"], "/colour")
         self.expect(400, "PATCH", "/v1/models/set/settings", "[]", error="bad_json")
+
+    def write(self, name, text):
+        with open(os.path.join(self.models, name + ".new"), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(os.path.join(self.models, name + ".new"), os.path.join(self.models, name))
+
+    def test_settings_that_no_request_could_use(self):
+        self.make("unusable")
+        for generation, place in (({"temperature": "hot"}, "temperature"), ({"colour": 1}, "colour"),
+                                  ({"n": 2}, "n"), ({"top_p": 7}, "top_p")):
+            reply = self.expect(400, "PATCH", "/v1/models/unusable/settings", {"generation": generation})
+            self.assertEqual(reply["error"]["param"], "/generation/" + place)
+
+    def test_bad_settings_file(self):
+        """What was good stays in force, the log says once why, and what somebody wrote is not overwritten."""
+        self.make("edited")
+        path = "/v1/models/edited/settings"
+        self.expect(200, "PATCH", path, {"start": "Call"})
+        self.assertNotIn("reason", self.expect(200, "GET", path))
+        for text, why in (("{\n \"start\": }", "line 2, column "), ("[]", "it must be a JSON object"),
+                          ('{"start": 7}', "/start: has a value it cannot take"),
+                          ('{"colour": "red"}', "/colour: unknown setting"),
+                          ('{"start": "a", "start": "b"}', "duplicate object key"),
+                          ('{"generation": {"temperature": "hot"}}', "/generation/temperature: temperature must be")):
+            start = len(self.daemon.output)
+            self.write("edited/settings.json", text)
+            self.daemon.wait_for_output("file_refused model=edited file=settings.json", start)
+            reply = self.expect(200, "GET", path)
+            self.assertEqual(reply["start"], "Call")
+            self.assertEqual((reply["reason"]["code"], reply["reason"]["file"]), ("bad_file", "settings.json"))
+            self.assertIn(why, reply["reason"]["message"])
+        self.assertEqual(self.expect(200, "GET", "/v1/models/edited")["problems"], [reply["reason"]])
+        self.expect(422, "PATCH", path, {"start": "Some"}, error="bad_file")
+        with open(os.path.join(self.models, "edited", "settings.json"), encoding="utf-8") as file:
+            self.assertIn("hot", file.read())
+        self.expect(404, "POST", "/v1/models/edited/load")                      # scans once more
+        self.assertEqual(len(re.findall("file_refused model=edited", self.daemon.text())), 6)
+        start = len(self.daemon.output)
+        self.write("edited/settings.json", '{"start": "Some"}')
+        self.daemon.wait_for_output("file_mended model=edited file=settings.json", start)
+        reply = self.expect(200, "PATCH", path, {"versions_kept": 9})
+        self.assertEqual((reply["start"], reply["versions_kept"]), ("Some", 9))
+        self.assertEqual(self.expect(200, "GET", "/v1/models/edited")["problems"], [])
+
+    def test_bad_labels_file(self):
+        self.make("relabelled", versions=2)
+        path = "/v1/models/relabelled/labels"
+        self.expect(201, "PUT", path + "/current", {"version": 1})
+        for text, why in (("{", "line 1, column "), ('{"current": 1}', "label current: a label is "),
+                          ('{"predict": {"version": 1}}', "'predict' is no name for a label"),
+                          ('{"a": {"split": {"x": 100}}}', "label a: /split/x must be")):
+            start = len(self.daemon.output)
+            self.write("relabelled/labels.json", text)
+            self.daemon.wait_for_output("file_refused model=relabelled file=labels.json", start)
+            reply = self.expect(200, "GET", path)
+            self.assertEqual(reply["labels"], {"current": {"version": 1}})
+            self.assertIn(why, reply["reason"]["message"])
+        self.assertEqual(self.current("relabelled"), 1)
+        self.expect(422, "PUT", path + "/stable", {"version": 2}, error="bad_file")
+        self.expect(422, "DELETE", path + "/current", error="bad_file")
+        os.unlink(os.path.join(self.models, "relabelled", "labels.json"))
+        self.expect(200, "POST", "/v1/models/relabelled/load")
+        self.assertEqual(self.expect(200, "GET", path), {"labels": {}})
+        self.assertEqual(self.current("relabelled"), 2)
+
+    def test_nothing_is_removed_while_labels_are_unknown(self):
+        self.make("unknown", versions=1)
+        self.expect(200, "PATCH", "/v1/models/unknown/settings", {"versions_kept": 1})
+        start = len(self.daemon.output)
+        self.write("unknown/labels.json", "{")
+        self.daemon.wait_for_output("file_refused model=unknown", start)
+        self.expect(200, "POST", "/v1/models/unknown/save")
+        self.assertTrue(os.path.isdir(os.path.join(self.models, "unknown", "1")))
+        self.assertNotIn("pruned model=unknown", self.daemon.text())
+        os.unlink(os.path.join(self.models, "unknown", "labels.json"))
+        self.expect(200, "POST", "/v1/models/unknown/save")
+        self.daemon.wait_for_output("pruned model=unknown version=1")
 
     def test_delete(self):
         self.make("deleted", versions=1)
