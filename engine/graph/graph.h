@@ -213,6 +213,11 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
 enum status graph_add(struct graph *graph, const char *op_name, const char *name, const struct output *inputs,
                       size_t input_count, struct output *ret_output, struct error *error) MUST_CHECK;
 
+/* Graph.create_op without inputs, of any type name, also one that is not in the op table: a node that computes
+ * nothing. `name` NULL: its type. ValueError "'N' is not a valid node name". */
+enum status graph_add_operation(struct graph *graph, const char *type, const char *name, struct node **ret_node,
+                                struct error *error) MUST_CHECK;
+
 /* A constant float32 scalar. */
 enum status graph_add_scalar(struct graph *graph, const char *name, float value, struct output *ret_output,
                              struct error *error) MUST_CHECK;
@@ -230,12 +235,14 @@ void graph_leave_controls(struct graph *graph, const struct control_list *previo
 
 /* ---- names: TensorFlow's Graph.unique_name and name_scope ---- */
 
-/* Makes `name` unique in the current name scope and marks it used. A trailing slash: as is, minus the slash. */
+/* Makes `name` unique in the current name scope and marks it used; graph_peek_name only tells what it would be. */
 enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name,
                               struct error *error) MUST_CHECK;
+enum status graph_peek_name(struct graph *graph, const char *name, const char **ret_name,
+                            struct error *error) MUST_CHECK;
 
-/* Opens a name scope (ending in "/": absolute and not made unique; "": the root) and returns the one that was current,
- * for graph_leave_name_scope. ValueError "'N' is not a valid scope name". */
+/* Opens a name scope (ending in "/": absolute and not made unique; NULL or "": the root) and returns the one that was
+ * current, for graph_leave_name_scope. ValueError "'N' is not a valid scope name". */
 enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous,
                                    struct error *error) MUST_CHECK;
 void graph_leave_name_scope(struct graph *graph, const char *previous);

@@ -31,6 +31,23 @@ static enum status copy_collections(const struct graph *source, struct graph *gr
     return STATUS_OK;
 }
 
+/* Scopes that are open stay open in the clone. */
+static enum status copy_count_changes(const struct graph *source, struct graph *graph, struct error *error)
+{
+    graph->jump_count = source->jump_count;
+    if (source->count_change_count == 0) {
+        return STATUS_OK;
+    }
+    graph->count_changes = mem_allocate(source->count_change_count, sizeof *graph->count_changes);
+    if (graph->count_changes == NULL) {
+        return no_memory(error);
+    }
+    memcpy(graph->count_changes, source->count_changes, source->count_change_count * sizeof *graph->count_changes);
+    graph->count_change_count = source->count_change_count;
+    graph->count_change_capacity = source->count_change_count;
+    return STATUS_OK;
+}
+
 enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error)
 {
     graph->objects = mem_allocate(source->object_count + 1, sizeof *graph->objects);
@@ -52,6 +69,7 @@ enum status graph_copy_things(const struct graph *source, struct graph *graph, s
     graph->handle_count = source->handle_count;
     graph->handle_capacity = source->handle_count + 1;
     TRY(name_counts_copy(&source->handle_names, &graph->handle_names, error));
+    TRY(copy_count_changes(source, graph, error));
     return copy_collections(source, graph, error);
 }
 
@@ -62,6 +80,7 @@ void graph_release_things(struct graph *graph)
     }
     mem_free(graph->collections);
     mem_free(graph->objects);
+    mem_free(graph->count_changes);
     mem_free(graph->handles);
     mem_free(graph->handle_keys);
     name_counts_release(&graph->handle_names);

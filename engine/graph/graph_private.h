@@ -56,6 +56,12 @@ struct name_counts {
     size_t used_count;
 };
 
+/* What a scope count was before it changed, while a scope entered by object is open. */
+struct count_change {
+    const char *key;
+    uint64_t count;
+};
+
 struct graph {
     _Atomic size_t references;
     struct graph_segment *segment;
@@ -70,6 +76,10 @@ struct graph {
     struct name_counts inner_names;   /* of ops inside loops */
     struct name_counts store;         /* get_variable's name → variable index */
     struct name_counts scope_counts;  /* variable scope name → times opened */
+    struct count_change *count_changes;
+    size_t count_change_count;
+    size_t count_change_capacity;
+    size_t jump_count; /* scopes entered by object that are open */
     struct name_counts handle_names;  /* → index in handles */
     const char **handle_keys;
     const struct handle **handles;
@@ -112,6 +122,11 @@ enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct er
 /* Copies what graph_clone copies of objects, handles and collections; releases it. */
 enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error) MUST_CHECK;
 void graph_release_things(struct graph *graph);
+
+/* The name of a new node: unique, or with a trailing slash as it is, minus the slash. ValueError "'N' is not a valid node
+ * name". */
+enum status graph_name_node(struct graph *graph, const char *name, const char **ret_name,
+                            struct error *error) MUST_CHECK;
 
 /* Appends a finished node to the graph's list and registers its name. */
 enum status graph_append_node(struct graph *graph, struct node *node, struct error *error) MUST_CHECK;

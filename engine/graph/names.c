@@ -52,90 +52,109 @@ static struct name_count *use(struct graph *graph, const char *key)
     return copy == NULL ? NULL : name_counts_add(&graph->names, copy);
 }
 
-static enum status check_name(const char *full, const char *what, const char *shown, struct error *error)
+static enum status check_length(const char *full, struct error *error)
 {
     if (strlen(full) >= GRAPH_NAME_BYTES_MAX) {
         return error_set(error, STATUS_LIMIT, "name '%.60s…' has %zu bytes, at most %d", full, strlen(full),
                          GRAPH_NAME_BYTES_MAX - 1);
     }
-    if (!is_valid_name(full, true)) {
-        error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", shown, what);
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
-    }
     return STATUS_OK;
 }
 
-static enum status unique(struct graph *graph, const char *name, const char *what, const char **ret_name,
+static enum status refuse_name(const char *name, const char *what, struct error *error)
+{
+    error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", name, what);
+    error_type(error, "ValueError");
+    return STATUS_INVALID;
+}
+
+/* `name` in the current name scope, made unique; with `marks` it is then used. */
+static enum status unique(struct graph *graph, const char *name, bool marks, const char **ret_name,
                           struct error *error)
 {
     char full[GRAPH_NAME_BYTES_MAX * 2];
     snprintf(full, sizeof full, "%s%s%s", graph->name_scope, graph->name_scope[0] == '\0' ? "" : "/", name);
-    TRY(check_name(full, what, name, error));
+    TRY(check_length(full, error));
     char key[GRAPH_NAME_BYTES_MAX * 2 + 24];
     snprintf(key, sizeof key, "%s", full);
     lower(key);
-    struct name_count *entry = use(graph, key);
-    if (entry == NULL) {
-        return no_memory(graph, error);
+    const struct name_count *taken = name_counts_find(&graph->names, key);
+    uint64_t suffix = taken == NULL ? 0 : taken->count;
+    if (marks) {
+        struct name_count *entry = use(graph, key);
+        if (entry == NULL) {
+            return no_memory(graph, error);
+        }
+        entry->count++;
     }
-    uint64_t suffix = entry->count++;
     if (suffix == 0) {
         *ret_name = arena_copy_string(graph_arena(graph), full);
         return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
     }
     char base[GRAPH_NAME_BYTES_MAX];
-    memcpy(base, key, strlen(full) + 1); /* check_name bounded it */
-    const struct name_count *taken = entry;
+    memcpy(base, key, strlen(full) + 1); /* check_length bounded it */
     while (taken != NULL && taken->count > 0) {
         snprintf(key, sizeof key, "%s_%llu", base, (unsigned long long)suffix++);
         taken = name_counts_find(&graph->names, key);
     }
-    struct name_count *fresh = use(graph, key);
-    if (fresh == NULL) {
+    struct name_count *fresh = marks ? use(graph, key) : NULL;
+    if (marks && fresh == NULL) {
         return no_memory(graph, error);
     }
-    fresh->count = 1;
+    if (fresh != NULL) {
+        fresh->count = 1;
+    }
     *ret_name = arena_format(graph_arena(graph), "%s_%llu", full, (unsigned long long)(suffix - 1));
     return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
 }
 
-enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+/* A name that ends in a slash, without it. */
+static enum status cut_slash(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+{
+    TRY(check_length(name, error));
+    *ret_name = arena_format(graph_arena(graph), "%.*s", (int)strlen(name) - 1, name);
+    return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
+}
+
+static bool ends_in_slash(const char *name)
 {
     size_t length = strlen(name);
-    if (length > 1 && name[length - 1] == '/') {
-        char full[GRAPH_NAME_BYTES_MAX + 2];
-        snprintf(full, sizeof full, "%.*s",
-                 (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
-        TRY(check_name(full, "node", name, error));
-        *ret_name = arena_copy_string(graph_arena(graph), full);
-        return *ret_name == NULL ? no_memory(graph, error) : STATUS_OK;
+    return length > 0 && name[length - 1] == '/';
+}
+
+enum status graph_unique_name(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+{
+    return unique(graph, name, true, ret_name, error);
+}
+
+enum status graph_peek_name(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+{
+    return unique(graph, name, false, ret_name, error);
+}
+
+enum status graph_name_node(struct graph *graph, const char *name, const char **ret_name, struct error *error)
+{
+    const char *full = NULL;
+    TRY(ends_in_slash(name) ? cut_slash(graph, name, &full, error) : unique(graph, name, true, &full, error));
+    if (!is_valid_name(full, true)) {
+        return refuse_name(full, "node", error);
     }
-    return unique(graph, name, "node", ret_name, error);
+    *ret_name = full;
+    return STATUS_OK;
 }
 
 enum status graph_enter_name_scope(struct graph *graph, const char *name, const char **ret_previous,
                                    struct error *error)
 {
     const char *previous = graph->name_scope;
-    size_t length = strlen(name);
-    if (length == 0) {
-        graph->name_scope = "";
-    } else if (name[length - 1] == '/') {
-        char full[GRAPH_NAME_BYTES_MAX + 2];
-        snprintf(full, sizeof full, "%.*s",
-                 (int)(length - 1 > GRAPH_NAME_BYTES_MAX ? GRAPH_NAME_BYTES_MAX : length - 1), name);
-        TRY(check_name(full, "scope", name, error));
-        const char *scope = arena_copy_string(graph_arena(graph), full);
-        if (scope == NULL) {
-            return no_memory(graph, error);
+    const char *scope = "";
+    if (name != NULL && name[0] != '\0') {
+        if (!is_valid_name(name, previous[0] == '\0')) {
+            return refuse_name(name, "scope", error);
         }
-        graph->name_scope = scope;
-    } else {
-        const char *scope = NULL;
-        TRY(unique(graph, name, "scope", &scope, error));
-        graph->name_scope = scope;
+        TRY(ends_in_slash(name) ? cut_slash(graph, name, &scope, error) : unique(graph, name, true, &scope, error));
     }
+    graph->name_scope = scope;
     *ret_previous = previous;
     return STATUS_OK;
 }
@@ -148,4 +167,12 @@ void graph_leave_name_scope(struct graph *graph, const char *previous)
 const char *graph_name_scope(const struct graph *graph)
 {
     return graph->name_scope;
+}
+
+enum status graph_add_operation(struct graph *graph, const char *type, const char *name, struct node **ret_node,
+                                struct error *error)
+{
+    struct attribute attribute = {.name = "type", .kind = ATTRIBUTE_TEXT, .text = type};
+    struct node_options options = {.name = name == NULL ? type : name, .attributes = &attribute, .attribute_count = 1};
+    return graph_add_node(graph, "NoOp", &options, ret_node, error);
 }

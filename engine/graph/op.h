@@ -119,7 +119,12 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 /* clang-format off */
 #define OP_ROWS_STATE(X)                                                                                            \
     X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
-    X(op_stop_gradient) X(op_assign) X(op_no_op) X(op_fill) X(op_fill_like) X(op_random_uniform) X(op_zero_state)
+    X(op_stop_gradient) X(op_no_op) X(op_fill) X(op_fill_like) X(op_zero_state)
+#define OP_ROWS_ASSIGN(X)                                                                                           \
+    X(op_assign) X(op_assign_add) X(op_assign_sub)
+#define OP_ROWS_INITIAL(X)                                                                                          \
+    X(op_initial_constant) X(op_initial_uniform) X(op_initial_normal) X(op_initial_truncated_normal)                \
+    X(op_initial_orthogonal)
 #define OP_ROWS_MATH(X)                                                                                             \
     X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)    \
     X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape)         \
@@ -134,7 +139,7 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 #define OP_ROWS_TRAIN(X)                                                                                            \
     X(op_apply_gradient_descent) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
-    OP_ROWS_STATE(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X) OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
+    OP_ROWS_STATE(X) OP_ROWS_ASSIGN(X) OP_ROWS_INITIAL(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X) OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
 /* clang-format on */
 
 #define OP_DECLARE(row) extern const struct op row;

@@ -1,6 +1,5 @@
 /* Ops that hold or make values: constants, placeholders, variables, initial values, assignment. Thread: see op.h. */
 #include "engine/base/check.h"
-#include "engine/base/rng.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
 
@@ -147,34 +146,6 @@ static enum status infer_nothing(struct inference *inference, struct error *erro
 /* Ordering alone: its control inputs run before it. */
 const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing, .call = "no_op"};
 
-/* ---- Assign: variable, value ---- */
-
-static enum status infer_assign(struct inference *inference, struct error *error)
-{
-    if (!node_is(inference->node->inputs[0].node, "VariableV2")) {
-        return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: 'Assign') is not a variable",
-                         inference->node->name);
-    }
-    if (inference->inputs[0].dtype != inference->inputs[1].dtype) {
-        return op_expect(inference, 1, inference->inputs[0].dtype, SHAPE_RANK_UNKNOWN, error);
-    }
-    if (!shape_is_compatible(&inference->inputs[0].shape, &inference->inputs[1].shape)) {
-        return op_shape_error(inference, error, "Shapes must be equal");
-    }
-    return one_output(inference, inference->inputs[0].dtype, &inference->inputs[0].shape);
-}
-
-static enum status compute_assign(const struct op_run *run, struct error *error)
-{
-    return values_set(run->values, run->variable, &run->inputs[1], error);
-}
-
-const struct op op_assign = {.name = "Assign",
-                             .input_count = 2,
-                             .flags = OP_WRITES | OP_TAKES_UNINITIALIZED,
-                             .infer = infer_assign,
-                             .compute = compute_assign};
-
 /* ---- Fill: attributes dtype, shape, value ---- */
 
 static void fill(struct tensor *tensor, double value)
@@ -202,33 +173,6 @@ const struct op op_fill = {.name = "Fill", .infer = infer_declared, .compute = c
 /* As ZerosLike and OnesLike: attribute value, shape of the input. */
 const struct op op_fill_like = {
     .name = "FillLike", .input_count = 1, .infer = infer_same, .compute = compute_fill, .gradient = gradient_none};
-
-/* ---- RandomUniform: attributes dtype, shape, low, high, seed ---- */
-
-static enum status infer_random_uniform(struct inference *inference, struct error *error)
-{
-    TRY(infer_declared(inference, error));
-    if (inference->outputs[0].dtype != DTYPE_FLOAT32) {
-        return error_set(error, STATUS_UNSUPPORTED, "'%s' (op: 'RandomUniform') makes float32, not %s",
-                         inference->node->name, dtype_name(inference->outputs[0].dtype));
-    }
-    return STATUS_OK;
-}
-
-static enum status compute_random_uniform(const struct op_run *run, struct error *error)
-{
-    (void)error;
-    rng_fill_uniform(run->random_key, (uint64_t)node_attribute_integer(run->node, "seed", 0),
-                     tensor_element_count(&run->outputs[0]), (float)node_attribute_number(run->node, "low", 0),
-                     (float)node_attribute_number(run->node, "high", 1), run->outputs[0].data);
-    return STATUS_OK;
-}
-
-const struct op op_random_uniform = {.name = "RandomUniform",
-                                     .flags = OP_RANDOM,
-                                     .infer = infer_random_uniform,
-                                     .compute = compute_random_uniform,
-                                     .gradient = gradient_none};
 
 /* ---- ZeroState: a tensor [batch, …] → zeros [batch, units]; a cell's zero_state ---- */
 

@@ -1,27 +1,42 @@
 /* get_variable. Thread: the building one; everything made belongs to the graph.
- * Source: TensorFlow 1.15, variable_scope.py (_VariableStore._get_single_variable). */
+ * Source: TensorFlow 1.15, variable_scope.py (VariableScope.get_variable, _VariableStore._get_single_variable). */
 #include "engine/graph/variable.h"
 
+#include "engine/graph/function.h"
 #include "engine/graph/graph_private.h"
+#include "engine/graph/variable_private.h"
 
 static enum status no_memory(struct error *error)
 {
     return error_set(error, STATUS_NO_MEMORY, "no memory for a variable");
 }
 
-/* The scope's default where the call says nothing. */
-static enum dtype dtype_of(const struct graph *graph, const struct variable_options *options)
+/* What a call asks for once the scope's defaults are filled in. */
+struct request {
+    const char *key; /* the full name: what the store knows it by */
+    struct initializer initializer;
+    struct regularizer regularizer;
+    bool has_shape;
+    struct shape shape;
+    enum dtype dtype;
+    const struct variable_options *options;
+};
+
+/* ---- refusing ---- */
+
+static enum status refuse(struct error *error, enum status status, const char *type)
 {
-    return options->has_dtype ? options->dtype : variable_scope_at(graph, variable_scope_current(graph))->dtype;
+    error_type(error, type);
+    return status;
 }
 
-static enum status refuse(struct error *error, const struct variable *variable, const char *key, enum status status,
-                          const char *code)
+/* Adds what programs want to know of a variable that is in the way. */
+static enum status refuse_sharing(struct error *error, const struct variable *variable, const char *key,
+                                  enum status status, const char *code)
 {
     if (error == NULL) {
         return status;
     }
-    error->status = status;
     error_type(error, "ValueError");
     error_code(error, code);
     snprintf(error->variable, sizeof error->variable, "%s", key);
@@ -49,7 +64,7 @@ static enum status refuse_existing(const struct variable *variable, const char *
         "Variable %s already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
         "Originally defined at:\n\n  %s",
         key, origin);
-    refuse(error, variable, key, STATUS_CONFLICT, "variable_exists");
+    refuse_sharing(error, variable, key, STATUS_CONFLICT, "variable_exists");
     if (error != NULL) {
         snprintf(error->hint, sizeof error->hint,
                  "to share it, put both in {\"op\":\"variable_scope\",\"name\":…,\"reuse\":\"auto\"}");
@@ -57,121 +72,241 @@ static enum status refuse_existing(const struct variable *variable, const char *
     return STATUS_CONFLICT;
 }
 
-static enum status check_sharing(const struct graph *graph, const struct variable *variable, const char *key,
-                                 const struct variable_options *options, struct error *error)
+static enum status refuse_missing(const char *key, struct error *error)
 {
-    enum dtype dtype = dtype_of(graph, options);
+    error_set(error, STATUS_UNPROCESSABLE,
+              "Variable %s does not exist, or was not created with tf.get_variable(). Did you mean to set "
+              "reuse=tf.AUTO_REUSE in VarScope?",
+              key);
+    return refuse_sharing(error, NULL, key, STATUS_UNPROCESSABLE, "variable_missing");
+}
+
+/* ---- the checks, in TensorFlow's order ---- */
+
+/* An explicit dtype against that of a constant. TensorFlow makes a tensor of the constant to see, which takes the name
+ * "Const". */
+static enum status check_initializer_dtype(struct graph *graph, const struct variable_options *options,
+                                           struct error *error)
+{
+    const struct initializer *initializer = &options->initializer;
+    if (!options->has_dtype || !initializer_is_value(initializer)) {
+        return STATUS_OK;
+    }
+    if (initializer_dtype(initializer) != options->dtype) {
+        error_set(error, STATUS_INVALID,
+                  "Initializer type '<dtype: '%s'>' and explicit dtype '<dtype: '%s'>' don't match.",
+                  dtype_name(initializer_dtype(initializer)), dtype_name(options->dtype));
+        return refuse(error, STATUS_INVALID, "ValueError");
+    }
+    const char *name = NULL;
+    return initializer->kind == INITIALIZER_VALUE ? graph_unique_name(graph, "Const", &name, error) : STATUS_OK;
+}
+
+static enum status check_sharing(const struct variable *variable, const struct request *request, struct error *error)
+{
     const struct output_type *found = &variable->node->outputs[0];
-    if (!shape_is_compatible(&options->shape, &found->shape)) {
+    if (request->has_shape && !shape_is_compatible(&request->shape, &found->shape)) {
         char wanted_text[SHAPE_TEXT_BYTES_MAX];
         char found_text[SHAPE_TEXT_BYTES_MAX];
         error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified shape %s and found shape %s.",
-                  key, shape_text(&options->shape, wanted_text), shape_text(&found->shape, found_text));
-        return refuse(error, variable, key, STATUS_CONFLICT, "variable_shape");
+                  request->key, shape_text(&request->shape, wanted_text), shape_text(&found->shape, found_text));
+        return refuse_sharing(error, variable, request->key, STATUS_CONFLICT, "variable_shape");
     }
-    if (dtype != found->dtype) {
+    if (request->dtype != found->dtype) {
         error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified dtype %s and found dtype %s_ref.",
-                  key, dtype_name(dtype), dtype_name(found->dtype));
-        return refuse(error, variable, key, STATUS_CONFLICT, "variable_dtype");
+                  request->key, dtype_name(request->dtype), dtype_name(found->dtype));
+        return refuse_sharing(error, variable, request->key, STATUS_CONFLICT, "variable_dtype");
     }
     return STATUS_OK;
 }
 
-/* Adds the nodes of a new variable: state, initial value, read. The caller has reset the name scope. */
-static enum status add_variable_nodes(struct graph *graph, const char *full, const struct variable_options *options,
-                                      struct variable *variable, struct error *error)
+/* Whether the initializer can do with what is known of the shape. */
+static enum status check_initializer(const struct request *request, struct error *error)
 {
-    struct attribute attributes[] = {
-        {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = options->shape},
-        {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = dtype_of(graph, options)},
-    };
-    struct node_options add = {.name = full, .attributes = attributes, .attribute_count = 2};
-    TRY(graph_add_node(graph, "VariableV2", &add, &variable->node, error));
-    char name[GRAPH_NAME_BYTES_MAX * 2];
-    const char *previous = NULL;
-    snprintf(name, sizeof name, "%s/Initializer/", variable->node->name);
-    TRY(graph_enter_name_scope(graph, name, &previous, error));
-    enum status status = initializer_build(graph, &options->initializer, &options->shape, dtype_of(graph, options),
-                                           variable->node->name, &variable->initial, error);
-    graph_leave_name_scope(graph, previous);
-    TRY(status);
-    struct output inputs[] = {{variable->node, 0}, variable->initial};
-    snprintf(name, sizeof name, "%s/Assign", variable->node->name);
-    struct output assign;
-    TRY(graph_add(graph, "Assign", name, inputs, 2, &assign, error));
-    variable->initializer = assign.node;
-    snprintf(name, sizeof name, "%s/read", variable->node->name);
-    return graph_add(graph, "Identity", name, inputs, 1, &variable->read, error);
-}
-
-static enum status create_variable(struct graph *graph, const char *full, const struct variable_options *options,
-                                   struct error *error)
-{
-    if (!shape_is_fully_known(&options->shape)) {
+    const struct initializer *initializer = &request->initializer;
+    bool is_known = request->has_shape && shape_is_fully_known(&request->shape);
+    bool is_callable = initializer->kind == INITIALIZER_CALLABLE;
+    if (initializer->kind == INITIALIZER_DEFAULT && request->dtype == DTYPE_COMPLEX64) {
+        error_set(error, STATUS_UNPROCESSABLE, "An initializer for variable %s of <dtype: '%s'> is required",
+                  request->key, dtype_name(request->dtype));
+        return refuse(error, STATUS_UNPROCESSABLE, "ValueError");
+    }
+    if (!initializer_is_value(initializer) && !is_known && (!is_callable || initializer->takes_arguments)) {
         error_set(
             error, STATUS_UNPROCESSABLE,
             "The initializer passed is not valid. It should be a callable with no arguments and the shape should not "
             "be provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined.");
-        error_type(error, "ValueError");
-        return STATUS_UNPROCESSABLE;
+        return refuse(error, STATUS_UNPROCESSABLE, "ValueError");
+    }
+    if (is_callable && is_known && !initializer->takes_arguments) {
+        error_set(error, STATUS_UNPROCESSABLE, "<lambda>() got an unexpected keyword argument 'dtype'");
+        return refuse(error, STATUS_UNPROCESSABLE, "TypeError");
     }
     size_t count = 0;
-    if (!shape_element_count(&options->shape, &count)) {
+    if (is_known && !shape_element_count(&request->shape, &count)) {
         char text[SHAPE_TEXT_BYTES_MAX];
-        return error_set(error, STATUS_LIMIT, "variable %s: shape %s has too many elements", full,
-                         shape_text(&options->shape, text));
+        return error_set(error, STATUS_LIMIT, "variable %s: shape %s has too many elements", request->key,
+                         shape_text(&request->shape, text));
     }
-    struct variable variable = {.is_trainable = options->trainable != TRAINABLE_NO, .is_slot = options->is_slot};
-    variable.store_key = arena_copy_string(graph_arena(graph), full);
-    if (variable.store_key == NULL) {
-        return no_memory(error);
+    return STATUS_OK;
+}
+
+/* ---- regularizers ---- */
+
+/* mean(v) + a; a·Σ|v|; a·Σv²/2. Inside full/Regularizer/. */
+static enum status add_loss(struct graph *graph, const struct regularizer *regularizer, struct output value,
+                            struct output *ret_loss, struct error *error)
+{
+    struct output reduced;
+    struct output amount;
+    enum dtype dtype = output_type(value)->dtype;
+    if (regularizer->kind == REGULARIZER_MEAN_PLUS) {
+        TRY(graph_call_tensors(graph, "reduce_mean", NULL, &value, 1, &reduced, error));
+        TRY(graph_add_number(graph, "add/y", dtype, regularizer->amount, &amount, error));
+        struct output terms[] = {reduced, amount};
+        return graph_add(graph, "Add", "add", terms, 2, ret_loss, error);
     }
+    bool is_l1 = regularizer->kind == REGULARIZER_L1;
     const char *previous = NULL;
-    TRY(graph_enter_name_scope(graph, "", &previous, error));
-    struct body_builder *body = graph_suspend_body(graph); /* variables live outside loops */
-    enum status status = add_variable_nodes(graph, full, options, &variable, error);
+    TRY(graph_enter_name_scope(graph, is_l1 ? "l1_regularizer" : "l2_regularizer", &previous, error));
+    TRY(graph_add_number(graph, "scale", dtype, regularizer->amount, &amount, error));
+    if (is_l1) {
+        struct output magnitude;
+        TRY(graph_call_tensors(graph, "abs", NULL, &value, 1, &magnitude, error));
+        TRY(graph_call_tensors(graph, "reduce_sum", NULL, &magnitude, 1, &reduced, error));
+    } else {
+        TRY(graph_call_tensors(graph, "l2_loss", NULL, &value, 1, &reduced, error));
+    }
+    char name[GRAPH_NAME_BYTES_MAX + 2];
+    snprintf(name, sizeof name, "%s/", graph_name_scope(graph));
+    struct output factors[] = {amount, reduced};
+    TRY(graph_add(graph, "Mul", name, factors, 2, ret_loss, error));
+    graph_leave_name_scope(graph, previous);
+    return STATUS_OK;
+}
+
+static enum status regularize(struct graph *graph, const struct request *request, const struct variable *variable,
+                              struct error *error)
+{
+    const struct regularizer *regularizer = &request->regularizer;
+    bool is_off = regularizer->kind == REGULARIZER_INHERIT || regularizer->kind == REGULARIZER_NONE ||
+                  (regularizer->kind != REGULARIZER_MEAN_PLUS && regularizer->amount == 0);
+    if (is_off) {
+        return STATUS_OK;
+    }
+    char name[GRAPH_NAME_BYTES_MAX * 2];
+    const char *previous = NULL;
+    struct output loss;
+    snprintf(name, sizeof name, "%s/Regularizer/", request->key);
+    TRY(graph_enter_name_scope(graph, name, &previous, error));
+    struct body_builder *body = graph_suspend_body(graph);
+    enum status status = add_loss(graph, regularizer, variable->read, &loss, error);
     graph_resume_body(graph, body);
     graph_leave_name_scope(graph, previous);
     TRY(status);
-    struct name_count *entry = name_counts_add(&graph->store, variable.store_key);
+    struct handle handle = handle_tensor(loss);
+    return graph_add_to_collection(graph, COLLECTION_REGULARIZATION_LOSSES, &handle, error);
+}
+
+/* ---- the store ---- */
+
+/* The name scope is the root. */
+static enum status create(struct graph *graph, const struct request *request, const struct variable **ret_variable,
+                          struct error *error)
+{
+    const struct variable_options *options = request->options;
+    bool is_value = initializer_is_value(&request->initializer);
+    bool is_shaped = request->has_shape && shape_is_fully_known(&request->shape);
+    TRY(check_initializer(request, error));
+    struct variable_plan plan = {.name = request->key,
+                                 .store_key = request->key,
+                                 .initializer = &request->initializer,
+                                 .shape = request->shape,
+                                 .has_dtype = !is_value && is_shaped,
+                                 .dtype = request->dtype,
+                                 .is_trainable = options->trainable == TRAINABLE_YES ||
+                                                 (options->trainable == TRAINABLE_DEFAULT && !options->is_on_read),
+                                 .is_slot = options->is_slot,
+                                 .collections = options->collections,
+                                 .collection_count = options->collection_count};
+    TRY(variable_create(graph, &plan, ret_variable, error));
+    struct name_count *entry = name_counts_add(&graph->store, request->key);
     if (entry == NULL) {
         return no_memory(error);
     }
-    entry->count = graph->variable_count;
-    return graph_add_variable(graph, &variable, error);
+    entry->count = (*ret_variable)->index;
+    return regularize(graph, request, *ret_variable, error);
+}
+
+/* Fetches or creates, with the name scope reset to the root. */
+static enum status get_or_create(struct graph *graph, const struct request *request, const struct variable **ret_variable,
+                                 bool *ret_is_new, struct error *error)
+{
+    enum reuse reuse = variable_scope_reuse(graph);
+    if (request->has_shape && initializer_is_value(&request->initializer)) {
+        error_set(error, STATUS_INVALID, "If initializer is a constant, do not specify shape.");
+        return refuse(error, STATUS_INVALID, "ValueError");
+    }
+    const struct name_count *entry = name_counts_find(&graph->store, request->key);
+    *ret_is_new = entry == NULL;
+    if (entry == NULL) {
+        return reuse == REUSE_TRUE ? refuse_missing(request->key, error) : create(graph, request, ret_variable, error);
+    }
+    *ret_variable = graph_variable(graph, entry->count);
+    return reuse == REUSE_INHERIT ? refuse_existing(*ret_variable, request->key, error)
+                                  : check_sharing(*ret_variable, request, error);
 }
 
 enum status get_variable(struct graph *graph, const struct variable_options *options,
                          const struct variable **ret_variable, bool *ret_is_new, struct error *error)
 {
-    const char *scope = variable_scope_name(graph);
-    const char *full =
-        arena_format(graph_arena(graph), "%s%s%s", scope, scope[0] == '\0' ? "" : "/", options->name);
-    if (full == NULL) {
+    const struct variable_scope *scope = variable_scope_at(graph, variable_scope_current(graph));
+    struct request request = {
+        .initializer = options->initializer.kind == INITIALIZER_DEFAULT ? scope->initializer : options->initializer,
+        .regularizer = options->regularizer.kind == REGULARIZER_INHERIT ? scope->regularizer : options->regularizer,
+        .has_shape = options->has_shape || options->shape.rank > 0,
+        .shape = options->shape,
+        .dtype = options->has_dtype ? options->dtype : scope->dtype,
+        .options = options};
+    request.key =
+        arena_format(graph_arena(graph), "%s%s%s", scope->name, scope->name[0] == '\0' ? "" : "/", options->name);
+    if (request.key == NULL) {
         return no_memory(error);
     }
-    const struct name_count *entry = name_counts_find(&graph->store, full);
-    bool is_new = entry == NULL;
-    if (is_new) {
-        if (variable_scope_reuse(graph) == REUSE_TRUE) {
-            error_set(error, STATUS_UNPROCESSABLE,
-                      "Variable %s does not exist, or was not created with tf.get_variable(). Did "
-                      "you mean to set reuse=tf.AUTO_REUSE in VarScope?",
-                      full);
-            return refuse(error, NULL, full, STATUS_UNPROCESSABLE, "variable_missing");
-        }
-        TRY(create_variable(graph, full, options, error));
-        entry = name_counts_find(&graph->store, full);
-    } else {
-        const struct variable *variable = graph->variables[entry->count];
-        if (variable_scope_reuse(graph) == REUSE_INHERIT) {
-            return refuse_existing(variable, full, error);
-        }
-        TRY(check_sharing(graph, variable, full, options, error));
+    const struct variable *variable = NULL;
+    const char *previous = NULL;
+    bool is_new = false;
+    TRY(graph_enter_name_scope(graph, NULL, &previous, error));
+    enum status status = check_initializer_dtype(graph, options, error);
+    if (status == STATUS_OK) {
+        status = get_or_create(graph, &request, &variable, &is_new, error);
     }
-    *ret_variable = graph->variables[entry->count];
+    graph_leave_name_scope(graph, previous);
+    TRY(status);
+    *ret_variable = variable;
     if (ret_is_new != NULL) {
         *ret_is_new = is_new;
     }
     return STATUS_OK;
+}
+
+enum { LOCAL_COLLECTIONS_MAX = 64 };
+
+enum status get_local_variable(struct graph *graph, const struct variable_options *options,
+                               const struct variable **ret_variable, bool *ret_is_new, struct error *error)
+{
+    const char *collections[LOCAL_COLLECTIONS_MAX];
+    struct variable_options local = *options;
+    if (options->collection_count >= LOCAL_COLLECTIONS_MAX) {
+        return error_set(error, STATUS_LIMIT, "a local variable in %zu collections, at most %d",
+                         options->collection_count, LOCAL_COLLECTIONS_MAX - 1);
+    }
+    for (size_t i = 0; i < options->collection_count; i++) {
+        collections[i] = options->collections[i];
+    }
+    collections[options->collection_count] = COLLECTION_LOCAL_VARIABLES;
+    local.collections = collections;
+    local.collection_count = options->collection_count + 1;
+    local.trainable = TRAINABLE_NO;
+    return get_variable(graph, &local, ret_variable, ret_is_new, error);
 }

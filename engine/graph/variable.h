@@ -4,15 +4,17 @@
 #ifndef ENGINE_GRAPH_VARIABLE_H
 #define ENGINE_GRAPH_VARIABLE_H
 
+#include "engine/graph/handles.h"
+#include "engine/graph/values.h"
 #include "engine/graph/variable_scope.h"
 
 enum trainable { TRAINABLE_DEFAULT, TRAINABLE_YES, TRAINABLE_NO };
 
 struct variable_options {
     const char *name;
-    struct shape shape; /* shape_unknown(): not given */
+    struct shape shape; /* given when has_shape, or when its rank is above 0 */
     bool has_shape;
-    bool has_dtype; /* otherwise the scope's */
+    bool has_dtype; /* otherwise the scope's; of tf.Variable, its value's */
     enum dtype dtype;
     struct initializer initializer;
     struct regularizer regularizer;
@@ -30,18 +32,36 @@ struct variable_options {
 enum status get_variable(struct graph *graph, const struct variable_options *options,
                          const struct variable **ret_variable, bool *ret_is_new, struct error *error) MUST_CHECK;
 
+/* tf.get_local_variable: the same, untrainable, in LOCAL_VARIABLES beside the collections given. */
+enum status get_local_variable(struct graph *graph, const struct variable_options *options,
+                               const struct variable **ret_variable, bool *ret_is_new,
+                               struct error *error) MUST_CHECK;
+
 /* tf.Variable: named through the name scope, never shared. `name` NULL: "Variable". The initial value is
- * options->initializer: VALUE, TENSOR or CALLABLE; ValueError "initial_value must be specified." without. */
+ * options->initializer, of which shape and dtype come; ValueError "initial_value must be specified." when it is
+ * DEFAULT. An initializer object needs options->shape. */
 enum status make_variable(struct graph *graph, const struct variable_options *options,
                           const struct variable **ret_variable, struct error *error) MUST_CHECK;
 
-/* tf.assign, assign_add, assign_sub. */
+/* tf.assign, assign_add, assign_sub. The value is a tensor of the variable's dtype. */
 enum assign_mode { ASSIGN_SET, ASSIGN_ADD, ASSIGN_SUB };
 enum status assign_variable(struct graph *graph, const struct variable *variable, struct output value,
                             enum assign_mode mode, struct output *ret_output, struct error *error) MUST_CHECK;
 
-/* tf.global_variables_initializer: a NoOp "init" after the initialisers of the variables there are now. */
+/* tf.variables_initializer: a NoOp after the initialisers of these variables. `name` NULL: "init". */
+enum status add_initializer_of(struct graph *graph, const struct variable *const *variables, size_t variable_count,
+                               const char *name, struct node **ret_node, struct error *error) MUST_CHECK;
+
+/* tf.global_variables_initializer, tf.local_variables_initializer: of those that are in the collection now. `name` NULL:
+ * "init". */
 enum status add_variables_initializer(struct graph *graph, const char *name, struct node **ret_node,
                                       struct error *error) MUST_CHECK;
+enum status add_collection_initializer(struct graph *graph, const char *collection, const char *name,
+                                       struct node **ret_node, struct error *error) MUST_CHECK;
+
+/* The variables of GLOBAL_VARIABLES and LOCAL_VARIABLES without a value, what tf.report_uninitialized_variables tells by
+ * op name. `ret_variables` has room for both collections; returns how many there are. */
+size_t list_uninitialized_variables(const struct graph *graph, const struct values *values,
+                                    const struct variable **ret_variables);
 
 #endif

@@ -2,6 +2,8 @@
  * Source: TensorFlow 1.15, variable_scope.py (variable_scope, _pure_variable_scope, _VariableScopeStore). */
 #include "engine/graph/variable_scope.h"
 
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
 #include "engine/graph/graph_private.h"
 
 static enum status no_memory(struct error *error)
@@ -102,7 +104,7 @@ static const char *join(struct graph *graph, const char *name)
     return arena_format(graph_arena(graph), "%s%s%s", scope, scope[0] == '\0' ? "" : "/", name);
 }
 
-/* What a scope opened by name inherits from the current one; a constraint is not inherited. */
+/* What a scope has of the one it is opened from, the current one or the one that is entered again. */
 static struct variable_scope inherit(const struct graph *graph, const struct variable_scope *from,
                                      const struct variable_scope_options *options)
 {
@@ -117,7 +119,7 @@ static struct variable_scope inherit(const struct graph *graph, const struct var
     if (options->regularizer.kind != REGULARIZER_INHERIT) {
         scope.regularizer = options->regularizer;
     }
-    scope.has_constraint = options->has_constraint || (options->is_scope && from->has_constraint);
+    scope.constraint = NULL; /* never inherited */
     return scope;
 }
 
@@ -166,22 +168,81 @@ static enum status describe(struct graph *graph, const struct variable_scope_opt
     return unique_scope_name(graph, options->default_name, &ret_scope->name, error);
 }
 
-/* Scope counts as they are, to come back to; kept in the arena. */
-static enum status save_counts(struct graph *graph, const void **ret_saved, struct error *error)
+/* ---- counts of scope names ---- */
+
+/* Sets a count; while a scope entered by object is open, the old one is remembered. */
+static enum status set_count(struct graph *graph, struct name_count *entry, uint64_t count, struct error *error)
 {
-    const struct name_counts *counts = &graph->scope_counts;
-    struct name_counts *saved = arena_copy(graph_arena(graph), counts, 1, sizeof *saved);
-    if (saved == NULL) {
-        return no_memory(error);
+    if (graph->jump_count > 0) {
+        if (graph->count_change_count == graph->count_change_capacity) {
+            size_t capacity = graph->count_change_capacity < 16 ? 32 : graph->count_change_capacity * 2;
+            struct count_change *changes = mem_reallocate(graph->count_changes, capacity, sizeof *changes);
+            if (changes == NULL) {
+                return no_memory(error);
+            }
+            graph->count_changes = changes;
+            graph->count_change_capacity = capacity;
+        }
+        graph->count_changes[graph->count_change_count++] = (struct count_change){entry->key, entry->count};
     }
-    if (counts->slot_count > 0) {
-        saved->slots = arena_copy(graph_arena(graph), counts->slots, counts->slot_count, sizeof *counts->slots);
-        if (saved->slots == NULL) {
-            return no_memory(error);
+    entry->count = count;
+    return STATUS_OK;
+}
+
+/* Sets the counts of every scope below back to 0, so that default names start afresh when it is opened again. */
+static enum status forget_scopes_below(struct graph *graph, const char *name, struct error *error)
+{
+    size_t length = strlen(name);
+    for (size_t i = 0; i < graph->scope_counts.slot_count; i++) {
+        struct name_count *slot = &graph->scope_counts.slots[i];
+        if (slot->key != NULL && slot->count > 0 && strncmp(slot->key, name, length) == 0 &&
+            slot->key[length] == '/') {
+            TRY(set_count(graph, slot, 0, error));
         }
     }
-    *ret_saved = saved;
     return STATUS_OK;
+}
+
+/* Undoes all changes of counts since there were `change_count`. */
+static void restore_counts(struct graph *graph, size_t change_count)
+{
+    while (graph->count_change_count > change_count) {
+        const struct count_change *change = &graph->count_changes[--graph->count_change_count];
+        struct name_count *entry = name_counts_find(&graph->scope_counts, change->key);
+        CHECK(entry != NULL);
+        entry->count = change->count;
+    }
+}
+
+/* Counts one more opening; a scope entered by object comes back to the counts after it. */
+static enum status count_opening(struct graph *graph, const char *name, struct variable_scope_frame *frame,
+                                 struct error *error)
+{
+    struct name_count *entry = name_counts_add(&graph->scope_counts, name);
+    if (entry == NULL) {
+        return no_memory(error);
+    }
+    TRY(set_count(graph, entry, entry->count + 1, error));
+    if (frame->is_jump) {
+        frame->change_count = graph->count_change_count;
+        graph->jump_count++;
+    }
+    return STATUS_OK;
+}
+
+/* ---- opening and leaving ---- */
+
+/* The name scope that comes with the first opening; an empty name opens none and has none. */
+static enum status name_original_scope(struct graph *graph, const struct variable_scope_options *options,
+                                       struct variable_scope *scope, struct error *error)
+{
+    if (options->is_scope) {
+        return STATUS_OK;
+    }
+    const char *prefix = graph_name_scope(graph);
+    bool is_none = prefix[0] == '\0' || (!options->keeps_name_scope && options->name != NULL && options->name[0] == '\0');
+    scope->original_name_scope = is_none ? "" : arena_format(graph_arena(graph), "%s/", prefix);
+    return scope->original_name_scope == NULL ? no_memory(error) : STATUS_OK;
 }
 
 static enum status open_scope(struct graph *graph, const struct variable_scope_options *options,
@@ -196,19 +257,16 @@ static enum status open_scope(struct graph *graph, const struct variable_scope_o
     } else {
         frame.previous_name_scope = graph_name_scope(graph);
     }
-    if (!options->is_scope) {
-        const char *prefix = graph_name_scope(graph);
-        scope.original_name_scope = arena_format(graph_arena(graph), "%s%s", prefix, prefix[0] == '\0' ? "" : "/");
+    enum status status = name_original_scope(graph, options, &scope, error);
+    if (status == STATUS_OK && options->constraint != NULL) {
+        scope.constraint = arena_copy_string(graph_arena(graph), options->constraint);
+        status = scope.constraint == NULL ? no_memory(error) : STATUS_OK;
     }
-    struct name_count *opened = name_counts_add(&graph->scope_counts, scope.name);
-    if (opened == NULL || scope.original_name_scope == NULL) {
-        graph_leave_name_scope(graph, frame.previous_name_scope);
-        return no_memory(error);
-    }
-    opened->count++;
-    enum status status = options->is_scope ? save_counts(graph, &frame.saved_counts, error) : STATUS_OK;
     if (status == STATUS_OK) {
         status = graph_add_object(graph, OBJECT_SCOPE, &scope, sizeof scope, &frame.scope, error);
+    }
+    if (status == STATUS_OK) {
+        status = count_opening(graph, scope.name, &frame, error);
     }
     if (status != STATUS_OK) {
         graph_leave_name_scope(graph, frame.previous_name_scope);
@@ -247,41 +305,23 @@ enum status variable_scope_reopen(struct graph *graph, enum reuse reuse, struct 
     return open_scope(graph, &options, ret_frame, error);
 }
 
-/* ---- leaving ---- */
-
-/* Sets the counts of every scope below back to 0, so that default names start afresh when it is opened again. */
-static void forget_scopes_below(struct graph *graph, const char *name)
+static enum status leave(struct graph *graph, const struct variable_scope_frame *frame, struct error *error)
 {
-    size_t length = strlen(name);
-    for (size_t i = 0; i < graph->scope_counts.slot_count; i++) {
-        struct name_count *slot = &graph->scope_counts.slots[i];
-        if (slot->key != NULL && strncmp(slot->key, name, length) == 0 && slot->key[length] == '/') {
-            slot->count = 0;
-        }
+    graph->scope = frame->previous;
+    graph_leave_name_scope(graph, frame->previous_name_scope);
+    if (!frame->is_jump) {
+        return forget_scopes_below(graph, variable_scope_at(graph, frame->scope)->name, error);
     }
-}
-
-/* Sets every count back to what it was; names that came since have none. */
-static void restore_counts(struct graph *graph, const struct name_counts *saved)
-{
-    for (size_t i = 0; i < graph->scope_counts.slot_count; i++) {
-        struct name_count *slot = &graph->scope_counts.slots[i];
-        if (slot->key != NULL) {
-            const struct name_count *before = name_counts_find(saved, slot->key);
-            slot->count = before == NULL ? 0 : before->count;
-        }
-    }
+    graph->jump_count--;
+    restore_counts(graph, frame->change_count);
+    return STATUS_OK;
 }
 
 void variable_scope_leave(struct graph *graph, const struct variable_scope_frame *frame)
 {
-    if (frame->is_jump) {
-        restore_counts(graph, frame->saved_counts);
-    } else {
-        forget_scopes_below(graph, variable_scope_at(graph, frame->scope)->name);
-    }
-    graph->scope = frame->previous;
-    graph_leave_name_scope(graph, frame->previous_name_scope);
+    struct error error;
+    /* Without memory to remember counts, default names inside an outer scope that is entered again may be skipped. */
+    (void)!leave(graph, frame, &error);
 }
 
 enum status variable_scope_close(struct graph *graph, const struct variable_scope_frame *frame, struct error *error)
@@ -289,6 +329,5 @@ enum status variable_scope_close(struct graph *graph, const struct variable_scop
     if (graph->scope != frame->scope) {
         return refuse(error, "RuntimeError", "Improper nesting of variable_scope.");
     }
-    variable_scope_leave(graph, frame);
-    return STATUS_OK;
+    return leave(graph, frame, error);
 }

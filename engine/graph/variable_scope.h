@@ -16,7 +16,7 @@ struct variable_scope {
     enum dtype dtype;
     struct initializer initializer; /* INITIALIZER_DEFAULT: none */
     struct regularizer regularizer;
-    bool has_constraint;
+    const char *constraint; /* what the caller calls it, or NULL; kept, not applied */
 };
 
 /* How to open one: exactly one of `name`, `scope` (with is_scope) and `default_name` says which (a default_name beside
@@ -31,7 +31,7 @@ struct variable_scope_options {
     enum dtype dtype;
     struct initializer initializer;
     struct regularizer regularizer;
-    bool has_constraint;
+    const char *constraint; /* copied */
     bool keeps_name_scope; /* auxiliary_name_scope=False */
 };
 
@@ -40,8 +40,8 @@ struct variable_scope_frame {
     uint32_t scope; /* the one opened */
     uint32_t previous;
     const char *previous_name_scope;
-    const void *saved_counts; /* of a scope opened by object: the counts to go back to */
-    bool is_jump;
+    bool is_jump; /* opened by object */
+    size_t change_count; /* then: where the counts of default names stood */
 };
 
 /* Opens; `ret_frame->scope` is the object opened. TypeError "If default_name is None then name_or_scope is required";

@@ -127,6 +127,7 @@ static enum status get_slot(struct graph *graph, const char *base, const char *s
     char name[GRAPH_NAME_BYTES_MAX * 2];
     snprintf(name, sizeof name, "%s%s", base, suffix);
     struct variable_options options = {.name = name,
+                                       .has_shape = true,
                                        .shape = shape,
                                        .dtype = DTYPE_FLOAT32,
                                        .trainable = TRAINABLE_NO,

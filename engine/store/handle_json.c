@@ -31,10 +31,10 @@ static json_t *variable_handle(const struct variable *variable)
 static json_t *scope_handle(const struct graph *graph, uint32_t id)
 {
     const struct variable_scope *scope = variable_scope_at(graph, id);
-    return json_pack("{s:s, s:s, s:s, s:o, s:s, s:b, s:b}", "kind", "scope", "name", scope->name,
+    return json_pack("{s:s, s:s, s:s, s:o, s:s, s:b, s:s?}", "kind", "scope", "name", scope->name,
                      "original_name_scope", scope->original_name_scope, "reuse", reuse_to_json((int)scope->reuse),
                      "dtype", dtype_name(scope->dtype), "initializer_is_none",
-                     scope->initializer.kind == INITIALIZER_DEFAULT, "constraint_is_none", !scope->has_constraint);
+                     scope->initializer.kind == INITIALIZER_DEFAULT, "constraint", scope->constraint);
 }
 
 static json_t *object_handle(const struct graph *graph, const struct handle *handle)

@@ -60,8 +60,7 @@ static enum status enter_variable_scope(struct builder *builder, const struct st
     TRY(read_dtype(builder, step, "dtype", &options.has_dtype, &options.dtype));
     TRY(read_initializer(builder, step, "initializer", &options.initializer));
     TRY(read_regularizer(builder, step, "regularizer", &options.regularizer));
-    const json_t *constraint = json_object_get(step->json, "constraint");
-    options.has_constraint = constraint != NULL && !json_is_null(constraint);
+    TRY(read_text(builder, step, "constraint", &options.constraint));
     TRY(read_auxiliary(builder, step, &options.keeps_name_scope));
     TRY(variable_scope_open(builder->graph, &options, &context->frame, builder->error));
     context->kind = CONTEXT_VARIABLE_SCOPE;

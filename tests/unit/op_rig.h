@@ -171,7 +171,9 @@ static inline void rig_add_inputs(struct rig *rig)
         char name[32];
         snprintf(name, sizeof name, "x%zu", i);
         struct variable_options options = {.name = name,
+                                           .has_shape = true,
                                            .shape = test->shapes[i],
+                                           .has_dtype = true,
                                            .dtype = test->dtype,
                                            .initializer = {.kind = INITIALIZER_CONSTANT, .low = test->low}};
         must(get_variable(rig->graph, &options, &rig->variables[i], NULL, &error), &error);

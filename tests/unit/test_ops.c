@@ -188,7 +188,7 @@ static void test_names_are_made_unique(void **state)
     must(graph_unique_name(graph, "x", &name, &error), &error);
     assert_string_equal(name, "foo_4/x");
     graph_leave_name_scope(graph, previous);
-    assert_int_equal(graph_unique_name(graph, "no good", &name, &error), STATUS_INVALID);
+    assert_int_equal(graph_add_operation(graph, "op", "no good", &(struct node *){NULL}, &error), STATUS_INVALID);
     assert_string_equal(error.message, "'no good' is not a valid node name");
     graph_unref(graph);
 }

@@ -1,0 +1,128 @@
+/* Ops that change variables as people ask for it: Assign, AssignAdd, AssignSub. Thread: see op.h. */
+#include "engine/base/check.h"
+#include "engine/graph/op.h"
+
+/* What C++ TensorFlow says of two shapes that must be one. */
+static enum status check_same_shape(const struct inference *inference, struct error *error)
+{
+    const struct shape *a = &inference->inputs[0].shape;
+    const struct shape *b = &inference->inputs[1].shape;
+    if (a->rank == SHAPE_RANK_UNKNOWN || b->rank == SHAPE_RANK_UNKNOWN) {
+        return STATUS_OK;
+    }
+    if (a->rank != b->rank) {
+        return op_shape_error(inference, error, "Shapes must be equal rank, but are %d and %d", a->rank, b->rank);
+    }
+    for (int i = 0; i < a->rank; i++) {
+        int64_t left = a->dimensions[i];
+        int64_t right = b->dimensions[i];
+        if (left != right && left != DIMENSION_UNKNOWN && right != DIMENSION_UNKNOWN) {
+            char text_a[SHAPE_TEXT_BYTES_MAX];
+            char text_b[SHAPE_TEXT_BYTES_MAX];
+            return op_shape_error(inference, error,
+                                  "Dimension %d in both shapes must be equal, but are %lld and %lld. Shapes are %s and "
+                                  "%s.",
+                                  i, (long long)left, (long long)right, shape_cpp_text(a, text_a),
+                                  shape_cpp_text(b, text_b));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status infer_assign(struct inference *inference, struct error *error)
+{
+    if (!node_is(inference->node->inputs[0].node, "VariableV2")) {
+        return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: '%s') is not a variable", inference->node->name,
+                         inference->node->op->name);
+    }
+    TRY(op_expect(inference, 1, inference->inputs[0].dtype, SHAPE_RANK_UNKNOWN, error));
+    TRY(check_same_shape(inference, error));
+    inference->outputs[0] = inference->inputs[0];
+    inference->output_count = 1;
+    return STATUS_OK;
+}
+
+/* At run time too: what a variable is given may have been fed. */
+static enum status compute_assign(const struct op_run *run, struct error *error)
+{
+    const struct output_type *type = &run->variable->node->outputs[0];
+    if (!shape_equal(&type->shape, &run->inputs[1].shape)) {
+        char left[SHAPE_TEXT_BYTES_MAX];
+        char right[SHAPE_TEXT_BYTES_MAX];
+        return op_run_error(run, error, "Assign requires shapes of both tensors to match. lhs shape= %s rhs shape= %s",
+                            shape_cpp_text(&type->shape, left), shape_cpp_text(&run->inputs[1].shape, right));
+    }
+    return values_set(run->values, run->variable, &run->inputs[1], error);
+}
+
+const struct op op_assign = {.name = "Assign",
+                             .input_count = 2,
+                             .flags = OP_WRITES | OP_TAKES_UNINITIALIZED,
+                             .infer = infer_assign,
+                             .compute = compute_assign,
+                             .call = "assign",
+                             .arguments = "ref value",
+                             .argument_types = "TT"};
+
+/* ---- AssignAdd, AssignSub: variable += value, variable −= value ---- */
+
+static enum status infer_update(struct inference *inference, struct error *error)
+{
+    enum dtype dtype = inference->inputs[0].dtype;
+    TRY(infer_assign(inference, error));
+    if (dtype != DTYPE_FLOAT32 && dtype != DTYPE_FLOAT64 && dtype != DTYPE_INT32 && dtype != DTYPE_INT64) {
+        error_set(error, STATUS_UNPROCESSABLE,
+                  "Value passed to parameter 'ref' has DataType %s not in list of allowed values: float32, float64, "
+                  "int32, int64",
+                  dtype_name(dtype));
+        error_type(error, "TypeError");
+        return STATUS_UNPROCESSABLE;
+    }
+    return STATUS_OK;
+}
+
+#define UPDATE(type, unsigned_type, operator)                                                                          \
+    do {                                                                                                               \
+        type *to = run->inputs[0].data;                                                                                \
+        const type *by = run->inputs[1].data;                                                                          \
+        for (size_t i = 0; i < count; i++) {                                                                           \
+            to[i] = (type)((unsigned_type)to[i] operator(unsigned_type) by[i]);                                        \
+        }                                                                                                              \
+    } while (0)
+
+/* Whole numbers wrap around, as TensorFlow's do. */
+#define DEFINE_UPDATE(name, operator)                                                                                  \
+    static enum status name(const struct op_run *run, struct error *error)                                             \
+    {                                                                                                                  \
+        size_t count = tensor_element_count(&run->inputs[0]);                                                          \
+        (void)error;                                                                                                   \
+        switch ((int)run->inputs[0].dtype) {                                                                           \
+        case DTYPE_FLOAT32: UPDATE(float, float, operator); break;                                                     \
+        case DTYPE_FLOAT64: UPDATE(double, double, operator); break;                                                   \
+        case DTYPE_INT32: UPDATE(int32_t, uint32_t, operator); break;                                                  \
+        case DTYPE_INT64: UPDATE(int64_t, uint64_t, operator); break;                                                  \
+        default: CHECK(false);                                                                                         \
+        }                                                                                                              \
+        return STATUS_OK;                                                                                              \
+    }
+
+DEFINE_UPDATE(compute_assign_add, +)
+DEFINE_UPDATE(compute_assign_sub, -)
+
+const struct op op_assign_add = {.name = "AssignAdd",
+                                 .input_count = 2,
+                                 .flags = OP_WRITES,
+                                 .infer = infer_update,
+                                 .compute = compute_assign_add,
+                                 .call = "assign_add",
+                                 .arguments = "ref value",
+                                 .argument_types = "TT"};
+
+const struct op op_assign_sub = {.name = "AssignSub",
+                                 .input_count = 2,
+                                 .flags = OP_WRITES,
+                                 .infer = infer_update,
+                                 .compute = compute_assign_sub,
+                                 .call = "assign_sub",
+                                 .arguments = "ref value",
+                                 .argument_types = "TT"};
