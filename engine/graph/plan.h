@@ -17,7 +17,7 @@ enum {
 
 struct plan_options {
     const struct output *feeds;
-    const struct shape *feed_shapes; /* fully known; must fit the fed tensor's static shape */
+    const struct shape *feed_shapes;  /* fully known; must fit the fed tensor's static shape */
     const struct tensor *feed_values; /* NULL, or the fed values: shapes may depend on small whole ones of them */
     size_t feed_count;
     const struct output *fetches;

@@ -170,11 +170,11 @@ static enum status add_feeds(struct compiler *compiler, struct error *error)
         TRY(plan_check_feed(options->feeds[i], &options->feed_shapes[i], error));
         uint32_t at = (uint32_t)plan->slot_count++;
         plan->feed_slots[i] = at;
-        plan->slots[at] = (struct slot){
-            .kind = SLOT_FEED,
-            .root = at,
-            .maker = NO_STEP,
-            .tensor = {.dtype = output_type(options->feeds[i])->dtype, .shape = options->feed_shapes[i]}};
+        plan->slots[at] =
+            (struct slot){.kind = SLOT_FEED,
+                          .root = at,
+                          .maker = NO_STEP,
+                          .tensor = {.dtype = output_type(options->feeds[i])->dtype, .shape = options->feed_shapes[i]}};
     }
     return STATUS_OK;
 }

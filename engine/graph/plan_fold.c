@@ -114,11 +114,10 @@ static void set_slots(struct plan *plan, const struct step *step, const struct i
     const struct op *op = step->node->op;
     for (uint32_t i = 0; i < inference->output_count; i++) {
         struct slot *slot = &plan->slots[step->output + i];
-        *slot = (struct slot){
-            .kind = SLOT_MEMORY,
-            .root = step->output + i,
-            .maker = (uint32_t)(step - plan->steps),
-            .tensor = {.dtype = inference->outputs[i].dtype, .shape = inference->outputs[i].shape}};
+        *slot = (struct slot){.kind = SLOT_MEMORY,
+                              .root = step->output + i,
+                              .maker = (uint32_t)(step - plan->steps),
+                              .tensor = {.dtype = inference->outputs[i].dtype, .shape = inference->outputs[i].shape}};
         if ((op->flags & OP_ALIAS) != 0 && i == 0) {
             slot->kind = SLOT_ALIAS;
             slot->root = plan->slots[step->inputs[0]].root;

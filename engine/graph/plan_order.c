@@ -220,8 +220,8 @@ static enum status keep_reads(struct order *order, struct error *error)
         TRY(keep_inputs(order, s, error));
     }
     for (size_t i = 0; i < plan->fetch_count; i++) {
-        plan->fetches[i] = write_after(order, plan->fetches[i]) == 0 ? plan->fetches[i]
-                                                                     : copy_of(order, plan->fetches[i]);
+        plan->fetches[i] =
+            write_after(order, plan->fetches[i]) == 0 ? plan->fetches[i] : copy_of(order, plan->fetches[i]);
     }
     return order->copy_count == 0 ? STATUS_OK : insert_copies(order, error);
 }

@@ -44,7 +44,7 @@ struct plan {
     size_t fetch_count;
     uint32_t *feed_slots;
     size_t feed_count;
-    uint64_t depends; /* bit i: on the value of feed i, one of the first PLAN_VALUE_FEEDS_MAX */
+    uint64_t depends;  /* bit i: on the value of feed i, one of the first PLAN_VALUE_FEEDS_MAX */
     size_t inputs_max; /* of one step */
     size_t memory_bytes;
     size_t scratch_bytes;

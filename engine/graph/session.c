@@ -525,8 +525,9 @@ void session_run_end(struct session_run *run)
     struct cached_plan *cached = run->cached;
     lock(session);
     size_t bytes = plan_workspace_bytes(cached->plan);
-    bool is_kept = cached->is_cached && cached->idle_count < SESSION_WORKSPACES_MAX &&
-                   bytes <= SESSION_BYTES_MAX - (session->bytes < SESSION_BYTES_MAX ? session->bytes : SESSION_BYTES_MAX);
+    bool is_kept =
+        cached->is_cached && cached->idle_count < SESSION_WORKSPACES_MAX &&
+        bytes <= SESSION_BYTES_MAX - (session->bytes < SESSION_BYTES_MAX ? session->bytes : SESSION_BYTES_MAX);
     if (is_kept) {
         run->next = cached->idle;
         cached->idle = run;
@@ -563,21 +564,33 @@ enum status session_create(struct graph *graph, struct session **ret_session, st
     return STATUS_OK;
 }
 
+static void drop_plans(struct session *session)
+{
+    CHECK(session->run_count == 0);
+    while (session->cached_count > 0) {
+        cached_free(take_out(session, session->cached_count - 1));
+    }
+}
+
 void session_destroy(struct session *session)
 {
     if (session == NULL) {
         return;
     }
-    CHECK(session->run_count == 0);
-    while (session->cached_count > 0) {
-        struct cached_plan *cached = take_out(session, 0);
-        CHECK(cached != NULL);
-        cached_free(cached);
-    }
+    drop_plans(session);
     CHECK(pthread_mutex_destroy(&session->mutex) == 0);
     values_destroy(session->values);
     graph_unref(session->graph);
     mem_free(session);
+}
+
+void session_reset(struct session *session, struct graph *graph, struct values *values)
+{
+    drop_plans(session);
+    graph_unref(session->graph);
+    values_destroy(session->values);
+    session->graph = graph;
+    session->values = values;
 }
 
 void session_close(struct session *session)
@@ -612,11 +625,11 @@ struct values *session_values(const struct session *session)
     return session->values;
 }
 
-void session_set_values(struct session *session, struct values *values)
+struct values *session_swap_values(struct session *session, struct values *values)
 {
     lock(session);
     struct values *old = session->values;
     session->values = values;
     unlock(session);
-    values_destroy(old);
+    return old;
 }

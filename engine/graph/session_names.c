@@ -186,8 +186,7 @@ enum status session_find_feed(const struct graph *graph, const char *name, struc
     } else {
         explain(&found, name, reason);
     }
-    enum status status =
-        is_tensor && found.meaning != MEANS_NO_NAME ? STATUS_NOT_FOUND : STATUS_INVALID;
+    enum status status = is_tensor && found.meaning != MEANS_NO_NAME ? STATUS_NOT_FOUND : STATUS_INVALID;
     error_set(error, status, "Cannot interpret feed_dict key as Tensor: %s", reason);
     return refuse(error, status, "TypeError", "not_in_graph");
 }

@@ -36,10 +36,12 @@ enum status model_create(const char *name, struct model **ret_model, struct erro
     model->name = copy;
     model->generation = 1;
     model->programs = json_array();
-    enum status status = graph_create(&model->graph, error);
+    struct graph *graph = NULL;
+    enum status status = graph_create(&graph, error);
     if (status == STATUS_OK) {
-        status = values_create(model->graph, &model->values, error);
+        status = session_create(graph, &model->session, error);
     }
+    graph_unref(graph);
     if (status == STATUS_OK && model->programs == NULL) {
         status = no_memory(model, error);
     }
@@ -76,8 +78,7 @@ struct model *model_ref(struct model *model)
 struct model *model_unref(struct model *model)
 {
     if (model != NULL && atomic_fetch_sub(&model->references, 1) == 1) {
-        values_destroy(model->values);
-        graph_unref(model->graph);
+        session_destroy(model->session);
         json_decref(model->programs);
         json_decref(model->waiting_specification);
         vocabulary_unref(model->vocabulary);
@@ -121,13 +122,10 @@ uint64_t model_generation(struct model *model)
 
 void model_fill(struct model *model, struct version_content *content, uint64_t version)
 {
-    graph_unref(model->graph);
-    values_destroy(model->values);
+    session_reset(model->session, content->graph, content->values);
     json_decref(model->programs);
     json_decref(model->waiting_specification);
     vocabulary_unref(model->vocabulary);
-    model->graph = content->graph;
-    model->values = content->values;
     model->programs = content->programs;
     model->vocabulary = content->vocabulary;
     model->waiting_specification = NULL;
@@ -207,18 +205,22 @@ static json_t *program_record(const json_t *request, const char *request_id)
 static enum status publish(struct model *model, struct graph *graph, const struct program_result *result,
                            const json_t *request, const char *request_id, struct error *error)
 {
-    bool has_changed = graph_differs(graph, model->graph);
-    TRY(values_grow(model->values, graph, error)); /* room for variables that only `graph` knows */
+    bool has_changed = graph_differs(graph, session_graph(model->session));
     json_t *record = has_changed ? program_record(request, request_id) : NULL;
     if (has_changed && json_array_append_new(model->programs, record) != 0) {
         return no_memory(model, error);
+    }
+    enum status status = session_adopt(model->session, graph, error);
+    if (status != STATUS_OK) {
+        if (has_changed) {
+            json_array_remove(model->programs, json_array_size(model->programs) - 1);
+        }
+        return status;
     }
     model->is_unsaved = model->is_unsaved || has_changed;
     if (model->vocabulary == NULL && result->vocabulary != NULL) {
         model->vocabulary = vocabulary_ref(result->vocabulary);
     }
-    graph_unref(model->graph);
-    model->graph = graph_ref(graph);
     return STATUS_OK;
 }
 
@@ -228,7 +230,7 @@ enum status model_apply(struct model *model, const json_t *request, const char *
     struct graph *graph = NULL;
     struct program_result result = {.handles = NULL};
     json_t *reply = NULL;
-    TRY(graph_clone(model->graph, &graph, error));
+    TRY(graph_clone(session_graph(model->session), &graph, error));
     enum status status = program_apply(graph, request, (uint32_t)json_array_size(model->programs) + 1, request_id,
                                        model->vocabulary, &result, error);
     if (status == STATUS_OK && ret_reply != NULL) {
@@ -290,7 +292,7 @@ static enum status make_language_model(struct model *model, const json_t *specif
     enum status status = model_apply(model, request, NULL, NULL, error);
     json_decref(request);
     TRY(status);
-    return values_initialize(model->values, model->graph, seed, error);
+    return values_initialize(session_values(model->session), session_graph(model->session), seed, error);
 }
 
 enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,
@@ -432,9 +434,9 @@ enum status model_describe_graph(struct model *model, json_t **ret_reply, struct
     json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
     json_t *reply = json_pack(
         "{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation, "finalized",
-        graph_is_finalized(model->graph), "base_version", base, "unsaved", model->is_unsaved, "node_count",
-        (json_int_t)graph_node_count(model->graph), "nodes", describe_nodes(model->graph), "variables",
-        describe_variables(model->graph, model->values), "scopes", describe_scopes(model->graph), "handles", describe_handles(model->graph));
+        graph_is_finalized(session_graph(model->session)), "base_version", base, "unsaved", model->is_unsaved, "node_count",
+        (json_int_t)graph_node_count(session_graph(model->session)), "nodes", describe_nodes(session_graph(model->session)), "variables",
+        describe_variables(session_graph(model->session), session_values(model->session)), "scopes", describe_scopes(session_graph(model->session)), "handles", describe_handles(session_graph(model->session)));
     unlock(model);
     if (reply == NULL) {
         return no_memory(model, error);

@@ -4,8 +4,7 @@
 
 #include <pthread.h>
 
-#include "engine/graph/graph.h"
-#include "engine/graph/values.h"
+#include "engine/graph/session.h"
 #include "engine/model/model.h"
 #include "engine/store/version_directory.h"
 
@@ -15,8 +14,7 @@ struct model {
     /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone. */
     pthread_rwlock_t lock;
     _Atomic bool cancel_runs; /* set while a forced reset waits for the lock */
-    struct graph *graph;
-    struct values *values;
+    struct session *session; /* the graph, the values of its variables, plans */
     json_t *programs; /* as in graph.json */
     struct vocabulary *vocabulary; /* NULL: none yet */
     json_t *waiting_specification; /* a language model that waits for its vocabulary, or NULL */

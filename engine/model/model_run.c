@@ -117,7 +117,7 @@ static enum status read_feeds(const struct model *model, const json_t *feeds, st
     size_t at = 0;
     json_object_foreach((json_t *)(uintptr_t)feeds, name, value)
     {
-        enum status status = graph_find_output(model->graph, name, &run->feeds[at], error);
+        enum status status = graph_find_output(session_graph(model->session), name, &run->feeds[at], error);
         if (status == STATUS_OK) {
             status = tensor_from_json(value, output_type(run->feeds[at])->dtype, &run->feed_tensors[at], error);
         }
@@ -146,11 +146,11 @@ static enum status read_names(const struct model *model, const json_t *request, 
         if (name == NULL) {
             return refuse_field(error, "fetches", "must be a list of tensor names");
         }
-        TRY(graph_find_output(model->graph, name, &run->fetches[i], error));
+        TRY(graph_find_output(session_graph(model->session), name, &run->fetches[i], error));
     }
     for (size_t i = 0; i < run->target_count; i++) {
         const char *name = json_string_value(json_array_get(targets, i));
-        run->targets[i] = name == NULL ? NULL : graph_find_node(model->graph, name);
+        run->targets[i] = name == NULL ? NULL : graph_find_node(session_graph(model->session), name);
         if (run->targets[i] == NULL) {
             error_set(error, STATUS_NOT_FOUND, "The name '%.100s' refers to an Operation not in the graph.",
                       name == NULL ? "" : name);
@@ -185,7 +185,7 @@ static enum status prepare(const struct model *model, const json_t *request, str
                                    .fetch_count = run->fetch_count,
                                    .targets = run->targets,
                                    .target_count = run->target_count};
-    return plan_create(model->graph, &options, &run->plan, error);
+    return plan_create(session_graph(model->session), &options, &run->plan, error);
 }
 
 static enum status reply_to_run(const struct model *model, const json_t *request, const struct model_run *run,
@@ -232,7 +232,7 @@ static enum status run_locked(struct model *model, const json_t *request, bool m
     }
     if (status == STATUS_OK) {
         options.feeds = run.feed_tensors;
-        status = plan_run(run.plan, run.workspace, model->values, &options, run.results, error);
+        status = plan_run(run.plan, run.workspace, session_values(model->session), &options, run.results, error);
         if (*ret_must_write) {
             model->is_unsaved = true;
         }

@@ -20,15 +20,15 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
 {
     struct language_model_options options;
     size_t parameters = 0;
-    for (size_t i = 0; i < graph_variable_count(model->graph); i++) {
-        const struct variable *variable = graph_variable(model->graph, i);
+    for (size_t i = 0; i < graph_variable_count(session_graph(model->session)); i++) {
+        const struct variable *variable = graph_variable(session_graph(model->session), i);
         size_t count = 0;
         if (!variable->is_slot && shape_element_count(&variable->node->outputs[0].shape, &count)) {
             parameters += count;
         }
     }
     json_t *architecture = json_pack("{s:I}", "parameters", (json_int_t)parameters);
-    if (architecture != NULL && language_model_find(model->graph, &options)) {
+    if (architecture != NULL && language_model_find(session_graph(model->session), &options)) {
         json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
         json_t *more =
             json_pack("{s:s, s:I, s:I, s:o, s:f}", "cell", "lstm", "layers", (json_int_t)options.layers, "units",
@@ -50,7 +50,7 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
 
 static enum status check_savable(const struct model *model, const struct variable *variable, struct error *error)
 {
-    const struct tensor *tensor = values_tensor(model->values, variable);
+    const struct tensor *tensor = values_tensor(session_values(model->session), variable);
     if (tensor == NULL) {
         error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s", variable->node->name);
         error_type(error, "FailedPreconditionError");
@@ -70,20 +70,20 @@ static enum status check_savable(const struct model *model, const struct variabl
 static enum status format_weights(const struct model *model, void **ret_bytes, size_t *ret_length, struct error *error)
 {
     size_t count = 0;
-    struct named_tensor *entries = mem_allocate(graph_variable_count(model->graph) + 1, sizeof *entries);
+    struct named_tensor *entries = mem_allocate(graph_variable_count(session_graph(model->session)) + 1, sizeof *entries);
     if (entries == NULL) {
         return no_memory(model, error);
     }
     enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(model->graph); i++) {
-        const struct variable *variable = graph_variable(model->graph, i);
+    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(session_graph(model->session)); i++) {
+        const struct variable *variable = graph_variable(session_graph(model->session), i);
         if (variable->is_slot) {
             continue;
         }
         status = check_savable(model, variable, error);
         if (status == STATUS_OK) {
             entries[count].name = variable->node->name;
-            entries[count++].tensor = *values_tensor(model->values, variable);
+            entries[count++].tensor = *values_tensor(session_values(model->session), variable);
         }
     }
     if (status == STATUS_OK && count == 0) {
@@ -253,10 +253,10 @@ static enum status restore(struct model *model, const struct version_content *co
 {
     struct values *fresh = NULL;
     size_t count = 0;
-    TRY(values_copy(model->values, &fresh, error));
-    enum status status = values_grow(fresh, model->graph, error);
-    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(model->graph); i++) {
-        const struct variable *variable = graph_variable(model->graph, i);
+    TRY(values_copy(session_values(model->session), &fresh, error));
+    enum status status = values_grow(fresh, session_graph(model->session), error);
+    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(session_graph(model->session)); i++) {
+        const struct variable *variable = graph_variable(session_graph(model->session), i);
         struct tensor *tensor = NULL;
         if (variable->is_slot) {
             continue;
@@ -275,8 +275,7 @@ static enum status restore(struct model *model, const struct version_content *co
         values_destroy(fresh);
         return status;
     }
-    values_destroy(model->values);
-    model->values = fresh;
+    values_destroy(session_swap_values(model->session, fresh));
     model->is_unsaved = true;
     *ret_count = count;
     return STATUS_OK;

@@ -65,7 +65,7 @@ static enum status build_waiting(struct model *model, struct vocabulary *vocabul
     json_object_set_new(step, "op", json_string("language_model"));
     json_object_set_new(step, "vocabulary", symbols);
     TRY(apply_step(model, step, error));
-    TRY(values_initialize(model->values, model->graph, model->waiting_seed, error));
+    TRY(values_initialize(session_values(model->session), session_graph(model->session), model->waiting_seed, error));
     json_decref(model->waiting_specification);
     model->waiting_specification = NULL;
     return STATUS_OK;
@@ -75,7 +75,7 @@ static enum status build_waiting(struct model *model, struct vocabulary *vocabul
 static enum status build_training(struct model *model, enum optimizer_kind optimizer, struct error *error)
 {
     struct language_model_options options;
-    if (!language_model_find(model->graph, &options)) {
+    if (!language_model_find(session_graph(model->session), &options)) {
         error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
         return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
     }
@@ -96,11 +96,11 @@ static enum status copy_out(struct model *model, enum optimizer_kind optimizer, 
                             struct error *error)
 {
     struct output loss;
-    TRY(graph_find_output(model->graph, "train/loss:0", &loss, error));
-    TRY(train_step_build(model->graph, loss, optimizer, &training->step, error)); /* finds what was built */
+    TRY(graph_find_output(session_graph(model->session), "train/loss:0", &loss, error));
+    TRY(train_step_build(session_graph(model->session), loss, optimizer, &training->step, error)); /* finds what was built */
     TRY(graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error));
-    TRY(values_copy(model->values, &training->values, error));
-    training->graph = graph_ref(model->graph);
+    TRY(values_copy(session_values(model->session), &training->values, error));
+    training->graph = graph_ref(session_graph(model->session));
     return STATUS_OK;
 }
 
@@ -118,7 +118,7 @@ static enum status prepare(struct model *model, struct vocabulary *vocabulary, e
         return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
     }
     TRY(build_training(model, optimizer, error));
-    TRY(values_initialize(model->values, model->graph, seed, error));
+    TRY(values_initialize(session_values(model->session), session_graph(model->session), seed, error));
     return copy_out(model, optimizer, training, error);
 }
 
@@ -151,8 +151,7 @@ enum status model_hand_back(struct model *model, const struct values *values, st
     struct values *copy = NULL;
     TRY(values_copy(values, &copy, error));
     pthread_rwlock_wrlock(&model->lock);
-    struct values *old = model->values;
-    model->values = copy;
+    struct values *old = session_swap_values(model->session, copy);
     model->is_unsaved = true;
     pthread_rwlock_unlock(&model->lock);
     values_destroy(old);
