@@ -16,6 +16,18 @@ struct rng_words rng_philox(uint64_t seed, uint64_t stream, uint64_t counter);
 /* Uniform in [0, 1), a multiple of 2^-53. */
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
 
+/* 64 bits. */
+uint64_t rng_bits(uint64_t seed, uint64_t stream, uint64_t counter);
+
+/* Of mean 0 and standard deviation 1; and the same of what lies within two standard deviations. By inversion, without
+ * the library's logarithm, so that every machine gives the same bits. */
+double rng_normal(uint64_t seed, uint64_t stream, uint64_t counter);
+double rng_truncated_normal(uint64_t seed, uint64_t stream, uint64_t counter);
+
+/* The x below which a standard normal number lies with `probability`, in (0, 1); to about 1e-15 of itself.
+ * Source: Wichura, "Algorithm AS 241: The percentage points of the normal distribution", Applied Statistics 37, 1988. */
+double rng_normal_quantile(double probability);
+
 /* Fills `values` with `count` numbers uniform in [low, high), counters from 0. */
 void rng_fill_uniform(uint64_t seed, uint64_t stream, size_t count, float low, float high, float *values);
 

@@ -64,7 +64,8 @@ struct function {
 
 /* clang-format off */
 #define FUNCTION_ROWS(X)                                                                                            \
-    X(function_group) X(function_tuple)
+    X(function_group) X(function_tuple) X(function_random_uniform) X(function_random_normal)                         \
+    X(function_truncated_normal) X(function_multinomial) X(function_categorical)
 /* clang-format on */
 
 #define FUNCTION_DECLARE(row) extern const struct function row;

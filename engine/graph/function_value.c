@@ -118,14 +118,30 @@ static void decide_by_number(const struct parameter *parameter, const struct cal
     }
 }
 
+/* The dtype attribute of a call; float32 where the function has none. */
+static enum dtype dtype_attribute(const struct binding *binding)
+{
+    for (size_t i = 0; i < binding->attribute_count; i++) {
+        if (binding->attributes[i].kind == ATTRIBUTE_DTYPE && strcmp(binding->attributes[i].name, "dtype") == 0) {
+            return binding->attributes[i].dtype;
+        }
+    }
+    return DTYPE_FLOAT32;
+}
+
 enum status function_decide_types(const struct signature *signature, struct binding *binding, struct error *error)
 {
     struct agreement any = {.dtype = DTYPE_FLOAT32};
     struct agreement floats = {.dtype = DTYPE_FLOAT32};
+    static const struct parameter said = {.called = "dtype", .name = "dtype", .type = 'd'};
+    struct agreement declared = {dtype_attribute(binding), &said, true};
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < signature->parameter_count; i++) {
             const struct parameter *parameter = &signature->parameters[i];
-            struct agreement *agreement = parameter->type == 'T' ? &any : parameter->type == 'f' ? &floats : NULL;
+            struct agreement *agreement = parameter->type == 'T'   ? &any
+                                          : parameter->type == 'f' ? &floats
+                                          : parameter->type == 'd' ? &declared
+                                                                   : NULL;
             if (turn == 0) {
                 TRY(agree(signature, parameter, &binding->arguments[i], agreement, error));
             } else if (agreement != NULL) {
@@ -140,6 +156,7 @@ enum status function_decide_types(const struct signature *signature, struct bind
         case 'f': binding->types[i] = floats.dtype; break;
         case 'b': binding->types[i] = DTYPE_BOOL; break;
         case 'i': binding->types[i] = DTYPE_INT32; break;
+        case 'd': binding->types[i] = declared.dtype; break;
         default: binding->types[i] = DTYPE_FLOAT32; break;
         }
         if (argument->value.data != NULL && strchr("iA", signature->parameters[i].type) != NULL) {

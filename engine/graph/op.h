@@ -86,7 +86,7 @@ struct op {
     const char *arguments;
     /* What each may be and what a number given for it becomes, one letter each: T the dtype of the first T that is a
      * tensor, else of the first number (float32, whole numbers int32), and all T must agree; f the same among floats;
-     * i int32, also int64; b bool; A anything, by itself. NULL: all T. */
+     * i int32, also int64; b bool; d the call's dtype attribute; A anything, by itself. NULL: all T. */
     const char *argument_types;
     const struct attribute_rule *attributes; /* NULL: none */
     /* Adds what TensorFlow's Python function computes for arguments that were left out (reduce_sum's axis). `inputs`
@@ -115,16 +115,22 @@ enum status op_dimensions_error(const struct inference *inference, int64_t a, in
 /* Checks an input's dtype and rank (rank unknown passes; SHAPE_RANK_UNKNOWN asks for none). */
 enum status op_expect(const struct inference *inference, size_t input, enum dtype dtype, int rank, struct error *error);
 
+/* The stream of a random op's numbers: its attribute seed, or, where that is below 0 or missing, its name. */
+uint64_t op_random_stream(const struct op_run *run);
+
 /* The rows, by the files that have them. */
 /* clang-format off */
 #define OP_ROWS_STATE(X)                                                                                            \
     X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
-    X(op_stop_gradient) X(op_no_op) X(op_fill) X(op_fill_like) X(op_zero_state)
+    X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill) X(op_fill_like) X(op_zero_state)
 #define OP_ROWS_ASSIGN(X)                                                                                           \
     X(op_assign) X(op_assign_add) X(op_assign_sub)
 #define OP_ROWS_INITIAL(X)                                                                                          \
     X(op_initial_constant) X(op_initial_uniform) X(op_initial_normal) X(op_initial_truncated_normal)                \
     X(op_initial_orthogonal)
+#define OP_ROWS_RANDOM(X)                                                                                           \
+    X(op_random_uniform) X(op_random_uniform_int) X(op_random_normal) X(op_truncated_normal) X(op_multinomial)      \
+    X(op_random_shuffle)
 #define OP_ROWS_MATH(X)                                                                                             \
     X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)    \
     X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape)         \
@@ -139,7 +145,8 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 #define OP_ROWS_TRAIN(X)                                                                                            \
     X(op_apply_gradient_descent) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
-    OP_ROWS_STATE(X) OP_ROWS_ASSIGN(X) OP_ROWS_INITIAL(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X) OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
+    OP_ROWS_STATE(X) OP_ROWS_ASSIGN(X) OP_ROWS_INITIAL(X) OP_ROWS_RANDOM(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X)        \
+    OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
 /* clang-format on */
 
 #define OP_DECLARE(row) extern const struct op row;

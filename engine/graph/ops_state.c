@@ -1,4 +1,4 @@
-/* Ops that hold or make values: constants, placeholders, variables, initial values, assignment. Thread: see op.h. */
+/* Ops that hold or make values: constants, placeholders, variables, initial values. Thread: see op.h. */
 #include "engine/base/check.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
@@ -92,7 +92,7 @@ const struct op op_body_input = {
 static enum status infer_placeholder_with_default(struct inference *inference, struct error *error)
 {
     const struct attribute *said = node_attribute(inference->node, "shape");
-    if (said == NULL || inference->node->outputs != NULL) {
+    if (said == NULL || inference->is_planning) {
         return infer_same(inference, error);
     }
     if (!shape_is_compatible(&said->shape, &inference->inputs[0].shape)) {
@@ -135,6 +135,32 @@ const struct op op_stop_gradient = {.name = "StopGradient",
                                     .call = "stop_gradient",
                                     .arguments = "input",
                                     .argument_types = "A"};
+
+/* As Identity; differentiating it is refused. */
+static enum status gradient_prevented(struct graph *graph, const struct node *node, const struct output *gradients,
+                                      struct output *ret_gradients, struct error *error)
+{
+    (void)graph;
+    (void)gradients;
+    (void)ret_gradients;
+    const struct attribute *message = node_attribute(node, "message");
+    error_set(error, STATUS_UNPROCESSABLE, "Gradient explicitly disabled. Reason: b'%.200s'",
+              message == NULL ? "" : message->text);
+    error_type(error, "LookupError");
+    return STATUS_UNPROCESSABLE;
+}
+
+static const struct attribute_rule message_attribute[] = {{.name = "message", .kind = ATTRIBUTE_TEXT}, {0}};
+
+const struct op op_prevent_gradient = {.name = "PreventGradient",
+                                       .input_count = 1,
+                                       .flags = OP_ALIAS,
+                                       .infer = infer_same,
+                                       .gradient = gradient_prevented,
+                                       .call = "prevent_gradient",
+                                       .arguments = "input",
+                                       .argument_types = "A",
+                                       .attributes = message_attribute};
 
 static enum status infer_nothing(struct inference *inference, struct error *error)
 {

@@ -1,4 +1,5 @@
 /* Random numbers: Philox against its authors' vectors, and what is derived from it. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,6 +51,46 @@ static void test_uniform_is_uniform(void **state)
     assert_true(chi_squared < 37.7); /* 15 degrees of freedom, p = 0.001 */
 }
 
+/* Source: Python's statistics.NormalDist().inv_cdf. */
+static void test_normal_quantiles(void **state)
+{
+    (void)state;
+    const double known[][2] = {{1e-10, -6.361340902404056},     {0.001, -3.090232306167813},
+                               {0.0227501319481792, -2.0},      {0.2, -0.8416212335729142},
+                               {0.5, 0.0},                      {0.925, 1.4395314709384563},
+                               {0.9999, 3.7190164854557084}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        assert_true(fabs(rng_normal_quantile(known[i][0]) - known[i][1]) <= 4e-15 * fabs(known[i][1]));
+    }
+}
+
+/* Four standard errors on each side. */
+static void test_normal_is_normal(void **state)
+{
+    (void)state;
+    enum { DRAWS = 160000 };
+    double sum = 0;
+    double squares = 0;
+    size_t beyond = 0;
+    double truncated_sum = 0;
+    double truncated_squares = 0;
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        double x = rng_normal(11, 5, i);
+        double y = rng_truncated_normal(11, 6, i);
+        assert_true(y >= -2 && y <= 2);
+        sum += x;
+        squares += x * x;
+        beyond += fabs(x) > 1.959963984540054;
+        truncated_sum += y;
+        truncated_squares += y * y;
+    }
+    assert_true(fabs(sum / DRAWS) < 0.01);
+    assert_true(fabs(squares / DRAWS - 1) < 0.0142);
+    assert_true(fabs((double)beyond / DRAWS - 0.05) < 0.0022);
+    assert_true(fabs(truncated_sum / DRAWS) < 0.0088);
+    assert_true(fabs(truncated_squares / DRAWS - 0.7737413035499232) < 0.0095); /* 1 − 4 φ(2) / (2 Φ(2) − 1) */
+}
+
 static void test_fill_is_a_prefix_of_a_longer_fill(void **state)
 {
     (void)state;
@@ -82,6 +123,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_uniform_is_uniform),
+        cmocka_unit_test(test_normal_quantiles),
+        cmocka_unit_test(test_normal_is_normal),
         cmocka_unit_test(test_fill_is_a_prefix_of_a_longer_fill),
         cmocka_unit_test(test_keys_differ_by_name),
     };
