@@ -104,6 +104,11 @@ enum status registry_version_path(const struct registry *registry, const char *n
         error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", name, (unsigned long long)version);
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
+    if (found->is_gone) {
+        error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone", (unsigned long long)version,
+                  name);
+        return error_code(error, "version_gone"), STATUS_UNPROCESSABLE;
+    }
     version_path(model, version, path);
     return STATUS_OK;
 }
@@ -211,6 +216,7 @@ static void retire_missing(struct registry *registry, struct registry_model *mod
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         bool is_missing = find_found(found, version->number) == NULL;
+        version->is_gone = is_missing;
         if (is_missing && version->status == VERSION_RETIRED) {
             continue; /* it has been seen as such by one scan */
         }

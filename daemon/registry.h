@@ -97,7 +97,8 @@ void live_ticket_release(struct live_ticket *ticket);
 /* The live graph was saved as `version`: it need not be filled from it again. Thread: run threads. */
 void live_note_saved(const struct live_ticket *ticket, uint64_t version);
 
-/* The path of version `version` of a model. NOT_FOUND, code "version_not_found". */
+/* The path of version `version` of a model. NOT_FOUND, code "version_not_found"; UNPROCESSABLE, code "version_gone",
+ * when its files are gone and it serves on from memory. */
 enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
                                   char path[REGISTRY_PATH_BYTES_MAX], struct error *error) MUST_CHECK;
 
@@ -129,7 +130,8 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
 void registry_delete(struct registry *registry, const char *name, bool force, struct registry_callback callback);
 
 /* Reads the directory again and waits for its loads: {"model":"m@8","previous":"m@7","seconds"}; UNPROCESSABLE, code
- * "version_refused" with the reason and what serves on. `version` not 0: loads that one beside. */
+ * "version_refused" with the reason and what serves on, or "version_gone" when the files of what would serve are gone;
+ * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. */
 void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback);
 
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */

@@ -37,7 +37,9 @@ enum status registry_describe_all(struct registry *registry, json_t **ret_reply,
 {
     json_t *list = json_array();
     for (size_t i = 0; i < registry->model_count; i++) {
-        json_array_append_new(list, describe_entry(registry->models[i]));
+        if (!registry->models[i]->is_deleting) {
+            json_array_append_new(list, describe_entry(registry->models[i]));
+        }
     }
     json_t *reply = json_pack("{s:s, s:o}", "object", "list", "data", list);
     if (reply == NULL) {
@@ -141,7 +143,8 @@ json_t *registry_refused(struct registry *registry)
     json_t *names = json_array();
     for (size_t i = 0; i < registry->model_count; i++) {
         const struct registry_model *model = registry->models[i];
-        if (model->version_count > 0 && model->versions[model->version_count - 1].status == VERSION_REFUSED) {
+        if (!model->is_deleting && model->version_count > 0 &&
+            model->versions[model->version_count - 1].status == VERSION_REFUSED) {
             json_array_append_new(names, json_string(model->name));
         }
     }

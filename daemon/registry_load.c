@@ -75,13 +75,45 @@ static const struct registry_version *awaited(const struct registry_model *model
     return NULL;
 }
 
+/* What a load call came to, but for success: `version` is the one it awaited, or NULL. */
+static enum status check_awaited(const struct registry_model *model, const struct registry_waiter *waiter,
+                                 const struct registry_version *version, struct error *error)
+{
+    const struct registry_version *current = model_current(model);
+    unsigned long long number = version == NULL ? waiter->version : version->number;
+    if (version == NULL && number == 0) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version yet: train or save it first", waiter->name);
+        return error_code(error, "version_not_found");
+    }
+    if (version == NULL || version->status == VERSION_RETIRED) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", waiter->name, number);
+        return error_code(error, "version_not_found");
+    }
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+        char serving[64] = "nothing serves";
+        if (current != NULL) {
+            snprintf(serving, sizeof serving, "version %llu serves on", (unsigned long long)current->number);
+        }
+        error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s", number, waiter->name,
+                  version->reason.message, serving);
+        return error_code(error, "version_refused");
+    }
+    if (version->is_gone) {
+        error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone; it serves on from memory",
+                  number, waiter->name);
+        return error_code(error, "version_gone");
+    }
+    if (version->snapshot == NULL) {
+        error_set(error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
+                  number, waiter->name);
+        return error_code(error, "model_loading");
+    }
+    return STATUS_OK;
+}
+
 static void answer_waiter(const struct registry_model *model, const struct registry_waiter *waiter)
 {
     struct error error;
-    const struct registry_version *version = model == NULL ? NULL : awaited(model, waiter);
-    const struct registry_version *current = model == NULL ? NULL : model_current(model);
-    char name[MODEL_NAME_BYTES_MAX + 24];
-    char previous[MODEL_NAME_BYTES_MAX + 24];
     if (waiter->reply != NULL) {
         registry_answer(waiter->callback, STATUS_OK, NULL, waiter->reply, waiter->is_new);
         return;
@@ -89,34 +121,16 @@ static void answer_waiter(const struct registry_model *model, const struct regis
     if (model == NULL) {
         error_set(&error, STATUS_NOT_FOUND, "The model '%s' does not exist", waiter->name);
         error_code(&error, "model_not_found");
-        registry_answer(waiter->callback, STATUS_NOT_FOUND, &error, NULL, false);
+        registry_answer_error(waiter->callback, &error);
         return;
     }
-    if (version == NULL) {
-        error_set(&error, STATUS_NOT_FOUND, "model %s has no version%s", waiter->name,
-                  waiter->version == 0 ? " yet: train or save it first" : " of that number");
-        error_code(&error, "version_not_found");
-        registry_answer(waiter->callback, STATUS_NOT_FOUND, &error, NULL, false);
+    const struct registry_version *version = awaited(model, waiter);
+    if (check_awaited(model, waiter, version, &error) != STATUS_OK) {
+        registry_answer_error(waiter->callback, &error);
         return;
     }
-    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
-        char serving[64] = "nothing serves";
-        if (current != NULL) {
-            snprintf(serving, sizeof serving, "version %llu serves on", (unsigned long long)current->number);
-        }
-        error_set(&error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s",
-                  (unsigned long long)version->number, waiter->name, version->reason.message, serving);
-        error_code(&error, "version_refused");
-        registry_answer(waiter->callback, STATUS_UNPROCESSABLE, &error, NULL, false);
-        return;
-    }
-    if (version->snapshot == NULL) {
-        error_set(&error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
-                  (unsigned long long)version->number, waiter->name);
-        error_code(&error, "model_loading");
-        registry_answer(waiter->callback, STATUS_UNAVAILABLE, &error, NULL, false);
-        return;
-    }
+    char name[MODEL_NAME_BYTES_MAX + 24];
+    char previous[MODEL_NAME_BYTES_MAX + 24];
     snprintf(name, sizeof name, "%s@%llu", waiter->name, (unsigned long long)version->number);
     snprintf(previous, sizeof previous, "%s@%llu", waiter->name, (unsigned long long)waiter->previous);
     json_t *reply = json_pack("{s:s, s:o, s:f}", "model", name, "previous",

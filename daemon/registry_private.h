@@ -9,6 +9,7 @@
 struct registry_version {
     uint64_t number;
     enum version_status status;
+    bool is_gone;         /* its directory; what serves goes on from memory */
     bool is_wanted;       /* a request or the API asked for it: loaded beside the one that serves */
     uint64_t fingerprint; /* of its files when they were last read */
     uint64_t unchanged_since_ms;

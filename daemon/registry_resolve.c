@@ -50,7 +50,16 @@ static const char *default_name(const struct registry *registry)
     if (registry->settings->default_model[0] != '\0') {
         return registry->settings->default_model;
     }
-    return registry->model_count == 1 ? registry->models[0]->name : NULL;
+    const char *name = NULL;
+    for (size_t i = 0; i < registry->model_count; i++) {
+        if (!registry->models[i]->is_deleting) {
+            if (name != NULL) {
+                return NULL;
+            }
+            name = registry->models[i]->name;
+        }
+    }
+    return name;
 }
 
 /* ---- labels ---- */

@@ -123,6 +123,22 @@ class Models(DaemonTest):
         self.expect(422, "POST", "/v1/models/refused/load", error="version_refused")
         self.assertEqual(self.current("refused"), 1)
 
+    def test_load_version_that_is_gone(self):
+        self.make("vanished", versions=2)
+        self.expect(200, "POST", "/v1/models/vanished/load", {"version": 1})
+        shutil.rmtree(os.path.join(self.models, "vanished", "1"))
+        shutil.rmtree(os.path.join(self.models, "vanished", "2"))
+        for _ in range(2):
+            reply = self.expect(404, "POST", "/v1/models/vanished/load", {"version": 1}, error="version_not_found")
+            self.assertEqual(reply["error"]["message"], "model vanished has no version 1")
+        for body in ({"version": 2}, {}):
+            reply = self.expect(422, "POST", "/v1/models/vanished/load", body, error="version_gone")
+            self.assertIn("version 2 of vanished", reply["error"]["message"])
+        self.expect(422, "POST", "/v1/models/vanished/restore", {"version": 2}, error="version_gone")
+        self.expect(200, "POST", "/v1/completions", {"model": "vanished", "prompt": "I ", "max_tokens": 1})
+        reply = self.expect(404, "POST", "/v1/models/vanished/load", {"version": 9}, error="version_not_found")
+        self.assertIn("version 9", reply["error"]["message"])
+
     def test_labels(self):
         self.make("labelled", versions=2)
         self.expect(201, "PUT", "/v1/models/labelled/labels/stable", {"version": 1})

@@ -1,0 +1,128 @@
+/* The registry with its loader thread, step by step: what is seen between the steps of a scan, a write and a
+ * deletion. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#include "daemon/registry.h"
+
+struct fixture {
+    uv_loop_t loop;
+    struct mailbox *mailbox;
+    struct workers *loader;
+    struct settings settings;
+    struct registry *registry;
+    char models[64];
+    int answers;
+    struct registry_reply last; /* without its reply */
+};
+
+static void make_directory(const struct fixture *fixture, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", fixture->models, name);
+    assert_int_equal(mkdir(path, 0777), 0);
+}
+
+static void on_answer(void *context, const struct registry_reply *reply)
+{
+    struct fixture *fixture = context;
+    json_decref(reply->reply);
+    fixture->last = *reply;
+    fixture->answers++;
+}
+
+static struct registry_callback callback(struct fixture *fixture)
+{
+    return (struct registry_callback){.done = on_answer, .context = fixture};
+}
+
+static int start(void **state)
+{
+    static struct fixture fixture;
+    struct error error;
+    memset(&fixture, 0, sizeof fixture);
+    snprintf(fixture.models, sizeof fixture.models, "/tmp/lstmd-registry-XXXXXX");
+    assert_non_null(mkdtemp(fixture.models));
+    settings_init(&fixture.settings);
+    assert_int_equal(uv_loop_init(&fixture.loop), 0);
+    assert_int_equal(mailbox_create(&fixture.loop, &fixture.mailbox, &error), STATUS_OK);
+    struct workers_options workers = {.name = "loader", .thread_count = 1, .queue_max = 64, .mailbox = fixture.mailbox};
+    assert_int_equal(workers_create(&workers, &fixture.loader, &error), STATUS_OK);
+    struct registry_options options = {
+        .settings = &fixture.settings, .models_path = fixture.models, .loader = fixture.loader, .loop = &fixture.loop};
+    assert_int_equal(registry_create(&options, &fixture.registry, &error), STATUS_OK);
+    *state = &fixture;
+    return 0;
+}
+
+static int stop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    workers_end(fixture->loader);
+    while (!mailbox_is_empty(fixture->mailbox)) {
+        uv_run(&fixture->loop, UV_RUN_NOWAIT);
+    }
+    registry_destroy(fixture->registry);
+    workers_destroy(fixture->loader);
+    mailbox_destroy(fixture->mailbox);
+    uv_run(&fixture->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&fixture->loop), 0);
+    assert_int_equal(directory_remove(fixture->models, &error), STATUS_OK);
+    return 0;
+}
+
+/* Reads the directories, to the end. */
+static void scan(struct fixture *fixture)
+{
+    int before = fixture->answers;
+    registry_load(fixture->registry, "none", 0, callback(fixture));
+    while (fixture->answers == before) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+}
+
+static size_t listed(const struct fixture *fixture)
+{
+    struct error error;
+    json_t *list = NULL;
+    assert_int_equal(registry_describe_all(fixture->registry, &list, &error), STATUS_OK);
+    size_t count = json_array_size(json_object_get(list, "data"));
+    json_decref(list);
+    return count;
+}
+
+static void test_nobody_sees_a_model_that_is_being_deleted(void **state)
+{
+    struct fixture *fixture = *state;
+    struct snapshot *snapshot = NULL;
+    struct error error;
+    make_directory(fixture, "one");
+    make_directory(fixture, "two");
+    scan(fixture);
+    assert_int_equal(listed(fixture), 2);
+    int before = fixture->answers;
+    registry_delete(fixture->registry, "one", false, callback(fixture));
+    assert_int_equal(fixture->answers, before);
+    assert_int_equal(listed(fixture), 1);
+    assert_int_equal(registry_resolve(fixture->registry, NULL, &snapshot, &error), STATUS_UNAVAILABLE);
+    assert_string_equal(error.message, "model two has no version yet: train or save it first");
+    while (fixture->answers == before) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(fixture->last.status, STATUS_OK);
+    assert_int_equal(listed(fixture), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_nobody_sees_a_model_that_is_being_deleted, start, stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
