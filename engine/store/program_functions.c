@@ -244,43 +244,6 @@ enum status apply_function(struct builder *builder, const struct step *step)
 
 /* ---- constant ---- */
 
-/* The first number in nested lists that `dtype` cannot be made of, as TensorFlow checks it; NULL: none. */
-static const json_t *find_unfit(const json_t *json, enum dtype dtype, int depth)
-{
-    if (json_is_array(json)) {
-        const json_t *unfit = NULL;
-        for (size_t i = 0; unfit == NULL && depth < SHAPE_RANK_MAX && i < json_array_size(json); i++) {
-            unfit = find_unfit(json_array_get(json, i), dtype, depth + 1);
-        }
-        return unfit;
-    }
-    bool is_fit = dtype == DTYPE_BOOL         ? json_is_boolean(json)
-                  : dtype_is_integer(dtype) ? json_is_integer(json)
-                                              : json_is_number(json) || json_is_string(json);
-    return is_fit ? NULL : json;
-}
-
-static enum status check_fit(struct builder *builder, const json_t *value, enum dtype dtype, const struct place *place)
-{
-    const json_t *unfit = json_is_object(value) ? NULL : find_unfit(value, dtype, 0);
-    if (unfit == NULL) {
-        return STATUS_OK;
-    }
-    char *text = json_dumps(unfit, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
-    bool is_boolean = json_is_boolean(unfit);
-    enum status status =
-        raise_place(builder, place, STATUS_INVALID, "TypeError", "Expected %s, got %.60s of type '%s' instead.",
-                    dtype_name(dtype), is_boolean ? (json_is_true(unfit) ? "True" : "False") : text,
-                    is_boolean               ? "bool"
-                    : json_is_integer(unfit) ? "int"
-                    : json_is_real(unfit)    ? "float"
-                    : json_is_string(unfit)  ? "str"
-                    : json_is_null(unfit)    ? "NoneType"
-                                             : "dict");
-    free(text);
-    return status;
-}
-
 /* Repeats the last element until the shape is full, as tf.constant does. */
 static enum status fill_shape(struct builder *builder, const struct shape *shape, const struct place *place,
                               struct tensor *value)
@@ -328,12 +291,7 @@ static enum status apply_constant(struct builder *builder, const struct step *st
     TRY(read_text(builder, step, "name", &name));
     TRY(read_dtype(builder, step, "dtype", &has_dtype, &dtype));
     TRY(read_shape(builder, step, "shape", &has_shape, &shape));
-    if (has_dtype && json != NULL) {
-        TRY(check_fit(builder, json, dtype, &at_value));
-        TRY(read_value(builder, json, &at_value, true, dtype, &value));
-    } else {
-        TRY(read_python_value(builder, json, &at_value, &value));
-    }
+    TRY(read_constant_value(builder, json, &at_value, has_dtype, dtype, &value));
     if (has_shape) {
         TRY(fill_shape(builder, &shape, &at_shape, &value));
     }

@@ -322,3 +322,50 @@ enum status read_python_value(struct builder *builder, const json_t *json, const
     bool is_float = !json_is_object(json) && json != NULL && !json_is_null(json) && natural_dtype(json) == DTYPE_FLOAT64;
     return read_value(builder, json, place, is_float, DTYPE_FLOAT32, ret_tensor);
 }
+
+/* The first number in nested lists that `dtype` cannot be made of, as TensorFlow checks it; NULL: none. */
+static const json_t *find_unfit(const json_t *json, enum dtype dtype, int depth)
+{
+    if (json_is_array(json)) {
+        const json_t *unfit = NULL;
+        for (size_t i = 0; unfit == NULL && depth < SHAPE_RANK_MAX && i < json_array_size(json); i++) {
+            unfit = find_unfit(json_array_get(json, i), dtype, depth + 1);
+        }
+        return unfit;
+    }
+    bool is_fit = dtype == DTYPE_BOOL         ? json_is_boolean(json)
+                  : dtype_is_integer(dtype) ? json_is_integer(json)
+                                              : json_is_number(json) || json_is_string(json);
+    return is_fit ? NULL : json;
+}
+
+static enum status check_fit(struct builder *builder, const json_t *value, enum dtype dtype, const struct place *place)
+{
+    const json_t *unfit = json_is_object(value) ? NULL : find_unfit(value, dtype, 0);
+    if (unfit == NULL) {
+        return STATUS_OK;
+    }
+    char *text = json_dumps(unfit, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
+    bool is_boolean = json_is_boolean(unfit);
+    enum status status =
+        raise_place(builder, place, STATUS_INVALID, "TypeError", "Expected %s, got %.60s of type '%s' instead.",
+                    dtype_name(dtype), is_boolean ? (json_is_true(unfit) ? "True" : "False") : text,
+                    is_boolean               ? "bool"
+                    : json_is_integer(unfit) ? "int"
+                    : json_is_real(unfit)    ? "float"
+                    : json_is_string(unfit)  ? "str"
+                    : json_is_null(unfit)    ? "NoneType"
+                                             : "dict");
+    free(text);
+    return status;
+}
+
+enum status read_constant_value(struct builder *builder, const json_t *json, const struct place *place, bool has_dtype,
+                                enum dtype dtype, struct tensor *ret_tensor)
+{
+    if (!has_dtype || json == NULL) {
+        return read_python_value(builder, json, place, ret_tensor);
+    }
+    TRY(check_fit(builder, json, dtype, place));
+    return read_value(builder, json, place, true, dtype, ret_tensor);
+}

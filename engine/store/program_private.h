@@ -174,6 +174,10 @@ enum status read_value(struct builder *builder, const json_t *json, const struct
 enum status read_python_value(struct builder *builder, const json_t *json, const struct place *place,
                               struct tensor *ret_tensor) MUST_CHECK;
 
+/* The same as `dtype` where it is given: TypeError "Expected int32, got 1.5 of type 'float' instead.". */
+enum status read_constant_value(struct builder *builder, const json_t *json, const struct place *place, bool has_dtype,
+                                enum dtype dtype, struct tensor *ret_tensor) MUST_CHECK;
+
 /* ---- cells (program_cells.c) ---- */
 
 enum status need_cell(struct builder *builder, const struct step *step, const char *field,
@@ -190,6 +194,7 @@ enum status read_scope_options(struct builder *builder, const struct step *step,
 extern const struct step_kind program_scope_steps[];
 extern const struct step_kind program_variable_steps[];
 extern const struct step_kind program_function_steps[];
+extern const struct step_kind program_collection_steps[];
 extern const struct step_kind program_cell_steps[];
 extern const struct step_kind program_recurrence_steps[];
 extern const struct step_kind program_model_steps[];

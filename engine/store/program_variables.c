@@ -1,4 +1,5 @@
 /* Steps on variables: get_variable, variable, assign, initialisers. Thread: the building one. Owns nothing. */
+#include "engine/graph/function.h"
 #include "engine/store/program_private.h"
 
 static enum status read_trainable(struct builder *builder, const struct step *step, enum trainable *ret_trainable)
@@ -72,8 +73,197 @@ static enum status apply_get_variable(struct builder *builder, const struct step
     return STATUS_OK;
 }
 
+static enum status apply_get_local_variable(struct builder *builder, const struct step *step)
+{
+    static const char *const local[] = {COLLECTION_LOCAL_VARIABLES};
+    struct variable_options options = {.shape = shape_unknown()};
+    const struct variable *variable = NULL;
+    bool is_new = false;
+    TRY(need_text(builder, step, "name", &options.name));
+    TRY(read_variable_options(builder, step, &options));
+    TRY(read_initializer(builder, step, "initializer", &options.initializer));
+    if (options.collections == NULL) {
+        options.collections = local;
+        options.collection_count = 1;
+    }
+    options.trainable = TRAINABLE_NO;
+    TRY(get_variable(builder->graph, &options, &variable, &is_new, builder->error));
+    TRY(builder_note_variable(builder, variable, is_new));
+    struct handle handle = handle_variable(variable);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
+/* ---- tf.Variable ---- */
+
+/* A number, list or tensor object; "x" or {"tensor":"x"}; {"callable":value}. */
+static enum status read_initial_value(struct builder *builder, const struct step *step,
+                                      struct variable_options *options)
+{
+    const json_t *json = json_object_get(step->json, "initial_value");
+    struct place at_step = {.field = step->path};
+    struct place place = {.above = &at_step, .field = "initial_value"};
+    struct initializer *initializer = &options->initializer;
+    if (json == NULL || json_is_null(json)) {
+        return STATUS_OK; /* make_variable says what is missing */
+    }
+    if (json_is_string(json) || json_object_get(json, "tensor") != NULL) {
+        initializer->kind = INITIALIZER_TENSOR;
+        return read_tensor(builder, json, &place, &initializer->output);
+    }
+    const json_t *callable = json_object_get(json, "callable");
+    initializer->kind = callable == NULL ? INITIALIZER_VALUE : INITIALIZER_CALLABLE;
+    return read_constant_value(builder, callable == NULL ? json : callable, &place, options->has_dtype, options->dtype,
+                               &initializer->values);
+}
+
+static enum status apply_variable(struct builder *builder, const struct step *step)
+{
+    struct variable_options options = {.shape = shape_unknown()};
+    const struct variable *variable = NULL;
+    TRY(read_text(builder, step, "name", &options.name));
+    TRY(read_variable_options(builder, step, &options));
+    TRY(read_initial_value(builder, step, &options));
+    TRY(make_variable(builder->graph, &options, &variable, builder->error));
+    if (variable_scope_reuse(builder->graph) != REUSE_INHERIT) {
+        TRY(builder_warn(builder, step,
+                         "tf.Variable knows no reuse: this made a new variable, %s; get_variable would share one.",
+                         variable->node->name));
+    }
+    struct handle handle = handle_variable(variable);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
+/* ---- assigning ---- */
+
+static enum status read_assigned(struct builder *builder, const struct step *step, const struct variable *variable,
+                                 const char *name, struct output *ret_value)
+{
+    const json_t *json = json_object_get(step->json, "value");
+    struct place at_step = {.field = step->path};
+    struct place place = {.above = &at_step, .field = "value"};
+    struct tensor value;
+    if (json_is_string(json) || json_object_get(json, "tensor") != NULL) {
+        return read_tensor(builder, json, &place, ret_value);
+    }
+    enum dtype dtype = variable->node->outputs[0].dtype;
+    TRY(read_constant_value(builder, json, &place, !json_is_object(json), dtype, &value));
+    char constant[64];
+    snprintf(constant, sizeof constant, "%s/value", name);
+    return graph_add_constant(builder->graph, constant, &value, ret_value, builder->error);
+}
+
+static enum status apply_assign(struct builder *builder, const struct step *step)
+{
+    static const char *const names[] = {
+        [ASSIGN_SET] = "Assign", [ASSIGN_ADD] = "AssignAdd", [ASSIGN_SUB] = "AssignSub"};
+    const struct variable *variable = NULL;
+    const char *mode = strcmp(step->op, "assign_add") == 0 ? "add" : strcmp(step->op, "assign_sub") == 0 ? "sub" : "set";
+    struct output value;
+    struct output assigned;
+    TRY(need_variable(builder, step, "var", &variable));
+    TRY(read_text(builder, step, "mode", &mode));
+    if (!word_is_in(mode, "set add sub")) {
+        return refuse_field(builder, step, "mode", "must be \"set\", \"add\" or \"sub\"");
+    }
+    enum assign_mode kind = mode[0] == 'a' ? ASSIGN_ADD : mode[1] == 'u' ? ASSIGN_SUB : ASSIGN_SET;
+    TRY(read_assigned(builder, step, variable, names[kind], &value));
+    TRY(assign_variable(builder->graph, variable, value, kind, &assigned, builder->error));
+    builder_give_tensor(builder, assigned);
+    return STATUS_OK;
+}
+
+/* ---- initialisers ---- */
+
+static enum status apply_initializer(struct builder *builder, const struct step *step)
+{
+    const struct variable *variable = NULL;
+    TRY(need_variable(builder, step, "var", &variable));
+    struct handle handle = handle_operation(variable->initializer);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
+static enum status apply_global_variables_initializer(struct builder *builder, const struct step *step)
+{
+    struct node *node = NULL;
+    const char *name = "init";
+    TRY(read_text(builder, step, "name", &name));
+    TRY(add_variables_initializer(builder->graph, name, &node, builder->error));
+    struct handle handle = handle_operation(node);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
+/* A NoOp after the initialisers of `handles` that are variables. */
+static enum status group_initializers(struct builder *builder, const struct handle *handles, size_t count,
+                                      const char *name)
+{
+    struct node **nodes = NULL;
+    struct node *node = NULL;
+    TRY(builder_scratch(builder, count, sizeof(struct node *), &nodes));
+    for (size_t i = 0; i < count; i++) {
+        nodes[i] = handles[i].variable->initializer;
+    }
+    struct node_options options = {.name = name, .controls = nodes, .control_count = count};
+    TRY(graph_add_node(builder->graph, "NoOp", &options, &node, builder->error));
+    struct handle handle = handle_operation(node);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
+static enum status apply_variables_initializer(struct builder *builder, const struct step *step)
+{
+    struct place at_step = {.field = step->path};
+    struct place place = {.above = &at_step, .field = "var_list"};
+    const json_t *list = json_object_get(step->json, "var_list");
+    const struct handle *handles = NULL;
+    size_t count = 0;
+    const char *name = "init";
+    TRY(read_text(builder, step, "name", &name));
+    if (list == NULL) {
+        return refuse_place(builder, &place, "must be given: a list of variables");
+    }
+    TRY(read_handles(builder, list, &place, &handles, &count));
+    for (size_t i = 0; i < count; i++) {
+        struct place item = {.above = &place, .index = i};
+        if (handles[i].kind != HANDLE_VARIABLE) {
+            return refuse_place(builder, &item, "must name a variable");
+        }
+    }
+    return group_initializers(builder, handles, count, name);
+}
+
+static enum status apply_local_variables_initializer(struct builder *builder, const struct step *step)
+{
+    size_t count = graph_collection_count(builder->graph, COLLECTION_LOCAL_VARIABLES);
+    struct handle *handles = NULL;
+    size_t variable_count = 0;
+    const char *name = "init";
+    TRY(read_text(builder, step, "name", &name));
+    TRY(builder_scratch(builder, count, sizeof *handles, &handles));
+    for (size_t i = 0; i < count; i++) {
+        const struct handle *handle = graph_collection_at(builder->graph, COLLECTION_LOCAL_VARIABLES, i);
+        if (handle->kind == HANDLE_VARIABLE) {
+            handles[variable_count++] = *handle;
+        }
+    }
+    return group_initializers(builder, handles, variable_count, name);
+}
+
+#define OPTIONS "name shape dtype initializer regularizer trainable collections synchronization"
+
 const struct step_kind program_variable_steps[] = {
-    {"get_variable", "name shape dtype initializer regularizer trainable collections synchronization",
-     apply_get_variable, NULL},
+    {"get_variable", OPTIONS, apply_get_variable, NULL},
+    {"get_local_variable", OPTIONS, apply_get_local_variable, NULL},
+    {"variable", "initial_value name dtype trainable collections synchronization", apply_variable, NULL},
+    {"assign", "var value mode", apply_assign, NULL},
+    {"assign_add", "var value", apply_assign, NULL},
+    {"assign_sub", "var value", apply_assign, NULL},
+    {"initializer", "var", apply_initializer, NULL},
+    {"global_variables_initializer", "name", apply_global_variables_initializer, NULL},
+    {"local_variables_initializer", "name", apply_local_variables_initializer, NULL},
+    {"variables_initializer", "var_list name", apply_variables_initializer, NULL},
     {NULL, NULL, NULL, NULL},
 };
