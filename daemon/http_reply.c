@@ -62,6 +62,19 @@ static bool set_origin(json_t *object, const struct error_origin *origin)
     return json_object_set_new(object, "origin", value) == 0;
 }
 
+/* The step in which a place of a program lies: "/program/2/body/0" of "/program/2/body/0/args/1"; "" of what is none. */
+static void step_of(const char *place, char step[ERROR_PLACE_BYTES_MAX])
+{
+    static const char digits[] = "0123456789";
+    size_t length = 0;
+    size_t at = strncmp(place, "/program/", 9) == 0 ? 9 : 0;
+    while (at > 0 && strspn(place + at, digits) > 0) {
+        length = at + strspn(place + at, digits);
+        at = strncmp(place + length, "/body/", 6) == 0 ? length + 6 : 0;
+    }
+    snprintf(step, ERROR_PLACE_BYTES_MAX, "%.*s", (int)length, place);
+}
+
 json_t *error_to_json(const struct error *given, unsigned status)
 {
     struct error printable = *given;
@@ -74,8 +87,9 @@ json_t *error_to_json(const struct error *given, unsigned status)
                                error->type[0] == '\0' ? type_of(status) : error->type, "code",
                                error->code[0] == '\0' ? status_name(error->status) : error->code, "param",
                                error->param[0] == '\0' ? NULL : error->param);
-    bool is_step = error->type[0] != '\0' && strncmp(error->param, "/program", 8) == 0;
-    if (object == NULL || !set_text(object, "step", is_step ? error->param : "") ||
+    char step[ERROR_PLACE_BYTES_MAX];
+    step_of(error->param, step);
+    if (object == NULL || !set_text(object, "step", step) ||
         !set_text(object, "variable", error->variable) || !set_origin(object, &error->origin) ||
         !set_text(object, "hint", error->hint) ||
         (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {

@@ -215,6 +215,21 @@ enum status read_nodes(struct builder *builder, const json_t *json, const struct
 
 /* ---- variables, scopes, other objects ---- */
 
+/* The variable a handle stands for, also by its state's or operation's name; NULL: none. */
+static const struct variable *handle_as_variable(const struct builder *builder, const struct handle *handle)
+{
+    switch (handle->kind) {
+    case HANDLE_VARIABLE: return handle->variable;
+    case HANDLE_TENSOR: return graph_variable_of_node(builder->graph, handle->output.node);
+    case HANDLE_OPERATION: return graph_variable_of_node(builder->graph, handle->node);
+    case HANDLE_NONE:
+    case HANDLE_OBJECT:
+    case HANDLE_TEXT:
+    case HANDLE_LIST: break;
+    }
+    return NULL;
+}
+
 enum status need_variable(struct builder *builder, const struct step *step, const char *field,
                           const struct variable **ret_variable)
 {
@@ -222,17 +237,31 @@ enum status need_variable(struct builder *builder, const struct step *step, cons
     struct place at_step = {.field = step->path};
     struct place place = {.above = &at_step, .field = field};
     TRY(read_handle_field(builder, step, field, &handle));
-    const struct variable *variable = NULL;
-    if (handle != NULL && handle->kind == HANDLE_VARIABLE) {
-        variable = handle->variable;
-    } else if (handle != NULL && (handle->kind == HANDLE_TENSOR || handle->kind == HANDLE_OPERATION)) {
-        const struct node *node = handle->kind == HANDLE_TENSOR ? handle->output.node : handle->node;
-        variable = graph_variable_of_node(builder->graph, node);
-    }
+    const struct variable *variable = handle == NULL ? NULL : handle_as_variable(builder, handle);
     if (variable == NULL) {
         return refuse_place(builder, &place, "must name a variable");
     }
     *ret_variable = variable;
+    return STATUS_OK;
+}
+
+enum status read_variables(struct builder *builder, const json_t *json, const struct place *place,
+                           const struct variable ***ret_variables, size_t *ret_count)
+{
+    const struct handle *handles = NULL;
+    const struct variable **variables = NULL;
+    size_t count = 0;
+    TRY(read_handles(builder, json, place, &handles, &count));
+    TRY(builder_scratch(builder, count, sizeof(const struct variable *), &variables));
+    for (size_t i = 0; i < count; i++) {
+        struct place item = {.above = place, .index = i};
+        variables[i] = handle_as_variable(builder, &handles[i]);
+        if (variables[i] == NULL) {
+            return refuse_place(builder, json_is_array(json) ? &item : place, "must name a variable");
+        }
+    }
+    *ret_variables = variables;
+    *ret_count = count;
     return STATUS_OK;
 }
 

@@ -161,6 +161,8 @@ enum status read_nodes(struct builder *builder, const json_t *json, const struct
                        struct node ***ret_nodes, size_t *ret_count) MUST_CHECK;
 enum status need_variable(struct builder *builder, const struct step *step, const char *field,
                           const struct variable **ret_variable) MUST_CHECK;
+enum status read_variables(struct builder *builder, const json_t *json, const struct place *place,
+                           const struct variable ***ret_variables, size_t *ret_count) MUST_CHECK;
 enum status need_object(struct builder *builder, const struct step *step, const char *field, enum object_kind kind,
                         uint32_t *ret_id) MUST_CHECK;
 /* "get_variable", "scope" …: a VariableScope by a string's handle; null or absent: the current one. */

@@ -75,19 +75,13 @@ static enum status apply_get_variable(struct builder *builder, const struct step
 
 static enum status apply_get_local_variable(struct builder *builder, const struct step *step)
 {
-    static const char *const local[] = {COLLECTION_LOCAL_VARIABLES};
     struct variable_options options = {.shape = shape_unknown()};
     const struct variable *variable = NULL;
     bool is_new = false;
     TRY(need_text(builder, step, "name", &options.name));
     TRY(read_variable_options(builder, step, &options));
     TRY(read_initializer(builder, step, "initializer", &options.initializer));
-    if (options.collections == NULL) {
-        options.collections = local;
-        options.collection_count = 1;
-    }
-    options.trainable = TRAINABLE_NO;
-    TRY(get_variable(builder->graph, &options, &variable, &is_new, builder->error));
+    TRY(get_local_variable(builder->graph, &options, &variable, &is_new, builder->error));
     TRY(builder_note_variable(builder, variable, is_new));
     struct handle handle = handle_variable(variable);
     builder_give(builder, &handle);
@@ -176,41 +170,29 @@ static enum status apply_assign(struct builder *builder, const struct step *step
 
 /* ---- initialisers ---- */
 
+static enum status give_operation(struct builder *builder, struct node *node)
+{
+    struct handle handle = handle_operation(node);
+    builder_give(builder, &handle);
+    return STATUS_OK;
+}
+
 static enum status apply_initializer(struct builder *builder, const struct step *step)
 {
     const struct variable *variable = NULL;
     TRY(need_variable(builder, step, "var", &variable));
-    struct handle handle = handle_operation(variable->initializer);
-    builder_give(builder, &handle);
-    return STATUS_OK;
+    return give_operation(builder, variable->initializer);
 }
 
-static enum status apply_global_variables_initializer(struct builder *builder, const struct step *step)
+static enum status apply_collection_initializer(struct builder *builder, const struct step *step)
 {
     struct node *node = NULL;
-    const char *name = "init";
+    const char *name = NULL;
+    bool is_local = strcmp(step->op, "local_variables_initializer") == 0;
+    const char *collection = is_local ? COLLECTION_LOCAL_VARIABLES : COLLECTION_GLOBAL_VARIABLES;
     TRY(read_text(builder, step, "name", &name));
-    TRY(add_variables_initializer(builder->graph, name, &node, builder->error));
-    struct handle handle = handle_operation(node);
-    builder_give(builder, &handle);
-    return STATUS_OK;
-}
-
-/* A NoOp after the initialisers of `handles` that are variables. */
-static enum status group_initializers(struct builder *builder, const struct handle *handles, size_t count,
-                                      const char *name)
-{
-    struct node **nodes = NULL;
-    struct node *node = NULL;
-    TRY(builder_scratch(builder, count, sizeof(struct node *), &nodes));
-    for (size_t i = 0; i < count; i++) {
-        nodes[i] = handles[i].variable->initializer;
-    }
-    struct node_options options = {.name = name, .controls = nodes, .control_count = count};
-    TRY(graph_add_node(builder->graph, "NoOp", &options, &node, builder->error));
-    struct handle handle = handle_operation(node);
-    builder_give(builder, &handle);
-    return STATUS_OK;
+    TRY(add_collection_initializer(builder->graph, collection, name, &node, builder->error));
+    return give_operation(builder, node);
 }
 
 static enum status apply_variables_initializer(struct builder *builder, const struct step *step)
@@ -218,38 +200,17 @@ static enum status apply_variables_initializer(struct builder *builder, const st
     struct place at_step = {.field = step->path};
     struct place place = {.above = &at_step, .field = "var_list"};
     const json_t *list = json_object_get(step->json, "var_list");
-    const struct handle *handles = NULL;
+    const struct variable **variables = NULL;
+    struct node *node = NULL;
     size_t count = 0;
-    const char *name = "init";
+    const char *name = NULL;
     TRY(read_text(builder, step, "name", &name));
     if (list == NULL) {
         return refuse_place(builder, &place, "must be given: a list of variables");
     }
-    TRY(read_handles(builder, list, &place, &handles, &count));
-    for (size_t i = 0; i < count; i++) {
-        struct place item = {.above = &place, .index = i};
-        if (handles[i].kind != HANDLE_VARIABLE) {
-            return refuse_place(builder, &item, "must name a variable");
-        }
-    }
-    return group_initializers(builder, handles, count, name);
-}
-
-static enum status apply_local_variables_initializer(struct builder *builder, const struct step *step)
-{
-    size_t count = graph_collection_count(builder->graph, COLLECTION_LOCAL_VARIABLES);
-    struct handle *handles = NULL;
-    size_t variable_count = 0;
-    const char *name = "init";
-    TRY(read_text(builder, step, "name", &name));
-    TRY(builder_scratch(builder, count, sizeof *handles, &handles));
-    for (size_t i = 0; i < count; i++) {
-        const struct handle *handle = graph_collection_at(builder->graph, COLLECTION_LOCAL_VARIABLES, i);
-        if (handle->kind == HANDLE_VARIABLE) {
-            handles[variable_count++] = *handle;
-        }
-    }
-    return group_initializers(builder, handles, variable_count, name);
+    TRY(read_variables(builder, list, &place, &variables, &count));
+    TRY(add_initializer_of(builder->graph, variables, count, name, &node, builder->error));
+    return give_operation(builder, node);
 }
 
 #define OPTIONS "name shape dtype initializer regularizer trainable collections synchronization"
@@ -262,8 +223,8 @@ const struct step_kind program_variable_steps[] = {
     {"assign_add", "var value", apply_assign, NULL},
     {"assign_sub", "var value", apply_assign, NULL},
     {"initializer", "var", apply_initializer, NULL},
-    {"global_variables_initializer", "name", apply_global_variables_initializer, NULL},
-    {"local_variables_initializer", "name", apply_local_variables_initializer, NULL},
+    {"global_variables_initializer", "name", apply_collection_initializer, NULL},
+    {"local_variables_initializer", "name", apply_collection_initializer, NULL},
     {"variables_initializer", "var_list name", apply_variables_initializer, NULL},
     {NULL, NULL, NULL, NULL},
 };
