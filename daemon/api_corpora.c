@@ -55,7 +55,7 @@ static void begin(struct server *server, struct request *request,
     enum status status = STATUS_OK;
     if (call == NULL) {
         status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
-    } else if (!is_name_good(name)) {
+    } else if (!name_is_valid(name)) {
         status = error_set(&error, STATUS_INVALID, "'%.64s' is no name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}", name);
         error_code(&error, "invalid_name");
     }

@@ -155,7 +155,7 @@ void api_models_put(struct server *server, struct request *request)
     enum status status = STATUS_OK;
     if (call == NULL) {
         status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
-    } else if (!registry_name_is_valid(name)) {
+    } else if (!name_is_valid(name)) {
         status = error_set(&error, STATUS_INVALID, "'%.64s' is no name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}", name);
         error_code(&error, "invalid_name");
     }

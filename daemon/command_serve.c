@@ -94,7 +94,7 @@ static bool find_demo_model(const char *path, char name[MODEL_NAME_BYTES_MAX])
     DIR *directory = opendir(path);
     name[0] = '\0';
     for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        if (entry->d_type == DT_DIR && registry_name_is_valid(entry->d_name) &&
+        if (entry->d_type == DT_DIR && name_is_valid(entry->d_name) &&
             (name[0] == '\0' || strcmp(entry->d_name, name) < 0)) {
             snprintf(name, MODEL_NAME_BYTES_MAX, "%.*s", MODEL_NAME_BYTES_MAX - 1, entry->d_name);
         }

@@ -6,14 +6,6 @@
 #include "daemon/options.h"
 #include "engine/base/mem.h"
 
-static bool is_model_name(const char *name)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    static const char all[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t length = strlen(name);
-    return length >= 1 && length <= MODEL_NAME_BYTES_MAX && strchr(letters, name[0]) && strspn(name, all) == length;
-}
-
 static enum status parse_version(const char *text, uint64_t *ret_version, struct error *error)
 {
     uint64_t version = 0;
@@ -44,10 +36,10 @@ enum status model_reference_parse(const char *text, struct model_reference *ret_
     memcpy(reference.directory, text, length);
     const char *slash = strrchr(reference.directory, '/');
     const char *name = slash ? slash + 1 : reference.directory;
-    if (!is_model_name(name)) {
+    if (!name_is_valid(name)) {
         return error_set(error, STATUS_INVALID,
                          "'%.200s': a model's name begins with a letter or digit and has up to %d of A-Z a-z 0-9 . _ -",
-                         text, MODEL_NAME_BYTES_MAX);
+                         text, MODEL_NAME_BYTES_MAX - 1);
     }
     memcpy(reference.name, name, strlen(name) + 1); /* a model name fits */
     *ret_reference = reference;

@@ -2,13 +2,14 @@
 #ifndef DAEMON_MODEL_REFERENCE_H
 #define DAEMON_MODEL_REFERENCE_H
 
+#include "daemon/names.h"
 #include "engine/engine.h"
 
-enum { MODEL_NAME_BYTES_MAX = 64, MODEL_REFERENCE_PATH_BYTES_MAX = 4096 };
+enum { MODEL_REFERENCE_PATH_BYTES_MAX = 4096 };
 
 struct model_reference {
     char directory[MODEL_REFERENCE_PATH_BYTES_MAX]; /* MODELS/NAME */
-    char name[MODEL_NAME_BYTES_MAX + 1];
+    char name[MODEL_NAME_BYTES_MAX];
     uint64_t version; /* 0: the newest good one */
 };
 

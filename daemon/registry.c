@@ -23,21 +23,6 @@ const char *version_status_name(enum version_status status)
     return status_names[status];
 }
 
-bool registry_name_is_valid(const char *name)
-{
-    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    size_t length = strlen(name);
-    if (length == 0 || length >= MODEL_NAME_BYTES_MAX || strchr(characters, name[0]) == NULL) {
-        return false;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if (strchr(characters, name[i]) == NULL && strchr("._-", name[i]) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* ---- look-ups ---- */
 
 struct registry_model *registry_find(const struct registry *registry, const char *name)

@@ -7,12 +7,12 @@
 
 #include <jansson.h>
 
+#include "daemon/names.h"
 #include "daemon/settings.h"
 #include "daemon/workers.h"
 #include "engine/engine.h"
 
 enum {
-    MODEL_NAME_BYTES_MAX = 65,
     REGISTRY_MODELS_MAX = 4096,
     REGISTRY_VERSIONS_MAX = 4096, /* of one model */
     REGISTRY_PATH_BYTES_MAX = 4096,
@@ -179,8 +179,5 @@ void registry_visit(const struct registry *registry,
  * that are not complete yet. */
 void registry_visit_paths(const struct registry *registry, void (*visit)(void *context, const char *path),
                           void *context);
-
-/* Whether a text is a model's or label's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}. */
-bool registry_name_is_valid(const char *name);
 
 #endif

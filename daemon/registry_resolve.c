@@ -32,12 +32,12 @@ static enum status parse_reference(const char *text, struct reference *ret_refer
         }
         reference.version = number;
     } else if (text[length] == ':') {
-        if (!registry_name_is_valid(text + length + 1)) {
+        if (!name_is_valid(text + length + 1)) {
             return refuse_reference(text, error);
         }
         snprintf(reference.label, sizeof reference.label, "%s", text + length + 1);
     }
-    if (!registry_name_is_valid(reference.name)) {
+    if (!name_is_valid(reference.name)) {
         return refuse_reference(text, error);
     }
     *ret_reference = reference;

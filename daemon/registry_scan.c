@@ -92,7 +92,7 @@ static void read_root(struct scan *scan, const char *root, bool is_read_only)
     }
     struct dirent *entry;
     while (scan->model_count < REGISTRY_MODELS_MAX && (entry = readdir(directory)) != NULL) {
-        if (registry_name_is_valid(entry->d_name)) {
+        if (name_is_valid(entry->d_name)) {
             add_model(scan, root, entry->d_name, is_read_only);
         }
     }

@@ -48,7 +48,7 @@ static enum status check_split(const json_t *split, struct error *error)
 static enum status check_label_name(const char *label, struct error *error)
 {
     bool is_reserved = strcmp(label, "predict") == 0 || strcmp(label, "classify") == 0 || strcmp(label, "regress") == 0;
-    return registry_name_is_valid(label) && !is_reserved
+    return name_is_valid(label) && !is_reserved
                ? STATUS_OK
                : error_set(error, STATUS_INVALID, "'%.64s' is no name for a label", label);
 }

@@ -99,15 +99,7 @@ const char *route_parameter(const struct request *request, size_t index)
     return found->parameters[index];
 }
 
-/* ---- Names, paths */
-
-bool is_name_good(const char *name)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    size_t length = strlen(name);
-    return length > 0 && length <= 64 && strchr(letters, name[0]) != NULL &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == length;
-}
+/* ---- Paths */
 
 static int hex_digit(char digit)
 {

@@ -50,9 +50,6 @@ enum status route_match(const char *pattern, const char *path, struct arena *are
 enum status percent_decode(const char *text, size_t length, struct arena *arena, const char **ret_text,
                            struct error *error) MUST_CHECK;
 
-/* Whether `name` is [A-Za-z0-9][A-Za-z0-9._-]{0,63}: models, labels, corpora. */
-bool is_name_good(const char *name);
-
 /* Whether a page of `origin` or a request to `host` ("name" or "name:port"; NULL: not given) is ours. */
 bool is_host_local(const char *host, const char *hosts);
 bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins);

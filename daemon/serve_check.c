@@ -52,7 +52,7 @@ enum status serve_check(const char *models_path, struct error *error)
     }
     enum status status = STATUS_OK;
     for (const struct dirent *entry; status == STATUS_OK && (entry = readdir(directory)) != NULL;) {
-        if (entry->d_type == DT_DIR && registry_name_is_valid(entry->d_name)) {
+        if (entry->d_type == DT_DIR && name_is_valid(entry->d_name)) {
             status = check_model(models_path, entry->d_name, &counts, error);
         }
     }

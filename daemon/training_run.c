@@ -164,7 +164,7 @@ static enum status find_kept_corpus(const struct training_run *run, const char *
 {
     char kept[PATH_MAX * 2];
     snprintf(kept, sizeof kept, "%s/%s", run->corpora_path, name);
-    if (!registry_name_is_valid(name) || access(kept, R_OK) != 0 || strlen(kept) >= PATH_MAX) {
+    if (!name_is_valid(name) || access(kept, R_OK) != 0 || strlen(kept) >= PATH_MAX) {
         error_set(error, STATUS_NOT_FOUND, "there is no corpus '%.64s'", name);
         return refuse(error, STATUS_NOT_FOUND, "corpus_not_found", "/corpus/name");
     }

@@ -1,4 +1,4 @@
-/* Routes: patterns and parameters, percent-decoding, names, and which hosts and origins are ours. */
+/* Routes: patterns and parameters, percent-decoding, and which hosts and origins are ours. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,23 +58,6 @@ static void test_table_is_sound(void **state)
     }
 }
 
-static void test_names(void **state)
-{
-    (void)state;
-    assert_true(is_name_good("a"));
-    assert_true(is_name_good("7.b-C_d"));
-    assert_false(is_name_good(""));
-    assert_false(is_name_good(".a"));
-    assert_false(is_name_good("a/b"));
-    assert_false(is_name_good("é"));
-    char name[66];
-    memset(name, 'x', sizeof name);
-    name[65] = '\0';
-    assert_false(is_name_good(name));
-    name[64] = '\0';
-    assert_true(is_name_good(name));
-}
-
 static void test_hosts_and_origins(void **state)
 {
     (void)state;
@@ -104,7 +87,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_table_is_sound),
-        cmocka_unit_test(test_names),
         cmocka_unit_test(test_hosts_and_origins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
