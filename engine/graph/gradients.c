@@ -6,20 +6,22 @@
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
 
-/* The gradients that arrived at one tensor so far. */
+/* One gradient that arrived at a tensor. */
 struct arrival {
     struct output tensor;
     struct output gradient;
-    size_t next; /* index + 1 of the next arrival at the same node; 0: none */
+    size_t next; /* index + 1 of the next arrival at the same node, the one that came before; 0: none */
 };
 
 struct backward {
     struct graph *graph;
-    size_t *first; /* of each old node: index + 1 of its first arrival */
+    const struct gradient_options *options;
+    size_t *first; /* of each old node: index + 1 of its latest arrival */
     struct arrival *arrivals;
     size_t count;
     size_t capacity;
-    bool *reaches_x; /* of each old node */
+    bool *reaches_x; /* of each old node: an x, or computed from one through floating-point tensors */
+    bool *is_stopped;
     size_t old_count;
 };
 
@@ -44,42 +46,81 @@ static enum status arrive(struct backward *backward, struct output tensor, struc
     return STATUS_OK;
 }
 
+/* ---- sums ---- */
+
+static size_t count_arrivals(const struct backward *backward, struct output tensor)
+{
+    size_t count = 0;
+    for (size_t at = backward->first[tensor.node->id]; at != 0; at = backward->arrivals[at - 1].next) {
+        CHECK(backward->arrivals != NULL && at <= backward->count);
+        count += output_equal(backward->arrivals[at - 1].tensor, tensor);
+    }
+    return count;
+}
+
+/* Adds AddN nodes until one tensor is left in `terms`. */
+static enum status add_terms(struct graph *graph, struct output *terms, size_t count, struct error *error)
+{
+    while (count > 1) {
+        size_t taken = count < NODE_INPUTS_MAX ? count : NODE_INPUTS_MAX;
+        struct output sum;
+        TRY(graph_add(graph, "AddN", NULL, terms, taken, &sum, error));
+        terms[0] = sum;
+        memmove(terms + 1, terms + taken, (count - taken) * sizeof *terms);
+        count -= taken - 1;
+    }
+    return STATUS_OK;
+}
+
 /* The sum of what arrived at `tensor`, oldest first; .node NULL when nothing did. */
 static enum status sum_arrivals(struct backward *backward, struct output tensor, struct output *ret_gradient,
                                 struct error *error)
 {
-    struct output found[64];
-    size_t count = 0;
-    for (size_t at = backward->first[tensor.node->id]; at != 0; at = backward->arrivals[at - 1].next) {
-        CHECK(backward->arrivals != NULL && at <= backward->count);
-        if (output_equal(backward->arrivals[at - 1].tensor, tensor)) {
-            if (count == sizeof found / sizeof *found) {
-                return error_set(error, STATUS_LIMIT, "more than %zu uses of one tensor to differentiate", count);
-            }
-            found[count++] = backward->arrivals[at - 1].gradient;
-        }
-    }
-    for (size_t i = 0; i < count / 2; i++) {
-        struct output swapped = found[i];
-        found[i] = found[count - 1 - i];
-        found[count - 1 - i] = swapped;
-    }
-    if (count <= 1) {
-        *ret_gradient = count == 0 ? (struct output){NULL, 0} : found[0];
+    size_t count = count_arrivals(backward, tensor);
+    if (count == 0) {
+        *ret_gradient = (struct output){NULL, 0};
         return STATUS_OK;
     }
-    return graph_add(backward->graph, "AddN", NULL, found, count, ret_gradient, error);
+    struct output *terms = mem_allocate(count, sizeof *terms);
+    if (terms == NULL) {
+        return no_memory(error);
+    }
+    size_t place = count;
+    for (size_t at = backward->first[tensor.node->id]; at != 0; at = backward->arrivals[at - 1].next) {
+        if (output_equal(backward->arrivals[at - 1].tensor, tensor)) {
+            terms[--place] = backward->arrivals[at - 1].gradient;
+        }
+    }
+    enum status status = add_terms(backward->graph, terms, count, error);
+    if (status == STATUS_OK) {
+        *ret_gradient = terms[0];
+    }
+    mem_free(terms);
+    return status;
 }
 
-static void mark_paths(struct backward *backward, const struct output *xs, size_t x_count)
+/* ---- the walk ---- */
+
+/* Whether gradients flow through a tensor at all. */
+static bool carries_gradient(struct output output)
 {
-    for (size_t i = 0; i < x_count; i++) {
-        backward->reaches_x[xs[i].node->id] = true;
+    return dtype_is_float(output_type(output)->dtype);
+}
+
+static void mark_paths(struct backward *backward)
+{
+    const struct gradient_options *options = backward->options;
+    for (size_t i = 0; i < options->x_count; i++) {
+        backward->reaches_x[options->xs[i].node->id] = true;
+    }
+    for (size_t i = 0; i < options->stop_count; i++) {
+        backward->is_stopped[options->stop_gradients[i].node->id] = true;
     }
     for (size_t id = 0; id < backward->old_count; id++) {
         const struct node *node = graph_node(backward->graph, id);
         for (size_t i = 0; i < node->input_count && !backward->reaches_x[id]; i++) {
-            backward->reaches_x[id] = backward->reaches_x[node->inputs[i].node->id];
+            backward->reaches_x[id] =
+                backward->reaches_x[node->inputs[i].node->id] && carries_gradient(node->inputs[i]);
         }
     }
 }
@@ -88,11 +129,37 @@ static void mark_paths(struct backward *backward, const struct output *xs, size_
 static bool leads_to_x(const struct backward *backward, const struct node *node)
 {
     for (size_t i = 0; i < node->input_count; i++) {
-        if (backward->reaches_x[node->inputs[i].node->id]) {
+        if (backward->reaches_x[node->inputs[i].node->id] && carries_gradient(node->inputs[i])) {
             return true;
         }
     }
     return false;
+}
+
+/* Adds the gradients of a node's inputs, in a name scope of their own, and hands them on. */
+static enum status pass_on(struct backward *backward, const struct node *node, const struct output *gradients,
+                           struct error *error)
+{
+    char scope[GRAPH_NAME_BYTES_MAX + 8];
+    const char *previous = NULL;
+    struct output *inputs = mem_allocate(node->input_count, sizeof *inputs);
+    if (inputs == NULL) {
+        return no_memory(error);
+    }
+    snprintf(scope, sizeof scope, "%s_grad", node->name);
+    enum status status = graph_enter_name_scope(backward->graph, scope, &previous, error);
+    if (status == STATUS_OK) {
+        status = node->op->gradient(backward->graph, node, gradients, inputs, error);
+        graph_leave_name_scope(backward->graph, previous);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < node->input_count; i++) {
+        if (inputs[i].node != NULL && backward->reaches_x[node->inputs[i].node->id] &&
+            carries_gradient(node->inputs[i])) {
+            status = arrive(backward, node->inputs[i], inputs[i], error);
+        }
+    }
+    mem_free(inputs);
+    return status;
 }
 
 static enum status differentiate(struct backward *backward, const struct node *node, struct error *error)
@@ -113,60 +180,130 @@ static enum status differentiate(struct backward *backward, const struct node *n
         error_type(error, "LookupError");
         return STATUS_UNPROCESSABLE;
     }
-    struct output *inputs = mem_allocate(node->input_count, sizeof *inputs);
-    if (inputs == NULL) {
-        return no_memory(error);
-    }
-    enum status status = node->op->gradient(backward->graph, node, gradients, inputs, error);
-    for (size_t i = 0; status == STATUS_OK && i < node->input_count; i++) {
-        if (inputs[i].node != NULL && backward->reaches_x[node->inputs[i].node->id]) {
-            status = arrive(backward, node->inputs[i], inputs[i], error);
-        }
-    }
-    mem_free(inputs);
-    return status;
+    return pass_on(backward, node, gradients, error);
 }
 
-static enum status walk(struct backward *backward, const struct output *ys, size_t y_count, const struct output *xs,
-                        size_t x_count, struct output *ret_gradients, struct error *error)
+/* The gradient that a y starts with. */
+static enum status start(struct backward *backward, size_t index, struct error *error)
 {
-    mark_paths(backward, xs, x_count);
-    for (size_t i = 0; i < y_count; i++) {
-        struct attribute one = {.name = "value", .kind = ATTRIBUTE_NUMBER, .number = 1};
-        struct node_options options = {
-            .name = "grad_ys", .inputs = &ys[i], .input_count = 1, .attributes = &one, .attribute_count = 1};
-        struct node *ones = NULL;
-        TRY(graph_add_node(backward->graph, "FillLike", &options, &ones, error));
-        TRY(arrive(backward, ys[i], (struct output){ones, 0}, error));
-    }
-    for (size_t id = backward->old_count; id-- > 0;) {
-        if (backward->first[id] != 0 && leads_to_x(backward, graph_node(backward->graph, id))) {
-            TRY(differentiate(backward, graph_node(backward->graph, id), error));
+    const struct gradient_options *options = backward->options;
+    struct output y = options->ys[index];
+    if (options->grad_ys != NULL && options->grad_ys[index].node != NULL) {
+        struct output given = options->grad_ys[index];
+        if (!shape_is_compatible(&output_type(y)->shape, &output_type(given)->shape) ||
+            output_type(y)->dtype != output_type(given)->dtype) {
+            char y_text[OUTPUT_TEXT_BYTES_MAX];
+            char given_text[OUTPUT_TEXT_BYTES_MAX];
+            error_set(error, STATUS_UNPROCESSABLE, "Gradient %s does not fit what it is the gradient of: %s",
+                      output_text(given, given_text), output_text(y, y_text));
+            error_type(error, "ValueError");
+            return STATUS_UNPROCESSABLE;
         }
+        return arrive(backward, y, given, error);
     }
-    for (size_t i = 0; i < x_count; i++) {
-        TRY(sum_arrivals(backward, xs[i], &ret_gradients[i], error));
+    char name[32];
+    snprintf(name, sizeof name, "grad_ys_%zu", index);
+    struct attribute one = {.name = "value", .kind = ATTRIBUTE_NUMBER, .number = 1};
+    struct node_options add = {
+        .name = name, .inputs = &y, .input_count = 1, .attributes = &one, .attribute_count = 1};
+    struct node *ones = NULL;
+    TRY(graph_add_node(backward->graph, "FillLike", &add, &ones, error));
+    return arrive(backward, y, (struct output){ones, 0}, error);
+}
+
+/* What an x gets. */
+static enum status collect(struct backward *backward, struct output x, struct output *ret_gradient, struct error *error)
+{
+    const char *unconnected = backward->options->unconnected;
+    TRY(sum_arrivals(backward, x, ret_gradient, error));
+    if (ret_gradient->node == NULL && unconnected != NULL && strcmp(unconnected, "zero") == 0) {
+        return graph_add(backward->graph, "FillLike", "zeros_like", &x, 1, ret_gradient, error);
     }
     return STATUS_OK;
+}
+
+static enum status walk(struct backward *backward, struct output *ret_gradients, struct error *error)
+{
+    const struct gradient_options *options = backward->options;
+    mark_paths(backward);
+    for (size_t i = 0; i < options->y_count; i++) {
+        TRY(start(backward, i, error));
+    }
+    for (size_t id = backward->old_count; id-- > 0;) {
+        const struct node *node = graph_node(backward->graph, id);
+        if (backward->first[id] != 0 && !backward->is_stopped[id] && leads_to_x(backward, node)) {
+            TRY(differentiate(backward, node, error));
+        }
+    }
+    for (size_t i = 0; i < options->x_count; i++) {
+        TRY(collect(backward, options->xs[i], &ret_gradients[i], error));
+    }
+    return STATUS_OK;
+}
+
+/* ---- what is asked for ---- */
+
+static enum status check_tensors(const struct graph *graph, const struct output *outputs, size_t count,
+                                 struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct node *node = outputs[i].node;
+        if (node != NULL && (node->id >= graph_node_count(graph) || graph_node(graph, node->id) != node)) {
+            char text[OUTPUT_TEXT_BYTES_MAX];
+            error_set(error, STATUS_INVALID, "Tensor %s is not an element of this graph.",
+                      output_text(outputs[i], text));
+            error_type(error, "ValueError");
+            return STATUS_INVALID;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_options(const struct graph *graph, const struct gradient_options *options, struct error *error)
+{
+    const char *unconnected = options->unconnected;
+    if (unconnected != NULL && strcmp(unconnected, "none") != 0 && strcmp(unconnected, "zero") != 0) {
+        error_set(error, STATUS_INVALID, "Unknown value for unconnected_gradients: '%s'", unconnected);
+        error_type(error, "ValueError");
+        return STATUS_INVALID;
+    }
+    if (graph_is_in_body(graph)) {
+        return error_set(error, STATUS_UNSUPPORTED, "gradients inside a recurrence's cell");
+    }
+    TRY(check_tensors(graph, options->ys, options->y_count, error));
+    TRY(check_tensors(graph, options->xs, options->x_count, error));
+    TRY(check_tensors(graph, options->stop_gradients, options->stop_count, error));
+    return check_tensors(graph, options->grad_ys, options->grad_ys == NULL ? 0 : options->y_count, error);
+}
+
+enum status graph_gradients_with(struct graph *graph, const struct gradient_options *options,
+                                 struct output *ret_gradients, struct error *error)
+{
+    TRY(check_options(graph, options, error));
+    struct backward backward = {.graph = graph, .options = options, .old_count = graph_node_count(graph)};
+    backward.first = mem_allocate(backward.old_count + 1, sizeof *backward.first);
+    backward.reaches_x = mem_allocate(backward.old_count + 1, sizeof *backward.reaches_x);
+    backward.is_stopped = mem_allocate(backward.old_count + 1, sizeof *backward.is_stopped);
+    const char *previous = NULL;
+    bool has_memory = backward.first != NULL && backward.reaches_x != NULL && backward.is_stopped != NULL;
+    enum status status = has_memory ? STATUS_OK : no_memory(error);
+    if (status == STATUS_OK) {
+        status = graph_enter_name_scope(graph, options->name == NULL ? "gradients" : options->name, &previous, error);
+    }
+    if (status == STATUS_OK) {
+        status = walk(&backward, ret_gradients, error);
+        graph_leave_name_scope(graph, previous);
+    }
+    mem_free(backward.first);
+    mem_free(backward.reaches_x);
+    mem_free(backward.is_stopped);
+    mem_free(backward.arrivals);
+    return status;
 }
 
 enum status graph_gradients(struct graph *graph, const struct output *ys, size_t y_count, const struct output *xs,
                             size_t x_count, struct output *ret_gradients, struct error *error)
 {
-    struct backward backward = {.graph = graph, .old_count = graph_node_count(graph)};
-    backward.first = mem_allocate(backward.old_count + 1, sizeof *backward.first);
-    backward.reaches_x = mem_allocate(backward.old_count + 1, sizeof *backward.reaches_x);
-    const char *previous = NULL;
-    enum status status = backward.first == NULL || backward.reaches_x == NULL ? no_memory(error) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = graph_enter_name_scope(graph, "gradients", &previous, error);
-    }
-    if (status == STATUS_OK) {
-        status = walk(&backward, ys, y_count, xs, x_count, ret_gradients, error);
-        graph_leave_name_scope(graph, previous);
-    }
-    mem_free(backward.first);
-    mem_free(backward.reaches_x);
-    mem_free(backward.arrivals);
-    return status;
+    struct gradient_options options = {.ys = ys, .y_count = y_count, .xs = xs, .x_count = x_count};
+    return graph_gradients_with(graph, &options, ret_gradients, error);
 }

@@ -18,7 +18,7 @@ enum {
     GRAPH_NODES_MAX = 200000,
     GRAPH_OBJECTS_MAX = 100000,
     GRAPH_COLLECTIONS_MAX = 1000,
-    GRAPH_NAME_BYTES_MAX = 200,
+    GRAPH_NAME_BYTES_MAX = 400, /* gradients repeat the names of what they differentiate */
     GRAPH_ARENA_BYTES_MAX = 256 << 20,
     NODE_INPUTS_MAX = 4096,
 };
