@@ -122,7 +122,7 @@ uint64_t op_random_stream(const struct op_run *run);
 /* clang-format off */
 #define OP_ROWS_STATE(X)                                                                                            \
     X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
-    X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill) X(op_fill_like) X(op_zero_state)
+    X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill) X(op_fill_like)
 #define OP_ROWS_ASSIGN(X)                                                                                           \
     X(op_assign) X(op_assign_add) X(op_assign_sub)
 #define OP_ROWS_INITIAL(X)                                                                                          \
@@ -141,7 +141,7 @@ uint64_t op_random_stream(const struct op_run *run);
 #define OP_ROWS_NN(X)                                                                                               \
     X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
-    X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
+    X(op_zero_state) X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \
     X(op_apply_gradient_descent) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \

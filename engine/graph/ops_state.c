@@ -199,20 +199,3 @@ const struct op op_fill = {.name = "Fill", .infer = infer_declared, .compute = c
 /* As ZerosLike and OnesLike: attribute value, shape of the input. */
 const struct op op_fill_like = {
     .name = "FillLike", .input_count = 1, .infer = infer_same, .compute = compute_fill, .gradient = gradient_none};
-
-/* ---- ZeroState: a tensor [batch, …] → zeros [batch, units]; a cell's zero_state ---- */
-
-static enum status infer_zero_state(struct inference *inference, struct error *error)
-{
-    (void)error;
-    const struct shape *like = &inference->inputs[0].shape;
-    int64_t batch = like->rank < 1 ? DIMENSION_UNKNOWN : like->dimensions[0];
-    struct shape shape = shape_matrix(batch, node_attribute_integer(inference->node, "units", 0));
-    return one_output(inference, DTYPE_FLOAT32, &shape);
-}
-
-const struct op op_zero_state = {.name = "ZeroState",
-                                 .input_count = 1,
-                                 .infer = infer_zero_state,
-                                 .compute = compute_fill,
-                                 .gradient = gradient_none};

@@ -24,7 +24,7 @@ enum cell_kind {
     CELL_MULTI,
     CELL_DROPOUT_WRAPPER,
     CELL_RESIDUAL_WRAPPER,
-    CELL_PROGRAM, /* its step is a program of the caller's: see `call` */
+    CELL_PROGRAM, /* its step is the caller's: see `call`. With a name it has a scope as other cells do */
 };
 
 /* The step of a CELL_PROGRAM: from the input and the states to the output and the next states. `context` is the
@@ -58,7 +58,7 @@ struct cell_options {
     struct output input_keep;
     struct output state_keep;
     struct output output_keep;
-    double input_keep_value; /* where the tensor is a constant: checked to be in [0, 1], 1 adds no op */
+    double input_keep_value; /* of a constant: checked to be in [0, 1], and 1 adds no op; NaN: not known */
     double state_keep_value;
     double output_keep_value;
     bool is_variational;
@@ -80,17 +80,21 @@ enum status cell_create(struct graph *graph, const struct cell_options *options,
 size_t cell_state_count(const struct graph *graph, uint32_t cell);
 size_t cell_state_size(const struct graph *graph, uint32_t cell, size_t index);
 size_t cell_output_size(const struct graph *graph, uint32_t cell);
+/* Of its variables once it was called, else as it was told to be. */
 enum dtype cell_dtype(const struct graph *graph, uint32_t cell, enum dtype otherwise);
+/* The variables it has made so far, at most `room` of them, in order of creation; returns how many. */
+size_t cell_variables(const struct graph *graph, uint32_t cell, size_t room, const struct variable **ret_variables);
 
 /* Flat states as a handle in the cell's structure (LIST with names "c", "h"; tuples by number; a single tensor), and
- * back: "Expected state to be a tuple of length 2, but received: …". Made in the graph's arena. */
+ * back: "Expected state to be a tuple of length 2, but received: …". Made in the graph's arena. Packing only copies
+ * the outputs. */
 enum status cell_pack_state(struct graph *graph, uint32_t cell, const struct output *states, struct handle *ret_handle,
                             struct error *error) MUST_CHECK;
 enum status cell_unpack_state(const struct graph *graph, uint32_t cell, const struct handle *handle,
                               struct output *ret_states, struct error *error) MUST_CHECK;
 
-/* cell.zero_state(batch_size, dtype): in TensorFlow's name scopes. `batch` a scalar tensor or .node NULL with
- * `batch_size`. */
+/* cell.zero_state(batch_size, dtype): in TensorFlow's name scopes ("BasicLSTMCellZeroState/zeros"). `batch` a scalar of
+ * whole numbers, or a tensor whose first dimension is the batch; .node NULL: `batch_size`. */
 enum status cell_zero_state(struct graph *graph, uint32_t cell, struct output batch, int64_t batch_size,
                             enum dtype dtype, struct output *ret_states, struct error *error) MUST_CHECK;
 
