@@ -132,9 +132,19 @@ uint64_t op_random_stream(const struct op_run *run);
     X(op_random_uniform) X(op_random_uniform_int) X(op_random_normal) X(op_truncated_normal) X(op_multinomial)      \
     X(op_random_shuffle)
 #define OP_ROWS_MATH(X)                                                                                             \
-    X(op_add) X(op_sub) X(op_mul) X(op_div) X(op_minimum) X(op_maximum) X(op_neg) X(op_exp) X(op_log) X(op_sqrt)    \
-    X(op_square) X(op_sigmoid) X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_add_n) X(op_sum_to_shape)         \
-    X(op_sum) X(op_mean) X(op_broadcast_like) X(op_matmul) X(op_bias_add) X(op_bias_add_grad) X(op_global_norm)
+    X(op_add) X(op_add_v2) X(op_sub) X(op_mul) X(op_squared_difference) X(op_div) X(op_plain_div)                   \
+    X(op_truncate_div) X(op_floor_div) X(op_mod) X(op_truncate_mod) X(op_floor_mod) X(op_minimum) X(op_maximum)     \
+    X(op_pow) X(op_atan2) X(op_equal) X(op_not_equal) X(op_less) X(op_less_equal) X(op_greater)                     \
+    X(op_greater_equal) X(op_logical_and) X(op_logical_or) X(op_logical_not) X(op_masked) X(op_neg) X(op_abs)       \
+    X(op_sign) X(op_sqrt) X(op_rsqrt) X(op_square) X(op_reciprocal) X(op_exp) X(op_expm1) X(op_log) X(op_log1p)     \
+    X(op_erf) X(op_erfc) X(op_floor) X(op_ceil) X(op_round) X(op_rint) X(op_sin) X(op_cos) X(op_tan) X(op_asin)     \
+    X(op_acos) X(op_atan) X(op_sinh) X(op_cosh) X(op_is_nan) X(op_is_inf) X(op_is_finite) X(op_sigmoid)             \
+    X(op_tanh) X(op_sigmoid_grad) X(op_tanh_grad) X(op_relu) X(op_relu6) X(op_relu_grad) X(op_relu6_grad)           \
+    X(op_leaky_relu) X(op_leaky_relu_grad) X(op_elu) X(op_selu) X(op_elu_grad) X(op_selu_grad) X(op_softplus)       \
+    X(op_softsign) X(op_cast) X(op_sum) X(op_mean) X(op_prod) X(op_max) X(op_min) X(op_all) X(op_any)               \
+    X(op_kept_dimensions) X(op_prod_grad) X(op_arg_max) X(op_arg_min) X(op_cumsum) X(op_cumprod) X(op_add_n)        \
+    X(op_sum_to_shape) X(op_broadcast_to) X(op_broadcast_like) X(op_global_norm) X(op_matmul) X(op_batch_matmul)    \
+    X(op_batch_matmul_v2) X(op_bias_add) X(op_bias_add_grad)
 #define OP_ROWS_ARRAY(X)                                                                                            \
     X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)           \
     X(op_shape) X(op_size) X(op_rank)

@@ -3,8 +3,6 @@
 
 #include <stdarg.h>
 
-#include "engine/graph/function.h"
-
 /* ---- shape rules ---- */
 
 enum status op_one_output(struct inference *inference, enum dtype dtype, const struct shape *shape)
@@ -55,9 +53,8 @@ enum status op_check_same_type(const struct inference *inference, size_t input, 
     if (dtype == wanted) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_INVALID,
-              "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.", parameter,
-              inference->node->op->name, dtype_name(dtype), dtype_name(wanted), first_parameter);
+    error_set(error, STATUS_INVALID, "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.",
+              parameter, inference->node->op->name, dtype_name(dtype), dtype_name(wanted), first_parameter);
     error_type(error, "TypeError");
     return STATUS_INVALID;
 }

@@ -3,6 +3,7 @@
 #ifndef ENGINE_GRAPH_OP_RULES_H
 #define ENGINE_GRAPH_OP_RULES_H
 
+#include "engine/graph/function.h"
 #include "engine/graph/op.h"
 
 /* Sets of dtypes, one bit each. */

@@ -6,17 +6,46 @@
 
 #include "engine/base/check.h"
 
+static CBLAS_TRANSPOSE transpose_of(enum gemm_transpose transpose)
+{
+    return transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans;
+}
+
+static void check_sizes(size_t m, size_t n, size_t k, size_t a_stride, size_t b_stride, size_t c_stride)
+{
+    CHECK(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a_stride <= INT_MAX && b_stride <= INT_MAX &&
+          c_stride <= INT_MAX);
+}
+
+/* A sum of no products: cblas refuses the operands' strides of 0. */
+static bool is_trivial(size_t m, size_t n, size_t k, bool keeps, void *c, size_t stride_bytes, size_t row_bytes)
+{
+    for (size_t row = 0; k == 0 && n > 0 && !keeps && row < m; row++) {
+        memset((char *)c + row * stride_bytes, 0, row_bytes);
+    }
+    return m == 0 || n == 0 || k == 0;
+}
+
 void gemm(size_t m, size_t n, size_t k, struct gemm_operand a, struct gemm_operand b, float beta, float *c,
           size_t c_stride)
 {
-    CHECK(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a.stride <= INT_MAX && b.stride <= INT_MAX &&
-          c_stride <= INT_MAX);
-    if (m == 0 || n == 0) {
+    if (is_trivial(m, n, k, beta != 0, c, c_stride * sizeof *c, n * sizeof *c)) {
         return;
     }
-    cblas_sgemm(CblasRowMajor, a.transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans,
-                b.transpose == GEMM_TRANSPOSED ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a.data,
-                (int)a.stride, b.data, (int)b.stride, beta, c, (int)c_stride);
+    check_sizes(m, n, k, a.stride, b.stride, c_stride);
+    cblas_sgemm(CblasRowMajor, transpose_of(a.transpose), transpose_of(b.transpose), (int)m, (int)n, (int)k, 1.0f,
+                a.data, (int)a.stride, b.data, (int)b.stride, beta, c, (int)c_stride);
+}
+
+void gemm64(size_t m, size_t n, size_t k, struct gemm_operand64 a, struct gemm_operand64 b, double beta, double *c,
+            size_t c_stride)
+{
+    if (is_trivial(m, n, k, beta != 0, c, c_stride * sizeof *c, n * sizeof *c)) {
+        return;
+    }
+    check_sizes(m, n, k, a.stride, b.stride, c_stride);
+    cblas_dgemm(CblasRowMajor, transpose_of(a.transpose), transpose_of(b.transpose), (int)m, (int)n, (int)k, 1.0,
+                a.data, (int)a.stride, b.data, (int)b.stride, beta, c, (int)c_stride);
 }
 
 const char *gemm_core_type(void)

@@ -3,6 +3,7 @@
 #include "engine/nn/language_model.h"
 
 #include "engine/base/check.h"
+#include "engine/graph/function.h"
 #include "engine/graph/variable.h"
 #include "engine/nn/recurrent.h"
 
@@ -206,7 +207,7 @@ static enum status build_train_head(struct graph *graph, const struct language_m
     TRY(add_flat(graph, labels, 0, &labels, error));
     struct output pair[] = {logits, labels};
     TRY(graph_add(graph, "SparseSoftmaxCrossEntropyWithLogits", "cross_entropy", pair, 2, &losses, error));
-    return graph_add(graph, "Mean", "loss", &losses, 1, &loss, error);
+    return graph_call_tensors(graph, "reduce_mean", "loss", &losses, 1, &loss, error);
 }
 
 static enum status build_predict_head(struct graph *graph, const struct language_model_options *options,

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/base/rng.h"
+#include "engine/graph/function.h"
 #include "engine/graph/gradients.h"
 #include "engine/graph/op.h"
 #include "engine/graph/plan.h"
@@ -147,7 +148,7 @@ static inline void rig_add_scalar_on_top(struct rig *rig)
 {
     struct error error;
     double data[RIG_ELEMENTS_MAX];
-    struct tensor weights = {rig->test->dtype, output_type(rig->result)->shape, data};
+    struct tensor weights = {output_type(rig->result)->dtype, output_type(rig->result)->shape, data};
     size_t count = 0;
     assert_true(shape_element_count(&weights.shape, &count) && count <= RIG_ELEMENTS_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -156,7 +157,7 @@ static inline void rig_add_scalar_on_top(struct rig *rig)
     struct output factors[] = {rig->result, rig_constant(rig->graph, &weights)};
     struct output product;
     must(graph_add(rig->graph, "Mul", NULL, factors, 2, &product, &error), &error);
-    must(graph_add(rig->graph, "Sum", NULL, &product, 1, &rig->scalar, &error), &error);
+    must(graph_call_tensors(rig->graph, "reduce_sum", NULL, &product, 1, &rig->scalar, &error), &error);
 }
 
 static inline void rig_add_inputs(struct rig *rig)

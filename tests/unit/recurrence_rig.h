@@ -69,7 +69,9 @@ static inline void network_weigh(struct network *network, struct output output)
     tensor_release(&weights);
     struct output product;
     must(graph_add(network->graph, "Mul", NULL, factors, 2, &product, &error), &error);
-    must(graph_add(network->graph, "Sum", NULL, &product, 1, &network->terms[network->term_count++], &error), &error);
+    must(graph_call_tensors(network->graph, "reduce_sum", NULL, &product, 1, &network->terms[network->term_count++],
+                            &error),
+         &error);
 }
 
 /* Sums up what was weighed and gives every variable random values in [-range, range): the same for the same name. */
@@ -172,7 +174,7 @@ static inline void network_check_gradients(struct network *network, size_t eleme
         const struct variable *variable = graph_variable(network->graph, v);
         struct tensor *x = values_tensor(network->values, variable);
         size_t elements = tensor_element_count(x);
-        for (size_t i = 0; i < elements; i += elements > elements_max ? elements / elements_max : 1) {
+        for (size_t i = 0; i<elements; i += elements> elements_max ? elements / elements_max : 1) {
             double before = tensor_number(x, i);
             tensor_set_number(x, i, before + step);
             double above = network_scalar(network);

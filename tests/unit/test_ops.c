@@ -3,66 +3,6 @@
 #include "engine/math/pointwise.h"
 #include "tests/unit/op_rig.h"
 
-static void test_gradients_of_arithmetic(void **state)
-{
-    (void)state;
-    static const char *const binary[] = {"Add", "Sub", "Mul", "RealDiv"};
-    for (size_t i = 0; i < sizeof binary / sizeof *binary; i++) {
-        struct op_case same = {.op = binary[i],
-                               .input_count = 2,
-                               .shapes = {shape_matrix(2, 3), shape_matrix(2, 3)},
-                               .low = 0.5,
-                               .high = 2};
-        struct op_case row = {
-            .op = binary[i], .input_count = 2, .shapes = {shape_matrix(2, 3), shape_vector(3)}, .low = 0.5, .high = 2};
-        struct op_case column = {.op = binary[i],
-                                 .input_count = 2,
-                                 .shapes = {shape_matrix(2, 1), shape_cube(2, 1, 3)},
-                                 .low = 0.5,
-                                 .high = 2};
-        struct op_case scalar = {
-            .op = binary[i], .input_count = 2, .shapes = {shape_scalar(), shape_matrix(2, 3)}, .low = 0.5, .high = 2};
-        check_case(&same);
-        check_case(&row);
-        check_case(&column);
-        check_case(&scalar);
-    }
-    static const char *const unary[] = {"Neg",     "Exp",  "Log", "Sqrt", "Square",
-                                        "Sigmoid", "Tanh", "Sum", "Mean", "Identity"};
-    for (size_t i = 0; i < sizeof unary / sizeof *unary; i++) {
-        struct op_case test = {.op = unary[i], .input_count = 1, .shapes = {shape_matrix(3, 4)}, .low = 0.5, .high = 2};
-        check_case(&test);
-    }
-    struct op_case sum = {.op = "AddN",
-                          .input_count = 3,
-                          .shapes = {shape_matrix(2, 2), shape_matrix(2, 2), shape_matrix(2, 2)},
-                          .low = -1,
-                          .high = 1};
-    check_case(&sum);
-}
-
-static void test_gradients_of_products(void **state)
-{
-    (void)state;
-    for (int a = 0; a < 2; a++) {
-        for (int b = 0; b < 2; b++) {
-            struct op_case test = {
-                .op = "MatMul",
-                .input_count = 2,
-                .shapes = {a ? shape_matrix(4, 3) : shape_matrix(3, 4), b ? shape_matrix(5, 4) : shape_matrix(4, 5)},
-                .low = -1,
-                .high = 1,
-                .attributes = {{.name = "transpose_a", .kind = ATTRIBUTE_BOOLEAN, .boolean = a},
-                               {.name = "transpose_b", .kind = ATTRIBUTE_BOOLEAN, .boolean = b}},
-                .attribute_count = 2};
-            check_case(&test);
-        }
-    }
-    struct op_case bias = {
-        .op = "BiasAdd", .input_count = 2, .shapes = {shape_cube(2, 3, 4), shape_vector(4)}, .low = -1, .high = 1};
-    check_case(&bias);
-}
-
 static void test_gradients_of_arrays(void **state)
 {
     (void)state;
@@ -263,8 +203,6 @@ int main(void)
 {
     gemm_start();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients_of_arithmetic),
-        cmocka_unit_test(test_gradients_of_products),
         cmocka_unit_test(test_gradients_of_arrays),
         cmocka_unit_test(test_gradients_of_losses),
         cmocka_unit_test(test_gradients_of_lstm),
