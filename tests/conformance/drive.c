@@ -8,9 +8,7 @@
 #include "engine/base/rng.h"
 #include "engine/graph/variable.h"
 #include "engine/model/workbench.h"
-#include "engine/nn/keras.h"
 #include "engine/store/handle_json.h"
-#include "engine/store/saver_file.h"
 #include "engine/store/tensor_json.h"
 
 enum { FETCHES_MAX = 256, FEEDS_MAX = 256 };
@@ -124,7 +122,7 @@ static enum status do_name_scope(const json_t *command, json_t **ret_reply, stru
 static enum status do_create_op(const json_t *command, json_t **ret_reply, struct error *error)
 {
     struct node *node = NULL;
-    TRY(graph_create_op(default_graph(), text_of(command, "type"), text_of(command, "name"), &node, error));
+    TRY(graph_add_operation(default_graph(), text_of(command, "type"), text_of(command, "name"), &node, error));
     *ret_reply = json_pack("{s:s}", "name", node->name);
     return STATUS_OK;
 }
@@ -234,6 +232,11 @@ struct drive_run {
 static enum status find_fetch(const struct graph *graph, const json_t *fetch, struct output *ret_output,
                               struct node **ret_node, struct error *error)
 {
+    if (json_is_null(fetch)) {
+        error_set(error, STATUS_INVALID, "Fetch argument None has invalid type <class 'NoneType'>");
+        error_type(error, "TypeError");
+        return STATUS_INVALID;
+    }
     if (json_is_object(fetch)) {
         graph = workbench_graph(bench, number_of(fetch, "graph"));
         fetch = json_object_get(fetch, "name");
@@ -342,53 +345,6 @@ static enum status do_load(const json_t *command, json_t **ret_reply, struct err
     return status;
 }
 
-/* ---- saving ---- */
-
-static enum status find_saver(const json_t *command, uint32_t *ret_saver, struct error *error)
-{
-    const struct handle *handle = graph_find_handle(default_graph(), text_of(command, "saver"));
-    if (handle == NULL || handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_SAVER) {
-        return error_set(error, STATUS_NOT_FOUND, "%s is no saver", text_of(command, "saver"));
-    }
-    *ret_saver = handle->object_id;
-    return STATUS_OK;
-}
-
-/* Cases name checkpoints by a token; they live beside the driver's working directory's root. */
-static const char *checkpoint_path(const json_t *command, char *text, size_t bytes)
-{
-    const char *token = text_of(command, "path");
-    if (token == NULL) {
-        return NULL;
-    }
-    snprintf(text, bytes, "%s", token);
-    return text;
-}
-
-static enum status do_save(const json_t *command, json_t **ret_reply, struct error *error)
-{
-    struct session *session = NULL;
-    uint32_t saver = 0;
-    char path[512];
-    (void)ret_reply;
-    TRY(find_session(command, &session, error));
-    TRY(find_saver(command, &saver, error));
-    return saver_save(default_graph(), saver, session_values(session), checkpoint_path(command, path, sizeof path),
-                      error);
-}
-
-static enum status do_restore(const json_t *command, json_t **ret_reply, struct error *error)
-{
-    struct session *session = NULL;
-    uint32_t saver = 0;
-    char path[512];
-    (void)ret_reply;
-    TRY(find_session(command, &session, error));
-    TRY(find_saver(command, &saver, error));
-    return saver_restore(default_graph(), saver, session_values(session), checkpoint_path(command, path, sizeof path),
-                         error);
-}
-
 /* ---- the loop ---- */
 
 static const struct {
@@ -414,8 +370,6 @@ static const struct {
     {"close_session", do_close_session},
     {"run", do_run},
     {"load", do_load},
-    {"save", do_save},
-    {"restore", do_restore},
 };
 
 static json_t *answer(const json_t *command)

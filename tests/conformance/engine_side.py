@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 
 from check import Failure
 
@@ -10,11 +11,19 @@ class EngineSide:
     applies_at_once = True
 
     def __init__(self, driver):
-        self.process = subprocess.Popen([driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.driver = driver
+        self.directory = tempfile.TemporaryDirectory()  # checkpoints
         self.error = None
         self.results = {}
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([self.driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=self.directory.name)
 
     def close(self):
+        if self.process.poll() is not None:
+            return
         self.process.stdin.close()
         if self.process.wait(timeout=60) != 0:
             raise Failure(f"the driver ended with status {self.process.returncode}")
@@ -25,7 +34,7 @@ class EngineSide:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise Failure(f"the driver ended with status {self.process.wait()} at {do} {fields}")
+            raise Failure(f"the driver ended with status {self.process.wait()} at {do} {fields}")  # begin starts it anew
         reply = json.loads(line)
         return reply.get("error"), reply.get("reply", {})
 
@@ -40,6 +49,8 @@ class EngineSide:
         return steps
 
     def begin(self):
+        if self.process.poll() is not None:
+            self.start()
         self.must("begin")
         self.error, self.results = None, {}
         self.graph_of = {}
@@ -111,14 +122,19 @@ class EngineSide:
 
     @staticmethod
     def tensor(result):
-        return {"graph": result["graph"], "name": result["name"]}
+        return f"{result['graph']}|{result['name']}"
 
     def run(self, session, feeds, fetches):
         fields = {} if session is None else {"session": session}
-        named = [{"key": json.loads(key) if key.startswith("{") else key, "value": value}
-                 for key, value in feeds.items()]
-        error, reply = self.call("run", feeds=named, fetches=fetches, **fields)
+        named = [{"key": self.element(key), "value": value} for key, value in feeds.items()]
+        error, reply = self.call("run", feeds=named, fetches=[self.element(one) for one in fetches], **fields)
         return error, reply.get("values")
+
+    @staticmethod
+    def element(name):
+        """A graph's element for the driver; a bare name is one in the session's graph."""
+        graph, bar, rest = (name or "").partition("|")
+        return {"graph": int(graph), "name": rest} if bar else name
 
     def load(self, session, result, value):
         fields = {} if session is None else {"session": session}
