@@ -45,6 +45,7 @@ struct op_run {
     uint64_t random_key;             /* this run's key; mix it with the node's seed */
     const void *prepared;            /* what the row's prepare made for this step of the plan */
     const _Atomic bool *cancel;      /* looked at by long kernels; may be NULL */
+    uint64_t deadline_ms;            /* for the plans a kernel runs: see plan.h */
 };
 
 enum op_flags {

@@ -250,7 +250,7 @@ static enum status step_back(const struct backward *backward, size_t step, struc
     feed_step(backward, step);
     struct run_options options = {.feeds = backward->turn.feeds,
                                   .random_key = recurrence_step_key(run->random_key, step),
-                                  .cancel = run->cancel};
+                                  .cancel = run->cancel, .deadline_ms = run->deadline_ms};
     TRY(plan_run(backward->prepared->plan.plan, backward->turn.workspace, run->values, &options,
                  backward->turn.results, error));
     const struct tensor *result = backward->turn.results;

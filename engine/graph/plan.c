@@ -88,3 +88,15 @@ size_t plan_bytes(const struct plan *plan)
 {
     return sizeof *plan + plan->arena.bytes;
 }
+
+size_t plan_fetch_elements(const struct plan *plan)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < plan->fetch_count; i++) {
+        size_t count = tensor_element_count(&plan->slots[plan->fetches[i]].tensor);
+        if (__builtin_add_overflow(sum, count, &sum)) {
+            return SIZE_MAX;
+        }
+    }
+    return sum;
+}

@@ -47,6 +47,9 @@ enum status plan_check_feed(struct output output, const struct shape *shape, str
 
 /* Whether a run changes variables (assign, optimiser). */
 bool plan_writes(const struct plan *plan);
+/* Elements of all that is fetched. */
+size_t plan_fetch_elements(const struct plan *plan);
+
 /* What the plan itself holds, and what each workspace of it takes. */
 size_t plan_bytes(const struct plan *plan);
 size_t plan_workspace_bytes(const struct plan *plan);
@@ -63,6 +66,7 @@ struct run_options {
     const struct tensor *feeds; /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */
     uint64_t random_key;        /* keys the random ops of this run: same key, same numbers */
     const _Atomic bool *cancel; /* looked at between nodes; may be NULL */
+    uint64_t deadline_ms;       /* by clock_now_ms; when it has passed, the run is cancelled; 0: never */
 };
 
 /* Runs. `ret_fetches` (one for each fetch, may be NULL without any) borrow from the workspace, a feed or a variable

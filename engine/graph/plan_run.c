@@ -2,6 +2,7 @@
 #include <stdatomic.h>
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/graph/plan_private.h"
 
@@ -124,7 +125,8 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
                              .variable = step->variable,
                              .random_key = options->random_key,
                              .prepared = step->prepared,
-                             .cancel = options->cancel};
+                             .cancel = options->cancel,
+                             .deadline_ms = options->deadline_ms};
         TRY(op->compute(&run, error));
     }
     if ((op->flags & (OP_VARIABLE | OP_WRITES)) != 0) {
@@ -158,8 +160,9 @@ enum status plan_run(const struct plan *plan, struct workspace *workspace, struc
         tensor->data = options->feeds[i].data;
     }
     for (size_t s = 0; s < plan->step_count; s++) {
-        if (options->cancel != NULL && atomic_load_explicit(options->cancel, memory_order_relaxed)) {
-            return error_set(error, STATUS_CANCELLED, "the run was cancelled");
+        bool is_cancelled = options->cancel != NULL && atomic_load_explicit(options->cancel, memory_order_relaxed);
+        if (is_cancelled || (options->deadline_ms != 0 && clock_now_ms() >= options->deadline_ms)) {
+            return error_set(error, STATUS_CANCELLED, is_cancelled ? "the run was cancelled" : "the run took too long");
         }
         TRY(run_step(plan, workspace, values, &plan->steps[s], options, error));
     }

@@ -412,6 +412,14 @@ static enum status check_open(const struct session *session, struct error *error
     return STATUS_OK;
 }
 
+enum status session_check(struct session *session, struct error *error)
+{
+    lock(session);
+    enum status status = check_open(session, error);
+    unlock(session);
+    return status;
+}
+
 static void release_cached(struct session *session, struct cached_plan *cached)
 {
     lock(session);
@@ -509,11 +517,19 @@ bool session_run_writes(const struct session_run *run)
     return plan_writes(run->cached->plan);
 }
 
-enum status session_run_go(struct session_run *run, uint64_t random_key, const _Atomic bool *cancel,
+size_t session_run_fetch_elements(const struct session_run *run)
+{
+    return plan_fetch_elements(run->cached->plan);
+}
+
+enum status session_run_go(struct session_run *run, const struct session_run_options *options,
                            struct tensor *ret_fetches, struct error *error)
 {
-    struct run_options options = {.feeds = run->feeds, .random_key = random_key, .cancel = cancel};
-    return plan_run(run->cached->plan, run->workspace, run->session->values, &options, ret_fetches, error);
+    struct run_options run_options = {.feeds = run->feeds,
+                                      .random_key = options->random_key,
+                                      .cancel = options->cancel,
+                                      .deadline_ms = options->deadline_ms};
+    return plan_run(run->cached->plan, run->workspace, run->session->values, &run_options, ret_fetches, error);
 }
 
 void session_run_end(struct session_run *run)

@@ -46,14 +46,26 @@ struct session_request {
     size_t target_count;
 };
 
+/* Whether anything can be run: the first two of session_prepare's errors, for who looks at names before. */
+enum status session_check(struct session *session, struct error *error) MUST_CHECK;
+
 /* Finds or compiles the plan and borrows a workspace; feeds are checked here. Errors in TensorFlow's order and texts:
  * closed session; "The Session graph is empty.  Add operations to the graph before calling run()."; feeds; then
  * plan_create's. Owned: session_run_end. */
 enum status session_prepare(struct session *session, const struct session_request *request,
                             struct session_run **ret_run, struct error *error) MUST_CHECK;
 bool session_run_writes(const struct session_run *run);
+/* Elements of all that is fetched. */
+size_t session_run_fetch_elements(const struct session_run *run);
+
+struct session_run_options {
+    uint64_t random_key;        /* as in run_options */
+    const _Atomic bool *cancel; /* may be NULL */
+    uint64_t deadline_ms;       /* 0: never */
+};
+
 /* Runs; `ret_fetches` borrow until session_run_end. A variable that is fetched shows its value at the run's end. */
-enum status session_run_go(struct session_run *run, uint64_t random_key, const _Atomic bool *cancel,
+enum status session_run_go(struct session_run *run, const struct session_run_options *options,
                            struct tensor *ret_fetches, struct error *error) MUST_CHECK;
 void session_run_end(struct session_run *run); /* takes NULL */
 

@@ -81,13 +81,23 @@ static enum status read_special(const char *text, double *ret_number, struct err
     return STATUS_OK;
 }
 
-static enum status read_integer(const json_t *json, struct tensor *tensor, size_t at, struct error *error)
+/* What stands in for a number where numbers convert, as in numpy.asarray(value, dtype): true for 1, 2.0 for 2. */
+static bool convert_to_integer(const json_t *json, json_int_t *ret_integer)
 {
-    json_int_t integer = json_integer_value(json);
+    double real = json_real_value(json);
+    bool is_whole = json_is_real(json) && real == floor(real) && fabs(real) < 9007199254740992.0; /* 2^53 */
+    *ret_integer = json_is_integer(json) ? json_integer_value(json) : json_is_true(json) ? 1 : (json_int_t)real;
+    return is_whole || json_is_integer(json) || json_is_boolean(json);
+}
+
+static enum status read_integer(const json_t *json, bool converts, struct tensor *tensor, size_t at,
+                                struct error *error)
+{
+    json_int_t integer = 0;
     int64_t least = 0;
     int64_t greatest = 0;
     dtype_integer_range(tensor->dtype, &least, &greatest);
-    if (!json_is_integer(json)) {
+    if (!convert_to_integer(json, &integer) || (!converts && !json_is_integer(json))) {
         return error_set(error, STATUS_INVALID, "element %zu is no %s", at, dtype_name(tensor->dtype));
     }
     if (integer < least || integer > greatest) {
@@ -98,11 +108,16 @@ static enum status read_integer(const json_t *json, struct tensor *tensor, size_
     return STATUS_OK;
 }
 
-static enum status read_element(const json_t *json, struct tensor *tensor, size_t at, struct error *error)
+static enum status read_element(const json_t *json, bool converts, struct tensor *tensor, size_t at,
+                                struct error *error)
 {
     double number = json_number_value(json);
     if (dtype_is_integer(tensor->dtype)) {
-        return read_integer(json, tensor, at, error);
+        return read_integer(json, converts, tensor, at, error);
+    }
+    if (converts && (json_is_boolean(json) || (tensor->dtype == DTYPE_BOOL && json_is_number(json)))) {
+        tensor_set_number(tensor, at, json_is_true(json) || number != 0 ? 1 : 0);
+        return STATUS_OK;
     }
     if (tensor->dtype == DTYPE_BOOL) {
         number = json_is_true(json) ? 1 : 0;
@@ -130,22 +145,23 @@ static enum status shape_of_nested(const json_t *json, struct shape *ret_shape, 
     return STATUS_OK;
 }
 
-static enum status read_nested(const json_t *json, int depth, struct tensor *tensor, size_t *at, struct error *error)
+static enum status read_nested(const json_t *json, int depth, bool converts, struct tensor *tensor, size_t *at,
+                               struct error *error)
 {
     if (depth == tensor->shape.rank) {
-        return read_element(json, tensor, (*at)++, error);
+        return read_element(json, converts, tensor, (*at)++, error);
     }
     if (!json_is_array(json) || (int64_t)json_array_size(json) != tensor->shape.dimensions[depth]) {
         return error_set(error, STATUS_INVALID, "the lists are ragged: at depth %d one is not %lld long", depth,
                          (long long)tensor->shape.dimensions[depth]);
     }
     for (size_t i = 0; i < json_array_size(json); i++) {
-        TRY(read_nested(json_array_get(json, i), depth + 1, tensor, at, error));
+        TRY(read_nested(json_array_get(json, i), depth + 1, converts, tensor, at, error));
     }
     return STATUS_OK;
 }
 
-static enum status read_flat(const json_t *data, struct tensor *tensor, struct error *error)
+static enum status read_flat(const json_t *data, bool converts, struct tensor *tensor, struct error *error)
 {
     size_t count = tensor_element_count(tensor);
     if (!json_is_array(data) || json_array_size(data) != count) {
@@ -153,7 +169,7 @@ static enum status read_flat(const json_t *data, struct tensor *tensor, struct e
                          count);
     }
     for (size_t i = 0; i < count; i++) {
-        TRY(read_element(json_array_get(data, i), tensor, i, error));
+        TRY(read_element(json_array_get(data, i), converts, tensor, i, error));
     }
     return STATUS_OK;
 }
@@ -200,7 +216,8 @@ static enum status init_bounded(struct tensor *tensor, enum dtype dtype, const s
     return tensor_init(tensor, dtype, shape, error);
 }
 
-static enum status read_described(const json_t *json, enum dtype dtype, struct tensor *tensor, struct error *error)
+static enum status read_described(const json_t *json, enum dtype dtype, bool converts, struct tensor *tensor,
+                                  struct error *error)
 {
     const json_t *name = json_object_get(json, "dtype");
     const json_t *data = json_object_get(json, "data");
@@ -220,22 +237,23 @@ static enum status read_described(const json_t *json, enum dtype dtype, struct t
     }
     TRY(shape_from_json(json_object_get(json, "shape"), &shape, error));
     TRY(init_bounded(tensor, dtype, &shape, error));
-    return data != NULL ? read_flat(data, tensor, error) : read_base64(base64, tensor, error);
+    return data != NULL ? read_flat(data, converts, tensor, error) : read_base64(base64, tensor, error);
 }
 
-enum status tensor_from_json(const json_t *json, enum dtype dtype, struct tensor *ret_tensor, struct error *error)
+static enum status read_tensor(const json_t *json, enum dtype dtype, bool converts, struct tensor *ret_tensor,
+                               struct error *error)
 {
     struct tensor tensor = {.data = NULL};
     enum status status;
     if (json_is_object(json)) {
-        status = read_described(json, dtype, &tensor, error);
+        status = read_described(json, dtype, converts, &tensor, error);
     } else {
         struct shape shape;
         size_t at = 0;
         TRY(shape_of_nested(json, &shape, error));
         status = init_bounded(&tensor, dtype, &shape, error);
         if (status == STATUS_OK) {
-            status = read_nested(json, 0, &tensor, &at, error);
+            status = read_nested(json, 0, converts, &tensor, &at, error);
         }
     }
     if (status != STATUS_OK) {
@@ -246,6 +264,16 @@ enum status tensor_from_json(const json_t *json, enum dtype dtype, struct tensor
     }
     *ret_tensor = tensor;
     return STATUS_OK;
+}
+
+enum status tensor_from_json(const json_t *json, enum dtype dtype, struct tensor *ret_tensor, struct error *error)
+{
+    return read_tensor(json, dtype, false, ret_tensor, error);
+}
+
+enum status tensor_convert_json(const json_t *json, enum dtype dtype, struct tensor *ret_tensor, struct error *error)
+{
+    return read_tensor(json, dtype, true, ret_tensor, error);
 }
 
 /* ---- writing ---- */

@@ -21,6 +21,11 @@ bool tensor_encoding_from_name(const char *name, enum tensor_encoding *ret_encod
 enum status tensor_from_json(const json_t *json, enum dtype dtype, struct tensor *ret_tensor,
                              struct error *error) MUST_CHECK;
 
+/* As tensor_from_json for what is fed: as numpy does it, true is 1, 2.0 is 2, and for bool every number but 0 is true;
+ * what a whole number would lose is INVALID all the same. */
+enum status tensor_convert_json(const json_t *json, enum dtype dtype, struct tensor *ret_tensor,
+                                struct error *error) MUST_CHECK;
+
 /* New reference. */
 enum status tensor_to_json(const struct tensor *tensor, enum tensor_encoding encoding, json_t **ret_json,
                            struct error *error) MUST_CHECK;

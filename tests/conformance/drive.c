@@ -287,9 +287,10 @@ static enum status go(struct session *session, struct drive_run *run, json_t **r
                                       .fetch_count = run->output_count,
                                       .targets = run->targets,
                                       .target_count = run->target_count};
+    struct session_run_options options = {.random_key = rng_system()};
     struct session_run *prepared = NULL;
     TRY(session_prepare(session, &request, &prepared, error));
-    enum status status = session_run_go(prepared, rng_system(), NULL, run->results, error);
+    enum status status = session_run_go(prepared, &options, run->results, error);
     json_t *values = json_array();
     size_t at = 0;
     for (size_t i = 0; i < run->fetch_count && status == STATUS_OK; i++) {
