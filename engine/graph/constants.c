@@ -10,12 +10,6 @@ const struct tensor *graph_constant_value(const struct graph *graph, struct outp
     return output.node->constants == NULL ? NULL : output.node->constants[output.index];
 }
 
-int64_t constants_integer(const struct tensor *tensor, size_t index)
-{
-    return tensor->dtype == DTYPE_INT64 ? ((const int64_t *)tensor->data)[index]
-                                        : ((const int32_t *)tensor->data)[index];
-}
-
 /* ---- computing ahead ---- */
 
 /* Whether an op gives the same each time it is run on the same inputs. */
@@ -119,7 +113,7 @@ static struct shape shape_from_value(const struct tensor *value)
     }
     struct shape shape = {.rank = (int)count};
     for (size_t i = 0; i < count; i++) {
-        int64_t dimension = constants_integer(value, i);
+        int64_t dimension = tensor_integer(value, i);
         shape.dimensions[i] = dimension < 0 ? DIMENSION_UNKNOWN : dimension;
     }
     return shape;
@@ -233,6 +227,9 @@ struct shape constants_as_shape(const struct inference *inference, size_t input)
     if (inference->is_planning) { /* what lies behind may be fed */
         return shape_of_length(&inference->inputs[input]);
     }
+    if (inference->is_planning) {
+        return shape_of_length(&inference->inputs[input]);
+    }
     int visits_left = CONSTANTS_VISITS_MAX;
     return shape_behind(inference->node->inputs[input], &visits_left);
 }
@@ -250,11 +247,7 @@ static bool tensor_from_dimensions(const struct output_type *type, const int64_t
         if (tensor.data == NULL || dimensions[i] < 0 || (type->dtype == DTYPE_INT32 && dimensions[i] > INT32_MAX)) {
             return false;
         }
-        if (type->dtype == DTYPE_INT64) {
-            ((int64_t *)tensor.data)[i] = dimensions[i];
-        } else {
-            ((int32_t *)tensor.data)[i] = (int32_t)dimensions[i];
-        }
+        tensor_set_integer(&tensor, i, dimensions[i]);
     }
     *ret_tensor = tensor;
     return tensor.data != NULL;

@@ -28,7 +28,4 @@ const struct tensor *const *constants_of_node(const struct inference *inference,
  * become unknown dimensions. Rank unknown when not even the length is known or it is above SHAPE_RANK_MAX. */
 struct shape constants_as_shape(const struct inference *inference, size_t input);
 
-/* Element `index` of a known int32 or int64 tensor. */
-int64_t constants_integer(const struct tensor *tensor, size_t index);
-
 #endif

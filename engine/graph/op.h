@@ -123,7 +123,7 @@ uint64_t op_random_stream(const struct op_run *run);
 /* clang-format off */
 #define OP_ROWS_STATE(X)                                                                                            \
     X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
-    X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill) X(op_fill_like)
+    X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill_like)
 #define OP_ROWS_ASSIGN(X)                                                                                           \
     X(op_assign) X(op_assign_add) X(op_assign_sub)
 #define OP_ROWS_INITIAL(X)                                                                                          \
@@ -147,11 +147,14 @@ uint64_t op_random_stream(const struct op_run *run);
     X(op_sum_to_shape) X(op_broadcast_to) X(op_broadcast_like) X(op_global_norm) X(op_matmul) X(op_batch_matmul)    \
     X(op_batch_matmul_v2) X(op_bias_add) X(op_bias_add_grad)
 #define OP_ROWS_ARRAY(X)                                                                                            \
-    X(op_reshape) X(op_reshape_like) X(op_transpose_leading) X(op_gather) X(op_gather_grad) X(op_one_hot)           \
-    X(op_shape) X(op_size) X(op_rank)
+    X(op_reshape) X(op_reshape_like) X(op_expand_dims) X(op_squeeze) X(op_shape) X(op_size) X(op_rank)              \
+    X(op_concat) X(op_split_like) X(op_split) X(op_split_v) X(op_pack) X(op_unpack) X(op_slice) X(op_slice_grad)    \
+    X(op_strided_slice) X(op_strided_slice_grad) X(op_transpose) X(op_invert_permutation) X(op_reverse)             \
+    X(op_reverse_sequence) X(op_tile) X(op_tile_grad) X(op_pad) X(op_pad_v2) X(op_mirror_pad)                       \
+    X(op_mirror_pad_grad) X(op_gather) X(op_gather_grad) X(op_one_hot) X(op_fill) X(op_zeros_like) X(op_ones_like)  \
+    X(op_range) X(op_lin_space) X(op_select)
 #define OP_ROWS_NN(X)                                                                                               \
-    X(op_softmax) X(op_log_softmax) X(op_l2_loss) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_softmax_xent)       \
-    X(op_dropout) X(op_dropout_grad)
+    X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
     X(op_zero_state) X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \

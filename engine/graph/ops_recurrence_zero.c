@@ -13,7 +13,7 @@ static enum status infer_zero_state(struct inference *inference, struct error *e
     int64_t dimension = node_attribute_integer(node, "batch_dimension", 0);
     int64_t batch = DIMENSION_UNKNOWN;
     if (input->shape.rank == 0 && (input->dtype == DTYPE_INT32 || input->dtype == DTYPE_INT64)) {
-        batch = inference->constants[0] == NULL ? DIMENSION_UNKNOWN : constants_integer(inference->constants[0], 0);
+        batch = inference->constants[0] == NULL ? DIMENSION_UNKNOWN : tensor_integer(inference->constants[0], 0);
         if (inference->constants[0] != NULL && (batch < 0 || batch > INT32_MAX)) {
             return op_shape_error(inference, error, "Dimension %lld must be >= 0 and < 2147483648", (long long)batch);
         }

@@ -172,7 +172,7 @@ static enum status infer_nothing(struct inference *inference, struct error *erro
 /* Ordering alone: its control inputs run before it. */
 const struct op op_no_op = {.name = "NoOp", .infer = infer_nothing, .call = "no_op"};
 
-/* ---- Fill: attributes dtype, shape, value ---- */
+/* ---- FillLike: zeros, ones or another number (attribute value) in the shape of the input ---- */
 
 static void fill(struct tensor *tensor, double value)
 {
@@ -194,8 +194,5 @@ static enum status compute_fill(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_fill = {.name = "Fill", .infer = infer_declared, .compute = compute_fill, .gradient = gradient_none};
-
-/* As ZerosLike and OnesLike: attribute value, shape of the input. */
 const struct op op_fill_like = {
     .name = "FillLike", .input_count = 1, .infer = infer_same, .compute = compute_fill, .gradient = gradient_none};

@@ -130,6 +130,18 @@ static enum status add_final_state(struct graph *graph, const char *part, size_t
     return graph_add(graph, "Identity", name, &state, 1, &ignored, error);
 }
 
+/* [a, b, …] → [b, a, …]: between batch-major and time-major. */
+static enum status add_swapped(struct graph *graph, const char *name, struct output x, struct output *ret_output,
+                               struct error *error)
+{
+    int64_t perm[] = {1, 0, 2};
+    struct output inputs[] = {x, {NULL, 0}};
+    size_t rank = (size_t)output_type(x)->shape.rank;
+    CHECK(rank == 2 || rank == 3);
+    TRY(graph_add_integers(graph, "perm", perm, rank, &inputs[1], error));
+    return graph_add(graph, "Transpose", name, inputs, 2, ret_output, error);
+}
+
 /* inputs [batch, time] → outputs of the top layer [time, batch, units]. */
 static enum status add_layers(struct graph *graph, const struct language_model_options *options, struct output inputs,
                               struct output embedding, struct output keep, struct output *ret_outputs,
@@ -140,10 +152,11 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
                                .layers = options->layers,
                                .forget_bias = 1,
                                .keep_probability = keep};
-    TRY(graph_add(graph, "TransposeLeading", "time_major", &inputs, 1, &stack.inputs, error));
+    TRY(add_swapped(graph, "time_major", inputs, &stack.inputs, error));
     if (embedding.node != NULL) {
-        struct output look_up[] = {embedding, stack.inputs};
-        TRY(graph_add(graph, "GatherV2", "embedding_lookup", look_up, 2, &stack.inputs, error));
+        struct output look_up[] = {embedding, stack.inputs, {NULL, 0}};
+        TRY(graph_add_integer(graph, "axis", 0, &look_up[2], error));
+        TRY(graph_add(graph, "GatherV2", "embedding_lookup", look_up, 3, &stack.inputs, error));
         stack.depth = options->embedding;
     }
     for (size_t layer = 0; layer < options->layers; layer++) {
@@ -163,13 +176,10 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
 static enum status add_flat(struct graph *graph, struct output x, int64_t columns, struct output *ret_output,
                             struct error *error)
 {
-    struct shape shape = columns == 0 ? shape_vector(DIMENSION_UNKNOWN) : shape_matrix(DIMENSION_UNKNOWN, columns);
-    struct attribute to = {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = shape};
-    struct node_options add = {.inputs = &x, .input_count = 1, .attributes = &to, .attribute_count = 1};
-    struct node *node = NULL;
-    TRY(graph_add_node(graph, "Reshape", &add, &node, error));
-    *ret_output = (struct output){node, 0};
-    return STATUS_OK;
+    struct output inputs[] = {x, {NULL, 0}};
+    int64_t shape[] = {-1, columns};
+    TRY(graph_add_integers(graph, "shape", shape, columns == 0 ? 1 : 2, &inputs[1], error));
+    return graph_add(graph, "Reshape", NULL, inputs, 2, ret_output, error);
 }
 
 /* […, units] → logits [rows, symbols] */
@@ -203,7 +213,7 @@ static enum status build_train_head(struct graph *graph, const struct language_m
     TRY(graph_add(graph, "PlaceholderWithDefault", "train/keep_probability/", &keep_default, 1, &keep, error));
     TRY(add_layers(graph, options, inputs, variables->embedding, keep, &outputs, error));
     TRY(add_logits(graph, options, outputs, variables, &logits, error));
-    TRY(graph_add(graph, "TransposeLeading", "time_major_targets", &targets, 1, &labels, error));
+    TRY(add_swapped(graph, "time_major_targets", targets, &labels, error));
     TRY(add_flat(graph, labels, 0, &labels, error));
     struct output pair[] = {logits, labels};
     TRY(graph_add(graph, "SparseSoftmaxCrossEntropyWithLogits", "cross_entropy", pair, 2, &losses, error));
@@ -221,7 +231,7 @@ static enum status build_predict_head(struct graph *graph, const struct language
     struct output none = {NULL, 0};
     TRY(add_placeholder(graph, "inputs", &inputs, error));
     TRY(add_layers(graph, options, inputs, variables->embedding, none, &outputs, error));
-    TRY(graph_add(graph, "TransposeLeading", "batch_major", &outputs, 1, &outputs, error));
+    TRY(add_swapped(graph, "batch_major", outputs, &outputs, error));
     TRY(add_logits(graph, options, outputs, variables, &rows, error));
     struct output back[] = {rows, outputs};
     struct attribute keep_last = {.name = "keep_last", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};

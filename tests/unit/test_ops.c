@@ -3,31 +3,6 @@
 #include "engine/math/pointwise.h"
 #include "tests/unit/op_rig.h"
 
-static void test_gradients_of_arrays(void **state)
-{
-    (void)state;
-    int32_t rows[] = {4, 0, 4, 2};
-    struct op_case transpose = {
-        .op = "TransposeLeading", .input_count = 1, .shapes = {shape_cube(2, 3, 4)}, .low = -1, .high = 1};
-    struct op_case reshape = {
-        .op = "Reshape",
-        .input_count = 1,
-        .shapes = {shape_cube(2, 3, 4)},
-        .low = -1,
-        .high = 1,
-        .attributes = {{.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = {2, {DIMENSION_UNKNOWN, 4}}}},
-        .attribute_count = 1};
-    struct op_case gather = {.op = "GatherV2",
-                             .input_count = 2,
-                             .shapes = {shape_matrix(5, 3)},
-                             .low = -1,
-                             .high = 1,
-                             .constants = {[1] = {DTYPE_INT32, shape_matrix(2, 2), rows}}};
-    check_case(&transpose);
-    check_case(&reshape);
-    check_case(&gather);
-}
-
 static void test_gradients_of_losses(void **state)
 {
     (void)state;
@@ -203,7 +178,6 @@ int main(void)
 {
     gemm_start();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients_of_arrays),
         cmocka_unit_test(test_gradients_of_losses),
         cmocka_unit_test(test_gradients_of_lstm),
         cmocka_unit_test(test_shapes_that_do_not_fit_are_named),
