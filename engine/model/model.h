@@ -37,8 +37,15 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
 enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
-/* {"feeds","fetches","targets","generation","encoding"} → {"results","generation"}. */
+enum { MODEL_RUN_MS_MAX = 300 * 1000 };
+
+/* {"feeds","fetches","targets","generation","encoding"} → {"results","generation"}. A fetch is a tensor's name ("y:0"),
+ * an operation's (result null), a variable's, or what a program called it with "as" (a list: its items by name or
+ * number). A run that takes longer than MODEL_RUN_MS_MAX is ended, UNPROCESSABLE. */
 enum status model_run(struct model *model, const json_t *request, json_t **ret_reply, struct error *error) MUST_CHECK;
+/* The same with another maximum. */
+enum status model_run_within(struct model *model, const json_t *request, uint32_t maximum_ms, json_t **ret_reply,
+                             struct error *error) MUST_CHECK;
 
 /* A new, empty graph, one generation up; refused (CONFLICT, code "graph_in_use") while a run or a job uses it unless
  * `force`, which cancels runs first (they end with CANCELLED). A job must be stopped by its owner before.

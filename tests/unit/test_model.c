@@ -270,7 +270,7 @@ static void test_bad_runs_are_named(void **state)
          "Cannot feed value of shape (1,) for Tensor 'predict/inputs:0', which has shape '(?, ?)'"},
         {"{\"feeds\":{\"predict/inputs:0\":[[9]]},\"fetches\":[\"predict/logits:0\"]}", "InvalidArgumentError",
          "indices[0] = 9 is not in [0, 4)"},
-        {"{\"fetches\":[\"nope:0\"]}", "KeyError", "The operation, 'nope', does not exist in the graph."},
+        {"{\"fetches\":[\"nope:0\"]}", "ValueError", "The operation, 'nope', does not exist in the graph."},
         {"{\"fetches\":[\"softmax/w:0\"],\"generation\":9}", "ValueError", "is not an element of this graph"},
         {"{\"feeds\":{\"predict/inputs:0\":[[1],[1,2]]},\"fetches\":[\"predict/logits:0\"]}", "", "ragged"},
         {"{\"feeds\":{\"predict/inputs:0\":[[1.5]]},\"fetches\":[\"predict/logits:0\"]}", "", "no int32"},
