@@ -154,7 +154,8 @@ uint64_t op_random_stream(const struct op_run *run);
     X(op_mirror_pad_grad) X(op_gather) X(op_gather_grad) X(op_one_hot) X(op_fill) X(op_zeros_like) X(op_ones_like)  \
     X(op_range) X(op_lin_space) X(op_select)
 #define OP_ROWS_NN(X)                                                                                               \
-    X(op_softmax) X(op_softmax_grad) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_dropout) X(op_dropout_grad)
+    X(op_softmax) X(op_log_softmax) X(op_l2_loss) X(op_sparse_xent) X(op_sparse_xent_grad) X(op_softmax_xent)       \
+    X(op_dropout) X(op_dropout_grad)
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
     X(op_zero_state) X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \

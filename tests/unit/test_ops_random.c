@@ -101,6 +101,7 @@ static void test_distributions(void **state)
 {
     (void)state;
     check_distributions(DTYPE_FLOAT32);
+    check_distributions(DTYPE_FLOAT64);
 }
 
 static void check_whole_numbers(enum dtype dtype)
