@@ -113,7 +113,8 @@ static enum status enter_name_scope(struct builder *builder, const struct step *
     const char *prefix = graph_name_scope(builder->graph);
     char *yielded = NULL;
     TRY(builder_scratch(builder, strlen(prefix) + 2, 1, &yielded));
-    snprintf(yielded, strlen(prefix) + 2, "%s%s", prefix, prefix[0] == '\0' ? "" : "/");
+    bool is_root = name == NULL || name[0] == '\0'; /* "/" is not: it yields "/", though its prefix is empty */
+    snprintf(yielded, strlen(prefix) + 2, "%s%s", prefix, is_root ? "" : "/");
     struct handle text = {.kind = HANDLE_TEXT, .text = yielded};
     builder_give(builder, &text);
     return STATUS_OK;
