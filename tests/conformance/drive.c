@@ -6,6 +6,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/graph/function.h"
 #include "engine/graph/variable.h"
 #include "engine/model/workbench.h"
 #include "engine/store/handle_json.h"
@@ -84,6 +85,35 @@ static enum status do_step(const json_t *command, json_t **ret_reply, struct err
     TRY(workbench_step(bench, json_object_get(command, "step"), &results, error));
     *ret_reply = json_pack("{s:o}", "results", results);
     return STATUS_OK;
+}
+
+/* A function's call on elements of any graphs: made, as in TensorFlow, in the graph of the first. */
+static enum status do_call(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    const json_t *args = json_object_get(command, "args");
+    struct call_argument arguments[8] = {{.name = NULL}};
+    struct graph *graph = default_graph();
+    for (size_t i = 0; i < json_array_size(args) && i < 8; i++) {
+        const json_t *arg = json_array_get(args, i);
+        struct graph *owner = json_is_object(arg) ? workbench_graph(bench, number_of(arg, "graph")) : default_graph();
+        const char *name = json_is_object(arg) ? text_of(arg, "handle") : json_string_value(arg);
+        const struct handle *handle = name == NULL ? NULL : graph_find_handle(owner, name);
+        if (handle == NULL || handle->kind != HANDLE_TENSOR) {
+            return error_set(error, STATUS_NOT_FOUND, "argument %zu is no tensor", i);
+        }
+        arguments[i].output = handle->output;
+        graph = i == 0 ? owner : graph;
+    }
+    struct call call = {.function = text_of(command, "function"),
+                        .name = text_of(command, "name"),
+                        .arguments = arguments,
+                        .argument_count = json_array_size(args)};
+    struct call_result *result = mem_allocate(1, sizeof *result);
+    CHECK(result != NULL);
+    enum status status = graph_call(graph, &call, result, error);
+    mem_free(result);
+    *ret_reply = json_pack("{s:{}}", "results");
+    return status;
 }
 
 static enum status do_enter(const json_t *command, json_t **ret_reply, struct error *error)
@@ -358,6 +388,7 @@ static const struct {
     {"enter_graph", do_enter_graph},
     {"reset_default_graph", do_reset_default_graph},
     {"step", do_step},
+    {"call", do_call},
     {"enter", do_enter},
     {"exit", do_exit},
     {"unique_name", do_unique_name},

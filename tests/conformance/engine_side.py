@@ -69,6 +69,8 @@ class EngineSide:
         self.results = {name: {**result, "graph": graph} for name, result in reply.get("results", {}).items()}
 
     def try_step(self, step, opens):
+        if any(isinstance(arg, dict) for arg in step.get("args", [])):  # elements of several graphs
+            return self.call("call", function=step["op"], name=step.get("name"), args=step["args"])[0]
         return self.call("enter" if opens else "step", step=step)[0]
 
     def apply(self):
