@@ -53,10 +53,9 @@ class Case:
     def item(result, part, path):
         """The item of a list by name or number; a list's "items" is the list itself."""
         items, names = result.get("items", []), result.get("names") or []
-        if part in names:
-            return items[names.index(part)]
-        if part.isdigit() and int(part) < len(items):
-            return items[int(part)]
+        index = names.index(part) if part in names else int(part) if part.isdigit() else len(items)
+        if index < len(items):
+            return {**items[index], "graph": result.get("graph")}
         if part == "items" and "items" in result:
             return result
         raise Failure(f"{path}: no {part} in {result}")
@@ -225,7 +224,7 @@ class Case:
         if result["kind"] == "none":
             return None
         if result["kind"] == "list":
-            return [self.result_names(item) for item in result["items"]]
+            return [self.result_names({**item, "graph": result.get("graph")}) for item in result["items"]]
         return self.side.tensor(result)
 
     def do_run(self, step):

@@ -302,7 +302,7 @@ static enum status read_feeds(const struct graph *graph, const json_t *feeds, st
         } else {
             TRY(session_find_feed(graph, json_string_value(key), &to->output, error));
         }
-        TRY(tensor_from_json(json_object_get(feed, "value"), output_type(to->output)->dtype, &run->values[i], error));
+        TRY(tensor_convert_json(json_object_get(feed, "value"), output_type(to->output)->dtype, &run->values[i], error));
         to->value = &run->values[i];
         run->feed_count++;
     }
@@ -376,6 +376,23 @@ static enum status do_load(const json_t *command, json_t **ret_reply, struct err
     return status;
 }
 
+static enum status do_uninitialized(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    TRY(find_session(command, &session, error));
+    const struct graph *graph = session_graph(session);
+    const struct variable **variables = mem_allocate(2 * graph_variable_count(graph) + 1, sizeof *variables);
+    CHECK(variables != NULL);
+    size_t count = list_uninitialized_variables(graph, session_values(session), variables);
+    json_t *names = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(names, json_string(variables[i]->node->name));
+    }
+    mem_free(variables);
+    *ret_reply = json_pack("{s:o}", "names", names);
+    return STATUS_OK;
+}
+
 /* ---- the loop ---- */
 
 static const struct {
@@ -402,6 +419,7 @@ static const struct {
     {"close_session", do_close_session},
     {"run", do_run},
     {"load", do_load},
+    {"uninitialized", do_uninitialized},
 };
 
 static json_t *answer(const json_t *command)
