@@ -2,13 +2,30 @@
 #include "engine/base/check.h"
 #include "engine/graph/op.h"
 
+/* What the kernel says in a run of what was assigned, where the shape rule said it while building. */
+static enum status refuse_at_run(const struct inference *inference, struct error *error)
+{
+    char left[SHAPE_TEXT_BYTES_MAX];
+    char right[SHAPE_TEXT_BYTES_MAX];
+    error_set(error, STATUS_UNPROCESSABLE,
+              "Assign requires shapes of both tensors to match. lhs shape= %s rhs shape= %s\n\t [[node %s]]",
+              shape_cpp_text(&inference->inputs[0].shape, left), shape_cpp_text(&inference->inputs[1].shape, right),
+              inference->node->name);
+    error_type(error, "InvalidArgumentError");
+    return STATUS_UNPROCESSABLE;
+}
+
 /* What C++ TensorFlow says of two shapes that must be one. */
 static enum status check_same_shape(const struct inference *inference, struct error *error)
 {
     const struct shape *a = &inference->inputs[0].shape;
     const struct shape *b = &inference->inputs[1].shape;
-    if (a->rank == SHAPE_RANK_UNKNOWN || b->rank == SHAPE_RANK_UNKNOWN) {
+    bool is_planning = inference->node->outputs != NULL;
+    if (shape_is_compatible(a, b)) {
         return STATUS_OK;
+    }
+    if (is_planning) {
+        return refuse_at_run(inference, error);
     }
     if (a->rank != b->rank) {
         return op_shape_error(inference, error, "Shapes must be equal rank, but are %d and %d", a->rank, b->rank);

@@ -155,10 +155,24 @@ static void fold(struct compiler *compiler, struct step *step)
     step->is_folded = feeds == 0;
 }
 
+/* Shapes that do not go together are a ValueError while building and, as here, an InvalidArgumentError in a run. */
+static void refuse_at_run(const struct node *node, struct error *error)
+{
+    if (error != NULL && strcmp(error->type, "ValueError") == 0) {
+        size_t length = strlen(error->message);
+        snprintf(error->message + length, sizeof error->message - length, "\n\t [[node %s]]", node->name);
+        error_type(error, "InvalidArgumentError");
+    }
+}
+
 enum status plan_infer_step(struct compiler *compiler, struct step *step, struct error *error)
 {
     const struct op *op = step->node->op;
-    TRY(infer(compiler, step, error));
+    enum status status = infer(compiler, step, error);
+    if (status != STATUS_OK) {
+        refuse_at_run(step->node, error);
+        return status;
+    }
     set_slots(compiler->plan, step, compiler->inference);
     fold(compiler, step);
     if (step->is_folded) {
