@@ -161,7 +161,8 @@ uint64_t op_random_stream(const struct op_run *run);
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
     X(op_zero_state) X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \
-    X(op_apply_gradient_descent) X(op_apply_adam)
+    X(op_apply_gradient_descent) X(op_apply_momentum) X(op_apply_adagrad) X(op_apply_rmsprop)                       \
+    X(op_apply_centered_rmsprop) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
     OP_ROWS_STATE(X) OP_ROWS_ASSIGN(X) OP_ROWS_INITIAL(X) OP_ROWS_RANDOM(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X)        \
     OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)
