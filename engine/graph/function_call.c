@@ -169,7 +169,9 @@ static enum status go(struct caller *caller, const char *scope, struct call_resu
         TRY(lay_out(caller, i, error));
     }
     if (signature->op != NULL) {
-        TRY(complete(caller, error));
+        if (!signature->op->completes_outside) {
+            TRY(complete(caller, error));
+        }
         return add_op(caller, scope, ret_result, error);
     }
     struct function_call call = {.scope = scope,

@@ -1,5 +1,5 @@
-/* An LSTM layer over time as one op, with its gradient: the fused kernel of dynamic_rnn over BasicLSTMCell. Thread:
- * see op.h.
+/* An LSTM layer over time as one op, with its gradient, which also takes symbols for one-hot vectors: the layers of
+ * language_model. Its steps are those of dynamic_rnn's fused LSTM. Thread: see op.h.
  *
  * LstmBlock: x [time, batch, inputs], or int32 symbols [time, batch] standing for their one-hot vectors; c, h [batch,
  * units]; kernel [inputs + units, 4 × units]; bias [4 × units]; attribute forget_bias. Outputs: h of every step [time,
@@ -9,7 +9,7 @@
 #include "engine/base/check.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
-#include "engine/math/gemm.h"
+#include "engine/graph/ops_recurrence_lstm.h"
 #include "engine/math/pointwise.h"
 
 enum { INPUT_X, INPUT_C, INPUT_H, INPUT_KERNEL, INPUT_BIAS, INPUT_COUNT };
@@ -88,16 +88,6 @@ static enum status infer_lstm(struct inference *inference, struct error *error)
     return STATUS_OK;
 }
 
-static struct gemm_operand plain(const float *data, size_t stride)
-{
-    return (struct gemm_operand){data, stride, GEMM_PLAIN};
-}
-
-static struct gemm_operand transposed(const float *data, size_t stride)
-{
-    return (struct gemm_operand){data, stride, GEMM_TRANSPOSED};
-}
-
 static enum status check_symbols(const struct op_run *run, const int32_t *symbols, const struct layer *layer,
                                  struct error *error)
 {
@@ -127,34 +117,40 @@ static enum status project_inputs(const struct op_run *run, const struct layer *
         }
     }
     if (!layer->takes_symbols) {
-        gemm(layer->rows, layer->gate_columns, layer->inputs, plain(run->inputs[INPUT_X].data, layer->inputs),
-             plain(kernel, layer->gate_columns), 1, gates, layer->gate_columns);
+        gemm(layer->rows, layer->gate_columns, layer->inputs, fused_plain(run->inputs[INPUT_X].data, layer->inputs),
+             fused_plain(kernel, layer->gate_columns), 1, gates, layer->gate_columns);
     }
     return STATUS_OK;
+}
+
+/* The layer as the fused kernel of Recurrence takes it; states and histories are elsewhere among the tensors. */
+static struct fused_layer fused_of(const struct op_run *run, const struct layer *layer,
+                                   const struct recurrence_steps *steps)
+{
+    return (struct fused_layer){
+        .steps = steps,
+        .inputs = layer->inputs,
+        .units = layer->units,
+        .x = run->inputs[INPUT_X].data,
+        .weights = {run->inputs[INPUT_KERNEL].data, run->inputs[INPUT_BIAS].data},
+        .numbers = {node_attribute_number(run->node, "forget_bias", 1)},
+        .initial = {run->inputs[INPUT_C].data, run->inputs[INPUT_H].data},
+    };
 }
 
 static enum status compute_lstm(const struct op_run *run, struct error *error)
 {
     struct layer layer = layer_of(&run->inputs[INPUT_X], &run->inputs[INPUT_C], &run->inputs[INPUT_KERNEL]);
-    const float *kernel_h = (const float *)run->inputs[INPUT_KERNEL].data + layer.inputs * layer.gate_columns;
-    float forget_bias = (float)node_attribute_number(run->node, "forget_bias", 1);
-    float *gates = run->outputs[OUTPUT_GATES].data;
-    size_t state_count = layer.batch * layer.units;
-    const float *c_before = run->inputs[INPUT_C].data;
-    const float *h_before = run->inputs[INPUT_H].data;
-    TRY(project_inputs(run, &layer, gates, error));
-    for (size_t t = 0; t < layer.time; t++) {
-        float *c = (float *)run->outputs[OUTPUT_C].data + t * state_count;
-        float *h = (float *)run->outputs[OUTPUT_H].data + t * state_count;
-        float *step_gates = gates + t * layer.batch * layer.gate_columns;
-        gemm(layer.batch, layer.gate_columns, layer.units, plain(h_before, layer.units),
-             plain(kernel_h, layer.gate_columns), 1, step_gates, layer.gate_columns);
-        pointwise()->lstm_forward(layer.batch, layer.units, forget_bias, step_gates, c_before, c, h);
-        c_before = c;
-        h_before = h;
-    }
-    memcpy(run->outputs[OUTPUT_LAST_C].data, c_before, state_count * sizeof(float));
-    memcpy(run->outputs[OUTPUT_LAST_H].data, h_before, state_count * sizeof(float));
+    struct recurrence_steps steps = {.time = layer.time, .batch = layer.batch, .count = layer.time};
+    struct fused_layer fused = fused_of(run, &layer, &steps);
+    size_t state_bytes = layer.batch * layer.units * sizeof(float);
+    fused.history[0] = run->outputs[OUTPUT_C].data;
+    fused.history[1] = run->outputs[OUTPUT_H].data;
+    fused.saved = run->outputs[OUTPUT_GATES].data;
+    TRY(project_inputs(run, &layer, fused.saved, error));
+    fused_lstm_steps(&fused);
+    memcpy(run->outputs[OUTPUT_LAST_C].data, fused_before(&fused, 0, layer.time), state_bytes);
+    memcpy(run->outputs[OUTPUT_LAST_H].data, fused_before(&fused, 1, layer.time), state_bytes);
     return STATUS_OK;
 }
 
@@ -212,17 +208,10 @@ static void weight_gradients(const struct op_run *run, const struct layer *layer
             pointwise()->add_to(columns, d_gates + row * columns, d_kernel + (size_t)symbols[row] * columns);
         }
     } else {
-        gemm(layer->inputs, columns, layer->rows, transposed(run->inputs[GRAD_X].data, layer->inputs),
-             plain(d_gates, columns), 0, d_kernel, columns);
-        gemm(layer->rows, layer->inputs, columns, plain(d_gates, columns),
-             transposed(run->inputs[GRAD_KERNEL].data, columns), 0, run->outputs[GRAD_X].data, layer->inputs);
-    }
-    float *d_kernel_h = d_kernel + layer->inputs * columns;
-    gemm(layer->units, columns, layer->batch, transposed(run->inputs[GRAD_H0].data, layer->units),
-         plain(d_gates, columns), 0, d_kernel_h, columns);
-    if (layer->time > 1) {
-        gemm(layer->units, columns, layer->rows - layer->batch, transposed(run->inputs[GRAD_H].data, layer->units),
-             plain(d_gates + layer->batch * columns, columns), 1, d_kernel_h, columns);
+        gemm(layer->inputs, columns, layer->rows, fused_transposed(run->inputs[GRAD_X].data, layer->inputs),
+             fused_plain(d_gates, columns), 0, d_kernel, columns);
+        gemm(layer->rows, layer->inputs, columns, fused_plain(d_gates, columns),
+             fused_transposed(run->inputs[GRAD_KERNEL].data, columns), 0, run->outputs[GRAD_X].data, layer->inputs);
     }
 }
 
@@ -230,26 +219,24 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
 {
     (void)error;
     struct layer layer = layer_of(&run->inputs[GRAD_X], &run->inputs[GRAD_C0], &run->inputs[GRAD_KERNEL]);
-    const float *kernel_h = (const float *)run->inputs[GRAD_KERNEL].data + layer.inputs * layer.gate_columns;
-    const float *gates = run->inputs[GRAD_GATES].data;
-    const float *all_c = run->inputs[GRAD_C].data;
-    const float *into_h = run->inputs[GRAD_DH].data;
+    struct recurrence_steps steps = {.time = layer.time, .batch = layer.batch, .count = layer.time};
+    struct fused_layer fused = fused_of(run, &layer, &steps);
+    size_t state_bytes = layer.batch * layer.units * sizeof(float);
+    size_t hidden_at = layer.inputs * layer.gate_columns;
     float *d_gates = run->scratch;
-    float *dc = run->outputs[GRAD_C0].data;
-    float *dh = run->outputs[GRAD_H0].data;
-    size_t state_count = layer.batch * layer.units;
-    memcpy(dc, run->inputs[GRAD_D_LAST_C].data, state_count * sizeof(float));
-    memcpy(dh, run->inputs[GRAD_D_LAST_H].data, state_count * sizeof(float));
-    for (size_t t = layer.time; t-- > 0;) {
-        size_t gates_at = t * layer.batch * layer.gate_columns;
-        const float *c_before = t == 0 ? run->inputs[GRAD_C0].data : all_c + (t - 1) * state_count;
-        pointwise()->add_to(state_count, into_h + t * state_count, dh);
-        pointwise()->lstm_backward(layer.batch, layer.units, gates + gates_at, c_before, all_c + t * state_count, dh,
-                                   dc, d_gates + gates_at);
-        gemm(layer.batch, layer.units, layer.gate_columns, plain(d_gates + gates_at, layer.gate_columns),
-             transposed(kernel_h, layer.gate_columns), 0, dh, layer.units);
-    }
+    float *d_kernel = run->outputs[GRAD_KERNEL].data;
+    fused.history[0] = run->inputs[GRAD_C].data;
+    fused.history[1] = run->inputs[GRAD_H].data;
+    fused.saved = run->inputs[GRAD_GATES].data;
+    fused.d_output = run->inputs[GRAD_DH].data;
+    fused.d_state[0] = run->outputs[GRAD_C0].data;
+    fused.d_state[1] = run->outputs[GRAD_H0].data;
+    memcpy(fused.d_state[0], run->inputs[GRAD_D_LAST_C].data, state_bytes);
+    memcpy(fused.d_state[1], run->inputs[GRAD_D_LAST_H].data, state_bytes);
+    fused_lstm_steps_back(&fused, d_gates);
     weight_gradients(run, &layer, d_gates);
+    memset(d_kernel + hidden_at, 0, layer.units * layer.gate_columns * sizeof(float));
+    fused_lstm_hidden_gradient(&fused, d_gates, d_kernel + hidden_at);
     return STATUS_OK;
 }
 

@@ -1,12 +1,13 @@
 /* Recurrence: a body run for every step of a sequence. Thread: see op.h. A plan's step owns the body's sub-plan.
  *
  * Inputs: x [time, batch, …], lengths where attribute has_lengths, initial states, captures of the body. Outputs: see
- * ops_recurrence.h. Attribute body. */
+ * ops_recurrence.h. Attribute body; is_general keeps fused kernels away. */
 #include "engine/graph/ops_recurrence.h"
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/graph_private.h"
+#include "engine/graph/ops_recurrence_fused.h"
 
 /* ---- shapes ---- */
 
@@ -120,7 +121,7 @@ static enum status infer_recurrence(struct inference *inference, struct error *e
     inference->outputs[0] = (struct output_type){output->dtype, shape_with_first(time, &shape)};
     TRY(infer_states(inference, &recurrence, time, batch, error));
     inference->outputs[recurrence_saved(&recurrence)] =
-        (struct output_type){DTYPE_FLOAT32, shape_vector(0)};
+        (struct output_type){DTYPE_FLOAT32, recurrence_saved_shape(inference->node, time, batch)};
     inference->output_count = recurrence_saved(&recurrence) + 1;
     return STATUS_OK;
 }
@@ -128,7 +129,9 @@ static enum status infer_recurrence(struct inference *inference, struct error *e
 /* ---- preparing: the body's plan ---- */
 
 struct prepared {
-    struct recurrence_plan plan; /* of the body */
+    struct recurrence_plan plan; /* of the body, unless fused */
+    struct recurrence_stack stack;
+    bool is_fused;
 };
 
 static void release_recurrence(void *prepared)
@@ -164,12 +167,17 @@ static enum status prepare_recurrence(const struct inference *inference, void **
         return error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence");
     }
     size_t lengths_bytes = recurrence_rounded((size_t)inference->inputs[0].shape.dimensions[1] * sizeof(int64_t));
-    enum status status = prepare_body(inference, &recurrence, prepared, error);
-    if (status != STATUS_OK) {
-        mem_free(prepared);
-        return status;
+    prepared->is_fused = recurrence_match(inference->node, &prepared->stack);
+    if (prepared->is_fused) {
+        *ret_scratch_bytes = lengths_bytes + recurrence_forward_bytes(&prepared->stack, inference);
+    } else {
+        enum status status = prepare_body(inference, &recurrence, prepared, error);
+        if (status != STATUS_OK) {
+            mem_free(prepared);
+            return status;
+        }
+        *ret_scratch_bytes = lengths_bytes + recurrence_plan_bytes(&prepared->plan);
     }
-    *ret_scratch_bytes = lengths_bytes + recurrence_plan_bytes(&prepared->plan);
     *ret_prepared = prepared;
     return STATUS_OK;
 }
@@ -235,7 +243,7 @@ static enum status run_step(const struct op_run *run, const struct recurrence *r
         turn->feeds[1 + k].data = state_before(run, recurrence, k, step);
     }
     struct run_options options = {
-        .feeds = turn->feeds, .random_key = recurrence_step_key(run->random_key, step), .cancel = run->cancel, .deadline_ms = run->deadline_ms};
+        .feeds = turn->feeds, .random_key = recurrence_step_key(run->random_key, step), .cancel = run->cancel};
     TRY(plan_run(prepared->plan.plan, turn->workspace, run->values, &options, turn->results, error));
     for (size_t i = 0; i < 1 + recurrence->state_count; i++) {
         const struct tensor *to = &run->outputs[i == 0 ? 0 : recurrence_history(recurrence, i - 1)];
@@ -270,7 +278,11 @@ static enum status compute_recurrence(const struct op_run *run, struct error *er
     struct recurrence_steps steps;
     int64_t *lengths = recurrence_take(&scratch, (size_t)run->inputs[0].shape.dimensions[1] * sizeof *lengths);
     TRY(recurrence_read_steps(run, &recurrence, lengths, &steps, error));
-    TRY(run_body(run, &recurrence, prepared, &steps, &scratch, error));
+    if (prepared->is_fused) {
+        TRY(recurrence_forward(&prepared->stack, run, &recurrence, &steps, &scratch, error));
+    } else {
+        TRY(run_body(run, &recurrence, prepared, &steps, &scratch, error));
+    }
     finish(run, &recurrence, &steps);
     return STATUS_OK;
 }

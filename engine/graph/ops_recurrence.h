@@ -37,6 +37,39 @@ static inline size_t recurrence_saved(const struct recurrence *recurrence)
     return 1 + 2 * recurrence->state_count;
 }
 
+/* RecurrenceGrad: has the inputs of Recurrence, then its histories, what it saved, and the gradients into its outputs and
+ * final states. Its outputs are gradients of x, states and captures. */
+static inline size_t recurrence_history_input(const struct recurrence *recurrence, size_t state)
+{
+    return recurrence->input_count + state;
+}
+
+static inline size_t recurrence_saved_input(const struct recurrence *recurrence)
+{
+    return recurrence->input_count + recurrence->state_count;
+}
+
+static inline size_t recurrence_d_output_input(const struct recurrence *recurrence)
+{
+    return recurrence_saved_input(recurrence) + 1;
+}
+
+static inline size_t recurrence_d_final_input(const struct recurrence *recurrence, size_t state)
+{
+    return recurrence_d_output_input(recurrence) + 1 + state;
+}
+
+static inline size_t recurrence_gradient_count(const struct recurrence *recurrence)
+{
+    return 1 + recurrence->state_count + recurrence->capture_count;
+}
+
+/* Which input of Recurrence gradient `index` belongs to. */
+static inline size_t recurrence_gradient_input(const struct recurrence *recurrence, size_t index)
+{
+    return index == 0 ? 0 : recurrence->first_state + index - 1;
+}
+
 /* The rows that take part in each step. */
 struct recurrence_steps {
     size_t time;

@@ -3,45 +3,14 @@
  *
  * The gradient's body computes a step again from the states before it, which Recurrence kept, and differentiates it: its
  * inputs are the body's, then the gradients of the body's outputs; its outputs the gradients of x, the states and the
- * captures, as far as attribute mask ('1') says that there are any.
+ * captures, as far as attribute mask ('1') says that there are any. Fused kernels need no such body.
  * Inputs: those of Recurrence, its state histories, what it saved, the gradients of its outputs and final states.
  * Outputs: gradients of x, states, captures; empty where there is none. */
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/gradients.h"
 #include "engine/graph/graph_private.h"
-#include "engine/graph/ops_recurrence.h"
-
-static size_t gradient_count_of(const struct recurrence *recurrence)
-{
-    return 1 + recurrence->state_count + recurrence->capture_count;
-}
-
-/* Which input of Recurrence gradient `index` belongs to. */
-static size_t input_of(const struct recurrence *recurrence, size_t index)
-{
-    return index == 0 ? 0 : recurrence->first_state + index - 1;
-}
-
-static size_t history_input(const struct recurrence *recurrence, size_t state)
-{
-    return recurrence->input_count + state;
-}
-
-static size_t saved_input(const struct recurrence *recurrence)
-{
-    return recurrence->input_count + recurrence->state_count;
-}
-
-static size_t d_output_input(const struct recurrence *recurrence)
-{
-    return saved_input(recurrence) + 1;
-}
-
-static size_t d_final_input(const struct recurrence *recurrence, size_t state)
-{
-    return d_output_input(recurrence) + 1 + state;
-}
+#include "engine/graph/ops_recurrence_fused.h"
 
 static const char *mask_of(const struct node *node)
 {
@@ -54,14 +23,14 @@ static enum status infer_recurrence_grad(struct inference *inference, struct err
 {
     struct recurrence recurrence = recurrence_of(inference->node);
     const char *mask = mask_of(inference->node);
-    size_t count = gradient_count_of(&recurrence);
-    if (inference->input_count != d_final_input(&recurrence, recurrence.state_count) || count > OP_OUTPUTS_MAX) {
+    size_t count = recurrence_gradient_count(&recurrence);
+    if (inference->input_count != recurrence_d_final_input(&recurrence, recurrence.state_count) || count > OP_OUTPUTS_MAX) {
         return error_set(error, STATUS_LIMIT, "'%s' (op: 'RecurrenceGrad'): the body uses more than %d outer tensors",
                          inference->node->name, OP_OUTPUTS_MAX);
     }
     for (size_t i = 0; i < count; i++) {
         struct output_type none = {DTYPE_FLOAT32, shape_vector(0)};
-        inference->outputs[i] = mask[i] == '1' ? inference->inputs[input_of(&recurrence, i)] : none;
+        inference->outputs[i] = mask[i] == '1' ? inference->inputs[recurrence_gradient_input(&recurrence, i)] : none;
     }
     inference->output_count = count;
     return STATUS_OK;
@@ -70,7 +39,9 @@ static enum status infer_recurrence_grad(struct inference *inference, struct err
 /* ---- preparing ---- */
 
 struct prepared {
-    struct recurrence_plan plan; /* of the gradient's body */
+    struct recurrence_plan plan; /* of the gradient's body, unless fused */
+    struct recurrence_stack stack;
+    bool is_fused;
 };
 
 static void release_recurrence_grad(void *prepared)
@@ -93,14 +64,14 @@ static struct tensor step_of(const struct output_type *sequence)
 /* What the body is fed with: x of a step, states, captures, gradients of its outputs. */
 static void feed_types(const struct inference *inference, const struct recurrence *recurrence, struct tensor *feeds)
 {
-    size_t inner = gradient_count_of(recurrence);
+    size_t inner = recurrence_gradient_count(recurrence);
     for (size_t i = 0; i < inner; i++) {
-        const struct output_type *input = &inference->inputs[input_of(recurrence, i)];
+        const struct output_type *input = &inference->inputs[recurrence_gradient_input(recurrence, i)];
         feeds[i] = i == 0 ? step_of(input) : (struct tensor){.dtype = input->dtype, .shape = input->shape};
     }
-    feeds[inner] = step_of(&inference->inputs[d_output_input(recurrence)]);
+    feeds[inner] = step_of(&inference->inputs[recurrence_d_output_input(recurrence)]);
     for (size_t k = 0; k < recurrence->state_count; k++) {
-        const struct output_type *input = &inference->inputs[d_final_input(recurrence, k)];
+        const struct output_type *input = &inference->inputs[recurrence_d_final_input(recurrence, k)];
         feeds[inner + 1 + k] = (struct tensor){.dtype = input->dtype, .shape = input->shape};
     }
 }
@@ -108,10 +79,10 @@ static void feed_types(const struct inference *inference, const struct recurrenc
 /* Room for the gradients that go into one step: of its output and of its states. */
 static size_t step_gradient_bytes(const struct inference *inference, const struct recurrence *recurrence)
 {
-    struct tensor output = step_of(&inference->inputs[d_output_input(recurrence)]);
+    struct tensor output = step_of(&inference->inputs[recurrence_d_output_input(recurrence)]);
     size_t bytes = recurrence_rounded(tensor_bytes(&output));
     for (size_t k = 0; k < recurrence->state_count; k++) {
-        const struct output_type *type = &inference->inputs[d_final_input(recurrence, k)];
+        const struct output_type *type = &inference->inputs[recurrence_d_final_input(recurrence, k)];
         struct tensor state = {.dtype = type->dtype, .shape = type->shape};
         bytes += recurrence_rounded(tensor_bytes(&state));
     }
@@ -121,7 +92,7 @@ static size_t step_gradient_bytes(const struct inference *inference, const struc
 static enum status prepare_body(const struct inference *inference, const struct recurrence *recurrence,
                                 struct prepared *prepared, struct error *error)
 {
-    size_t count = gradient_count_of(recurrence) + 1 + recurrence->state_count;
+    size_t count = recurrence_gradient_count(recurrence) + 1 + recurrence->state_count;
     struct tensor *feeds = mem_allocate(count, sizeof *feeds);
     struct shape *shapes = mem_allocate(count, sizeof *shapes);
     enum status status = STATUS_OK;
@@ -149,13 +120,18 @@ static enum status prepare_recurrence_grad(const struct inference *inference, vo
         return error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence's gradient");
     }
     size_t bytes = recurrence_rounded((size_t)inference->inputs[0].shape.dimensions[1] * sizeof(int64_t));
-    enum status status = prepare_body(inference, &recurrence, prepared, error);
-    if (status != STATUS_OK) {
-        mem_free(prepared);
-        return status;
+    prepared->is_fused = recurrence_match(inference->node, &prepared->stack);
+    if (prepared->is_fused) {
+        bytes += recurrence_backward_bytes(&prepared->stack, inference);
+    } else {
+        enum status status = prepare_body(inference, &recurrence, prepared, error);
+        if (status != STATUS_OK) {
+            mem_free(prepared);
+            return status;
+        }
+        bytes += recurrence_plan_bytes(&prepared->plan) + step_gradient_bytes(inference, &recurrence);
     }
-    *ret_scratch_bytes =
-        bytes + recurrence_plan_bytes(&prepared->plan) + step_gradient_bytes(inference, &recurrence);
+    *ret_scratch_bytes = bytes;
     *ret_prepared = prepared;
     return STATUS_OK;
 }
@@ -221,15 +197,15 @@ static void feed_step(const struct backward *backward, size_t step)
     const struct op_run *run = backward->run;
     const struct recurrence *recurrence = &backward->recurrence;
     const struct tensor *x = &run->inputs[0];
-    const struct tensor *d_output = &run->inputs[d_output_input(recurrence)];
+    const struct tensor *d_output = &run->inputs[recurrence_d_output_input(recurrence)];
     struct tensor *feeds = backward->turn.feeds;
-    size_t inner = gradient_count_of(recurrence);
+    size_t inner = recurrence_gradient_count(recurrence);
     feeds[0].data = (char *)x->data + step * tensor_bytes(&feeds[0]);
     memcpy(backward->into[0].data, (char *)d_output->data + step * tensor_bytes(&backward->into[0]),
            tensor_bytes(&backward->into[0]));
     mask_rows(backward, &backward->into[0], step);
     for (size_t k = 0; k < recurrence->state_count; k++) {
-        const struct tensor *history = &run->inputs[history_input(recurrence, k)];
+        const struct tensor *history = &run->inputs[recurrence_history_input(recurrence, k)];
         const struct tensor *initial = &run->inputs[recurrence->first_state + k];
         feeds[1 + k].data =
             step == 0 ? initial->data : (char *)history->data + (step - 1) * tensor_bytes(initial);
@@ -254,7 +230,7 @@ static enum status step_back(const struct backward *backward, size_t step, struc
     TRY(plan_run(backward->prepared->plan.plan, backward->turn.workspace, run->values, &options,
                  backward->turn.results, error));
     const struct tensor *result = backward->turn.results;
-    for (size_t i = 0; i < gradient_count_of(recurrence); i++) {
+    for (size_t i = 0; i < recurrence_gradient_count(recurrence); i++) {
         struct tensor to = run->outputs[i];
         if (backward->mask[i] != '1') {
             continue;
@@ -276,10 +252,10 @@ static enum status step_back(const struct backward *backward, size_t step, struc
 /* Begins: dx and the captures' gradients at zero, the states' at those of the final states. */
 static void begin(const struct op_run *run, const struct recurrence *recurrence, const char *mask)
 {
-    for (size_t i = 0; i < gradient_count_of(recurrence); i++) {
+    for (size_t i = 0; i < recurrence_gradient_count(recurrence); i++) {
         bool is_state = i >= 1 && i <= recurrence->state_count;
         if (mask[i] == '1' && is_state) {
-            memcpy(run->outputs[i].data, run->inputs[d_final_input(recurrence, i - 1)].data,
+            memcpy(run->outputs[i].data, run->inputs[recurrence_d_final_input(recurrence, i - 1)].data,
                    tensor_bytes(&run->outputs[i]));
         } else {
             memset(run->outputs[i].data, 0, tensor_bytes(&run->outputs[i]));
@@ -293,13 +269,13 @@ static void place_step_gradients(struct backward *backward, struct recurrence_sc
     const struct body *body = gradient_body_of(backward->run->node);
     backward->turn = recurrence_plan_place(&backward->prepared->plan, body, scratch);
     struct tensor *feeds = backward->turn.feeds;
-    for (size_t i = 0; i < gradient_count_of(recurrence); i++) {
-        feeds[i] = backward->run->inputs[input_of(recurrence, i)];
+    for (size_t i = 0; i < recurrence_gradient_count(recurrence); i++) {
+        feeds[i] = backward->run->inputs[recurrence_gradient_input(recurrence, i)];
     }
     feeds[0].shape = shape_without_first(&feeds[0].shape);
-    backward->into = feeds + gradient_count_of(recurrence);
+    backward->into = feeds + recurrence_gradient_count(recurrence);
     for (size_t i = 0; i < 1 + recurrence->state_count; i++) {
-        backward->into[i] = backward->run->inputs[d_output_input(recurrence) + i];
+        backward->into[i] = backward->run->inputs[recurrence_d_output_input(recurrence) + i];
         if (i == 0) {
             backward->into[i].shape = shape_without_first(&backward->into[i].shape);
         }
@@ -315,6 +291,10 @@ static enum status compute_recurrence_grad(const struct op_run *run, struct erro
     int64_t *lengths = recurrence_take(&scratch, (size_t)run->inputs[0].shape.dimensions[1] * sizeof *lengths);
     TRY(recurrence_read_steps(run, &backward.recurrence, lengths, &backward.steps, error));
     begin(run, &backward.recurrence, backward.mask);
+    if (backward.prepared->is_fused) {
+        return recurrence_backward(&backward.prepared->stack, run, &backward.recurrence, &backward.steps, &scratch,
+                                   error);
+    }
     place_step_gradients(&backward, &scratch);
     for (size_t t = backward.steps.count; t-- > 0;) {
         TRY(step_back(&backward, t, error));

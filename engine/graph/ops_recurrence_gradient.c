@@ -3,7 +3,7 @@
 #include "engine/base/mem.h"
 #include "engine/graph/gradients.h"
 #include "engine/graph/graph_private.h"
-#include "engine/graph/ops_recurrence.h"
+#include "engine/graph/ops_recurrence_fused.h"
 
 static enum status no_memory(struct error *error)
 {
@@ -24,8 +24,9 @@ struct differentiation {
     struct graph *inner; /* a clone of the body's graph, which grows */
     size_t input_count;  /* of the body */
     struct output *inputs;    /* the body's, then one for the gradient of each output */
-    struct output *products;  /* output · its gradient, of floating outputs */
-    size_t product_count;
+    struct output *ys;        /* floating outputs */
+    struct output *grad_ys;   /* their gradients, among the inputs */
+    size_t y_count;
     struct output *xs;        /* floating inputs */
     struct output *gradients; /* of xs; .node NULL: none */
     size_t x_count;
@@ -43,13 +44,12 @@ static enum status add_gradient_input(struct differentiation *work, size_t index
     struct node_options options = {.name = "grad_y", .attributes = attributes, .attribute_count = 2};
     struct node *node = NULL;
     TRY(graph_add_node(work->inner, "BodyInput", &options, &node, error));
-    struct output gradient = {node, 0};
-    work->inputs[work->input_count + index] = gradient;
-    if (!is_floating(output)) {
-        return STATUS_OK;
+    work->inputs[work->input_count + index] = (struct output){node, 0};
+    if (is_floating(output)) {
+        work->ys[work->y_count] = output;
+        work->grad_ys[work->y_count++] = (struct output){node, 0};
     }
-    struct output factors[] = {output, gradient};
-    return graph_add(work->inner, "Mul", "weighted", factors, 2, &work->products[work->product_count++], error);
+    return STATUS_OK;
 }
 
 /* The gradient by input `index` of the body. A state always has one: it may be passed by. */
@@ -84,8 +84,12 @@ static enum status differentiate(struct differentiation *work, struct error *err
             work->xs[work->x_count++] = work->inputs[i];
         }
     }
-    TRY(graph_gradients(work->inner, work->products, work->product_count, work->xs, work->x_count, work->gradients,
-                        error));
+    struct gradient_options options = {.ys = work->ys,
+                                       .y_count = work->y_count,
+                                       .xs = work->xs,
+                                       .x_count = work->x_count,
+                                       .grad_ys = work->grad_ys};
+    TRY(graph_gradients_with(work->inner, &options, work->gradients, error));
     for (size_t i = 0; i < work->input_count; i++) {
         TRY(take_gradient(work, i, error));
     }
@@ -97,13 +101,14 @@ static enum status allocate(struct arena *arena, struct differentiation *work, s
     size_t inputs = work->input_count;
     size_t outputs = work->body->output_count;
     work->inputs = arena_allocate(arena, inputs + outputs, sizeof *work->inputs);
-    work->products = arena_allocate(arena, outputs, sizeof *work->products);
+    work->ys = arena_allocate(arena, outputs, sizeof *work->ys);
+    work->grad_ys = arena_allocate(arena, outputs, sizeof *work->grad_ys);
     work->xs = arena_allocate(arena, inputs, sizeof *work->xs);
     work->gradients = arena_allocate(arena, inputs, sizeof *work->gradients);
     work->outputs = arena_allocate(arena, inputs, sizeof *work->outputs);
     work->mask = arena_allocate(arena, inputs + 1, 1);
-    bool is_complete = work->inputs != NULL && work->products != NULL && work->xs != NULL && work->gradients != NULL &&
-                       work->outputs != NULL && work->mask != NULL;
+    bool is_complete = work->inputs != NULL && work->ys != NULL && work->grad_ys != NULL && work->xs != NULL &&
+                       work->gradients != NULL && work->outputs != NULL && work->mask != NULL;
     return is_complete ? STATUS_OK : no_memory(error);
 }
 
@@ -131,6 +136,26 @@ static enum status make_gradient_body(struct graph *graph, const struct body *bo
                               .outputs = work.outputs};
     *ret_body = gradient;
     *ret_mask = work.mask;
+    return STATUS_OK;
+}
+
+/* Fused kernels have gradients by x, the states and the weights. */
+static enum status make_fused_mask(struct graph *graph, const struct recurrence *recurrence,
+                                   const struct recurrence_stack *stack, const char **ret_mask, struct error *error)
+{
+    size_t count = recurrence_gradient_count(recurrence);
+    char *mask = arena_allocate(graph_arena(graph), count + 1, 1);
+    if (mask == NULL) {
+        return no_memory(error);
+    }
+    memset(mask, '0', count);
+    memset(mask, '1', 1 + recurrence->state_count);
+    for (size_t l = 0; l < stack->layer_count; l++) {
+        for (size_t w = 0; w < stack->layers[l].row->weight_count; w++) {
+            mask[1 + recurrence->state_count + stack->layers[l].captures[w]] = '1';
+        }
+    }
+    *ret_mask = mask;
     return STATUS_OK;
 }
 
@@ -186,7 +211,13 @@ static enum status add_gradient(struct graph *graph, const struct node *node, co
     const struct body *gradient_body = NULL;
     const char *mask = NULL;
     size_t count = 0;
-    TRY(make_gradient_body(graph, recurrence->body, &gradient_body, &mask, error));
+    struct recurrence_stack stack;
+    bool is_fused = recurrence_match(node, &stack);
+    if (is_fused) {
+        TRY(make_fused_mask(graph, recurrence, &stack, &mask, error));
+    } else {
+        TRY(make_gradient_body(graph, recurrence->body, &gradient_body, &mask, error));
+    }
     TRY(fill_inputs(graph, node, recurrence, gradients, inputs, &count, error));
     struct attribute attributes[] = {
         {.name = "body", .kind = ATTRIBUTE_BODY, .body = recurrence->body},
@@ -197,7 +228,7 @@ static enum status add_gradient(struct graph *graph, const struct node *node, co
     struct node_options options = {.inputs = inputs,
                                    .input_count = count,
                                    .attributes = attributes,
-                                   .attribute_count = sizeof attributes / sizeof *attributes};
+                                   .attribute_count = is_fused ? 4 : 5};
     struct node *grad = NULL;
     TRY(graph_add_node(graph, "RecurrenceGrad", &options, &grad, error));
     for (uint32_t i = 0; i < grad->output_count; i++) {

@@ -25,4 +25,8 @@ struct recurrence_node_options {
 enum status recurrence_node_add(struct graph *graph, const struct recurrence_node_options *options,
                                 struct output *ret_outputs, struct output *ret_states, struct error *error) MUST_CHECK;
 
+/* The fused kernels that a Recurrence node of this many layers runs with, one name a layer ("lstm", "gru", "rnn"); 0: it
+ * runs its body step by step. */
+size_t recurrence_node_layers(const struct node *node, const char *ret_kernels[RECURRENCE_STATES_MAX]);
+
 #endif

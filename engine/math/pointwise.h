@@ -29,6 +29,17 @@ struct pointwise_kernels {
      * d_gates: pre-activation. */
     void (*lstm_backward)(size_t rows, size_t units, const float *gates, const float *c_before, const float *c,
                           const float *dh, float *dc, float *d_gates);
+    /* One GRU time step of `rows` rows of `units`: gates [rows, 3 × units] in the order r, u, k. First r and u,
+     * pre-activation on entry, activated on return, and reset_h = r∘h; then, k's sum being complete, k = tanh and
+     * h = u∘h_before + (1 − u)∘k. */
+    void (*gru_gates)(size_t rows, size_t units, float *gates, const float *h_before, float *reset_h);
+    void (*gru_forward)(size_t rows, size_t units, float *gates, const float *h_before, float *h);
+    /* Its gradient, in the other order. dh: on entry into h, on return the part that goes through u to h_before;
+     * d_gates: of u and k, pre-activation. Then, d_reset_h being k's, of r, and the part through reset_h. */
+    void (*gru_backward)(size_t rows, size_t units, const float *gates, const float *h_before, float *dh,
+                         float *d_gates);
+    void (*gru_gates_backward)(size_t rows, size_t units, const float *gates, const float *h_before,
+                               const float *d_reset_h, float *dh, float *d_gates);
     /* Each row: y = softmax(x). Returns nothing; x and y may be the same. */
     void (*softmax)(size_t rows, size_t columns, const float *x, float *y);
     /* variable, m, v updated in place; see nn/optimizer.h for the equations. */

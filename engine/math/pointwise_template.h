@@ -125,6 +125,80 @@ static void lstm_backward(size_t rows, size_t units, const float *gates, const f
     }
 }
 
+static void gru_gates_row(size_t units, float *restrict gates, const float *restrict h_before,
+                          float *restrict reset_h)
+{
+    for (size_t u = 0; u < units; u++) {
+        gates[u] = sigmoid_of(gates[u]);
+        gates[units + u] = sigmoid_of(gates[units + u]);
+        reset_h[u] = gates[u] * h_before[u];
+    }
+}
+
+static void gru_gates(size_t rows, size_t units, float *gates, const float *h_before, float *reset_h)
+{
+    for (size_t row = 0; row < rows; row++) {
+        gru_gates_row(units, gates + row * 3 * units, h_before + row * units, reset_h + row * units);
+    }
+}
+
+static void gru_forward_row(size_t units, float *restrict gates, const float *restrict h_before, float *restrict h)
+{
+    for (size_t u = 0; u < units; u++) {
+        float update = gates[units + u];
+        float fresh = tanh_of(gates[2 * units + u]);
+        gates[2 * units + u] = fresh;
+        h[u] = update * h_before[u] + (1.0f - update) * fresh;
+    }
+}
+
+static void gru_forward(size_t rows, size_t units, float *gates, const float *h_before, float *h)
+{
+    for (size_t row = 0; row < rows; row++) {
+        gru_forward_row(units, gates + row * 3 * units, h_before + row * units, h + row * units);
+    }
+}
+
+static void gru_backward_row(size_t units, const float *restrict gates, const float *restrict h_before,
+                             float *restrict dh, float *restrict d_gates)
+{
+    for (size_t u = 0; u < units; u++) {
+        float update = gates[units + u];
+        float fresh = gates[2 * units + u];
+        d_gates[units + u] = dh[u] * (h_before[u] - fresh) * update * (1.0f - update);
+        d_gates[2 * units + u] = dh[u] * (1.0f - update) * (1.0f - fresh * fresh);
+        dh[u] *= update;
+    }
+}
+
+static void gru_backward(size_t rows, size_t units, const float *gates, const float *h_before, float *dh,
+                         float *d_gates)
+{
+    for (size_t row = 0; row < rows; row++) {
+        gru_backward_row(units, gates + row * 3 * units, h_before + row * units, dh + row * units,
+                         d_gates + row * 3 * units);
+    }
+}
+
+static void gru_gates_backward_row(size_t units, const float *restrict gates, const float *restrict h_before,
+                                   const float *restrict d_reset_h, float *restrict dh, float *restrict d_gates)
+{
+    for (size_t u = 0; u < units; u++) {
+        float reset = gates[u];
+        d_gates[u] = d_reset_h[u] * h_before[u] * reset * (1.0f - reset);
+        dh[u] += d_reset_h[u] * reset;
+    }
+}
+
+static void gru_gates_backward(size_t rows, size_t units, const float *gates, const float *h_before,
+                               const float *d_reset_h, float *dh, float *d_gates)
+{
+    for (size_t row = 0; row < rows; row++) {
+        gru_gates_backward_row(units, gates + row * 3 * units, h_before + row * units, d_reset_h + row * units,
+                               dh + row * units, d_gates + row * 3 * units);
+    }
+}
+
 static void softmax(size_t rows, size_t columns, const float *x, float *y)
 {
     for (size_t row = 0; row < rows; row++) {
@@ -167,6 +241,10 @@ const struct pointwise_kernels POINTWISE_TABLE = {
     .scale = scale,
     .lstm_forward = lstm_forward,
     .lstm_backward = lstm_backward,
+    .gru_gates = gru_gates,
+    .gru_forward = gru_forward,
+    .gru_backward = gru_backward,
+    .gru_gates_backward = gru_gates_backward,
     .softmax = softmax,
     .adam = adam,
 };

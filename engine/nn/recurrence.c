@@ -127,13 +127,11 @@ static enum status make_body(struct graph *graph, uint32_t cell, struct output i
     return graph_leave_body(graph, yields, 1 + state_count, ret_body, error);
 }
 
-static enum status add_loop(struct graph *graph, uint32_t cell, struct output inputs, struct output lengths,
-                            const struct output *states, struct output *ret_outputs, struct output *ret_states,
-                            struct error *error)
+static enum status add_loop(struct graph *graph, uint32_t cell, struct recurrence_node_options *options,
+                            struct output *ret_outputs, struct output *ret_states, struct error *error)
 {
-    struct recurrence_node_options options = {.x = inputs, .sequence_length = lengths, .states = states};
-    TRY(make_body(graph, cell, inputs, states, &options.body, error));
-    TRY(recurrence_node_add(graph, &options, ret_outputs, ret_states, error));
+    TRY(make_body(graph, cell, options->x, options->states, &options->body, error));
+    TRY(recurrence_node_add(graph, options, ret_outputs, ret_states, error));
     for (size_t k = 0; k < cell_state_count(graph, cell); k++) {
         char name[32];
         snprintf(name, sizeof name, "Exit_%zu", EXIT_OF_FIRST_STATE + k);
@@ -146,21 +144,20 @@ static enum status add_loop(struct graph *graph, uint32_t cell, struct output in
 static enum status build_dynamic(struct graph *graph, uint32_t cell, const struct recurrence_options *options,
                                  struct output *ret_outputs, struct output *ret_states, struct error *error)
 {
-    struct output inputs;
-    struct output lengths = {NULL, 0};
     struct output states[CELL_STATES_MAX];
+    struct recurrence_node_options loop = {.states = states, .is_general = options->is_general};
     struct cell_batch batch = batch_of(options->inputs, options->is_time_major ? 1 : 0);
-    TRY(get_time_major(graph, options, &inputs, error));
+    TRY(get_time_major(graph, options, &loop.x, error));
     if (options->sequence_length.node != NULL) {
         TRY(check_lengths(options->sequence_length, true, error));
-        TRY(named_identity(graph, "sequence_length", options->sequence_length, &lengths, error));
+        TRY(named_identity(graph, "sequence_length", options->sequence_length, &loop.sequence_length, error));
     }
     TRY(get_states(graph, cell, options, &batch, "If there is no initial_state, you must give a dtype.", states,
                    error));
-    TRY(check_time_major(inputs, error));
+    TRY(check_time_major(loop.x, error));
     const char *previous = NULL;
     TRY(graph_enter_name_scope(graph, "while", &previous, error));
-    enum status status = add_loop(graph, cell, inputs, lengths, states, ret_outputs, ret_states, error);
+    enum status status = add_loop(graph, cell, &loop, ret_outputs, ret_states, error);
     graph_leave_name_scope(graph, previous);
     TRY(status);
     TRY(named_identity(graph, "TensorArrayStack/TensorArrayGatherV3", *ret_outputs, ret_outputs, error));

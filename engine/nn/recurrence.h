@@ -15,6 +15,7 @@ struct recurrence_options {
     enum dtype dtype;
     bool is_time_major;
     const struct variable_scope_options *scope; /* NULL: "rnn"; bidirectional: "bidirectional_rnn" */
+    bool is_general; /* dynamic: never a fused kernel: what tests compare with */
 };
 
 /* Outputs and the flat final states (room for cell_state_count). The errors of section 9.5. */

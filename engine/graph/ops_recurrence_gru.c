@@ -1,0 +1,182 @@
+/* Fused kernels of GRUCell. Thread: see op.h.
+ *   r|u = σ([x, h]Kg + bg); k = tanh([x, r∘h]Kc + bc); h' = u∘h + (1 − u)∘k
+ * Weights Kg [inputs + units, 2 × units], bg, Kc [inputs + units, units], bc. Saved: r, u, k of every row. */
+#include "engine/graph/ops_recurrence_fused.h"
+#include "engine/math/pointwise.h"
+
+enum { GATES_KERNEL, GATES_BIAS, CANDIDATE_KERNEL, CANDIDATE_BIAS };
+
+static const float *gates_kernel_h(const struct fused_layer *layer)
+{
+    return layer->weights[GATES_KERNEL] + layer->inputs * 2 * layer->units;
+}
+
+static const float *candidate_kernel_h(const struct fused_layer *layer)
+{
+    return layer->weights[CANDIDATE_KERNEL] + layer->inputs * layer->units;
+}
+
+/* saved = x · kernels + biases, for every step at once. */
+static void project_inputs(const struct fused_layer *layer)
+{
+    size_t rows = layer->steps->count * layer->steps->batch;
+    size_t units = layer->units;
+    for (size_t row = 0; row < rows; row++) {
+        float *to = layer->saved + row * 3 * units;
+        memcpy(to, layer->weights[GATES_BIAS], 2 * units * sizeof(float));
+        memcpy(to + 2 * units, layer->weights[CANDIDATE_BIAS], units * sizeof(float));
+    }
+    gemm(rows, 2 * units, layer->inputs, fused_plain(layer->x, layer->inputs),
+         fused_plain(layer->weights[GATES_KERNEL], 2 * units), 1, layer->saved, 3 * units);
+    gemm(rows, units, layer->inputs, fused_plain(layer->x, layer->inputs),
+         fused_plain(layer->weights[CANDIDATE_KERNEL], units), 1, layer->saved + 2 * units, 3 * units);
+}
+
+static void forward(const struct fused_layer *layer)
+{
+    size_t batch = layer->steps->batch;
+    size_t units = layer->units;
+    float *reset_h = layer->scratch;
+    project_inputs(layer);
+    for (size_t t = 0; t < layer->steps->count; t++) {
+        float *gates = layer->saved + t * batch * 3 * units;
+        const float *before = fused_before(layer, 0, t);
+        gemm(batch, 2 * units, units, fused_plain(before, units), fused_plain(gates_kernel_h(layer), 2 * units), 1,
+             gates, 3 * units);
+        pointwise()->gru_gates(batch, units, gates, before, reset_h);
+        gemm(batch, units, units, fused_plain(reset_h, units), fused_plain(candidate_kernel_h(layer), units), 1,
+             gates + 2 * units, 3 * units);
+        pointwise()->gru_forward(batch, units, gates, before, layer->history[0] + t * batch * units);
+        fused_hold(layer, 1, t);
+    }
+}
+
+/* One step backwards: dh becomes the gradient into h before it. d_reset_h [batch, units]. */
+static void step_back(const struct fused_layer *layer, size_t step, float *d_gates, float *d_reset_h)
+{
+    size_t batch = layer->steps->batch;
+    size_t units = layer->units;
+    float *dh = layer->d_state[0];
+    float *d_step = d_gates + step * batch * 3 * units;
+    size_t end = 0;
+    for (size_t row = 0; fused_next_run(layer->steps, step, &row, &end); row = end) {
+        size_t at = (step * batch + row) * units;
+        pointwise()->add_to((end - row) * units, layer->d_output + at, dh + row * units);
+        pointwise()->gru_backward(end - row, units, layer->saved + 3 * at,
+                                  fused_before(layer, 0, step) + row * units, dh + row * units, d_gates + 3 * at);
+    }
+    fused_clear(layer->steps, step, 3 * units, d_gates);
+    gemm(batch, units, units, fused_plain(d_step + 2 * units, 3 * units),
+         fused_transposed(candidate_kernel_h(layer), units), 0, d_reset_h, units);
+    for (size_t row = 0; fused_next_run(layer->steps, step, &row, &end); row = end) {
+        size_t at = (step * batch + row) * units;
+        pointwise()->gru_gates_backward(end - row, units, layer->saved + 3 * at,
+                                        fused_before(layer, 0, step) + row * units, d_reset_h + row * units,
+                                        dh + row * units, d_gates + 3 * at);
+    }
+    struct fused_product product = {.d_gates = d_step,
+                                    .stride = 3 * units,
+                                    .columns = 2 * units,
+                                    .kernel = gates_kernel_h(layer),
+                                    .kernel_stride = 2 * units,
+                                    .adds = true};
+    fused_back_product(layer, step, &product, dh);
+}
+
+/* Gradients by the rows of both kernels that `from` [rows, columns] went through. */
+static void kernel_gradient(const struct fused_layer *layer, size_t first_step, size_t step_count, const float *from,
+                            const float *d_gates)
+{
+    size_t units = layer->units;
+    size_t rows = step_count * layer->steps->batch;
+    gemm(units, 2 * units, rows, fused_transposed(from, units),
+         fused_plain(d_gates + first_step * layer->steps->batch * 3 * units, 3 * units), 1,
+         layer->d_weights[GATES_KERNEL] + layer->inputs * 2 * units, 2 * units);
+}
+
+/* r ∘ h of every row, as the candidate saw it. */
+static void reset_again(const struct fused_layer *layer, float *reset_h)
+{
+    size_t batch = layer->steps->batch;
+    size_t units = layer->units;
+    for (size_t row = 0; row < layer->steps->count * batch; row++) {
+        const float *before = fused_before(layer, 0, row / batch) + row % batch * units;
+        const float *reset = layer->saved + row * 3 * units;
+        for (size_t u = 0; u < units; u++) {
+            reset_h[row * units + u] = reset[u] * before[u];
+        }
+    }
+}
+
+static void input_gradients(const struct fused_layer *layer, const float *d_gates)
+{
+    size_t rows = layer->steps->count * layer->steps->batch;
+    size_t units = layer->units;
+    size_t inputs = layer->inputs;
+    gemm(inputs, 2 * units, rows, fused_transposed(layer->x, inputs), fused_plain(d_gates, 3 * units), 1,
+         layer->d_weights[GATES_KERNEL], 2 * units);
+    gemm(inputs, units, rows, fused_transposed(layer->x, inputs), fused_plain(d_gates + 2 * units, 3 * units), 1,
+         layer->d_weights[CANDIDATE_KERNEL], units);
+    if (layer->dx != NULL) {
+        gemm(rows, inputs, 2 * units, fused_plain(d_gates, 3 * units),
+             fused_transposed(layer->weights[GATES_KERNEL], 2 * units), 0, layer->dx, inputs);
+        gemm(rows, inputs, units, fused_plain(d_gates + 2 * units, 3 * units),
+             fused_transposed(layer->weights[CANDIDATE_KERNEL], units), 1, layer->dx, inputs);
+    }
+}
+
+static void backward(const struct fused_layer *layer)
+{
+    size_t batch = layer->steps->batch;
+    size_t units = layer->units;
+    size_t rows = layer->steps->count * batch;
+    float *d_gates = layer->scratch;
+    float *reset_h = d_gates + rows * 3 * units;
+    float *d_reset_h = reset_h + rows * units;
+    if (rows == 0) {
+        return;
+    }
+    for (size_t t = layer->steps->count; t-- > 0;) {
+        step_back(layer, t, d_gates, d_reset_h);
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = d_gates + row * 3 * units;
+        pointwise()->add_to(2 * units, from, layer->d_weights[GATES_BIAS]);
+        pointwise()->add_to(units, from + 2 * units, layer->d_weights[CANDIDATE_BIAS]);
+    }
+    input_gradients(layer, d_gates);
+    kernel_gradient(layer, 0, 1, layer->initial[0], d_gates);
+    kernel_gradient(layer, 1, layer->steps->count - 1, layer->history[0], d_gates);
+    reset_again(layer, reset_h);
+    gemm(units, units, rows, fused_transposed(reset_h, units), fused_plain(d_gates + 2 * units, 3 * units), 1,
+         layer->d_weights[CANDIDATE_KERNEL] + layer->inputs * units, units);
+}
+
+/* r ∘ h of one step. */
+static size_t forward_floats(size_t rows, size_t batch, size_t units)
+{
+    (void)rows;
+    return batch * units;
+}
+
+/* d_gates and r ∘ h of every row; d(r ∘ h) of one step. */
+static size_t backward_floats(size_t rows, size_t batch, size_t units)
+{
+    return (4 * rows + batch) * units;
+}
+
+const struct fused_row fused_gru = {
+    .name = "gru",
+    .signature = "Add(Mul(Split{num_split=2}(#1,Sigmoid(BiasAdd(MatMul(ConcatV2(x,s0,#1),w0),w1))).1,s0),"
+                 "Mul(Sub(n0,%2.1),Tanh(BiasAdd(MatMul(ConcatV2(x,Mul(%2.0,s0),#1),w2),w3))))",
+    .state_count = 1,
+    .output_state = 0,
+    .weight_count = 4,
+    .saved_multiple = 3,
+    .gate_counts = {2, 1},
+    .has_number = true,
+    .number = 1,
+    .forward = forward,
+    .backward = backward,
+    .forward_floats = forward_floats,
+    .backward_floats = backward_floats};

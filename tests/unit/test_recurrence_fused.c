@@ -1,0 +1,202 @@
+/* Every fused kernel against its body run step by step: outputs, states and all gradients, over random data, with and
+ * without sequence lengths; and which bodies are recognised. */
+#include "engine/graph/recurrence_node.h"
+#include "engine/nn/recurrence.h"
+#include "tests/unit/recurrence_rig.h"
+
+enum { TIME = 5, BATCH = 4, DEPTH = 3, UNITS = 6, CELLS_MAX = 4 };
+
+/* A cell by its kind, or a stack of such. */
+struct cell_case {
+    const char *name;
+    enum cell_kind kinds[CELLS_MAX];
+    size_t count;
+    bool is_multi;
+    double forget_bias;
+    double keep;            /* of each cell's output; 0: no dropout */
+    double input_keep;      /* of each cell's input; 0: no dropout */
+    const char *kernels[CELLS_MAX]; /* what is to be recognised; none: the body runs step by step */
+    const char *activation;
+    bool has_peepholes;
+    bool is_residual;
+    bool is_state_matrix;
+    bool is_float64;
+};
+
+static struct output number_of(struct network *network, double value)
+{
+    float room = (float)value;
+    struct tensor tensor = {DTYPE_FLOAT32, shape_scalar(), &room};
+    return rig_constant(network->graph, &tensor);
+}
+
+static uint32_t make_cell(struct network *network, const struct cell_case *test, enum cell_kind kind)
+{
+    struct error error;
+    uint32_t cell = 0;
+    bool is_lstm = kind == CELL_BASIC_LSTM || kind == CELL_LSTM;
+    struct cell_options options = {.kind = kind,
+                                   .units = UNITS,
+                                   .activation = test->activation,
+                                   .has_forget_bias = test->forget_bias != 0,
+                                   .forget_bias = test->forget_bias,
+                                   .is_state_matrix = is_lstm && test->is_state_matrix,
+                                   .has_peepholes = kind == CELL_LSTM && test->has_peepholes};
+    must(cell_create(network->graph, &options, &cell, &error), &error);
+    if (test->keep > 0 || test->input_keep > 0) {
+        struct cell_options wrapper = {.kind = CELL_DROPOUT_WRAPPER, .children = {cell}, .child_count = 1};
+        if (test->keep > 0) {
+            wrapper.output_keep = number_of(network, test->keep);
+            wrapper.output_keep_value = test->keep;
+        }
+        if (test->input_keep > 0) {
+            wrapper.input_keep = number_of(network, test->input_keep);
+            wrapper.input_keep_value = test->input_keep;
+        }
+        must(cell_create(network->graph, &wrapper, &cell, &error), &error);
+    }
+    if (test->is_residual) {
+        struct cell_options wrapper = {.kind = CELL_RESIDUAL_WRAPPER, .children = {cell}, .child_count = 1};
+        must(cell_create(network->graph, &wrapper, &cell, &error), &error);
+    }
+    return cell;
+}
+
+static uint32_t make_cells(struct network *network, const struct cell_case *test)
+{
+    struct error error;
+    uint32_t cells[CELLS_MAX];
+    for (size_t i = 0; i < test->count; i++) {
+        cells[i] = make_cell(network, test, test->kinds[i]);
+    }
+    if (!test->is_multi) {
+        return cells[0];
+    }
+    uint32_t multi = 0;
+    struct cell_options options = {.kind = CELL_MULTI, .child_count = test->count};
+    memcpy(options.children, cells, test->count * sizeof *cells);
+    must(cell_create(network->graph, &options, &multi, &error), &error);
+    return multi;
+}
+
+/* Outputs and states, then the gradients by every variable. */
+static size_t build(struct network *network, const struct cell_case *test, const int32_t *lengths, bool is_general,
+                    struct output *ret_fetches)
+{
+    struct error error;
+    network_create(network, test->is_float64 ? DTYPE_FLOAT64 : DTYPE_FLOAT32);
+    uint32_t cell = make_cells(network, test);
+    struct recurrence_options options = {
+        .inputs = network_variable(network, "x", shape_cube(TIME, BATCH, test->is_residual ? UNITS : DEPTH)),
+        .is_time_major = true,
+        .is_general = is_general};
+    if (lengths != NULL) {
+        options.sequence_length = network_lengths(network, lengths, BATCH);
+    }
+    size_t states = cell_state_count(network->graph, cell);
+    struct output initial[CELL_STATES_MAX];
+    for (size_t k = 0; k < states; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "s%zu", k);
+        initial[k] =
+            network_variable(network, name, shape_matrix(BATCH, (int64_t)cell_state_size(network->graph, cell, k)));
+    }
+    options.initial_states = initial;
+    must(dynamic_rnn(network->graph, cell, &options, &ret_fetches[0], ret_fetches + 1, &error), &error);
+    for (size_t i = 0; i < 1 + states; i++) {
+        network_weigh(network, ret_fetches[i]);
+    }
+    network_finish(network, 0.8);
+    return 1 + states + network_gradients(network, ret_fetches + 1 + states);
+}
+
+static void check_kernels(const struct network *network, const struct cell_case *test)
+{
+    const char *kernels[RECURRENCE_STATES_MAX];
+    const struct node *node = graph_find_node(network->graph, "rnn/while/Recurrence");
+    assert_non_null(node);
+    size_t wanted = 0;
+    while (wanted < CELLS_MAX && test->kernels[wanted] != NULL) {
+        wanted++;
+    }
+    size_t count = recurrence_node_layers(node, kernels);
+    if (count != wanted) {
+        fail_msg("%s: %zu layers recognised, not %zu", test->name, count, wanted);
+    }
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(kernels[i], test->kernels[i]);
+    }
+}
+
+static void compare(const struct cell_case *test, const int32_t *lengths)
+{
+    struct network networks[2];
+    struct output fetches[2][NETWORK_FETCHES_MAX];
+    struct tensor found[2][NETWORK_FETCHES_MAX];
+    size_t counts[2];
+    for (int general = 0; general < 2; general++) {
+        counts[general] = build(&networks[general], test, lengths, general == 1, fetches[general]);
+        network_run(&networks[general], fetches[general], counts[general], found[general]);
+    }
+    check_kernels(&networks[0], test);
+    assert_int_equal(counts[0], counts[1]);
+    for (size_t i = 0; i < counts[0]; i++) {
+        char what[96];
+        snprintf(what, sizeof what, "%s%s, fetch %zu", test->name, lengths == NULL ? "" : " with lengths", i);
+        assert_tensors_near(&found[0][i], &found[1][i], 2e-5, what);
+    }
+    for (int general = 0; general < 2; general++) {
+        release_tensors(found[general], counts[general]);
+        network_release(&networks[general]);
+    }
+}
+
+static const struct cell_case cases[] = {
+    {.name = "basic_lstm", .kinds = {CELL_BASIC_LSTM}, .count = 1, .kernels = {"lstm"}},
+    {.name = "basic_lstm, forget bias", .kinds = {CELL_BASIC_LSTM}, .count = 1, .forget_bias = 0.3, .kernels = {"lstm"}},
+    {.name = "lstm", .kinds = {CELL_LSTM}, .count = 1, .kernels = {"lstm"}},
+    {.name = "gru", .kinds = {CELL_GRU}, .count = 1, .kernels = {"gru"}},
+    {.name = "rnn", .kinds = {CELL_BASIC_RNN}, .count = 1, .kernels = {"rnn"}},
+    {.name = "one cell in a stack", .kinds = {CELL_GRU}, .count = 1, .is_multi = true, .kernels = {"gru"}},
+    {.name = "two lstms", .kinds = {CELL_BASIC_LSTM, CELL_LSTM}, .count = 2, .is_multi = true, .kernels = {"lstm", "lstm"}},
+    {.name = "four kinds",
+     .kinds = {CELL_BASIC_LSTM, CELL_GRU, CELL_BASIC_RNN, CELL_LSTM},
+     .count = 4,
+     .is_multi = true,
+     .kernels = {"lstm", "gru", "rnn", "lstm"}},
+    {.name = "dropout between", .kinds = {CELL_GRU, CELL_BASIC_LSTM}, .count = 2, .is_multi = true, .keep = 0.6, .kernels = {"gru", "lstm"}},
+    {.name = "dropout before", .kinds = {CELL_BASIC_RNN}, .count = 1, .input_keep = 0.7, .kernels = {"rnn"}},
+    {.name = "dropout everywhere",
+     .kinds = {CELL_BASIC_LSTM, CELL_GRU, CELL_BASIC_RNN},
+     .count = 3,
+     .is_multi = true,
+     .keep = 0.6,
+     .input_keep = 0.7,
+     .kernels = {"lstm", "gru", "rnn"}},
+    /* not recognised: run step by step both times */
+    {.name = "relu", .kinds = {CELL_BASIC_RNN}, .count = 1, .activation = "sigmoid"},
+    {.name = "peepholes", .kinds = {CELL_LSTM}, .count = 1, .has_peepholes = true},
+    {.name = "residual", .kinds = {CELL_GRU, CELL_GRU}, .count = 2, .is_multi = true, .is_residual = true},
+    {.name = "state matrix", .kinds = {CELL_BASIC_LSTM}, .count = 1, .is_state_matrix = true},
+    {.name = "float64", .kinds = {CELL_BASIC_LSTM}, .count = 1, .is_float64 = true},
+};
+
+static void test_like_the_body(void **state)
+{
+    (void)state;
+    const int32_t lengths[] = {3, 0, TIME, 1};
+    const int32_t all_short[] = {1, 3, 2, 1};
+    const int32_t too_long[] = {TIME, TIME + 2, TIME, TIME};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        compare(&cases[i], NULL);
+        compare(&cases[i], lengths);
+        compare(&cases[i], all_short);
+        compare(&cases[i], too_long);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
