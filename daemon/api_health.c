@@ -28,14 +28,27 @@ void api_metrics(struct server *server, struct request *request)
     request_reply(request, text == NULL ? 503 : 200, "text/plain; version=0.0.4; charset=utf-8", text, length);
 }
 
+static void on_rescanned(void *context, const struct registry_reply *reply)
+{
+    struct request *request = context;
+    if (reply->status != STATUS_OK) {
+        request_reply_error(request, &reply->error);
+    } else {
+        request_reply_json(request, 200, reply->reply);
+    }
+    request_release(request);
+}
+
 void api_reload(struct server *server, struct request *request)
 {
     struct error error;
-    if (server_reload(server, &error) != STATUS_OK) {
+    if (server_read_settings(server, &error) != STATUS_OK) {
         error.status = STATUS_UNPROCESSABLE; /* the file, not the request, is wrong */
         error_code(&error, "bad_configuration");
         request_reply_error(request, &error);
+        registry_scan(server->registry);
         return;
     }
-    request_reply_json(request, 200, json_pack("{s:b}", "reloaded", 1));
+    request_hold(request, NULL, NULL);
+    registry_rescan(server->registry, (struct registry_callback){.done = on_rescanned, .context = request});
 }

@@ -77,7 +77,8 @@ static void on_signal(uv_signal_t *signal, int number)
     if (number == SIGHUP) {
         struct error error;
         systemd_reloading();
-        bool is_good = server_reload(server, &error) == STATUS_OK;
+        bool is_good = server_read_settings(server, &error) == STATUS_OK;
+        registry_scan(server->registry);
         systemd_ready(is_good ? "serving" : "serving; the configuration was refused, see the log");
         return;
     }

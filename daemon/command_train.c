@@ -26,7 +26,7 @@ static const struct option_row ROWS[] = {
     {"epochs", OPTION_COUNT, "N", NULL, "passes over the text; 50 without any limit"},
     {"max-steps", OPTION_COUNT, "N", NULL, "updates; of several limits the first one counts"},
     {"max-seconds", OPTION_NUMBER, "N", NULL, "time, over all resumes"},
-    {"optimizer", OPTION_TEXT, "NAME", "adam", "adam or sgd"},
+    {"optimizer", OPTION_TEXT, "NAME", "adam", "adam, sgd, momentum, rmsprop or adagrad"},
     {"learning-rate", OPTION_NUMBER, "R", "0.002", "how far an update goes, at the beginning"},
     {"schedule", OPTION_TEXT, "NAME", "step", "step: halved every 5 epochs after the 10th; or constant"},
     {"clip-norm", OPTION_NUMBER, "N", "5", "gradients are scaled down to this global norm"},

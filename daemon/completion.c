@@ -339,11 +339,13 @@ static void on_timer(uv_timer_t *timer)
 void completion_on_gone(void *context, struct request *request)
 {
     struct completion *completion = completion_from(context);
-    if (request_is_half_closed(request) && completion->form == FORM_JSON) {
-        completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
-        return;
+    if (request_is_half_closed(request)) {
+        if (completion->form == FORM_JSON) {
+            completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
+        }
+        return; /* of a stream, the next write tells whether anybody reads */
     }
-    completion->is_abandoned = !request_is_half_closed(request);
+    completion->is_abandoned = true;
     completion_cancel(completion);
 }
 

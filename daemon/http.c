@@ -11,7 +11,6 @@
  * Thread: loop. Owns sockets, MHD daemons, requests. */
 #include "daemon/http_private.h"
 
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,13 +18,11 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/base/rng.h"
 
 enum {
     BUSY_ROUNDS_MAX = 64,
     SWALLOWED_BYTES_MAX = 64 << 20,  /* of a body that is over its maximum: read so that the client sees the 413 */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
-    ARENA_BYTES_MAX = 1 << 20,
 };
 
 static void part_closed(struct http *http)
@@ -118,51 +115,6 @@ void http_wake(struct request *request)
     uv_idle_start(&http->resume, on_resume);
 }
 
-static bool is_id_good(const char *id)
-{
-    size_t length = id == NULL ? 0 : strlen(id);
-    return length > 0 && length < REQUEST_ID_BYTES_MAX &&
-           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == length;
-}
-
-static struct request *request_create(struct listener *listener, struct MHD_Connection *connection, const char *method,
-                                      const char *path)
-{
-    struct request *request = mem_allocate(1, sizeof *request);
-    if (request == NULL) {
-        return NULL;
-    }
-    struct http *http = listener->http;
-    request->magic = HTTP_REQUEST_MAGIC;
-    request->references = 1;
-    request->listener = listener;
-    request->connection = connection;
-    request->arena.bytes_max = ARENA_BYTES_MAX;
-    request->body_bytes_max = http->settings->body_bytes_max;
-    request->started_ms = clock_now_ms();
-    http->open_parts++;
-    const char *id = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "X-Request-Id");
-    if (is_id_good(id)) {
-        snprintf(request->id, sizeof request->id, "%s", id);
-    } else {
-        snprintf(request->id, sizeof request->id, "%016llx", (unsigned long long)rng_system());
-    }
-    request->method = arena_copy_string(&request->arena, method);
-    request->path = arena_copy_string(&request->arena, path);
-    if (request->method == NULL || request->path == NULL) {
-        http_request_unref(request);
-        return NULL;
-    }
-    request->next = http->requests;
-    request->link = &http->requests;
-    if (request->next != NULL) {
-        request->next->link = &request->next;
-    }
-    http->requests = request;
-    http->request_count++;
-    return request;
-}
-
 /* ---- What MHD calls */
 
 static void append_body(struct request *request, const char *bytes, size_t length)
@@ -203,14 +155,6 @@ static enum MHD_Result queue_reply(struct request *request)
     return result;
 }
 
-static void reply_too_large(struct request *request)
-{
-    struct error error;
-    error_set(&error, STATUS_TOO_LARGE, "the body has more than %zu bytes", request->body_bytes_max);
-    error_code(&error, "body_too_large");
-    request_reply_error(request, &error);
-}
-
 /* The body is here, or the connection was resumed. */
 static enum MHD_Result dispatch(struct request *request)
 {
@@ -218,7 +162,7 @@ static enum MHD_Result dispatch(struct request *request)
     if (!request->is_dispatched) {
         request->is_dispatched = true;
         if (request->is_too_large && !request->has_reply) {
-            reply_too_large(request);
+            http_reply_too_large(request);
         }
         if (!request->has_reply) {
             request->references++;
@@ -237,81 +181,46 @@ static enum MHD_Result dispatch(struct request *request)
     return MHD_YES;
 }
 
-struct framing {
-    const char *length;
-    size_t host_count, coding_count;
-    bool is_ambiguous;
-};
-
-static enum MHD_Result on_framing_header(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+/* The first that MHD says of a request, before it looks at the query; what is returned becomes on_access's state. MHD
+ * is kept from parsing the query: it would take a record of its connection's memory for each parameter, and when that
+ * is used up (a few hundred of "a=1") it forgets, in 0.9.75, to send the 431 that it has made: the client waits for its
+ * time-out. */
+static void *on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
-    (void)kind;
-    struct framing *framing = context;
-    if (strcasecmp(name, "Content-Length") == 0) {
-        framing->is_ambiguous |= framing->length != NULL && strcmp(framing->length, value) != 0;
-        framing->length = value;
-    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        framing->is_ambiguous |= strcasecmp(value, "chunked") != 0 || framing->coding_count++ > 0;
-    } else if (strcasecmp(name, "Host") == 0) {
-        framing->is_ambiguous |= framing->host_count++ > 0;
+    struct request *request = target == NULL ? NULL : http_request_create(context, connection, target);
+    char *query = target == NULL ? NULL : strchr(target, '?');
+    if (query != NULL) {
+        query[1] = '\0'; /* in MHD's own buffer, where it puts NULs itself a moment later */
     }
-    return MHD_YES;
-}
-
-/* A request that a proxy in front may cut, or send, elsewhere than MHD does (RFC 9112, 3.2 and 6.3). */
-static bool is_framing_bad(struct request *request)
-{
-    struct framing framing = {.length = NULL};
-    MHD_get_connection_values(request->connection, MHD_HEADER_KIND, on_framing_header, &framing);
-    if (!framing.is_ambiguous && (framing.length == NULL || framing.coding_count == 0)) {
-        return false;
-    }
-    struct error error;
-    error_set(&error, STATUS_INVALID, "one Host, and one Content-Length or Transfer-Encoding: chunked, is allowed");
-    error_code(&error, "bad_framing");
-    request_add_header(request, "Connection", "close");
-    request_reply_error(request, &error);
-    return true;
-}
-
-/* A body whose length is announced over the maximum, by a client that waits to be told to send it. */
-static bool is_refused_at_head(struct request *request)
-{
-    const char *expect = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Expect");
-    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Content-Length");
-    if (expect == NULL) {
-        return false;
-    }
-    if (!request->has_reply && length != NULL && strtoull(length, NULL, 10) > request->body_bytes_max) {
-        reply_too_large(request);
-    }
-    return request->has_reply;
+    return request;
 }
 
 static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,
                                  const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
-    (void)version;
+    (void)connection;
+    (void)url;
     struct listener *listener = context;
     struct http *http = listener->http;
     if (*state == NULL) {
-        struct request *request = request_create(listener, connection, method, url);
-        if (request == NULL) {
+        return MHD_NO; /* no memory for it */
+    }
+    struct request *request = http_request_from(*state);
+    if (!request->is_begun) {
+        if (!http_request_begin(request, method)) {
             return MHD_NO;
         }
-        *state = request;
-        if (is_framing_bad(request)) {
+        if (http_refuse_head(request, version)) {
             request->is_dispatched = true;
             return queue_reply(request);
         }
         http->callbacks.on_head(http->callbacks.context, request);
-        if (is_refused_at_head(request)) {
+        if (http_refuse_expected(request)) {
             request->is_dispatched = true;
             return queue_reply(request);
         }
         return MHD_YES;
     }
-    struct request *request = http_request_from(*state);
     if (*upload_bytes > 0) {
         append_body(request, upload, *upload_bytes);
         *upload_bytes = 0;
@@ -334,6 +243,10 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     *state = NULL;
     request->connection = NULL;
     request->is_gone = true;
+    if (!request->is_begun) { /* its headers never came, or were refused by MHD */
+        http_request_unref(request);
+        return;
+    }
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
         tell_gone(request);
     }
@@ -363,7 +276,7 @@ static void on_log(void *context, const char *format, va_list arguments)
     log_event(LOG_LEVEL_DEBUG, "http", message, "%s", "");
 }
 
-/* Query names and values and the path are passed on as sent: routes decode them, once, after splitting. */
+/* The path is passed on as sent: routes decode it, once, after splitting. */
 static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
 {
     (void)context;
@@ -489,13 +402,13 @@ static void close_listener(struct listener *listener)
 static struct MHD_Daemon *start_mhd(struct listener *listener, int fd)
 {
     const struct settings *settings = listener->http->settings;
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
-                            listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-                            on_completed, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)settings->connection_timeout_seconds, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-                            MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, listener,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->connection_timeout_seconds,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,
+        on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, on_target, listener, MHD_OPTION_END);
 }
 
 enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error)

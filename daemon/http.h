@@ -68,8 +68,8 @@ uint64_t request_started_ms(const struct request *request);
 /* The status that was sent, 0 before. */
 unsigned request_status(const struct request *request);
 
-/* Calls `each` with every query parameter as sent (not decoded); `value` is NULL for a name without '='. Stops when it
- * returns false. Only inside on_head and on_request. */
+/* Calls `each` with every query parameter as sent ('+' is a space, %XX is not decoded); `value` is NULL for a name
+ * without '=' and lives as long as the request, `name` as long as the call. Stops when it returns false. */
 void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
                         void *context);
 

@@ -1,4 +1,5 @@
-/* What http.c (listeners, connections, the life of a request) and http_request.c (what handlers call) share.
+/* What http.c (listeners, connections, the life of a request), http_head.c (its head) and http_request.c (what handlers
+ * call) share.
  * Thread: loop. */
 #ifndef DAEMON_HTTP_PRIVATE_H
 #define DAEMON_HTTP_PRIVATE_H
@@ -47,6 +48,9 @@ struct request {
     struct arena arena;
     char id[REQUEST_ID_BYTES_MAX];
     const char *method, *path;
+    char *query; /* its parameters, each with a NUL behind it; NULL: none */
+    size_t query_bytes;
+    uintptr_t target_end; /* where MHD has the NUL behind the request's target */
     char *body;
     size_t body_length, body_capacity, body_bytes_max, swallowed_bytes;
     void *data;
@@ -62,7 +66,7 @@ struct request {
     const struct stream_source *source;
     void *source_context;
     uv_poll_t watch;
-    bool has_watch, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
+    bool has_watch, is_begun, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
 };
 
 /* The one way back from a void pointer. */
@@ -78,6 +82,23 @@ void http_suspend(struct request *request);
 
 /* Resumes a sleeping connection with the loop's next turn. */
 void http_wake(struct request *request);
+
+/* A request whose target ("/path?query") came, nothing else of it yet; NULL without memory. */
+struct request *http_request_create(struct listener *listener, struct MHD_Connection *connection, const char *target);
+
+/* Its headers are here: from now on it counts. False without memory. */
+bool http_request_begin(struct request *request, const char *method);
+
+/* Replies to what no request may be: a target with a NUL, or more than one meaning of where the body ends. `version` is
+ * MHD's own text behind the target. Whether it replied. */
+bool http_refuse_head(struct request *request, const char *version);
+
+/* Replies to a client that waits to be told to send its body, when its announced length is over the maximum. Whether
+ * there is a reply now. */
+bool http_refuse_expected(struct request *request);
+
+/* 413 for the body. */
+void http_reply_too_large(struct request *request);
 
 /* Gives one reference back. */
 void http_request_unref(struct request *request);

@@ -95,23 +95,21 @@ unsigned request_status(const struct request *request)
     return request->status;
 }
 
-struct query_visit {
-    bool (*each)(void *context, const char *name, const char *value);
-    void *context;
-};
-
-static enum MHD_Result on_query(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-    (void)kind;
-    const struct query_visit *visit = context;
-    return visit->each(visit->context, name, value) ? MHD_YES : MHD_NO;
-}
-
 void request_each_query(const struct request *request, bool (*each)(void *context, const char *name, const char *value),
                         void *context)
 {
-    struct query_visit visit = {.each = each, .context = context};
-    MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_query, &visit);
+    bool goes_on = true;
+    for (size_t at = 0; goes_on && at < request->query_bytes; at += strlen(request->query + at) + 1) {
+        char *name = request->query + at;
+        char *equals = strchr(name, '=');
+        if (equals != NULL) {
+            *equals = '\0';
+        }
+        goes_on = *name == '\0' && equals == NULL ? true : each(context, name, equals == NULL ? NULL : equals + 1);
+        if (equals != NULL) {
+            *equals = '='; /* as it was, for the next look */
+        }
+    }
 }
 
 void request_hold(struct request *request, void (*on_gone)(void *context, struct request *request), void *context)

@@ -134,6 +134,9 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
  * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. */
 void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback);
 
+/* Reads every directory again and waits until what was found is loaded or refused: {"reloaded":true}. */
+void registry_rescan(struct registry *registry, struct registry_callback callback);
+
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);
 

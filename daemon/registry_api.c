@@ -53,20 +53,34 @@ static void file_run(struct job *base)
     job->status = job->file[0] == '\0' ? directory_remove(job->directory, &job->error) : write_file(job);
 }
 
+/* Puts a call among those that wait for a scan that has yet to begin, and for its loads: one that runs may have missed
+ * what the caller has just written or copied. NULL without memory. */
+static struct registry_waiter *add_waiter(struct registry *registry, const char *name,
+                                          struct registry_callback callback)
+{
+    struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
+    if (waiter == NULL) {
+        return NULL;
+    }
+    *waiter = (struct registry_waiter){.callback = callback,
+                                       .started_ms = clock_now_ms(),
+                                       .scan = registry->scans_started + 1,
+                                       .next = registry->waiters};
+    snprintf(waiter->name, sizeof waiter->name, "%s", name);
+    registry->waiters = waiter;
+    return waiter;
+}
+
 /* What was written is so for every request after the answer: the answer waits for a scan that has seen it. */
 static bool wait_for_scan(struct file_job *job)
 {
-    struct registry_waiter *waiter = job->status == STATUS_OK ? mem_allocate(1, sizeof *waiter) : NULL;
+    struct registry_waiter *waiter =
+        job->status == STATUS_OK ? add_waiter(job->registry, job->model, job->callback) : NULL;
     if (waiter == NULL) {
         return false;
     }
-    *waiter = (struct registry_waiter){.callback = job->callback,
-                                       .reply = job->reply,
-                                       .is_new = job->is_new,
-                                       .scan = job->registry->scans_started + 1,
-                                       .next = job->registry->waiters};
-    snprintf(waiter->name, sizeof waiter->name, "%s", job->model);
-    job->registry->waiters = waiter;
+    waiter->reply = job->reply;
+    waiter->is_new = job->is_new;
     return true;
 }
 
@@ -212,25 +226,33 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
     struct error error;
     /* A model that is not known yet may have been copied in a moment ago: the scan will tell. */
     struct registry_model *model = registry_find(registry, name);
-    struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
+    struct registry_waiter *waiter = add_waiter(registry, name, callback);
     if (waiter == NULL) {
         no_memory(&error);
         registry_answer_error(callback, &error);
         return;
     }
     const struct registry_version *current = model == NULL ? NULL : model_current(model);
-    *waiter = (struct registry_waiter){.callback = callback,
-                                       .version = version,
-                                       .started_ms = clock_now_ms(),
-                                       .previous = current == NULL ? 0 : current->number,
-                                       .next = registry->waiters};
-    snprintf(waiter->name, sizeof waiter->name, "%s", name);
-    registry->waiters = waiter;
-    /* A scan that runs began before this call: what the caller has just copied may be missing from it. */
-    waiter->scan = registry->scans_started + 1;
+    waiter->version = version;
+    waiter->previous = current == NULL ? 0 : current->number;
     if (model != NULL) {
         ask_for_load(registry, model, version);
     }
+    registry_scan(registry);
+}
+
+void registry_rescan(struct registry *registry, struct registry_callback callback)
+{
+    struct error error;
+    json_t *reply = json_pack("{s:b}", "reloaded", true);
+    struct registry_waiter *waiter = reply == NULL ? NULL : add_waiter(registry, "", callback);
+    if (waiter == NULL) {
+        json_decref(reply);
+        no_memory(&error);
+        registry_answer_error(callback, &error);
+        return;
+    }
+    waiter->reply = reply;
     registry_scan(registry);
 }
 

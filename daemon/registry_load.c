@@ -146,7 +146,8 @@ void registry_answer_waiters(struct registry *registry)
     while (*link != NULL) {
         struct registry_waiter *waiter = *link;
         const struct registry_model *model = registry_find(registry, waiter->name);
-        if (waiter->scan > registry->scans_done || model_is_loading(model)) {
+        bool is_loading = waiter->name[0] == '\0' ? registry->loads_running > 0 : model_is_loading(model);
+        if (waiter->scan > registry->scans_done || is_loading) {
             link = &waiter->next;
             continue;
         }

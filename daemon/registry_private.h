@@ -57,12 +57,12 @@ struct registry_model {
 struct registry_waiter {
     struct registry_waiter *next;
     struct registry_callback callback;
-    char name[MODEL_NAME_BYTES_MAX];
-    uint64_t version;  /* 0: the newest */
-    uint64_t previous; /* current when the call came */
+    char name[MODEL_NAME_BYTES_MAX]; /* "": every model */
+    uint64_t version;                /* 0: the newest */
+    uint64_t previous;               /* current when the call came */
     uint64_t started_ms;
     uint64_t scan; /* the scan it waits for */
-    json_t *reply; /* a file was written or removed: answered with this; NULL: with what was loaded */
+    json_t *reply; /* what it is answered with; NULL: with what was loaded */
     bool is_new;   /* 201 */
 };
 

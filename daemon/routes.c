@@ -287,7 +287,11 @@ static const struct route *find_route(struct request *request, struct found *fou
         size_t used = strlen(allow);
         snprintf(allow + used, allow_bytes - used, "%s%s", used == 0 ? "" : ", ", table[i].method);
     }
-    error_set(error, STATUS_NOT_FOUND, "there is no %.200s", request_path(request));
+    const char *path = request_path(request), *decoded;
+    if (percent_decode(path, strlen(path), request_arena(request), &decoded, error) != STATUS_OK) {
+        return NULL;
+    }
+    error_set(error, STATUS_NOT_FOUND, "there is no %.200s", path);
     error_code(error, "no_route");
     return NULL;
 }

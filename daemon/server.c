@@ -104,7 +104,7 @@ void server_stop(struct server *server)
     CHECK(uv_loop_close(&server->loop) == 0);
 }
 
-enum status server_reload(struct server *server, struct error *error)
+enum status server_read_settings(struct server *server, struct error *error)
 {
     enum status status = STATUS_OK;
     struct settings fresh;
@@ -122,7 +122,6 @@ enum status server_reload(struct server *server, struct error *error)
         log_set_level((enum log_level)server->settings.log_level);
         log_event(LOG_LEVEL_INFO, "configuration_read", count > 0 ? names : NULL, "need_restart=%zu", count);
     }
-    registry_scan(server->registry);
     return status;
 }
 

@@ -35,9 +35,10 @@ enum status server_start(struct server *server, const char *demo_path, struct er
 /* Takes it all apart: cancels what runs, ends the threads. The caller's own handles on the loop must be closing. */
 void server_stop(struct server *server);
 
-/* What SIGHUP and POST /v1/reload do: the configuration, then every model directory. A bad configuration changes
- * nothing and is returned; the directories are read again in any case. */
-enum status server_reload(struct server *server, struct error *error) MUST_CHECK;
+/* The first half of what SIGHUP and POST /v1/reload do: reads the configuration again. A bad one changes nothing, is
+ * logged and returned. The second half, the model directories, is for the caller to begin in any case (registry_scan,
+ * registry_rescan). */
+enum status server_read_settings(struct server *server, struct error *error) MUST_CHECK;
 
 /* Whether the compute threads turn: for readiness, and the watchdog. */
 bool server_is_computing(const struct server *server);

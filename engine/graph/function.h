@@ -63,7 +63,12 @@ struct function {
 };
 
 /* clang-format off */
+#define FUNCTION_ROWS_MATH(X)                                                                                       \
+    X(function_matmul) X(function_divide) X(function_div) X(function_cast) X(function_to_float)                      \
+    X(function_to_double) X(function_to_int32) X(function_to_int64) X(function_logical_xor)                          \
+    X(function_reduce_logsumexp)
 #define FUNCTION_ROWS(X)                                                                                            \
+    FUNCTION_ROWS_MATH(X)                                                                                            \
     X(function_group) X(function_tuple) X(function_random_uniform) X(function_random_normal)                         \
     X(function_truncated_normal) X(function_multinomial) X(function_categorical)
 /* clang-format on */

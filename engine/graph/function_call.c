@@ -169,9 +169,7 @@ static enum status go(struct caller *caller, const char *scope, struct call_resu
         TRY(lay_out(caller, i, error));
     }
     if (signature->op != NULL) {
-        if (!signature->op->completes_outside) {
-            TRY(complete(caller, error));
-        }
+        TRY(complete(caller, error));
         return add_op(caller, scope, ret_result, error);
     }
     struct function_call call = {.scope = scope,

@@ -93,7 +93,9 @@ struct op {
     /* Adds what TensorFlow's Python function computes for arguments that were left out (reduce_sum's axis). `inputs`
      * are as many as `arguments` names, .node NULL where left out. NULL: nothing may be left out. */
     enum status (*complete)(struct graph *graph, struct output *inputs, size_t input_count, struct error *error);
-    bool completes_outside; /* beside the op's name scope, as the reductions do, not inside it */
+    /* Beside the op's name scope, as the reductions do, as far as the tensors that were given allow; inside it what then
+     * is still missing. */
+    bool completes_outside;
     bool returns_first;     /* Python returns the first output alone */
     bool returns_list;      /* Python returns a list, even of one: split, unstack */
 };
@@ -159,7 +161,8 @@ uint64_t op_random_stream(const struct op_run *run);
 #define OP_ROWS_RECURRENCE(X)                                                                                       \
     X(op_zero_state) X(op_lstm) X(op_lstm_grad) X(op_recurrence) X(op_recurrence_grad)
 #define OP_ROWS_TRAIN(X)                                                                                            \
-    X(op_apply_gradient_descent) X(op_apply_adam)
+    X(op_apply_gradient_descent) X(op_apply_momentum) X(op_apply_adagrad) X(op_apply_rmsprop)                       \
+    X(op_apply_centered_rmsprop) X(op_apply_adam)
 #define OP_ROWS(X)                                                                                                  \
     OP_ROWS_STATE(X) OP_ROWS_ASSIGN(X) OP_ROWS_INITIAL(X) OP_ROWS_RANDOM(X) OP_ROWS_MATH(X) OP_ROWS_ARRAY(X)        \
     OP_ROWS_NN(X) OP_ROWS_RECURRENCE(X) OP_ROWS_TRAIN(X)

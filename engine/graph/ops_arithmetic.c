@@ -104,8 +104,8 @@ static enum status gradient_squared_difference(struct graph *graph, const struct
 
 BINARY_OP(op_add, "Add", add, "add", gradient_add)
 BINARY_OP(op_add_v2, "AddV2", add, NULL, gradient_add)
-BINARY_OP(op_sub, "Sub", sub, "subtract", gradient_sub)
-BINARY_OP(op_mul, "Mul", mul, "multiply", gradient_mul)
+BINARY_OP(op_sub, "Sub", sub, "subtract|sub", gradient_sub)
+BINARY_OP(op_mul, "Mul", mul, "multiply|mul", gradient_mul)
 BINARY_OP(op_squared_difference, "SquaredDifference", squared_difference, "squared_difference",
           gradient_squared_difference)
 
@@ -204,10 +204,17 @@ static enum status gradient_floor_mod(struct graph *graph, const struct node *no
 BINARY_OP(op_div, "RealDiv", real_div, "realdiv", gradient_div)
 BINARY_OP(op_plain_div, "Div", div, NULL, gradient_div)
 BINARY_OP(op_truncate_div, "TruncateDiv", truncate_div, "truncatediv", op_gradient_none)
-BINARY_OP(op_floor_div, "FloorDiv", floor_div, "floordiv", op_gradient_none)
+const struct op op_floor_div = {.name = "FloorDiv",
+                                .input_count = 2,
+                                .infer = infer_floor_div,
+                                .compute = compute_floor_div,
+                                .gradient = op_gradient_none,
+                                .call = "floordiv",
+                                .default_name = "floordiv",
+                                .arguments = "x y"};
 BINARY_OP(op_mod, "Mod", mod, NULL, NULL)
 BINARY_OP(op_truncate_mod, "TruncateMod", mod, "truncatemod", NULL)
-BINARY_OP(op_floor_mod, "FloorMod", floor_mod, "floormod", gradient_floor_mod)
+BINARY_OP(op_floor_mod, "FloorMod", floor_mod, "floormod|mod|floor_mod", gradient_floor_mod)
 
 /* ---- Minimum, Maximum: NaN wins ---- */
 

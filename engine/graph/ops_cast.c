@@ -3,9 +3,6 @@
 #include "engine/base/check.h"
 #include "engine/graph/op_rules.h"
 
-static const struct attribute_rule cast_attributes[] = {
-    {.name = "DstT", .called = "dtype", .kind = ATTRIBUTE_DTYPE, .is_required = true}, {.name = NULL}};
-
 static enum status infer_cast(struct inference *inference, struct error *error)
 {
     const struct attribute *dtype = node_attribute(inference->node, "DstT");
@@ -97,12 +94,5 @@ static enum status gradient_cast(struct graph *graph, const struct node *node, c
     return STATUS_OK;
 }
 
-const struct op op_cast = {.name = "Cast",
-                           .input_count = 1,
-                           .infer = infer_cast,
-                           .compute = compute_cast,
-                           .gradient = gradient_cast,
-                           .call = "cast",
-                           .arguments = "x",
-                           .argument_types = "T",
-                           .attributes = cast_attributes};
+const struct op op_cast = {
+    .name = "Cast", .input_count = 1, .infer = infer_cast, .compute = compute_cast, .gradient = gradient_cast};

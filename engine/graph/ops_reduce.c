@@ -127,10 +127,10 @@ static enum status compute_reduction(const struct op_run *run, enum reduction_ki
 /* Without axes, TensorFlow's Python reduces over all: a constant 0 … rank − 1, or what computes it. */
 static enum status complete_axes(struct graph *graph, struct output *inputs, size_t input_count, struct error *error)
 {
-    int rank = output_type(inputs[0])->shape.rank;
-    if (input_count < 2 || inputs[1].node != NULL) {
+    if (input_count < 2 || inputs[0].node == NULL || inputs[1].node != NULL) {
         return STATUS_OK;
     }
+    int rank = output_type(inputs[0])->shape.rank;
     if (rank != SHAPE_RANK_UNKNOWN) {
         int64_t axes[SHAPE_RANK_MAX];
         for (int i = 0; i < rank; i++) {

@@ -5,7 +5,7 @@
 
 #include "engine/graph/values.h"
 #include "engine/model/model.h"
-#include "engine/nn/optimizer.h"
+#include "engine/nn/train_step.h"
 
 /* What the model's text is made of: its kind, and its vocabulary (one reference more), or NULL while the model waits
  * for the first training to give it one. UNPROCESSABLE when the model has no language model. */

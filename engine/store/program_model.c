@@ -1,6 +1,7 @@
 /* Steps of whole models: language_model, and the optimiser of its training step. Thread: the building one. Owns
  * nothing. */
-#include "engine/nn/optimizer.h"
+#include "engine/base/check.h"
+#include "engine/nn/train_step.h"
 #include "engine/store/program_private.h"
 
 /* ---- a language_model's specification ---- */
@@ -173,7 +174,8 @@ static enum status apply_optimizer(struct builder *builder, const struct step *s
     struct output loss = {.node = NULL};
     struct train_step ignored;
     TRY(need_tensor_field(builder, step, "loss", &loss));
-    enum optimizer_kind kind = strcmp(step->op, "adam") == 0 ? OPTIMIZER_ADAM : OPTIMIZER_SGD;
+    enum optimizer_kind kind = OPTIMIZER_SGD;
+    CHECK(optimizer_kind_from_name(step->op, &kind));
     return train_step_build(builder->graph, loss, kind, &ignored, builder->error);
 }
 
@@ -181,5 +183,8 @@ const struct step_kind program_model_steps[] = {
     {"language_model", "cell layers units embedding tie dropout vocabulary heads", apply_language_model, NULL},
     {"adam", "loss", apply_optimizer, NULL},
     {"sgd", "loss", apply_optimizer, NULL},
+    {"momentum", "loss", apply_optimizer, NULL},
+    {"rmsprop", "loss", apply_optimizer, NULL},
+    {"adagrad", "loss", apply_optimizer, NULL},
     {NULL, NULL, NULL, NULL},
 };

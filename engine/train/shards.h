@@ -6,7 +6,7 @@
 
 #include "engine/graph/plan.h"
 #include "engine/nn/language_model.h"
-#include "engine/nn/optimizer.h"
+#include "engine/nn/train_step.h"
 #include "engine/train/batches.h"
 #include "engine/train/trainer_threads.h"
 #include "engine/train/training_options.h"

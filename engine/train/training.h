@@ -14,7 +14,7 @@
 
 #include "engine/base/status.h"
 #include "engine/graph/values.h"
-#include "engine/nn/optimizer.h"
+#include "engine/nn/train_step.h"
 #include "engine/store/version_directory.h"
 #include "engine/train/corpus.h"
 #include "engine/train/training_options.h"

@@ -123,18 +123,13 @@ static enum status read_optimizer(const json_t *value, struct training_options *
         if (strcmp(key, "learning_rate") == 0) {
             TRY(read_number(&rate, "optimizer.learning_rate", item, &options->learning_rate, error));
         } else if (strcmp(key, "name") == 0) {
-            int kind = 0;
-            while (kind < OPTIMIZER_KIND_COUNT && json_is_string(item) &&
-                   strcmp(json_string_value(item), optimizer_name((enum optimizer_kind)kind)) != 0) {
-                kind++;
-            }
             if (!json_is_string(item)) {
                 return fail(error, STATUS_INVALID, "optimizer.name", "must be a string: adam or sgd");
             }
-            if (kind == OPTIMIZER_KIND_COUNT) {
-                return fail(error, STATUS_UNSUPPORTED, "optimizer.name", "is not one that is built: adam, sgd");
+            if (!optimizer_kind_from_name(json_string_value(item), &options->optimizer)) {
+                return fail(error, STATUS_UNSUPPORTED, "optimizer.name",
+                            "is not one that is built: adam, sgd, momentum, rmsprop, adagrad");
             }
-            options->optimizer = (enum optimizer_kind)kind;
         } else {
             char param[ERROR_PLACE_BYTES_MAX];
             snprintf(param, sizeof param, "optimizer.%s", key);

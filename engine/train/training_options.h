@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "engine/nn/optimizer.h"
+#include "engine/nn/train_step.h"
 
 enum {
     TRAINING_BATCH_MAX = 4096,

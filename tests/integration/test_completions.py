@@ -235,6 +235,20 @@ class Completions(DaemonTest):
         self.assertTrue(content.startswith(b"HTTP/1.1 200 OK"))
         self.assertIn(b'"finish_reason":"length"', content)
 
+    def test_half_closed_client_gets_its_stream(self):
+        for accept, ending in ((b"text/plain", b"\r\n0\r\n\r\n"), (b"text/event-stream", b"data: [DONE]\n\n\r\n0\r\n\r\n")):
+            client = self.daemon.raw()
+            client.sendall(b"GET /v1/models/bard/generate?max_tokens=20000 HTTP/1.1\r\nHost: localhost\r\n"
+                           b"Connection: close\r\nAccept: " + accept + b"\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            content = b""
+            while piece := client.recv(65536):
+                content += piece
+            client.close()
+            self.assertTrue(content.startswith(b"HTTP/1.1 200 OK"), content[:200])
+            self.assertTrue(content.endswith(ending), content[-200:])
+            self.assertGreater(len(content), 20000)
+
     def test_silent_stream_gets_comments(self):
         connection, reply = self.daemon.open_stream(
             "POST", "/v1/completions", {"model": "slow", "prompt": "I " * 60000, "max_tokens": 1000, "stream": True})

@@ -29,7 +29,8 @@ class Http(DaemonTest):
         for path in ("/nope", "/v1/models/", "/v1//models", "/health/live/"):
             status, reply = self.daemon.json("GET", path)
             self.assertEqual((status, reply["error"]["code"]), (404, "no_route"), path)
-        for path in ("/v1/models/%ff/generate", "/v1/models/%0/generate", "/v1/models/%00/generate"):
+        for path in ("/v1/models/%ff/generate", "/v1/models/%0/generate", "/v1/models/%00/generate",
+                     "/health/live%00", "/v1/models%00x", "/nope%ff", "/v1/models/bard/generate?prompt=%00"):
             self.assertEqual(self.daemon.json("GET", path)[0], 400, path)
         for method in ("DELETE", "PATCH", "FROB"):
             status, headers, content = self.daemon.request(method, "/v1/completions")
@@ -121,6 +122,51 @@ class Http(DaemonTest):
             content = self.exchange(b"POST /v1/reload HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n{}")
             self.assertTrue(content.startswith(b"HTTP/1.1 400 "), (lines, content))
             self.assertIn(b'"code":"bad_framing"', content, lines)
+
+    def test_a_nul_in_the_target_is_refused(self):
+        for target in (b"/health/live\0", b"/health/live\0junk", b"/health/live\0HTTP/1.1", b"/v1/models/bard\0/labels",
+                       b"/v1/models/bard/generate?max_tokens=3&prompt=I\0x", b"/health/live?\0"):
+            content = self.exchange(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            self.assertTrue(content.startswith(b"HTTP/1.1 400 "), (target, content))
+            self.assertIn(b"the URL has a NUL", content, target)
+
+    def test_many_query_parameters(self):
+        """However many fit the URL; libmicrohttpd has no room for their records, and would leave the client waiting."""
+        for count in (500, 1000, 3000, 7000):
+            status, reply = self.daemon.json("GET", "/health/live?" + "a=1&" * count)
+            self.assertEqual((status, reply), (200, {"status": "live"}), count)
+            status, reply = self.daemon.json("GET", "/v1/models/bard/generate?" + "a=1&" * count)
+            self.assertEqual((status, "error" in reply), (400, True), count)
+        status, _, content = self.daemon.request("GET", "/v1/models/bard/generate?max_tokens=3" + "&" * 20000)
+        self.assertEqual((status, len(content)), (200, 3))
+        self.assertEqual(self.daemon.request("GET", "/health/live?" + "a=1&" * 9000)[0], 414)
+
+    def test_query_forms(self):
+        def text(query):
+            status, _, content = self.daemon.request("GET", "/v1/models/bard/generate?seed=1&max_tokens=20" + query)
+            self.assertEqual(status, 200, content)
+            return content
+        self.assertEqual(text("&prompt=I+have"), text("&prompt=I%20have"))
+        self.assertEqual(text("&&prompt=I%20have&"), text("&%70rompt=I+have"))
+        self.assertEqual(text("&prompt="), text("&prompt"))
+        for query, symbol in (("prompt=%2B", "+"), ("prompt=a=b", "=")):     # the model's corpus has neither
+            status, reply = self.daemon.json("GET", "/v1/models/bard/generate?" + query)
+            self.assertEqual(status, 400)
+            self.assertIn(f'"{symbol}"', reply["error"]["message"])
+
+    def test_heads_that_never_end(self):
+        for head in (b"GET /health/live?a=1 HTTP/1.1\r\n", b"GET /health/live?a=1 HTTP/1.1\r\nno colon\r\n\r\n",
+                     b"GET /health/live?a=1 HTTP/1.1\r\n" + b"a:1\r\n" * 3000 + b"\r\n"):
+            client = self.daemon.raw()
+            client.sendall(head)
+            client.shutdown(socket.SHUT_WR)
+            try:
+                while client.recv(65536):
+                    pass
+            except ConnectionError:
+                pass
+            client.close()
+        self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
 
     def test_nothing_follows_the_head_of_a_stream_on_its_connection(self):
         head = b"HEAD /v1/models/bard/generate?prompt=Call&max_tokens=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -39,6 +39,14 @@ class Models(DaemonTest):
         status, reply = self.daemon.json("POST", "/v1/models/never-copied/load")
         self.assertEqual((status, reply["error"]["code"]), (404, "model_not_found"))
 
+    def test_reload_has_seen_what_was_copied(self):
+        names = [f"copied-{number}" for number in range(20)]
+        for name in names:
+            train(os.path.join(self.models, name))
+        self.assertEqual(self.expect(200, "POST", "/v1/reload"), {"reloaded": True})
+        status = {entry["id"]: entry["status"] for entry in self.expect(200, "GET", "/v1/models")["data"]}
+        self.assertEqual({name: status.get(name) for name in names}, {name: "serving" for name in names})
+
     def test_put_again_is_nothing_new(self):
         self.make("again")
         self.expect(200, "PUT", "/v1/models/again", SMALL)

@@ -11,7 +11,7 @@
 #include "engine/graph/variable.h"
 #include "engine/math/gemm.h"
 #include "engine/nn/language_model.h"
-#include "engine/nn/optimizer.h"
+#include "engine/nn/train_step.h"
 
 enum { BATCH = 3, TIME = 4, SYMBOLS = 5 };
 

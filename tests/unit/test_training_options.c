@@ -72,7 +72,7 @@ static void test_refusals(void **state)
     refuse("{\"batsch\":8}", STATUS_INVALID, "batsch", "not a field");
     refuse("{\"optimizer\":{\"rate\":8}}", STATUS_INVALID, "optimizer.rate", "not a field");
     refuse("{\"optimizer\":{\"learning_rate\":0}}", STATUS_INVALID, "optimizer.learning_rate", "above 0");
-    refuse("{\"optimizer\":{\"name\":\"rmsprop\"}}", STATUS_UNSUPPORTED, "optimizer.name", "not one that is built");
+    refuse("{\"optimizer\":{\"name\":\"adadelta\"}}", STATUS_UNSUPPORTED, "optimizer.name", "not one that is built");
     refuse("{\"schedule\":{\"name\":\"cosine\"}}", STATUS_UNSUPPORTED, "schedule", "not one that is built");
     refuse("{\"schedule\":{\"name\":\"step\",\"factor\":2}}", STATUS_INVALID, "schedule.factor", "at most 1");
     refuse("{\"schedule\":5}", STATUS_INVALID, "schedule", "must be");
