@@ -52,7 +52,7 @@ static void read_parameters(const char *arguments, const char *types, struct sig
         CHECK(signature->parameter_count < FUNCTION_PARAMETERS_MAX);
         struct parameter *parameter = &signature->parameters[signature->parameter_count];
         *parameter = (struct parameter){.type = types == NULL ? 'T' : types[signature->parameter_count]};
-        CHECK(strchr("TfibdA", parameter->type) != NULL && parameter->type != '\0');
+        CHECK(strchr("TfibdnA", parameter->type) != NULL && parameter->type != '\0');
         read_parameter(at, length, parameter);
         signature->parameter_count++;
         at += length + strspn(at + length, " ");

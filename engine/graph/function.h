@@ -39,6 +39,8 @@ struct call_result {
 /* What a composed function is built from. */
 struct function_call {
     const char *scope;
+    const char *name; /* as it was given, or NULL */
+    const struct call_argument *arguments; /* as they were given, by the order of the row's `arguments` */
     const struct output *inputs; /* as named by `arguments`, .node NULL where left out */
     size_t input_count;
     const struct attribute *attributes; /* those given, and the others' defaults, by the rules' names */
@@ -54,7 +56,7 @@ const struct attribute *function_attribute(const struct function_call *call, con
 struct function {
     const char *name;
     const char *default_name; /* of its name scope; NULL: it opens none */
-    const char *arguments;    /* these as in op.h */
+    const char *arguments;    /* these as in op.h; a number given for an argument of type n is left to `build` */
     const char *argument_types;
     const struct attribute_rule *attributes;
     /* Inside its name scope, whose name is `scope` ("dropout"). */
@@ -67,10 +69,16 @@ struct function {
     X(function_matmul) X(function_divide) X(function_div) X(function_cast) X(function_to_float)                      \
     X(function_to_double) X(function_to_int32) X(function_to_int64) X(function_logical_xor)                          \
     X(function_reduce_logsumexp)
+#define FUNCTION_ROWS_RANDOM(X)                                                                                     \
+    X(function_random_uniform) X(function_random_normal) X(function_truncated_normal) X(function_multinomial)       \
+    X(function_categorical)
+#define FUNCTION_ROWS_NN(X)                                                                                         \
+    X(function_sparse_xent) X(function_softmax_xent) X(function_softmax_xent_v2) X(function_sigmoid_xent)            \
+    X(function_weighted_xent) X(function_mean_squared_error) X(function_dropout) X(function_embedding_lookup)        \
+    X(function_xw_plus_b) X(function_exponential_decay) X(function_clip_by_value) X(function_clip_by_norm)           \
+    X(function_global_norm) X(function_l2_normalize) X(function_moments) X(function_norm)
 #define FUNCTION_ROWS(X)                                                                                            \
-    FUNCTION_ROWS_MATH(X)                                                                                            \
-    X(function_group) X(function_tuple) X(function_random_uniform) X(function_random_normal)                         \
-    X(function_truncated_normal) X(function_multinomial) X(function_categorical)
+    FUNCTION_ROWS_MATH(X) FUNCTION_ROWS_RANDOM(X) FUNCTION_ROWS_NN(X) X(function_group) X(function_tuple)
 /* clang-format on */
 
 #define FUNCTION_DECLARE(row) extern const struct function row;

@@ -17,6 +17,18 @@ enum status function_type_error(struct error *error, const char *format, ...)
     return STATUS_INVALID;
 }
 
+enum status function_value_error(struct error *error, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    error_set(error, STATUS_INVALID, "%s", text);
+    error_type(error, "ValueError");
+    return STATUS_INVALID;
+}
+
 bool function_is_given(const struct call_argument *argument)
 {
     return argument->is_list || argument->output.node != NULL || argument->value.data != NULL;

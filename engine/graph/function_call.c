@@ -61,6 +61,8 @@ static enum status lay_out(struct caller *caller, size_t at, struct error *error
     struct output *to = &caller->inputs[caller->starts[at]];
     if (argument->output.node != NULL) {
         *to = argument->output;
+    } else if (parameter->type == 'n' && !argument->is_list) {
+        to->node = NULL;
     } else if (argument->is_list && parameter->is_list) {
         memcpy(to, argument->items, argument->item_count * sizeof *to);
     } else if (argument->is_list) {
@@ -173,6 +175,8 @@ static enum status go(struct caller *caller, const char *scope, struct call_resu
         return add_op(caller, scope, ret_result, error);
     }
     struct function_call call = {.scope = scope,
+                                 .name = caller->call->name,
+                                 .arguments = caller->binding.arguments,
                                  .inputs = caller->inputs,
                                  .input_count = caller->binding.input_count,
                                  .attributes = caller->binding.attributes,

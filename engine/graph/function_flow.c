@@ -1,7 +1,43 @@
-/* Functions about what runs before what: group, tuple. Thread: the building one.
+/* What composed functions share, and those about what runs before what: group, tuple. Thread: the building one.
  * Source: TensorFlow 1.15, ops/control_flow_ops.py. */
 #include "engine/base/mem.h"
 #include "engine/graph/function_private.h"
+
+enum status function_add(struct graph *graph, const struct function_call *call, const char *op, const char *name,
+                         const struct output *inputs, size_t input_count, const struct attribute *attributes,
+                         size_t attribute_count, struct output *ret_output, struct error *error)
+{
+    struct node_options options = {.name = name,
+                                   .inputs = inputs,
+                                   .input_count = input_count,
+                                   .controls = call->controls,
+                                   .control_count = call->control_count,
+                                   .attributes = attributes,
+                                   .attribute_count = attribute_count};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, op, &options, &node, error));
+    *ret_output = (struct output){node, 0};
+    return STATUS_OK;
+}
+
+enum status function_finish(struct graph *graph, const struct function_call *call, const char *op,
+                            const struct output *inputs, size_t input_count, const struct attribute *attributes,
+                            size_t attribute_count, struct call_result *result, struct error *error)
+{
+    char name[GRAPH_NAME_BYTES_MAX + 2];
+    snprintf(name, sizeof name, "%s/", call->scope);
+    TRY(function_add(graph, call, op, name, inputs, input_count, attributes, attribute_count, &result->outputs[0],
+                     error));
+    result->operation = result->outputs[0].node;
+    result->output_count = 1;
+    return STATUS_OK;
+}
+
+bool function_flag(const struct function_call *call, const char *name, bool otherwise)
+{
+    const struct attribute *attribute = function_attribute(call, name);
+    return attribute == NULL ? otherwise : attribute->boolean;
+}
 
 /* What must run first: the call's own control inputs and the operations behind its tensors. Owned: mem_free. */
 static enum status collect(const struct function_call *call, struct node ***ret_nodes, size_t *ret_count,

@@ -63,6 +63,22 @@ enum dtype function_natural_dtype(const struct tensor *value);
 /* Whether an argument was given at all. */
 bool function_is_given(const struct call_argument *argument);
 
+/* ---- for composed functions ---- */
+
+/* Adds a node inside the call's scope and returns its first output. `name` NULL: the op's. It runs after the call's
+ * control inputs. */
+enum status function_add(struct graph *graph, const struct function_call *call, const char *op, const char *name,
+                         const struct output *inputs, size_t input_count, const struct attribute *attributes,
+                         size_t attribute_count, struct output *ret_output, struct error *error) MUST_CHECK;
+/* Adds the node that bears the scope's own name, and makes its first output the result. */
+enum status function_finish(struct graph *graph, const struct function_call *call, const char *op,
+                            const struct output *inputs, size_t input_count, const struct attribute *attributes,
+                            size_t attribute_count, struct call_result *result, struct error *error) MUST_CHECK;
+/* A value of the attribute, `otherwise` where the call has none. */
+bool function_flag(const struct function_call *call, const char *name, bool otherwise);
+/* INVALID, ValueError. */
+enum status function_value_error(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
+
 /* INVALID, with Python's exception class. */
 enum status function_type_error(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 
