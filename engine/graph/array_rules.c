@@ -80,8 +80,7 @@ enum status array_error(const struct inference *inference, struct error *error, 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return inference->is_planning ? op_plan_error(inference, error, "%s", text)
-                                     : op_shape_error(inference, error, "%s", text);
+    return op_shape_error(inference, error, "%s", text);
 }
 
 enum status array_merge(const struct inference *inference, const struct shape *a, const struct shape *b, int but,

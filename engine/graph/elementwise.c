@@ -131,7 +131,7 @@ enum status broadcast_infer(struct inference *inference, enum dtype result, stru
     if (inference->is_planning) {
         char text_a[SHAPE_TEXT_BYTES_MAX];
         char text_b[SHAPE_TEXT_BYTES_MAX];
-        return op_plan_error(inference, error, "Incompatible shapes: %s vs. %s", shape_cpp_text(a, text_a),
+        return op_shape_error(inference, error, "Incompatible shapes: %s vs. %s", shape_cpp_text(a, text_a),
                              shape_cpp_text(b, text_b));
     }
     return op_dimensions_error(inference, from_a, from_b, error);

@@ -105,7 +105,8 @@ const struct op *op_find(const char *name);
 size_t op_count(void);
 const struct op *op_at(size_t index);
 
-/* UNPROCESSABLE, ValueError "<message> for 'N' (op: 'T')" in TensorFlow's form. */
+/* UNPROCESSABLE, ValueError "<message> for 'N' (op: 'T') with input shapes: …" in TensorFlow's form; while planning, as
+ * op_run_error: InvalidArgumentError with the "[[node NAME]]" suffix. */
 enum status op_shape_error(const struct inference *inference, struct error *error, const char *format, ...)
     PRINTF_LIKE(3, 4);
 

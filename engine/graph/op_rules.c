@@ -1,8 +1,6 @@
 /* What the rows of many ops share. Thread: see op.h. */
 #include "engine/graph/op_rules.h"
 
-#include <stdarg.h>
-
 /* ---- shape rules ---- */
 
 enum status op_one_output(struct inference *inference, enum dtype dtype, const struct shape *shape)
@@ -57,18 +55,6 @@ enum status op_check_same_type(const struct inference *inference, size_t input, 
               parameter, inference->node->op->name, dtype_name(dtype), dtype_name(wanted), first_parameter);
     error_type(error, "TypeError");
     return STATUS_INVALID;
-}
-
-enum status op_plan_error(const struct inference *inference, struct error *error, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(error, STATUS_UNPROCESSABLE, "%s\n\t [[node %s]]", text, inference->node->name);
-    error_type(error, "InvalidArgumentError");
-    return STATUS_UNPROCESSABLE;
 }
 
 /* ---- gradients ---- */

@@ -29,11 +29,6 @@ enum status op_check_type(const struct inference *inference, size_t input, const
 enum status op_check_same_type(const struct inference *inference, size_t input, const char *parameter, size_t first,
                                const char *first_parameter, struct error *error) MUST_CHECK;
 
-/* An error of a rule that is asked while a plan is made (is_planning) and so is a run's: UNPROCESSABLE,
- * InvalidArgumentError with TensorFlow's "[[node NAME]]" suffix. */
-enum status op_plan_error(const struct inference *inference, struct error *error, const char *format, ...)
-    PRINTF_LIKE(3, 4);
-
 /* ---- gradients ---- */
 
 /* For ops whose inputs have none, and for those that hand theirs to input 0. */

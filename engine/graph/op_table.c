@@ -36,6 +36,10 @@ enum status op_shape_error(const struct inference *inference, struct error *erro
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (inference->is_planning) {
+        error_set(error, STATUS_UNPROCESSABLE, "%s\n\t [[node %s]]", text, inference->node->name);
+        return error_type(error, "InvalidArgumentError"), STATUS_UNPROCESSABLE;
+    }
     char shapes[SHAPE_TEXT_BYTES_MAX * 2] = "";
     size_t length = 0;
     for (size_t i = 0; i < inference->input_count && length + SHAPE_TEXT_BYTES_MAX < sizeof shapes; i++) {

@@ -80,11 +80,8 @@ static enum status infer_reduction(struct inference *inference, bool keeps, stru
         return op_one_output(inference, inference->inputs[0].dtype, &unknown);
     }
     if (!mark_axes(axes, from->rank, is_reduced, &wrong)) {
-        char text[80];
-        snprintf(text, sizeof text, "Invalid reduction dimension %lld for input with %d dimensions.", (long long)wrong,
-                 from->rank);
-        return inference->is_planning ? op_plan_error(inference, error, "%s", text)
-                                      : op_shape_error(inference, error, "%s", text);
+        return op_shape_error(inference, error, "Invalid reduction dimension %lld for input with %d dimensions.",
+                              (long long)wrong, from->rank);
     }
     struct shape shape = reduced_shape(from, is_reduced, keeps);
     return op_one_output(inference, inference->inputs[0].dtype, &shape);

@@ -203,11 +203,8 @@ static enum status infer_broadcast(struct inference *inference, const struct sha
                 (from->rank == SHAPE_RANK_UNKNOWN || to->rank == SHAPE_RANK_UNKNOWN || shape_is_compatible(&both, to));
     if (!fits) {
         char texts[2][SHAPE_TEXT_BYTES_MAX];
-        shape_cpp_text(from, texts[0]);
-        shape_cpp_text(to, texts[1]);
-        return inference->is_planning
-                   ? op_plan_error(inference, error, "Incompatible shapes: %s vs. %s", texts[0], texts[1])
-                   : op_shape_error(inference, error, "Incompatible shapes: %s vs. %s", texts[0], texts[1]);
+        return op_shape_error(inference, error, "Incompatible shapes: %s vs. %s", shape_cpp_text(from, texts[0]),
+                              shape_cpp_text(to, texts[1]));
     }
     return op_one_output(inference, inference->inputs[0].dtype, to);
 }
