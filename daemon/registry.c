@@ -156,6 +156,7 @@ static void free_model(struct registry *registry, struct registry_model *model)
         registry_drop_version(registry, &model->versions[i]);
     }
     mem_free(model->versions);
+    mem_free(model->uses);
     json_decref(model->labels);
     json_decref(model->settings);
     json_decref(model->definition);

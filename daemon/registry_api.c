@@ -178,12 +178,16 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
 
 static enum status check_deletable(const struct registry_model *model, bool force, struct error *error)
 {
+    size_t in_use = 0;
+    for (size_t i = 0; i < model->use_count; i++) {
+        in_use += model->uses[i].count;
+    }
     if (model->is_read_only) {
         return registry_refuse_read_only(model, error);
     }
-    if (!force && (model->in_use > 0 || model->is_training)) {
+    if (!force && (in_use > 0 || model->is_training)) {
         error_set(error, STATUS_CONFLICT, "model %s is in use by %zu requests%s; ?force=true ends them", model->name,
-                  model->in_use, model->is_training ? " and a training job" : "");
+                  in_use, model->is_training ? " and a training job" : "");
         return error_code(error, "model_in_use"), STATUS_CONFLICT;
     }
     return STATUS_OK;

@@ -19,6 +19,12 @@ struct registry_version {
     int64_t reason_at;   /* seconds since 1970 */
 };
 
+/* A snapshot that requests hold. Another model of the same name, deleted since, may have its own still out. */
+struct registry_use {
+    struct snapshot *snapshot;
+    size_t count;
+};
+
 /* The small files beside a model's versions: what people say of it, and what PUT said. */
 enum model_file { MODEL_FILE_LABELS, MODEL_FILE_SETTINGS, MODEL_FILE_DEFINITION, MODEL_FILE_COUNT };
 
@@ -43,7 +49,8 @@ struct registry_model {
     bool is_deleted;                   /* its files are gone: what a scan still finds under its name is another model */
     struct registry_version *versions; /* ascending */
     size_t version_count;
-    size_t in_use;      /* resolved and not yet released */
+    struct registry_use *uses; /* snapshots resolved and not yet released */
+    size_t use_count;
     json_t *labels;     /* labels.json as last found good; an object */
     json_t *settings;   /* settings.json as last found good; an object */
     json_t *definition; /* what PUT said, or NULL */

@@ -1,5 +1,6 @@
 /* From a model reference to the snapshot that serves it. Thread: loop. */
 #include "daemon/registry_private.h"
+#include "engine/base/mem.h"
 #include "engine/base/rng.h"
 
 /* ---- references ---- */
@@ -166,6 +167,34 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
     return unavailable(error, "model_loading", text);
 }
 
+/* ---- what is in use ---- */
+
+static struct registry_use *find_use(struct registry_model *model, const struct snapshot *snapshot)
+{
+    for (size_t i = 0; model != NULL && i < model->use_count; i++) {
+        if (model->uses[i].snapshot == snapshot) {
+            return &model->uses[i];
+        }
+    }
+    return NULL;
+}
+
+static enum status note_use(struct registry_model *model, struct snapshot *snapshot, struct error *error)
+{
+    struct registry_use *use = find_use(model, snapshot);
+    if (use == NULL) {
+        struct registry_use *uses = mem_reallocate(model->uses, model->use_count + 1, sizeof *uses);
+        if (uses == NULL) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for a request");
+        }
+        model->uses = uses;
+        use = &uses[model->use_count++];
+        *use = (struct registry_use){.snapshot = snapshot};
+    }
+    use->count++;
+    return STATUS_OK;
+}
+
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error)
 {
@@ -191,7 +220,7 @@ enum status registry_resolve(struct registry *registry, const char *reference, s
     if (version == NULL || version->snapshot == NULL) {
         return refuse_missing(registry, model, parts.version, version, error);
     }
-    model->in_use++;
+    TRY(note_use(model, version->snapshot, error));
     *ret_snapshot = snapshot_ref(version->snapshot);
     return STATUS_OK;
 }
@@ -199,8 +228,9 @@ enum status registry_resolve(struct registry *registry, const char *reference, s
 void registry_release(struct registry *registry, struct snapshot *snapshot)
 {
     struct registry_model *model = registry_find(registry, snapshot_model_name(snapshot));
-    if (model != NULL && model->in_use > 0) {
-        model->in_use--;
+    struct registry_use *use = find_use(model, snapshot);
+    if (use != NULL && --use->count == 0) {
+        *use = model->uses[--model->use_count];
     }
     registry_drop(registry, snapshot);
 }

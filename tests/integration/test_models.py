@@ -264,6 +264,31 @@ class Models(DaemonTest):
         self.assertTrue(self.expect(200, "DELETE", "/v1/models/deleted")["deleted"])
         self.assertFalse(os.path.exists(os.path.join(self.models, "deleted")))
 
+    def test_delete_knows_its_own_requests(self):
+        """What still runs on a deleted model is no use of one made later under its name, and its end no end of one."""
+        path = "/v1/models/reborn/generate?max_tokens=1000000"
+        self.make("reborn", versions=1)
+        before, reply = self.daemon.open_stream("GET", path)
+        self.addCleanup(before.close)
+        self.expect(409, "DELETE", "/v1/models/reborn", error="model_in_use")
+        self.expect(200, "DELETE", "/v1/models/reborn?force=true")
+        self.make("reborn", versions=1)
+        self.expect(200, "DELETE", "/v1/models/reborn")
+        self.make("reborn", versions=1)
+        after, _ = self.daemon.open_stream("GET", path)
+        self.addCleanup(after.close)
+
+        def running():
+            return len([entry for entry in self.expect(200, "GET", "/v1/requests")["data"]
+                        if entry["model"] == "reborn@1"])
+        self.assertEqual(running(), 2)
+        self.expect(200, "DELETE", "/v1/requests/" + reply.headers["X-Request-Id"])
+        before.close()
+        reply.close()
+        wait_until(lambda: running() == 1, "the first never ended")
+        reply = self.expect(409, "DELETE", "/v1/models/reborn", error="model_in_use")
+        self.assertIn("in use by 1 requests", reply["error"]["message"])
+
     def test_delete_forced(self):
         self.make("forced")
         self.expect(200, "DELETE", "/v1/models/forced?force=true")
