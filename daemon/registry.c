@@ -253,7 +253,7 @@ static void take_model(struct registry *registry, const struct found_model *foun
     model->is_read_only = found->is_read_only;
     snprintf(model->path, sizeof model->path, "%s", found->path);
     for (enum model_file which = 0; which < MODEL_FILE_COUNT; which++) {
-        model_take_file(model, which, &found->files[which]);
+        model_take_file(registry, model, which, &found->files[which]);
     }
     take_versions(registry, model, found);
     registry_load_model(registry, model);

@@ -55,6 +55,7 @@ struct registry_model {
     json_t *settings;   /* settings.json as last found good; an object */
     json_t *definition; /* what PUT said, or NULL */
     struct file_problem problems[MODEL_FILE_COUNT];
+    uint64_t written_scan[MODEL_FILE_COUNT]; /* the first scan that sees what was last written to the file */
     struct live *live;
     uint64_t reloads_ok;
     uint64_t reloads_failed;
@@ -147,8 +148,10 @@ void registry_submit_file(struct registry *registry, const char *model, const ch
 const char *model_file_name(enum model_file which);
 /* Whether a file may hold `json`: INVALID or UNSUPPORTED with the place. Thread: any. */
 enum status model_file_check(enum model_file which, const json_t *json, struct error *error) MUST_CHECK;
-/* Takes what a scan found in a file; with a problem the last good content stays, and the log tells it once. */
-void model_take_file(struct registry_model *model, enum model_file which, const struct found_file *found);
+/* Takes what the scan that just ended found in a file; with a problem the last good content stays, and the log tells it
+ * once. What was set since the scan began stays, too. */
+void model_take_file(const struct registry *registry, struct registry_model *model, enum model_file which,
+                     const struct found_file *found);
 /* Whether labels or settings were not taken, so that what they keep is not known. */
 bool model_has_problem(const struct registry_model *model);
 /* {"code","file","message","at"}, or NULL: nothing is wrong with it. New reference. */

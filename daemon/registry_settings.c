@@ -228,9 +228,22 @@ static void note_problem(struct registry_model *model, enum model_file which, co
     }
 }
 
-void model_take_file(struct registry_model *model, enum model_file which, const struct found_file *found)
+/* What is about to be written is in force at once. The loader thread writes it before it begins another scan. */
+static void set_file(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json)
 {
     json_t **place = place_of(model, which);
+    json_decref(*place);
+    *place = json;
+    model->written_scan[which] = registry->scans_started + 1;
+}
+
+void model_take_file(const struct registry *registry, struct registry_model *model, enum model_file which,
+                     const struct found_file *found)
+{
+    json_t **place = place_of(model, which);
+    if (registry->scans_started < model->written_scan[which]) {
+        return; /* it read the file of before */
+    }
     if (found->problem.message[0] != '\0') {
         note_problem(model, which, &found->problem);
     } else {
@@ -362,8 +375,7 @@ void registry_put_label(struct registry *registry, const char *name, const char 
         return;
     }
     bool is_new = json != NULL && json_object_get(model->labels, label) == NULL;
-    json_decref(model->labels);
-    model->labels = labels;
+    set_file(registry, model, MODEL_FILE_LABELS, labels);
     registry_load_model(registry, model);
     registry_submit_file(registry, name, model->path, model_file_name(MODEL_FILE_LABELS), labels,
                          json_pack("{s:O}", "labels", labels), is_new, callback);
@@ -415,8 +427,7 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
         registry_answer_error(callback, &error);
         return;
     }
-    json_decref(model->settings);
-    model->settings = settings;
+    set_file(registry, model, MODEL_FILE_SETTINGS, settings);
     json_t *reply = NULL;
     status = registry_settings(registry, name, &reply, &error);
     registry_submit_file(registry, name, model->path, model_file_name(MODEL_FILE_SETTINGS), settings,

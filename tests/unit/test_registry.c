@@ -119,10 +119,84 @@ static void test_nobody_sees_a_model_that_is_being_deleted(void **state)
     assert_int_equal(listed(fixture), 1);
 }
 
+static json_t *stable_label(const struct fixture *fixture)
+{
+    struct error error;
+    json_t *reply = NULL;
+    assert_int_equal(registry_labels(fixture->registry, "one", &reply, &error), STATUS_OK);
+    json_t *label = json_incref(json_object_get(json_object_get(reply, "labels"), "stable"));
+    json_decref(reply);
+    return label;
+}
+
+/* A scan that runs has read the file of before; so has one that comes with a change that follows. */
+static void test_what_was_set_stays_while_scans_run(void **state)
+{
+    struct fixture *fixture = *state;
+    make_directory(fixture, "one");
+    make_directory(fixture, "one/1");
+    scan(fixture);
+    json_t *target = json_pack("{s:i}", "version", 1);
+    json_t *settings = json_pack("{s:s}", "start", "Call");
+    json_t *more = json_pack("{s:i}", "versions_kept", 9);
+    int before = fixture->answers;
+    registry_scan(fixture->registry);
+    registry_put_label(fixture->registry, "one", "stable", target, callback(fixture));
+    registry_patch_settings(fixture->registry, "one", settings, callback(fixture));
+    bool is_patched_again = false;
+    while (fixture->answers < before + 3) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+        json_t *label = stable_label(fixture);
+        assert_true(json_equal(label, target));
+        json_decref(label);
+        assert_string_equal(json_string_value(registry_setting(fixture->registry, "one", "start")), "Call");
+        if (!is_patched_again) {
+            is_patched_again = true;
+            registry_patch_settings(fixture->registry, "one", more, callback(fixture));
+        }
+    }
+    scan(fixture);
+    assert_string_equal(json_string_value(registry_setting(fixture->registry, "one", "start")), "Call");
+    assert_int_equal(json_integer_value(registry_setting(fixture->registry, "one", "versions_kept")), 9);
+    registry_put_label(fixture->registry, "one", "stable", NULL, callback(fixture));
+    scan(fixture);
+    assert_null(stable_label(fixture));
+    json_decref(target);
+    json_decref(settings);
+    json_decref(more);
+}
+
+/* What could not be written is not so: the next scan takes back what the answer refused. */
+static void test_what_could_not_be_written_is_taken_back(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128];
+    make_directory(fixture, "one");
+    make_directory(fixture, "one/1");
+    scan(fixture);
+    json_t *target = json_pack("{s:i}", "version", 1);
+    make_directory(fixture, "one/labels.json"); /* nothing can be renamed over a directory */
+    make_directory(fixture, "one/labels.json/full");
+    int before = fixture->answers;
+    registry_put_label(fixture->registry, "one", "stable", target, callback(fixture));
+    while (fixture->answers == before) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    assert_int_not_equal(fixture->last.status, STATUS_OK);
+    snprintf(path, sizeof path, "%s/one/labels.json", fixture->models);
+    struct error error;
+    assert_int_equal(directory_remove(path, &error), STATUS_OK);
+    scan(fixture);
+    assert_null(stable_label(fixture));
+    json_decref(target);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nobody_sees_a_model_that_is_being_deleted, start, stop),
+        cmocka_unit_test_setup_teardown(test_what_was_set_stays_while_scans_run, start, stop),
+        cmocka_unit_test_setup_teardown(test_what_could_not_be_written_is_taken_back, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
