@@ -51,7 +51,7 @@ struct op_run {
 enum op_flags {
     OP_PLAIN = 0,
     OP_ALIAS = 1,     /* output 0 is input 0's data under another shape: no kernel */
-    OP_WRITES = 2,    /* changes the variable behind input 0, and those of other inputs that are a VariableV2 */
+    OP_WRITES = 2,    /* changes the variables behind its first written_count inputs */
     OP_VARIABLE = 4,  /* its output is a variable's own memory */
     OP_FEED_ONLY = 8, /* has no value unless fed */
     OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
@@ -63,6 +63,7 @@ struct op {
     const char *name;
     int input_count; /* or OP_INPUTS_ANY */
     unsigned flags;
+    unsigned written_count; /* of an op that writes; 0: one */
     enum status (*infer)(struct inference *inference, struct error *error);
     enum status (*compute)(const struct op_run *run, struct error *error); /* NULL: nothing to do */
     /* Adds nodes for the gradients of `node`'s inputs, given those of its outputs (.node NULL: zero). Leaves .node

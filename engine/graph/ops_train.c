@@ -129,6 +129,7 @@ static enum status compute_momentum(const struct op_run *run, struct error *erro
 const struct op op_apply_momentum = {.name = "ApplyMomentum",
                                      .input_count = 5,
                                      .flags = OP_WRITES,
+                                     .written_count = 2,
                                      .infer = infer_momentum,
                                      .compute = compute_momentum};
 
@@ -166,6 +167,7 @@ static enum status compute_adagrad(const struct op_run *run, struct error *error
 const struct op op_apply_adagrad = {.name = "ApplyAdagrad",
                                     .input_count = 4,
                                     .flags = OP_WRITES,
+                                    .written_count = 2,
                                     .infer = infer_adagrad,
                                     .compute = compute_adagrad};
 
@@ -208,6 +210,7 @@ static enum status compute_rmsprop(const struct op_run *run, struct error *error
 const struct op op_apply_rmsprop = {.name = "ApplyRMSProp",
                                     .input_count = 8,
                                     .flags = OP_WRITES,
+                                    .written_count = 3,
                                     .infer = infer_rmsprop,
                                     .compute = compute_rmsprop};
 
@@ -252,6 +255,7 @@ static enum status compute_centered_rmsprop(const struct op_run *run, struct err
 const struct op op_apply_centered_rmsprop = {.name = "ApplyCenteredRMSProp",
                                              .input_count = 9,
                                              .flags = OP_WRITES,
+                                             .written_count = 4,
                                              .infer = infer_centered_rmsprop,
                                              .compute = compute_centered_rmsprop};
 
@@ -295,5 +299,9 @@ static enum status compute_adam(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_apply_adam = {
-    .name = "ApplyAdam", .input_count = 10, .flags = OP_WRITES, .infer = infer_adam, .compute = compute_adam};
+const struct op op_apply_adam = {.name = "ApplyAdam",
+                                 .input_count = 10,
+                                 .flags = OP_WRITES,
+                                 .written_count = 3,
+                                 .infer = infer_adam,
+                                 .compute = compute_adam};

@@ -26,6 +26,12 @@ enum status plan_check_bytes(const struct plan *plan, struct error *error)
     return STATUS_OK;
 }
 
+bool plan_is_written(const struct node *node, size_t index)
+{
+    size_t count = node->op->written_count == 0 ? 1 : node->op->written_count;
+    return (node->op->flags & OP_WRITES) != 0 && index < count;
+}
+
 enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan,
                         struct error *error)
 {

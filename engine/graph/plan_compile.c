@@ -108,7 +108,7 @@ static enum status check_not_fed(const struct compiler *compiler, const struct n
 {
     for (size_t i = 0; i < node->input_count; i++) {
         struct output input = node->inputs[i];
-        if ((input.node->op->flags & OP_VARIABLE) != 0 && is_fed(compiler, input)) {
+        if (plan_is_written(node, i) && is_fed(compiler, input)) {
             const char *dtype = dtype_cpp_name(output_type(input)->dtype);
             error_set(error, STATUS_UNPROCESSABLE,
                       "Input %zu of node %s was passed %s from _arg_%s_%u_%zu:0 incompatible with expected %s_ref.", i,

@@ -42,13 +42,6 @@ static void add_write(struct order *order, uint32_t variable, uint32_t step)
     order->last_write[variable] = (uint32_t)order->write_count;
 }
 
-/* An op that writes changes its first input, and others that are a variable itself rather than a read of it. */
-static bool is_written(const struct step *step, size_t input)
-{
-    return (step->node->op->flags & OP_WRITES) != 0 &&
-           (input == 0 || (step->node->inputs[input].node->op->flags & OP_VARIABLE) != 0);
-}
-
 static void find_writes(struct order *order)
 {
     const struct plan *plan = order->compiler->plan;
@@ -56,7 +49,7 @@ static void find_writes(struct order *order)
         const struct step *step = &plan->steps[s];
         for (size_t i = 0; i < step->input_count; i++) {
             const struct slot *slot = &plan->slots[step->inputs[i]];
-            if (is_written(step, i) && slot->kind == SLOT_VARIABLE) {
+            if (plan_is_written(step->node, i) && slot->kind == SLOT_VARIABLE) {
                 add_write(order, slot->variable->index, s);
             }
         }

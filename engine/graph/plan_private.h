@@ -92,6 +92,9 @@ enum status plan_no_memory(struct error *error);
 /* LIMIT when the workspace of the plan as it stands would exceed its maximum. */
 enum status plan_check_bytes(const struct plan *plan, struct error *error) MUST_CHECK;
 
+/* Whether the node changes the variable behind its input `index`. */
+bool plan_is_written(const struct node *node, size_t index);
+
 /* Fills a plan whose graph and counts are set: steps and slots. The caller destroys the plan on failure. */
 enum status plan_compile(struct plan *plan, const struct plan_options *options, struct error *error) MUST_CHECK;
 
