@@ -3,6 +3,7 @@
 #include "daemon/api.h"
 #include "daemon/fields.h"
 #include "daemon/live_call.h"
+#include "daemon/pictures.h"
 #include "daemon/request_fields.h"
 #include "daemon/routes.h"
 #include "daemon/trainings.h"
@@ -12,16 +13,55 @@ static enum status describe(struct live_call *call, struct model *model, struct 
     return model_describe_graph(model, &call->reply, error);
 }
 
+static enum status draw(struct live_call *call, struct model *model, struct error *error)
+{
+    return model_draw_graph(model, &call->bytes, &call->byte_count, error);
+}
+
+static void reply_with_dot(struct live_call *call)
+{
+    request_reply(call->request, 200, "text/vnd.graphviz; charset=utf-8", call->bytes, call->byte_count);
+    call->bytes = NULL;
+    live_call_end(call);
+}
+
+static void fail_picture(struct live_call *call, const struct error *error)
+{
+    request_reply_error_as(call->request, error->status == STATUS_UNSUPPORTED ? 501 : error_http_status(error), error);
+    live_call_end(call);
+}
+
+static void on_picture(void *context, char *svg, size_t length, const struct error *error)
+{
+    struct live_call *call = context;
+    if (error != NULL) {
+        fail_picture(call, error);
+        return;
+    }
+    request_reply(call->request, 200, "image/svg+xml", svg, length);
+    live_call_end(call);
+}
+
+static void reply_with_svg(struct live_call *call)
+{
+    struct error error;
+    enum status status =
+        pictures_draw(call->server->pictures, call->bytes, call->byte_count, on_picture, call, &error);
+    if (status == STATUS_OK) {
+        call->bytes = NULL;
+    } else {
+        fail_picture(call, &error);
+    }
+}
+
 void api_graph_get(struct server *server, struct request *request)
 {
     struct error error;
     const char *format = request_query(request, "format");
-    bool is_picture = format != NULL && (strcmp(format, "dot") == 0 || strcmp(format, "svg") == 0);
+    bool is_dot = format != NULL && strcmp(format, "dot") == 0;
+    bool is_svg = format != NULL && strcmp(format, "svg") == 0;
     enum status status = request_only_query(request, "format", &error);
-    if (status == STATUS_OK && is_picture) {
-        status = error_set(&error, STATUS_UNSUPPORTED, "?format=%s is documented, but not in this build", format);
-        error_code(&error, "unsupported");
-    } else if (status == STATUS_OK && format != NULL && strcmp(format, "json") != 0) {
+    if (status == STATUS_OK && format != NULL && !is_dot && !is_svg && strcmp(format, "json") != 0) {
         status = error_set(&error, STATUS_INVALID, "?format must be json, dot or svg, not '%.32s'", format);
     }
     if (status != STATUS_OK) {
@@ -30,7 +70,8 @@ void api_graph_get(struct server *server, struct request *request)
     }
     struct live_call *call = live_call_begin(server, request);
     if (call != NULL) {
-        live_call_submit(call, describe);
+        call->finish = is_dot ? reply_with_dot : is_svg ? reply_with_svg : NULL;
+        live_call_submit(call, is_dot || is_svg ? draw : describe);
     }
 }
 
@@ -109,11 +150,7 @@ void api_graph_reset(struct server *server, struct request *request)
 
 static enum status list_variables(struct live_call *call, struct model *model, struct error *error)
 {
-    json_t *graph = NULL;
-    TRY(model_describe_graph(model, &graph, error));
-    call->reply = json_pack("{s:O}", "variables", json_object_get(graph, "variables"));
-    json_decref(graph);
-    return STATUS_OK;
+    return model_list_variables(model, &call->reply, error);
 }
 
 void api_variables_list(struct server *server, struct request *request)

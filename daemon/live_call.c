@@ -78,6 +78,7 @@ void live_call_end(struct live_call *call)
     live_ticket_release(&call->ticket);
     json_decref(call->body);
     json_decref(call->reply);
+    mem_free(call->bytes);
     request_release(call->request);
     mem_free(call);
 }

@@ -22,6 +22,8 @@ struct live_call {
     void (*finish)(struct live_call *call);
     json_t *body; /* owned; NULL: not parsed yet */
     json_t *reply;
+    char *bytes; /* owned: a reply that is no JSON */
+    size_t byte_count;
     bool is_forced;
     uint64_t version;
     char version_path[REGISTRY_PATH_BYTES_MAX];

@@ -5,6 +5,7 @@
 #include "daemon/completion.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
+#include "daemon/pictures.h"
 #include "daemon/registry.h"
 #include "daemon/routes.h"
 #include "daemon/trainings.h"
@@ -30,6 +31,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     const struct settings *settings = &server->settings;
     TRY(mailbox_create(&server->loop, &server->mailbox, error));
     TRY(create_workers(server, error));
+    TRY(pictures_create(&server->loop, &server->pictures, error));
     TRY(metrics_create(&server->metrics, error));
     TRY(completions_create(server, &server->completions, error));
     struct batcher_options batcher = {.threads = settings->threads,
@@ -88,11 +90,16 @@ void server_stop(struct server *server)
         workers_end(server->run);
     }
     run_what_waits(server);
+    while (pictures_count(server->pictures) > 0) {
+        pictures_kill_all(server->pictures);
+        uv_run(&server->loop, UV_RUN_ONCE);
+    }
     watcher_destroy(server->watcher);
     if (server->loader != NULL) {
         workers_end(server->loader);
     }
     run_what_waits(server);
+    pictures_destroy(server->pictures);
     trainings_destroy(server->trainings);
     registry_destroy(server->registry);
     completions_destroy(server->completions);

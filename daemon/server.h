@@ -25,6 +25,7 @@ struct server {
     struct completions *completions; /* texts being generated */
     struct metrics *metrics;
     struct trainings *trainings; /* training jobs */
+    struct pictures *pictures;   /* graphs being drawn */
     bool is_draining;            /* SIGTERM came: new requests get 503 */
 };
 

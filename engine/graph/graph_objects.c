@@ -427,3 +427,8 @@ const struct handle *graph_collection_at(const struct graph *graph, const char *
     CHECK(collection != NULL && index < collection->count);
     return collection->items[index];
 }
+
+const char *graph_collection_key(const struct graph *graph, size_t index)
+{
+    return index < graph->collection_count ? graph->collections[index].key : NULL;
+}

@@ -55,6 +55,7 @@ const struct handle *graph_handle_at(const struct graph *graph, size_t index, co
 #define COLLECTION_LOCAL_VARIABLES "local_variables"
 #define COLLECTION_REGULARIZATION_LOSSES "regularization_losses"
 #define COLLECTION_TRAIN_OP "train_op"
+#define COLLECTION_SIGNATURES "signatures" /* ours: what a graph is for, one list a signature */
 
 /* Appends to a collection, which is made when there is none; duplicates stay. CONFLICT when finalized. */
 enum status graph_add_to_collection(struct graph *graph, const char *key, const struct handle *value,
@@ -62,6 +63,9 @@ enum status graph_add_to_collection(struct graph *graph, const char *key, const 
 /* A collection's length, 0 when there is none; item `index` below it. */
 size_t graph_collection_count(const struct graph *graph, const char *key);
 const struct handle *graph_collection_at(const struct graph *graph, const char *key, size_t index);
+
+/* The key of a collection, by number; NULL behind the last. */
+const char *graph_collection_key(const struct graph *graph, size_t index);
 
 /* The name TensorFlow's scope filter looks at: "a/v:0" of a tensor or variable, "init" of an operation, NULL of
  * others. `text` may be used. */

@@ -7,7 +7,7 @@
 #include "engine/graph/plan.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
-#include "engine/store/handle_json.h"
+#include "engine/store/graph_json.h"
 #include "engine/store/program.h"
 #include "engine/store/tensor_json.h"
 
@@ -358,89 +358,47 @@ enum status model_reset(struct model *model, bool force, const char *version_pat
 
 /* ---- looking ---- */
 
-static json_t *describe_nodes(const struct graph *graph)
+/* A reply made under the lock. */
+static enum status reply_with(const struct model *model, json_t *reply, json_t **ret_reply, struct error *error)
 {
-    json_t *nodes = json_array();
-    for (size_t i = 0; nodes != NULL && i < graph_node_count(graph); i++) {
-        const struct node *node = graph_node(graph, i);
-        json_t *inputs = json_array();
-        for (size_t input = 0; input < node->input_count; input++) {
-            char name[OUTPUT_NAME_BYTES_MAX];
-            json_array_append_new(inputs, json_string(output_name(node->inputs[input], name)));
-        }
-        if (json_array_append_new(nodes, json_pack("{s:s, s:s, s:o}", "name", node->name, "op", node_op_name(node),
-                                                   "inputs", inputs)) != 0) {
-            json_decref(nodes);
-            nodes = NULL;
-        }
-    }
-    return nodes;
-}
-
-static json_t *describe_variables(const struct graph *graph, const struct values *values)
-{
-    json_t *variables = json_array();
-    for (size_t i = 0; variables != NULL && i < graph_variable_count(graph); i++) {
-        const struct variable *variable = graph_variable(graph, i);
-        const struct output_type *type = &variable->node->outputs[0];
-        json_t *entry = json_pack("{s:s+, s:o, s:s, s:b, s:b}", "name", variable->node->name, ":0", "shape",
-                                  shape_to_json(&type->shape), "dtype", dtype_name(type->dtype), "trainable",
-                                  variable->is_trainable, "initialized", values_tensor(values, variable) != NULL);
-        if (json_array_append_new(variables, entry) != 0) {
-            json_decref(variables);
-            variables = NULL;
-        }
-    }
-    return variables;
-}
-
-/* The distinct scopes of the variables' names, in order of first use. */
-static json_t *describe_scopes(const struct graph *graph)
-{
-    json_t *seen = json_object();
-    json_t *scopes = json_array();
-    for (size_t i = 0; seen != NULL && scopes != NULL && i < graph_variable_count(graph); i++) {
-        const char *name = graph_variable(graph, i)->node->name;
-        for (const char *slash = strchr(name, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-            json_t *scope = json_stringn(name, (size_t)(slash - name));
-            if (scope != NULL && json_object_get(seen, json_string_value(scope)) == NULL) {
-                json_object_set_new(seen, json_string_value(scope), json_true());
-                json_array_append(scopes, scope);
-            }
-            json_decref(scope);
-        }
-    }
-    json_decref(seen);
-    return scopes;
-}
-
-static json_t *describe_handles(const struct graph *graph)
-{
-    json_t *handles = json_object();
-    for (size_t i = 0; handles != NULL && i < graph_handle_count(graph); i++) {
-        const char *name = NULL;
-        const struct handle *handle = graph_handle_at(graph, i, &name);
-        if (json_object_set_new(handles, name, handle_name_to_json(graph, handle)) != 0) {
-            json_decref(handles);
-            handles = NULL;
-        }
-    }
-    return handles;
-}
-
-enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error)
-{
-    lock_shared(model);
-    json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
-    json_t *reply = json_pack(
-        "{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation, "finalized",
-        graph_is_finalized(session_graph(model->session)), "base_version", base, "unsaved", model->is_unsaved, "node_count",
-        (json_int_t)graph_node_count(session_graph(model->session)), "nodes", describe_nodes(session_graph(model->session)), "variables",
-        describe_variables(session_graph(model->session), session_values(model->session)), "scopes", describe_scopes(session_graph(model->session)), "handles", describe_handles(session_graph(model->session)));
-    unlock(model);
     if (reply == NULL) {
         return no_memory(model, error);
     }
     *ret_reply = reply;
     return STATUS_OK;
+}
+
+enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error)
+{
+    lock_shared(model);
+    const struct graph *graph = session_graph(model->session);
+    const struct values *values = session_values(model->session);
+    json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
+    json_t *reply = json_pack("{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "generation",
+                              (json_int_t)model->generation, "finalized", graph_is_finalized(graph), "base_version",
+                              base, "unsaved", model->is_unsaved, "node_count", (json_int_t)graph_node_count(graph),
+                              "nodes", graph_nodes_to_json(graph), "variables",
+                              graph_variables_to_json(graph, values, true), "scopes",
+                              graph_scopes_to_json(graph), "collections", graph_collections_to_json(graph),
+                              "signatures", graph_signatures_to_json(graph), "handles", graph_handles_to_json(graph));
+    unlock(model);
+    return reply_with(model, reply, ret_reply, error);
+}
+
+enum status model_list_variables(struct model *model, json_t **ret_reply, struct error *error)
+{
+    lock_shared(model);
+    json_t *variables =
+        graph_variables_to_json(session_graph(model->session), session_values(model->session), false);
+    json_t *reply = json_pack("{s:o}", "variables", variables);
+    unlock(model);
+    return reply_with(model, reply, ret_reply, error);
+}
+
+enum status model_draw_graph(struct model *model, char **ret_dot, size_t *ret_length, struct error *error)
+{
+    lock_shared(model);
+    enum status status = graph_to_dot(session_graph(model->session), ret_dot, ret_length, error);
+    unlock(model);
+    return status;
 }

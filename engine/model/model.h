@@ -53,8 +53,14 @@ enum status model_run_within(struct model *model, const json_t *request, uint32_
 enum status model_reset(struct model *model, bool force, const char *version_path, uint64_t version, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
-/* generation, finalized, nodes, variables, scopes, base_version, unsaved. */
+/* generation, finalized, base_version, unsaved, nodes, variables, scopes, collections, signatures, handles. */
 enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error) MUST_CHECK;
+
+/* {"variables":[{"name","shape","dtype","trainable","initialized"}]} */
+enum status model_list_variables(struct model *model, json_t **ret_reply, struct error *error) MUST_CHECK;
+
+/* The graph as a picture in Graphviz' language (graph_to_dot); free with mem_free. */
+enum status model_draw_graph(struct model *model, char **ret_dot, size_t *ret_length, struct error *error) MUST_CHECK;
 
 /* Freezes graph, values and vocabulary into the next version below `model_directory` and returns its number.
  * UNPROCESSABLE when a variable is uninitialised, holds a NaN, or there is no graph. `origin` and `evaluation` (may be

@@ -127,8 +127,6 @@ class Graph(DaemonTest):
         self.expect(400, "PUT", "/variables/w", [[1, 2], [3, 4]], error="unsupported")
 
     def test_pictures(self):
-        self.expect(400, "GET", "/graph?format=dot", error="unsupported")
-        self.expect(400, "GET", "/graph?format=svg", error="unsupported")
         self.expect(400, "GET", "/graph?format=gif")
         self.expect(400, "GET", "/graph?colour=red", error="unknown_field")
         self.expect(200, "GET", "/graph?format=json")
