@@ -53,7 +53,7 @@ enum status model_run_within(struct model *model, const json_t *request, uint32_
 enum status model_reset(struct model *model, bool force, const char *version_path, uint64_t version, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
-/* generation, finalized, base_version, unsaved, nodes, variables, scopes, collections, signatures, handles. */
+/* generation, finalized, base_version, unsaved, nodes, variables, scopes, collections, signatures, handles, results. */
 enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error) MUST_CHECK;
 
 /* {"variables":[{"name","shape","dtype","trainable","initialized"}]} */

@@ -85,6 +85,11 @@ enum dtype cell_dtype(const struct graph *graph, uint32_t cell, enum dtype other
 /* The variables it has made so far, at most `room` of them, in order of creation; returns how many. */
 size_t cell_variables(const struct graph *graph, uint32_t cell, size_t room, const struct variable **ret_variables);
 
+/* How they nest, for showing: the cells whose states make its state, one after another (borrowed; NULL: it is no tuple
+ * of cells' states); whether it is c and h. */
+const uint32_t *cell_parts(const struct graph *graph, uint32_t cell, size_t *ret_count);
+bool cell_has_pair(const struct graph *graph, uint32_t cell);
+
 /* Flat states as a handle in the cell's structure (LIST with names "c", "h"; tuples by number; a single tensor), and
  * back: "Expected state to be a tuple of length 2, but received: …". Made in the graph's arena. Packing only copies
  * the outputs. */

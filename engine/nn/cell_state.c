@@ -34,6 +34,19 @@ static uint32_t unwrapped(const struct graph *graph, uint32_t cell)
     return is_wrapper ? unwrapped(graph, options->children[0]) : cell;
 }
 
+const uint32_t *cell_parts(const struct graph *graph, uint32_t cell, size_t *ret_count)
+{
+    const struct cell_options *options = &cell_at(graph, unwrapped(graph, cell))->options;
+    bool is_cells = structure_of(options) == STRUCTURE_CELLS;
+    *ret_count = is_cells ? options->child_count : 0;
+    return is_cells ? options->children : NULL;
+}
+
+bool cell_has_pair(const struct graph *graph, uint32_t cell)
+{
+    return structure_of(&cell_at(graph, unwrapped(graph, cell))->options) == STRUCTURE_CH;
+}
+
 /* ---- packing ---- */
 
 static enum status pack_list(struct graph *graph, uint32_t cell, const struct output *states, struct handle *ret_handle,

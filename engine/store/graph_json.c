@@ -195,6 +195,17 @@ json_t *graph_handles_to_json(const struct graph *graph)
     return handles;
 }
 
+json_t *graph_results_to_json(const struct graph *graph)
+{
+    json_t *results = json_object();
+    for (size_t i = 0; results != NULL && i < graph_handle_count(graph); i++) {
+        const char *name = NULL;
+        const struct handle *handle = graph_handle_at(graph, i, &name);
+        results = set(results, name, handle_to_json(graph, handle));
+    }
+    return results;
+}
+
 /* A signature is a list with the names "name", "inputs", "outputs"; a later one of the same name replaces. */
 json_t *graph_signatures_to_json(const struct graph *graph)
 {

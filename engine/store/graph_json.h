@@ -14,9 +14,11 @@ json_t *graph_nodes_to_json(const struct graph *graph);
 json_t *graph_variables_to_json(const struct graph *graph, const struct values *values, bool with_users);
 /* The variable scopes that hold variables, in order of first use. */
 json_t *graph_scopes_to_json(const struct graph *graph);
-/* {"variables":["w:0",…],…}; {"outputs":"rnn/transpose:0",…}. */
+/* {"variables":["w:0",…],…} */
 json_t *graph_collections_to_json(const struct graph *graph);
+/* {"outputs":"rnn/transpose:0",…}; the same with all there is to say of each (handle_to_json). */
 json_t *graph_handles_to_json(const struct graph *graph);
+json_t *graph_results_to_json(const struct graph *graph);
 /* {"generate":{"inputs":{…},"outputs":{…}}} */
 json_t *graph_signatures_to_json(const struct graph *graph);
 

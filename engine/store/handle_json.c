@@ -2,6 +2,7 @@
 #include "engine/store/handle_json.h"
 
 #include "engine/graph/variable_scope.h"
+#include "engine/nn/cell.h"
 #include "engine/store/tensor_json.h"
 
 json_t *reuse_to_json(int reuse)
@@ -37,16 +38,75 @@ static json_t *scope_handle(const struct graph *graph, uint32_t id)
                      scope->initializer.kind == INITIALIZER_DEFAULT, "constraint", scope->constraint);
 }
 
-static json_t *object_handle(const struct graph *graph, const struct handle *handle)
+/* ---- cells ---- */
+
+/* A number, {"c":n,"h":n}, or a list of the same for each cell or state. */
+static json_t *state_size(const struct graph *graph, uint32_t cell)
+{
+    size_t part_count = 0;
+    const uint32_t *parts = cell_parts(graph, cell, &part_count);
+    size_t count = cell_state_count(graph, cell);
+    if (cell_has_pair(graph, cell)) {
+        return json_pack("{s:I, s:I}", "c", (json_int_t)cell_state_size(graph, cell, 0), "h",
+                         (json_int_t)cell_state_size(graph, cell, 1));
+    }
+    if (parts == NULL && count == 1) {
+        return json_integer((json_int_t)cell_state_size(graph, cell, 0));
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < (parts == NULL ? count : part_count); i++) {
+        json_t *size = parts == NULL ? json_integer((json_int_t)cell_state_size(graph, cell, i))
+                                     : state_size(graph, parts[i]);
+        if (json_array_append_new(list, size) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *cell_variable_names(const struct graph *graph, uint32_t cell)
+{
+    enum { VARIABLES_MAX = 256 };
+    const struct variable *variables[VARIABLES_MAX];
+    json_t *names = json_array();
+    size_t count = cell_variables(graph, cell, VARIABLES_MAX, variables);
+    for (size_t i = 0; names != NULL && i < count; i++) {
+        if (json_array_append_new(names, json_sprintf("%s:0", variables[i]->node->name)) != 0) {
+            json_decref(names);
+            names = NULL;
+        }
+    }
+    return names;
+}
+
+static json_t *cell_handle(const struct graph *graph, uint32_t cell)
+{
+    return json_pack("{s:s, s:o, s:I, s:o}", "kind", "cell", "state_size", state_size(graph, cell), "output_size",
+                     (json_int_t)cell_output_size(graph, cell), "var_names", cell_variable_names(graph, cell));
+}
+
+static json_t *object_of_kind(const struct graph *graph, const struct handle *handle)
 {
     switch (handle->object_kind) {
     case OBJECT_SCOPE: return scope_handle(graph, handle->object_id);
-    case OBJECT_CELL: return json_pack("{s:s}", "kind", "cell");
+    case OBJECT_CELL: return cell_handle(graph, handle->object_id);
     case OBJECT_OPTIMIZER: return json_pack("{s:s}", "kind", "optimizer");
     case OBJECT_SAVER: return json_pack("{s:s}", "kind", "saver");
     case OBJECT_LAYER: return json_pack("{s:s}", "kind", "layer");
     }
     return NULL;
+}
+
+/* "id" tells two scopes of the same name apart. */
+static json_t *object_handle(const struct graph *graph, const struct handle *handle)
+{
+    json_t *json = object_of_kind(graph, handle);
+    if (json_object_set_new(json, "id", json_integer(handle->object_id)) != 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
 }
 
 /* Lists of a list's items and of their names (null without). */

@@ -192,6 +192,9 @@ static enum status name_results(struct builder *builder, const struct step *step
         return name_result(builder, as, &place, &builder->made);
     }
     const struct handle *list = &builder->made;
+    if (list->kind == HANDLE_LIST && list->count == 1 && list->items[0].kind == HANDLE_LIST) {
+        list = &list->items[0]; /* gradients: what is of interest is its .list */
+    }
     if (list->kind != HANDLE_LIST || list->count != json_array_size(as)) {
         return refuse_place(builder, &place, "has %zu names, the step has %zu results", json_array_size(as),
                             list->kind == HANDLE_LIST ? list->count : 1);
@@ -296,7 +299,7 @@ static const struct step_kind *find_kind(const char *op)
 {
     static const struct step_kind *const families[] = {program_scope_steps, program_variable_steps,
                                                        program_function_steps, program_collection_steps,
-                                                       program_cell_steps, program_recurrence_steps,
+                                                       program_cell_steps, program_recurrence_steps, program_training_steps,
                                                        program_model_steps};
     static const struct step_kind call = {"", NULL, apply_function, NULL};
     for (size_t family = 0; family < sizeof families / sizeof *families; family++) {

@@ -1,5 +1,7 @@
 /* Steps that make and call recurrent cells. Thread: the building one. Owns nothing; what a program cell's step is made
  * of lives in the graph's arena. */
+#include <math.h>
+
 #include "engine/base/mem.h"
 #include "engine/nn/cell.h"
 #include "engine/store/program_private.h"
@@ -152,6 +154,7 @@ static enum status read_keep(struct builder *builder, const struct step *step, c
     const json_t *json = json_object_get(step->json, field);
     *ret_value = 1;
     if (json_is_string(json)) {
+        *ret_value = (double)NAN; /* not known before it runs */
         return read_tensor_field(builder, step, field, ret_output);
     }
     return read_number(builder, step, field, ret_value);
@@ -179,7 +182,7 @@ static enum status apply_residual_wrapper(struct builder *builder, const struct 
 
 /* ---- cells whose step is a program ---- */
 
-/* {"input":"x","state":["s"],"body":[…],"output":"y","next_state":["t"]}, as text: what the graph keeps. */
+/* {"input":"x","states":["s"],"body":[…],"output":"y","next_states":["t"]}, as text: what the graph keeps. */
 struct program_cell {
     const char *text;
     const char *path;
@@ -202,16 +205,16 @@ static enum status run_body(struct builder *builder, const json_t *cell, const c
     snprintf(body_path, sizeof body_path, "%.240s/body", path);
     TRY(bind_local(builder, json_object_get(cell, "input"), input));
     for (size_t i = 0; i < state_count; i++) {
-        TRY(bind_local(builder, json_array_get(json_object_get(cell, "state"), i), states[i]));
+        TRY(bind_local(builder, json_array_get(json_object_get(cell, "states"), i), states[i]));
     }
     TRY(builder_body(builder, json_object_get(cell, "body"), body_path));
     struct place at_step = {.field = path};
     struct place at_output = {.above = &at_step, .field = "output"};
-    struct place at_next = {.above = &at_step, .field = "next_state"};
+    struct place at_next = {.above = &at_step, .field = "next_states"};
     TRY(read_tensor(builder, json_object_get(cell, "output"), &at_output, ret_output));
     for (size_t i = 0; i < state_count; i++) {
         struct place item = {.above = &at_next, .index = i};
-        const json_t *name = json_array_get(json_object_get(cell, "next_state"), i);
+        const json_t *name = json_array_get(json_object_get(cell, "next_states"), i);
         TRY(read_tensor(builder, name, &item, &ret_states[i]));
     }
     return STATUS_OK;
@@ -288,8 +291,8 @@ static enum status check_program_cell(struct builder *builder, const struct step
         const char *name = NULL;
         TRY(need_text(builder, step, names[i], &name));
     }
-    TRY(check_names(builder, step, "state", state_count));
-    TRY(check_names(builder, step, "next_state", state_count));
+    TRY(check_names(builder, step, "states", state_count));
+    TRY(check_names(builder, step, "next_states", state_count));
     return json_is_array(json_object_get(step->json, "body"))
                ? STATUS_OK
                : refuse_field(builder, step, "body", "must be a list of steps");
@@ -456,7 +459,7 @@ const struct step_kind program_cell_steps[] = {
     {"dropout_wrapper", "cell input_keep_prob state_keep_prob output_keep_prob variational_recurrent dtype seed",
      apply_dropout_wrapper, NULL},
     {"residual_wrapper", "cell", apply_residual_wrapper, NULL},
-    {"cell", COMMON "state_sizes input state body output next_state", apply_cell, NULL},
+    {"cell", COMMON "state_sizes input states body output next_states", apply_cell, NULL},
     {"zero_state", "cell batch_size dtype", apply_zero_state, NULL},
     {"call_cell", "cell input state scope", apply_call_cell, NULL},
     {NULL, NULL, NULL, NULL},

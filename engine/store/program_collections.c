@@ -121,8 +121,8 @@ static enum status apply_add_to_collection(struct builder *builder, const struct
     const char *key = NULL;
     struct handle handle;
     TRY(read_collected(builder, step, &handle));
-    if (keys == NULL) {
-        TRY(need_text(builder, step, "key", &key));
+    if (keys == NULL || json_is_string(keys)) {
+        TRY(need_text(builder, step, keys == NULL ? "key" : "keys", &key));
         return graph_add_to_collection(builder->graph, key, &handle, builder->error);
     }
     if (!json_is_array(keys) || json_array_size(keys) > GRAPH_COLLECTIONS_MAX) {
