@@ -77,8 +77,12 @@ struct function {
     X(function_weighted_xent) X(function_mean_squared_error) X(function_dropout) X(function_embedding_lookup)        \
     X(function_xw_plus_b) X(function_exponential_decay) X(function_clip_by_value) X(function_clip_by_norm)           \
     X(function_global_norm) X(function_l2_normalize) X(function_moments) X(function_norm)
+#define FUNCTION_ROWS_ARRAY(X)                                                                                      \
+    X(function_zeros) X(function_ones) X(function_zeros_like) X(function_ones_like) X(function_concat)              \
+    X(function_split) X(function_pad) X(function_range) X(function_one_hot) X(function_sequence_mask)
 #define FUNCTION_ROWS(X)                                                                                            \
-    FUNCTION_ROWS_MATH(X) FUNCTION_ROWS_RANDOM(X) FUNCTION_ROWS_NN(X) X(function_group) X(function_tuple)
+    FUNCTION_ROWS_MATH(X) FUNCTION_ROWS_RANDOM(X) FUNCTION_ROWS_NN(X) FUNCTION_ROWS_ARRAY(X) X(function_group)      \
+    X(function_tuple)
 /* clang-format on */
 
 #define FUNCTION_DECLARE(row) extern const struct function row;

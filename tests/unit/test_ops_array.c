@@ -1,47 +1,8 @@
-/* Ops that rearrange: values by hand, gradients against central differences, errors in TensorFlow's words. */
-#include "op_rig.h"
+/* Ops that rearrange: values by hand, errors in TensorFlow's words. */
+#include "tests/unit/array_rig.h"
 
-/* Tensors of literals. */
-#define FLOATS(shape, ...) ((struct tensor){DTYPE_FLOAT32, shape, (float[]){__VA_ARGS__}})
-#define DOUBLES(shape, ...) ((struct tensor){DTYPE_FLOAT64, shape, (double[]){__VA_ARGS__}})
-#define INTS(...)                                                                                                      \
-    ((struct tensor){DTYPE_INT32, shape_vector(sizeof((int32_t[]){__VA_ARGS__}) / 4), (int32_t[]){__VA_ARGS__}})
-#define INTS_AS(shape, ...) ((struct tensor){DTYPE_INT32, shape, (int32_t[]){__VA_ARGS__}})
-#define LONGS(...)                                                                                                     \
-    ((struct tensor){DTYPE_INT64, shape_vector(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}})
-#define INT(value) ((struct tensor){DTYPE_INT32, shape_scalar(), (int32_t[]){value}})
-#define NUMBER(value) ((struct tensor){DTYPE_FLOAT32, shape_scalar(), (float[]){value}})
-#define BOOLS(shape, ...) ((struct tensor){DTYPE_BOOL, shape, (bool[]){__VA_ARGS__}})
-#define ATTRIBUTE_INT(called, value) {.name = called, .kind = ATTRIBUTE_INTEGER, .integer = value}
-#define CALL(called, count, ...) ((struct op_call){.op = called, .input_count = count, .inputs = {__VA_ARGS__}})
 #define CUBE shape_cube(2, 3, 2)
 #define COUNTED 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-
-static void assert_tensor(const char *what, const struct tensor *have, const struct tensor *want)
-{
-    char a[SHAPE_TEXT_BYTES_MAX];
-    char b[SHAPE_TEXT_BYTES_MAX];
-    if (have->dtype != want->dtype || !shape_equal(&have->shape, &want->shape)) {
-        fail_msg("%s: %s %s, expected %s %s", what, dtype_name(have->dtype), shape_text(&have->shape, a),
-                 dtype_name(want->dtype), shape_text(&want->shape, b));
-    }
-    for (size_t i = 0; i < tensor_element_count(want); i++) {
-        if (tensor_number(have, i) != tensor_number(want, i)) {
-            fail_msg("%s: element %zu is %g, expected %g", what, i, tensor_number(have, i), tensor_number(want, i));
-        }
-    }
-}
-
-static void check_run(const struct op_call *call, size_t count, const struct tensor *want)
-{
-    struct tensor outputs[RIG_INPUTS_MAX];
-    struct error error;
-    must(op_call_run(call, outputs, &error), &error);
-    for (size_t i = 0; i < count; i++) {
-        assert_tensor(call->op, &outputs[i], &want[i]);
-        tensor_release(&outputs[i]);
-    }
-}
 
 /* Runs the call as it is and again with input 0 fed, and compares all outputs. */
 static void check_values(const struct op_call *given, size_t count, const struct tensor *want)
@@ -382,127 +343,6 @@ static void test_select(void **state)
     check_refused(&CALL("Select", 3, INTS(1, 0), x, y), "TypeError", "expected type of bool");
 }
 
-/* ---- gradients ---- */
-
-static void check_gradient(struct op_case test)
-{
-    test.low = -1;
-    test.high = 1;
-    test.dtype = DTYPE_FLOAT32;
-    check_case(&test);
-}
-
-static void test_gradients_of_shapes_and_parts(void **state)
-{
-    (void)state;
-    struct shape cube = shape_cube(2, 3, 4);
-    check_gradient((struct op_case){
-        .op = "Reshape", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(-1, 4)}});
-    check_gradient((struct op_case){
-        .op = "ExpandDims", .input_count = 2, .shapes = {cube}, .constants = {[1] = INT(1)}});
-    check_gradient((struct op_case){.op = "Squeeze", .input_count = 1, .shapes = {shape_cube(2, 1, 4)}});
-    check_gradient((struct op_case){
-        .op = "Transpose", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0, 1)}});
-    check_gradient((struct op_case){
-        .op = "Slice", .input_count = 3, .shapes = {cube}, .constants = {[1] = INTS(0, 1, 2), [2] = INTS(2, -1, 1)}});
-    check_gradient((struct op_case){.op = "StridedSlice",
-                                    .input_count = 4,
-                                    .shapes = {cube},
-                                    .constants = {[1] = INTS(1, 0, -1), [2] = INTS(2, 3, -5), [3] = INTS(1, 2, -1)},
-                                    .attributes = {ATTRIBUTE_INT("shrink_axis_mask", 1)},
-                                    .attribute_count = 1});
-    check_gradient((struct op_case){
-        .op = "ReverseV2", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0)}});
-    check_gradient((struct op_case){.op = "ReverseSequence",
-                                    .input_count = 2,
-                                    .shapes = {cube},
-                                    .constants = {[1] = INTS(2, 3)},
-                                    .attributes = {ATTRIBUTE_INT("seq_dim", 1), ATTRIBUTE_INT("batch_dim", 0)},
-                                    .attribute_count = 2});
-}
-
-static void test_gradients_of_joining(void **state)
-{
-    (void)state;
-    check_gradient((struct op_case){.op = "ConcatV2",
-                                    .input_count = 3,
-                                    .shapes = {shape_matrix(2, 3), shape_matrix(2, 2)},
-                                    .constants = {[2] = INT(1)}});
-    check_gradient((struct op_case){.op = "Pack",
-                                    .input_count = 3,
-                                    .shapes = {shape_matrix(2, 3), shape_matrix(2, 3), shape_matrix(2, 3)},
-                                    .attributes = {ATTRIBUTE_INT("axis", 1)},
-                                    .attribute_count = 1});
-    for (uint32_t output = 0; output < 2; output++) {
-        check_gradient((struct op_case){.op = "Split",
-                                        .input_count = 2,
-                                        .shapes = {[1] = shape_matrix(3, 4)},
-                                        .constants = {INT(1)},
-                                        .attributes = {ATTRIBUTE_INT("num_split", 2)},
-                                        .attribute_count = 1,
-                                        .output = output});
-        check_gradient((struct op_case){.op = "SplitV",
-                                        .input_count = 3,
-                                        .shapes = {shape_matrix(3, 4)},
-                                        .constants = {[1] = INTS(1, 3), [2] = INT(1)},
-                                        .attributes = {ATTRIBUTE_INT("num_split", 2)},
-                                        .attribute_count = 1,
-                                        .output = output});
-        check_gradient((struct op_case){.op = "Unpack",
-                                        .input_count = 1,
-                                        .shapes = {shape_matrix(3, 2)},
-                                        .attributes = {ATTRIBUTE_INT("axis", 1)},
-                                        .attribute_count = 1,
-                                        .output = output});
-    }
-}
-
-static void test_gradients_of_growth(void **state)
-{
-    (void)state;
-    check_gradient((struct op_case){
-        .op = "Tile", .input_count = 2, .shapes = {shape_matrix(2, 3)}, .constants = {[1] = INTS(3, 2)}});
-    check_gradient((struct op_case){.op = "Pad",
-                                    .input_count = 2,
-                                    .shapes = {shape_matrix(2, 3)},
-                                    .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1)}});
-    check_gradient((struct op_case){.op = "PadV2",
-                                    .input_count = 3,
-                                    .shapes = {shape_matrix(2, 3)},
-                                    .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1), [2] = NUMBER(3)}});
-    static const char *const modes[] = {"REFLECT", "SYMMETRIC"};
-    for (int i = 0; i < 2; i++) {
-        check_gradient((struct op_case){.op = "MirrorPad",
-                                        .input_count = 2,
-                                        .shapes = {shape_matrix(2, 3)},
-                                        .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1)},
-                                        .attributes = {{.name = "mode", .kind = ATTRIBUTE_TEXT, .text = modes[i]}},
-                                        .attribute_count = 1});
-    }
-    check_gradient((struct op_case){
-        .op = "Fill", .input_count = 2, .shapes = {[1] = shape_scalar()}, .constants = {INTS(2, 3)}});
-}
-
-static void test_gradients_of_look_ups(void **state)
-{
-    (void)state;
-    struct tensor indices = INTS_AS(shape_matrix(2, 2), 1, 0, 1, 2);
-    for (int axis = 0; axis < 2; axis++) {
-        check_gradient((struct op_case){.op = "GatherV2",
-                                        .input_count = 3,
-                                        .shapes = {shape_matrix(3, 4)},
-                                        .constants = {[1] = indices, [2] = INT(axis)}});
-    }
-    check_gradient((struct op_case){.op = "Select",
-                                    .input_count = 3,
-                                    .shapes = {[1] = shape_matrix(2, 2), [2] = shape_matrix(2, 2)},
-                                    .constants = {BOOLS(shape_matrix(2, 2), true, false, false, true)}});
-    check_gradient((struct op_case){.op = "Select",
-                                    .input_count = 3,
-                                    .shapes = {[1] = shape_matrix(2, 2), [2] = shape_matrix(2, 2)},
-                                    .constants = {BOOLS(shape_vector(2), true, false)}});
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -517,10 +357,6 @@ int main(void)
         cmocka_unit_test(test_gather_and_one_hot),
         cmocka_unit_test(test_making),
         cmocka_unit_test(test_select),
-        cmocka_unit_test(test_gradients_of_shapes_and_parts),
-        cmocka_unit_test(test_gradients_of_joining),
-        cmocka_unit_test(test_gradients_of_growth),
-        cmocka_unit_test(test_gradients_of_look_ups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
