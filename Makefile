@@ -114,6 +114,10 @@ $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/replay.o $(OUT)/tests/fuzz/fuzz_%.
 $(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libdaemon.a $(OUT)/libengine.a
 	$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBRARY_LDFLAGS)
 
+# A measurement in C of its own.
+$(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libengine.a
+	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
+
 unit-tests: $(UNIT_TESTS)
 fuzz-replays: $(FUZZ_REPLAYS)
 fuzz-targets: $(FUZZ_TARGETS)
@@ -165,6 +169,8 @@ bench: all ## measure decoding, training and serving
 	$(BUILD)/lstmd bench decode
 	$(BUILD)/lstmd bench train
 	$(BUILD)/lstmd bench serve
+	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn
+	OPENBLAS_CORETYPE=$${OPENBLAS_CORETYPE:-SkylakeX} $(BUILD)/release/tests/bench/bench_rnn
 
 demo-model: ## train the bundled demo model again from its public-domain text
 	@config/packages build demo

@@ -254,7 +254,7 @@ static enum status gradient_or_zeros(struct graph *graph, struct output gradient
         *ret_output = gradient;
         return STATUS_OK;
     }
-    return graph_add(graph, "FillLike", "zeros_like", &like, 1, ret_output, error);
+    return graph_add(graph, "ZerosLike", NULL, &like, 1, ret_output, error);
 }
 
 static enum status gradient_lstm(struct graph *graph, const struct node *node, const struct output *gradients,

@@ -64,7 +64,7 @@ static enum status take_gradient(struct differentiation *work, size_t index, str
         }
     }
     if (gradient.node == NULL && is_state && is_floating(input)) {
-        TRY(graph_add(work->inner, "FillLike", "zeros", &input, 1, &gradient, error));
+        TRY(graph_add(work->inner, "ZerosLike", NULL, &input, 1, &gradient, error));
     }
     work->mask[index] = gradient.node == NULL ? '0' : '1';
     if (gradient.node != NULL) {
@@ -169,7 +169,7 @@ static enum status gradient_or_zeros(struct graph *graph, struct output gradient
         *ret_output = gradient;
         return STATUS_OK;
     }
-    return graph_add(graph, "FillLike", "zeros_like", &like, 1, ret_output, error);
+    return graph_add(graph, "ZerosLike", NULL, &like, 1, ret_output, error);
 }
 
 static enum status refuse_inner(const struct node *node, const struct recurrence *recurrence,

@@ -84,6 +84,16 @@ enum status cell_binary_number(struct graph *graph, const char *op, const char *
                    : cell_binary(graph, op, full, a, constant, ret_output, error);
 }
 
+enum status cell_with_constant(struct graph *graph, const char *op, const char *name, struct output a,
+                               const char *constant_name, const struct tensor *constant, struct output *ret_output,
+                               struct error *error)
+{
+    const char *full = NULL;
+    struct output b;
+    TRY(add_beside(graph, name, constant_name, constant, &full, &b, error));
+    return cell_binary(graph, op, full, a, b, ret_output, error);
+}
+
 enum status cell_concat(struct graph *graph, const struct output *parts, size_t count, struct output *ret_output,
                         struct error *error)
 {

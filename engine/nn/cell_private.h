@@ -89,6 +89,10 @@ enum status cell_binary(struct graph *graph, const char *op, const char *name, s
 /* a op number ("add", "add/y"), or number op a ("sub", "sub/x") with is_left. */
 enum status cell_binary_number(struct graph *graph, const char *op, const char *name, struct output a, double number,
                                bool is_left, struct output *ret_output, struct error *error) MUST_CHECK;
+/* a op constant ("transpose", "transpose/perm"). */
+enum status cell_with_constant(struct graph *graph, const char *op, const char *name, struct output a,
+                               const char *constant_name, const struct tensor *constant, struct output *ret_output,
+                               struct error *error) MUST_CHECK;
 /* Columns side by side: "concat", "concat/axis". */
 enum status cell_concat(struct graph *graph, const struct output *parts, size_t count, struct output *ret_output,
                         struct error *error) MUST_CHECK;

@@ -59,30 +59,12 @@ static struct cell_batch batch_of(struct output inputs, int dimension)
     return batch;
 }
 
-/* Time first. */
+/* Swaps time and batch. */
 static enum status transpose(struct graph *graph, struct output tensor, struct output *ret_output, struct error *error)
 {
-    return graph_add(graph, "TransposeLeading", "transpose", &tensor, 1, ret_output, error);
-}
-
-static enum status get_time_major(struct graph *graph, const struct recurrence_options *options,
-                                  struct output *ret_inputs, struct error *error)
-{
-    const struct output_type *type = output_type(options->inputs);
-    *ret_inputs = options->inputs;
-    if (options->is_time_major) {
-        return STATUS_OK;
-    }
-    if (type->shape.rank != SHAPE_RANK_UNKNOWN && type->shape.rank < 2) {
-        char name[OUTPUT_NAME_BYTES_MAX];
-        char shape[SHAPE_TEXT_BYTES_MAX];
-        return cell_refuse(error,
-                           "Expected input tensor Tensor(\"%s\", shape=%s, dtype=%s) to have rank at least 2, but saw "
-                           "shape: %s",
-                           output_name(options->inputs, name), shape_text(&type->shape, shape),
-                           dtype_name(type->dtype), shape);
-    }
-    return transpose(graph, options->inputs, ret_inputs, error);
+    int32_t order[SHAPE_RANK_MAX] = {1, 0, 2, 3, 4, 5, 6, 7};
+    struct tensor perm = {DTYPE_INT32, shape_vector(output_type(tensor)->shape.rank), order};
+    return cell_with_constant(graph, "Transpose", "transpose", tensor, "perm", &perm, ret_output, error);
 }
 
 static enum status check_time_major(struct output inputs, struct error *error)
@@ -99,6 +81,29 @@ static enum status check_time_major(struct output inputs, struct error *error)
     return is_known ? STATUS_OK
                     : cell_refuse(error, "Input size (depth of inputs) must be accessible via shape inference, but saw "
                                          "value None.");
+}
+
+static enum status get_time_major(struct graph *graph, const struct recurrence_options *options,
+                                  struct output *ret_inputs, struct error *error)
+{
+    const struct output_type *type = output_type(options->inputs);
+    *ret_inputs = options->inputs;
+    if (options->is_time_major) {
+        return STATUS_OK;
+    }
+    if (type->shape.rank == SHAPE_RANK_UNKNOWN) {
+        return check_time_major(options->inputs, error);
+    }
+    if (type->shape.rank < 2) {
+        char name[OUTPUT_NAME_BYTES_MAX];
+        char shape[SHAPE_TEXT_BYTES_MAX];
+        return cell_refuse(error,
+                           "Expected input tensor Tensor(\"%s\", shape=%s, dtype=%s) to have rank at least 2, but saw "
+                           "shape: %s",
+                           output_name(options->inputs, name), shape_text(&type->shape, shape),
+                           dtype_name(type->dtype), shape);
+    }
+    return transpose(graph, options->inputs, ret_inputs, error);
 }
 
 /* ---- the loop ---- */
@@ -215,7 +220,7 @@ static enum status static_step(struct graph *graph, uint32_t cell, struct output
         struct output zeros;
         TRY(cell_number(graph, "time", output_type(lengths)->dtype, (double)time, &now, error));
         TRY(cell_binary(graph, "GreaterEqual", NULL, now, lengths, &is_over, error));
-        TRY(graph_add(graph, "FillLike", "zeros", ret_output, 1, &zeros, error));
+        TRY(graph_add(graph, "ZerosLike", NULL, ret_output, 1, &zeros, error));
         TRY(hold(graph, is_over, zeros, ret_output, error));
         for (size_t k = 0; k < state_count; k++) {
             TRY(hold(graph, is_over, states[k], &after[k], error));
@@ -285,8 +290,7 @@ static enum status reverse(struct graph *graph, struct output tensor, const stru
         TRY(graph_add_node(graph, "ReverseSequence", &add, &node, error));
     } else {
         struct tensor axis = {DTYPE_INT32, shape_vector(1), &time};
-        TRY(cell_constant(graph, "ReverseV2/axis", &axis, &inputs[1], error));
-        TRY(graph_add_node(graph, "ReverseV2", &add, &node, error));
+        return cell_with_constant(graph, "ReverseV2", "ReverseV2", tensor, "axis", &axis, ret_output, error);
     }
     *ret_output = (struct output){node, 0};
     return STATUS_OK;
