@@ -78,6 +78,9 @@ $(OUT)/engine/base/mem.o: private BASE += -DMAY_ALLOCATE
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
 POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
 $(OUT)/engine/math/pointwise_plain.o: private CFLAGS += $(POINTWISE_FLAGS)
+# Loops over elements, for the vectoriser too; signed zeros stay what they are.
+$(patsubst %,$(OUT)/engine/graph/%.o,ops_activation ops_arithmetic ops_compare ops_unary reduction): \
+    private CFLAGS += -O3 -fno-trapping-math
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(OUT)/engine/math/pointwise_avx2.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx2
 $(OUT)/engine/math/pointwise_avx512.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
