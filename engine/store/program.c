@@ -299,7 +299,8 @@ static const struct step_kind *find_kind(const char *op)
 {
     static const struct step_kind *const families[] = {program_scope_steps, program_variable_steps,
                                                        program_function_steps, program_collection_steps,
-                                                       program_cell_steps, program_recurrence_steps, program_training_steps,
+                                                       program_cell_steps, program_recurrence_steps,
+                                                       program_training_steps, program_saver_steps,
                                                        program_model_steps};
     static const struct step_kind call = {"", NULL, apply_function, NULL};
     for (size_t family = 0; family < sizeof families / sizeof *families; family++) {

@@ -1,7 +1,5 @@
-/* Steps of whole models: language_model, and the optimiser of its training step. Thread: the building one. Owns
+/* The step that makes a whole text model: language_model. Thread: the building one. Owns
  * nothing. */
-#include "engine/base/check.h"
-#include "engine/nn/train_step.h"
 #include "engine/store/program_private.h"
 
 /* ---- a language_model's specification ---- */
@@ -167,24 +165,7 @@ static enum status apply_language_model(struct builder *builder, const struct st
     return note_variables(builder, count_before);
 }
 
-/* ---- optimisers ---- */
-
-static enum status apply_optimizer(struct builder *builder, const struct step *step)
-{
-    struct output loss = {.node = NULL};
-    struct train_step ignored;
-    TRY(need_tensor_field(builder, step, "loss", &loss));
-    enum optimizer_kind kind = OPTIMIZER_SGD;
-    CHECK(optimizer_kind_from_name(step->op, &kind));
-    return train_step_build(builder->graph, loss, kind, &ignored, builder->error);
-}
-
 const struct step_kind program_model_steps[] = {
     {"language_model", "cell layers units embedding tie dropout vocabulary heads", apply_language_model, NULL},
-    {"adam", "loss", apply_optimizer, NULL},
-    {"sgd", "loss", apply_optimizer, NULL},
-    {"momentum", "loss", apply_optimizer, NULL},
-    {"rmsprop", "loss", apply_optimizer, NULL},
-    {"adagrad", "loss", apply_optimizer, NULL},
     {NULL, NULL, NULL, NULL},
 };
