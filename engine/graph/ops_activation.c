@@ -172,6 +172,16 @@ static enum status infer_leaky_relu(struct inference *inference, struct error *e
     return op_infer_same(inference, error);
 }
 
+static enum status infer_leaky_relu_grad(struct inference *inference, struct error *error)
+{
+    TRY(op_check_type(inference, 0, "gradients", TYPES_FLOAT, error));
+    TRY(op_check_same_type(inference, 1, "features", 0, "gradients", error));
+    if (!shape_is_compatible(&inference->inputs[0].shape, &inference->inputs[1].shape)) {
+        return op_shape_error(inference, error, "Shapes must be equal");
+    }
+    return op_infer_same(inference, error);
+}
+
 /* x, or dy where features > 0; alpha times it elsewhere. Input 1, if there is one, has the features. */
 static enum status compute_leaky_relu(const struct op_run *run, struct error *error)
 {
@@ -231,7 +241,7 @@ const struct op op_leaky_relu = {.name = "LeakyRelu",
                                  .attributes = leaky_relu_attributes};
 const struct op op_leaky_relu_grad = {.name = "LeakyReluGrad",
                                       .input_count = 2,
-                                      .infer = infer_leaky_relu,
+                                      .infer = infer_leaky_relu_grad,
                                       .compute = compute_leaky_relu,
                                       .gradient = gradient_leaky_relu_grad};
 

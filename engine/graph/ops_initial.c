@@ -7,7 +7,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/rng.h"
-#include "engine/graph/op.h"
+#include "engine/graph/op_rules.h"
 
 static enum status infer_initial(struct inference *inference, struct error *error)
 {
@@ -17,17 +17,6 @@ static enum status infer_initial(struct inference *inference, struct error *erro
     CHECK(dtype != NULL && shape != NULL);
     inference->outputs[0] = (struct output_type){dtype->dtype, shape->shape};
     inference->output_count = 1;
-    return STATUS_OK;
-}
-
-static enum status gradient_none(struct graph *graph, const struct node *node, const struct output *output_gradients,
-                                 struct output *ret_input_gradients, struct error *error)
-{
-    (void)graph;
-    (void)node;
-    (void)output_gradients;
-    (void)ret_input_gradients;
-    (void)error;
     return STATUS_OK;
 }
 
@@ -48,10 +37,8 @@ static enum status compute_constant(const struct op_run *run, struct error *erro
     return STATUS_OK;
 }
 
-const struct op op_initial_constant = {.name = "ConstantInitializer",
-                                       .infer = infer_initial,
-                                       .compute = compute_constant,
-                                       .gradient = gradient_none};
+const struct op op_initial_constant = {
+    .name = "ConstantInitializer", .infer = infer_initial, .compute = compute_constant, .gradient = op_gradient_none};
 
 /* ---- RandomUniformInitializer: [low, high); whole numbers too ---- */
 
@@ -82,7 +69,7 @@ const struct op op_initial_uniform = {.name = "RandomUniformInitializer",
                                       .flags = OP_RANDOM,
                                       .infer = infer_initial,
                                       .compute = compute_uniform,
-                                      .gradient = gradient_none};
+                                      .gradient = op_gradient_none};
 
 /* ---- RandomNormalInitializer, TruncatedNormalInitializer: mean, deviation ---- */
 
@@ -114,7 +101,7 @@ const struct op op_initial_normal = {.name = "RandomNormalInitializer",
                                      .flags = OP_RANDOM,
                                      .infer = infer_initial,
                                      .compute = compute_normal,
-                                     .gradient = gradient_none};
+                                     .gradient = op_gradient_none};
 
 /* Redraws what is further than two deviations away. */
 static enum status compute_truncated_normal(const struct op_run *run, struct error *error)
@@ -140,7 +127,7 @@ const struct op op_initial_truncated_normal = {.name = "TruncatedNormalInitializ
                                                .flags = OP_RANDOM,
                                                .infer = infer_initial,
                                                .compute = compute_truncated_normal,
-                                               .gradient = gradient_none};
+                                               .gradient = op_gradient_none};
 
 /* ---- OrthogonalInitializer: gain · Q of the QR decomposition of normal numbers, R's diagonal positive; leading
  * dimensions are rows. Of a matrix wider than high, the rows are orthonormal, else the columns. ---- */
@@ -220,5 +207,5 @@ const struct op op_initial_orthogonal = {.name = "OrthogonalInitializer",
                                          .flags = OP_RANDOM,
                                          .infer = infer_initial,
                                          .compute = compute_orthogonal,
-                                         .gradient = gradient_none,
+                                         .gradient = op_gradient_none,
                                          .scratch_bytes = orthogonal_scratch_bytes};

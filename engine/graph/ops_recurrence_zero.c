@@ -3,7 +3,7 @@
  * Input: the batch as a scalar of whole numbers, or any tensor that has the batch as its dimension `batch_dimension`.
  * Attributes units (the columns), dtype (float32). Output [batch, units], all zero. */
 #include "engine/graph/constants.h"
-#include "engine/graph/op.h"
+#include "engine/graph/op_rules.h"
 
 static enum status infer_zero_state(struct inference *inference, struct error *error)
 {
@@ -36,19 +36,8 @@ static enum status compute_zero_state(const struct op_run *run, struct error *er
     return STATUS_OK;
 }
 
-static enum status gradient_none(struct graph *graph, const struct node *node, const struct output *output_gradients,
-                                 struct output *ret_input_gradients, struct error *error)
-{
-    (void)graph;
-    (void)node;
-    (void)output_gradients;
-    (void)ret_input_gradients;
-    (void)error;
-    return STATUS_OK;
-}
-
 const struct op op_zero_state = {.name = "ZeroState",
                                  .input_count = 1,
                                  .infer = infer_zero_state,
                                  .compute = compute_zero_state,
-                                 .gradient = gradient_none};
+                                 .gradient = op_gradient_none};

@@ -258,6 +258,7 @@ static enum status infer_kept_dimensions(struct inference *inference, struct err
     like.inputs = inputs;
     like.constants = inference->constants + 1;
     like.input_count = 2;
+    TRY(op_check_type(inference, 2, "reduction_indices", TYPES_INTEGER, error));
     TRY(infer_reduction(&like, true, error));
     return op_one_output(inference, inference->inputs[0].dtype, &like.outputs[0].shape);
 }
@@ -279,8 +280,12 @@ const struct op op_kept_dimensions = {.name = "KeptDimensions",
 
 static enum status infer_prod_grad(struct inference *inference, struct error *error)
 {
-    TRY(op_check_type(inference, 0, "input", TYPES_NUMBER, error));
+    TRY(check_inputs(inference, REDUCTION_PROD, error));
     TRY(op_check_same_type(inference, 2, "gradient", 0, "input", error));
+    TRY(infer_reduction(inference, true, error));
+    if (!shape_is_compatible(&inference->outputs[0].shape, &inference->inputs[2].shape)) {
+        return op_shape_error(inference, error, "Shapes must be equal");
+    }
     return op_infer_same(inference, error);
 }
 

@@ -1,41 +1,7 @@
 /* Ops that hold or make values: constants, placeholders, variables, initial values. Thread: see op.h. */
 #include "engine/base/check.h"
 #include "engine/graph/graph_private.h"
-#include "engine/graph/op.h"
-
-static enum status one_output(struct inference *inference, enum dtype dtype, const struct shape *shape)
-{
-    inference->outputs[0] = (struct output_type){dtype, *shape};
-    inference->output_count = 1;
-    return STATUS_OK;
-}
-
-static enum status infer_same(struct inference *inference, struct error *error)
-{
-    (void)error;
-    return one_output(inference, inference->inputs[0].dtype, &inference->inputs[0].shape);
-}
-
-static enum status gradient_pass(struct graph *graph, const struct node *node, const struct output *output_gradients,
-                                 struct output *ret_input_gradients, struct error *error)
-{
-    (void)graph;
-    (void)node;
-    (void)error;
-    ret_input_gradients[0] = output_gradients[0];
-    return STATUS_OK;
-}
-
-static enum status gradient_none(struct graph *graph, const struct node *node, const struct output *output_gradients,
-                                 struct output *ret_input_gradients, struct error *error)
-{
-    (void)graph;
-    (void)node;
-    (void)output_gradients;
-    (void)ret_input_gradients;
-    (void)error;
-    return STATUS_OK;
-}
+#include "engine/graph/op_rules.h"
 
 /* ---- Const: attribute value ---- */
 
@@ -45,10 +11,10 @@ static enum status infer_const(struct inference *inference, struct error *error)
     if (value == NULL || value->kind != ATTRIBUTE_TENSOR) {
         return error_set(error, STATUS_INVALID, "'%s' (op: 'Const') has no value", inference->node->name);
     }
-    return one_output(inference, value->tensor.dtype, &value->tensor.shape);
+    return op_one_output(inference, value->tensor.dtype, &value->tensor.shape);
 }
 
-const struct op op_const = {.name = "Const", .infer = infer_const, .gradient = gradient_none};
+const struct op op_const = {.name = "Const", .infer = infer_const, .gradient = op_gradient_none};
 
 /* ---- Placeholder, VariableV2: attributes dtype, shape ---- */
 
@@ -60,7 +26,7 @@ static enum status infer_declared(struct inference *inference, struct error *err
         return error_set(error, STATUS_INVALID, "'%s' (op: '%s') has no dtype or shape", inference->node->name,
                          inference->node->op->name);
     }
-    return one_output(inference, dtype->dtype, &shape->shape);
+    return op_one_output(inference, dtype->dtype, &shape->shape);
 }
 
 /* A placeholder may leave its shape open. */
@@ -69,7 +35,7 @@ static enum status infer_placeholder(struct inference *inference, struct error *
     const struct attribute *dtype = node_attribute(inference->node, "dtype");
     if (dtype != NULL && node_attribute(inference->node, "shape") == NULL) {
         struct shape unknown = shape_unknown();
-        return one_output(inference, dtype->dtype, &unknown);
+        return op_one_output(inference, dtype->dtype, &unknown);
     }
     return infer_declared(inference, error);
 }
@@ -80,25 +46,25 @@ static const struct attribute_rule placeholder_attributes[] = {
 const struct op op_placeholder = {.name = "Placeholder",
                                   .flags = OP_FEED_ONLY,
                                   .infer = infer_placeholder,
-                                  .gradient = gradient_none,
+                                  .gradient = op_gradient_none,
                                   .call = "placeholder",
                                   .attributes = placeholder_attributes};
 
 /* A tensor that a loop's body gets from outside: an argument of the turn, or a capture. */
 const struct op op_body_input = {
-    .name = "BodyInput", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = gradient_none};
+    .name = "BodyInput", .flags = OP_FEED_ONLY, .infer = infer_declared, .gradient = op_gradient_none};
 
 /* While building, the shape that was said: what is fed may differ from the default in what that leaves open. */
 static enum status infer_placeholder_with_default(struct inference *inference, struct error *error)
 {
     const struct attribute *said = node_attribute(inference->node, "shape");
     if (said == NULL || inference->is_planning) {
-        return infer_same(inference, error);
+        return op_infer_same(inference, error);
     }
     if (!shape_is_compatible(&said->shape, &inference->inputs[0].shape)) {
         return op_shape_error(inference, error, "The default's shape does not fit the placeholder's");
     }
-    return one_output(inference, inference->inputs[0].dtype, &said->shape);
+    return op_one_output(inference, inference->inputs[0].dtype, &said->shape);
 }
 
 static const struct attribute_rule shape_attribute[] = {{.name = "shape", .kind = ATTRIBUTE_SHAPE}, {0}};
@@ -107,22 +73,22 @@ const struct op op_placeholder_with_default = {.name = "PlaceholderWithDefault",
                                                .input_count = 1,
                                                .flags = OP_ALIAS,
                                                .infer = infer_placeholder_with_default,
-                                               .gradient = gradient_pass,
+                                               .gradient = op_gradient_pass,
                                                .call = "placeholder_with_default",
                                                .arguments = "input",
                                                .argument_types = "A",
                                                .attributes = shape_attribute};
 
 const struct op op_variable = {
-    .name = "VariableV2", .flags = OP_VARIABLE, .infer = infer_declared, .gradient = gradient_none};
+    .name = "VariableV2", .flags = OP_VARIABLE, .infer = infer_declared, .gradient = op_gradient_none};
 
 /* ---- Identity, StopGradient, NoOp ---- */
 
 const struct op op_identity = {.name = "Identity",
                                .input_count = 1,
                                .flags = OP_ALIAS,
-                               .infer = infer_same,
-                               .gradient = gradient_pass,
+                               .infer = op_infer_same,
+                               .gradient = op_gradient_pass,
                                .call = "identity",
                                .arguments = "input",
                                .argument_types = "A"};
@@ -130,8 +96,8 @@ const struct op op_identity = {.name = "Identity",
 const struct op op_stop_gradient = {.name = "StopGradient",
                                     .input_count = 1,
                                     .flags = OP_ALIAS,
-                                    .infer = infer_same,
-                                    .gradient = gradient_none,
+                                    .infer = op_infer_same,
+                                    .gradient = op_gradient_none,
                                     .call = "stop_gradient",
                                     .arguments = "input",
                                     .argument_types = "A"};
@@ -155,7 +121,7 @@ static const struct attribute_rule message_attribute[] = {{.name = "message", .k
 const struct op op_prevent_gradient = {.name = "PreventGradient",
                                        .input_count = 1,
                                        .flags = OP_ALIAS,
-                                       .infer = infer_same,
+                                       .infer = op_infer_same,
                                        .gradient = gradient_prevented,
                                        .call = "prevent_gradient",
                                        .arguments = "input",
@@ -194,5 +160,8 @@ static enum status compute_fill(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_fill_like = {
-    .name = "FillLike", .input_count = 1, .infer = infer_same, .compute = compute_fill, .gradient = gradient_none};
+const struct op op_fill_like = {.name = "FillLike",
+                                .input_count = 1,
+                                .infer = op_infer_same,
+                                .compute = compute_fill,
+                                .gradient = op_gradient_none};
