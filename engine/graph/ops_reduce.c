@@ -151,7 +151,7 @@ static const struct attribute_rule reduction_attributes[] = {
 static enum status add_kept_dimensions(struct graph *graph, const struct node *node, struct output result,
                                        struct output *ret_output, struct error *error)
 {
-    if (keeps_dimensions(node) || output_type(result)->shape.rank == 0) {
+    if (keeps_dimensions(node)) {
         *ret_output = result;
         return STATUS_OK;
     }
