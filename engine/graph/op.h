@@ -42,7 +42,7 @@ struct op_run {
     void *scratch;          /* as many bytes as the row's scratch_bytes asked for */
     struct values *values;
     const struct variable *variable; /* for ops whose first input is a variable's state, and for VariableV2 */
-    uint64_t random_key;             /* this run's key; mix it with the node's seed */
+    uint64_t random_key;             /* this run's key, or this draw's of a seeded node; mix it with the node's seed */
     const void *prepared;            /* what the row's prepare made for this step of the plan */
     const _Atomic bool *cancel;      /* looked at by long kernels; may be NULL */
     uint64_t deadline_ms;            /* for the plans a kernel runs: see plan.h */
@@ -57,6 +57,7 @@ enum op_flags {
     OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
     OP_OF_SHAPE = 32, /* reads its inputs' shapes alone, not their values */
     OP_TAKES_UNINITIALIZED = 64, /* input 0 may be a variable without a value */
+    OP_SEEDED = 128, /* with an attribute seed of 0 or more, its n-th run draws the same numbers in every session */
 };
 
 struct op {

@@ -88,19 +88,19 @@ static enum status compute_truncated_normal(const struct op_run *run, struct err
 
 const struct op op_random_uniform = {.name = "RandomUniform",
                                      .input_count = 1,
-                                     .flags = OP_RANDOM,
+                                     .flags = OP_RANDOM | OP_SEEDED,
                                      .infer = infer_random,
                                      .compute = compute_random_uniform,
                                      .gradient = op_gradient_none};
 const struct op op_random_normal = {.name = "RandomStandardNormal",
                                     .input_count = 1,
-                                    .flags = OP_RANDOM,
+                                    .flags = OP_RANDOM | OP_SEEDED,
                                     .infer = infer_random,
                                     .compute = compute_random_normal,
                                     .gradient = op_gradient_none};
 const struct op op_truncated_normal = {.name = "TruncatedNormal",
                                        .input_count = 1,
-                                       .flags = OP_RANDOM,
+                                       .flags = OP_RANDOM | OP_SEEDED,
                                        .infer = infer_random,
                                        .compute = compute_truncated_normal,
                                        .gradient = op_gradient_none};
@@ -140,7 +140,7 @@ static enum status compute_random_uniform_int(const struct op_run *run, struct e
 
 const struct op op_random_uniform_int = {.name = "RandomUniformInt",
                                          .input_count = 3,
-                                         .flags = OP_RANDOM,
+                                         .flags = OP_RANDOM | OP_SEEDED,
                                          .infer = infer_random_uniform_int,
                                          .compute = compute_random_uniform_int,
                                          .gradient = op_gradient_none};
@@ -236,7 +236,7 @@ static enum status compute_multinomial(const struct op_run *run, struct error *e
 
 const struct op op_multinomial = {.name = "Multinomial",
                                   .input_count = 2,
-                                  .flags = OP_RANDOM,
+                                  .flags = OP_RANDOM | OP_SEEDED,
                                   .infer = infer_multinomial,
                                   .compute = compute_multinomial,
                                   .scratch_bytes = multinomial_scratch,
@@ -270,7 +270,7 @@ static const struct attribute_rule shuffle_attributes[] = {
 
 const struct op op_random_shuffle = {.name = "RandomShuffle",
                                      .input_count = 1,
-                                     .flags = OP_RANDOM,
+                                     .flags = OP_RANDOM | OP_SEEDED,
                                      .infer = op_infer_same,
                                      .compute = compute_random_shuffle,
                                      .call = "random_shuffle|shuffle",

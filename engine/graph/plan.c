@@ -95,6 +95,16 @@ size_t plan_bytes(const struct plan *plan)
     return sizeof *plan + plan->arena.bytes;
 }
 
+size_t plan_seeded_count(const struct plan *plan)
+{
+    return plan->seeded_count;
+}
+
+const struct node *plan_seeded_node(const struct plan *plan, size_t index)
+{
+    return plan->steps[plan->seeded[index]].node;
+}
+
 size_t plan_fetch_elements(const struct plan *plan)
 {
     size_t sum = 0;

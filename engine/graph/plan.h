@@ -47,6 +47,10 @@ enum status plan_check_feed(struct output output, const struct shape *shape, str
 
 /* Whether a run changes variables (assign, optimiser). */
 bool plan_writes(const struct plan *plan);
+/* The nodes that have seeds of their own (OP_SEEDED), in the order they run. */
+size_t plan_seeded_count(const struct plan *plan);
+const struct node *plan_seeded_node(const struct plan *plan, size_t index);
+
 /* Elements of all that is fetched. */
 size_t plan_fetch_elements(const struct plan *plan);
 
@@ -63,10 +67,11 @@ void workspace_destroy(struct workspace *workspace);
 struct workspace *workspace_place(const struct plan *plan, void *memory);
 
 struct run_options {
-    const struct tensor *feeds; /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */
-    uint64_t random_key;        /* keys the random ops of this run: same key, same numbers */
-    const _Atomic bool *cancel; /* looked at between nodes; may be NULL */
-    uint64_t deadline_ms;       /* by clock_now_ms; when it has passed, the run is cancelled; 0: never */
+    const struct tensor *feeds;  /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */
+    uint64_t random_key;         /* keys the random ops of this run: same key, same numbers */
+    const uint64_t *seeded_keys; /* one for each of plan_seeded_node; NULL: random_key for them, too */
+    const _Atomic bool *cancel;  /* looked at between nodes; may be NULL */
+    uint64_t deadline_ms;        /* by clock_now_ms; when it has passed, the run is cancelled; 0: never */
 };
 
 /* Runs. `ret_fetches` (one for each fetch, may be NULL without any) borrow from the workspace, a feed or a variable

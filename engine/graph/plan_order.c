@@ -272,6 +272,27 @@ static void mark_uses(const struct compiler *compiler, uint8_t *uses)
     }
 }
 
+/* Lists the steps that have seeds of their own. */
+static enum status list_seeded(struct plan *plan, struct error *error)
+{
+    for (size_t s = 0; s < plan->step_count; s++) {
+        const struct node *node = plan->steps[s].node;
+        bool is_seeded =
+            node != NULL && (node->op->flags & OP_SEEDED) != 0 && node_attribute_integer(node, "seed", -1) >= 0;
+        plan->steps[s].seeded = is_seeded ? (uint32_t)++plan->seeded_count : 0;
+    }
+    plan->seeded = arena_allocate(&plan->arena, plan->seeded_count, sizeof *plan->seeded);
+    if (plan->seeded == NULL) {
+        return plan_no_memory(error);
+    }
+    for (uint32_t s = 0; s < plan->step_count; s++) {
+        if (plan->steps[s].seeded != 0) {
+            plan->seeded[plan->steps[s].seeded - 1] = s;
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status plan_drop_unused(struct compiler *compiler, struct error *error)
 {
     struct plan *plan = compiler->plan;
@@ -293,5 +314,5 @@ enum status plan_drop_unused(struct compiler *compiler, struct error *error)
     }
     plan->step_count = kept;
     mem_free(uses);
-    return STATUS_OK;
+    return list_seeded(plan, error);
 }

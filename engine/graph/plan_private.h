@@ -28,8 +28,9 @@ struct step {
     uint32_t output; /* first of its slots */
     uint32_t output_count;
     size_t scratch_bytes;
-    bool is_folded; /* all its outputs are constants: nothing to run */
-    void *prepared; /* by the op's prepare, for its compute */
+    uint32_t seeded; /* its place in the plan's list + 1; 0: no seed of its own */
+    bool is_folded;  /* all its outputs are constants: nothing to run */
+    void *prepared;  /* by the op's prepare, for its compute */
 };
 
 struct plan {
@@ -44,7 +45,9 @@ struct plan {
     size_t fetch_count;
     uint32_t *feed_slots;
     size_t feed_count;
-    uint64_t depends;  /* bit i: on the value of feed i, one of the first PLAN_VALUE_FEEDS_MAX */
+    uint64_t depends; /* bit i: on the value of feed i, one of the first PLAN_VALUE_FEEDS_MAX */
+    uint32_t *seeded; /* steps */
+    size_t seeded_count;
     size_t inputs_max; /* of one step */
     size_t memory_bytes;
     size_t scratch_bytes;

@@ -116,6 +116,7 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
         outputs[0].data = workspace->inputs[0].data;
     }
     if (op->compute != NULL) {
+        bool has_key = step->seeded != 0 && options->seeded_keys != NULL;
         struct op_run run = {.node = step->node,
                              .inputs = workspace->inputs,
                              .input_count = step->input_count,
@@ -123,7 +124,7 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
                              .scratch = workspace->scratch,
                              .values = values,
                              .variable = step->variable,
-                             .random_key = options->random_key,
+                             .random_key = has_key ? options->seeded_keys[step->seeded - 1] : options->random_key,
                              .prepared = step->prepared,
                              .cancel = options->cancel,
                              .deadline_ms = options->deadline_ms};

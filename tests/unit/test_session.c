@@ -162,6 +162,51 @@ static void test_adopting_a_grown_graph(void **state)
     end(&f);
 }
 
+static struct output add_random(struct graph *graph, int64_t seed)
+{
+    struct error error;
+    int32_t three = 3;
+    struct output shape = rig_constant(graph, &(struct tensor){DTYPE_INT32, shape_vector(1), &three});
+    struct attribute attributes[] = {{.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = seed}};
+    struct node_options options = {
+        .inputs = &shape, .input_count = 1, .attributes = attributes, .attribute_count = seed < 0 ? 0 : 1};
+    struct node *node = NULL;
+    must(graph_add_node(graph, "RandomUniform", &options, &node, &error), &error);
+    return (struct output){node, 0};
+}
+
+static float draw(struct fixture *f, struct output output)
+{
+    struct tensor result;
+    struct session_run *run = NULL;
+    must(run_one(f->session, output, nothing, NULL, &run, &result, &f->error), &f->error);
+    float number = *(const float *)result.data;
+    session_run_end(run);
+    return number;
+}
+
+/* A node with a seed gives the same row of numbers in every session, whatever else was run in between. */
+static void test_seeds(void **state)
+{
+    (void)state;
+    struct fixture a;
+    struct fixture b;
+    begin(&a);
+    begin(&b);
+    struct output in_a = add_random(a.graph, 5);
+    struct output in_b = add_random(b.graph, 5);
+    struct output other = add_random(b.graph, 6);
+    float first = draw(&a, in_a);
+    float second = draw(&a, in_a);
+    (void)draw(&b, other);
+    assert_true(draw(&b, in_b) == first);
+    assert_true(draw(&b, other) != second);
+    assert_true(draw(&b, in_b) == second);
+    assert_true(first != second);
+    end(&a);
+    end(&b);
+}
+
 /* ---- what is refused ---- */
 
 static void expect_refusal(struct fixture *f, struct output fetch, struct output feed, const struct tensor *value,
@@ -358,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_plans_are_told_apart),
         cmocka_unit_test(test_old_plans_make_room),
         cmocka_unit_test(test_adopting_a_grown_graph),
+        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_many_callers),
