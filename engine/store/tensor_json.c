@@ -90,17 +90,6 @@ static bool convert_to_integer(const json_t *json, json_int_t *ret_integer)
     return is_whole || json_is_integer(json) || json_is_boolean(json);
 }
 
-/* TensorFlow's refusal of a Python int that a tensor's dtype cannot hold (client/session.py). */
-static enum status refuse_feed(json_int_t integer, enum dtype dtype, struct error *error)
-{
-    error_set(error, STATUS_INVALID,
-              "Type of feed value %lld with type <class 'int'> is not compatible with Tensor type %s. Try explicitly "
-              "setting the type of the feed tensor to a larger type (e.g. int64).",
-              (long long)integer, dtype_name(dtype));
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
-}
-
 static enum status read_integer(const json_t *json, bool converts, struct tensor *tensor, size_t at,
                                 struct error *error)
 {
@@ -112,9 +101,8 @@ static enum status read_integer(const json_t *json, bool converts, struct tensor
         return error_set(error, STATUS_INVALID, "element %zu is no %s", at, dtype_name(tensor->dtype));
     }
     if (integer < least || integer > greatest) {
-        return converts ? refuse_feed(integer, tensor->dtype, error)
-                        : error_set(error, STATUS_INVALID, "element %zu is %lld, no %s", at, (long long)integer,
-                                    dtype_name(tensor->dtype));
+        return error_set(error, STATUS_INVALID, "element %zu is %lld, no %s", at, (long long)integer,
+                         dtype_name(tensor->dtype));
     }
     tensor_set_integer(tensor, at, integer);
     return STATUS_OK;

@@ -8,11 +8,11 @@
 #include "engine/base/rng.h"
 #include "engine/graph/function.h"
 #include "engine/graph/variable.h"
+#include "engine/model/run_request.h"
 #include "engine/model/workbench.h"
 #include "engine/store/handle_json.h"
+#include "engine/store/saver_file.h"
 #include "engine/store/tensor_json.h"
-
-enum { FETCHES_MAX = 256, FEEDS_MAX = 256 };
 
 static struct workbench *bench;
 
@@ -243,98 +243,75 @@ static enum status find_session(const json_t *command, struct session **ret_sess
     return STATUS_OK;
 }
 
-/* One run while it lasts. */
-struct drive_run {
-    struct feed feeds[FEEDS_MAX];
-    struct tensor values[FEEDS_MAX];
-    size_t feed_count;
-    struct output fetches[FETCHES_MAX];
-    struct node *nodes[FETCHES_MAX]; /* of fetches that are operations */
-    size_t fetch_count;
-    struct output outputs[FETCHES_MAX]; /* fetches that are tensors */
-    size_t output_count;
-    struct node *targets[FETCHES_MAX];
-    size_t target_count;
-    struct tensor results[FETCHES_MAX];
-};
-
-/* {"graph":g,"name":"x:0"} is an element of that graph; a string is a name in the session's. */
-static enum status find_fetch(const struct graph *graph, const json_t *fetch, struct output *ret_output,
-                              struct node **ret_node, struct error *error)
+/* The name of a fetch or feed; {"graph":g,"name":"x:0"} is an element of that graph: `ret_is_foreign` where that is not
+ * the session's. */
+static const char *element_name(const struct graph *graph, const json_t *element, bool *ret_is_foreign)
 {
-    if (json_is_null(fetch)) {
-        error_set(error, STATUS_INVALID, "Fetch argument None has invalid type <class 'NoneType'>");
-        error_type(error, "TypeError");
-        return STATUS_INVALID;
+    if (!json_is_object(element)) {
+        return json_string_value(element);
     }
-    if (json_is_object(fetch)) {
-        graph = workbench_graph(bench, number_of(fetch, "graph"));
-        fetch = json_object_get(fetch, "name");
-    }
-    return session_find_fetch(graph, json_string_value(fetch), ret_output, ret_node, error);
+    *ret_is_foreign = *ret_is_foreign || workbench_graph(bench, number_of(element, "graph")) != graph;
+    return text_of(element, "name");
 }
 
-static enum status read_fetches(const struct graph *graph, const json_t *fetches, struct drive_run *run,
+/* Fetches one element of another graph: refused. */
+static enum status fetch_foreign(struct session *session, const json_t *element, struct error *error)
+{
+    struct output output;
+    struct node *node = NULL;
+    struct session_run *run = NULL;
+    struct session_request request = {.fetches = &output, .fetch_count = 1};
+    TRY(session_find_fetch(workbench_graph(bench, number_of(element, "graph")), text_of(element, "name"), &output,
+                           &node, error));
+    TRY(session_prepare(session, &request, &run, error));
+    session_run_end(run);
+    return STATUS_OK;
+}
+
+/* The request as over HTTP: {"feeds":{name:value},"fetches":[name]}. */
+static enum status make_request(struct session *session, const json_t *command, json_t **ret_request,
                                 struct error *error)
 {
-    for (size_t i = 0; i < json_array_size(fetches) && i < FETCHES_MAX; i++) {
-        TRY(find_fetch(graph, json_array_get(fetches, i), &run->fetches[i], &run->nodes[i], error));
-        if (run->nodes[i] == NULL) {
-            run->outputs[run->output_count++] = run->fetches[i];
-        } else {
-            run->targets[run->target_count++] = run->nodes[i];
-        }
-        run->fetch_count++;
+    json_t *feeds = json_object();
+    json_t *fetches = json_array();
+    const json_t *item;
+    size_t i;
+    enum status status = STATUS_OK;
+    json_array_foreach(json_object_get(command, "feeds"), i, item)
+    {
+        bool is_foreign = false;
+        const char *name = element_name(session_graph(session), json_object_get(item, "key"), &is_foreign);
+        json_object_set(feeds, name, json_object_get(item, "value"));
     }
-    return STATUS_OK;
+    json_array_foreach(json_object_get(command, "fetches"), i, item)
+    {
+        bool is_foreign = false;
+        const char *name = element_name(session_graph(session), item, &is_foreign);
+        json_array_append_new(fetches, name == NULL ? json_null() : json_string(name));
+        status = is_foreign && status == STATUS_OK ? fetch_foreign(session, item, error) : status;
+    }
+    *ret_request = json_pack("{s:o, s:o}", "feeds", feeds, "fetches", fetches);
+    return status;
 }
 
-static enum status read_feeds(const struct graph *graph, const json_t *feeds, struct drive_run *run,
-                              struct error *error)
+static enum status go(struct session *session, struct run_request *request, const json_t *fetches, json_t **ret_reply,
+                      struct error *error)
 {
-    for (size_t i = 0; i < json_array_size(feeds) && i < FEEDS_MAX; i++) {
-        const json_t *feed = json_array_get(feeds, i);
-        const json_t *key = json_object_get(feed, "key");
-        struct feed *to = &run->feeds[i];
-        if (json_is_object(key)) {
-            struct node *ignored = NULL;
-            TRY(find_fetch(graph, key, &to->output, &ignored, error));
-        } else {
-            TRY(session_find_feed(graph, json_string_value(key), &to->output, error));
-        }
-        TRY(tensor_convert_json(json_object_get(feed, "value"), output_type(to->output)->dtype, &run->values[i], error));
-        to->value = &run->values[i];
-        run->feed_count++;
-    }
-    return STATUS_OK;
-}
-
-static enum status go(struct session *session, struct drive_run *run, json_t **ret_reply, struct error *error)
-{
-    struct session_request request = {.feeds = run->feeds,
-                                      .feed_count = run->feed_count,
-                                      .fetches = run->outputs,
-                                      .fetch_count = run->output_count,
-                                      .targets = run->targets,
-                                      .target_count = run->target_count};
+    struct session_run *run = NULL;
     struct session_run_options options = {.random_key = rng_system()};
-    struct session_run *prepared = NULL;
-    TRY(session_prepare(session, &request, &prepared, error));
-    enum status status = session_run_go(prepared, &options, run->results, error);
+    json_t *results = NULL;
+    TRY(session_prepare(session, &request->session, &run, error));
+    enum status status = session_run_go(run, &options, request->results, error);
+    if (status == STATUS_OK) {
+        status = run_request_results(request, &results, error);
+    }
+    session_run_end(run);
+    TRY(status);
     json_t *values = json_array();
-    size_t at = 0;
-    for (size_t i = 0; i < run->fetch_count && status == STATUS_OK; i++) {
-        json_t *value = json_null();
-        if (run->nodes[i] == NULL) {
-            status = tensor_to_json(&run->results[at++], TENSOR_NESTED, &value, error);
-        }
-        json_array_append_new(values, value);
+    for (size_t i = 0; i < json_array_size(fetches); i++) {
+        json_array_append(values, json_object_get(results, json_string_value(json_array_get(fetches, i))));
     }
-    session_run_end(prepared);
-    if (status != STATUS_OK) {
-        json_decref(values);
-        return status;
-    }
+    json_decref(results);
     *ret_reply = json_pack("{s:o}", "values", values);
     return STATUS_OK;
 }
@@ -342,21 +319,18 @@ static enum status go(struct session *session, struct drive_run *run, json_t **r
 static enum status do_run(const json_t *command, json_t **ret_reply, struct error *error)
 {
     struct session *session = NULL;
+    struct run_request request = {.graph = NULL};
+    json_t *json = NULL;
     TRY(find_session(command, &session, error));
-    struct drive_run *run = mem_allocate(1, sizeof *run);
-    CHECK(run != NULL);
-    const struct graph *graph = session_graph(session);
-    enum status status = read_fetches(graph, json_object_get(command, "fetches"), run, error);
+    enum status status = make_request(session, command, &json, error);
     if (status == STATUS_OK) {
-        status = read_feeds(graph, json_object_get(command, "feeds"), run, error);
+        status = run_request_read(session_graph(session), json, &request, error);
     }
     if (status == STATUS_OK) {
-        status = go(session, run, ret_reply, error);
+        status = go(session, &request, json_object_get(json, "fetches"), ret_reply, error);
     }
-    for (size_t i = 0; i < run->feed_count; i++) {
-        tensor_release(&run->values[i]);
-    }
-    mem_free(run);
+    run_request_release(&request);
+    json_decref(json);
     return status;
 }
 
@@ -374,6 +348,38 @@ static enum status do_load(const json_t *command, json_t **ret_reply, struct err
     enum status status = values_set(session_values(session), variable, &tensor, error);
     tensor_release(&tensor);
     return status;
+}
+
+/* ---- saving ---- */
+
+static enum status find_saver(const json_t *command, uint32_t *ret_saver, struct error *error)
+{
+    const struct handle *handle = graph_find_handle(default_graph(), text_of(command, "saver"));
+    if (handle == NULL || handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_SAVER) {
+        return error_set(error, STATUS_NOT_FOUND, "%s is no saver", text_of(command, "saver"));
+    }
+    *ret_saver = handle->object_id;
+    return STATUS_OK;
+}
+
+static enum status do_save(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    uint32_t saver = 0;
+    (void)ret_reply;
+    TRY(find_session(command, &session, error));
+    TRY(find_saver(command, &saver, error));
+    return saver_save(default_graph(), saver, session_values(session), text_of(command, "path"), error);
+}
+
+static enum status do_restore(const json_t *command, json_t **ret_reply, struct error *error)
+{
+    struct session *session = NULL;
+    uint32_t saver = 0;
+    (void)ret_reply;
+    TRY(find_session(command, &session, error));
+    TRY(find_saver(command, &saver, error));
+    return saver_restore(default_graph(), saver, session_values(session), text_of(command, "path"), error);
 }
 
 static enum status do_uninitialized(const json_t *command, json_t **ret_reply, struct error *error)
@@ -419,6 +425,8 @@ static const struct {
     {"close_session", do_close_session},
     {"run", do_run},
     {"load", do_load},
+    {"save", do_save},
+    {"restore", do_restore},
     {"uninitialized", do_uninitialized},
 };
 
