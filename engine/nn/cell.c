@@ -81,7 +81,8 @@ static enum status check_plain(const struct cell_options *options, struct error 
 
 static enum status check_keep(const struct output *keep, double value, const char *name, struct error *error)
 {
-    if (keep->node != NULL && !(value >= 0 && value <= 1)) {
+    bool is_known = !isnan(value) || keep->node == NULL;
+    if (is_known && !(value >= 0 && value <= 1)) {
         return cell_refuse(error, "Parameter %s must be between 0 and 1: %.0f", name, trunc(value));
     }
     return STATUS_OK;

@@ -58,7 +58,9 @@ struct cell_options {
     struct output input_keep;
     struct output state_keep;
     struct output output_keep;
-    double input_keep_value; /* of a constant: checked to be in [0, 1], and 1 adds no op; NaN: not known */
+    /* Of a constant, or without a tensor the probability itself (0: none given): checked to be in [0, 1], and 1 adds no
+     * op. NaN: a tensor that is not known while building. */
+    double input_keep_value;
     double state_keep_value;
     double output_keep_value;
     bool is_variational;

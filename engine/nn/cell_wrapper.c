@@ -1,6 +1,7 @@
 /* Cells made of cells: stacks, dropout around a cell, residual connections. Thread: the building one.
  * Source: TensorFlow 1.15, rnn_cell_impl.py (MultiRNNCell, _RNNCellWrapperV1), rnn_cell_wrapper_impl.py. */
 #include "engine/base/rng.h"
+#include "engine/graph/function.h"
 #include "engine/nn/cell_private.h"
 
 /* ---- MultiRNNCell ---- */
@@ -69,14 +70,14 @@ enum status cell_step_multi(struct graph *graph, uint32_t cell, struct output in
 /* One of the three probabilities of a DropoutWrapper. */
 struct keep {
     const char *salt;     /* "input" */
-    struct output tensor; /* .node NULL: 1 */
+    struct output tensor; /* .node NULL: a number, `value`, or nothing where that is 0 */
     double value;         /* NaN: not known while building */
     size_t noise;         /* place of its first noise, when variational */
 };
 
 static bool has_dropout(const struct keep *keep)
 {
-    return keep->tensor.node != NULL && !(keep->value >= 1);
+    return (keep->tensor.node != NULL || keep->value != 0) && !(keep->value >= 1);
 }
 
 /* A stream of its own for every mask: from the wrapper's seed, or from where it stands in the graph. */
@@ -149,19 +150,33 @@ static enum status add_variational_mask(struct graph *graph, uint32_t cell, cons
     return cell_binary(graph, "Mul", "mul", scaled, sum, value, error);
 }
 
-static enum status drop(struct graph *graph, uint32_t cell, const struct keep *keep, size_t index,
+/* The probability as a tensor of the value's dtype, where it is a number. */
+static enum status add_probability(struct graph *graph, struct output value, struct keep *keep, struct error *error)
+{
+    double storage = 0; /* room for a float or a double */
+    struct tensor number = {output_type(value)->dtype, shape_scalar(), &storage};
+    if (keep->tensor.node != NULL) {
+        return STATUS_OK;
+    }
+    tensor_set_number(&number, 0, keep->value);
+    return graph_add_constant(graph, "keep_prob", &number, &keep->tensor, error);
+}
+
+static enum status drop(struct graph *graph, uint32_t cell, const struct keep *given, size_t index,
                         struct output *value, struct error *error)
 {
     const struct cell_options *options = &cell_at(graph, cell)->options;
-    if (!has_dropout(keep)) {
+    struct keep keep = *given;
+    if (!has_dropout(&keep)) {
         return STATUS_OK;
     }
-    if (!options->is_variational && keep->value <= 0) {
+    if (!options->is_variational && keep.value <= 0) {
         return cell_refuse(error, "rate must be a scalar tensor or a float in the range [0, 1), got %g",
-                           1 - keep->value);
+                           1 - keep.value);
     }
-    return options->is_variational ? add_variational_mask(graph, cell, keep, index, value, error)
-                                   : add_mask(graph, options, keep, index, value, error);
+    TRY(add_probability(graph, *value, &keep, error));
+    return options->is_variational ? add_variational_mask(graph, cell, &keep, index, value, error)
+                                   : add_mask(graph, options, &keep, index, value, error);
 }
 
 /* Marks the states that are an LSTM's c, which state dropout spares. */

@@ -92,7 +92,9 @@ class Case:
             self.flush()
 
     def flush(self):
-        """Has what was built applied, and looks at what was expected of it."""
+        """Has what was built applied, and looks at what was expected of it; a side may want to wait."""
+        if not self.side.can_apply():
+            return
         error, results = self.side.apply()
         waiting, self.waiting = self.waiting, []
         if error is not None:

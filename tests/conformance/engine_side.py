@@ -73,6 +73,10 @@ class EngineSide:
             return self.call("call", function=step["op"], name=step.get("name"), args=step["args"])[0]
         return self.call("enter" if opens else "step", step=step)[0]
 
+    @staticmethod
+    def can_apply():
+        return True
+
     def apply(self):
         error, results = self.error, self.results
         self.error, self.results = None, {}

@@ -151,9 +151,13 @@ class HttpSide:
             raise Failure(f"{step['op']} went through, and was applied")
         return error
 
+    def can_apply(self):
+        """Once no scope is open."""
+        return len(self.open) == 1
+
     def apply(self):
-        """Sends what was built since the last time, once no scope is open."""
-        if not self.program or len(self.open) > 1:
+        """Sends what was built since the last time."""
+        if not self.program:
             return None, {}
         program = copy.deepcopy(self.program)
         self.program.clear()
