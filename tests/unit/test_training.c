@@ -377,7 +377,7 @@ static void test_out_of_memory(void **state)
         assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
         assert_true(status == STATUS_OK || training == NULL);
     }
-    assert_true(failing > 50);
+    assert_true(failing > 20);
     training_destroy(training);
     release(&fixture);
 }
