@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engine/base/mem.h"
+#include "engine/graph/function.h"
 #include "engine/nn/cell.h"
 #include "engine/store/program_private.h"
 
@@ -157,7 +158,11 @@ static enum status read_keep(struct builder *builder, const struct step *step, c
         *ret_value = (double)NAN; /* not known before it runs */
         return read_tensor_field(builder, step, field, ret_output);
     }
-    return read_number(builder, step, field, ret_value);
+    TRY(read_number(builder, step, field, ret_value));
+    if (*ret_value == 0) { /* a cell's 0 without a tensor means that none was given */
+        return graph_add_number(builder->graph, NULL, DTYPE_FLOAT32, 0, ret_output, builder->error);
+    }
+    return STATUS_OK;
 }
 
 static enum status apply_dropout_wrapper(struct builder *builder, const struct step *step)
