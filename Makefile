@@ -148,6 +148,9 @@ unit: ## build and run the unit and property tests of one FLAVOUR
 integration: ## build and run the tests of the daemon over HTTP, of one FLAVOUR
 	@tests/run --suite integration --flavour $(FLAVOUR) --cc '$(CC)'
 
+conformance: ## build and run TensorFlow's cases, through C calls and over HTTP, of one FLAVOUR
+	@tests/run --suite conformance --flavour $(FLAVOUR)
+
 fuzz: ## run each libFuzzer target for a while (clang)
 	@tests/run --suite fuzz --flavour fuzz
 
@@ -213,7 +216,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: all run test test-all unit integration fuzz unit-tests fuzz-replays fuzz-targets conformance-driver tidy format lint bench \
+.PHONY: all run test test-all unit integration conformance fuzz unit-tests fuzz-replays fuzz-targets conformance-driver tidy format lint bench \
         demo-model packages install uninstall clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)
