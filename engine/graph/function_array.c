@@ -1,29 +1,18 @@
 /* Python functions about arrays that are more than one op, or choose among several: concat, split, pad, range, one_hot,
  * sequence_mask. Thread: the building one. Source: TensorFlow 1.15, ops/array_ops.py, ops/math_ops.py. */
+#include <strings.h>
+
 #include "engine/base/check.h"
-#include "engine/graph/constants.h"
 #include "engine/graph/function_private.h"
 
-enum { SCOPE_NAME_BYTES_MAX = GRAPH_NAME_BYTES_MAX + 2 };
-
-/* Adds a node that is named as the call's scope: it is what the function returns. */
-static enum status add_result(struct graph *graph, const struct function_call *call, const char *op,
-                              const struct output *inputs, size_t input_count, const struct attribute *attributes,
-                              size_t attribute_count, struct call_result *result, struct error *error)
+/* As function_finish, for nodes all of whose outputs are returned. */
+static enum status finish_all(struct graph *graph, const struct function_call *call, const char *op,
+                              const struct output *inputs, size_t input_count, const struct attribute *attribute,
+                              struct call_result *result, struct error *error)
 {
-    char name[SCOPE_NAME_BYTES_MAX];
-    snprintf(name, sizeof name, "%s/", call->scope);
-    struct node_options options = {.name = name,
-                                   .inputs = inputs,
-                                   .input_count = input_count,
-                                   .controls = call->controls,
-                                   .control_count = call->control_count,
-                                   .attributes = attributes,
-                                   .attribute_count = attribute_count};
-    struct node *node = NULL;
-    TRY(graph_add_node(graph, op, &options, &node, error));
+    TRY(function_finish(graph, call, op, inputs, input_count, attribute, attribute != NULL, result, error));
+    struct node *node = result->outputs[0].node;
     CHECK(node->output_count <= FUNCTION_ARGUMENTS_MAX);
-    result->operation = node;
     result->output_count = node->output_count;
     for (uint32_t i = 0; i < node->output_count; i++) {
         result->outputs[i] = (struct output){node, i};
@@ -31,11 +20,18 @@ static enum status add_result(struct graph *graph, const struct function_call *c
     return STATUS_OK;
 }
 
-static enum status refuse(struct error *error, const char *type, const char *message)
+/* Argument `at` of type n as a tensor: itself, or a constant of the number, of that dtype (DTYPE_COUNT: its own). */
+static enum status add_argument(struct graph *graph, const struct function_call *call, size_t at, const char *name,
+                                enum dtype dtype, struct output *ret_output, struct error *error)
 {
-    error_set(error, STATUS_INVALID, "%s", message);
-    error_type(error, type);
-    return STATUS_INVALID;
+    const struct tensor *value = &call->arguments[at].value;
+    if (call->inputs[at].node != NULL) {
+        *ret_output = call->inputs[at];
+        return STATUS_OK;
+    }
+    enum dtype natural = function_natural_dtype(value);
+    bool is_long = dtype == DTYPE_INT32 && natural == DTYPE_INT64;
+    return function_add_value(graph, name, value, dtype == DTYPE_COUNT || is_long ? natural : dtype, ret_output, error);
 }
 
 static enum status add_cast(struct graph *graph, struct output x, enum dtype dtype, struct output *ret_output,
@@ -65,10 +61,9 @@ static enum dtype asked_dtype(const struct function_call *call, enum dtype other
 static enum status build_concat(struct graph *graph, const struct function_call *call, struct call_result *result,
                                 struct error *error)
 {
-    if (call->input_count == 2) { /* one value: itself */
-        return add_result(graph, call, "Identity", call->inputs, 1, NULL, 0, result, error);
-    }
-    return add_result(graph, call, "ConcatV2", call->inputs, call->input_count, NULL, 0, result, error);
+    bool is_one = call->input_count == 2;
+    return function_finish(graph, call, is_one ? "Identity" : "ConcatV2", call->inputs, is_one ? 1 : call->input_count,
+                           NULL, 0, result, error);
 }
 
 const struct function function_concat = {.name = "concat",
@@ -79,42 +74,61 @@ const struct function function_concat = {.name = "concat",
 
 /* ---- split(value, num_or_size_splits, axis=0, num=None) ---- */
 
-static enum status build_split_v(struct graph *graph, const struct function_call *call, struct output axis,
-                                 struct call_result *result, struct error *error)
+/* TensorFlow makes a tensor of num_or_size_splits before it opens the scope of split, used or not. */
+static enum status add_sizes(struct graph *graph, const struct function_call *call, struct output *ret_output,
+                             struct error *error)
+{
+    const char *previous = NULL;
+    const char *slash = strrchr(call->scope, '/');
+    char parent[GRAPH_NAME_BYTES_MAX + 2] = "";
+    if (slash != NULL) {
+        snprintf(parent, sizeof parent, "%.*s/", (int)(slash - call->scope), call->scope);
+    }
+    TRY(graph_enter_name_scope(graph, parent, &previous, error));
+    enum status status = add_argument(graph, call, 1, "Const", DTYPE_INT32, ret_output, error);
+    graph_leave_name_scope(graph, previous);
+    return status;
+}
+
+static enum status build_split_v(struct graph *graph, const struct function_call *call, struct output sizes,
+                                 struct output axis, struct call_result *result, struct error *error)
 {
     const struct attribute *num = function_attribute(call, "num");
-    const struct shape *sizes = &output_type(call->inputs[1])->shape;
+    const struct shape *shape = &output_type(sizes)->shape;
     struct attribute count = {.name = "num_split", .kind = ATTRIBUTE_INTEGER};
-    count.integer = num != NULL && num->integer >= 0 ? num->integer : sizes->rank == 1 ? sizes->dimensions[0] : -1;
+    count.integer = num != NULL && num->integer >= 0 ? num->integer : shape->rank == 1 ? shape->dimensions[0] : -1;
     if (count.integer < 0) {
         char text[SHAPE_TEXT_BYTES_MAX];
-        error_set(error, STATUS_INVALID, "Cannot infer num from shape %s", shape_text(sizes, text));
-        return error_type(error, "ValueError"), STATUS_INVALID;
+        return function_value_error(error, "Cannot infer num from shape %s", shape_text(shape, text));
     }
-    struct output inputs[] = {call->inputs[0], call->inputs[1], axis};
-    return add_result(graph, call, "SplitV", inputs, 3, &count, 1, result, error);
+    struct output inputs[] = {call->inputs[0], sizes, axis};
+    return finish_all(graph, call, "SplitV", inputs, 3, &count, result, error);
 }
 
 static enum status build_split(struct graph *graph, const struct function_call *call, struct call_result *result,
                                struct error *error)
 {
+    struct output sizes;
     struct output axis = call->inputs[2];
-    const struct tensor *parts = graph_constant_value(graph, call->inputs[1]);
+    TRY(add_sizes(graph, call, &sizes, error));
     result->is_list = true;
     if (axis.node == NULL) {
         TRY(graph_add_integer(graph, "split_dim", 0, &axis, error));
     }
-    if (output_type(call->inputs[1])->shape.rank != 0) {
-        return build_split_v(graph, call, axis, result, error);
+    if (output_type(sizes)->shape.rank != 0) {
+        return build_split_v(graph, call, sizes, axis, result, error);
     }
-    if (parts == NULL) {
-        return refuse(error, "ValueError",
-                      "Rank-0 tensors are not supported as the num_or_size_splits argument to split.");
+    if (call->inputs[1].node != NULL) {
+        char text[OUTPUT_TEXT_BYTES_MAX];
+        return function_value_error(error,
+                                    "Rank-0 tensors are not supported as the num_or_size_splits argument to split. "
+                                    "Argument provided: %s",
+                                    output_text(sizes, text));
     }
     struct attribute count = {
-        .name = "num_split", .kind = ATTRIBUTE_INTEGER, .integer = tensor_integer(parts, 0)};
+        .name = "num_split", .kind = ATTRIBUTE_INTEGER, .integer = tensor_integer(&call->arguments[1].value, 0)};
     struct output inputs[] = {axis, call->inputs[0]};
-    return add_result(graph, call, "Split", inputs, 2, &count, 1, result, error);
+    return finish_all(graph, call, "Split", inputs, 2, &count, result, error);
 }
 
 static const struct attribute_rule split_attributes[] = {
@@ -124,42 +138,69 @@ static const struct attribute_rule split_attributes[] = {
 
 const struct function function_split = {.name = "split",
                                         .default_name = "split",
-                                        .arguments = "value num_or_size_splits=Const axis=split_dim?",
-                                        .argument_types = "Tii",
+                                        .arguments = "value num_or_size_splits axis=split_dim?",
+                                        .argument_types = "Tni",
                                         .attributes = split_attributes,
                                         .build = build_split};
 
 /* ---- pad(tensor, paddings, mode="CONSTANT", constant_values=0) ---- */
 
-static bool is_zero(const struct graph *graph, struct output value)
+static bool is_zero(const struct call_argument *argument)
 {
-    const struct tensor *known = graph_constant_value(graph, value);
-    return known != NULL && tensor_element_count(known) == 1 && tensor_number(known, 0) == 0;
+    return argument->output.node == NULL && !argument->is_list &&
+           (argument->value.data == NULL ||
+            (tensor_element_count(&argument->value) == 1 && tensor_number(&argument->value, 0) == 0));
 }
 
+/* The op of a mode, in any case, and the mode as the op has it; NULL: no such mode. */
+static const char *pad_op(const struct function_call *call, struct attribute *ret_mode)
+{
+    static const char *const mirrors[] = {"REFLECT", "SYMMETRIC"};
+    const struct attribute *given = function_attribute(call, "mode");
+    if (given == NULL || strcasecmp(given->text, "CONSTANT") == 0) {
+        return is_zero(&call->arguments[2]) ? "Pad" : "PadV2";
+    }
+    for (size_t i = 0; i < sizeof mirrors / sizeof *mirrors; i++) {
+        if (strcasecmp(given->text, mirrors[i]) == 0) {
+            *ret_mode = (struct attribute){.name = "mode", .kind = ATTRIBUTE_TEXT, .text = mirrors[i]};
+            return "MirrorPad";
+        }
+    }
+    return NULL;
+}
+
+/* Inside the scope of the op. */
+static enum status add_pad(struct graph *graph, const struct function_call *call, const char *op,
+                           const struct attribute *mode, struct call_result *result, struct error *error)
+{
+    struct output inputs[3] = {call->inputs[0], {NULL, 0}, {NULL, 0}};
+    bool has_value = strcmp(op, "PadV2") == 0;
+    TRY(add_argument(graph, call, 1, "paddings", DTYPE_INT32, &inputs[1], error));
+    if (has_value) {
+        TRY(add_argument(graph, call, 2, "constant_values", output_type(inputs[0])->dtype, &inputs[2], error));
+    }
+    struct function_call inner = *call;
+    inner.scope = graph_name_scope(graph);
+    return function_finish(graph, &inner, op, inputs, has_value ? 3 : 2, mode, mode->name != NULL, result, error);
+}
+
+/* The scope bears the name of the op that the mode asks for. */
 static enum status build_pad(struct graph *graph, const struct function_call *call, struct call_result *result,
                              struct error *error)
 {
-    const struct attribute *given = function_attribute(call, "mode");
-    char text[16] = "CONSTANT";
-    if (given != NULL) {
-        size_t length = strlen(given->text);
-        for (size_t i = 0; i <= length && i < sizeof text - 1; i++) { /* any case */
-            char letter = given->text[i];
-            text[i] = letter >= 'a' && letter <= 'z' ? (char)(letter - 'a' + 'A') : letter;
-        }
+    struct attribute mode = {.name = NULL};
+    const char *op = pad_op(call, &mode);
+    if (op == NULL) {
+        return function_value_error(error, "Unknown padding mode: %.32s", function_attribute(call, "mode")->text);
     }
-    if (strcmp(text, "CONSTANT") == 0) {
-        bool has_value = call->inputs[2].node != NULL && !is_zero(graph, call->inputs[2]);
-        return add_result(graph, call, has_value ? "PadV2" : "Pad", call->inputs, has_value ? 3 : 2, NULL, 0, result,
-                          error);
+    if (call->name != NULL) {
+        return add_pad(graph, call, op, &mode, result, error);
     }
-    if (strcmp(text, "REFLECT") != 0 && strcmp(text, "SYMMETRIC") != 0) {
-        error_set(error, STATUS_INVALID, "Unknown padding mode: %.32s", given->text);
-        return error_type(error, "ValueError"), STATUS_INVALID;
-    }
-    struct attribute mode = {.name = "mode", .kind = ATTRIBUTE_TEXT, .text = text};
-    return add_result(graph, call, "MirrorPad", call->inputs, 2, &mode, 1, result, error);
+    const char *previous = NULL;
+    TRY(graph_enter_name_scope(graph, op, &previous, error));
+    enum status status = add_pad(graph, call, op, &mode, result, error);
+    graph_leave_name_scope(graph, previous);
+    return status;
 }
 
 static const struct attribute_rule pad_attributes[] = {
@@ -168,9 +209,8 @@ static const struct attribute_rule pad_attributes[] = {
 };
 
 const struct function function_pad = {.name = "pad",
-                                      .default_name = "Pad",
                                       .arguments = "tensor paddings constant_values?",
-                                      .argument_types = "TiT",
+                                      .argument_types = "Tnn",
                                       .attributes = pad_attributes,
                                       .build = build_pad};
 
@@ -191,23 +231,29 @@ static enum dtype wider(enum dtype a, enum dtype b)
 static enum status build_range(struct graph *graph, const struct function_call *call, struct call_result *result,
                                struct error *error)
 {
-    struct output ends[3] = {call->inputs[0], call->inputs[1], call->inputs[2]};
-    enum dtype dtype = output_type(ends[0])->dtype;
-    if (ends[1].node == NULL) { /* range(limit) */
-        ends[1] = ends[0];
+    struct output ends[3];
+    bool has_limit = function_is_given(&call->arguments[1]);
+    if (has_limit) {
+        TRY(add_argument(graph, call, 0, "start", DTYPE_COUNT, &ends[0], error));
+        TRY(add_argument(graph, call, 1, "limit", DTYPE_COUNT, &ends[1], error));
+    } else { /* range(limit) */
         TRY(graph_add_integer(graph, "start", 0, &ends[0], error));
+        TRY(add_argument(graph, call, 0, "limit", DTYPE_COUNT, &ends[1], error));
     }
-    if (ends[2].node == NULL) {
+    if (function_is_given(&call->arguments[2])) {
+        TRY(add_argument(graph, call, 2, "delta", DTYPE_COUNT, &ends[2], error));
+    } else {
         TRY(graph_add_integer(graph, "delta", 1, &ends[2], error));
     }
-    for (size_t i = 0; i < 3; i++) {
+    enum dtype dtype = output_type(ends[0])->dtype;
+    for (size_t i = 1; i < 3; i++) {
         dtype = wider(dtype, output_type(ends[i])->dtype);
     }
     dtype = asked_dtype(call, dtype);
     for (size_t i = 0; i < 3; i++) {
         TRY(add_cast(graph, ends[i], dtype, &ends[i], error));
     }
-    return add_result(graph, call, "Range", ends, 3, NULL, 0, result, error);
+    return function_finish(graph, call, "Range", ends, 3, NULL, 0, result, error);
 }
 
 static const struct attribute_rule range_attributes[] = {
@@ -218,7 +264,7 @@ static const struct attribute_rule range_attributes[] = {
 const struct function function_range = {.name = "range",
                                         .default_name = "range",
                                         .arguments = "start limit? delta?",
-                                        .argument_types = "AAA",
+                                        .argument_types = "nnn",
                                         .attributes = range_attributes,
                                         .build = build_range};
 
@@ -236,9 +282,9 @@ static enum status one_hot_dtype(const struct function_call *call, enum dtype *r
     enum dtype dtype = output_type(on.node == NULL ? off : on)->dtype;
     enum dtype other = output_type(off.node == NULL ? on : off)->dtype;
     if (dtype != other) {
-        error_set(error, STATUS_INVALID, "dtype <dtype: '%s'> of on_value does not match dtype <dtype: '%s'> of off_value",
-                  dtype_name(dtype), dtype_name(other));
-        return error_type(error, "TypeError"), STATUS_INVALID;
+        return function_type_error(error,
+                                   "dtype <dtype: '%s'> of on_value does not match dtype <dtype: '%s'> of off_value",
+                                   dtype_name(dtype), dtype_name(other));
     }
     *ret_dtype = dtype;
     return STATUS_OK;
@@ -254,9 +300,9 @@ static enum status build_one_hot(struct graph *graph, const struct function_call
     enum dtype asked = asked_dtype(call, dtype);
     bool has_values = inputs[2].node != NULL || inputs[3].node != NULL;
     if (has_values && asked != dtype) {
-        error_set(error, STATUS_INVALID, "dtype <dtype: '%s'> of %s does not match dtype parameter <dtype: '%s'>",
-                  dtype_name(dtype), inputs[2].node != NULL ? "on_value" : "off_value", dtype_name(asked));
-        return error_type(error, "TypeError"), STATUS_INVALID;
+        return function_type_error(error, "dtype <dtype: '%s'> of %s does not match dtype parameter <dtype: '%s'>",
+                                   dtype_name(dtype), inputs[2].node != NULL ? "on_value" : "off_value",
+                                   dtype_name(asked));
     }
     if (inputs[2].node == NULL) {
         TRY(graph_add_number(graph, "on_value", asked, 1, &inputs[2], error));
@@ -264,7 +310,7 @@ static enum status build_one_hot(struct graph *graph, const struct function_call
     if (inputs[3].node == NULL) {
         TRY(graph_add_number(graph, "off_value", asked, 0, &inputs[3], error));
     }
-    return add_result(graph, call, "OneHot", inputs, 4, axis, axis != NULL, result, error);
+    return function_finish(graph, call, "OneHot", inputs, 4, axis, axis != NULL, result, error);
 }
 
 static const struct attribute_rule one_hot_attributes[] = {
@@ -291,7 +337,7 @@ static enum status add_greatest_length(struct graph *graph, struct output length
     int64_t axes[SHAPE_RANK_MAX];
     int rank = output_type(lengths)->shape.rank;
     if (rank == SHAPE_RANK_UNKNOWN) {
-        return refuse(error, "ValueError", "sequence_mask() of lengths of unknown rank needs maxlen");
+        return function_value_error(error, "sequence_mask() of lengths of unknown rank needs maxlen");
     }
     for (int i = 0; i < rank; i++) {
         axes[i] = i;
@@ -315,7 +361,7 @@ static enum status build_sequence_mask(struct graph *graph, const struct functio
         TRY(add_greatest_length(graph, lengths, &range[1], error));
     }
     if (output_type(range[1])->shape.rank > 0) {
-        return refuse(error, "ValueError", "maxlen must be scalar for sequence_mask");
+        return function_value_error(error, "maxlen must be scalar for sequence_mask");
     }
     enum dtype whole = output_type(range[1])->dtype;
     TRY(graph_add_number(graph, NULL, whole, 0, &range[0], error));

@@ -1,8 +1,5 @@
 /* zeros, ones, zeros_like, ones_like: small ones are constants, large ones are filled in the run. Thread: the building
  * one. Source: TensorFlow 1.15, ops/array_ops.py. */
-#include "engine/base/check.h"
-#include "engine/base/mem.h"
-#include "engine/graph/constants.h"
 #include "engine/graph/function_private.h"
 
 enum { CONSTANT_ELEMENTS_MAX = 1000 }; /* TensorFlow's limit for a constant in the graph */
@@ -40,10 +37,11 @@ static bool is_small(const struct shape *shape)
     return shape_is_fully_known(shape) && shape_element_count(shape, &count) && count < CONSTANT_ELEMENTS_MAX;
 }
 
-static struct shape shape_of_value(const struct tensor *value)
+/* The shape that numbers say; rank unknown when they are no shape. */
+static struct shape shape_of_numbers(const struct tensor *value)
 {
-    size_t count = value == NULL || value->shape.rank > 1 ? SHAPE_RANK_MAX + 1 : tensor_element_count(value);
-    if (count > SHAPE_RANK_MAX) {
+    size_t count = value->data == NULL || value->shape.rank > 1 ? SHAPE_RANK_MAX + 1 : tensor_element_count(value);
+    if (count > SHAPE_RANK_MAX || (count > 0 && !dtype_is_integer(value->dtype))) {
         return shape_unknown();
     }
     struct shape shape = {.rank = (int)count};
@@ -57,11 +55,16 @@ static enum status build_number(struct graph *graph, const struct function_call 
                                 struct call_result *result, struct error *error)
 {
     enum dtype dtype = function_attribute(call, "dtype")->dtype;
+    const struct tensor *numbers = &call->arguments[0].value;
     struct output dims = call->inputs[0];
-    struct shape shape = shape_of_value(graph_constant_value(graph, dims));
     result->output_count = 1;
-    if (is_small(&shape)) {
-        return add_constant(graph, call->scope, &shape, dtype, number, &result->outputs[0], error);
+    if (dims.node == NULL) {
+        struct shape shape = shape_of_numbers(numbers);
+        if (is_small(&shape)) {
+            return add_constant(graph, call->scope, &shape, dtype, number, &result->outputs[0], error);
+        }
+        bool is_long = function_natural_dtype(numbers) == DTYPE_INT64;
+        TRY(function_add_value(graph, "shape_as_tensor", numbers, is_long ? DTYPE_INT64 : DTYPE_INT32, &dims, error));
     }
     if (output_type(dims)->shape.rank == 0) {
         struct output inputs[] = {dims, {NULL, 0}};
@@ -90,14 +93,14 @@ static const struct attribute_rule number_attributes[] = {
 
 const struct function function_zeros = {.name = "zeros",
                                         .default_name = "zeros",
-                                        .arguments = "shape=shape_as_tensor",
-                                        .argument_types = "i",
+                                        .arguments = "shape=packed",
+                                        .argument_types = "n",
                                         .attributes = number_attributes,
                                         .build = build_zeros};
 const struct function function_ones = {.name = "ones",
                                        .default_name = "ones",
-                                       .arguments = "shape=shape_as_tensor",
-                                       .argument_types = "i",
+                                       .arguments = "shape=packed",
+                                       .argument_types = "n",
                                        .attributes = number_attributes,
                                        .build = build_ones};
 
