@@ -171,7 +171,7 @@ const struct op op_gather = {.name = "GatherV2",
 static enum status infer_gather_grad(struct inference *inference, struct error *error)
 {
     TRY(op_check_type(inference, 3, "dy", TYPES_FLOAT, error));
-    return op_infer_same(inference, error);
+    return op_one_output(inference, inference->inputs[3].dtype, &inference->inputs[0].shape);
 }
 
 static void add_to(enum dtype dtype, size_t count, const void *from, void *to)
@@ -204,8 +204,19 @@ static enum status compute_gather_grad(const struct op_run *run, struct error *e
     return STATUS_OK;
 }
 
-const struct op op_gather_grad = {
-    .name = "GatherGrad", .input_count = 4, .infer = infer_gather_grad, .compute = compute_gather_grad};
+static enum status gradient_gather_grad(struct graph *graph, const struct node *node, const struct output *gradients,
+                                        struct output *ret, struct error *error)
+{
+    struct output inputs[] = {gradients[0], node->inputs[1], node->inputs[2]};
+    ret[0] = ret[1] = ret[2] = (struct output){NULL, 0};
+    return graph_add(graph, "GatherV2", NULL, inputs, 3, &ret[3], error);
+}
+
+const struct op op_gather_grad = {.name = "GatherGrad",
+                                  .input_count = 4,
+                                  .infer = infer_gather_grad,
+                                  .compute = compute_gather_grad,
+                                  .gradient = gradient_gather_grad};
 
 /* ---- OneHot: indices, depth, on_value, off_value; axis of the new dimension (−1: last). An index out of range gives
  *      off values alone, as in TensorFlow. ---- */

@@ -225,8 +225,40 @@ static enum status compute_split_like(const struct op_run *run, struct error *er
     return STATUS_OK;
 }
 
-const struct op op_split_like = {
-    .name = "SplitLike", .input_count = OP_INPUTS_ANY, .infer = infer_split_like, .compute = compute_split_like};
+/* Joins the gradients of all outputs along `axis`; zeros for those without one. */
+static enum status join_gradients(struct graph *graph, const struct node *node, const struct output *gradients,
+                                  struct output axis, struct output *ret, struct error *error)
+{
+    struct output *parts = mem_allocate(node->output_count + 1, sizeof *parts);
+    enum status status = parts == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory for gradients") : STATUS_OK;
+    for (uint32_t i = 0; status == STATUS_OK && i < node->output_count; i++) {
+        parts[i] = gradients[i];
+        if (gradients[i].node == NULL) {
+            status = graph_add_zeros_like(graph, node_own_output(graph, node, i), &parts[i], error);
+        }
+    }
+    if (status == STATUS_OK) {
+        parts[node->output_count] = axis;
+        status = graph_add(graph, "ConcatV2", NULL, parts, node->output_count + 1, ret, error);
+    }
+    mem_free(parts);
+    return status;
+}
+
+static enum status gradient_split_like(struct graph *graph, const struct node *node, const struct output *gradients,
+                                       struct output *ret, struct error *error)
+{
+    for (uint32_t i = 1; i < node->input_count; i++) {
+        ret[i] = (struct output){NULL, 0};
+    }
+    return join_gradients(graph, node, gradients, node->inputs[1], &ret[0], error);
+}
+
+const struct op op_split_like = {.name = "SplitLike",
+                                 .input_count = OP_INPUTS_ANY,
+                                 .infer = infer_split_like,
+                                 .compute = compute_split_like,
+                                 .gradient = gradient_split_like};
 
 /* ---- Split: split_dim, value; num_split. SplitV: value, size_splits, split_dim; num_split ---- */
 
@@ -303,26 +335,6 @@ static enum status compute_split(const struct op_run *run, struct error *error)
     move_parts(TAKE_APART, run->outputs, (size_t)node_attribute_integer(run->node, "num_split", 0), &run->inputs[1],
                axis);
     return STATUS_OK;
-}
-
-/* Joins the gradients of all outputs along `axis`; zeros for those without one. */
-static enum status join_gradients(struct graph *graph, const struct node *node, const struct output *gradients,
-                                  struct output axis, struct output *ret, struct error *error)
-{
-    struct output *parts = mem_allocate(node->output_count + 1, sizeof *parts);
-    enum status status = parts == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory for gradients") : STATUS_OK;
-    for (uint32_t i = 0; status == STATUS_OK && i < node->output_count; i++) {
-        parts[i] = gradients[i];
-        if (gradients[i].node == NULL) {
-            status = graph_add_zeros_like(graph, node_own_output(graph, node, i), &parts[i], error);
-        }
-    }
-    if (status == STATUS_OK) {
-        parts[node->output_count] = axis;
-        status = graph_add(graph, "ConcatV2", NULL, parts, node->output_count + 1, ret, error);
-    }
-    mem_free(parts);
-    return status;
 }
 
 static enum status gradient_split(struct graph *graph, const struct node *node, const struct output *gradients,

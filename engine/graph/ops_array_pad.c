@@ -71,8 +71,9 @@ static enum status compute_tile(const struct op_run *run, struct error *error)
 static enum status gradient_tile(struct graph *graph, const struct node *node, const struct output *gradients,
                                  struct output *ret, struct error *error)
 {
+    struct output inputs[] = {gradients[0], node->inputs[0], node->inputs[1]};
     ret[1] = (struct output){NULL, 0};
-    return graph_add_binary(graph, "TileGrad", gradients[0], node->inputs[0], &ret[0], error);
+    return graph_add(graph, "TileGrad", NULL, inputs, 3, &ret[0], error);
 }
 
 const struct op op_tile = {.name = "Tile",
@@ -84,7 +85,7 @@ const struct op op_tile = {.name = "Tile",
                            .arguments = "input multiples",
                            .argument_types = "Ti"};
 
-/* TileGrad: dy, x → the sum over all tiles, in x's shape */
+/* TileGrad: dy, x, multiples → the sum over all tiles, in x's shape */
 static enum status infer_like_second_float(struct inference *inference, struct error *error)
 {
     TRY(op_check_type(inference, 0, "dy", TYPES_FLOAT, error));
@@ -106,8 +107,18 @@ static enum status compute_tile_grad(const struct op_run *run, struct error *err
     return STATUS_OK;
 }
 
-const struct op op_tile_grad = {
-    .name = "TileGrad", .input_count = 2, .infer = infer_like_second_float, .compute = compute_tile_grad};
+static enum status gradient_tile_grad(struct graph *graph, const struct node *node, const struct output *gradients,
+                                      struct output *ret, struct error *error)
+{
+    ret[1] = ret[2] = (struct output){NULL, 0};
+    return graph_add_binary(graph, "Tile", gradients[0], node->inputs[2], &ret[0], error);
+}
+
+const struct op op_tile_grad = {.name = "TileGrad",
+                                .input_count = 3,
+                                .infer = infer_like_second_float,
+                                .compute = compute_tile_grad,
+                                .gradient = gradient_tile_grad};
 
 /* ---- Pad: input, paddings [rank, 2]; PadV2: input, paddings, constant_values ---- */
 
@@ -357,17 +368,26 @@ static enum status compute_mirror_pad(const struct op_run *run, struct error *er
     return walk_mirror(run, &inner, &run->outputs[0], false, error);
 }
 
+/* `op` over these inputs with the mode of `node`. */
+static enum status add_with_mode(struct graph *graph, const char *op, const struct node *node,
+                                 const struct output *inputs, size_t count, struct output *ret, struct error *error)
+{
+    struct node_options options = {.inputs = inputs,
+                                   .input_count = count,
+                                   .attributes = node->attributes,
+                                   .attribute_count = node->attribute_count};
+    struct node *added = NULL;
+    TRY(graph_add_node(graph, op, &options, &added, error));
+    *ret = (struct output){added, 0};
+    return STATUS_OK;
+}
+
 static enum status gradient_mirror_pad(struct graph *graph, const struct node *node, const struct output *gradients,
                                        struct output *ret, struct error *error)
 {
     struct output inputs[] = {gradients[0], node->inputs[1], node->inputs[0]};
-    struct node_options options = {
-        .inputs = inputs, .input_count = 3, .attributes = node->attributes, .attribute_count = node->attribute_count};
-    struct node *back = NULL;
     ret[1] = (struct output){NULL, 0};
-    TRY(graph_add_node(graph, "MirrorPadGradLike", &options, &back, error));
-    ret[0] = (struct output){back, 0};
-    return STATUS_OK;
+    return add_with_mode(graph, "MirrorPadGradLike", node, inputs, 3, &ret[0], error);
 }
 
 const struct op op_mirror_pad = {.name = "MirrorPad",
@@ -390,7 +410,16 @@ static enum status compute_mirror_pad_grad(const struct op_run *run, struct erro
     return walk_mirror(run, &run->outputs[0], &padded, true, error);
 }
 
+static enum status gradient_mirror_pad_grad(struct graph *graph, const struct node *node,
+                                            const struct output *gradients, struct output *ret, struct error *error)
+{
+    struct output inputs[] = {gradients[0], node->inputs[1]};
+    ret[1] = ret[2] = (struct output){NULL, 0};
+    return add_with_mode(graph, "MirrorPad", node, inputs, 2, &ret[0], error);
+}
+
 const struct op op_mirror_pad_grad = {.name = "MirrorPadGradLike",
                                       .input_count = 3,
                                       .infer = infer_mirror_pad_grad,
-                                      .compute = compute_mirror_pad_grad};
+                                      .compute = compute_mirror_pad_grad,
+                                      .gradient = gradient_mirror_pad_grad};

@@ -128,6 +128,44 @@ static void test_gradients_of_look_ups(void **state)
                                     .constants = {BOOLS(shape_vector(2), true, false)}});
 }
 
+/* What the gradients are made of can be differentiated again. */
+static void test_gradients_of_gradients(void **state)
+{
+    (void)state;
+    struct tensor indices = INTS_AS(shape_matrix(2, 2), 1, 0, 1, 2);
+    struct tensor sides = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1);
+    check_gradient((struct op_case){.op = "GatherGrad",
+                                    .input_count = 4,
+                                    .shapes = {[3] = shape_cube(2, 2, 4)},
+                                    .constants = {INTS_AS(shape_matrix(3, 4), [11] = 0), indices, INT(0)}});
+    check_gradient((struct op_case){.op = "TileGrad",
+                                    .input_count = 3,
+                                    .shapes = {shape_matrix(6, 6)},
+                                    .constants = {[1] = INTS_AS(shape_matrix(2, 3), 1, 2, 3, 4, 5, 6), [2] = INTS(3, 2)}});
+    check_gradient((struct op_case){.op = "MirrorPadGradLike",
+                                    .input_count = 3,
+                                    .shapes = {shape_matrix(3, 6)},
+                                    .constants = {[1] = sides, [2] = INTS_AS(shape_matrix(2, 3), 1, 2, 3, 4, 5, 6)},
+                                    .attributes = {{.name = "mode", .kind = ATTRIBUTE_TEXT, .text = "REFLECT"}},
+                                    .attribute_count = 1});
+    check_gradient((struct op_case){.op = "SliceGrad",
+                                    .input_count = 3,
+                                    .shapes = {[2] = shape_matrix(2, 3)},
+                                    .constants = {INTS(4, 5), INTS(1, 2)}});
+    check_gradient((struct op_case){.op = "StridedSliceGrad",
+                                    .input_count = 5,
+                                    .shapes = {[4] = shape_matrix(2, 3)},
+                                    .constants = {INTS(4, 5), INTS(3, 0), INTS(0, 5), INTS(-2, 2)}});
+    for (uint32_t output = 0; output < 2; output++) {
+        check_gradient((struct op_case){
+            .op = "SplitLike",
+            .input_count = 4,
+            .shapes = {shape_matrix(2, 3)},
+            .constants = {[1] = INT(1), [2] = INTS_AS(shape_matrix(2, 1), 1, 2), [3] = INTS_AS(shape_matrix(2, 2), 1, 2, 3, 4)},
+            .output = output});
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +173,7 @@ int main(void)
         cmocka_unit_test(test_gradients_of_joining),
         cmocka_unit_test(test_gradients_of_growth),
         cmocka_unit_test(test_gradients_of_look_ups),
+        cmocka_unit_test(test_gradients_of_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
