@@ -41,9 +41,8 @@ static enum status open_companion(struct graph *graph, const char *name, struct 
     return STATUS_OK;
 }
 
-static enum status add_beside(struct graph *graph, const char *name, const char *constant_name,
-                              const struct tensor *tensor, const char **ret_name, struct output *ret_constant,
-                              struct error *error)
+enum status cell_beside(struct graph *graph, const char *name, const char *constant_name, const struct tensor *tensor,
+                        const char **ret_name, struct output *ret_constant, struct error *error)
 {
     struct companion companion;
     TRY(open_companion(graph, name, &companion, error));
@@ -79,7 +78,7 @@ enum status cell_binary_number(struct graph *graph, const char *op, const char *
     tensor_set_number(&tensor, 0, number);
     const char *full = NULL;
     struct output constant;
-    TRY(add_beside(graph, name, is_left ? "x" : "y", &tensor, &full, &constant, error));
+    TRY(cell_beside(graph, name, is_left ? "x" : "y", &tensor, &full, &constant, error));
     return is_left ? cell_binary(graph, op, full, constant, a, ret_output, error)
                    : cell_binary(graph, op, full, a, constant, ret_output, error);
 }
@@ -90,7 +89,7 @@ enum status cell_with_constant(struct graph *graph, const char *op, const char *
 {
     const char *full = NULL;
     struct output b;
-    TRY(add_beside(graph, name, constant_name, constant, &full, &b, error));
+    TRY(cell_beside(graph, name, constant_name, constant, &full, &b, error));
     return cell_binary(graph, op, full, a, b, ret_output, error);
 }
 
@@ -102,7 +101,7 @@ enum status cell_concat(struct graph *graph, const struct output *parts, size_t 
     struct output inputs[CELL_STATES_MAX + 1];
     const char *name = NULL;
     memcpy(inputs, parts, count * sizeof *inputs);
-    TRY(add_beside(graph, "concat", "axis", &axis, &name, &inputs[count], error));
+    TRY(cell_beside(graph, "concat", "axis", &axis, &name, &inputs[count], error));
     return graph_add(graph, "ConcatV2", name, inputs, count + 1, ret_output, error);
 }
 
@@ -115,7 +114,7 @@ enum status cell_split(struct graph *graph, struct output value, struct output a
     const char *spare = NULL; /* TensorFlow makes a constant of the count */
     TRY(graph_unique_name(graph, "Const", &spare, error));
     if (axis.node == NULL) {
-        TRY(add_beside(graph, "split", "split_dim", &tensor, &name, &axis, error));
+        TRY(cell_beside(graph, "split", "split_dim", &tensor, &name, &axis, error));
     }
     struct output inputs[] = {axis, value};
     struct attribute parts = {.name = "num_split", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)count};

@@ -89,6 +89,9 @@ enum status cell_binary(struct graph *graph, const char *op, const char *name, s
 /* a op number ("add", "add/y"), or number op a ("sub", "sub/x") with is_left. */
 enum status cell_binary_number(struct graph *graph, const char *op, const char *name, struct output a, double number,
                                bool is_left, struct output *ret_output, struct error *error) MUST_CHECK;
+/* A constant beside a node that is still to be made ("concat/axis"), and the name to give the node. */
+enum status cell_beside(struct graph *graph, const char *name, const char *constant_name, const struct tensor *tensor,
+                        const char **ret_name, struct output *ret_constant, struct error *error) MUST_CHECK;
 /* a op constant ("transpose", "transpose/perm"). */
 enum status cell_with_constant(struct graph *graph, const char *op, const char *name, struct output a,
                                const char *constant_name, const struct tensor *constant, struct output *ret_output,

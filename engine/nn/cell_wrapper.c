@@ -1,5 +1,7 @@
 /* Cells made of cells: stacks, dropout around a cell, residual connections. Thread: the building one.
  * Source: TensorFlow 1.15, rnn_cell_impl.py (MultiRNNCell, _RNNCellWrapperV1), rnn_cell_wrapper_impl.py. */
+#include <math.h>
+
 #include "engine/base/rng.h"
 #include "engine/graph/function.h"
 #include "engine/nn/cell_private.h"
@@ -93,14 +95,38 @@ static int64_t mask_seed(struct graph *graph, const struct cell_options *options
     return (int64_t)(rng_key(key) >> 1);
 }
 
+/* The probability as a tensor of the dtype it is used with: a constant beside the node `name`, or what was given. */
+static enum status get_keep(struct graph *graph, const struct keep *keep, const char *name, enum dtype dtype,
+                            const char **ret_name, struct output *ret_keep, struct error *error)
+{
+    double room = 0;
+    struct tensor number = {dtype, shape_scalar(), &room};
+    *ret_name = name;
+    *ret_keep = keep->tensor;
+    if (!isnan(keep->value)) {
+        tensor_set_number(&number, 0, keep->value);
+        return cell_beside(graph, name, "keep_prob", &number, ret_name, ret_keep, error);
+    }
+    if (output_type(keep->tensor)->dtype == dtype) {
+        return STATUS_OK;
+    }
+    struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = dtype};
+    struct node_options add = {
+        .inputs = &keep->tensor, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "Cast", &add, &node, error));
+    *ret_keep = (struct output){node, 0};
+    return STATUS_OK;
+}
+
 static enum status add_mask(struct graph *graph, const struct cell_options *options, const struct keep *keep,
                             size_t index, struct output *value, struct error *error)
 {
     struct attribute seed = {
         .name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = mask_seed(graph, options, keep, index)};
-    struct output inputs[] = {*value, keep->tensor};
-    struct node_options add = {
-        .name = "dropout", .inputs = inputs, .input_count = 2, .attributes = &seed, .attribute_count = 1};
+    struct output inputs[2] = {*value};
+    struct node_options add = {.inputs = inputs, .input_count = 2, .attributes = &seed, .attribute_count = 1};
+    TRY(get_keep(graph, keep, "dropout", output_type(*value)->dtype, &add.name, &inputs[1], error));
     struct node *node = NULL;
     TRY(graph_add_node(graph, "Dropout", &add, &node, error));
     *value = (struct output){node, 0};
@@ -143,10 +169,13 @@ static enum status add_variational_mask(struct graph *graph, uint32_t cell, cons
     struct output noise;
     struct output sum;
     struct output scaled;
+    struct output probability;
+    const char *name = NULL;
     TRY(add_noise(graph, cell, keep, index, *value, &noise, error));
-    TRY(cell_binary(graph, "Add", "add", keep->tensor, noise, &sum, error));
+    TRY(get_keep(graph, keep, "add", output_type(*value)->dtype, &name, &probability, error));
+    TRY(cell_binary(graph, "Add", name, probability, noise, &sum, error));
     TRY(cell_unary(graph, "Floor", sum, &sum, error));
-    TRY(cell_binary(graph, "RealDiv", "truediv", *value, keep->tensor, &scaled, error));
+    TRY(cell_binary(graph, "RealDiv", "truediv", *value, probability, &scaled, error));
     return cell_binary(graph, "Mul", "mul", scaled, sum, value, error);
 }
 
