@@ -34,11 +34,14 @@ enum status array_integer(const struct inference *inference, size_t input, const
                           int64_t *ret_integer, struct error *error)
 {
     int rank = inference->inputs[input].shape.rank;
-    struct integers integers;
+    struct integers integers = {.count = 1};
     if (rank > 0) {
         return array_error(inference, error, "Shape must be rank 0 but is rank %d", rank);
     }
     TRY(array_integers(inference, input, parameter, ret_known, &integers, error));
+    if (integers.count != 1) { /* of an unknown rank, but fed */
+        return array_error(inference, error, "Shape must be rank 0 but is rank 1");
+    }
     if (*ret_known) {
         *ret_integer = integers.values[0];
     }

@@ -229,7 +229,7 @@ static enum status bind_argument(const struct signature *signature, size_t posit
     if (!function_is_given(argument)) {
         return STATUS_OK;
     }
-    struct attribute attribute;
+    struct attribute attribute = {.name = rule->name};
     TRY(attribute_of_argument(rule, argument, &attribute, error));
     return keep_attribute(signature, &attribute, binding, error);
 }
@@ -335,7 +335,7 @@ enum status function_bind(const struct signature *signature, const struct call *
             TRY(argument_of_attribute(signature, at, given, ret_binding, error));
             continue;
         }
-        struct attribute attribute;
+        struct attribute attribute = {.name = rule->name};
         TRY(function_bind_attribute(rule, given, &attribute, error));
         TRY(keep_attribute(signature, &attribute, ret_binding, error));
     }

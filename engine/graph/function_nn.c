@@ -182,9 +182,9 @@ static enum status build_exponential_decay(struct graph *graph, const struct fun
                                            struct call_result *result, struct error *error)
 {
     enum dtype dtype = output_type(call->inputs[0])->dtype;
-    struct output step;
-    struct output steps;
-    struct output decay;
+    struct output step = {NULL, 0};
+    struct output steps = {NULL, 0};
+    struct output decay = {NULL, 0};
     struct output power;
     struct output factor;
     if (!function_is_given(&call->arguments[1])) {

@@ -81,6 +81,7 @@ static enum status sum_arrivals(struct backward *backward, struct output tensor,
         *ret_gradient = (struct output){NULL, 0};
         return STATUS_OK;
     }
+    CHECK(backward->arrivals != NULL); /* that is where it counted */
     struct output *terms = mem_allocate(count, sizeof *terms);
     if (terms == NULL) {
         return no_memory(error);

@@ -120,23 +120,22 @@ static enum status build_random(struct graph *graph, const struct initializer *i
     return STATUS_OK;
 }
 
-enum status initializer_build(struct graph *graph, const struct initializer *given, const struct shape *shape,
+enum status initializer_build(struct graph *graph, const struct initializer *initializer, const struct shape *shape,
                               enum dtype dtype, const char *seed_name, struct output *ret_output, struct error *error)
 {
-    struct initializer initializer = resolve(given, shape, dtype);
-    switch (initializer.kind) {
+    struct initializer resolved = resolve(initializer, shape, dtype);
+    switch (resolved.kind) {
     case INITIALIZER_ZEROS:
     case INITIALIZER_ONES:
-    case INITIALIZER_CONSTANT: return build_constant(graph, &initializer, shape, dtype, ret_output, error);
+    case INITIALIZER_CONSTANT: return build_constant(graph, &resolved, shape, dtype, ret_output, error);
     case INITIALIZER_UNIFORM:
     case INITIALIZER_NORMAL:
     case INITIALIZER_TRUNCATED_NORMAL:
-    case INITIALIZER_ORTHOGONAL:
-        return build_random(graph, &initializer, shape, dtype, seed_name, ret_output, error);
+    case INITIALIZER_ORTHOGONAL: return build_random(graph, &resolved, shape, dtype, seed_name, ret_output, error);
     case INITIALIZER_VALUE:
     case INITIALIZER_CALLABLE: {
         struct tensor values;
-        TRY(initializer_convert(graph, &initializer.values, dtype, initializer.has_dtype, &values, error));
+        TRY(initializer_convert(graph, &resolved.values, dtype, resolved.has_dtype, &values, error));
         struct attribute value = {.name = "value", .kind = ATTRIBUTE_TENSOR, .tensor = values};
         struct node_options add = {.name = "initial_value", .attributes = &value, .attribute_count = 1};
         struct node *node = NULL;
@@ -144,12 +143,12 @@ enum status initializer_build(struct graph *graph, const struct initializer *giv
         *ret_output = (struct output){node, 0};
         return STATUS_OK;
     }
-    case INITIALIZER_TENSOR: *ret_output = initializer.output; return STATUS_OK;
+    case INITIALIZER_TENSOR: *ret_output = resolved.output; return STATUS_OK;
     case INITIALIZER_DEFAULT:
     case INITIALIZER_GLOROT_UNIFORM:
-    case INITIALIZER_GLOROT_NORMAL: break; /* resolved */
+    case INITIALIZER_GLOROT_NORMAL: break; /* taken above */
     }
-    return error_set(error, STATUS_INVALID, "an initializer of unknown kind %d", (int)initializer.kind);
+    return error_set(error, STATUS_INVALID, "an initializer of unknown kind %d", (int)resolved.kind);
 }
 
 bool initializer_is_value(const struct initializer *initializer)

@@ -99,11 +99,15 @@ static void reset_again(const struct fused_layer *layer, float *reset_h)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
-    for (size_t row = 0; row < layer->steps->count * batch; row++) {
-        const float *before = fused_before(layer, 0, row / batch) + row % batch * units;
-        const float *reset = layer->saved + row * 3 * units;
-        for (size_t u = 0; u < units; u++) {
-            reset_h[row * units + u] = reset[u] * before[u];
+    const float *reset = layer->saved;
+    for (size_t step = 0; step < layer->steps->count; step++) {
+        const float *before = fused_before(layer, 0, step);
+        for (size_t row = 0; row < batch; row++) {
+            for (size_t u = 0; u < units; u++) {
+                reset_h[u] = reset[u] * before[row * units + u];
+            }
+            reset_h += units;
+            reset += 3 * units;
         }
     }
 }

@@ -96,12 +96,11 @@ static void put_input(struct writer *writer, size_t input)
 static void put_constant(struct writer *writer, const struct node *node)
 {
     const struct tensor *value = &node_attribute(node, "value")->tensor;
-    if (value->shape.rank != 0) {
+    bool is_whole = value->dtype == DTYPE_INT32 || value->dtype == DTYPE_INT64;
+    if (value->shape.rank != 0 || (!is_whole && writer->number_count == FUSED_NUMBERS_MAX)) {
         writer->is_too_much = true;
-    } else if (value->dtype == DTYPE_INT32 || value->dtype == DTYPE_INT64) {
+    } else if (is_whole) {
         put(writer, "#%.0f", tensor_number(value, 0));
-    } else if (writer->number_count == FUSED_NUMBERS_MAX) {
-        writer->is_too_much = true;
     } else {
         writer->numbers[writer->number_count] = tensor_number(value, 0);
         put(writer, "n%zu", writer->number_count++);

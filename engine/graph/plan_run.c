@@ -78,7 +78,7 @@ static bool is_uninitialized(const struct plan *plan, const struct workspace *wo
 static enum status take_inputs(const struct plan *plan, struct workspace *workspace, const struct step *step,
                                struct error *error)
 {
-    bool may_lack_first = step->node != NULL && (step->node->op->flags & OP_TAKES_UNINITIALIZED) != 0;
+    bool may_lack_first = (step->node->op->flags & OP_TAKES_UNINITIALIZED) != 0;
     for (size_t i = 0; i < step->input_count; i++) {
         uint32_t slot = step->inputs[i];
         if (is_uninitialized(plan, workspace, slot) && !(i == 0 && may_lack_first)) {
@@ -106,11 +106,11 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
                             const struct step *step, const struct run_options *options, struct error *error)
 {
     struct tensor *outputs = workspace->tensors + step->output;
-    TRY(take_inputs(plan, workspace, step, error));
-    if (step->node == NULL) {
-        memcpy(outputs[0].data, workspace->inputs[0].data, tensor_bytes(&outputs[0]));
+    if (step->node == NULL) { /* copies what the step before it has made */
+        memcpy(outputs[0].data, workspace->tensors[step->inputs[0]].data, tensor_bytes(&outputs[0]));
         return STATUS_OK;
     }
+    TRY(take_inputs(plan, workspace, step, error));
     const struct op *op = step->node->op;
     if ((op->flags & OP_ALIAS) != 0) {
         outputs[0].data = workspace->inputs[0].data;

@@ -132,12 +132,8 @@ enum status values_set(struct values *values, const struct variable *variable, c
         return status;
     }
     struct tensor *own = tensor_at(values, variable->index);
-    if (own->data == NULL) {
-        struct tensor fresh;
-        if (tensor_init(&fresh, type->dtype, &type->shape, error) != STATUS_OK) {
-            return no_memory(error, variable->node->name);
-        }
-        *own = fresh;
+    if (own->data == NULL && tensor_init(own, type->dtype, &type->shape, error) != STATUS_OK) {
+        return no_memory(error, variable->node->name);
     }
     memmove(own->data, tensor->data, tensor_bytes(tensor));
     return STATUS_OK;
