@@ -12,7 +12,7 @@ enum { FUNCTION_ARGUMENTS_MAX = 256, FUNCTION_ATTRIBUTES_MAX = 16, FUNCTION_NAME
 struct call_argument {
     const char *name;     /* NULL: by position */
     struct output output; /* .node NULL: not a tensor but `value`, or left out when that has no data */
-    struct tensor value;  /* a number or nested list of them; borrowed; its dtype is adapted: see op.h, argument_types */
+    struct tensor value;  /* a number or nested list of them; borrowed; its dtype is adapted (op.h, argument_types) */
     bool is_list;         /* the argument is a list of tensors: `items`, `item_count` */
     const struct output *items;
     size_t item_count;
@@ -89,7 +89,8 @@ struct function {
 FUNCTION_ROWS(FUNCTION_DECLARE)
 #undef FUNCTION_DECLARE
 
-/* Whether there is such a function, composed or of one op. "tf.", "nn.", "math." and "random." before it are skipped. */
+/* Whether there is such a function, composed or of one op. "tf.", "nn.", "math." and "random." before it are
+ * skipped. */
 bool function_exists(const char *name);
 
 /* What `parameter` is to a function: a tensor (or a number made one), a list of them, or an attribute, whose kind is
@@ -102,8 +103,8 @@ const char *function_parameter_at(const char *function, size_t position, char te
 
 /* Calls it: opens TensorFlow's name scope, makes constants of numbers ("Add/y"), adds the nodes. An attribute may be
  * given among the arguments, by name or by position behind the tensors, and a number among the attributes. INVALID,
- * TypeError for an unknown, missing or doubled argument or attribute, naming it, and for dtypes that do not go together;
- * the op's errors. UNSUPPORTED: no such function. */
+ * TypeError for an unknown, missing or doubled argument or attribute, naming it, and for dtypes that do not go
+ * together; the op's errors. UNSUPPORTED: no such function. */
 enum status graph_call(struct graph *graph, const struct call *call, struct call_result *ret_result,
                        struct error *error) MUST_CHECK;
 

@@ -95,8 +95,8 @@ struct op {
     /* Adds what TensorFlow's Python function computes for arguments that were left out (reduce_sum's axis). `inputs`
      * are as many as `arguments` names, .node NULL where left out. NULL: nothing may be left out. */
     enum status (*complete)(struct graph *graph, struct output *inputs, size_t input_count, struct error *error);
-    /* Beside the op's name scope, as the reductions do, as far as the tensors that were given allow; inside it what then
-     * is still missing. */
+    /* Beside the op's name scope, as the reductions do, as far as the tensors that were given allow; inside it what
+     * then is still missing. */
     bool completes_outside;
     bool returns_first;     /* Python returns the first output alone */
     bool returns_list;      /* Python returns a list, even of one: split, unstack */

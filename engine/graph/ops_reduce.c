@@ -276,7 +276,7 @@ const struct op op_kept_dimensions = {.name = "KeptDimensions",
                                       .infer = infer_kept_dimensions,
                                       .gradient = gradient_kept_dimensions};
 
-/* ---- ProdGrad: input, reduction_indices, gradient with dimensions kept → g · the product of the other elements ---- */
+/* ---- ProdGrad: input, reduction_indices, gradient with dimensions kept → g · the product of the others ---- */
 
 static enum status infer_prod_grad(struct inference *inference, struct error *error)
 {

@@ -96,7 +96,8 @@ static enum status gradient_zeros(struct graph *graph, const struct node *node, 
     return graph_add_zeros_like(graph, node->inputs[0], &ret[0], error);
 }
 
-NUMBER_OP(op_neg, "Neg", neg, "negative|neg", -x, -x, (int32_t)(0 - (uint32_t)x), (int64_t)(0 - (uint64_t)x), gradient_neg)
+NUMBER_OP(op_neg, "Neg", neg, "negative|neg", -x, -x, (int32_t)(0 - (uint32_t)x), (int64_t)(0 - (uint64_t)x),
+          gradient_neg)
 NUMBER_OP(op_abs, "Abs", abs, "abs", fabsf(x), fabs(x), x < 0 ? (int32_t)(0 - (uint32_t)x) : x,
           x < 0 ? (int64_t)(0 - (uint64_t)x) : x, gradient_abs)
 NUMBER_OP(op_sign, "Sign", sign, "sign",

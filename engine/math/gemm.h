@@ -1,5 +1,5 @@
-/* Matrix products: the only place that calls cblas. float32 and float64, row-major. Thread: any; OpenBLAS runs single-threaded, the
- * caller's threads are the parallelism. */
+/* Matrix products: the only place that calls cblas. float32 and float64, row-major. Thread: any; OpenBLAS runs
+ * single-threaded, the caller's threads are the parallelism. */
 #ifndef ENGINE_MATH_GEMM_H
 #define ENGINE_MATH_GEMM_H
 

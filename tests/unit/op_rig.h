@@ -117,6 +117,16 @@ static inline enum status op_call_run(const struct op_call *call, struct tensor 
     return status;
 }
 
+/* The op is refused, with this exception class and message. */
+static inline void expect_refused(const struct op_call *call, const char *type, const char *message)
+{
+    struct error error;
+    struct tensor results[RIG_INPUTS_MAX];
+    assert_int_not_equal(op_call_run(call, results, &error), STATUS_OK);
+    assert_string_equal(error.type, type);
+    assert_string_equal(error.message, message);
+}
+
 /* ---- gradients ---- */
 
 /* One op applied to variables of these shapes. */
