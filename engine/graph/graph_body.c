@@ -146,8 +146,8 @@ static enum status make_body(struct graph *graph, const struct output *outputs, 
                           .outputs = resolved};
     body->inputs = arena_copy(arena, builder->inputs, builder->input_count, sizeof *body->inputs);
     if (body->capture_count > 0) {
-        body->captures = arena_copy(arena, builder->captures + builder->argument_count, body->capture_count,
-                                    sizeof *body->captures);
+        body->captures =
+            arena_copy(arena, builder->captures + builder->argument_count, body->capture_count, sizeof *body->captures);
     }
     if (body->inputs == NULL || (body->capture_count > 0 && body->captures == NULL)) {
         return no_memory(error);

@@ -158,8 +158,8 @@ static enum status prepare_body(const struct inference *inference, const struct 
     return status;
 }
 
-static enum status prepare_recurrence(const struct inference *inference, void **ret_prepared,
-                                      size_t *ret_scratch_bytes, struct error *error)
+static enum status prepare_recurrence(const struct inference *inference, void **ret_prepared, size_t *ret_scratch_bytes,
+                                      struct error *error)
 {
     struct recurrence recurrence = recurrence_of(inference->node);
     struct prepared *prepared = mem_allocate(1, sizeof *prepared);
@@ -221,8 +221,7 @@ static void hold_rows(const struct op_run *run, const struct recurrence *recurre
 static void finish(const struct op_run *run, const struct recurrence *recurrence, const struct recurrence_steps *steps)
 {
     size_t output_bytes = bytes_of_step(&run->outputs[0]);
-    memset((char *)run->outputs[0].data + steps->count * output_bytes, 0,
-           (steps->time - steps->count) * output_bytes);
+    memset((char *)run->outputs[0].data + steps->count * output_bytes, 0, (steps->time - steps->count) * output_bytes);
     for (size_t k = 0; k < recurrence->state_count; k++) {
         const struct tensor *history = &run->outputs[recurrence_history(recurrence, k)];
         const struct tensor *final = &run->outputs[recurrence_final(k)];

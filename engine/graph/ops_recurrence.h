@@ -20,45 +20,53 @@ struct recurrence {
     size_t input_count;
 };
 
+/* As the node says. */
 struct recurrence recurrence_of(const struct node *node);
 
+/* Outputs of Recurrence: the final state, the states after every step, what is saved. */
 static inline size_t recurrence_final(size_t state)
 {
     return 1 + state;
 }
 
+/* See above. */
 static inline size_t recurrence_history(const struct recurrence *recurrence, size_t state)
 {
     return 1 + recurrence->state_count + state;
 }
 
+/* See above. */
 static inline size_t recurrence_saved(const struct recurrence *recurrence)
 {
     return 1 + 2 * recurrence->state_count;
 }
 
-/* RecurrenceGrad: has the inputs of Recurrence, then its histories, what it saved, and the gradients into its outputs and
- * final states. Its outputs are gradients of x, states and captures. */
+/* Inputs of RecurrenceGrad: those of Recurrence, then its histories, what it saved, and the gradients into its outputs
+ * and final states. Its outputs are gradients of x, states and captures. */
 static inline size_t recurrence_history_input(const struct recurrence *recurrence, size_t state)
 {
     return recurrence->input_count + state;
 }
 
+/* See above. */
 static inline size_t recurrence_saved_input(const struct recurrence *recurrence)
 {
     return recurrence->input_count + recurrence->state_count;
 }
 
+/* See above. */
 static inline size_t recurrence_d_output_input(const struct recurrence *recurrence)
 {
     return recurrence_saved_input(recurrence) + 1;
 }
 
+/* See above. */
 static inline size_t recurrence_d_final_input(const struct recurrence *recurrence, size_t state)
 {
     return recurrence_d_output_input(recurrence) + 1 + state;
 }
 
+/* How many gradients there are, empty ones counted. */
 static inline size_t recurrence_gradient_count(const struct recurrence *recurrence)
 {
     return 1 + recurrence->state_count + recurrence->capture_count;
@@ -78,6 +86,7 @@ struct recurrence_steps {
     const int64_t *length; /* of each row; NULL: all rows take part in all steps */
 };
 
+/* Whether the row takes part in the step. */
 static inline bool recurrence_is_active(const struct recurrence_steps *steps, size_t step, size_t row)
 {
     return steps->length == NULL || (int64_t)step < steps->length[row];

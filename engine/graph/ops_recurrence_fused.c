@@ -191,11 +191,8 @@ static struct fused_layer begin_layer(const struct pass *pass, const struct fuse
                                       float *saved)
 {
     const struct op_run *run = pass->run;
-    struct fused_layer layer = {.steps = pass->steps,
-                                .inputs = match->inputs,
-                                .units = match->units,
-                                .x = x,
-                                .scratch = pass->scratch};
+    struct fused_layer layer = {
+        .steps = pass->steps, .inputs = match->inputs, .units = match->units, .x = x, .scratch = pass->scratch};
     size_t rows = pass->steps->time * pass->steps->batch;
     layer.saved = saved + rows * match->saved_columns_before;
     for (size_t w = 0; w < match->row->weight_count; w++) {
@@ -274,8 +271,7 @@ static enum status layer_back(const struct pass *pass, size_t index, const float
     float *first_dx = index == 0 ? run->outputs[0].data : NULL;
     float *dx = d_output == pass->gradients[0] ? pass->gradients[1] : pass->gradients[0];
     TRY(drop_forward(pass, &match->drops, match->inputs, given_to(pass, index), &x, error));
-    struct fused_layer layer =
-        begin_layer(pass, match, x, run->inputs[recurrence_saved_input(pass->recurrence)].data);
+    struct fused_layer layer = begin_layer(pass, match, x, run->inputs[recurrence_saved_input(pass->recurrence)].data);
     layer.d_output = d_output;
     layer.dx = first_dx != NULL && match->drops.count == 0 ? first_dx : dx;
     for (size_t k = 0; k < match->row->state_count; k++) {

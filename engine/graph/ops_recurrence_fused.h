@@ -1,8 +1,8 @@
 /* Fused kernels of recurrences: whole layers over time where a body is a stack of known cells, float32. Thread: see
  * op.h. Owns nothing.
  *
- * The rows of the table (ops_recurrence_match.c) are cells. A body is written down in one canonical way, layer by layer,
- * and compared with what each row says of its cell. Dropout between the layers and after the last is part of a stack;
+ * The rows of the table (ops_recurrence_match.c) are cells. A body is written down in one canonical way, layer by
+ * layer, and compared with what each row says of its cell. Dropout between the layers and after the last is part of a stack;
  * anything else (other activations, odd cells, other dtypes) runs step by step. */
 #ifndef ENGINE_GRAPH_OPS_RECURRENCE_FUSED_H
 #define ENGINE_GRAPH_OPS_RECURRENCE_FUSED_H
@@ -32,10 +32,10 @@ struct fused_layer {
     float *saved;                           /* [time, batch, saved_multiple × units], likewise */
     void *scratch;
     /* backward */
-    const float *d_output;              /* into the output of every step */
-    float *d_state[FUSED_STATES_MAX];   /* [batch, units]: into the final states; on return into the initial ones */
+    const float *d_output;               /* into the output of every step */
+    float *d_state[FUSED_STATES_MAX];    /* [batch, units]: into the final states; on return into the initial ones */
     float *d_weights[FUSED_WEIGHTS_MAX]; /* added to */
-    float *dx;                          /* or NULL */
+    float *dx;                           /* or NULL */
 };
 
 /* A cell with fused kernels. */
@@ -47,7 +47,7 @@ struct fused_row {
     size_t weight_count;
     size_t saved_multiple;
     size_t gate_counts[FUSED_WEIGHTS_MAX / 2]; /* weights are pairs of kernel and bias; their columns, in units */
-    bool has_number;     /* the first number is not a parameter but this */
+    bool has_number;                           /* the first number is not a parameter but this */
     double number;
     /* Rows whose sequence is over are left as they come: the caller puts their states back. */
     void (*forward)(const struct fused_layer *layer);
@@ -113,6 +113,7 @@ static inline struct gemm_operand fused_plain(const float *data, size_t stride)
     return (struct gemm_operand){data, stride, GEMM_PLAIN};
 }
 
+/* See above. */
 static inline struct gemm_operand fused_transposed(const float *data, size_t stride)
 {
     return (struct gemm_operand){data, stride, GEMM_TRANSPOSED};

@@ -1,8 +1,8 @@
 /* RecurrenceGrad: the gradient of Recurrence, backwards through the steps. Thread: see op.h. A plan's step owns the
  * sub-plan of the gradient's body.
  *
- * The gradient's body computes a step again from the states before it, which Recurrence kept, and differentiates it: its
- * inputs are the body's, then the gradients of the body's outputs; its outputs the gradients of x, the states and the
+ * The gradient's body computes a step again from the states before it, which Recurrence kept, and differentiates it:
+ * its inputs are the body's, then the gradients of the body's outputs; its outputs the gradients of x, the states and the
  * captures, as far as attribute mask ('1') says that there are any. Fused kernels need no such body.
  * Inputs: those of Recurrence, its state histories, what it saved, the gradients of its outputs and final states.
  * Outputs: gradients of x, states, captures; empty where there is none. */
@@ -24,7 +24,8 @@ static enum status infer_recurrence_grad(struct inference *inference, struct err
     struct recurrence recurrence = recurrence_of(inference->node);
     const char *mask = mask_of(inference->node);
     size_t count = recurrence_gradient_count(&recurrence);
-    if (inference->input_count != recurrence_d_final_input(&recurrence, recurrence.state_count) || count > OP_OUTPUTS_MAX) {
+    if (inference->input_count != recurrence_d_final_input(&recurrence, recurrence.state_count) ||
+        count > OP_OUTPUTS_MAX) {
         return error_set(error, STATUS_LIMIT, "'%s' (op: 'RecurrenceGrad'): the body uses more than %d outer tensors",
                          inference->node->name, OP_OUTPUTS_MAX);
     }
@@ -207,8 +208,7 @@ static void feed_step(const struct backward *backward, size_t step)
     for (size_t k = 0; k < recurrence->state_count; k++) {
         const struct tensor *history = &run->inputs[recurrence_history_input(recurrence, k)];
         const struct tensor *initial = &run->inputs[recurrence->first_state + k];
-        feeds[1 + k].data =
-            step == 0 ? initial->data : (char *)history->data + (step - 1) * tensor_bytes(initial);
+        feeds[1 + k].data = step == 0 ? initial->data : (char *)history->data + (step - 1) * tensor_bytes(initial);
         if (backward->mask[1 + k] == '1') {
             memcpy(backward->into[1 + k].data, run->outputs[1 + k].data, tensor_bytes(&backward->into[1 + k]));
         } else {
@@ -226,9 +226,10 @@ static enum status step_back(const struct backward *backward, size_t step, struc
     feed_step(backward, step);
     struct run_options options = {.feeds = backward->turn.feeds,
                                   .random_key = recurrence_step_key(run->random_key, step),
-                                  .cancel = run->cancel, .deadline_ms = run->deadline_ms};
-    TRY(plan_run(backward->prepared->plan.plan, backward->turn.workspace, run->values, &options,
-                 backward->turn.results, error));
+                                  .cancel = run->cancel,
+                                  .deadline_ms = run->deadline_ms};
+    TRY(plan_run(backward->prepared->plan.plan, backward->turn.workspace, run->values, &options, backward->turn.results,
+                 error));
     const struct tensor *result = backward->turn.results;
     for (size_t i = 0; i < recurrence_gradient_count(recurrence); i++) {
         struct tensor to = run->outputs[i];

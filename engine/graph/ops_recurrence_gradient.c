@@ -21,11 +21,11 @@ static bool is_floating(struct output output)
 /* A body that is differentiated: arrays of its inputs and outputs, in the graph's arena. */
 struct differentiation {
     const struct body *body;
-    struct graph *inner; /* a clone of the body's graph, which grows */
-    size_t input_count;  /* of the body */
-    struct output *inputs;    /* the body's, then one for the gradient of each output */
-    struct output *ys;        /* floating outputs */
-    struct output *grad_ys;   /* their gradients, among the inputs */
+    struct graph *inner;    /* a clone of the body's graph, which grows */
+    size_t input_count;     /* of the body */
+    struct output *inputs;  /* the body's, then one for the gradient of each output */
+    struct output *ys;      /* floating outputs */
+    struct output *grad_ys; /* their gradients, among the inputs */
     size_t y_count;
     struct output *xs;        /* floating inputs */
     struct output *gradients; /* of xs; .node NULL: none */
@@ -84,11 +84,8 @@ static enum status differentiate(struct differentiation *work, struct error *err
             work->xs[work->x_count++] = work->inputs[i];
         }
     }
-    struct gradient_options options = {.ys = work->ys,
-                                       .y_count = work->y_count,
-                                       .xs = work->xs,
-                                       .x_count = work->x_count,
-                                       .grad_ys = work->grad_ys};
+    struct gradient_options options = {
+        .ys = work->ys, .y_count = work->y_count, .xs = work->xs, .x_count = work->x_count, .grad_ys = work->grad_ys};
     TRY(graph_gradients_with(work->inner, &options, work->gradients, error));
     for (size_t i = 0; i < work->input_count; i++) {
         TRY(take_gradient(work, i, error));
@@ -225,10 +222,8 @@ static enum status add_gradient(struct graph *graph, const struct node *node, co
         {.name = "is_general", .kind = ATTRIBUTE_BOOLEAN, .boolean = recurrence->is_general},
         {.name = "mask", .kind = ATTRIBUTE_TEXT, .text = mask},
         {.name = "gradient_body", .kind = ATTRIBUTE_BODY, .body = gradient_body}};
-    struct node_options options = {.inputs = inputs,
-                                   .input_count = count,
-                                   .attributes = attributes,
-                                   .attribute_count = is_fused ? 4 : 5};
+    struct node_options options = {
+        .inputs = inputs, .input_count = count, .attributes = attributes, .attribute_count = is_fused ? 4 : 5};
     struct node *grad = NULL;
     TRY(graph_add_node(graph, "RecurrenceGrad", &options, &grad, error));
     for (uint32_t i = 0; i < grad->output_count; i++) {
@@ -247,8 +242,7 @@ enum status recurrence_gradient(struct graph *graph, const struct node *node, co
     if (inputs == NULL) {
         return no_memory(error);
     }
-    enum status status =
-        add_gradient(graph, node, &recurrence, output_gradients, inputs, ret_input_gradients, error);
+    enum status status = add_gradient(graph, node, &recurrence, output_gradients, inputs, ret_input_gradients, error);
     mem_free(inputs);
     return status;
 }

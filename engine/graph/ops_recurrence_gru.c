@@ -62,8 +62,8 @@ static void step_back(const struct fused_layer *layer, size_t step, float *d_gat
     for (size_t row = 0; fused_next_run(layer->steps, step, &row, &end); row = end) {
         size_t at = (step * batch + row) * units;
         pointwise()->add_to((end - row) * units, layer->d_output + at, dh + row * units);
-        pointwise()->gru_backward(end - row, units, layer->saved + 3 * at,
-                                  fused_before(layer, 0, step) + row * units, dh + row * units, d_gates + 3 * at);
+        pointwise()->gru_backward(end - row, units, layer->saved + 3 * at, fused_before(layer, 0, step) + row * units,
+                                  dh + row * units, d_gates + 3 * at);
     }
     fused_clear(layer->steps, step, 3 * units, d_gates);
     gemm(batch, units, units, fused_plain(d_step + 2 * units, 3 * units),

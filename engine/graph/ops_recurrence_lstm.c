@@ -51,9 +51,8 @@ void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates)
         for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
             size_t at = (t * batch + row) * units;
             pointwise()->add_to((end - row) * units, layer->d_output + at, dh + row * units);
-            pointwise()->lstm_backward(end - row, units, layer->saved + 4 * at,
-                                       fused_before(layer, C, t) + row * units, layer->history[C] + at,
-                                       dh + row * units, dc + row * units, d_gates + 4 * at);
+            pointwise()->lstm_backward(end - row, units, layer->saved + 4 * at, fused_before(layer, C, t) + row * units,
+                                       layer->history[C] + at, dh + row * units, dc + row * units, d_gates + 4 * at);
         }
         fused_clear(layer->steps, t, 4 * units, d_gates);
         struct fused_product product = {.d_gates = d_gates + t * batch * 4 * units,
@@ -94,8 +93,8 @@ static void backward(const struct fused_layer *layer)
          layer->d_weights[0], columns);
     fused_lstm_hidden_gradient(layer, d_gates, layer->d_weights[0] + layer->inputs * columns);
     if (layer->dx != NULL) {
-        gemm(rows, layer->inputs, columns, fused_plain(d_gates, columns),
-             fused_transposed(layer->weights[0], columns), 0, layer->dx, layer->inputs);
+        gemm(rows, layer->inputs, columns, fused_plain(d_gates, columns), fused_transposed(layer->weights[0], columns),
+             0, layer->dx, layer->inputs);
     }
 }
 
@@ -117,8 +116,9 @@ static size_t backward_floats(size_t rows, size_t batch, size_t units)
 #define LSTM_SUM "BiasAdd(MatMul(ConcatV2(x,s1,#1),w0),w1)"
 
 const struct fused_row fused_lstm = {.name = "lstm",
-                                     .signature = "Add(Mul(s0,Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
-                                                  ").2,n0))),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Tanh(%0),Sigmoid(%4.3))",
+                                     .signature =
+                                         "Add(Mul(s0,Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
+                                         ").2,n0))),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Tanh(%0),Sigmoid(%4.3))",
                                      .state_count = 2,
                                      .output_state = H,
                                      .weight_count = 2,

@@ -211,8 +211,7 @@ static bool has_sizes(const struct writer *writer, const struct fused_row *row, 
 {
     size_t ignored = 0;
     const struct output *states = writer->body->inputs + 1 + writer->first_state;
-    if (!is_float_matrix(states[0], &ignored, &layer->units) ||
-        !is_float_matrix(writer->x, &ignored, &layer->inputs)) {
+    if (!is_float_matrix(states[0], &ignored, &layer->units) || !is_float_matrix(writer->x, &ignored, &layer->inputs)) {
         return false;
     }
     for (size_t k = 1; k < row->state_count; k++) {

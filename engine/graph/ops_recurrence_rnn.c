@@ -1,4 +1,4 @@
-/* Fused kernels of BasicRNNCell: h' = tanh([x, h] · kernel + bias). Thread: see op.h. Nothing is saved: h' says it all. */
+/* Fused kernels of BasicRNNCell: h' = tanh([x, h] · kernel + bias). Thread: see op.h. Nothing is saved: h' says all. */
 #include "engine/graph/ops_recurrence_fused.h"
 #include "engine/math/pointwise.h"
 

@@ -1,4 +1,5 @@
-/* Cells: making them, their sizes, calling them. Thread: the building one. Source: TensorFlow 1.15, rnn_cell_impl.py. */
+/* Cells: making them, their sizes, calling them. Thread: the building one.
+ * Source: TensorFlow 1.15, rnn_cell_impl.py. */
 #include "engine/nn/cell.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Recurrent cells and their wrappers: what one time step computes, with TensorFlow 1.15's scopes, variable names and
- * arithmetic. A cell is an object of its graph (OBJECT_CELL); it takes its variable scope and makes its variables at its
- * first call, and keeps them wherever it is called again. For one building thread.
+ * arithmetic. A cell is an object of its graph (OBJECT_CELL); it takes its variable scope and makes its variables at
+ * its first call, and keeps them wherever it is called again. For one building thread.
  * Source: TensorFlow 1.15, rnn_cell_impl.py, layers/base.py. Equations, x the input, h and c the state, [x,h] columns
  * side by side, K kernel, b bias:
  *   BasicRNN   h' = tanh([x,h]K + b)
@@ -36,12 +36,12 @@ typedef enum status cell_call_function(struct graph *graph, const void *context,
 struct cell_options {
     enum cell_kind kind;
     size_t units;
-    const char *name;      /* layer name; NULL: the kind's ("basic_lstm_cell") */
-    enum reuse reuse;      /* the cell's reuse= argument */
-    bool has_dtype;        /* dtype= argument; otherwise its first input's */
+    const char *name; /* layer name; NULL: the kind's ("basic_lstm_cell") */
+    enum reuse reuse; /* the cell's reuse= argument */
+    bool has_dtype;   /* dtype= argument; otherwise its first input's */
     enum dtype dtype;
     const char *activation; /* "tanh" (NULL), "sigmoid", "relu", "linear" … : a function of one argument */
-    bool is_state_matrix; /* state_is_tuple=False */
+    bool is_state_matrix;   /* state_is_tuple=False */
     /* BasicLSTM, LSTM */
     double forget_bias; /* with has_forget_bias; otherwise 1.0 */
     bool has_forget_bias;
@@ -49,8 +49,8 @@ struct cell_options {
     size_t projection; /* 0: none */
     double cell_clip;  /* 0: none */
     double projection_clip;
-    struct initializer initializer;        /* LSTM; kernel_initializer of GRU */
-    struct initializer bias_initializer;   /* GRU */
+    struct initializer initializer;      /* LSTM; kernel_initializer of GRU */
+    struct initializer bias_initializer; /* GRU */
     /* wrappers, MULTI */
     uint32_t children[CELL_CHILDREN_MAX];
     size_t child_count;

@@ -3,8 +3,8 @@
 #include "engine/graph/function.h"
 #include "engine/nn/cell_private.h"
 
-enum status cell_constant(struct graph *graph, const char *name, const struct tensor *tensor,
-                          struct output *ret_output, struct error *error)
+enum status cell_constant(struct graph *graph, const char *name, const struct tensor *tensor, struct output *ret_output,
+                          struct error *error)
 {
     struct attribute value = {.name = "value", .kind = ATTRIBUTE_TENSOR, .tensor = *tensor};
     struct node_options options = {.name = name, .attributes = &value, .attribute_count = 1};

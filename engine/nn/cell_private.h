@@ -31,6 +31,7 @@ struct cell {
     struct output noise[CELL_STATES_MAX + 2]; /* variational dropout: of input, output, states */
 };
 
+/* To read. */
 const struct cell *cell_at(const struct graph *graph, uint32_t cell);
 /* To change. Pointers from cell_at of the same cell are stale afterwards. */
 enum status cell_edit(struct graph *graph, uint32_t cell, struct cell **ret_cell, struct error *error) MUST_CHECK;
@@ -82,8 +83,10 @@ enum status cell_zeros(struct graph *graph, uint32_t cell, const struct cell_bat
 
 /* ---- nodes under TensorFlow's names ---- */
 
+/* One op over one tensor, and over two. */
 enum status cell_unary(struct graph *graph, const char *op, struct output a, struct output *ret_output,
                        struct error *error) MUST_CHECK;
+/* See above. */
 enum status cell_binary(struct graph *graph, const char *op, const char *name, struct output a, struct output b,
                         struct output *ret_output, struct error *error) MUST_CHECK;
 /* a op number ("add", "add/y"), or number op a ("sub", "sub/x") with is_left. */
@@ -115,8 +118,8 @@ enum status cell_affine(struct graph *graph, struct output a, const struct varia
 enum status cell_activate(struct graph *graph, const struct cell *cell, struct output a, struct output *ret_output,
                           struct error *error) MUST_CHECK;
 /* A constant, and a scalar of that dtype. */
-enum status cell_constant(struct graph *graph, const char *name, const struct tensor *tensor,
-                          struct output *ret_output, struct error *error) MUST_CHECK;
+enum status cell_constant(struct graph *graph, const char *name, const struct tensor *tensor, struct output *ret_output,
+                          struct error *error) MUST_CHECK;
 enum status cell_number(struct graph *graph, const char *name, enum dtype dtype, double number,
                         struct output *ret_output, struct error *error) MUST_CHECK;
 

@@ -144,8 +144,8 @@ static enum status build_lstm(struct graph *graph, uint32_t cell, const struct c
     TRY(add_weight(graph, cell, CELL_BIAS, "bias", shape_vector(4 * units), &zeros, error));
     const char *const peepholes[] = {"w_f_diag", "w_i_diag", "w_o_diag"};
     for (int i = 0; options->has_peepholes && i < 3; i++) {
-        TRY(add_weight(graph, cell, CELL_PEEPHOLE_FORGET + i, peepholes[i], shape_vector(units),
-                       &options->initializer, error));
+        TRY(add_weight(graph, cell, CELL_PEEPHOLE_FORGET + i, peepholes[i], shape_vector(units), &options->initializer,
+                       error));
     }
     if (options->projection > 0) {
         TRY(add_weight(graph, cell, CELL_PROJECTION, "projection/kernel", shape_matrix(units, outputs),

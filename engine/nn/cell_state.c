@@ -158,8 +158,7 @@ enum status cell_unpack_state(const struct graph *graph, uint32_t cell, const st
             TRY(cell_unpack_state(graph, options->children[i], &handle->items[i], ret_states, error));
             ret_states += cell_state_count(graph, options->children[i]);
         } else {
-            const struct handle *item =
-                structure == STRUCTURE_CH ? item_of(handle, i, names[i]) : &handle->items[i];
+            const struct handle *item = structure == STRUCTURE_CH ? item_of(handle, i, names[i]) : &handle->items[i];
             TRY(unpack_tensor(item, &ret_states[i], error));
         }
     }

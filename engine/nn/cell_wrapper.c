@@ -89,8 +89,7 @@ static int64_t mask_seed(struct graph *graph, const struct cell_options *options
     if (options->seed != 0) {
         snprintf(key, sizeof key, "%lld%s_%zu", (long long)options->seed, keep->salt, index);
     } else {
-        snprintf(key, sizeof key, "%s/%s_%zu/%zu", graph_name_scope(graph), keep->salt, index,
-                 graph_node_count(graph));
+        snprintf(key, sizeof key, "%s/%s_%zu/%zu", graph_name_scope(graph), keep->salt, index, graph_node_count(graph));
     }
     return (int64_t)(rng_key(key) >> 1);
 }
@@ -111,8 +110,7 @@ static enum status get_keep(struct graph *graph, const struct keep *keep, const 
         return STATUS_OK;
     }
     struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = dtype};
-    struct node_options add = {
-        .inputs = &keep->tensor, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node_options add = {.inputs = &keep->tensor, .input_count = 1, .attributes = &to, .attribute_count = 1};
     struct node *node = NULL;
     TRY(graph_add_node(graph, "Cast", &add, &node, error));
     *ret_keep = (struct output){node, 0};

@@ -1,8 +1,8 @@
 /* Cells over time. Thread: the building one. Source: TensorFlow 1.15, rnn.py.
  *
- * What TensorFlow's dynamic_rnn names and this one too: rnn/transpose, rnn/sequence_length,
- * rnn/BasicLSTMCellZeroState/zeros, rnn/while/… (the inside, which cannot be fetched), the final states rnn/while/Exit_3
- * and on, rnn/TensorArrayStack/TensorArrayGatherV3 (time-major outputs) and rnn/transpose_1. */
+ * What TensorFlow names, and so does this: rnn/transpose, rnn/sequence_length,
+ * rnn/BasicLSTMCellZeroState/zeros, rnn/while/… (the inside, which cannot be fetched), the final states
+ * rnn/while/Exit_3 and on, rnn/TensorArrayStack/TensorArrayGatherV3 (time-major outputs) and rnn/transpose_1. */
 #include "engine/nn/recurrence.h"
 
 #include "engine/graph/recurrence_node.h"
@@ -10,8 +10,8 @@
 
 enum { EXIT_OF_FIRST_STATE = 3 }; /* before it: the loop's counter, the time, the outputs */
 
-static enum status named_identity(struct graph *graph, const char *name, struct output input,
-                                  struct output *ret_output, struct error *error)
+static enum status named_identity(struct graph *graph, const char *name, struct output input, struct output *ret_output,
+                                  struct error *error)
 {
     return graph_add(graph, "Identity", name, &input, 1, ret_output, error);
 }
@@ -24,8 +24,7 @@ static enum status check_lengths(struct output lengths, bool says_shape, struct 
     char text[SHAPE_TEXT_BYTES_MAX];
     if (type->shape.rank != SHAPE_RANK_UNKNOWN && type->shape.rank != 1) {
         return cell_refuse(error, "sequence_length must be a vector of length batch_size%s%s",
-                           says_shape ? ", but saw shape: " : "",
-                           says_shape ? shape_text(&type->shape, text) : "");
+                           says_shape ? ", but saw shape: " : "", says_shape ? shape_text(&type->shape, text) : "");
     }
     if (type->dtype != DTYPE_INT32 && type->dtype != DTYPE_INT64) {
         return cell_refuse(error, "sequence_length must be int32 or int64, not %s", dtype_name(type->dtype));
@@ -100,8 +99,8 @@ static enum status get_time_major(struct graph *graph, const struct recurrence_o
         return cell_refuse(error,
                            "Expected input tensor Tensor(\"%s\", shape=%s, dtype=%s) to have rank at least 2, but saw "
                            "shape: %s",
-                           output_name(options->inputs, name), shape_text(&type->shape, shape),
-                           dtype_name(type->dtype), shape);
+                           output_name(options->inputs, name), shape_text(&type->shape, shape), dtype_name(type->dtype),
+                           shape);
     }
     return transpose(graph, options->inputs, ret_inputs, error);
 }
@@ -123,8 +122,7 @@ static enum status make_body(struct graph *graph, uint32_t cell, struct output i
         types[1 + k] = *output_type(states[k]);
     }
     TRY(graph_enter_body(graph, types, 1 + state_count, arguments, error));
-    enum status status =
-        cell_call(graph, cell, arguments[0], arguments + 1, NULL, &yields[0], yields + 1, error);
+    enum status status = cell_call(graph, cell, arguments[0], arguments + 1, NULL, &yields[0], yields + 1, error);
     if (status != STATUS_OK) {
         graph_abandon_body(graph);
         return status;
@@ -238,8 +236,8 @@ static enum status build_static(struct graph *graph, uint32_t cell, const struct
         TRY(check_static_input(inputs[i], error));
     }
     struct cell_batch batch = batch_of(inputs[0], 0);
-    TRY(get_states(graph, cell, options, &batch, "If no initial_state is provided, dtype must be specified",
-                   ret_states, error));
+    TRY(get_states(graph, cell, options, &batch, "If no initial_state is provided, dtype must be specified", ret_states,
+                   error));
     if (options->sequence_length.node != NULL) {
         TRY(check_lengths(options->sequence_length, false, error));
     }
@@ -266,8 +264,7 @@ enum status static_rnn(struct graph *graph, uint32_t cell, const struct output *
                          STATIC_RNN_STEPS_MAX);
     }
     TRY(variable_scope_open(graph, options->scope == NULL ? &rnn : options->scope, &frame, error));
-    enum status status =
-        build_static(graph, cell, inputs, input_count, options, ret_outputs, ret_states, error);
+    enum status status = build_static(graph, cell, inputs, input_count, options, ret_outputs, ret_states, error);
     variable_scope_leave(graph, &frame);
     return status;
 }

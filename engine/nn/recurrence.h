@@ -8,14 +8,14 @@
 enum { STATIC_RNN_STEPS_MAX = 4096 };
 
 struct recurrence_options {
-    struct output inputs;          /* dynamic: [batch, time, depth], time-major [time, batch, depth] */
-    struct output sequence_length; /* .node NULL: none; a vector of whole numbers */
+    struct output inputs;                /* dynamic: [batch, time, depth], time-major [time, batch, depth] */
+    struct output sequence_length;       /* .node NULL: none; a vector of whole numbers */
     const struct output *initial_states; /* flat, as cell_state_count; NULL: zeros of `dtype` */
     bool has_dtype;
     enum dtype dtype;
     bool is_time_major;
     const struct variable_scope_options *scope; /* NULL: "rnn"; bidirectional: "bidirectional_rnn" */
-    bool is_general; /* dynamic: never a fused kernel: what tests compare with */
+    bool is_general;                            /* dynamic: never a fused kernel: what tests compare with */
 };
 
 /* Outputs and the flat final states (room for cell_state_count). The errors of section 9.5. */

@@ -17,6 +17,7 @@ struct network {
     size_t term_count;
 };
 
+/* An empty one; released with network_release. */
 static inline void network_create(struct network *network, enum dtype dtype)
 {
     struct error error;
@@ -24,12 +25,14 @@ static inline void network_create(struct network *network, enum dtype dtype)
     must(graph_create(&network->graph, &error), &error);
 }
 
+/* See above. */
 static inline void network_release(struct network *network)
 {
     values_destroy(network->values);
     graph_unref(network->graph);
 }
 
+/* Adds a variable; its values come with network_finish. */
 static inline struct output network_variable(struct network *network, const char *name, struct shape shape)
 {
     struct error error;
@@ -112,6 +115,7 @@ static inline void network_run(const struct network *network, const struct outpu
     plan_unref(plan);
 }
 
+/* The network's number. */
 static inline double network_scalar(const struct network *network)
 {
     struct tensor result;
@@ -121,6 +125,7 @@ static inline double network_scalar(const struct network *network)
     return value;
 }
 
+/* Releases what network_run copied. */
 static inline void release_tensors(struct tensor *tensors, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -128,6 +133,7 @@ static inline void release_tensors(struct tensor *tensors, size_t count)
     }
 }
 
+/* Compares element by element, relative beyond 1. */
 static inline void assert_tensors_near(const struct tensor *a, const struct tensor *b, double tolerance,
                                        const char *what)
 {

@@ -1,4 +1,4 @@
-/* Cells: TensorFlow's numbers, names, scopes and texts, and every cell's gradient against central differences. */
+/* Cells and RNNs: TensorFlow's numbers, names, scopes and texts. */
 #include "engine/nn/cell.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
@@ -46,8 +46,7 @@ static struct variable_scope_frame open_constant(struct graph *graph, const char
 {
     struct error error;
     struct variable_scope_frame frame;
-    struct variable_scope_options options = {.name = name,
-                                             .initializer = {.kind = INITIALIZER_CONSTANT, .low = value}};
+    struct variable_scope_options options = {.name = name, .initializer = {.kind = INITIALIZER_CONSTANT, .low = value}};
     must(variable_scope_open(graph, &options, &frame, &error), &error);
     return frame;
 }
@@ -252,10 +251,9 @@ static void test_gru(void **state)
     struct output output;
     struct output after;
     call(graph, plain(graph, CELL_GRU, 1), floats(graph, shape_matrix(1, 1), x), &before, &output, &after);
-    expect_after(graph,
-                 (const struct assignment[]){{"gru_cell/gates/kernel", gates},
-                                             {"gru_cell/candidate/kernel", candidate}},
-                 2, &output, 1, (const double[]){0.5765259273}, 1e-6);
+    expect_after(
+        graph, (const struct assignment[]){{"gru_cell/gates/kernel", gates}, {"gru_cell/candidate/kernel", candidate}},
+        2, &output, 1, (const double[]){0.5765259273}, 1e-6);
     graph_unref(graph);
 }
 
@@ -264,8 +262,8 @@ static void test_residual(void **state)
     (void)state;
     struct graph *graph = new_graph();
     const struct initializer half = {.kind = INITIALIZER_CONSTANT, .low = 0.5};
-    uint32_t cell = make(graph, &(struct cell_options){
-                                    .kind = CELL_GRU, .units = 3, .initializer = half, .bias_initializer = half});
+    uint32_t cell = make(
+        graph, &(struct cell_options){.kind = CELL_GRU, .units = 3, .initializer = half, .bias_initializer = half});
     uint32_t wrapper =
         make(graph, &(struct cell_options){.kind = CELL_RESIDUAL_WRAPPER, .children = {cell}, .child_count = 1});
     struct output x = floats(graph, shape_matrix(1, 3), ones);
@@ -307,7 +305,8 @@ static void check_over_time(const struct over_time *test)
     }
     struct output fetches[3];
     must(dynamic_rnn(graph, plain(graph, CELL_BASIC_LSTM, 1), &options, &fetches[0], fetches + 1, &error), &error);
-    const struct assignment assignments[] = {{"rnn/basic_lstm_cell/kernel", kernel}, {"rnn/basic_lstm_cell/bias", bias}};
+    const struct assignment assignments[] = {{"rnn/basic_lstm_cell/kernel", kernel},
+                                             {"rnn/basic_lstm_cell/bias", bias}};
     expect_after(graph, assignments, 2, fetches, test->has_initial_state ? 2 : 3, test->wanted, 1e-6);
     graph_unref(graph);
 }
@@ -319,14 +318,14 @@ static void test_dynamic_rnn(void **state)
     check_over_time(&(struct over_time){
         .wanted = (const double[]){0.08717269495, 0.03437813172, 0.09573949284, 0.03471256432, 0.08160270917,
                                    0.1428905754, 0.1820014225, 0.2653183052, 0.09573949284, 0.1428905754}});
-    check_over_time(&(struct over_time){
-        .lengths = lengths,
-        .wanted = (const double[]){0.08717269495, 0, 0, 0.03471256432, 0.08160270917, 0.1428905754, 0.1529330586,
-                                   0.2653183052, 0.08717269495, 0.1428905754}});
-    check_over_time(&(struct over_time){
-        .has_initial_state = true,
-        .wanted = (const double[]){0.5527180131, 0.3791918892, 0.4798320423, -0.3019075436, -0.2219247141,
-                                   -0.1737135705, 1.099713978, -0.3700920858}});
+    check_over_time(
+        &(struct over_time){.lengths = lengths,
+                            .wanted = (const double[]){0.08717269495, 0, 0, 0.03471256432, 0.08160270917, 0.1428905754,
+                                                       0.1529330586, 0.2653183052, 0.08717269495, 0.1428905754}});
+    check_over_time(
+        &(struct over_time){.has_initial_state = true,
+                            .wanted = (const double[]){0.5527180131, 0.3791918892, 0.4798320423, -0.3019075436,
+                                                       -0.2219247141, -0.1737135705, 1.099713978, -0.3700920858}});
 }
 
 /* keep_prob 1e-6 stands for "drop everything". */
@@ -354,7 +353,8 @@ static void check_dropout(bool is_of_state, const double *wanted)
 static void test_dropout_wrapper(void **state)
 {
     (void)state;
-    check_dropout(false, (const double[]){0, 0, 0, 0, 0, 0, 1.949385, 1.949385, 1.949385, 0.895509, 0.895509, 0.895509});
+    check_dropout(false,
+                  (const double[]){0, 0, 0, 0, 0, 0, 1.949385, 1.949385, 1.949385, 0.895509, 0.895509, 0.895509});
     check_dropout(true, (const double[]){1.713925, 1.713925, 1.713925, 0, 0, 0});
 }
 
@@ -381,14 +381,15 @@ static void test_node_names(void **state)
     must(cell_zero_state(graph, cell, (struct output){NULL, 0}, 1, DTYPE_FLOAT32, zeros, &error), &error);
     call(graph, cell, floats(graph, shape_matrix(1, 2), ones), zeros, &output, after);
     call(graph, cell, floats(graph, shape_matrix(1, 2), ones), zeros, &output, after);
-    expect_nodes(graph, (const char *[]){"BasicLSTMCellZeroState/zeros", "BasicLSTMCellZeroState/zeros_1",
-                                         "basic_lstm_cell/Const", "basic_lstm_cell/concat/axis",
-                                         "basic_lstm_cell/concat", "basic_lstm_cell/MatMul", "basic_lstm_cell/BiasAdd",
-                                         "basic_lstm_cell/split", "basic_lstm_cell/Const_2", "basic_lstm_cell/Add",
-                                         "basic_lstm_cell/Sigmoid", "basic_lstm_cell/Mul", "basic_lstm_cell/Sigmoid_1",
-                                         "basic_lstm_cell/Tanh", "basic_lstm_cell/Mul_1", "basic_lstm_cell/Add_1",
-                                         "basic_lstm_cell/Tanh_1", "basic_lstm_cell/Sigmoid_2",
-                                         "basic_lstm_cell/Mul_2", "basic_lstm_cell/MatMul_1", NULL});
+    expect_nodes(
+        graph,
+        (const char *[]){"BasicLSTMCellZeroState/zeros", "BasicLSTMCellZeroState/zeros_1", "basic_lstm_cell/Const",
+                         "basic_lstm_cell/concat/axis",  "basic_lstm_cell/concat",         "basic_lstm_cell/MatMul",
+                         "basic_lstm_cell/BiasAdd",      "basic_lstm_cell/split",          "basic_lstm_cell/Const_2",
+                         "basic_lstm_cell/Add",          "basic_lstm_cell/Sigmoid",        "basic_lstm_cell/Mul",
+                         "basic_lstm_cell/Sigmoid_1",    "basic_lstm_cell/Tanh",           "basic_lstm_cell/Mul_1",
+                         "basic_lstm_cell/Add_1",        "basic_lstm_cell/Tanh_1",         "basic_lstm_cell/Sigmoid_2",
+                         "basic_lstm_cell/Mul_2",        "basic_lstm_cell/MatMul_1",       NULL});
     graph_unref(graph);
 }
 
@@ -402,9 +403,8 @@ static void test_dynamic_rnn_names(void **state)
     (void)state;
     struct error error;
     struct graph *graph = new_graph();
-    struct recurrence_options options = {.inputs = placeholder(graph, shape_cube(DIMENSION_UNKNOWN, 10, 20)),
-                                         .has_dtype = true,
-                                         .dtype = DTYPE_FLOAT32};
+    struct recurrence_options options = {
+        .inputs = placeholder(graph, shape_cube(DIMENSION_UNKNOWN, 10, 20)), .has_dtype = true, .dtype = DTYPE_FLOAT32};
     struct output outputs;
     struct output states[4];
     uint32_t cell = multi(graph, plain(graph, CELL_LSTM, 4), plain(graph, CELL_LSTM, 5), false);
@@ -451,9 +451,9 @@ static void test_scopes(void **state)
     uint32_t c = plain(graph, CELL_BASIC_LSTM, 2);
     struct variable_scope_options foo = {.name = "foo"};
     must(cell_call(graph, c, x, z, &foo, &output, after, &error), &error);
-    expect_variables(graph, (const char *[]){"basic_lstm_cell/kernel", "basic_lstm_cell/bias",
-                                             "basic_lstm_cell_1/kernel", "basic_lstm_cell_1/bias", "foo/kernel",
-                                             "foo/bias", NULL});
+    expect_variables(graph,
+                     (const char *[]){"basic_lstm_cell/kernel", "basic_lstm_cell/bias", "basic_lstm_cell_1/kernel",
+                                      "basic_lstm_cell_1/bias", "foo/kernel", "foo/bias", NULL});
     const struct variable *variables[4];
     assert_int_equal(cell_variables(graph, b, 4, variables), 2);
     assert_string_equal(variables[0]->node->name, "basic_lstm_cell_1/kernel");
@@ -480,10 +480,10 @@ static void test_static_rnn_shares(void **state)
         variable_scope_leave(graph, &frame);
     }
     assert_int_equal(cell_state_size(graph, cell, 0), 7);
-    expect_variables(graph, (const char *[]){"share/rnn/lstm_cell/kernel", "share/rnn/lstm_cell/bias",
-                                             "share/rnn/lstm_cell/w_f_diag", "share/rnn/lstm_cell/w_i_diag",
-                                             "share/rnn/lstm_cell/w_o_diag", "share/rnn/lstm_cell/projection/kernel",
-                                             NULL});
+    expect_variables(graph,
+                     (const char *[]){"share/rnn/lstm_cell/kernel", "share/rnn/lstm_cell/bias",
+                                      "share/rnn/lstm_cell/w_f_diag", "share/rnn/lstm_cell/w_i_diag",
+                                      "share/rnn/lstm_cell/w_o_diag", "share/rnn/lstm_cell/projection/kernel", NULL});
     graph_unref(graph);
 }
 
@@ -586,8 +586,7 @@ static void test_rnn_refusals(void **state)
                        "Input size (depth of inputs) must be accessible via shape inference, but saw value None.");
     options.inputs = x;
     options.sequence_length = lengths;
-    expect_rnn_refused(graph, &options,
-                       "sequence_length must be a vector of length batch_size, but saw shape: (1, 1)");
+    expect_rnn_refused(graph, &options, "sequence_length must be a vector of length batch_size, but saw shape: (1, 1)");
     struct error error;
     struct output none;
     assert_int_not_equal(static_rnn(graph, plain(graph, CELL_GRU, 2), &x, 0, &options, &none, &none, &error),
@@ -664,205 +663,6 @@ static void test_state_handles(void **state)
     graph_unref(graph);
 }
 
-/* ---- gradients ---- */
-
-enum { STEPS = 3, ROWS = 2, COLUMNS = 3, UNITS = 3 };
-
-/* A cell to differentiate: its options, and what is put around it. */
-struct gradient_case {
-    struct cell_options options;
-    bool is_residual;
-    bool is_multi;
-    double keep; /* of input, state and output; 0: no dropout */
-    bool is_variational;
-};
-
-static uint32_t make_case(struct network *network, const struct gradient_case *test)
-{
-    struct graph *graph = network->graph;
-    uint32_t cell = make(graph, &test->options);
-    if (test->keep > 0) {
-        float single = (float)test->keep;
-        struct tensor number = {DTYPE_FLOAT32, shape_scalar(), &single};
-        struct output keep = rig_constant(graph, &number);
-        cell = make(graph, &(struct cell_options){.kind = CELL_DROPOUT_WRAPPER,
-                                                  .children = {cell},
-                                                  .child_count = 1,
-                                                  .input_keep = keep,
-                                                  .input_keep_value = test->keep,
-                                                  .state_keep = keep,
-                                                  .state_keep_value = test->keep,
-                                                  .output_keep = keep,
-                                                  .output_keep_value = test->keep,
-                                                  .is_variational = test->is_variational});
-    }
-    if (test->is_residual) {
-        cell = make(graph, &(struct cell_options){.kind = CELL_RESIDUAL_WRAPPER, .children = {cell}, .child_count = 1});
-    }
-    return test->is_multi ? multi(graph, cell, make(graph, &test->options), test->options.is_state_matrix) : cell;
-}
-
-static void check_gradients(const struct gradient_case *test, enum dtype dtype, bool is_general, bool has_lengths)
-{
-    struct error error;
-    struct network network;
-    struct output outputs;
-    struct output initial[CELL_STATES_MAX];
-    struct output states[CELL_STATES_MAX];
-    network_create(&network, dtype);
-    uint32_t cell = make_case(&network, test);
-    struct recurrence_options options = {.inputs = network_variable(&network, "x", shape_cube(ROWS, STEPS, COLUMNS)),
-                                         .initial_states = initial,
-                                         .is_general = is_general};
-    if (has_lengths) {
-        options.sequence_length = network_lengths(&network, (const int32_t[]){STEPS, 1}, ROWS);
-    }
-    size_t count = cell_state_count(network.graph, cell);
-    for (size_t k = 0; k < count; k++) {
-        char name[32];
-        snprintf(name, sizeof name, "s%zu", k);
-        initial[k] =
-            network_variable(&network, name, shape_matrix(ROWS, (int64_t)cell_state_size(network.graph, cell, k)));
-    }
-    must(dynamic_rnn(network.graph, cell, &options, &outputs, states, &error), &error);
-    network_weigh(&network, outputs);
-    for (size_t k = 0; k < count; k++) {
-        network_weigh(&network, states[k]);
-    }
-    network_finish(&network, 0.9);
-    network_check_gradients(&network, 12);
-    network_release(&network);
-}
-
-static const struct gradient_case gradient_cases[] = {
-    {.options = {.kind = CELL_BASIC_RNN, .units = UNITS}},
-    {.options = {.kind = CELL_GRU, .units = UNITS}},
-    {.options = {.kind = CELL_BASIC_LSTM, .units = UNITS}},
-    {.options = {.kind = CELL_BASIC_LSTM, .units = UNITS, .activation = "sigmoid"}},
-    {.options = {.kind = CELL_BASIC_LSTM, .units = UNITS, .is_state_matrix = true}, .is_multi = true},
-    {.options = {.kind = CELL_LSTM, .units = UNITS}},
-    {.options = {.kind = CELL_LSTM,
-                 .units = UNITS,
-                 .has_peepholes = true,
-                 .projection = 2,
-                 .cell_clip = 0.7,
-                 .projection_clip = 0.4}},
-    {.options = {.kind = CELL_LSTM, .units = UNITS, .projection = 2, .is_state_matrix = true}},
-    {.options = {.kind = CELL_GRU, .units = UNITS}, .is_residual = true, .is_multi = true},
-    {.options = {.kind = CELL_BASIC_LSTM, .units = UNITS}, .keep = 0.6, .is_multi = true},
-    {.options = {.kind = CELL_BASIC_LSTM, .units = UNITS}, .keep = 0.6, .is_variational = true},
-};
-
-static void test_gradients_of_bodies(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof gradient_cases / sizeof *gradient_cases; i++) {
-        check_gradients(&gradient_cases[i], DTYPE_FLOAT64, true, false);
-        check_gradients(&gradient_cases[i], DTYPE_FLOAT64, true, true);
-    }
-}
-
-static void test_gradients_of_kernels(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof gradient_cases / sizeof *gradient_cases; i++) {
-        if (gradient_cases[i].options.cell_clip == 0) { /* float32's wide steps would cross the clipping's corners */
-            check_gradients(&gradient_cases[i], DTYPE_FLOAT32, false, false);
-            check_gradients(&gradient_cases[i], DTYPE_FLOAT32, false, true);
-        }
-    }
-}
-
-/* static_rnn and dynamic_rnn, with and without lengths, give the same; so does each direction of a bidirectional RNN. */
-static void check_static(bool has_lengths)
-{
-    struct error error;
-    struct network network;
-    network_create(&network, DTYPE_FLOAT32);
-    struct graph *graph = network.graph;
-    uint32_t cell = plain(graph, CELL_BASIC_LSTM, UNITS);
-    struct output x = network_variable(&network, "x", shape_cube(STEPS, ROWS, COLUMNS));
-    struct output steps[STEPS];
-    struct output outputs[STEPS];
-    struct output fetches[6];
-    struct attribute num = {.name = "num", .kind = ATTRIBUTE_INTEGER, .integer = STEPS};
-    struct node_options unpack = {.inputs = &x, .input_count = 1, .attributes = &num, .attribute_count = 1};
-    struct node *node = NULL;
-    must(graph_add_node(graph, "Unpack", &unpack, &node, &error), &error);
-    for (uint32_t t = 0; t < STEPS; t++) {
-        steps[t] = (struct output){node, t};
-    }
-    struct recurrence_options options = {
-        .inputs = x, .is_time_major = true, .has_dtype = true, .dtype = DTYPE_FLOAT32};
-    if (has_lengths) {
-        options.sequence_length = network_lengths(&network, (const int32_t[]){2, 1}, ROWS);
-    }
-    must(dynamic_rnn(graph, cell, &options, &fetches[0], fetches + 1, &error), &error);
-    must(static_rnn(graph, cell, steps, STEPS, &options, outputs, fetches + 4, &error), &error);
-    must(graph_add(graph, "Pack", NULL, outputs, STEPS, &fetches[3], &error), &error);
-    network_weigh(&network, fetches[0]);
-    network_finish(&network, 1);
-    struct tensor found[6];
-    network_run(&network, fetches, 6, found);
-    for (size_t i = 0; i < 3; i++) {
-        assert_tensors_near(&found[i], &found[i + 3], 1e-6, "static against dynamic");
-    }
-    release_tensors(found, 6);
-    network_release(&network);
-}
-
-static void test_static_rnn(void **state)
-{
-    (void)state;
-    check_static(false);
-    check_static(true);
-}
-
-/* The backward outputs are those of a forward run over what is reversed, reversed again. */
-static void check_bidirectional(bool has_lengths)
-{
-    struct error error;
-    struct network network;
-    network_create(&network, DTYPE_FLOAT32);
-    struct graph *graph = network.graph;
-    uint32_t cell = plain(graph, CELL_GRU, UNITS);
-    const int32_t lengths[] = {2, STEPS};
-    struct recurrence_options options = {.inputs = network_variable(&network, "x", shape_cube(ROWS, STEPS, COLUMNS)),
-                                         .has_dtype = true,
-                                         .dtype = DTYPE_FLOAT32};
-    if (has_lengths) {
-        options.sequence_length = network_lengths(&network, lengths, ROWS);
-    }
-    struct output fetches[4]; /* outputs of both, final state of the backward one; the same of a run by hand */
-    struct output forward;
-    must(bidirectional_dynamic_rnn(graph, cell, cell, &options, NULL, fetches, &forward, &fetches[2], &error), &error);
-    options.sequence_length = (struct output){NULL, 0};
-    network_weigh(&network, fetches[0]);
-    network_finish(&network, 1);
-    struct tensor found[3];
-    network_run(&network, fetches, 3, found);
-    for (size_t row = 0; row < ROWS; row++) {
-        size_t length = has_lengths ? (size_t)lengths[row] : STEPS;
-        for (size_t n = 0; n < UNITS; n++) {
-            /* read backwards, the last step is the first in time */
-            double first = tensor_number(&found[1], (row * STEPS + 0) * UNITS + n);
-            assert_true(first == tensor_number(&found[2], row * UNITS + n));
-            for (size_t t = length; t < STEPS; t++) {
-                assert_true(tensor_number(&found[1], (row * STEPS + t) * UNITS + n) == 0);
-            }
-        }
-    }
-    release_tensors(found, 3);
-    network_release(&network);
-}
-
-static void test_bidirectional(void **state)
-{
-    (void)state;
-    check_bidirectional(false);
-    check_bidirectional(true);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -885,10 +685,6 @@ int main(void)
         cmocka_unit_test(test_rnn_refusals),
         cmocka_unit_test(test_lengths_of_another_batch),
         cmocka_unit_test(test_state_handles),
-        cmocka_unit_test(test_gradients_of_bodies),
-        cmocka_unit_test(test_gradients_of_kernels),
-        cmocka_unit_test(test_static_rnn),
-        cmocka_unit_test(test_bidirectional),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,8 @@ static void step(struct graph *graph, const struct weights *weights, struct outp
                  struct output *ret_output, struct output *ret_states)
 {
     struct error error;
-    struct output sum = add2(graph, "Add", add2(graph, "MatMul", x, weights->w), add2(graph, "MatMul", states[0], weights->u));
+    struct output sum =
+        add2(graph, "Add", add2(graph, "MatMul", x, weights->w), add2(graph, "MatMul", states[0], weights->u));
     struct output bent;
     must(graph_add(graph, "Tanh", NULL, &sum, 1, &bent, &error), &error);
     struct output h = add2(graph, "Mul", bent, weights->g);
@@ -133,8 +134,11 @@ static void test_lengths(void **state)
     struct made ended = add_recurrence(&network, TIME, BATCH, lengths);
     network_weigh(&network, ended.outputs);
     network_finish(&network, 1);
-    struct output fetches[] = {ended.outputs, ended.states[0], ended.states[1],
-                               {ended.outputs.node, 3}, graph_find_variable(network.graph, "h")->read};
+    struct output fetches[] = {ended.outputs,
+                               ended.states[0],
+                               ended.states[1],
+                               {ended.outputs.node, 3},
+                               graph_find_variable(network.graph, "h")->read};
     struct tensor found[5];
     network_run(&network, fetches, 5, found);
     for (size_t n = 0; n < UNITS; n++) {
@@ -252,9 +256,12 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_like_steps_written_out), cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_gradients),              cmocka_unit_test(test_no_steps_no_rows),
-        cmocka_unit_test(test_second_gradients_are_refused), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_like_steps_written_out),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_no_steps_no_rows),
+        cmocka_unit_test(test_second_gradients_are_refused),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,8 +13,8 @@ struct cell_case {
     size_t count;
     bool is_multi;
     double forget_bias;
-    double keep;            /* of each cell's output; 0: no dropout */
-    double input_keep;      /* of each cell's input; 0: no dropout */
+    double keep;                    /* of each cell's output; 0: no dropout */
+    double input_keep;              /* of each cell's input; 0: no dropout */
     const char *kernels[CELLS_MAX]; /* what is to be recognised; none: the body runs step by step */
     const char *activation;
     bool has_peepholes;
@@ -153,18 +153,31 @@ static void compare(const struct cell_case *test, const int32_t *lengths)
 
 static const struct cell_case cases[] = {
     {.name = "basic_lstm", .kinds = {CELL_BASIC_LSTM}, .count = 1, .kernels = {"lstm"}},
-    {.name = "basic_lstm, forget bias", .kinds = {CELL_BASIC_LSTM}, .count = 1, .forget_bias = 0.3, .kernels = {"lstm"}},
+    {.name = "basic_lstm, forget bias",
+     .kinds = {CELL_BASIC_LSTM},
+     .count = 1,
+     .forget_bias = 0.3,
+     .kernels = {"lstm"}},
     {.name = "lstm", .kinds = {CELL_LSTM}, .count = 1, .kernels = {"lstm"}},
     {.name = "gru", .kinds = {CELL_GRU}, .count = 1, .kernels = {"gru"}},
     {.name = "rnn", .kinds = {CELL_BASIC_RNN}, .count = 1, .kernels = {"rnn"}},
     {.name = "one cell in a stack", .kinds = {CELL_GRU}, .count = 1, .is_multi = true, .kernels = {"gru"}},
-    {.name = "two lstms", .kinds = {CELL_BASIC_LSTM, CELL_LSTM}, .count = 2, .is_multi = true, .kernels = {"lstm", "lstm"}},
+    {.name = "two lstms",
+     .kinds = {CELL_BASIC_LSTM, CELL_LSTM},
+     .count = 2,
+     .is_multi = true,
+     .kernels = {"lstm", "lstm"}},
     {.name = "four kinds",
      .kinds = {CELL_BASIC_LSTM, CELL_GRU, CELL_BASIC_RNN, CELL_LSTM},
      .count = 4,
      .is_multi = true,
      .kernels = {"lstm", "gru", "rnn", "lstm"}},
-    {.name = "dropout between", .kinds = {CELL_GRU, CELL_BASIC_LSTM}, .count = 2, .is_multi = true, .keep = 0.6, .kernels = {"gru", "lstm"}},
+    {.name = "dropout between",
+     .kinds = {CELL_GRU, CELL_BASIC_LSTM},
+     .count = 2,
+     .is_multi = true,
+     .keep = 0.6,
+     .kernels = {"gru", "lstm"}},
     {.name = "dropout before", .kinds = {CELL_BASIC_RNN}, .count = 1, .input_keep = 0.7, .kernels = {"rnn"}},
     {.name = "dropout everywhere",
      .kinds = {CELL_BASIC_LSTM, CELL_GRU, CELL_BASIC_RNN},
