@@ -2,8 +2,8 @@
  * op.h. Owns nothing.
  *
  * The rows of the table (ops_recurrence_match.c) are cells. A body is written down in one canonical way, layer by
- * layer, and compared with what each row says of its cell. Dropout between the layers and after the last is part of a stack;
- * anything else (other activations, odd cells, other dtypes) runs step by step. */
+ * layer, and compared with what each row says of its cell. Dropout between the layers and after the last is part of a
+ * stack; anything else (other activations, odd cells, other dtypes) runs step by step. */
 #ifndef ENGINE_GRAPH_OPS_RECURRENCE_FUSED_H
 #define ENGINE_GRAPH_OPS_RECURRENCE_FUSED_H
 

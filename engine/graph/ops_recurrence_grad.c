@@ -2,8 +2,8 @@
  * sub-plan of the gradient's body.
  *
  * The gradient's body computes a step again from the states before it, which Recurrence kept, and differentiates it:
- * its inputs are the body's, then the gradients of the body's outputs; its outputs the gradients of x, the states and the
- * captures, as far as attribute mask ('1') says that there are any. Fused kernels need no such body.
+ * its inputs are the body's, then the gradients of the body's outputs; its outputs the gradients of x, the states and
+ * the captures, as far as attribute mask ('1') says that there are any. Fused kernels need no such body.
  * Inputs: those of Recurrence, its state histories, what it saved, the gradients of its outputs and final states.
  * Outputs: gradients of x, states, captures; empty where there is none. */
 #include "engine/base/check.h"

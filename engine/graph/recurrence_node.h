@@ -1,6 +1,6 @@
 /* A loop over time as one node, op "Recurrence": what dynamic_rnn and Keras' recurrent layers become. The node holds
- * the body of one step, runs it (or a fused kernel that matches it) for every step, and has a gradient of its own. For one
- * building thread.
+ * the body of one step, runs it (or a fused kernel that matches it) for every step, and has a gradient of its own. For
+ * one building thread.
  *
  * Body: arguments x of one step and the states; outputs the step's output and the next states.
  * With sequence lengths, from step length[b] on row b yields zeros and keeps its states. */
@@ -25,8 +25,8 @@ struct recurrence_node_options {
 enum status recurrence_node_add(struct graph *graph, const struct recurrence_node_options *options,
                                 struct output *ret_outputs, struct output *ret_states, struct error *error) MUST_CHECK;
 
-/* How many fused layers a Recurrence node runs as, and their kernels ("lstm", "gru", "rnn"); 0: it runs its body step by
- * step. */
+/* How many fused layers a Recurrence node runs as, and their kernels ("lstm", "gru", "rnn"); 0: it runs its body step
+ * by step. */
 size_t recurrence_node_layers(const struct node *node, const char *ret_kernels[RECURRENCE_STATES_MAX]);
 
 #endif

@@ -119,8 +119,8 @@ static void call(struct graph *graph, uint32_t cell, struct output x, const stru
 }
 
 /* Expects a call to be refused with a ValueError that has `text` in it. */
-static void expect_refused(struct graph *graph, uint32_t cell, struct output x, const struct output *states,
-                           const char *text)
+static void expect_call_refused(struct graph *graph, uint32_t cell, struct output x, const struct output *states,
+                                const char *text)
 {
     struct error error;
     struct output output;
@@ -544,17 +544,19 @@ static void test_call_refusals(void **state)
     struct output output;
     struct output after[2];
     struct output z[] = {floats(graph, shape_matrix(1, 2), tenths), floats(graph, shape_matrix(1, 2), tenths)};
-    expect_refused(graph, plain(graph, CELL_BASIC_LSTM, 2), placeholder(graph, shape_cube(1, 2, 3)), z,
-                   "Input 0 of layer basic_lstm_cell is incompatible with the layer: expected ndim=2, found ndim=3. "
-                   "Full shape received: [1, 2, 3]");
-    expect_refused(graph, plain(graph, CELL_BASIC_LSTM, 2),
-                   placeholder(graph, shape_matrix(DIMENSION_UNKNOWN, DIMENSION_UNKNOWN)), z,
-                   "Expected inputs.shape[-1] to be known, saw shape: (None, None)");
+    expect_call_refused(
+        graph, plain(graph, CELL_BASIC_LSTM, 2), placeholder(graph, shape_cube(1, 2, 3)), z,
+        "Input 0 of layer basic_lstm_cell is incompatible with the layer: expected ndim=2, found ndim=3. "
+        "Full shape received: [1, 2, 3]");
+    expect_call_refused(graph, plain(graph, CELL_BASIC_LSTM, 2),
+                        placeholder(graph, shape_matrix(DIMENSION_UNKNOWN, DIMENSION_UNKNOWN)), z,
+                        "Expected inputs.shape[-1] to be known, saw shape: (None, None)");
     uint32_t cell = plain(graph, CELL_BASIC_LSTM, 2);
     call(graph, cell, placeholder(graph, shape_matrix(1, 3)), z, &output, after);
-    expect_refused(graph, cell, placeholder(graph, shape_matrix(1, 4)), z,
-                   "Dimensions must be equal, but are 6 and 5 for ");
-    expect_refused(graph, cell, placeholder(graph, shape_matrix(3, 3)), z, "Dimension 0 in both shapes must be equal");
+    expect_call_refused(graph, cell, placeholder(graph, shape_matrix(1, 4)), z,
+                        "Dimensions must be equal, but are 6 and 5 for ");
+    expect_call_refused(graph, cell, placeholder(graph, shape_matrix(3, 3)), z,
+                        "Dimension 0 in both shapes must be equal");
     graph_unref(graph);
 }
 
