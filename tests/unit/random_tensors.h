@@ -16,7 +16,7 @@ static inline size_t draw(size_t limit)
 /* Numbers that every dtype holds, with zeros, and now and then what only floats have. */
 static inline double draw_number(enum dtype dtype)
 {
-    static const double odd[] = {INFINITY, -INFINITY, NAN, 0, -0.0};
+    static const double odd[] = {(double)INFINITY, -(double)INFINITY, (double)NAN, 0, -0.0};
     if (dtype == DTYPE_BOOL) {
         return (double)draw(2);
     }
