@@ -42,6 +42,7 @@ void api_graph_reset(struct server *server, struct request *request);
 void api_graph_run(struct server *server, struct request *request);
 void api_variables_list(struct server *server, struct request *request);
 void api_variables_get(struct server *server, struct request *request);
+void api_variables_put(struct server *server, struct request *request);
 
 /* api_train.c: /v1/models/{m}/train. */
 void api_train_start(struct server *server, struct request *request);

@@ -210,3 +210,26 @@ void api_variables_get(struct server *server, struct request *request)
         live_call_submit(call, fetch_variable);
     }
 }
+
+/* Any JSON: a number is a scalar's value. */
+static enum status set_variable(struct live_call *call, struct model *model, struct error *error)
+{
+    size_t length;
+    json_error_t where;
+    const char *body = request_body(call->request, &length);
+    call->body = json_loadb(length == 0 ? "" : body, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &where);
+    if (call->body == NULL) {
+        error_set(error, STATUS_INVALID, "the body is not JSON: %s, line %d, column %d", where.text, where.line,
+                  where.column);
+        return error_code(error, "bad_json"), STATUS_INVALID;
+    }
+    return model_set_variable(model, route_parameter(call->request, 1), call->body, &call->reply, error);
+}
+
+void api_variables_put(struct server *server, struct request *request)
+{
+    struct live_call *call = live_call_begin(server, request);
+    if (call != NULL) {
+        live_call_submit(call, set_variable);
+    }
+}

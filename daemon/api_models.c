@@ -218,8 +218,12 @@ void api_models_delete(struct server *server, struct request *request)
 static enum status save(struct live_call *call, struct model *model, struct error *error)
 {
     json_t *origin = json_pack("{s:s, s:s}", "kind", "save", "request_id", request_id(call->request));
-    enum status status = model_save(model, call->ticket.model_path, origin, NULL, &call->version, error);
+    const char *path = call->ticket.model_path;
+    enum status status = call->text == NULL
+                             ? model_save(model, path, origin, NULL, &call->version, error)
+                             : model_save_checkpoint(model, path, call->text, origin, &call->version, error);
     json_decref(origin);
+    call->is_ordinary = call->text != NULL || !model_makes_text(model);
     if (status == STATUS_OK) {
         live_note_saved(&call->ticket, call->version);
     }
@@ -230,14 +234,16 @@ static void on_saved_loaded(void *context, const struct registry_reply *reply)
 {
     struct live_call *call = context;
     json_decref(reply->reply);
-    if (reply->status != STATUS_OK) {
+    bool serves = reply->status == STATUS_OK;
+    if (!serves && !call->is_ordinary) {
         live_call_fail(call, &reply->error);
         return;
     }
     char name[MODEL_NAME_BYTES_MAX + 24];
     snprintf(name, sizeof name, "%s@%llu", call->name, (unsigned long long)call->version);
     request_reply_json(call->request, 200,
-                       json_pack("{s:I, s:s}", "version", (json_int_t)call->version, "model", name));
+                       json_pack("{s:I, s:s, s:o*}", "version", (json_int_t)call->version, "model", name, "serves",
+                                 serves ? NULL : json_false()));
     live_call_end(call);
 }
 
@@ -256,7 +262,10 @@ void api_models_save(struct server *server, struct request *request)
     }
     enum status status = live_ticket_check_writable(&call->ticket, call->name, &error);
     if (status == STATUS_OK) {
-        status = request_read_fields(request, "", &call->body, &error);
+        status = request_read_fields(request, "saver", &call->body, &error);
+    }
+    if (status == STATUS_OK) {
+        status = fields_text(call->body, "saver", &call->text, &error);
     }
     if (status != STATUS_OK) {
         live_call_fail(call, &error);
@@ -268,27 +277,62 @@ void api_models_save(struct server *server, struct request *request)
 
 static enum status restore(struct live_call *call, struct model *model, struct error *error)
 {
-    return model_restore(model, call->version_path, json_object_get(call->body, "names"), &call->reply, error);
+    if (call->text == NULL) {
+        return model_restore(model, call->version_path, json_object_get(call->body, "names"), &call->reply, error);
+    }
+    const json_t *version = json_object_get(call->body, "version");
+    const char *path = call->version_path[0] == '\0' ? NULL : call->version_path;
+    char what[64];
+    if (json_is_string(version)) {
+        snprintf(what, sizeof what, "%.60s", json_string_value(version));
+    } else {
+        snprintf(what, sizeof what, "%llu", (unsigned long long)call->version);
+    }
+    return model_restore_checkpoint(model, path, json_is_null(version) ? NULL : what, call->text, &call->reply, error);
+}
+
+/* "names" maps "old/scope" to "new/scope". */
+static enum status check_names(const json_t *names, struct error *error)
+{
+    const char *name;
+    json_t *value;
+    bool is_good = names == NULL || json_is_object(names);
+    json_object_foreach((json_t *)(uintptr_t)names, name, value)
+    {
+        is_good = is_good && json_is_string(value);
+    }
+    return is_good ? STATUS_OK : error_set(error, STATUS_INVALID, "names must be {\"old/scope\":\"new/scope\"}");
+}
+
+/* A saver's version may be one that is not there, as TensorFlow's path may. */
+static enum status read_saver_version(struct live_call *call, struct error *error)
+{
+    struct error ignored;
+    const json_t *version = json_object_get(call->body, "version");
+    int64_t number = (int64_t)call->ticket.version;
+    if (version != NULL && !json_is_null(version) && !json_is_string(version)) {
+        TRY(fields_integer(call->body, "version", 1, VERSION_NUMBER_MAX, &number, error));
+    }
+    call->version = (uint64_t)number;
+    bool is_number = version == NULL || json_is_integer(version);
+    if (!is_number || registry_version_path(call->server->registry, call->name, call->version, call->version_path,
+                                            &ignored) != STATUS_OK) {
+        call->version_path[0] = '\0';
+    }
+    return STATUS_OK;
 }
 
 static enum status read_restore(struct live_call *call, struct error *error)
 {
     int64_t version = (int64_t)call->ticket.version;
     TRY(live_ticket_check_writable(&call->ticket, call->name, error));
-    TRY(request_read_fields(call->request, "version names", &call->body, error));
+    TRY(request_read_fields(call->request, "version names saver", &call->body, error));
+    TRY(fields_text(call->body, "saver", &call->text, error));
+    if (call->text != NULL) {
+        return read_saver_version(call, error);
+    }
     TRY(fields_integer(call->body, "version", 1, VERSION_NUMBER_MAX, &version, error));
-    const json_t *names = json_object_get(call->body, "names");
-    const char *name;
-    json_t *value;
-    if (names != NULL && !json_is_object(names)) {
-        return error_set(error, STATUS_INVALID, "names must be {\"old/scope\":\"new/scope\"}");
-    }
-    json_object_foreach((json_t *)(uintptr_t)names, name, value)
-    {
-        if (!json_is_string(value)) {
-            return error_set(error, STATUS_INVALID, "names must be {\"old/scope\":\"new/scope\"}");
-        }
-    }
+    TRY(check_names(json_object_get(call->body, "names"), error));
     if (version == 0) {
         error_set(error, STATUS_UNPROCESSABLE, "model %s has no version to restore", call->name);
         return error_code(error, "no_version");

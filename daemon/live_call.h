@@ -25,6 +25,7 @@ struct live_call {
     char *bytes; /* owned: a reply that is no JSON */
     size_t byte_count;
     bool is_forced;
+    bool is_ordinary; /* what was saved makes no text: kept to be restored, not to serve */
     uint64_t version;
     char version_path[REGISTRY_PATH_BYTES_MAX];
     const char *text; /* of the request's arena */

@@ -45,7 +45,7 @@ static const struct route table[] = {
     {"POST", "/v1/models/{m}/graph/run", api_graph_run, SCOPE_ADMIN, 0},
     {"GET", "/v1/models/{m}/variables", api_variables_list, SCOPE_ADMIN, 0},
     {"GET", "/v1/models/{m}/variables/{name…}", api_variables_get, SCOPE_ADMIN, 0},
-    {"PUT", "/v1/models/{m}/variables/{name…}", api_unsupported, SCOPE_ADMIN, 0},
+    {"PUT", "/v1/models/{m}/variables/{name…}", api_variables_put, SCOPE_ADMIN, 0},
 
     {"POST", "/v1/models/{m}/train", api_train_start, SCOPE_ADMIN, 0},
     {"GET", "/v1/models/{m}/train", api_train_get, SCOPE_ADMIN, ROUTE_DRAINING},

@@ -112,6 +112,15 @@ bool model_is_unsaved(struct model *model)
     return is_unsaved;
 }
 
+bool model_makes_text(struct model *model)
+{
+    struct language_model_options ignored;
+    lock_shared(model);
+    bool makes_text = language_model_find(session_graph(model->session), &ignored);
+    unlock(model);
+    return makes_text;
+}
+
 uint64_t model_generation(struct model *model)
 {
     lock_shared(model);

@@ -73,6 +73,23 @@ enum status model_save(struct model *model, const char *model_directory, const j
 enum status model_restore(struct model *model, const char *version_path, const json_t *names, json_t **ret_reply,
                           struct error *error) MUST_CHECK;
 
+/* A Saver of the graph, by the name its step gave it: its variables' values under its keys, as the file
+ * checkpoint.safetensors of a new version, which can be served only if all other variables have values too; and back.
+ * `version_path` NULL: there is no such version; `what` is what the caller called it, NULL for None. The Saver's
+ * errors. */
+enum status model_save_checkpoint(struct model *model, const char *model_directory, const char *saver_name,
+                                  const json_t *origin, uint64_t *ret_version, struct error *error) MUST_CHECK;
+enum status model_restore_checkpoint(struct model *model, const char *version_path, const char *what,
+                                     const char *saver_name, json_t **ret_reply, struct error *error) MUST_CHECK;
+
+/* Gives a variable ("scope/v" or "scope/v:0") a value, a tensor as JSON. NOT_FOUND, code "variable_not_found";
+ * UNPROCESSABLE, ValueError for another shape; CONFLICT during training. Reply: {"generation"}. */
+enum status model_set_variable(struct model *model, const char *name, const json_t *value, json_t **ret_reply,
+                               struct error *error) MUST_CHECK;
+
+/* Whether its graph is a language_model, whose versions can serve text. */
+bool model_makes_text(struct model *model);
+
 /* Whether anything was built, assigned or trained since it was filled or saved. */
 bool model_is_unsaved(struct model *model);
 uint64_t model_generation(struct model *model);

@@ -34,6 +34,10 @@ enum status model_check_not_training(const struct model *model, struct error *er
 enum status model_apply(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
+/* The saver a build named so. NOT_FOUND. The lock is held. */
+enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver,
+                             struct error *error) MUST_CHECK;
+
 /* {"cell","layers","units","embedding","parameters","vocabulary":{"kind","size"}}; new reference. The lock is held. */
 enum status model_architecture(const struct model *model, json_t **ret_architecture, struct error *error) MUST_CHECK;
 

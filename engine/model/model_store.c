@@ -1,11 +1,11 @@
-/* Saving a model's live graph as a version, and putting a version's values back. Thread: run threads. */
+/* Saving a model's live graph as a version. Thread: run threads. */
 #include <math.h>
 
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
 #include "engine/store/graph_file.h"
-#include "engine/store/safetensors.h"
+#include "engine/store/saver_file.h"
 
 enum { SAVED_FILES_MAX = 3 };
 
@@ -155,6 +155,72 @@ static enum status save(struct model *model, const char *directory, const json_t
     return status;
 }
 
+/* The saver's tensors as a file, beside the graph and, when every variable has a value, the weights. */
+static enum status save_with(struct model *model, const char *directory, uint32_t saver, const json_t *manifest,
+                             uint64_t *ret_version, struct error *error)
+{
+    const struct graph *graph = session_graph(model->session);
+    size_t count = saver_at(graph, saver)->count;
+    struct named_tensor *entries = mem_allocate(count, sizeof *entries);
+    struct version_file files[SAVED_FILES_MAX] = {{.name = "checkpoint.safetensors"}, {.name = "graph.json"}};
+    void *bytes[SAVED_FILES_MAX] = {NULL};
+    char *text = NULL;
+    struct error ignored;
+    enum status status = entries == NULL ? no_memory(model, error)
+                                         : saver_collect(graph, saver, session_values(model->session), entries, error);
+    if (status == STATUS_OK) {
+        status = safetensors_format(entries, count, &bytes[0], &files[0].length, error);
+    }
+    if (status == STATUS_OK) {
+        status = graph_file_format(model->programs, &text, &files[1].length, error);
+        bytes[1] = text;
+    }
+    size_t file_count = 2;
+    if (status == STATUS_OK && format_weights(model, &bytes[2], &files[2].length, &ignored) == STATUS_OK) {
+        files[file_count++].name = "weights.safetensors";
+    }
+    if (status == STATUS_OK) {
+        for (size_t i = 0; i < file_count; i++) {
+            files[i].bytes = bytes[i];
+        }
+        status = version_write(directory, files, file_count, manifest, ret_version, error);
+    }
+    for (size_t i = 0; i < SAVED_FILES_MAX; i++) {
+        mem_free(bytes[i]);
+    }
+    mem_free(entries);
+    return status;
+}
+
+enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver, struct error *error)
+{
+    const struct handle *handle = graph_find_handle(session_graph(model->session), name);
+    if (handle == NULL || handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_SAVER) {
+        error_set(error, STATUS_NOT_FOUND, "'%.100s' is no saver of the graph", name);
+        return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
+    }
+    *ret_saver = handle->object_id;
+    return STATUS_OK;
+}
+
+enum status model_save_checkpoint(struct model *model, const char *model_directory, const char *saver_name,
+                                  const json_t *origin, uint64_t *ret_version, struct error *error)
+{
+    json_t *manifest = NULL;
+    uint32_t saver = 0;
+    pthread_rwlock_wrlock(&model->lock);
+    enum status status = model_find_saver(model, saver_name, &saver, error);
+    if (status == STATUS_OK) {
+        status = make_manifest(model, origin, NULL, &manifest, error);
+    }
+    if (status == STATUS_OK) {
+        status = save_with(model, model_directory, saver, manifest, ret_version, error);
+    }
+    pthread_rwlock_unlock(&model->lock);
+    json_decref(manifest);
+    return status;
+}
+
 enum status model_save(struct model *model, const char *model_directory, const json_t *origin, const json_t *evaluation,
                        uint64_t *ret_version, struct error *error)
 {
@@ -175,132 +241,4 @@ enum status model_save(struct model *model, const char *model_directory, const j
     pthread_rwlock_unlock(&model->lock);
     json_decref(manifest);
     return status;
-}
-
-/* ---- restoring ---- */
-
-/* The name under which the version holds what the live graph calls `name`: scope prefixes mapped old → new. */
-static const char *name_in_version(const json_t *names, const char *name, char text[GRAPH_NAME_BYTES_MAX * 2])
-{
-    const char *old;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)names, old, value)
-    {
-        const char *new = json_string_value(value);
-        size_t length = strlen(new);
-        if (strncmp(name, new, length) == 0 && (name[length] == '\0' || name[length] == '/')) {
-            snprintf(text, GRAPH_NAME_BYTES_MAX * 2, "%s%s", old, name + length);
-            return text;
-        }
-    }
-    return name;
-}
-
-static enum status check_names(const json_t *names, struct error *error)
-{
-    const char *key;
-    json_t *value;
-    if (names != NULL && !json_is_null(names) && !json_is_object(names)) {
-        return error_set(error, STATUS_INVALID, "/names: must be an object {\"old/scope\":\"new/scope\"}");
-    }
-    json_object_foreach((json_t *)(uintptr_t)names, key, value)
-    {
-        if (!json_is_string(value)) {
-            return error_set(error, STATUS_INVALID, "/names/%.60s: must be a name", key);
-        }
-    }
-    return STATUS_OK;
-}
-
-static const char restoring_frame[] =
-    "Restoring from checkpoint failed. This is most likely due to a %s. Please ensure that you have not "
-    "altered the graph expected based on the checkpoint. Original error:\n\n";
-
-static enum status find_value(const struct version_content *content, const struct variable *variable,
-                              const json_t *names, struct tensor **ret_tensor, struct error *error)
-{
-    char text[GRAPH_NAME_BYTES_MAX * 2];
-    const char *name = name_in_version(names, variable->node->name, text);
-    const struct variable *saved = graph_find_variable(content->graph, name);
-    struct tensor *tensor = saved == NULL ? NULL : values_tensor(content->values, saved);
-    char frame[512];
-    if (tensor == NULL) {
-        snprintf(frame, sizeof frame, restoring_frame,
-                 "Variable name or other graph key that is missing from the checkpoint");
-        error_set(error, STATUS_UNPROCESSABLE, "%sKey %s not found in checkpoint", frame, name);
-        error_type(error, "NotFoundError");
-        return STATUS_UNPROCESSABLE;
-    }
-    if (tensor->dtype != variable->node->outputs[0].dtype ||
-        !shape_equal(&tensor->shape, &variable->node->outputs[0].shape)) {
-        char have[SHAPE_TEXT_BYTES_MAX];
-        char want[SHAPE_TEXT_BYTES_MAX];
-        snprintf(frame, sizeof frame, restoring_frame,
-                 "mismatch between the current graph and the graph from the checkpoint");
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "%sAssign requires shapes of both tensors to match. lhs shape= %s rhs shape= %s (%s)", frame,
-                  shape_cpp_text(&variable->node->outputs[0].shape, want), shape_cpp_text(&tensor->shape, have), name);
-        error_type(error, "InvalidArgumentError");
-        return STATUS_UNPROCESSABLE;
-    }
-    *ret_tensor = tensor;
-    return STATUS_OK;
-}
-
-/* All names are checked, into a copy, before anything changes. The lock is held alone. */
-static enum status restore(struct model *model, const struct version_content *content, const json_t *names,
-                           size_t *ret_count, struct error *error)
-{
-    struct values *fresh = NULL;
-    size_t count = 0;
-    TRY(values_copy(session_values(model->session), &fresh, error));
-    enum status status = values_grow(fresh, session_graph(model->session), error);
-    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(session_graph(model->session)); i++) {
-        const struct variable *variable = graph_variable(session_graph(model->session), i);
-        struct tensor *tensor = NULL;
-        if (variable->is_slot) {
-            continue;
-        }
-        status = find_value(content, variable, names, &tensor, error);
-        if (status == STATUS_OK) {
-            status = values_set(fresh, variable, tensor, error);
-            count++;
-        }
-    }
-    if (status == STATUS_OK && count == 0) {
-        status = error_set(error, STATUS_UNPROCESSABLE, "No variables to save");
-        error_type(error, "ValueError");
-    }
-    if (status != STATUS_OK) {
-        values_destroy(fresh);
-        return status;
-    }
-    values_destroy(session_swap_values(model->session, fresh));
-    model->is_unsaved = true;
-    *ret_count = count;
-    return STATUS_OK;
-}
-
-enum status model_restore(struct model *model, const char *version_path, const json_t *names, json_t **ret_reply,
-                          struct error *error)
-{
-    struct version_content content;
-    TRY(check_names(names, error));
-    TRY(version_content_read(version_path, &content, error));
-    size_t count = 0;
-    pthread_rwlock_wrlock(&model->lock);
-    enum status status = model_check_not_training(model, error);
-    if (status == STATUS_OK) {
-        status = restore(model, &content, names, &count, error);
-    }
-    uint64_t generation = model->generation;
-    pthread_rwlock_unlock(&model->lock);
-    version_content_release(&content);
-    TRY(status);
-    json_t *reply = json_pack("{s:I, s:I}", "restored", (json_int_t)count, "generation", (json_int_t)generation);
-    if (reply == NULL) {
-        return no_memory(model, error);
-    }
-    *ret_reply = reply;
-    return STATUS_OK;
 }

@@ -101,7 +101,12 @@ static enum status check_shape(const struct saver *saver, size_t index, const st
 enum status saver_assign(const struct graph *graph, uint32_t saver, struct values *values,
                          const struct safetensors *tensors, struct error *error)
 {
-    const struct saver *with = saver_at(graph, saver);
+    return saver_assign_entries(saver_at(graph, saver), values, tensors, error);
+}
+
+enum status saver_assign_entries(const struct saver *with, struct values *values, const struct safetensors *tensors,
+                                 struct error *error)
+{
     for (size_t i = 0; i < with->count; i++) {
         if (safetensors_find(tensors, with->entries[i].key) == NULL) {
             return refuse_missing(with, with->entries[i].key, error);

@@ -19,6 +19,10 @@ enum status saver_collect(const struct graph *graph, uint32_t saver, const struc
 enum status saver_assign(const struct graph *graph, uint32_t saver, struct values *values,
                          const struct safetensors *tensors, struct error *error) MUST_CHECK;
 
+/* The same with entries of the caller's instead of a saver object. */
+enum status saver_assign_entries(const struct saver *saver, struct values *values, const struct safetensors *tensors,
+                                 struct error *error) MUST_CHECK;
+
 /* Both on a file, which is replaced whole or not at all. `path` NULL, or nothing there: ValueErrors "Can't load save_path
  * when it is None.", "The passed save_path is not a valid checkpoint: P"; a file that is no safetensors: CORRUPT,
  * DataLossError. */

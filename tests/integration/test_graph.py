@@ -52,9 +52,10 @@ class Graph(DaemonTest):
         self.assertEqual({v["built"] for v in self.build(MODEL)["variables"]}, {"reused"})
         self.build({**MODEL, "units": 9}, code=409)
 
-    def test_step_not_built(self):
-        self.expect(400, "POST", "/graph/build", {"program": [{"op": "gru_cell", "num_units": 8}]},
-                    error="unsupported")
+    def test_unknown_step(self):
+        error = self.expect(400, "POST", "/graph/build", {"program": [STEP, {"op": "no_such_step"}]},
+                            error="unsupported")["error"]
+        self.assertEqual((error["param"], error["step"]), ("/program/1", "/program/1"))
 
     def test_guard(self):
         self.build(STEP)
@@ -76,6 +77,7 @@ class Graph(DaemonTest):
         self.assertEqual(self.expect(200, "GET", "/graph"), before)
 
     def test_bad_bodies(self):
+        self.build(STEP)
         for path in ("/graph/build", "/graph/run", "/graph/reset"):
             self.expect(400, "POST", path, "{", error="bad_json")
             self.expect(400, "POST", path, {"unknown": 1})
@@ -124,7 +126,16 @@ class Graph(DaemonTest):
         self.expect(400, "GET", "/variables/w?encoding=hex")
         self.expect(400, "GET", "/variables/w?form=flat", error="unknown_field")
         self.expect(404, "GET", "/variables/w/Assign", error="variable_not_found")
-        self.expect(400, "PUT", "/variables/w", [[1, 2], [3, 4]], error="unsupported")
+        self.expect(200, "PUT", "/variables/w", [[1, 2], [3, 4]])
+        self.assertEqual(self.expect(200, "GET", "/variables/w")["data"], [1, 2, 3, 4])
+        self.expect(200, "PUT", "/variables/w:0", {"dtype": "float32", "shape": [2, 2], "data": [5, 6, 7, 8]})
+        self.assertEqual(self.expect(200, "GET", "/variables/w?encoding=nested"), [[5, 6], [7, 8]])
+        error = self.expect(422, "PUT", "/variables/w", [1, 2])["error"]
+        self.assertEqual((error["type"], error["message"]), ("ValueError", "Cannot feed value of shape (2,) for Tensor "
+                                                             "'w:0', which has shape '(2, 2)'"))
+        self.expect(400, "PUT", "/variables/w", [["a", 2], [3, 4]])
+        self.expect(400, "PUT", "/variables/w", "[1", error="bad_json")
+        self.expect(404, "PUT", "/variables/v", "1", error="variable_not_found")
 
     def test_pictures(self):
         self.expect(400, "GET", "/graph?format=gif")
