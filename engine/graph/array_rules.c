@@ -59,8 +59,9 @@ int64_t array_vector_length(const struct inference *inference, size_t input)
 
 enum status array_rank_error(const struct inference *inference, int64_t rank, struct error *error)
 {
-    return error_set(error, STATUS_LIMIT, "'%s' (op: '%s') would have rank %lld, the maximum is %d",
-                     inference->node->name, inference->node->op->name, (long long)rank, SHAPE_RANK_MAX);
+    error_set(error, STATUS_TOO_LARGE, "'%s' (op: '%s') would have rank %lld, the maximum is %d", inference->node->name,
+              inference->node->op->name, (long long)rank, SHAPE_RANK_MAX);
+    return error_type(error, inference->is_planning ? "InvalidArgumentError" : "ValueError"), STATUS_TOO_LARGE;
 }
 
 enum status array_unknown_shape(const struct inference *inference, int64_t rank, struct shape *ret_shape,

@@ -15,7 +15,7 @@ struct integers {
 /* The whole numbers of an int32 or int64 tensor of at most 2 · SHAPE_RANK_MAX; false when there are more. */
 bool integers_read(const struct tensor *tensor, struct integers *ret_integers);
 
-/* An input that holds whole numbers: INVALID unless it is int32 or int64; LIMIT when there are too many. `ret_known`:
+/* An input that holds whole numbers: INVALID unless it is int32 or int64; TOO_LARGE when there are too many. `ret_known`:
  * whether its value is known, and then what it is. */
 enum status array_integers(const struct inference *inference, size_t input, const char *parameter, bool *ret_known,
                            struct integers *ret_integers, struct error *error) MUST_CHECK;
@@ -26,10 +26,10 @@ enum status array_integer(const struct inference *inference, size_t input, const
 /* The length of a vector as far as its static shape says, DIMENSION_UNKNOWN otherwise. A scalar counts as 1. */
 int64_t array_vector_length(const struct inference *inference, size_t input);
 
-/* All dimensions unknown; LIMIT above SHAPE_RANK_MAX. */
+/* All dimensions unknown; TOO_LARGE above SHAPE_RANK_MAX. */
 enum status array_unknown_shape(const struct inference *inference, int64_t rank, struct shape *ret_shape,
                                 struct error *error) MUST_CHECK;
-/* LIMIT, naming the rank and the maximum. */
+/* TOO_LARGE, naming the rank and the maximum. */
 enum status array_rank_error(const struct inference *inference, int64_t rank, struct error *error);
 
 /* An error of the shape rule: `op_shape_error` while building, a run's InvalidArgumentError while planning. */

@@ -205,7 +205,8 @@ struct node_options {
 };
 
 /* Adds a node of op `op_name`: checks inputs and attributes, infers dtypes and shapes. INVALID or UNPROCESSABLE
- * (ValueError) says what does not fit; LIMIT at GRAPH_NODES_MAX and above GRAPH_TENSOR_ELEMENTS_MAX; CONFLICT when finalized (RuntimeError). */
+ * (ValueError) says what does not fit; LIMIT at GRAPH_NODES_MAX; TOO_LARGE
+ * (ResourceExhaustedError) above GRAPH_TENSOR_ELEMENTS_MAX; CONFLICT when finalized (RuntimeError). */
 enum status graph_add_node(struct graph *graph, const char *op_name, const struct node_options *options,
                            struct node **ret_node, struct error *error) MUST_CHECK;
 

@@ -203,7 +203,7 @@ static enum status check_output_count(const struct inference *inference, int64_t
     if (count >= 0 && count <= OP_OUTPUTS_MAX) {
         return STATUS_OK;
     }
-    return error_set(error, STATUS_LIMIT, "'%s' (op: '%s') would have %lld outputs, the maximum is %d",
+    return error_set(error, STATUS_TOO_LARGE, "'%s' (op: '%s') would have %lld outputs, the maximum is %d",
                      inference->node->name, inference->node->op->name, (long long)count, OP_OUTPUTS_MAX);
 }
 

@@ -158,7 +158,7 @@ static enum status infer_unpack(struct inference *inference, struct error *error
                                  (long long)size);
     }
     if (count > OP_OUTPUTS_MAX) {
-        return error_set(error, STATUS_LIMIT, "'%s' (op: 'Unpack') would have %lld outputs, the maximum is %d",
+        return error_set(error, STATUS_TOO_LARGE, "'%s' (op: 'Unpack') would have %lld outputs, the maximum is %d",
                          inference->node->name, (long long)count, OP_OUTPUTS_MAX);
     }
     inference->output_count = (size_t)count;

@@ -73,8 +73,10 @@ static enum status check_sizes(const struct inference *inference, struct error *
         size_t count;
         if (!shape_element_count(&inference->outputs[i].shape, &count)) {
             char text[SHAPE_TEXT_BYTES_MAX];
-            return error_set(error, STATUS_LIMIT, "the shape %s of %s:%zu has too many elements",
-                             shape_text(&inference->outputs[i].shape, text), inference->node->name, i);
+            error_set(error, STATUS_TOO_LARGE, "OOM when allocating tensor with shape%s and type %s for %s:%zu",
+                      shape_cpp_text(&inference->outputs[i].shape, text),
+                      dtype_cpp_name(inference->outputs[i].dtype), inference->node->name, i);
+            return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
         }
     }
     return STATUS_OK;

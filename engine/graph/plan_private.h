@@ -92,7 +92,7 @@ size_t plan_rounded(size_t bytes);
 
 enum status plan_no_memory(struct error *error);
 
-/* LIMIT when the workspace of the plan as it stands would exceed its maximum. */
+/* TOO_LARGE (ResourceExhaustedError) when the workspace of the plan as it stands would exceed its maximum. */
 enum status plan_check_bytes(const struct plan *plan, struct error *error) MUST_CHECK;
 
 /* Whether the node changes the variable behind its input `index`. */

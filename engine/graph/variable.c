@@ -145,8 +145,9 @@ static enum status check_initializer(const struct request *request, struct error
     size_t count = 0;
     if (is_known && !shape_element_count(&request->shape, &count)) {
         char text[SHAPE_TEXT_BYTES_MAX];
-        return error_set(error, STATUS_LIMIT, "variable %s: shape %s has too many elements", request->key,
-                         shape_text(&request->shape, text));
+        error_set(error, STATUS_TOO_LARGE, "OOM when allocating tensor with shape%s and type %s: variable %s",
+                  shape_cpp_text(&request->shape, text), dtype_cpp_name(request->dtype), request->key);
+        return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
     }
     return STATUS_OK;
 }

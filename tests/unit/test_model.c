@@ -193,7 +193,7 @@ static void test_bad_programs_change_nothing(void **state)
         {"{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[null,2]}]}", STATUS_UNPROCESSABLE,
          "/program/0"},
         {"{\"program\":[{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[1000000000000,1000000000000]}]}",
-         STATUS_LIMIT, "/program/0"},
+         STATUS_TOO_LARGE, "/program/0"},
         {"{\"program\":[{\"op\":\"get_variable\",\"name\":\"w w\",\"shape\":[2]}]}", STATUS_INVALID, "/program/0"},
         {"{\"program\":[{\"op\":\"variable_scope\",\"name\":\"s\",\"body\":["
          "{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]},"

@@ -319,7 +319,7 @@ static void test_too_large_a_run_is_refused(void **state)
     struct plan_options options = {
         .feeds = feeds, .feed_shapes = shapes, .feed_count = 2, .fetches = &sum, .fetch_count = 1};
     struct plan *plan = NULL;
-    assert_int_equal(plan_create(f.graph, &options, &plan, &f.error), STATUS_LIMIT);
+    assert_int_equal(plan_create(f.graph, &options, &plan, &f.error), STATUS_TOO_LARGE);
     assert_non_null(strstr(f.error.message, "needs more than 4294967296 bytes"));
     end(&f);
 }
