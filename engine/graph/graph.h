@@ -114,6 +114,7 @@ struct variable {
     struct output initial;    /* what initialising assigns */
     bool is_trainable;
     bool is_slot; /* an optimiser's: not part of a saved version */
+    bool is_resource; /* Keras': errors about it speak of a resource variable */
     struct origin origin;
 };
 

@@ -23,6 +23,7 @@ struct variable_options {
     const char *const *collections; /* NULL: GLOBAL_VARIABLES */
     size_t collection_count;
     bool is_slot; /* an optimiser's: not part of a saved version */
+    bool is_resource; /* Keras': errors about it speak of a resource variable */
 };
 
 /* tf.get_variable: creates, fetches or refuses, in TensorFlow's order of checks and with its texts: CONFLICT,

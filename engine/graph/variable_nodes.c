@@ -116,7 +116,10 @@ enum status variable_create(struct graph *graph, const struct variable_plan *pla
                             struct error *error)
 {
     struct variable variable = {
-        .store_key = plan->store_key, .is_trainable = plan->is_trainable, .is_slot = plan->is_slot};
+        .store_key = plan->store_key,
+        .is_trainable = plan->is_trainable,
+        .is_slot = plan->is_slot,
+        .is_resource = plan->is_resource};
     const char *previous = NULL;
     TRY(graph_check_not_finalized(graph, error));
     TRY(graph_enter_name_scope(graph, plan->name, &previous, error));
@@ -145,6 +148,7 @@ enum status make_variable(struct graph *graph, const struct variable_options *op
                                  .is_trainable = options->trainable == TRAINABLE_YES ||
                                                  (options->trainable == TRAINABLE_DEFAULT && !options->is_on_read),
                                  .is_slot = options->is_slot,
+                                 .is_resource = options->is_resource,
                                  .collections = options->collections,
                                  .collection_count = options->collection_count};
     return variable_create(graph, &plan, ret_variable, error);

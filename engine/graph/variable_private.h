@@ -14,6 +14,7 @@ struct variable_plan {
     enum dtype dtype;
     bool is_trainable;
     bool is_slot;
+    bool is_resource;
     const char *const *collections; /* NULL: GLOBAL_VARIABLES */
     size_t collection_count;
 };
