@@ -62,7 +62,7 @@ static bool set_origin(json_t *object, const struct error_origin *origin)
     return json_object_set_new(object, "origin", value) == 0;
 }
 
-/* The step in which a place of a program lies: "/program/2/body/0" of "/program/2/body/0/args/1"; "" of what is none. */
+/* The step of a place in a program: "/program/2/body/0" of "/program/2/body/0/args/1"; "" of what is none. */
 static void step_of(const char *place, char step[ERROR_PLACE_BYTES_MAX])
 {
     static const char digits[] = "0123456789";
@@ -89,9 +89,8 @@ json_t *error_to_json(const struct error *given, unsigned status)
                                error->param[0] == '\0' ? NULL : error->param);
     char step[ERROR_PLACE_BYTES_MAX];
     step_of(error->param, step);
-    if (object == NULL || !set_text(object, "step", step) ||
-        !set_text(object, "variable", error->variable) || !set_origin(object, &error->origin) ||
-        !set_text(object, "hint", error->hint) ||
+    if (object == NULL || !set_text(object, "step", step) || !set_text(object, "variable", error->variable) ||
+        !set_origin(object, &error->origin) || !set_text(object, "hint", error->hint) ||
         (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {
         json_decref(object);
         return NULL;
