@@ -2,6 +2,7 @@
  * graph it was made in. */
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/graph/constants.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
 
@@ -100,6 +101,17 @@ static enum status refuse_inner(struct output output, struct error *error)
     return STATUS_INVALID;
 }
 
+/* Lets shape rules inside know what is known of the value outside. */
+static enum status know_value(struct graph *graph, struct output outer, struct node *inner, struct error *error)
+{
+    const struct tensor *value = graph_constant_value(graph, outer);
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    inner->constants = arena_copy(graph_arena(graph->body->graph), &value, 1, sizeof value);
+    return inner->constants == NULL ? no_memory(error) : STATUS_OK;
+}
+
 enum status graph_body_resolve(struct graph *graph, struct output output, struct output *ret_output,
                                struct error *error)
 {
@@ -123,7 +135,7 @@ enum status graph_body_resolve(struct graph *graph, struct output output, struct
     }
     TRY(add_input(graph, output_type(output), ret_output, error));
     builder->captures[builder->input_count - 1] = output;
-    return STATUS_OK;
+    return know_value(graph, output, ret_output->node, error);
 }
 
 static enum status make_body(struct graph *graph, const struct output *outputs, size_t output_count,

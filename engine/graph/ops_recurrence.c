@@ -145,16 +145,21 @@ static enum status prepare_body(const struct inference *inference, const struct 
                                 struct prepared *prepared, struct error *error)
 {
     size_t count = 1 + recurrence->state_count + recurrence->capture_count;
-    struct shape *shapes = mem_allocate(count, sizeof *shapes);
-    if (shapes == NULL) {
+    struct tensor *feeds = mem_allocate(count, sizeof *feeds);
+    if (feeds == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence");
     }
-    shapes[0] = shape_without_first(&inference->inputs[0].shape);
+    feeds[0] =
+        (struct tensor){.dtype = inference->inputs[0].dtype, .shape = shape_without_first(&inference->inputs[0].shape)};
     for (size_t i = 1; i < count; i++) {
-        shapes[i] = inference->inputs[recurrence->first_state + i - 1].shape;
+        size_t input = recurrence->first_state + i - 1;
+        const struct output_type *type = &inference->inputs[input];
+        bool is_state = input < recurrence->first_capture; /* which changes from step to step */
+        feeds[i] = is_state ? (struct tensor){.dtype = type->dtype, .shape = type->shape}
+                            : recurrence_outer_feed(inference, input);
     }
-    enum status status = recurrence_plan_create(recurrence->body, shapes, &prepared->plan, error);
-    mem_free(shapes);
+    enum status status = recurrence_plan_create(recurrence->body, feeds, &prepared->plan, error);
+    mem_free(feeds);
     return status;
 }
 

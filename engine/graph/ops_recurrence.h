@@ -114,9 +114,11 @@ struct recurrence_plan {
     size_t workspace_bytes;
 };
 
-/* Compiles the body for feeds of these shapes. */
-enum status recurrence_plan_create(const struct body *body, const struct shape *feed_shapes,
+/* Compiles the body for feeds of these types; where one has data, that is what it will always be fed with. */
+enum status recurrence_plan_create(const struct body *body, const struct tensor *feeds,
                                    struct recurrence_plan *ret_plan, struct error *error) MUST_CHECK;
+/* What a body is fed with besides x: an outer tensor, with its value where that is known. */
+struct tensor recurrence_outer_feed(const struct inference *inference, size_t input);
 /* Scratch that running it takes: workspace, feeds, results. */
 size_t recurrence_plan_bytes(const struct recurrence_plan *plan);
 struct recurrence_turn {

@@ -68,7 +68,10 @@ static void feed_types(const struct inference *inference, const struct recurrenc
     size_t inner = recurrence_gradient_count(recurrence);
     for (size_t i = 0; i < inner; i++) {
         const struct output_type *input = &inference->inputs[recurrence_gradient_input(recurrence, i)];
-        feeds[i] = i == 0 ? step_of(input) : (struct tensor){.dtype = input->dtype, .shape = input->shape};
+        bool is_capture = i > recurrence->state_count;
+        feeds[i] = i == 0       ? step_of(input)
+                   : is_capture ? recurrence_outer_feed(inference, recurrence_gradient_input(recurrence, i))
+                                : (struct tensor){.dtype = input->dtype, .shape = input->shape};
     }
     feeds[inner] = step_of(&inference->inputs[recurrence_d_output_input(recurrence)]);
     for (size_t k = 0; k < recurrence->state_count; k++) {
@@ -95,20 +98,12 @@ static enum status prepare_body(const struct inference *inference, const struct 
 {
     size_t count = recurrence_gradient_count(recurrence) + 1 + recurrence->state_count;
     struct tensor *feeds = mem_allocate(count, sizeof *feeds);
-    struct shape *shapes = mem_allocate(count, sizeof *shapes);
-    enum status status = STATUS_OK;
-    if (feeds == NULL || shapes == NULL) {
-        status = error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence's gradient");
+    if (feeds == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence's gradient");
     }
-    if (status == STATUS_OK) {
-        feed_types(inference, recurrence, feeds);
-        for (size_t i = 0; i < count; i++) {
-            shapes[i] = feeds[i].shape;
-        }
-        status = recurrence_plan_create(gradient_body_of(inference->node), shapes, &prepared->plan, error);
-    }
+    feed_types(inference, recurrence, feeds);
+    enum status status = recurrence_plan_create(gradient_body_of(inference->node), feeds, &prepared->plan, error);
     mem_free(feeds);
-    mem_free(shapes);
     return status;
 }
 

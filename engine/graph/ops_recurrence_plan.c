@@ -103,19 +103,48 @@ static size_t input_count_of(const struct body *body)
     return body->argument_count + body->capture_count;
 }
 
-enum status recurrence_plan_create(const struct body *body, const struct shape *feed_shapes,
+struct tensor recurrence_outer_feed(const struct inference *inference, size_t input)
+{
+    const struct output_type *type = &inference->inputs[input];
+    const struct tensor *constant = inference->constants[input];
+    return constant != NULL ? *constant : (struct tensor){.dtype = type->dtype, .shape = type->shape};
+}
+
+/* Feeds without a value look like one that no shape depends on. */
+static void split_feeds(const struct tensor *feeds, size_t count, struct shape *shapes, struct tensor *values)
+{
+    for (size_t i = 0; i < count; i++) {
+        shapes[i] = feeds[i].shape;
+        values[i] = feeds[i].data == NULL ? (struct tensor){.dtype = DTYPE_FLOAT32} : feeds[i];
+    }
+}
+
+enum status recurrence_plan_create(const struct body *body, const struct tensor *feeds,
                                    struct recurrence_plan *ret_plan, struct error *error)
 {
-    struct plan_options options = {.feeds = body->inputs,
-                                   .feed_shapes = feed_shapes,
-                                   .feed_count = input_count_of(body),
-                                   .fetches = body->outputs,
-                                   .fetch_count = body->output_count};
+    size_t count = input_count_of(body);
+    struct shape *shapes = mem_allocate(count, sizeof *shapes);
+    struct tensor *values = mem_allocate(count, sizeof *values);
     struct plan *plan = NULL;
-    TRY(plan_create(body->graph, &options, &plan, error));
+    enum status status = STATUS_OK;
+    if (shapes == NULL || values == NULL) {
+        status = error_set(error, STATUS_NO_MEMORY, "no memory for a recurrence");
+    } else {
+        split_feeds(feeds, count, shapes, values);
+        struct plan_options options = {.feeds = body->inputs,
+                                       .feed_shapes = shapes,
+                                       .feed_values = values,
+                                       .feed_count = count,
+                                       .fetches = body->outputs,
+                                       .fetch_count = body->output_count};
+        status = plan_create(body->graph, &options, &plan, error);
+    }
+    mem_free(shapes);
+    mem_free(values);
+    TRY(status);
     *ret_plan = (struct recurrence_plan){.plan = plan,
-                                         .feed_count = options.feed_count,
-                                         .fetch_count = options.fetch_count,
+                                         .feed_count = count,
+                                         .fetch_count = body->output_count,
                                          .workspace_bytes = plan_workspace_bytes(plan)};
     return STATUS_OK;
 }
