@@ -153,7 +153,7 @@ static void test_variables_live_outside(void **state)
     graph_unref(graph);
 }
 
-/* A body made in a clone that is dropped leaves nothing in the graph it was cloned from; one that is kept outlives it. */
+/* A body made in a clone that is dropped leaves nothing in the graph it was cloned from; one that is kept lives on. */
 static void test_clones(void **state)
 {
     (void)state;
