@@ -155,8 +155,5 @@ class EngineSide:
     def uninitialized(self):
         return self.must("uninitialized")["names"]
 
-    def weights(self, layer):
-        return self.must("weights", layer=layer)["weights"]
-
     def describe(self):
         return self.must("describe")
