@@ -2,9 +2,9 @@
  *
  * Steps go in the order their nodes were added. A tensor read from a variable shows the variable as it was where the
  * read stands: when somebody uses it after a later write of the same run, it is copied before. The exception is
- * TensorFlow's, whose reads share the variable's memory: who uses the tensor and has waited for the write, by data or by
- * control dependencies (`with control_dependencies([assign]): identity(v)`), sees what was written. The variable's own
- * output ("v:0") is never copied: it shows what the variable holds at the time, and fetched, at the end. */
+ * TensorFlow's, whose reads share the variable's memory: who uses the tensor and has waited for the write, by data or
+ * by control dependencies (`with control_dependencies([assign]): identity(v)`), sees what was written. The variable's
+ * own output ("v:0") is never copied: it shows what the variable holds at the time, and fetched, at the end. */
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/graph_private.h"

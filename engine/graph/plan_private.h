@@ -90,6 +90,7 @@ struct compiler {
 /* A size rounded up to MEM_ALIGNMENT_BYTES. */
 size_t plan_rounded(size_t bytes);
 
+/* NO_MEMORY, with the message of all these files. */
 enum status plan_no_memory(struct error *error);
 
 /* TOO_LARGE (ResourceExhaustedError) when the workspace of the plan as it stands would exceed its maximum. */

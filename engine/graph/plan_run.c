@@ -62,8 +62,8 @@ static enum status refuse_uninitialized(const struct variable *variable, const c
     const char *name = variable->node->name;
     if (variable->is_resource) {
         error_set(error, STATUS_UNPROCESSABLE,
-                  "Error while reading resource variable %s from Container: localhost. This could mean that the variable "
-                  "was uninitialized. Not found: Resource localhost/%s/N10tensorflow3VarE does not exist.\n\t "
+                  "Error while reading resource variable %s from Container: localhost. This could mean that the "
+                  "variable was uninitialized. Not found: Resource localhost/%s/N10tensorflow3VarE does not exist.\n\t "
                   "[[{{node %s}}]]",
                   name, name, reader);
     } else {

@@ -1,5 +1,5 @@
-/* What is refused of a request before anything is compiled, in TensorFlow's words. Thread: any. Source: TensorFlow 1.15,
- * client/session.py. */
+/* What is refused of a request before anything is compiled, in TensorFlow's words. Thread: any.
+ * Source: TensorFlow 1.15, client/session.py. */
 #include "engine/graph/session_private.h"
 
 static bool is_in(const struct graph *graph, const struct node *node)

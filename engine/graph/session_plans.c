@@ -1,5 +1,5 @@
-/* A session's plans: found by what is asked, compiled, kept until others are used more. Thread: any; the session's mutex
- * is held where session_private.h says so. */
+/* A session's plans: found by what is asked, compiled, kept until others are used more. Thread: any; the session's
+ * mutex is held where session_private.h says so. */
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/session_private.h"

@@ -51,6 +51,7 @@ struct session {
     struct cached_plan *cached[SESSION_PLANS_MAX];
 };
 
+/* NO_MEMORY, with the message of all these files. */
 enum status session_no_memory(struct error *error);
 
 /* Frees a run that is in no pool; a plan that is not in the cache and has no users. */
@@ -68,8 +69,9 @@ struct cached_plan *session_find_plan(struct session *session, uint64_t hash, co
 enum status session_compile(struct graph *graph, const struct session_request *request, uint64_t hash,
                             struct cached_plan **ret_cached, struct error *error) MUST_CHECK;
 
-/* Puts a new plan into the cache, for one user; those used least recently make room, and the caller, without the mutex,
- * frees `ret_dropped` (linked). Returns what is in the cache: another thread may have been faster. The mutex is held. */
+/* Puts a new plan into the cache, for one user; those used least recently make room, and the caller, without the
+ * mutex, frees `ret_dropped` (linked). Returns what is in the cache: another thread may have been faster. The mutex is
+ * held. */
 struct cached_plan *session_insert_plan(struct session *session, const struct session_request *request,
                                         struct cached_plan *cached, struct session_run **ret_run,
                                         struct cached_plan **ret_dropped);

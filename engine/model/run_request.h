@@ -37,9 +37,10 @@ enum status run_request_read(struct graph *graph, const json_t *json, struct run
                              struct error *error) MUST_CHECK;
 void run_request_release(struct run_request *request);
 
-/* {"name": tensor, …} from what the run left in `results`. TOO_LARGE, before anything is run: run_request_check_size. */
+/* {"name": tensor, …} from what the run left in `results`. */
 enum status run_request_results(const struct run_request *request, json_t **ret_results,
                                 struct error *error) MUST_CHECK;
+/* TOO_LARGE when a reply cannot hold so many elements; looked at before anything is run. */
 enum status run_request_check_size(const struct run_request *request, size_t elements, struct error *error) MUST_CHECK;
 
 /* INVALID "/<field>: <expected>", with the field as param. */

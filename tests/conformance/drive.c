@@ -322,6 +322,7 @@ static enum status do_run(const json_t *command, json_t **ret_reply, struct erro
     struct run_request request = {.graph = NULL};
     json_t *json = NULL;
     TRY(find_session(command, &session, error));
+    TRY(session_check(session, error));
     enum status status = make_request(session, command, &json, error);
     if (status == STATUS_OK) {
         status = run_request_read(session_graph(session), json, &request, error);

@@ -4,6 +4,7 @@
 
 #include "tests/unit/op_rig.h"
 
+/* A constant of that value. */
 static inline struct output rig_scalar(struct graph *graph, float value)
 {
     return rig_constant(graph, &(struct tensor){DTYPE_FLOAT32, shape_scalar(), &value});
@@ -18,11 +19,13 @@ static inline struct output rig_add(struct graph *graph, const char *op, const s
     return output;
 }
 
+/* Of one input. */
 static inline struct output rig_unary(struct graph *graph, const char *op, struct output input)
 {
     return rig_add(graph, op, &input, 1);
 }
 
+/* Of two inputs. */
 static inline struct output rig_binary(struct graph *graph, const char *op, struct output a, struct output b)
 {
     struct output inputs[] = {a, b};
@@ -45,6 +48,7 @@ static inline const struct variable *rig_variable(struct graph *graph, const cha
     return variable;
 }
 
+/* The value an assignment yields. */
 static inline struct output rig_assign(struct graph *graph, const struct variable *variable, struct output value,
                                        enum assign_mode mode)
 {
@@ -64,6 +68,7 @@ static inline struct output rig_after(struct graph *graph, struct node *node, st
     return (struct output){result, 0};
 }
 
+/* A scalar's number. */
 static inline float rig_value(const struct tensor *tensor)
 {
     assert_int_equal(tensor->dtype, DTYPE_FLOAT32);
@@ -94,6 +99,7 @@ static inline enum status rig_run(struct graph *graph, struct values *values, st
     return plan_run(run->plan, run->workspace, values, &how, run->results, error);
 }
 
+/* Releases what rig_run made. */
 static inline void rig_run_end(struct rig_run *run)
 {
     workspace_destroy(run->workspace);

@@ -280,8 +280,8 @@ static void test_names(void **state)
          "Fetch argument \"it's\" cannot be interpreted as a Tensor. ('The name \"it\\'s\" refers to an Operation not "
          "in the graph.')"},
         {false, "a\nb\x01\\",
-         "Fetch argument 'a\\nb\\x01\\\\' cannot be interpreted as a Tensor. (\"The name 'a\\\\nb\\\\x01\\\\\\\\' refers "
-         "to an Operation not in the graph.\")"},
+         "Fetch argument 'a\\nb\\x01\\\\' cannot be interpreted as a Tensor. (\"The name 'a\\\\nb\\\\x01\\\\\\\\' "
+         "refers to an Operation not in the graph.\")"},
         {true, "v",
          "Cannot interpret feed_dict key as Tensor: The name 'v' refers to an Operation, not a Tensor. Tensor names "
          "must be of the form \"<op_name>:<output_index>\"."},
