@@ -189,6 +189,9 @@ enum status graph_set_origin(struct graph *graph, const struct origin *origin, s
 struct builder;
 void graph_set_builder(struct graph *graph, struct builder *builder);
 struct builder *graph_builder(const struct graph *graph);
+/* Indices of the variables that get_variable shared since the last call; borrowed until the next. Only kept while there
+ * is a builder. */
+const uint32_t *graph_take_uses(struct graph *graph, size_t *ret_count);
 
 /* Afterwards nothing can be added. */
 void graph_finalize(struct graph *graph);

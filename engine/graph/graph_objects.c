@@ -80,6 +80,7 @@ void graph_release_things(struct graph *graph)
     }
     mem_free(graph->collections);
     mem_free(graph->objects);
+    mem_free(graph->uses);
     mem_free(graph->count_changes);
     mem_free(graph->handles);
     mem_free(graph->handle_keys);
@@ -94,6 +95,31 @@ void graph_set_builder(struct graph *graph, struct builder *builder)
 struct builder *graph_builder(const struct graph *graph)
 {
     return graph->builder;
+}
+
+enum status graph_note_use(struct graph *graph, uint32_t variable, struct error *error)
+{
+    if (graph->builder == NULL) {
+        return STATUS_OK;
+    }
+    if (graph->use_count == graph->use_capacity) {
+        size_t capacity = graph->use_capacity * 2 + 16;
+        uint32_t *uses = mem_reallocate(graph->uses, capacity, sizeof *uses);
+        if (uses == NULL) {
+            return no_memory(error);
+        }
+        graph->uses = uses;
+        graph->use_capacity = capacity;
+    }
+    graph->uses[graph->use_count++] = variable;
+    return STATUS_OK;
+}
+
+const uint32_t *graph_take_uses(struct graph *graph, size_t *ret_count)
+{
+    *ret_count = graph->use_count;
+    graph->use_count = 0;
+    return graph->uses;
 }
 
 /* ---- comparing ---- */

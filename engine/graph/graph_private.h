@@ -91,6 +91,9 @@ struct graph {
     size_t object_count;
     size_t object_capacity;
     struct builder *builder;
+    uint32_t *uses; /* indices of variables that were shared, for graph_take_uses */
+    size_t use_count;
+    size_t use_capacity;
     struct body_builder *body; /* being made, or NULL */
     bool is_suspended;
     uint32_t body_count;
@@ -138,6 +141,9 @@ enum status graph_copy_controls(const struct graph *graph, struct arena *arena, 
 
 /* CONFLICT, RuntimeError when finalized. */
 enum status graph_check_not_finalized(const struct graph *graph, struct error *error) MUST_CHECK;
+
+/* Notes for the builder, if there is one, that a variable was shared. */
+enum status graph_note_use(struct graph *graph, uint32_t variable, struct error *error) MUST_CHECK;
 
 /* Appends to the list of variables. */
 enum status graph_add_variable(struct graph *graph, const struct variable *variable, struct error *error) MUST_CHECK;

@@ -284,6 +284,9 @@ enum status get_variable(struct graph *graph, const struct variable_options *opt
     }
     graph_leave_name_scope(graph, previous);
     TRY(status);
+    if (!is_new) {
+        TRY(graph_note_use(graph, variable->index, error));
+    }
     *ret_variable = variable;
     if (ret_is_new != NULL) {
         *ret_is_new = is_new;

@@ -338,11 +338,16 @@ static enum status begin_step(struct builder *builder, const json_t *json, const
     return (*ret_kind)->fields == NULL ? STATUS_OK : check_fields(builder, ret_step, (*ret_kind)->fields);
 }
 
-/* Variables that a step made without saying so: a cell's, a layer's, slots. */
-static enum status note_new_variables(struct builder *builder, size_t count_before)
+/* Variables that a step made or shared without saying so: a cell's, a layer's, slots. */
+static enum status note_variables(struct builder *builder, size_t count_before)
 {
+    size_t use_count = 0;
+    const uint32_t *uses = graph_take_uses(builder->graph, &use_count);
     for (size_t i = count_before; i < graph_variable_count(builder->graph); i++) {
         TRY(builder_note_variable(builder, graph_variable(builder->graph, i), true));
+    }
+    for (size_t i = 0; i < use_count; i++) {
+        TRY(builder_note_variable(builder, graph_variable(builder->graph, uses[i]), false));
     }
     return STATUS_OK;
 }
@@ -357,7 +362,7 @@ static enum status apply_step(struct builder *builder, const json_t *json, const
     }
     size_t variable_count = graph_variable_count(builder->graph);
     TRY(kind->apply(builder, &step));
-    TRY(note_new_variables(builder, variable_count));
+    TRY(note_variables(builder, variable_count));
     return name_results(builder, &step);
 }
 

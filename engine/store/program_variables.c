@@ -62,12 +62,10 @@ static enum status apply_get_variable(struct builder *builder, const struct step
 {
     struct variable_options options = {.shape = shape_unknown()};
     const struct variable *variable = NULL;
-    bool is_new = false;
     TRY(need_text(builder, step, "name", &options.name));
     TRY(read_variable_options(builder, step, &options));
     TRY(read_initializer(builder, step, "initializer", &options.initializer));
-    TRY(get_variable(builder->graph, &options, &variable, &is_new, builder->error));
-    TRY(builder_note_variable(builder, variable, is_new));
+    TRY(get_variable(builder->graph, &options, &variable, NULL, builder->error));
     struct handle handle = handle_variable(variable);
     builder_give(builder, &handle);
     return STATUS_OK;
@@ -77,12 +75,10 @@ static enum status apply_get_local_variable(struct builder *builder, const struc
 {
     struct variable_options options = {.shape = shape_unknown()};
     const struct variable *variable = NULL;
-    bool is_new = false;
     TRY(need_text(builder, step, "name", &options.name));
     TRY(read_variable_options(builder, step, &options));
     TRY(read_initializer(builder, step, "initializer", &options.initializer));
-    TRY(get_local_variable(builder->graph, &options, &variable, &is_new, builder->error));
-    TRY(builder_note_variable(builder, variable, is_new));
+    TRY(get_local_variable(builder->graph, &options, &variable, NULL, builder->error));
     struct handle handle = handle_variable(variable);
     builder_give(builder, &handle);
     return STATUS_OK;
