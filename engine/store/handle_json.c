@@ -3,6 +3,8 @@
 
 #include "engine/graph/variable_scope.h"
 #include "engine/nn/cell.h"
+#include "engine/nn/keras.h"
+#include "engine/nn/saver.h"
 #include "engine/store/tensor_json.h"
 
 json_t *reuse_to_json(int reuse)
@@ -86,14 +88,36 @@ static json_t *cell_handle(const struct graph *graph, uint32_t cell)
                      (json_int_t)cell_output_size(graph, cell), "var_names", cell_variable_names(graph, cell));
 }
 
+/* ---- layers, optimisers, savers ---- */
+
+static json_t *layer_handle(const struct graph *graph, uint32_t layer)
+{
+    return json_pack("{s:s, s:s, s:s, s:b}", "kind", "layer", "name", keras_layer_name(graph, layer), "type",
+                     keras_kind_name(keras_layer_kind(graph, layer)), "built", keras_layer_is_built(graph, layer));
+}
+
+static json_t *saver_handle(const struct graph *graph, uint32_t id)
+{
+    const struct saver *saver = saver_at(graph, id);
+    json_t *keys = json_object();
+    for (size_t i = 0; keys != NULL && i < saver->count; i++) {
+        json_t *name = json_sprintf("%s:0", saver->entries[i].variable->node->name);
+        if (json_object_set_new(keys, saver->entries[i].key, name) != 0) {
+            json_decref(keys);
+            keys = NULL;
+        }
+    }
+    return json_pack("{s:s, s:s, s:o}", "kind", "saver", "name", saver->scope, "variables", keys);
+}
+
 static json_t *object_of_kind(const struct graph *graph, const struct handle *handle)
 {
     switch (handle->object_kind) {
     case OBJECT_SCOPE: return scope_handle(graph, handle->object_id);
     case OBJECT_CELL: return cell_handle(graph, handle->object_id);
     case OBJECT_OPTIMIZER: return json_pack("{s:s}", "kind", "optimizer");
-    case OBJECT_SAVER: return json_pack("{s:s}", "kind", "saver");
-    case OBJECT_LAYER: return json_pack("{s:s}", "kind", "layer");
+    case OBJECT_SAVER: return saver_handle(graph, handle->object_id);
+    case OBJECT_LAYER: return layer_handle(graph, handle->object_id);
     }
     return NULL;
 }

@@ -301,7 +301,7 @@ static const struct step_kind *find_kind(const char *op)
                                                        program_function_steps, program_collection_steps,
                                                        program_cell_steps, program_recurrence_steps,
                                                        program_training_steps, program_saver_steps,
-                                                       program_model_steps};
+                                                       program_keras_steps, program_model_steps};
     static const struct step_kind call = {"", NULL, apply_function, NULL};
     for (size_t family = 0; family < sizeof families / sizeof *families; family++) {
         for (const struct step_kind *kind = families[family]; kind->op != NULL; kind++) {

@@ -201,6 +201,7 @@ extern const struct step_kind program_cell_steps[];
 extern const struct step_kind program_recurrence_steps[];
 extern const struct step_kind program_training_steps[];
 extern const struct step_kind program_saver_steps[];
+extern const struct step_kind program_keras_steps[];
 extern const struct step_kind program_model_steps[];
 
 /* A step that is the call of a function by its Python name. */
