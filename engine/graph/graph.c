@@ -105,6 +105,7 @@ enum status graph_clone(const struct graph *source, struct graph **ret_graph, st
     graph->controls = source->controls;
     graph->root_reuse = source->root_reuse;
     graph->body_count = source->body_count;
+    graph->inner_node_count = source->inner_node_count;
     graph->origin = source->origin;
     graph->is_finalized = source->is_finalized;
     graph->segment = segment_create(source->segment);
@@ -407,6 +408,15 @@ enum status graph_check_not_finalized(const struct graph *graph, struct error *e
     return STATUS_OK;
 }
 
+enum status graph_check_room(const struct graph *graph, size_t count, struct error *error)
+{
+    size_t have = graph->node_count + graph->inner_node_count;
+    return have + count <= GRAPH_NODES_MAX
+               ? STATUS_OK
+               : error_set(error, STATUS_LIMIT, "the graph has %zu nodes, and %d are the maximum", have,
+                           GRAPH_NODES_MAX);
+}
+
 static enum status check_can_add(const struct graph *graph, const struct op *op, const char *op_name,
                                  const struct node_options *options, struct error *error)
 {
@@ -414,9 +424,7 @@ static enum status check_can_add(const struct graph *graph, const struct op *op,
     if (op == NULL) {
         return error_set(error, STATUS_UNSUPPORTED, "op '%s' is not in the op table", op_name);
     }
-    if (graph->node_count >= GRAPH_NODES_MAX) {
-        return error_set(error, STATUS_LIMIT, "the graph has %d nodes, the maximum", GRAPH_NODES_MAX);
-    }
+    TRY(graph_check_room(graph, 1, error));
     if (options->input_count > NODE_INPUTS_MAX ||
         (op->input_count != OP_INPUTS_ANY && options->input_count != (size_t)op->input_count)) {
         return error_set(error, STATUS_INVALID, "op '%s' takes %d inputs, not %zu", op_name, op->input_count,
@@ -449,6 +457,7 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
     }
     TRY(infer_outputs(target, arena, node, error));
     if (target != graph) {
+        graph->inner_node_count++;
         TRY(register_inner_name(graph, node->name, error));
     }
     TRY(graph_append_node(target, node, error));

@@ -97,6 +97,7 @@ struct graph {
     struct body_builder *body; /* being made, or NULL */
     bool is_suspended;
     uint32_t body_count;
+    size_t inner_node_count; /* in bodies and their gradients: they count against the maximum, too */
     uint32_t scope; /* the current variable scope's object */
     enum reuse root_reuse; /* what a program asked for, REUSE_INHERIT: nothing */
     const char *name_scope;
@@ -118,6 +119,9 @@ struct name_count *name_counts_add(struct name_counts *counts, const char *key) 
  * belongs to another body. Outside bodies, `output` itself unless it belongs to one. */
 enum status graph_body_resolve(struct graph *graph, struct output output, struct output *ret_output,
                                struct error *error) MUST_CHECK;
+
+/* LIMIT when `count` more nodes, inside or outside of bodies, would be more than GRAPH_NODES_MAX. */
+enum status graph_check_room(const struct graph *graph, size_t count, struct error *error) MUST_CHECK;
 
 /* Hands the graph of a body over to `graph`, which drops it with its nodes; on failure it is dropped at once. */
 enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct error *error) MUST_CHECK;

@@ -44,8 +44,8 @@ struct op_run {
     const struct variable *variable; /* for ops whose first input is a variable's state, and for VariableV2 */
     uint64_t random_key;             /* this run's key, or this draw's of a seeded node; mix it with the node's seed */
     const void *prepared;            /* what the row's prepare made for this step of the plan */
-    const _Atomic bool *cancel;      /* looked at by long kernels; may be NULL */
-    uint64_t deadline_ms;            /* for the plans a kernel runs: see plan.h */
+    const _Atomic bool *cancel;      /* looked at by long kernels (op_run_must_stop); may be NULL */
+    uint64_t deadline_ms;            /* likewise; by clock_now_ms; 0: never */
 };
 
 enum op_flags {
@@ -114,6 +114,10 @@ enum status op_shape_error(const struct inference *inference, struct error *erro
 
 /* UNPROCESSABLE, InvalidArgumentError with TensorFlow's "[[node NAME]]" suffix. */
 enum status op_run_error(const struct op_run *run, struct error *error, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Whether a run is to stop, cancelled or out of time; and CANCELLED when it is. */
+bool op_run_must_stop(const struct op_run *run);
+enum status op_run_check(const struct op_run *run, struct error *error) MUST_CHECK;
 
 /* "Dimensions must be equal, but are A and B for 'N' (op: 'T') with input shapes: [..], [..]." */
 enum status op_dimensions_error(const struct inference *inference, int64_t a, int64_t b, struct error *error);

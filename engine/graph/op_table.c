@@ -1,7 +1,9 @@
 /* The table of all ops, and what their shape rules share. Thread: any; constants only. */
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/graph/op.h"
 
 #define OP_ADDRESS(row) &row,
@@ -67,6 +69,21 @@ enum status op_run_error(const struct op_run *run, struct error *error, const ch
         snprintf(error->type, sizeof error->type, "InvalidArgumentError");
     }
     return status;
+}
+
+bool op_run_must_stop(const struct op_run *run)
+{
+    bool is_cancelled = run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed);
+    return is_cancelled || (run->deadline_ms != 0 && clock_now_ms() >= run->deadline_ms);
+}
+
+enum status op_run_check(const struct op_run *run, struct error *error)
+{
+    if (!op_run_must_stop(run)) {
+        return STATUS_OK;
+    }
+    bool is_cancelled = run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed);
+    return error_set(error, STATUS_CANCELLED, is_cancelled ? "the run was cancelled" : "the run took too long");
 }
 
 enum status op_dimensions_error(const struct inference *inference, int64_t a, int64_t b, struct error *error)

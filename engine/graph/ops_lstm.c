@@ -128,6 +128,7 @@ static struct fused_layer fused_of(const struct op_run *run, const struct layer 
                                    const struct recurrence_steps *steps)
 {
     return (struct fused_layer){
+        .run = run,
         .steps = steps,
         .inputs = layer->inputs,
         .units = layer->units,
@@ -149,6 +150,7 @@ static enum status compute_lstm(const struct op_run *run, struct error *error)
     fused.saved = run->outputs[OUTPUT_GATES].data;
     TRY(project_inputs(run, &layer, fused.saved, error));
     fused_lstm_steps(&fused);
+    TRY(op_run_check(run, error));
     memcpy(run->outputs[OUTPUT_LAST_C].data, fused_before(&fused, 0, layer.time), state_bytes);
     memcpy(run->outputs[OUTPUT_LAST_H].data, fused_before(&fused, 1, layer.time), state_bytes);
     return STATUS_OK;
@@ -217,7 +219,6 @@ static void weight_gradients(const struct op_run *run, const struct layer *layer
 
 static enum status compute_lstm_grad(const struct op_run *run, struct error *error)
 {
-    (void)error;
     struct layer layer = layer_of(&run->inputs[GRAD_X], &run->inputs[GRAD_C0], &run->inputs[GRAD_KERNEL]);
     struct recurrence_steps steps = {.time = layer.time, .batch = layer.batch, .count = layer.time};
     struct fused_layer fused = fused_of(run, &layer, &steps);
@@ -234,6 +235,7 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     memcpy(fused.d_state[0], run->inputs[GRAD_D_LAST_C].data, state_bytes);
     memcpy(fused.d_state[1], run->inputs[GRAD_D_LAST_H].data, state_bytes);
     fused_lstm_steps_back(&fused, d_gates);
+    TRY(op_run_check(run, error));
     weight_gradients(run, &layer, d_gates);
     memset(d_kernel + hidden_at, 0, layer.units * layer.gate_columns * sizeof(float));
     fused_lstm_hidden_gradient(&fused, d_gates, d_kernel + hidden_at);

@@ -246,8 +246,10 @@ static enum status run_step(const struct op_run *run, const struct recurrence *r
     for (size_t k = 0; k < recurrence->state_count; k++) {
         turn->feeds[1 + k].data = state_before(run, recurrence, k, step);
     }
-    struct run_options options = {
-        .feeds = turn->feeds, .random_key = recurrence_step_key(run->random_key, step), .cancel = run->cancel};
+    struct run_options options = {.feeds = turn->feeds,
+                                  .random_key = recurrence_step_key(run->random_key, step),
+                                  .cancel = run->cancel,
+                                  .deadline_ms = run->deadline_ms};
     TRY(plan_run(prepared->plan.plan, turn->workspace, run->values, &options, turn->results, error));
     for (size_t i = 0; i < 1 + recurrence->state_count; i++) {
         const struct tensor *to = &run->outputs[i == 0 ? 0 : recurrence_history(recurrence, i - 1)];

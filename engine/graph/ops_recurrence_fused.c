@@ -191,8 +191,12 @@ static struct fused_layer begin_layer(const struct pass *pass, const struct fuse
                                       float *saved)
 {
     const struct op_run *run = pass->run;
-    struct fused_layer layer = {
-        .steps = pass->steps, .inputs = match->inputs, .units = match->units, .x = x, .scratch = pass->scratch};
+    struct fused_layer layer = {.run = run,
+                                .steps = pass->steps,
+                                .inputs = match->inputs,
+                                .units = match->units,
+                                .x = x,
+                                .scratch = pass->scratch};
     size_t rows = pass->steps->time * pass->steps->batch;
     layer.saved = saved + rows * match->saved_columns_before;
     for (size_t w = 0; w < match->row->weight_count; w++) {
@@ -239,6 +243,7 @@ enum status recurrence_forward(const struct recurrence_stack *stack, const struc
             layer.history[k] = run->outputs[recurrence_history(recurrence, match->first_state + k)].data;
         }
         match->row->forward(&layer);
+        TRY(op_run_check(run, error));
         x = layer.history[match->row->output_state];
     }
     return yield(&pass, x, error);
@@ -282,6 +287,7 @@ static enum status layer_back(const struct pass *pass, size_t index, const float
         layer.d_weights[w] = run->outputs[1 + pass->recurrence->state_count + match->captures[w]].data;
     }
     match->row->backward(&layer);
+    TRY(op_run_check(run, error));
     return drop_backward(pass, &match->drops, match->inputs, layer.dx, first_dx, ret_dx, error);
 }
 

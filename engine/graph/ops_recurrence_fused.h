@@ -21,6 +21,7 @@ enum {
 /* One layer's work, as its kernel sees it. Sequences are [time, batch, columns]; only the first steps->count steps
  * count. */
 struct fused_layer {
+    const struct op_run *run; /* whether it is to stop: looked at once a step */
     const struct recurrence_steps *steps;
     size_t inputs; /* columns of x */
     size_t units;

@@ -219,10 +219,12 @@ static enum status step_back(const struct backward *backward, size_t step, struc
     const struct op_run *run = backward->run;
     const struct recurrence *recurrence = &backward->recurrence;
     feed_step(backward, step);
-    struct run_options options = {.feeds = backward->turn.feeds,
-                                  .random_key = recurrence_step_key(run->random_key, step),
-                                  .cancel = run->cancel,
-                                  .deadline_ms = run->deadline_ms};
+    struct run_options options = {
+        .feeds = backward->turn.feeds,
+        .random_key = recurrence_step_key(run->random_key, step),
+        .cancel = run->cancel,
+        .deadline_ms = run->deadline_ms,
+    };
     TRY(plan_run(backward->prepared->plan.plan, backward->turn.workspace, run->values, &options, backward->turn.results,
                  error));
     const struct tensor *result = backward->turn.results;

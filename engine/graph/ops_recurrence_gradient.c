@@ -119,6 +119,8 @@ static enum status make_gradient_body(struct graph *graph, const struct body *bo
         return no_memory(error);
     }
     TRY(allocate(arena, &work, error));
+    /* The copy's own nodes are about as many again; what comes to more is found when they are counted. */
+    TRY(graph_check_room(graph, 2 * graph_node_count(body->graph), error));
     TRY(graph_clone(body->graph, &work.inner, error));
     TRY(graph_keep_inner(graph, work.inner, error));
     const char *previous = NULL; /* apart from the names of the body, which came from outside */
@@ -126,6 +128,8 @@ static enum status make_gradient_body(struct graph *graph, const struct body *bo
     enum status status = differentiate(&work, error);
     graph_leave_name_scope(work.inner, previous);
     TRY(status);
+    graph->inner_node_count += graph_node_count(work.inner);
+    TRY(graph_check_room(graph, 1, error));
     *gradient = (struct body){.graph = work.inner,
                               .argument_count = work.input_count + body->output_count,
                               .output_count = work.output_count,

@@ -38,7 +38,7 @@ static void forward(const struct fused_layer *layer)
     size_t units = layer->units;
     float *reset_h = layer->scratch;
     project_inputs(layer);
-    for (size_t t = 0; t < layer->steps->count; t++) {
+    for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * 3 * units;
         const float *before = fused_before(layer, 0, t);
         gemm(batch, 2 * units, units, fused_plain(before, units), fused_plain(gates_kernel_h(layer), 2 * units), 1,
@@ -140,7 +140,7 @@ static void backward(const struct fused_layer *layer)
     if (rows == 0) {
         return;
     }
-    for (size_t t = layer->steps->count; t-- > 0;) {
+    for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
         step_back(layer, t, d_gates, d_reset_h);
     }
     for (size_t row = 0; row < rows; row++) {

@@ -18,7 +18,7 @@ void fused_lstm_steps(const struct fused_layer *layer)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     size_t columns = 4 * units;
-    for (size_t t = 0; t < layer->steps->count; t++) {
+    for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * columns;
         gemm(batch, columns, units, fused_plain(fused_before(layer, H, t), units),
              fused_plain(kernel_h(layer), columns), 1, gates, columns);
@@ -46,7 +46,7 @@ void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates)
     size_t units = layer->units;
     float *dc = layer->d_state[C];
     float *dh = layer->d_state[H];
-    for (size_t t = layer->steps->count; t-- > 0;) {
+    for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
         size_t end = 0;
         for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
             size_t at = (t * batch + row) * units;

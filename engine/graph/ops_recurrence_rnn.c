@@ -18,7 +18,7 @@ static void forward(const struct fused_layer *layer)
     }
     gemm(rows, units, layer->inputs, fused_plain(layer->x, layer->inputs), fused_plain(layer->weights[0], units), 1, h,
          units);
-    for (size_t t = 0; t < layer->steps->count; t++) {
+    for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *step = h + t * batch * units;
         gemm(batch, units, units, fused_plain(fused_before(layer, 0, t), units), fused_plain(kernel_h(layer), units), 1,
              step, units);
@@ -40,7 +40,7 @@ static void steps_back(const struct fused_layer *layer, float *d_sums)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     float *dh = layer->d_state[0];
-    for (size_t t = layer->steps->count; t-- > 0;) {
+    for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
         size_t end = 0;
         for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
             size_t at = (t * batch + row) * units;
