@@ -79,7 +79,8 @@ struct function {
     X(function_global_norm) X(function_l2_normalize) X(function_moments) X(function_norm)
 #define FUNCTION_ROWS_ARRAY(X)                                                                                      \
     X(function_zeros) X(function_ones) X(function_zeros_like) X(function_ones_like) X(function_concat)              \
-    X(function_split) X(function_pad) X(function_range) X(function_one_hot) X(function_sequence_mask)
+    X(function_split) X(function_pad) X(function_range) X(function_one_hot) X(function_sequence_mask)         \
+    X(function_getitem)
 #define FUNCTION_ROWS(X)                                                                                            \
     FUNCTION_ROWS_MATH(X) FUNCTION_ROWS_RANDOM(X) FUNCTION_ROWS_NN(X) FUNCTION_ROWS_ARRAY(X) X(function_group)      \
     X(function_tuple)

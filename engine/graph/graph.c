@@ -334,7 +334,7 @@ static enum status check_sizes(const struct node *node, const struct inference *
             (!shape_element_count(shape, &count) || count > GRAPH_TENSOR_ELEMENTS_MAX)) {
             char text[SHAPE_TEXT_BYTES_MAX];
             error_set(error, STATUS_TOO_LARGE,
-                      "OOM when allocating tensor with shape%s and type %s: '%s' (op: '%s') may have %zu elements",
+                      "OOM when allocating tensor with shape%s and type %s: '%s' (op: '%s') may have at most %zu elements",
                       shape_cpp_text(shape, text), dtype_cpp_name(inference->outputs[i].dtype), node->name,
                       node->op->name, GRAPH_TENSOR_ELEMENTS_MAX);
             return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;

@@ -300,9 +300,50 @@ static void test_pad_and_where(void **state)
     graph_unref(graph);
 }
 
+static struct output item(struct graph *graph, struct output x, const char *index)
+{
+    struct call_maker call = call_of("getitem");
+    give_tensor(&call, NULL, x);
+    give_attribute(&call, (struct attribute){.name = "index", .kind = ATTRIBUTE_TEXT, .text = index});
+    return make_call(graph, &call);
+}
+
+static void test_indices_as_python_writes_them(void **state)
+{
+    (void)state;
+    struct graph *graph = new_graph();
+    struct output x = matrix(graph);
+    struct output row = item(graph, x, "1");
+    assert_output(row, "strided_slice:0", "StridedSlice", shape_vector(4));
+    assert_has_node(graph, "strided_slice/stack");
+    assert_has_node(graph, "strided_slice/stack_1");
+    assert_has_node(graph, "strided_slice/stack_2");
+    assert_numbers(graph, row, counted + 4, 4, 0);
+    assert_numbers(graph, item(graph, x, "..., -1"), (double[]){3, 7, 11}, 3, 0);
+    assert_numbers(graph, item(graph, x, "::-1, 0"), (double[]){8, 4, 0}, 3, 0);
+    assert_numbers(graph, item(graph, x, "1:, 1:4:2"), (double[]){5, 7, 9, 11}, 4, 0);
+    assert_numbers(graph, item(graph, x, ":-2,:2 ,"), (double[]){0, 1}, 2, 0);
+    assert_output(item(graph, x, "None, :, newaxis, 0"), "strided_slice_5:0", "StridedSlice", shape_cube(1, 3, 1));
+    assert_output(item(graph, x, ""), "strided_slice_6:0", "StridedSlice", shape_matrix(3, 4));
+    static const char *const wrong[] = {"a", "1 2", ",", "1:2:3:4", "--1", "99999999999", "0:9999999999", "[1]"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct error error;
+        static struct call_result result;
+        struct call_maker call = call_of("getitem");
+        give_tensor(&call, NULL, x);
+        give_attribute(&call, (struct attribute){.name = "index", .kind = ATTRIBUTE_TEXT, .text = wrong[i]});
+        if (try_call(graph, &call, &result, &error) == STATUS_OK) {
+            fail_msg("[%s] is not refused", wrong[i]);
+        }
+        assert_string_equal(error.type, "TypeError");
+    }
+    graph_unref(graph);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_indices_as_python_writes_them),
         cmocka_unit_test(test_names_of_ops),    cmocka_unit_test(test_lists),
         cmocka_unit_test(test_zeros_and_ones),  cmocka_unit_test(test_range_and_masks),
         cmocka_unit_test(test_look_ups),        cmocka_unit_test(test_pad_and_where),
