@@ -39,9 +39,9 @@ struct call_result {
 /* What a composed function is built from. */
 struct function_call {
     const char *scope;
-    const char *name; /* as it was given, or NULL */
+    const char *name;                      /* as it was given, or NULL */
     const struct call_argument *arguments; /* as they were given, by the order of the row's `arguments` */
-    const struct output *inputs; /* as named by `arguments`, .node NULL where left out */
+    const struct output *inputs;           /* as named by `arguments`, .node NULL where left out */
     size_t input_count;
     const struct attribute *attributes; /* those given, and the others' defaults, by the rules' names */
     size_t attribute_count;

@@ -222,8 +222,8 @@ static enum status bind_argument(const struct signature *signature, size_t posit
             skip--;
         }
         if (rule == NULL || rule->name == NULL) {
-            return function_type_error(error, "%s() takes %zu positional arguments but %zu were given",
-                                       signature->name, position, position + 1);
+            return function_type_error(error, "%s() takes %zu positional arguments but %zu were given", signature->name,
+                                       position, position + 1);
         }
     }
     if (!function_is_given(argument)) {
@@ -252,8 +252,8 @@ static enum status argument_of_attribute(const struct signature *signature, size
     } else if (given->kind == ATTRIBUTE_TENSOR) {
         argument.value = given->tensor;
     } else if (given->kind == ATTRIBUTE_SHAPE && shape_is_fully_known(&given->shape)) {
-        argument.value = (struct tensor){DTYPE_INT64, shape_vector(given->shape.rank),
-                                         (void *)(uintptr_t)given->shape.dimensions};
+        argument.value =
+            (struct tensor){DTYPE_INT64, shape_vector(given->shape.rank), (void *)(uintptr_t)given->shape.dimensions};
     } else {
         return function_type_error(error, "%s() wants a tensor or numbers for '%s'", signature->name, given->name);
     }

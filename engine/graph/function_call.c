@@ -11,7 +11,7 @@ struct caller {
     const struct signature *signature;
     const struct call *call;
     struct binding binding;
-    struct output *inputs; /* binding.input_count */
+    struct output *inputs;                      /* binding.input_count */
     size_t starts[FUNCTION_PARAMETERS_MAX + 1]; /* where each parameter's inputs begin */
 };
 

@@ -111,8 +111,5 @@ static enum status build_tuple(struct graph *graph, const struct function_call *
     return STATUS_OK;
 }
 
-const struct function function_tuple = {.name = "tuple",
-                                        .default_name = "tuple",
-                                        .arguments = "tensors*",
-                                        .argument_types = "A",
-                                        .build = build_tuple};
+const struct function function_tuple = {
+    .name = "tuple", .default_name = "tuple", .arguments = "tensors*", .argument_types = "A", .build = build_tuple};

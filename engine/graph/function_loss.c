@@ -9,7 +9,8 @@ static const char labels_and_logits[] = "_sentinel? labels? logits?";
 static enum status check_named(const struct function_call *call, const char *function, struct error *error)
 {
     if (call->inputs[0].node != NULL) {
-        return function_value_error(error, "Only call `%s` with named arguments (labels=..., logits=..., ...)", function);
+        return function_value_error(error, "Only call `%s` with named arguments (labels=..., logits=..., ...)",
+                                    function);
     }
     if (call->inputs[1].node == NULL || call->inputs[2].node == NULL) {
         return function_value_error(error, "Both labels and logits must be provided.");
@@ -108,8 +109,7 @@ const struct function function_softmax_xent_v2 = {.name = "softmax_cross_entropy
 
 /* ---- sigmoid_cross_entropy_with_logits: max(x, 0) − x z + log(1 + exp(−|x|)) ---- */
 
-static enum status check_alike(const char *second_name, struct output second, struct output logits,
-                               struct error *error)
+static enum status check_alike(const char *second_name, struct output second, struct output logits, struct error *error)
 {
     char first_text[SHAPE_TEXT_BYTES_MAX];
     char second_text[SHAPE_TEXT_BYTES_MAX];

@@ -61,8 +61,8 @@ static enum status add_shaped_noise(struct graph *graph, const struct function_c
     struct output sum;
     struct output mask;
     struct output scaled;
-    TRY(function_add(graph, call, "RandomUniform", "random_uniform/RandomUniform", &call->inputs[DROPOUT_NOISE_SHAPE], 1,
-                     attributes, 2, &noise, error));
+    TRY(function_add(graph, call, "RandomUniform", "random_uniform/RandomUniform", &call->inputs[DROPOUT_NOISE_SHAPE],
+                     1, attributes, 2, &noise, error));
     TRY(graph_add(graph, "Add", "add", (struct output[]){keep, noise}, 2, &sum, error));
     TRY(graph_add_unary(graph, "Floor", sum, &mask, error));
     TRY(graph_add(graph, "RealDiv", "truediv", (struct output[]){x, keep}, 2, &scaled, error));
@@ -100,8 +100,8 @@ static enum status build_dropout(struct graph *graph, const struct function_call
                         call->attribute_count, &result->outputs[0], error);
 }
 
-static const struct attribute_rule seed_attribute[] = {
-    {.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1}, {.name = NULL}};
+static const struct attribute_rule seed_attribute[] = {{.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1},
+                                                       {.name = NULL}};
 
 const struct function function_dropout = {.name = "dropout",
                                           .default_name = "dropout",
@@ -170,8 +170,7 @@ static enum status as_dtype(struct graph *graph, const struct call_argument *giv
         return STATUS_OK;
     }
     struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = dtype};
-    struct node_options options = {
-        .inputs = &given->output, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node_options options = {.inputs = &given->output, .input_count = 1, .attributes = &to, .attribute_count = 1};
     struct node *cast = NULL;
     TRY(graph_add_node(graph, "Cast", &options, &cast, error));
     *ret_output = (struct output){cast, 0};

@@ -152,8 +152,7 @@ static enum status squeeze(struct graph *graph, struct output x, struct output a
 {
     const struct tensor *value = graph_constant_value(graph, axes);
     struct attribute dimensions = {.name = "squeeze_dims", .kind = ATTRIBUTE_SHAPE};
-    struct node_options options = {
-        .inputs = &x, .input_count = 1, .attributes = &dimensions, .attribute_count = 1};
+    struct node_options options = {.inputs = &x, .input_count = 1, .attributes = &dimensions, .attribute_count = 1};
     struct node *node = NULL;
     size_t count = value == NULL ? SHAPE_RANK_MAX + 1 : tensor_element_count(value);
     if (count > SHAPE_RANK_MAX) {

@@ -2,9 +2,8 @@
  * names and defaults. Thread: the building one. Source: TensorFlow 1.15, ops/random_ops.py. */
 #include "engine/graph/function_private.h"
 
-static const struct attribute_rule random_attributes[] = {{.name = "dtype", .kind = ATTRIBUTE_DTYPE},
-                                                          {.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1},
-                                                          {0}};
+static const struct attribute_rule random_attributes[] = {
+    {.name = "dtype", .kind = ATTRIBUTE_DTYPE}, {.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1}, {0}};
 
 /* The op itself inside the scope; its attributes are the call's. */
 static enum status add_random(struct graph *graph, const char *op, const char *name, const struct function_call *call,

@@ -37,9 +37,9 @@ static enum status refuse_mismatch(const struct signature *signature, const stru
 {
     enum dtype dtype = output_type(output)->dtype;
     if (signature->shown != NULL) {
-        return function_type_error(error, "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.",
-                                   parameter->name, signature->shown, dtype_name(dtype), dtype_name(agreement->dtype),
-                                   agreement->by->name);
+        return function_type_error(
+            error, "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.", parameter->name,
+            signature->shown, dtype_name(dtype), dtype_name(agreement->dtype), agreement->by->name);
     }
     char text[OUTPUT_TEXT_BYTES_MAX];
     error_set(error, STATUS_INVALID, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
@@ -55,7 +55,8 @@ static enum status check_letter(const struct signature *signature, const struct 
     enum dtype dtype = output_type(output)->dtype;
     const char *shown = signature->shown == NULL ? signature->name : signature->shown;
     if (parameter->type == 'b' && dtype != DTYPE_BOOL) {
-        return function_type_error(error, "Input '%s' of '%s' Op has type %s that does not match expected type of bool.",
+        return function_type_error(error,
+                                   "Input '%s' of '%s' Op has type %s that does not match expected type of bool.",
                                    parameter->name, shown, dtype_name(dtype));
     }
     if (parameter->type == 'i' && dtype != DTYPE_INT32 && dtype != DTYPE_INT64) {
@@ -232,7 +233,8 @@ static enum status convert(const struct tensor *value, struct tensor *to, struct
         }
         int64_t number = tensor_integer(value, i);
         if (!is_whole_in_range(number, to->dtype)) {
-            error_set(error, STATUS_INVALID, "%lld is out of the range of %s", (long long)number, dtype_name(to->dtype));
+            error_set(error, STATUS_INVALID, "%lld is out of the range of %s", (long long)number,
+                      dtype_name(to->dtype));
             error_type(error, "ValueError");
             return STATUS_INVALID;
         }

@@ -20,7 +20,8 @@ static enum status compute_dropout(const struct op_run *run, struct error *error
     bool is_float32 = run->inputs[0].dtype == DTYPE_FLOAT32;
     double keep = tensor_number(&run->inputs[1], 0);
     if (!(keep > 0 && keep <= 1)) {
-        return op_run_error(run, error, "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g", keep);
+        return op_run_error(run, error, "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g",
+                            keep);
     }
     if (keep == 1) {
         memcpy(run->outputs[0].data, run->inputs[0].data, tensor_bytes(&run->inputs[0]));
@@ -51,9 +52,8 @@ static enum status gradient_dropout(struct graph *graph, const struct node *node
 {
     struct output inputs[] = {gradients[0], node->inputs[1]};
     int64_t said = node_attribute_integer(node, "seed", -1);
-    struct attribute seed = {.name = "seed",
-                             .kind = ATTRIBUTE_INTEGER,
-                             .integer = said >= 0 ? said : (int64_t)(rng_key(node->name) >> 1)};
+    struct attribute seed = {
+        .name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = said >= 0 ? said : (int64_t)(rng_key(node->name) >> 1)};
     struct node_options options = {.inputs = inputs, .input_count = 2, .attributes = &seed, .attribute_count = 1};
     struct node *grad = NULL;
     TRY(graph_add_node(graph, "DropoutGrad", &options, &grad, error));

@@ -155,9 +155,10 @@ static enum status infer_multinomial(struct inference *inference, struct error *
     const struct attribute *made = node_attribute(inference->node, "output_dtype");
     enum dtype result = made == NULL ? DTYPE_INT64 : made->dtype;
     if (result != DTYPE_INT32 && result != DTYPE_INT64) {
-        error_set(error, STATUS_INVALID,
-                  "Value passed to parameter 'output_dtype' has DataType %s not in list of allowed values: int32, int64",
-                  dtype_name(result));
+        error_set(
+            error, STATUS_INVALID,
+            "Value passed to parameter 'output_dtype' has DataType %s not in list of allowed values: int32, int64",
+            dtype_name(result));
         error_type(error, "TypeError");
         return STATUS_INVALID;
     }
@@ -265,8 +266,8 @@ static enum status compute_random_shuffle(const struct op_run *run, struct error
     return STATUS_OK;
 }
 
-static const struct attribute_rule shuffle_attributes[] = {
-    {.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1}, {0}};
+static const struct attribute_rule shuffle_attributes[] = {{.name = "seed", .kind = ATTRIBUTE_INTEGER, .otherwise = -1},
+                                                           {0}};
 
 const struct op op_random_shuffle = {.name = "RandomShuffle",
                                      .input_count = 1,

@@ -36,6 +36,7 @@ static inline double float_element(const struct tensor *tensor, size_t at)
                                           : ((const double *)tensor->data)[at];
 }
 
+/* Sets one, rounded. */
 static inline void float_set(const struct tensor *tensor, size_t at, double number)
 {
     if (tensor->dtype == DTYPE_FLOAT32) {

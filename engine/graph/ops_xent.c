@@ -66,7 +66,8 @@ static enum status compute_sparse(const struct op_run *run, struct error *error)
     for (size_t row = 0; row < view.rows; row++) {
         int64_t label = tensor_integer(&run->inputs[1], row);
         if (label < 0 || (uint64_t)label >= view.classes) {
-            return op_run_error(run, error, "Received a label value of %lld which is outside the valid range of [0, %zu).",
+            return op_run_error(run, error,
+                                "Received a label value of %lld which is outside the valid range of [0, %zu).",
                                 (long long)label, view.classes);
         }
         size_t start = row * view.classes;
@@ -152,7 +153,8 @@ static enum status infer_dense(struct inference *inference, struct error *error)
     if (!shape_is_compatible(logits, labels)) {
         char logits_text[SHAPE_TEXT_BYTES_MAX];
         char labels_text[SHAPE_TEXT_BYTES_MAX];
-        return op_shape_error(inference, error, "logits and labels must be the same size: logits_size=%s labels_size=%s",
+        return op_shape_error(inference, error,
+                              "logits and labels must be the same size: logits_size=%s labels_size=%s",
                               shape_cpp_text(logits, logits_text), shape_cpp_text(labels, labels_text));
     }
     struct shape both = shape_merge(logits, labels);

@@ -112,6 +112,19 @@ static enum status add_to_collections(struct graph *graph, const struct variable
     return STATUS_OK;
 }
 
+/* Variables live outside loops and control dependencies. */
+static enum status add_nodes_outside(struct graph *graph, const struct variable_plan *plan, struct variable *variable,
+                                     struct error *error)
+{
+    const struct control_list *controls = NULL;
+    TRY(graph_enter_controls(graph, NULL, 0, &controls, error));
+    struct body_builder *body = graph_suspend_body(graph);
+    enum status status = add_nodes(graph, plan, variable, error);
+    graph_resume_body(graph, body);
+    graph_leave_controls(graph, controls);
+    return status;
+}
+
 enum status variable_create(struct graph *graph, const struct variable_plan *plan, const struct variable **ret_variable,
                             struct error *error)
 {
@@ -123,9 +136,7 @@ enum status variable_create(struct graph *graph, const struct variable_plan *pla
     const char *previous = NULL;
     TRY(graph_check_not_finalized(graph, error));
     TRY(graph_enter_name_scope(graph, plan->name, &previous, error));
-    struct body_builder *body = graph_suspend_body(graph); /* variables live outside loops */
-    enum status status = add_nodes(graph, plan, &variable, error);
-    graph_resume_body(graph, body);
+    enum status status = add_nodes_outside(graph, plan, &variable, error);
     graph_leave_name_scope(graph, previous);
     TRY(status);
     TRY(graph_add_variable(graph, &variable, error));

@@ -105,9 +105,9 @@ static enum status check_sizes(const struct keras_options *options, struct error
         return error_set(error, STATUS_UNSUPPORTED, "%s of dtype %s: float32 and float64 are supported", class,
                          dtype_name(options->dtype));
     }
-    return options->is_stateful
-               ? error_set(error, STATUS_UNSUPPORTED, "%s with stateful=True is not supported: feed initial_state", class)
-               : STATUS_OK;
+    return options->is_stateful ? error_set(error, STATUS_UNSUPPORTED,
+                                            "%s with stateful=True is not supported: feed initial_state", class)
+                                : STATUS_OK;
 }
 
 static enum status check_texts(const struct keras_options *options, struct error *error)
@@ -124,8 +124,8 @@ static enum status check_texts(const struct keras_options *options, struct error
             return STATUS_OK;
         }
     }
-    return keras_refuse(error,
-                        "Invalid merge mode. Merge mode should be one of {\"sum\", \"mul\", \"ave\", \"concat\", None}");
+    return keras_refuse(
+        error, "Invalid merge mode. Merge mode should be one of {\"sum\", \"mul\", \"ave\", \"concat\", None}");
 }
 
 static enum status check_names(const struct graph *graph, const struct keras_options *options, struct error *error)
@@ -137,9 +137,8 @@ static enum status check_names(const struct graph *graph, const struct keras_opt
             uses += strcmp(keras_layer_name(graph, options->children[k]), name) == 0;
         }
         if (uses > 1) {
-            return keras_refuse(error,
-                                "The name \"%s\" is used %zu times in the model. All layer names should be unique.", name,
-                                uses);
+            return keras_refuse(
+                error, "The name \"%s\" is used %zu times in the model. All layer names should be unique.", name, uses);
         }
     }
     return STATUS_OK;
@@ -314,9 +313,9 @@ enum status keras_create(struct graph *graph, const struct keras_options *option
         layer.options.input_shape = shape_vector(DIMENSION_UNKNOWN);
     } else if (options->kind != KERAS_EMBEDDING && options->input_dim > 0 && !options->has_input_shape) {
         layer.options.has_input_shape = true;
-        layer.options.input_shape =
-            keras_is_recurrent(options->kind) ? shape_matrix(DIMENSION_UNKNOWN, (int64_t)options->input_dim)
-                                              : shape_vector((int64_t)options->input_dim);
+        layer.options.input_shape = keras_is_recurrent(options->kind)
+                                        ? shape_matrix(DIMENSION_UNKNOWN, (int64_t)options->input_dim)
+                                        : shape_vector((int64_t)options->input_dim);
     }
     TRY(copy_text(graph, &layer.options.activation, error));
     TRY(copy_text(graph, &layer.options.recurrent_activation, error));
@@ -416,10 +415,11 @@ enum status keras_weights(const struct graph *graph, uint32_t layer, const struc
     const struct keras_layer *at = keras_layer(graph, layer);
     size_t count = 0;
     if (at->options.kind == KERAS_SEQUENTIAL && !at->is_built) {
-        return keras_refuse(error,
-                            "Weights for model %s have not yet been created. Weights are created when the Model is first "
-                            "called on inputs or `build()` is called with an `input_shape`.",
-                            at->options.name);
+        return keras_refuse(
+            error,
+            "Weights for model %s have not yet been created. Weights are created when the Model is first "
+            "called on inputs or `build()` is called with an `input_shape`.",
+            at->options.name);
     }
     TRY(collect_weights(graph, layer, ret_variables, &count, error));
     *ret_count = count;

@@ -1,8 +1,8 @@
 /* Keras layers, as tf.keras of TensorFlow 1.15 has them: names, weights, arithmetic. A layer is an object of its graph
- * (OBJECT_LAYER); its variables are made when it is built, named through name scopes ("my_lstm/kernel", made unique like
- * ops), and are not get_variable's. A sequential model is a layer too. For one building thread.
- * Source: TensorFlow 1.15, keras/layers, keras/engine. Equations, K kernel, R recurrent kernel, b bias, ρ the recurrent
- * activation, φ the activation, columns in the order of the gates:
+ * (OBJECT_LAYER); its variables are made when it is built, named through name scopes ("my_lstm/kernel", made unique
+ * like ops), and are not get_variable's. A sequential model is a layer too. For one building thread.
+ * Source: TensorFlow 1.15, keras/layers, keras/engine. Equations, K kernel, R recurrent kernel, b bias, ρ the
+ * recurrent activation, φ the activation, columns in the order of the gates:
  *   SimpleRNN          h' = φ(xK + b + hR)
  *   LSTM   i|f|c|o     i, f, o = ρ(xK + b + hR); c' = f∘c + i∘φ(xK + b + hR); h' = o∘φ(c')
  *   GRU    z|r|h       z, r = ρ(xK + b + hR); k = φ(xK + b + (r∘h)R); h' = z∘h + (1 − z)∘k
@@ -59,15 +59,15 @@ struct keras_options {
     bool goes_backwards;
     bool is_stateful; /* UNSUPPORTED */
     bool resets_after;
-    double rate;              /* dropout */
-    const char *merge_mode;   /* bidirectional: "concat" (NULL), "sum", "mul", "ave", "none" */
-    struct shape target;      /* reshape: without the batch, one dimension may be unknown */
-    bool has_input_shape;     /* then a sequential model that begins with it is built at once */
-    struct shape input_shape; /* without the batch */
-    struct initializer kernel_initializer; /* DEFAULT: glorot_uniform; embedding: uniform in ±0.05 */
+    double rate;                              /* dropout */
+    const char *merge_mode;                   /* bidirectional: "concat" (NULL), "sum", "mul", "ave", "none" */
+    struct shape target;                      /* reshape: without the batch, one dimension may be unknown */
+    bool has_input_shape;                     /* then a sequential model that begins with it is built at once */
+    struct shape input_shape;                 /* without the batch */
+    struct initializer kernel_initializer;    /* DEFAULT: glorot_uniform; embedding: uniform in ±0.05 */
     struct initializer recurrent_initializer; /* DEFAULT: orthogonal */
     struct initializer bias_initializer;      /* DEFAULT: zeros */
-    const uint32_t *children; /* sequential: its layers; wrappers: one */
+    const uint32_t *children;                 /* sequential: its layers; wrappers: one */
     size_t child_count;
 };
 
@@ -76,6 +76,7 @@ struct keras_options {
 enum status keras_create(struct graph *graph, const struct keras_options *options, uint32_t *ret_layer,
                          struct error *error) MUST_CHECK;
 
+/* A layer's kind, its name, and whether its variables are there. */
 enum keras_kind keras_layer_kind(const struct graph *graph, uint32_t layer);
 const char *keras_layer_name(const struct graph *graph, uint32_t layer);
 bool keras_layer_is_built(const struct graph *graph, uint32_t layer);
@@ -86,8 +87,8 @@ uint32_t keras_layer_at(const struct graph *graph, uint32_t model, size_t index)
 bool keras_model_tensors(const struct graph *graph, uint32_t model, struct output *ret_input,
                          struct output *ret_output);
 
-/* model.get_layer: by name, or by index with `name` NULL. ValueError "No such layer: nope", "Was asked to retrieve layer
- * at index 7 but model only has 2 layers.". */
+/* model.get_layer: by name, or by index with `name` NULL. ValueError "No such layer: nope", "Was asked to retrieve
+ * layer at index 7 but model only has 2 layers.". */
 enum status keras_get_layer(const struct graph *graph, uint32_t model, const char *name, int64_t index,
                             uint32_t *ret_layer, struct error *error) MUST_CHECK;
 
@@ -127,8 +128,8 @@ enum status keras_weights(const struct graph *graph, uint32_t layer, const struc
                           size_t *ret_count, struct error *error) MUST_CHECK;
 
 /* What set_weights checks: as many as the layer has, of their shapes. ValueErrors "You called `set_weights(weights)` on
- * layer "x" with a  weight list of length 1, but the layer was expecting 3 weights. …", "Layer weight shape (1, 4) not
- * compatible with provided weight shape (4,)". */
+ * layer "x" with a  weight list of length 1, but the layer was expecting 3 weights. …", "Layer weight shape (1, 4)
+ * not compatible with provided weight shape (4,)". */
 enum status keras_check_weights(const struct graph *graph, uint32_t layer, const struct tensor *weights, size_t count,
                                 struct error *error) MUST_CHECK;
 

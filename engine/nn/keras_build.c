@@ -67,10 +67,11 @@ enum status keras_check_input(const struct keras_layer *layer, const struct shap
                                                        : "GRU");
     }
     if (layer->is_built && depth != DIMENSION_UNKNOWN && depth != layer->depth) {
-        return keras_refuse(error,
-                            "Input 0 of layer %s is incompatible with the layer: expected axis -1 of input shape to have "
-                            "value %lld but received input with shape %s",
-                            layer->options.name, (long long)layer->depth, list_text(input, text));
+        return keras_refuse(
+            error,
+            "Input 0 of layer %s is incompatible with the layer: expected axis -1 of input shape to have "
+            "value %lld but received input with shape %s",
+            layer->options.name, (long long)layer->depth, list_text(input, text));
     }
     return STATUS_OK;
 }
@@ -95,13 +96,14 @@ static enum status add_weight(struct graph *graph, struct keras_layer *layer, co
 }
 
 /* An LSTM's bias begins with 1 for the forget gates. */
-static enum status forget_bias(struct graph *graph, const struct keras_layer *layer, struct initializer *ret_initializer,
-                               struct error *error)
+static enum status forget_bias(struct graph *graph, const struct keras_layer *layer,
+                               struct initializer *ret_initializer, struct error *error)
 {
     const struct initializer *given = &layer->options.bias_initializer;
     double rest = given->kind == INITIALIZER_ONES ? 1 : given->kind == INITIALIZER_CONSTANT ? given->low : 0;
     bool is_plain = given->kind == INITIALIZER_DEFAULT || given->kind == INITIALIZER_ZEROS ||
-                    given->kind == INITIALIZER_ONES || (given->kind == INITIALIZER_CONSTANT && given->values.data == NULL);
+                    given->kind == INITIALIZER_ONES ||
+                    (given->kind == INITIALIZER_CONSTANT && given->values.data == NULL);
     if (!is_plain) {
         return error_set(error, STATUS_UNSUPPORTED,
                          "unit_forget_bias goes with a bias_initializer of zeros, ones or a constant");
@@ -137,8 +139,8 @@ static enum status add_recurrent_weights(struct graph *graph, struct keras_layer
     if (options->kind == KERAS_LSTM && !options->has_no_forget_bias) {
         TRY(forget_bias(graph, layer, &bias, error));
     }
-    struct shape shape = options->kind == KERAS_GRU && options->resets_after ? shape_matrix(2, columns)
-                                                                             : shape_vector(columns);
+    struct shape shape =
+        options->kind == KERAS_GRU && options->resets_after ? shape_matrix(2, columns) : shape_vector(columns);
     struct initializer zeros = {.kind = INITIALIZER_ZEROS};
     return add_weight(graph, layer, "bias", shape, &bias, zeros, error);
 }
@@ -246,8 +248,9 @@ enum status keras_output_shape(const struct graph *graph, const struct keras_lay
     case KERAS_SEQUENTIAL: return stacked_shape(graph, layer, input, ret_output, error);
     case KERAS_TIME_DISTRIBUTED: return distributed_shape(graph, layer, input, ret_output, error);
     case KERAS_FLATTEN:
-    case KERAS_RESHAPE: return input->rank < 1 ? keras_refuse(error, "Input 0 of layer %s is a scalar", options->name)
-                                               : reshaped(layer, input, ret_output, error);
+    case KERAS_RESHAPE:
+        return input->rank < 1 ? keras_refuse(error, "Input 0 of layer %s is a scalar", options->name)
+                               : reshaped(layer, input, ret_output, error);
     case KERAS_EMBEDDING:
         if (shape.rank == SHAPE_RANK_MAX) {
             return error_set(error, STATUS_LIMIT, "an embedding of more than %d dimensions", SHAPE_RANK_MAX - 1);
@@ -330,7 +333,8 @@ enum status keras_build_here(struct graph *graph, uint32_t layer, const struct s
     return STATUS_OK;
 }
 
-/* TensorFlow builds in a graph of its own, where no name is taken yet, so that layers' scopes are exactly their names. */
+/* TensorFlow builds in a graph of its own, where no name is taken yet, so that layers' scopes are exactly their
+ * names. */
 enum status keras_build(struct graph *graph, uint32_t layer, const struct shape *input_shape, struct error *error)
 {
     const char *previous = NULL;

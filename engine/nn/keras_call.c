@@ -12,9 +12,9 @@ struct activation {
 };
 
 static const struct activation activations[] = {
-    {"linear", NULL},   {"hard_sigmoid", NULL}, {"tanh", "Tanh"},         {"sigmoid", "Sigmoid"},
-    {"relu", "Relu"},   {"softmax", "Softmax"}, {"softplus", "Softplus"}, {"softsign", "Softsign"},
-    {"elu", "Elu"},     {"selu", "Selu"},       {"exponential", "Exp"},
+    {"linear", NULL}, {"hard_sigmoid", NULL}, {"tanh", "Tanh"},         {"sigmoid", "Sigmoid"},
+    {"relu", "Relu"}, {"softmax", "Softmax"}, {"softplus", "Softplus"}, {"softsign", "Softsign"},
+    {"elu", "Elu"},   {"selu", "Selu"},       {"exponential", "Exp"},
 };
 
 static const struct activation *find_activation(const char *name)
@@ -110,8 +110,7 @@ enum status keras_project(struct graph *graph, struct output x, struct output ke
     }
     struct attribute keep_last = {.name = "keep_last", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};
     struct output inputs[] = {product, x};
-    struct node_options options = {
-        .inputs = inputs, .input_count = 2, .attributes = &keep_last, .attribute_count = 1};
+    struct node_options options = {.inputs = inputs, .input_count = 2, .attributes = &keep_last, .attribute_count = 1};
     struct node *node = NULL;
     TRY(graph_add_node(graph, "ReshapeLike", &options, &node, error));
     *ret_output = (struct output){node, 0};
@@ -184,9 +183,8 @@ static enum status call_reshape(struct graph *graph, const struct keras_layer *l
 /* ---- wrappers ---- */
 
 /* [batch, time, …] as [batch · time, …], called, and back. */
-static enum status call_distributed(struct graph *graph, const struct keras_layer *layer,
-                                    const struct keras_call *call, int nesting, struct output *ret_output,
-                                    struct error *error)
+static enum status call_distributed(struct graph *graph, const struct keras_layer *layer, const struct keras_call *call,
+                                    int nesting, struct output *ret_output, struct error *error)
 {
     struct keras_call inner = *call;
     struct keras_result result;
@@ -251,10 +249,11 @@ static enum status call_bidirectional(struct graph *graph, const struct keras_la
     const char *mode = layer->options.merge_mode == NULL ? "concat" : layer->options.merge_mode;
     bool is_split = strcmp(mode, "none") == 0;
     if (call->initial_state_count % 2 != 0) {
-        return keras_refuse(error,
-                            "When passing `initial_state` to a Bidirectional RNN, the state should be a list containing "
-                            "the states of the underlying RNNs. Found: %zu states",
-                            call->initial_state_count);
+        return keras_refuse(
+            error,
+            "When passing `initial_state` to a Bidirectional RNN, the state should be a list containing "
+            "the states of the underlying RNNs. Found: %zu states",
+            call->initial_state_count);
     }
     for (size_t i = 0; i < 2; i++) {
         struct keras_call inner = *call;

@@ -9,7 +9,7 @@ enum { KERAS_LAYER_VARIABLES_MAX = 3 };
 /* An OBJECT_LAYER; what it points to is the graph's. */
 struct keras_layer {
     struct keras_options options; /* complete: name, activations, merge_mode are set */
-    uint32_t *children;           /* sequential: the layers; wrappers: the inner one; bidirectional: forward, backward */
+    uint32_t *children; /* sequential: the layers; wrappers: the inner one; bidirectional: forward, backward */
     size_t child_count;
     bool is_named_by_us; /* and so counts for the next one's name */
     bool is_built;
@@ -21,6 +21,7 @@ struct keras_layer {
     struct output output;
 };
 
+/* A layer to read; valid until it is edited. Whether a kind is one of the recurrent layers. */
 const struct keras_layer *keras_layer(const struct graph *graph, uint32_t layer);
 bool keras_is_recurrent(enum keras_kind kind);
 /* The layer's dtype: said, or float32. */
@@ -30,8 +31,8 @@ enum dtype keras_dtype(const struct keras_layer *layer);
 enum status keras_refuse(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Refuses inputs that the layer cannot take, as Keras' input_spec. */
-enum status keras_check_input(const struct keras_layer *layer, const struct shape *input, struct error *error)
-    MUST_CHECK;
+enum status keras_check_input(const struct keras_layer *layer, const struct shape *input,
+                              struct error *error) MUST_CHECK;
 /* Makes the variables in the current name scope, and those of inner layers below it. */
 enum status keras_build_here(struct graph *graph, uint32_t layer, const struct shape *input, int nesting,
                              struct error *error) MUST_CHECK;

@@ -1,5 +1,5 @@
-/* Keras' recurrent layers: one step, and the loop as one Recurrence node. What the kernel and bias give for all steps is
- * computed before the loop in one product; the loop adds what the state gives. Thread: the building one. */
+/* Keras' recurrent layers: one step, and the loop as one Recurrence node. What the kernel and bias give for all steps
+ * is computed before the loop in one product; the loop adds what the state gives. Thread: the building one. */
 #include "engine/base/check.h"
 #include "engine/graph/function.h"
 #include "engine/graph/op_rules.h"
@@ -175,9 +175,8 @@ static enum status step(struct graph *graph, const struct recurrent *recurrent, 
 static enum status read_weights(struct graph *graph, const struct keras_layer *layer, struct recurrent *ret_recurrent,
                                 struct error *error)
 {
-    struct recurrent recurrent = {.options = &layer->options,
-                                  .kernel = layer->variables[0]->read,
-                                  .recurrent_kernel = layer->variables[1]->read};
+    struct recurrent recurrent = {
+        .options = &layer->options, .kernel = layer->variables[0]->read, .recurrent_kernel = layer->variables[1]->read};
     if (layer->variable_count > 2) {
         recurrent.input_bias = layer->variables[2]->read;
     }

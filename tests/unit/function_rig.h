@@ -6,6 +6,7 @@
 #include "engine/graph/function.h"
 #include "tests/unit/op_rig.h"
 
+/* An empty graph. */
 static inline struct graph *new_graph(void)
 {
     struct error error;
@@ -23,17 +24,20 @@ struct call_maker {
     int64_t integers[8];
 };
 
+/* Begins a call without arguments. */
 static inline struct call_maker call_of(const char *function)
 {
     return (struct call_maker){.call = {.function = function}};
 }
 
+/* A tensor. */
 static inline void give_tensor(struct call_maker *maker, const char *name, struct output output)
 {
     assert_true(maker->call.argument_count < 8);
     maker->arguments[maker->call.argument_count++] = (struct call_argument){.name = name, .output = output};
 }
 
+/* A list of tensors; borrowed. */
 static inline void give_list(struct call_maker *maker, const char *name, const struct output *items, size_t count)
 {
     assert_true(maker->call.argument_count < 8);
@@ -41,12 +45,14 @@ static inline void give_list(struct call_maker *maker, const char *name, const s
         (struct call_argument){.name = name, .is_list = true, .items = items, .item_count = count};
 }
 
+/* Numbers, borrowed. */
 static inline void give_value(struct call_maker *maker, const char *name, const struct tensor *value)
 {
     assert_true(maker->call.argument_count < 8);
     maker->arguments[maker->call.argument_count++] = (struct call_argument){.name = name, .value = *value};
 }
 
+/* One number, as Python has it. */
 static inline void give_number(struct call_maker *maker, const char *name, double number)
 {
     double *at = &maker->numbers[maker->call.argument_count];
@@ -55,6 +61,7 @@ static inline void give_number(struct call_maker *maker, const char *name, doubl
     give_value(maker, name, &value);
 }
 
+/* One whole number. */
 static inline void give_integer(struct call_maker *maker, const char *name, int64_t number)
 {
     int64_t *at = &maker->integers[maker->call.argument_count];
@@ -63,17 +70,20 @@ static inline void give_integer(struct call_maker *maker, const char *name, int6
     give_value(maker, name, &value);
 }
 
+/* An attribute; texts and tensors in it are borrowed. */
 static inline void give_attribute(struct call_maker *maker, struct attribute attribute)
 {
     assert_true(maker->call.attribute_count < 8);
     maker->attributes[maker->call.attribute_count++] = attribute;
 }
 
+/* The attribute dtype. */
 static inline void give_dtype(struct call_maker *maker, enum dtype dtype)
 {
     give_attribute(maker, (struct attribute){.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = dtype});
 }
 
+/* Calls; an error is returned. */
 static inline enum status try_call(struct graph *graph, struct call_maker *maker, struct call_result *ret_result,
                                    struct error *error)
 {
@@ -82,6 +92,7 @@ static inline enum status try_call(struct graph *graph, struct call_maker *maker
     return graph_call(graph, &maker->call, ret_result, error);
 }
 
+/* Calls what must succeed and returns its first result. */
 static inline struct output make_call(struct graph *graph, struct call_maker *maker)
 {
     struct error error;
@@ -91,6 +102,7 @@ static inline struct output make_call(struct graph *graph, struct call_maker *ma
     return result.outputs[0];
 }
 
+/* Calls what must fail so, and leave the name scope as it was. */
 static inline void assert_call_refused(struct graph *graph, struct call_maker *maker, const char *type,
                                        const char *message)
 {
@@ -111,8 +123,7 @@ static inline struct output constant_of(struct graph *graph, enum dtype dtype, s
     struct error error;
     struct tensor tensor;
     struct output output;
-    struct shape shape =
-        rows == 0 ? shape_vector((int64_t)columns) : shape_matrix((int64_t)rows, (int64_t)columns);
+    struct shape shape = rows == 0 ? shape_vector((int64_t)columns) : shape_matrix((int64_t)rows, (int64_t)columns);
     must(tensor_init(&tensor, dtype, &shape, &error), &error);
     for (size_t i = 0; i < tensor_element_count(&tensor); i++) {
         tensor_set_number(&tensor, i, numbers[i]);
@@ -122,6 +133,7 @@ static inline struct output constant_of(struct graph *graph, enum dtype dtype, s
     return output;
 }
 
+/* A constant scalar. */
 static inline struct output scalar_of(struct graph *graph, enum dtype dtype, double number)
 {
     struct error error;
@@ -155,6 +167,7 @@ static inline enum status try_run(struct graph *graph, struct values *values, st
     return status;
 }
 
+/* Runs what must succeed; owned by the caller. */
 static inline struct tensor run_of(struct graph *graph, struct output fetch, uint64_t key)
 {
     struct error error;
@@ -163,6 +176,7 @@ static inline struct tensor run_of(struct graph *graph, struct output fetch, uin
     return result;
 }
 
+/* Runs and compares, to a tolerance relative to 1 + |expected|. */
 static inline void assert_numbers(struct graph *graph, struct output fetch, const double *expected, size_t count,
                                   double tolerance)
 {

@@ -14,17 +14,20 @@ struct net {
     size_t count;
 };
 
+/* An empty graph. */
 static inline struct net new_net(void)
 {
     return (struct net){.graph = new_graph()};
 }
 
+/* Takes a net that was never started, too. */
 static inline void drop_net(struct net *net)
 {
     values_destroy(net->values);
     graph_unref(net->graph);
 }
 
+/* A float64 variable to differentiate by; returns what reads it. */
 static inline struct output variable_of(struct net *net, struct shape shape)
 {
     struct error error;
@@ -72,6 +75,7 @@ static inline struct output weighted_sum(struct graph *graph, struct output y)
     return sum;
 }
 
+/* Runs a scalar. */
 static inline double scalar_value(const struct net *net, struct output scalar)
 {
     struct error error;
@@ -82,6 +86,7 @@ static inline double scalar_value(const struct net *net, struct output scalar)
     return value;
 }
 
+/* Compares gradients of `scalar`, one a variable, with what moving each element does to it. */
 static inline void compare(const struct net *net, struct output scalar, const struct output *gradients)
 {
     const double step = 1e-5;

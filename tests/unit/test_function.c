@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "engine/graph/function.h"
+#include "engine/graph/variable.h"
 
 static void must(enum status status, const struct error *error)
 {
@@ -134,7 +135,8 @@ static void test_arguments_are_sorted(void **state)
     with_attribute.attributes = &wrong;
     assert_refused(graph, &with_attribute, "TypeError", "Expected DataType for argument 'dtype' not 1.5.");
     with_attribute.attribute_count = 0;
-    assert_refused(graph, &with_attribute, "TypeError", "placeholder() missing 1 required positional argument: 'dtype'");
+    assert_refused(graph, &with_attribute, "TypeError",
+                   "placeholder() missing 1 required positional argument: 'dtype'");
     call.function = "matmull";
     assert_refused(graph, &call, "", "there is no function 'matmull'");
     graph_unref(graph);
@@ -192,6 +194,12 @@ static void test_control_contexts(void **state)
     assert_int_equal(made[2].node->control_count, 1);
     assert_ptr_equal(made[2].node->controls[0], x.node);
     assert_int_equal(made[3].node->control_count, 0);
+    const struct variable *variable = NULL;
+    struct variable_options options = {.name = "v", .initializer = {.kind = INITIALIZER_ZEROS}, .has_shape = true};
+    must(graph_enter_controls(graph, &x.node, 1, &outer, &error), &error);
+    must(get_variable(graph, &options, &variable, NULL, &error), &error);
+    graph_leave_controls(graph, outer);
+    assert_int_equal(variable->initializer->control_count, 0);
     graph_unref(graph);
 }
 

@@ -1,5 +1,5 @@
-/* Keras layers: names and weights, the numbers of one step, loops, gradients, equivalence with BasicLSTMCell, and Keras'
- * refusals. */
+/* Keras layers: names and weights, the numbers of one step, loops, gradients, equivalence with BasicLSTMCell, and
+ * Keras' refusals. */
 #include "engine/nn/cell.h"
 #include "engine/nn/keras.h"
 #include "engine/nn/recurrence.h"
@@ -90,16 +90,17 @@ static void test_variables_of_a_model(void **state)
     struct error error;
     struct graph *graph = new_graph();
     uint32_t layers[] = {
-        layer_of(graph, (struct keras_options){
-                            .kind = KERAS_LSTM, .units = 64, .name = "my_lstm", .returns_sequences = true}),
+        layer_of(graph,
+                 (struct keras_options){.kind = KERAS_LSTM, .units = 64, .name = "my_lstm", .returns_sequences = true}),
         layer_of(graph, (struct keras_options){.kind = KERAS_DENSE, .units = 10})};
     uint32_t model = sequential_of(graph, layers, 2);
     assert_string_equal(keras_layer_name(graph, model), "sequential");
     static const struct variable *variables[KERAS_WEIGHTS_MAX];
     size_t count = 9;
-    assert_refused(keras_weights(graph, model, variables, &count, &error), &error,
-                   "Weights for model sequential have not yet been created. Weights are created when the Model is first "
-                   "called on inputs or `build()` is called with an `input_shape`.");
+    assert_refused(
+        keras_weights(graph, model, variables, &count, &error), &error,
+        "Weights for model sequential have not yet been created. Weights are created when the Model is first "
+        "called on inputs or `build()` is called with an `input_shape`.");
     must(keras_weights(graph, layers[0], variables, &count, &error), &error);
     assert_int_equal(count, 0);
     struct variable_options mine = {.name = "my_lstm/kernel",
@@ -166,9 +167,10 @@ static void test_set_weights_checks(void **state)
     must(keras_build(graph, dense, &input, &error), &error);
     struct tensor weights[] = {{DTYPE_FLOAT32, shape_matrix(3, 4), NULL}, {DTYPE_FLOAT32, shape_vector(4), NULL}};
     must(keras_check_weights(graph, dense, weights, 2, &error), &error);
-    assert_refused(keras_check_weights(graph, dense, weights, 1, &error), &error,
-                   "You called `set_weights(weights)` on layer \"x\" with a  weight list of length 1, but the layer was "
-                   "expecting 2 weights. Provided weights: [array of shape (3, 4)...");
+    assert_refused(
+        keras_check_weights(graph, dense, weights, 1, &error), &error,
+        "You called `set_weights(weights)` on layer \"x\" with a  weight list of length 1, but the layer was "
+        "expecting 2 weights. Provided weights: [array of shape (3, 4)...");
     weights[1].shape = shape_vector(5);
     assert_refused(keras_check_weights(graph, dense, weights, 2, &error), &error,
                    "Layer weight shape (4,) not compatible with provided weight shape (5,)");
@@ -271,14 +273,13 @@ static void test_gru_steps(void **state)
         bool is_hard = form < 2;
         struct error error;
         struct net net = new_net();
-        uint32_t gru =
-            layer_of(net.graph, (struct keras_options){.kind = KERAS_GRU,
-                                                       .units = 1,
-                                                       .has_dtype = true,
-                                                       .dtype = DTYPE_FLOAT64,
-                                                       .recurrent_activation = is_hard ? NULL : "sigmoid",
-                                                       .resets_after = resets_after,
-                                                       .returns_sequences = true});
+        uint32_t gru = layer_of(net.graph, (struct keras_options){.kind = KERAS_GRU,
+                                                                  .units = 1,
+                                                                  .has_dtype = true,
+                                                                  .dtype = DTYPE_FLOAT64,
+                                                                  .recurrent_activation = is_hard ? NULL : "sigmoid",
+                                                                  .resets_after = resets_after,
+                                                                  .returns_sequences = true});
         struct tensor tensor = {DTYPE_FLOAT64, shape_cube(1, 2, 1), (void *)(uintptr_t)x};
         struct output input;
         must(graph_add_constant(net.graph, NULL, &tensor, &input, &error), &error);
@@ -451,16 +452,19 @@ static void test_gradients_of_wrappers(void **state)
 static void test_bidirectional(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "bidirectional/forward_lstm/kernel",          "bidirectional/forward_lstm/recurrent_kernel",
-        "bidirectional/forward_lstm/bias",            "bidirectional/backward_lstm/kernel",
-        "bidirectional/backward_lstm/recurrent_kernel", "bidirectional/backward_lstm/bias"};
+    static const char *const names[] = {"bidirectional/forward_lstm/kernel",
+                                        "bidirectional/forward_lstm/recurrent_kernel",
+                                        "bidirectional/forward_lstm/bias",
+                                        "bidirectional/backward_lstm/kernel",
+                                        "bidirectional/backward_lstm/recurrent_kernel",
+                                        "bidirectional/backward_lstm/bias"};
     struct error error;
     struct net net = new_net();
     uint32_t inner = layer_of(
-        net.graph, (struct keras_options){.kind = KERAS_LSTM, .units = 2, .returns_sequences = true, .returns_state = true});
-    uint32_t both = layer_of(
-        net.graph, (struct keras_options){.kind = KERAS_BIDIRECTIONAL, .children = &inner, .child_count = 1});
+        net.graph,
+        (struct keras_options){.kind = KERAS_LSTM, .units = 2, .returns_sequences = true, .returns_state = true});
+    uint32_t both =
+        layer_of(net.graph, (struct keras_options){.kind = KERAS_BIDIRECTIONAL, .children = &inner, .child_count = 1});
     struct output x = input_of(net.graph, DTYPE_FLOAT32, shape_cube(2, 5, 3));
     struct keras_result result = call_layer(net.graph, both, x);
     struct shape shape = shape_cube(2, 5, 4);
@@ -483,7 +487,8 @@ static void test_bidirectional(void **state)
 static void test_text_model(void **state)
 {
     (void)state;
-    static const char *const names[] = {"embedding/embeddings",  "gru/kernel", "gru/recurrent_kernel", "gru/bias",
+    static const char *const names[] = {"embedding/embeddings",    "gru/kernel",
+                                        "gru/recurrent_kernel",    "gru/bias",
                                         "time_distributed/kernel", "time_distributed/bias"};
     struct error error;
     struct graph *graph = new_graph();
@@ -506,9 +511,9 @@ static void test_text_model(void **state)
     struct shape shape = shape_cube(DIMENSION_UNKNOWN, 6, 7);
     assert_true(shape_equal(&output_type(out)->shape, &shape));
     assert_weights(graph, model, names, 6);
-    uint32_t flat[] = {layer_of(graph, (struct keras_options){.kind = KERAS_FLATTEN}),
-                       layer_of(graph, (struct keras_options){.kind = KERAS_RESHAPE,
-                                                              .target = {2, {DIMENSION_UNKNOWN, 6}}})};
+    uint32_t flat[] = {
+        layer_of(graph, (struct keras_options){.kind = KERAS_FLATTEN}),
+        layer_of(graph, (struct keras_options){.kind = KERAS_RESHAPE, .target = {2, {DIMENSION_UNKNOWN, 6}}})};
     uint32_t shapes = sequential_of(graph, flat, 2);
     struct keras_call call = {.input = out};
     struct keras_result result;
@@ -534,16 +539,16 @@ static void test_refusals(void **state)
     struct shape right = shape_cube(DIMENSION_UNKNOWN, 4, 3);
     struct shape wrong = shape_cube(DIMENSION_UNKNOWN, 4, 2);
     must(keras_build(graph, lstm, &right, &error), &error);
-    assert_refused(keras_build(graph, lstm, &wrong, &error), &error,
-                   "Input 0 of layer lstm is incompatible with the layer: expected axis -1 of input shape to have value "
-                   "3 but received input with shape [None, 4, 2]");
+    assert_refused(
+        keras_build(graph, lstm, &wrong, &error), &error,
+        "Input 0 of layer lstm is incompatible with the layer: expected axis -1 of input shape to have value "
+        "3 but received input with shape [None, 4, 2]");
     uint32_t layer = 0;
     struct keras_options unknown = {.kind = KERAS_DENSE, .units = 2, .activation = "nope"};
     assert_refused(keras_create(graph, &unknown, &layer, &error), &error, "Unknown activation function:nope");
     struct keras_options stateful = {.kind = KERAS_LSTM, .units = 2, .is_stateful = true};
     assert_int_equal(keras_create(graph, &stateful, &layer, &error), STATUS_UNSUPPORTED);
-    struct keras_options mode = {
-        .kind = KERAS_BIDIRECTIONAL, .merge_mode = "all", .children = &lstm, .child_count = 1};
+    struct keras_options mode = {.kind = KERAS_BIDIRECTIONAL, .merge_mode = "all", .children = &lstm, .child_count = 1};
     assert_refused(keras_create(graph, &mode, &layer, &error), &error,
                    "Invalid merge mode. Merge mode should be one of {\"sum\", \"mul\", \"ave\", \"concat\", None}");
     struct output x = input_of(graph, DTYPE_FLOAT32, shape_cube(2, 4, 3));
@@ -567,9 +572,10 @@ static void test_uninitialized(void **state)
     struct output y = call_layer(graph, dense, input_of(graph, DTYPE_FLOAT32, shape_matrix(2, 3))).outputs[0];
     assert_int_not_equal(try_run(graph, NULL, y, 1, &tensor, &error), STATUS_OK);
     assert_string_equal(error.type, "FailedPreconditionError");
-    assert_non_null(strstr(error.message, "Error while reading resource variable dense/kernel from Container: localhost. "
-                                          "This could mean that the variable was uninitialized. Not found: Resource "
-                                          "localhost/dense/kernel/"));
+    assert_non_null(strstr(error.message,
+                           "Error while reading resource variable dense/kernel from Container: localhost. "
+                           "This could mean that the variable was uninitialized. Not found: Resource "
+                           "localhost/dense/kernel/"));
     graph_unref(graph);
 }
 

@@ -9,7 +9,7 @@ static void test_softmax_values(void **state)
     (void)state;
     const double logits[] = {1, 2, 3, 1000, 1000, -1000};
     const double rows[] = {0.09003057317038046, 0.24472847105479764, 0.6652409557748219, 0.5, 0.5, 0};
-    const double logs[] = {-2.40760596444438, -1.4076059644443804, -0.4076059644443804,
+    const double logs[] = {-2.40760596444438,   -1.4076059644443804, -0.4076059644443804,
                            -0.6931471805599453, -0.6931471805599453, -2000.6931471805599};
     const double columns[] = {0, 0, 1, 1, 1, 0};
     for (enum dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_FLOAT64; dtype++) {
@@ -27,8 +27,9 @@ static void test_softmax_values(void **state)
         give_tensor(&log_softmax, NULL, x);
         assert_numbers(graph, make_call(graph, &log_softmax), logs, 6, tolerance);
         give_integer(&log_softmax, "dim", 2);
-        assert_call_refused(graph, &log_softmax, "InvalidArgumentError",
-                            "dim must be in the range [-2, 2) where 2 is the number of dimensions in the input, but is 2");
+        assert_call_refused(
+            graph, &log_softmax, "InvalidArgumentError",
+            "dim must be in the range [-2, 2) where 2 is the number of dimensions in the input, but is 2");
         graph_unref(graph);
     }
 }
@@ -114,15 +115,15 @@ static void test_sparse_entropy_refusals(void **state)
     struct call_maker rank = call_of("sparse_softmax_cross_entropy_with_logits");
     give_tensor(&rank, "labels", constant_of(graph, DTYPE_INT32, 1, 2, labels));
     give_tensor(&rank, "logits", x);
-    assert_call_refused(
-        graph, &rank, "ValueError",
-        "Rank mismatch: Rank of labels (received 2) should equal rank of logits minus 1 (received 2).");
+    assert_call_refused(graph, &rank, "ValueError",
+                        "Rank mismatch: Rank of labels (received 2) should equal rank of logits minus 1 (received 2).");
     struct call_maker shape = call_of("sparse_softmax_cross_entropy_with_logits");
     give_tensor(&shape, "labels", constant_of(graph, DTYPE_INT32, 0, 1, labels));
     give_tensor(&shape, "logits", x);
-    assert_call_refused(graph, &shape, "ValueError",
-                        "Shape mismatch: The shape of labels (received (1,)) should equal the shape of logits except for "
-                        "the last dimension (received (2, 3)).");
+    assert_call_refused(
+        graph, &shape, "ValueError",
+        "Shape mismatch: The shape of labels (received (1,)) should equal the shape of logits except for "
+        "the last dimension (received (2, 3)).");
     struct call_maker floats = call_of("sparse_softmax_cross_entropy_with_logits");
     give_tensor(&floats, "labels", x);
     give_tensor(&floats, "logits", x);
@@ -463,20 +464,13 @@ static void test_exponential_decay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_softmax_values),
-        cmocka_unit_test(test_softmax_gradients),
-        cmocka_unit_test(test_sparse_entropy),
-        cmocka_unit_test(test_sparse_entropy_refusals),
-        cmocka_unit_test(test_dense_entropy),
-        cmocka_unit_test(test_sigmoid_entropy),
-        cmocka_unit_test(test_plain_losses),
-        cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_of_rows),
-        cmocka_unit_test(test_dropout_refusals),
-        cmocka_unit_test(test_clipping),
-        cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_moments),
-        cmocka_unit_test(test_helpers),
+        cmocka_unit_test(test_softmax_values),    cmocka_unit_test(test_softmax_gradients),
+        cmocka_unit_test(test_sparse_entropy),    cmocka_unit_test(test_sparse_entropy_refusals),
+        cmocka_unit_test(test_dense_entropy),     cmocka_unit_test(test_sigmoid_entropy),
+        cmocka_unit_test(test_plain_losses),      cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_of_rows),   cmocka_unit_test(test_dropout_refusals),
+        cmocka_unit_test(test_clipping),          cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_moments),           cmocka_unit_test(test_helpers),
         cmocka_unit_test(test_exponential_decay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

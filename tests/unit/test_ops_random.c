@@ -210,9 +210,10 @@ static void test_multinomial(void **state)
     struct call_maker vector = call_of("categorical");
     give_tensor(&vector, NULL, constant_of(graph, DTYPE_FLOAT32, 0, 2, numbers));
     give_integer(&vector, NULL, 3);
-    assert_call_refused(graph, &vector, "ValueError",
-                        "Shape must be rank 2 but is rank 1 for 'categorical/Multinomial' (op: 'Multinomial') with input "
-                        "shapes: [2], [].");
+    assert_call_refused(
+        graph, &vector, "ValueError",
+        "Shape must be rank 2 but is rank 1 for 'categorical/Multinomial' (op: 'Multinomial') with input "
+        "shapes: [2], [].");
     graph_unref(graph);
 }
 
@@ -265,9 +266,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_distributions),
-        cmocka_unit_test(test_whole_numbers),   cmocka_unit_test(test_only_key_and_seed_matter),
-        cmocka_unit_test(test_multinomial),     cmocka_unit_test(test_shuffle_keeps_everything),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_distributions),
+        cmocka_unit_test(test_whole_numbers), cmocka_unit_test(test_only_key_and_seed_matter),
+        cmocka_unit_test(test_multinomial),   cmocka_unit_test(test_shuffle_keeps_everything),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
