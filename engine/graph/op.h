@@ -134,7 +134,7 @@ uint64_t op_random_stream(const struct op_run *run);
     X(op_const) X(op_placeholder) X(op_body_input) X(op_placeholder_with_default) X(op_variable) X(op_identity)     \
     X(op_stop_gradient) X(op_prevent_gradient) X(op_no_op) X(op_fill_like)
 #define OP_ROWS_ASSIGN(X)                                                                                           \
-    X(op_assign) X(op_assign_add) X(op_assign_sub)
+    X(op_assign) X(op_assign_add) X(op_assign_sub) X(op_is_variable_initialized) X(op_initialized_value)
 #define OP_ROWS_INITIAL(X)                                                                                          \
     X(op_initial_constant) X(op_initial_uniform) X(op_initial_normal) X(op_initial_truncated_normal)                \
     X(op_initial_orthogonal)

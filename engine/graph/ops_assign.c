@@ -1,6 +1,7 @@
-/* Ops that change variables as people ask for it: Assign, AssignAdd, AssignSub. Thread: see op.h. */
+/* Ops on variables: Assign, AssignAdd, AssignSub, and what looks whether one has a value. Thread: see op.h. */
 #include "engine/base/check.h"
 #include "engine/graph/op.h"
+#include "engine/graph/op_rules.h"
 
 /* What the kernel says in a run of what was assigned, where the shape rule said it while building. */
 static enum status refuse_at_run(const struct inference *inference, struct error *error)
@@ -46,12 +47,18 @@ static enum status check_same_shape(const struct inference *inference, struct er
     return STATUS_OK;
 }
 
-static enum status infer_assign(struct inference *inference, struct error *error)
+static enum status check_variable(const struct inference *inference, struct error *error)
 {
     if (!node_is(inference->node->inputs[0].node, "VariableV2")) {
         return error_set(error, STATUS_INVALID, "Input 0 of '%s' (op: '%s') is not a variable", inference->node->name,
                          inference->node->op->name);
     }
+    return STATUS_OK;
+}
+
+static enum status infer_assign(struct inference *inference, struct error *error)
+{
+    TRY(check_variable(inference, error));
     TRY(op_expect(inference, 1, inference->inputs[0].dtype, SHAPE_RANK_UNKNOWN, error));
     TRY(check_same_shape(inference, error));
     inference->outputs[0] = inference->inputs[0];
@@ -143,3 +150,47 @@ const struct op op_assign_sub = {.name = "AssignSub",
                                  .call = "assign_sub",
                                  .arguments = "ref value",
                                  .argument_types = "TT"};
+
+/* ---- IsVariableInitialized: variable → bool ---- */
+
+static enum status infer_is_initialized(struct inference *inference, struct error *error)
+{
+    struct shape scalar = shape_scalar();
+    TRY(check_variable(inference, error));
+    return op_one_output(inference, DTYPE_BOOL, &scalar);
+}
+
+static enum status compute_is_initialized(const struct op_run *run, struct error *error)
+{
+    (void)error;
+    *(bool *)run->outputs[0].data = run->inputs[0].data != NULL;
+    return STATUS_OK;
+}
+
+const struct op op_is_variable_initialized = {.name = "IsVariableInitialized",
+                                              .input_count = 1,
+                                              .flags = OP_TAKES_UNINITIALIZED | OP_RANDOM, /* not known ahead */
+                                              .infer = infer_is_initialized,
+                                              .compute = compute_is_initialized,
+                                              .gradient = op_gradient_none,
+                                              .call = "is_variable_initialized",
+                                              .arguments = "ref",
+                                              .argument_types = "T"};
+
+/* ---- InitializedValue: variable, initial → the variable's value if it has one, else the initial one. Stands for the
+ * conditional that TensorFlow's initialized_value makes. ---- */
+
+static enum status compute_initialized_value(const struct op_run *run, struct error *error)
+{
+    (void)error;
+    const struct tensor *chosen = &run->inputs[run->inputs[0].data == NULL];
+    memcpy(run->outputs[0].data, chosen->data, tensor_bytes(&run->outputs[0]));
+    return STATUS_OK;
+}
+
+const struct op op_initialized_value = {.name = "InitializedValue",
+                                        .input_count = 2,
+                                        .flags = OP_TAKES_UNINITIALIZED,
+                                        .infer = infer_assign,
+                                        .compute = compute_initialized_value,
+                                        .gradient = op_gradient_pass};

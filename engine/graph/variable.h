@@ -44,6 +44,10 @@ enum status get_local_variable(struct graph *graph, const struct variable_option
 enum status make_variable(struct graph *graph, const struct variable_options *options,
                           const struct variable **ret_variable, struct error *error) MUST_CHECK;
 
+/* Variable.initialized_value: the variable's value, or its initial one while it has none. */
+enum status initialized_value(struct graph *graph, const struct variable *variable, struct output *ret_value,
+                              struct error *error) MUST_CHECK;
+
 /* tf.assign, assign_add, assign_sub. The value is a tensor of the variable's dtype. */
 enum assign_mode { ASSIGN_SET, ASSIGN_ADD, ASSIGN_SUB };
 enum status assign_variable(struct graph *graph, const struct variable *variable, struct output value,

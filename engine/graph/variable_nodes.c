@@ -78,6 +78,7 @@ static enum status add_nodes(struct graph *graph, const struct variable_plan *pl
     TRY(graph_add_node(graph, "VariableV2", &add, &variable->node, error));
     struct output inputs[] = {{variable->node, 0}, variable->initial};
     struct output assign;
+    TRY(variable_guard_initial(graph, variable->initial, variable->node->name, &inputs[1], error));
     TRY(graph_add(graph, "Assign", NULL, inputs, 2, &assign, error));
     variable->initializer = assign.node;
     return graph_add(graph, "Identity", "read", inputs, 1, &variable->read, error);

@@ -24,4 +24,10 @@ struct variable_plan {
 enum status variable_create(struct graph *graph, const struct variable_plan *plan, const struct variable **ret_variable,
                             struct error *error) MUST_CHECK;
 
+/* What initialising assigns in place of `initial`: the same computed from variables' initialized_value, so that it does
+ * not matter in which order variables are initialised. `initial` itself when no variable is in it. Adds nodes in the
+ * current name scope, named after the ones they stand for and `variable_name`. */
+enum status variable_guard_initial(struct graph *graph, struct output initial, const char *variable_name,
+                                   struct output *ret_guarded, struct error *error) MUST_CHECK;
+
 #endif

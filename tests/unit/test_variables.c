@@ -524,6 +524,58 @@ static void test_initializers_are_a_snapshot(void **state)
     rig_close(&rig);
 }
 
+/* One run initialises variables whose initial values need each other, in whatever order. */
+static void test_initial_values_of_other_variables(void **state)
+{
+    (void)state;
+    struct rig rig = rig_open();
+    struct variable_options options = {.name = "rnd", .shape = shape_vector(3)};
+    const struct variable *rnd = get(&rig, &options);
+    options = (struct variable_options){.name = "dep"};
+    options.initializer =
+        (struct initializer){.kind = INITIALIZER_TENSOR, .output = call(&rig, "add", rnd->read, rnd->read)};
+    const struct variable *dep = get(&rig, &options);
+    const struct variable *deepest = NULL;
+    options.name = "deepest";
+    options.initializer.output = call(&rig, "add", dep->read, rnd->read);
+    must(make_variable(rig.graph, &options, &deepest, &rig.error), &rig.error);
+    const struct variable *same = NULL;
+    options.name = "same";
+    must(initialized_value(rig.graph, rnd, &options.initializer.output, &rig.error), &rig.error);
+    must(make_variable(rig.graph, &options, &same, &rig.error), &rig.error);
+    rig_run(&rig, deepest->initializer); /* before any other */
+    rig_initialize(&rig);
+    struct tensor value;
+    struct output output = rnd->read;
+    must(rig_try(&rig, &output, NULL, &value), &rig.error);
+    double once[3];
+    double twice[3];
+    double thrice[3];
+    for (size_t i = 0; i < 3; i++) {
+        once[i] = tensor_number(&value, i);
+        twice[i] = 2 * once[i];
+        thrice[i] = 3 * once[i];
+    }
+    tensor_release(&value);
+    expect_values(&rig, dep->read, twice, 3, 1e-6);
+    expect_values(&rig, deepest->read, thrice, 3, 1e-6);
+    expect_values(&rig, same->read, once, 3, 0);
+    rig_close(&rig);
+}
+
+static void test_looking_for_a_value(void **state)
+{
+    (void)state;
+    struct rig rig = rig_open();
+    float number = 2;
+    const struct variable *v = variable_of(&rig, "v", DTYPE_FLOAT32, shape_scalar(), &number);
+    struct output has_value = call(&rig, "is_variable_initialized", state_of(v), no_output);
+    expect_values(&rig, has_value, (double[]){0}, 1, 0);
+    rig_run(&rig, v->initializer);
+    expect_values(&rig, has_value, (double[]){1}, 1, 0);
+    rig_close(&rig);
+}
+
 static void test_assignment(void **state)
 {
     (void)state;
@@ -621,6 +673,8 @@ int main(void)
         cmocka_unit_test(test_variables_follow_the_name_scope),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_initializers_are_a_snapshot),
+        cmocka_unit_test(test_initial_values_of_other_variables),
+        cmocka_unit_test(test_looking_for_a_value),
         cmocka_unit_test(test_assignment),
         cmocka_unit_test(test_assignment_checks_shapes),
         cmocka_unit_test(test_nothing_is_added_once_finalized),
