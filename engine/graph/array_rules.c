@@ -107,10 +107,10 @@ enum status array_merge(const struct inference *inference, const struct shape *a
         if (left != DIMENSION_UNKNOWN) {
             char first[SHAPE_TEXT_BYTES_MAX];
             char second[SHAPE_TEXT_BYTES_MAX];
-            return array_error(inference, error,
-                               "Dimension %d in both shapes must be equal, but are %lld and %lld. Shapes are %s and %s.",
-                               i, (long long)left, (long long)right, shape_cpp_text(a, first),
-                               shape_cpp_text(b, second));
+            return array_error(
+                inference, error,
+                "Dimension %d in both shapes must be equal, but are %lld and %lld. Shapes are %s and %s.", i,
+                (long long)left, (long long)right, shape_cpp_text(a, first), shape_cpp_text(b, second));
         }
         merged.dimensions[i] = right;
     }
@@ -157,4 +157,27 @@ void array_move_cut(enum cut_direction direction, const struct array_cut *cut, c
         block.to_bytes[i] = direction == CUT_TAKE_OUT ? part_bytes[i] : cut->stride[i] * whole_bytes[i];
     }
     strided_copy(&block, direction == CUT_TAKE_OUT ? whole : part, direction == CUT_TAKE_OUT ? part : whole);
+}
+
+void array_fill(const struct tensor *tensor, const void *element)
+{
+    size_t bytes = dtype_bytes(tensor->dtype);
+    struct strided block = {.rank = 1,
+                            .element_bytes = bytes,
+                            .dimensions = {(int64_t)tensor_element_count(tensor)},
+                            .to_bytes = {(ptrdiff_t)bytes}};
+    strided_copy(&block, element, tensor->data);
+}
+
+enum status array_add_like(struct graph *graph, const char *op, const struct node *node, const struct output *inputs,
+                           size_t input_count, struct output *ret_output, struct error *error)
+{
+    struct node_options options = {.inputs = inputs,
+                                   .input_count = input_count,
+                                   .attributes = node->attributes,
+                                   .attribute_count = node->attribute_count};
+    struct node *added = NULL;
+    TRY(graph_add_node(graph, op, &options, &added, error));
+    *ret_output = (struct output){added, 0};
+    return STATUS_OK;
 }

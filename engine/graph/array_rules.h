@@ -15,8 +15,8 @@ struct integers {
 /* The whole numbers of an int32 or int64 tensor of at most 2 · SHAPE_RANK_MAX; false when there are more. */
 bool integers_read(const struct tensor *tensor, struct integers *ret_integers);
 
-/* An input that holds whole numbers: INVALID unless it is int32 or int64; TOO_LARGE when there are too many. `ret_known`:
- * whether its value is known, and then what it is. */
+/* An input that holds whole numbers: INVALID unless it is int32 or int64; TOO_LARGE when there are too many.
+ * `ret_known`: whether its value is known, and then what it is. */
 enum status array_integers(const struct inference *inference, size_t input, const char *parameter, bool *ret_known,
                            struct integers *ret_integers, struct error *error) MUST_CHECK;
 /* The same of an input that must be a scalar. */
@@ -60,5 +60,12 @@ struct array_cut {
 enum cut_direction { CUT_TAKE_OUT, CUT_PUT_BACK };
 void array_move_cut(enum cut_direction direction, const struct array_cut *cut, const struct shape *whole_shape,
                     size_t element_bytes, char *whole, char *part);
+
+/* Sets every element to this one. */
+void array_fill(const struct tensor *tensor, const void *element);
+
+/* For gradients: adds `op` with the attributes of `node`. */
+enum status array_add_like(struct graph *graph, const char *op, const struct node *node, const struct output *inputs,
+                           size_t input_count, struct output *ret_output, struct error *error) MUST_CHECK;
 
 #endif

@@ -1,7 +1,6 @@
 /* Values known before a run. Thread: any; what it makes is in the caller's arena. */
 #include "engine/graph/constants.h"
 
-#include "engine/base/check.h"
 #include "engine/base/mem.h"
 
 const struct tensor *graph_constant_value(const struct graph *graph, struct output output)
@@ -26,9 +25,9 @@ static bool are_inputs_known(const struct inference *inference)
     const struct op *op = inference->node->op;
     for (size_t i = 0; i < inference->input_count; i++) {
         const struct shape *shape = &inference->inputs[i].shape;
-        bool is_known = (op->flags & OP_OF_SHAPE) == 0 ? inference->constants[i] != NULL
+        bool is_known = (op->flags & OP_OF_SHAPE) == 0     ? inference->constants[i] != NULL
                         : node_is(inference->node, "Rank") ? shape->rank != SHAPE_RANK_UNKNOWN
-                                                       : shape_is_fully_known(shape);
+                                                           : shape_is_fully_known(shape);
         if (!is_known) {
             return false;
         }
@@ -64,7 +63,7 @@ static bool allocate_outputs(const struct inference *inference, const struct ten
 }
 
 static bool run_kernel(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
-                    struct tensor *ret_outputs)
+                       struct tensor *ret_outputs)
 {
     const struct op *op = inference->node->op;
     size_t scratch_bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(inference);
@@ -123,7 +122,8 @@ static struct shape shape_from_value(const struct tensor *value)
 static struct shape shape_of_length(const struct output_type *type)
 {
     struct shape shape = shape_unknown();
-    bool is_vector = type->shape.rank == 1 && type->shape.dimensions[0] >= 0 && type->shape.dimensions[0] <= SHAPE_RANK_MAX;
+    bool is_vector =
+        type->shape.rank == 1 && type->shape.dimensions[0] >= 0 && type->shape.dimensions[0] <= SHAPE_RANK_MAX;
     if (type->shape.rank == 0 || is_vector) {
         shape.rank = type->shape.rank == 0 ? 1 : (int)type->shape.dimensions[0];
         for (int i = 0; i < shape.rank; i++) {
@@ -259,11 +259,12 @@ static bool compute_in_part(const struct inference *inference, struct arena *are
     const struct node *node = inference->node;
     int visits_left = CONSTANTS_VISITS_MAX;
     bool is_unpack = node_is(node, "Unpack");
-    if (node->input_count == 0 || !is_whole_number(inference->inputs[0].dtype) || inference->inputs[0].shape.rank != 1 ||
-        !(is_unpack || picks_elements(node))) {
+    if (node->input_count == 0 || !is_whole_number(inference->inputs[0].dtype) ||
+        inference->inputs[0].shape.rank != 1 || !(is_unpack || picks_elements(node))) {
         return false;
     }
-    struct shape shape = is_unpack ? shape_behind(node->inputs[0], &visits_left) : shape_behind_pick(node, &visits_left);
+    struct shape shape =
+        is_unpack ? shape_behind(node->inputs[0], &visits_left) : shape_behind_pick(node, &visits_left);
     bool has_any = false;
     for (size_t i = 0; i < inference->output_count && shape.rank != SHAPE_RANK_UNKNOWN; i++) {
         has_any |= tensor_from_dimensions(&inference->outputs[i], shape.dimensions + i, arena, &ret_outputs[i]);

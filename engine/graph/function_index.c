@@ -1,6 +1,5 @@
 /* getitem: Python's x[1:, ..., ::-1, None, 3], with the index as text. Thread: the building one. Source: TensorFlow
  * 1.15, ops/array_ops.py, _slice_helper. */
-#include "engine/base/check.h"
 #include "engine/graph/function_private.h"
 
 enum { INDEX_ENTRIES_MAX = 2 * SHAPE_RANK_MAX };

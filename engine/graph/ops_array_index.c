@@ -21,7 +21,7 @@ struct index_spec {
 /* What it means for an input of a certain shape; what is not known is DIMENSION_UNKNOWN. */
 struct indexing {
     struct array_cut cut;
-    struct shape shape; /* of the result */
+    struct shape shape;  /* of the result */
     const char *problem; /* a format with `at`, `number`, when the index does not fit; else NULL */
     long long at;
     long long number;
@@ -101,8 +101,10 @@ static void index_dimension(const struct index_spec *spec, size_t entry, int at,
     } else if (is_known && (no_end || spec->end != NULL)) {
         int64_t least = stride > 0 ? 0 : -1;
         int64_t most = stride > 0 ? dimension : dimension - 1;
-        begin = no_begin ? (stride > 0 ? least : most) : clamped(tensor_integer(spec->begin, entry), dimension, least, most);
-        int64_t end = no_end ? (stride > 0 ? most : least) : clamped(tensor_integer(spec->end, entry), dimension, least, most);
+        begin = no_begin ? (stride > 0 ? least : most)
+                         : clamped(tensor_integer(spec->begin, entry), dimension, least, most);
+        int64_t end =
+            no_end ? (stride > 0 ? most : least) : clamped(tensor_integer(spec->end, entry), dimension, least, most);
         count = steps(begin, end, stride);
     }
     indexing->cut.begin[at] = begin;
@@ -256,27 +258,13 @@ static enum status compute_strided_slice(const struct op_run *run, struct error 
     return STATUS_OK;
 }
 
-/* Adds `op` over these inputs with the index masks of `node`. */
-static enum status add_with_masks(struct graph *graph, const char *op, const struct node *node,
-                                  const struct output *inputs, size_t count, struct output *ret, struct error *error)
-{
-    struct node_options options = {.inputs = inputs,
-                                   .input_count = count,
-                                   .attributes = node->attributes,
-                                   .attribute_count = node->attribute_count};
-    struct node *added = NULL;
-    TRY(graph_add_node(graph, op, &options, &added, error));
-    *ret = (struct output){added, 0};
-    return STATUS_OK;
-}
-
 static enum status gradient_strided_slice(struct graph *graph, const struct node *node, const struct output *gradients,
                                           struct output *ret, struct error *error)
 {
     struct output inputs[] = {{NULL, 0}, node->inputs[1], node->inputs[2], node->inputs[3], gradients[0]};
     ret[1] = ret[2] = ret[3] = (struct output){NULL, 0};
     TRY(graph_add_unary(graph, "Shape", node->inputs[0], &inputs[0], error));
-    return add_with_masks(graph, "StridedSliceGrad", node, inputs, 5, &ret[0], error);
+    return array_add_like(graph, "StridedSliceGrad", node, inputs, 5, &ret[0], error);
 }
 
 static const struct attribute_rule masks[] = {
@@ -334,7 +322,7 @@ static enum status gradient_strided_slice_grad(struct graph *graph, const struct
     for (size_t i = 0; i < 4; i++) {
         ret[i] = (struct output){NULL, 0};
     }
-    return add_with_masks(graph, "StridedSlice", node, inputs, 4, &ret[4], error);
+    return array_add_like(graph, "StridedSlice", node, inputs, 4, &ret[4], error);
 }
 
 const struct op op_strided_slice_grad = {.name = "StridedSliceGrad",

@@ -1,6 +1,5 @@
 /* Ops that put tensors together and take them apart: ConcatV2, Split, SplitV, Pack, Unpack. Thread: see op.h. Each is
  * the same walk along one axis: of every tensor, `outer` runs of bytes, one behind the other in the joined tensor. */
-#include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/array_rules.h"
 
@@ -81,9 +80,9 @@ static enum status refuse_concat(const struct inference *inference, size_t at, s
 {
     char first[SHAPE_TEXT_BYTES_MAX];
     char other[SHAPE_TEXT_BYTES_MAX];
-    return array_error(inference, error, "ConcatOp : Dimensions of inputs should match: shape[0] = %s vs. shape[%zu] = %s",
-                       shape_cpp_text(&inference->inputs[0].shape, first), at,
-                       shape_cpp_text(&inference->inputs[at].shape, other));
+    return array_error(
+        inference, error, "ConcatOp : Dimensions of inputs should match: shape[0] = %s vs. shape[%zu] = %s",
+        shape_cpp_text(&inference->inputs[0].shape, first), at, shape_cpp_text(&inference->inputs[at].shape, other));
 }
 
 /* The values' shapes merged but for the axis, whose dimensions add up. */

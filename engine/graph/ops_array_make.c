@@ -4,8 +4,6 @@
 
 #include "engine/base/check.h"
 #include "engine/graph/array_rules.h"
-#include "engine/graph/function.h"
-#include "engine/math/strided.h"
 
 /* ---- Fill: dims, value ---- */
 
@@ -32,20 +30,10 @@ static enum status infer_fill(struct inference *inference, struct error *error)
     return op_one_output(inference, inference->inputs[1].dtype, &shape);
 }
 
-static void fill_with(const struct tensor *tensor, const void *element)
-{
-    size_t bytes = dtype_bytes(tensor->dtype);
-    struct strided block = {.rank = 1,
-                            .element_bytes = bytes,
-                            .dimensions = {(int64_t)tensor_element_count(tensor)},
-                            .to_bytes = {(ptrdiff_t)bytes}};
-    strided_copy(&block, element, tensor->data);
-}
-
 static enum status compute_fill(const struct op_run *run, struct error *error)
 {
     (void)error;
-    fill_with(&run->outputs[0], run->inputs[1].data);
+    array_fill(&run->outputs[0], run->inputs[1].data);
     return STATUS_OK;
 }
 
@@ -80,7 +68,7 @@ static enum status compute_ones_like(const struct op_run *run, struct error *err
     uint64_t one = 0;
     struct tensor element = {run->outputs[0].dtype, shape_scalar(), &one};
     tensor_set_number(&element, 0, 1);
-    fill_with(&run->outputs[0], &one);
+    array_fill(&run->outputs[0], &one);
     return STATUS_OK;
 }
 
@@ -140,7 +128,8 @@ static enum status infer_range(struct inference *inference, struct error *error)
         TRY(op_check_type(inference, i, parameters[i], TYPES_NUMBER, error));
         TRY(op_check_same_type(inference, i, parameters[i], 0, "start", error));
         if (inference->inputs[i].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d", inference->inputs[i].shape.rank);
+            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
+                               inference->inputs[i].shape.rank);
         }
         is_known = is_known && inference->constants[i] != NULL;
     }
@@ -187,11 +176,8 @@ static enum status compute_range(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_range = {.name = "Range",
-                            .input_count = 3,
-                            .infer = infer_range,
-                            .compute = compute_range,
-                            .gradient = op_gradient_none};
+const struct op op_range = {
+    .name = "Range", .input_count = 3, .infer = infer_range, .compute = compute_range, .gradient = op_gradient_none};
 
 /* ---- LinSpace: start, stop, num → num numbers from start to stop ---- */
 
@@ -205,7 +191,8 @@ static enum status infer_lin_space(struct inference *inference, struct error *er
     TRY(array_integer(inference, 2, "num", &is_known, &num, error));
     for (size_t i = 0; i < 2; i++) {
         if (inference->inputs[i].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d", inference->inputs[i].shape.rank);
+            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
+                               inference->inputs[i].shape.rank);
         }
     }
     if (is_known && num <= 0) {

@@ -14,7 +14,8 @@ static enum status permute(const struct inference *inference, const struct shape
     bool is_used[SHAPE_RANK_MAX] = {false};
     if (perm->count != (size_t)from->rank) {
         return inference->is_planning
-                   ? array_error(inference, error, "transpose expects a vector of size %d. But input(1) is a vector of size %zu",
+                   ? array_error(inference, error,
+                                 "transpose expects a vector of size %d. But input(1) is a vector of size %zu",
                                  from->rank, perm->count)
                    : array_error(inference, error, "Dimension must be %d but is %zu", from->rank, perm->count);
     }
@@ -317,13 +318,8 @@ static enum status gradient_reverse_sequence(struct graph *graph, const struct n
                                              const struct output *gradients, struct output *ret, struct error *error)
 {
     struct output inputs[] = {gradients[0], node->inputs[1]};
-    struct node_options options = {
-        .inputs = inputs, .input_count = 2, .attributes = node->attributes, .attribute_count = node->attribute_count};
-    struct node *back = NULL;
     ret[1] = (struct output){NULL, 0};
-    TRY(graph_add_node(graph, "ReverseSequence", &options, &back, error));
-    ret[0] = (struct output){back, 0};
-    return STATUS_OK;
+    return array_add_like(graph, "ReverseSequence", node, inputs, 2, &ret[0], error);
 }
 
 static const struct attribute_rule sequence_attributes[] = {

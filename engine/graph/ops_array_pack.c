@@ -1,5 +1,4 @@
 /* Pack and Unpack: tensors side by side along a new axis, and back. Thread: see op.h. */
-#include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/array_rules.h"
 
@@ -42,9 +41,9 @@ static enum status refuse_values(const struct inference *inference, size_t at, s
 {
     char first[SHAPE_TEXT_BYTES_MAX];
     char other[SHAPE_TEXT_BYTES_MAX];
-    return array_error(inference, error, "Shapes of all inputs must match: values[0].shape = %s != values[%zu].shape = %s",
-                       shape_cpp_text(&inference->inputs[0].shape, first), at,
-                       shape_cpp_text(&inference->inputs[at].shape, other));
+    return array_error(
+        inference, error, "Shapes of all inputs must match: values[0].shape = %s != values[%zu].shape = %s",
+        shape_cpp_text(&inference->inputs[0].shape, first), at, shape_cpp_text(&inference->inputs[at].shape, other));
 }
 
 static enum status infer_pack(struct inference *inference, struct error *error)
@@ -69,8 +68,7 @@ static enum status infer_pack(struct inference *inference, struct error *error)
         }
         int at = packed_axis(inference->node, packed.rank);
         for (int i = 0; i < packed.rank; i++) {
-            packed.dimensions[i] =
-                i == at ? (int64_t)inference->input_count : merged.dimensions[i - (i > at)];
+            packed.dimensions[i] = i == at ? (int64_t)inference->input_count : merged.dimensions[i - (i > at)];
         }
     }
     return op_one_output(inference, inference->inputs[0].dtype, &packed);
@@ -83,8 +81,8 @@ static enum status compute_pack(const struct op_run *run, struct error *error)
     char *to = run->outputs[0].data;
     for (size_t row = 0; layout.bytes > 0 && row < layout.outer; row++) {
         for (size_t i = 0; i < layout.count; i++) {
-            memcpy(to + (row * layout.count + i) * layout.bytes,
-                   (const char *)run->inputs[i].data + row * layout.bytes, layout.bytes);
+            memcpy(to + (row * layout.count + i) * layout.bytes, (const char *)run->inputs[i].data + row * layout.bytes,
+                   layout.bytes);
         }
     }
     return STATUS_OK;
@@ -175,8 +173,8 @@ static enum status compute_unpack(const struct op_run *run, struct error *error)
     const char *from = run->inputs[0].data;
     for (size_t row = 0; layout.bytes > 0 && row < layout.outer; row++) {
         for (size_t i = 0; i < layout.count; i++) {
-            memcpy((char *)run->outputs[i].data + row * layout.bytes,
-                   from + (row * layout.count + i) * layout.bytes, layout.bytes);
+            memcpy((char *)run->outputs[i].data + row * layout.bytes, from + (row * layout.count + i) * layout.bytes,
+                   layout.bytes);
         }
     }
     return STATUS_OK;

@@ -1,6 +1,5 @@
 /* Ops that make a tensor larger out of itself: Tile, Pad, PadV2, MirrorPad, and the gradients that add up again what
  * was repeated. Thread: see op.h. */
-#include "engine/base/check.h"
 #include "engine/graph/array_rules.h"
 #include "engine/graph/function.h"
 #include "engine/math/strided.h"
@@ -18,9 +17,11 @@ static enum status infer_tile(struct inference *inference, struct error *error)
     int64_t rank = from->rank == SHAPE_RANK_UNKNOWN ? length : from->rank;
     if (length != DIMENSION_UNKNOWN && length != rank) {
         return inference->is_planning
-                   ? array_error(inference, error, "Expected multiples argument to be a vector of length %lld but got length %lld",
+                   ? array_error(inference, error,
+                                 "Expected multiples argument to be a vector of length %lld but got length %lld",
                                  (long long)rank, (long long)length)
-                   : array_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)length, from->rank);
+                   : array_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)length,
+                                 from->rank);
     }
     if (rank == DIMENSION_UNKNOWN) {
         return op_one_output(inference, inference->inputs[0].dtype, &to);
@@ -153,7 +154,8 @@ static enum status padded_rank(const struct inference *inference, int64_t *ret_r
         }
         if (rows != DIMENSION_UNKNOWN && rank != DIMENSION_UNKNOWN && rows != rank) {
             return inference->is_planning
-                       ? array_error(inference, error, "The first dimension of paddings must be the rank of inputs: %lld, not %lld",
+                       ? array_error(inference, error,
+                                     "The first dimension of paddings must be the rank of inputs: %lld, not %lld",
                                      (long long)rank, (long long)rows)
                        : array_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)rows,
                                      from->rank);
@@ -203,19 +205,11 @@ static enum status infer_pad(struct inference *inference, struct error *error)
     if (inference->input_count == 3) {
         TRY(op_check_same_type(inference, 2, "constant_values", 0, "input", error));
         if (inference->inputs[2].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d", inference->inputs[2].shape.rank);
+            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
+                               inference->inputs[2].shape.rank);
         }
     }
     return infer_padded(inference, -1, error);
-}
-
-static void fill_with(const struct tensor *tensor, const void *element)
-{
-    struct strided block = {.rank = 1,
-                            .element_bytes = dtype_bytes(tensor->dtype),
-                            .dimensions = {(int64_t)tensor_element_count(tensor)},
-                            .to_bytes = {(ptrdiff_t)dtype_bytes(tensor->dtype)}};
-    strided_copy(&block, element, tensor->data);
 }
 
 static enum status compute_pad(const struct op_run *run, struct error *error)
@@ -235,7 +229,7 @@ static enum status compute_pad(const struct op_run *run, struct error *error)
         }
     }
     if (run->input_count == 3) {
-        fill_with(to, run->inputs[2].data);
+        array_fill(to, run->inputs[2].data);
     } else {
         memset(to->data, 0, tensor_bytes(to));
     }
@@ -368,26 +362,12 @@ static enum status compute_mirror_pad(const struct op_run *run, struct error *er
     return walk_mirror(run, &inner, &run->outputs[0], false, error);
 }
 
-/* `op` over these inputs with the mode of `node`. */
-static enum status add_with_mode(struct graph *graph, const char *op, const struct node *node,
-                                 const struct output *inputs, size_t count, struct output *ret, struct error *error)
-{
-    struct node_options options = {.inputs = inputs,
-                                   .input_count = count,
-                                   .attributes = node->attributes,
-                                   .attribute_count = node->attribute_count};
-    struct node *added = NULL;
-    TRY(graph_add_node(graph, op, &options, &added, error));
-    *ret = (struct output){added, 0};
-    return STATUS_OK;
-}
-
 static enum status gradient_mirror_pad(struct graph *graph, const struct node *node, const struct output *gradients,
                                        struct output *ret, struct error *error)
 {
     struct output inputs[] = {gradients[0], node->inputs[1], node->inputs[0]};
     ret[1] = (struct output){NULL, 0};
-    return add_with_mode(graph, "MirrorPadGradLike", node, inputs, 3, &ret[0], error);
+    return array_add_like(graph, "MirrorPadGradLike", node, inputs, 3, &ret[0], error);
 }
 
 const struct op op_mirror_pad = {.name = "MirrorPad",
@@ -415,7 +395,7 @@ static enum status gradient_mirror_pad_grad(struct graph *graph, const struct no
 {
     struct output inputs[] = {gradients[0], node->inputs[1]};
     ret[1] = ret[2] = (struct output){NULL, 0};
-    return add_with_mode(graph, "MirrorPad", node, inputs, 2, &ret[0], error);
+    return array_add_like(graph, "MirrorPad", node, inputs, 2, &ret[0], error);
 }
 
 const struct op op_mirror_pad_grad = {.name = "MirrorPadGradLike",

@@ -1,6 +1,5 @@
-/* Ops about shapes: those that tell them (Shape, Size, Rank) and those that give the same data another one (Reshape,
- * ExpandDims, Squeeze). Thread: see op.h. No data is moved here: the first read shapes alone, the others are aliases. */
-#include "engine/base/check.h"
+/* Ops about shapes: those that tell them (Shape, Size, Rank), those that give the same data another (Reshape,
+ * ExpandDims, Squeeze). Thread: see op.h. No data is moved: the first read shapes alone, the others are aliases. */
 #include "engine/graph/array_rules.h"
 
 /* ---- Shape: x → its dimensions ---- */

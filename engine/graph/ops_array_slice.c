@@ -1,5 +1,4 @@
 /* Slice, and its gradient, which puts the part back among zeros. Thread: see op.h. */
-#include "engine/base/check.h"
 #include "engine/graph/array_rules.h"
 
 /* ---- Slice: input, begin, size (−1: all that is left) ---- */

@@ -142,32 +142,32 @@ static bool next_position(const struct strided *block, int rank, int64_t *index,
     return false;
 }
 
-void strided_copy(const struct strided *given, const void *from, void *to)
+void strided_copy(const struct strided *block, const void *from, void *to)
 {
-    struct strided block;
-    CHECK(given->rank <= STRIDED_RANK_MAX);
-    if (!simplify(given, &block)) {
+    struct strided simple;
+    CHECK(block->rank <= STRIDED_RANK_MAX);
+    if (!simplify(block, &simple)) {
         return;
     }
-    widen_element(&block);
+    widen_element(&simple);
     const char *source = from;
     char *target = to;
-    if (block.rank == 0) {
-        memcpy(target, source, block.element_bytes);
+    if (simple.rank == 0) {
+        memcpy(target, source, simple.element_bytes);
         return;
     }
     int64_t index[STRIDED_RANK_MAX] = {0};
-    int last = block.rank - 1;
-    if (find_plane(&block)) {
+    int last = simple.rank - 1;
+    if (find_plane(&simple)) {
         do {
-            copy_plane(&block, source, target);
-        } while (next_position(&block, last - 1, index, &source, &target));
+            copy_plane(&simple, source, target);
+        } while (next_position(&simple, last - 1, index, &source, &target));
         return;
     }
     do {
-        copy_row(block.element_bytes, block.dimensions[last], source, block.from_bytes[last], target,
-                 block.to_bytes[last]);
-    } while (next_position(&block, last, index, &source, &target));
+        copy_row(simple.element_bytes, simple.dimensions[last], source, simple.from_bytes[last], target,
+                 simple.to_bytes[last]);
+    } while (next_position(&simple, last, index, &source, &target));
 }
 
 static void add_row(enum dtype dtype, int64_t count, const char *from, ptrdiff_t from_bytes, char *to,
@@ -182,22 +182,22 @@ static void add_row(enum dtype dtype, int64_t count, const char *from, ptrdiff_t
     }
 }
 
-void strided_add(const struct strided *given, enum dtype dtype, const void *from, void *to)
+void strided_add(const struct strided *block, enum dtype dtype, const void *from, void *to)
 {
-    struct strided block;
-    CHECK(given->rank <= STRIDED_RANK_MAX && (dtype == DTYPE_FLOAT32 || dtype == DTYPE_FLOAT64));
-    if (!simplify(given, &block)) {
+    struct strided simple;
+    CHECK(block->rank <= STRIDED_RANK_MAX && (dtype == DTYPE_FLOAT32 || dtype == DTYPE_FLOAT64));
+    if (!simplify(block, &simple)) {
         return;
     }
     const char *source = from;
     char *target = to;
     int64_t index[STRIDED_RANK_MAX] = {0};
-    int last = block.rank - 1;
-    if (block.rank == 0) {
+    int last = simple.rank - 1;
+    if (simple.rank == 0) {
         add_row(dtype, 1, source, 0, target, 0);
         return;
     }
     do {
-        add_row(dtype, block.dimensions[last], source, block.from_bytes[last], target, block.to_bytes[last]);
-    } while (next_position(&block, last, index, &source, &target));
+        add_row(dtype, simple.dimensions[last], source, simple.from_bytes[last], target, simple.to_bytes[last]);
+    } while (next_position(&simple, last, index, &source, &target));
 }

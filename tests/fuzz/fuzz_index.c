@@ -19,11 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct tensor x = {DTYPE_INT32, shape_cube(2, 3, 4), data};
     struct attribute index = {.name = "index", .kind = ATTRIBUTE_TEXT, .text = text};
     struct call_argument argument = {.value = x};
-    struct call call = {.function = "getitem",
-                        .arguments = &argument,
-                        .argument_count = 1,
-                        .attributes = &index,
-                        .attribute_count = 1};
+    struct call call = {
+        .function = "getitem", .arguments = &argument, .argument_count = 1, .attributes = &index, .attribute_count = 1};
     if (graph_call(graph, &call, &result, &error) == STATUS_OK) {
         const struct tensor *part = graph_constant_value(graph, result.outputs[0]);
         CHECK(part != NULL && tensor_element_count(part) <= 24);

@@ -15,9 +15,13 @@
 #define INT(value) ((struct tensor){DTYPE_INT32, shape_scalar(), (int32_t[]){value}})
 #define NUMBER(value) ((struct tensor){DTYPE_FLOAT32, shape_scalar(), (float[]){value}})
 #define BOOLS(shape, ...) ((struct tensor){DTYPE_BOOL, shape, (bool[]){__VA_ARGS__}})
-#define ATTRIBUTE_INT(called, value) {.name = called, .kind = ATTRIBUTE_INTEGER, .integer = value}
+#define ATTRIBUTE_INT(called, value)                                                                                   \
+    {                                                                                                                  \
+        .name = called, .kind = ATTRIBUTE_INTEGER, .integer = value                                                    \
+    }
 #define CALL(called, count, ...) ((struct op_call){.op = called, .input_count = count, .inputs = {__VA_ARGS__}})
 
+/* Compares dtype, shape and every element. */
 static inline void assert_tensor(const char *what, const struct tensor *have, const struct tensor *want)
 {
     char a[SHAPE_TEXT_BYTES_MAX];
@@ -33,6 +37,7 @@ static inline void assert_tensor(const char *what, const struct tensor *have, co
     }
 }
 
+/* Runs the call and compares all its outputs. */
 static inline void check_run(const struct op_call *call, size_t count, const struct tensor *want)
 {
     struct tensor outputs[RIG_INPUTS_MAX];

@@ -344,9 +344,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_indices_as_python_writes_them),
-        cmocka_unit_test(test_names_of_ops),    cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_zeros_and_ones),  cmocka_unit_test(test_range_and_masks),
-        cmocka_unit_test(test_look_ups),        cmocka_unit_test(test_pad_and_where),
+        cmocka_unit_test(test_names_of_ops),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_zeros_and_ones),
+        cmocka_unit_test(test_range_and_masks),
+        cmocka_unit_test(test_look_ups),
+        cmocka_unit_test(test_pad_and_where),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,8 +71,9 @@ static void test_shapes_refused(void **state)
                   "Only one input size may be -1, not both 0 and 1");
     check_refused(&CALL("Reshape", 2, x, INTS(-2, 3)), "ValueError", "Size 0 must be non-negative, not -2");
     check_refused(&CALL("Reshape", 2, x, INTS(1, 1, 1, 1, 1, 1, 2, 3, 1)), "ValueError", "rank 9, the maximum is 8");
-    check_refused(&(struct op_call){.op = "Reshape", .input_count = 2, .inputs = {x, INTS(4, 2)}, .is_fed = {[1] = true}}, "InvalidArgumentError",
-                  "Input to reshape is a tensor with 6 values, but the requested shape has 8");
+    check_refused(
+        &(struct op_call){.op = "Reshape", .input_count = 2, .inputs = {x, INTS(4, 2)}, .is_fed = {[1] = true}},
+        "InvalidArgumentError", "Input to reshape is a tensor with 6 values, but the requested shape has 8");
     check_refused(&CALL("ExpandDims", 2, x, INT(3)), "ValueError", "dim 3 not in the interval [-3, 2]");
     struct op_call squeeze = {.op = "Squeeze",
                               .input_count = 1,
@@ -92,8 +93,7 @@ static void test_concat_and_split(void **state)
     CHECK_ONE(CALL("ConcatV2", 3, a, b, INT(1)), FLOATS(shape_matrix(2, 3), 1, 2, 5, 3, 4, 6));
     CHECK_ONE(CALL("ConcatV2", 3, a, b, INT(-1)), FLOATS(shape_matrix(2, 3), 1, 2, 5, 3, 4, 6));
     CHECK_ONE(CALL("ConcatV2", 3, a, a, INT(0)), FLOATS(shape_matrix(4, 2), 1, 2, 3, 4, 1, 2, 3, 4));
-    CHECK_ONE(CALL("ConcatV2", 4, INTS(1), INTS_AS(shape_vector(0), 0), INTS(2, 3), INT(0)),
-              INTS(1, 2, 3));
+    CHECK_ONE(CALL("ConcatV2", 4, INTS(1), INTS_AS(shape_vector(0), 0), INTS(2, 3), INT(0)), INTS(1, 2, 3));
     struct op_call split = {.op = "Split",
                             .input_count = 2,
                             .inputs = {INT(1), FLOATS(shape_matrix(2, 4), 1, 2, 3, 4, 5, 6, 7, 8)},
@@ -112,8 +112,7 @@ static void test_concat_and_split(void **state)
                   "Dimension 1 in both shapes must be equal, but are 2 and 1. Shapes are [2,2] and [2,1].");
     check_refused(&CALL("ConcatV2", 3, a, INTS_AS(shape_matrix(2, 1), 1, 2), INT(1)), "TypeError",
                   "has type int32 that does not match type float32");
-    check_refused(&CALL("ConcatV2", 3, a, b, INT(2)), "ValueError",
-                  "Shape must be at least rank 3 but is rank 2");
+    check_refused(&CALL("ConcatV2", 3, a, b, INT(2)), "ValueError", "Shape must be at least rank 3 but is rank 2");
     split.attributes[0].integer = 3;
     check_refused(&split, "ValueError", "Dimension size must be evenly divisible by 3 but is 4");
     uneven.inputs[1] = INTS(1, 1, 2);
@@ -158,7 +157,8 @@ static void test_slice(void **state)
     check_refused(&CALL("Slice", 3, x, INTS(3, 0, 0), INTS(1, 1, 1)), "ValueError",
                   "Expected begin[0] in [0, 2], but got 3");
     /* A begin that is only known in the run. */
-    struct op_call fed = {.op = "Slice", .input_count = 3, .inputs = {INTS(1, 2, 3, 4), INTS(1), INTS(2)}, .is_fed = {[1] = true}};
+    struct op_call fed = {
+        .op = "Slice", .input_count = 3, .inputs = {INTS(1, 2, 3, 4), INTS(1), INTS(2)}, .is_fed = {[1] = true}};
     CHECK_ONE(fed, INTS(2, 3));
     fed.inputs[1] = INTS(3);
     check_refused(&fed, "InvalidArgumentError", "Expected ");
@@ -178,8 +178,7 @@ static struct op_call index_call(const struct tensor *x, const struct index_case
                            .inputs = {*x, test->begin, test->end, test->strides},
                            .attribute_count = 5};
     for (int i = 0; i < 5; i++) {
-        call.attributes[i] =
-            (struct attribute){.name = names[i], .kind = ATTRIBUTE_INTEGER, .integer = test->masks[i]};
+        call.attributes[i] = (struct attribute){.name = names[i], .kind = ATTRIBUTE_INTEGER, .integer = test->masks[i]};
     }
     return call;
 }
@@ -229,8 +228,7 @@ static void test_transpose_and_reverse(void **state)
     struct tensor x = FLOATS(CUBE, COUNTED);
     CHECK_ONE(CALL("Transpose", 2, x, INTS(1, 0, 2)),
               FLOATS(shape_cube(3, 2, 2), 0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11));
-    CHECK_ONE(CALL("Transpose", 2, x, LONGS(2, 1, 0)),
-              FLOATS(CUBE, 0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11));
+    CHECK_ONE(CALL("Transpose", 2, x, LONGS(2, 1, 0)), FLOATS(CUBE, 0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11));
     CHECK_ONE(CALL("Transpose", 2, BOOLS(shape_matrix(2, 2), true, true, false, false), INTS(1, 0)),
               BOOLS(shape_matrix(2, 2), true, false, true, false));
     CHECK_ONE(CALL("InvertPermutation", 1, INTS(3, 4, 0, 2, 1)), INTS(2, 4, 3, 0, 1));
@@ -242,10 +240,8 @@ static void test_transpose_and_reverse(void **state)
                                .attribute_count = 2};
     CHECK_ONE(sequence, INTS_AS(shape_matrix(3, 4), 3, 2, 1, 0, 4, 5, 6, 7, 9, 8, 10, 11));
     check_refused(&CALL("Transpose", 2, x, INTS(1, 0)), "ValueError", "Dimension must be 3 but is 2");
-    check_refused(&CALL("Transpose", 2, x, INTS(0, 1, 3)), "ValueError",
-                  "perm dim 3 is out of range of input rank 3");
-    check_refused(&CALL("InvertPermutation", 1, INTS(0, 0)), "InvalidArgumentError",
-                  "0 is duplicated in the input.");
+    check_refused(&CALL("Transpose", 2, x, INTS(0, 1, 3)), "ValueError", "perm dim 3 is out of range of input rank 3");
+    check_refused(&CALL("InvertPermutation", 1, INTS(0, 0)), "InvalidArgumentError", "0 is duplicated in the input.");
     sequence.inputs[1] = INTS(5, 0, 2);
     check_refused(&sequence, "InvalidArgumentError", "seq_lens(0) > input.dims(1)");
 }
@@ -261,8 +257,7 @@ static void test_tile_and_pad(void **state)
     CHECK_ONE(CALL("Tile", 2, x, INTS(1, 0)), INTS_AS(shape_matrix(2, 0), 0));
     struct tensor sides = INTS_AS(shape_matrix(2, 2), 1, 0, 0, 2);
     CHECK_ONE(CALL("Pad", 2, x, sides), INTS_AS(shape_matrix(3, 4), 0, 0, 0, 0, 1, 2, 0, 0, 3, 4, 0, 0));
-    CHECK_ONE(CALL("PadV2", 3, x, sides, INT(9)),
-              INTS_AS(shape_matrix(3, 4), 9, 9, 9, 9, 1, 2, 9, 9, 3, 4, 9, 9));
+    CHECK_ONE(CALL("PadV2", 3, x, sides, INT(9)), INTS_AS(shape_matrix(3, 4), 9, 9, 9, 9, 1, 2, 9, 9, 3, 4, 9, 9));
     struct op_call mirror = {.op = "MirrorPad",
                              .input_count = 2,
                              .inputs = {INTS(1, 2, 3), INTS_AS(shape_matrix(1, 2), 2, 1)},
@@ -289,11 +284,11 @@ static void test_gather_and_one_hot(void **state)
     CHECK_ONE(CALL("GatherV2", 3, x, INTS(2, 0), INT(0)), FLOATS(shape_matrix(2, 2), 4, 5, 0, 1));
     CHECK_ONE(CALL("GatherV2", 3, x, LONGS(1), INT(-1)), FLOATS(shape_matrix(3, 1), 1, 3, 5));
     CHECK_ONE(CALL("GatherV2", 3, x, INT(1), INT(0)), FLOATS(shape_vector(2), 2, 3));
-    check_refused(&CALL("GatherV2", 3, x, INTS_AS(shape_matrix(2, 1), 1, 3), INT(0)),
-                  "InvalidArgumentError", "indices[1,0] = 3 is not in [0, 3)");
-    check_refused(&CALL("GatherV2", 3, x, INT(-1), INT(0)), "InvalidArgumentError",
-                  "indices = -1 is not in [0, 3)");
-    struct op_call hot = {.op = "OneHot", .input_count = 4, .inputs = {INTS(1, -1, 3, 0), INT(3), NUMBER(1), NUMBER(0)}};
+    check_refused(&CALL("GatherV2", 3, x, INTS_AS(shape_matrix(2, 1), 1, 3), INT(0)), "InvalidArgumentError",
+                  "indices[1,0] = 3 is not in [0, 3)");
+    check_refused(&CALL("GatherV2", 3, x, INT(-1), INT(0)), "InvalidArgumentError", "indices = -1 is not in [0, 3)");
+    struct op_call hot = {
+        .op = "OneHot", .input_count = 4, .inputs = {INTS(1, -1, 3, 0), INT(3), NUMBER(1), NUMBER(0)}};
     CHECK_ONE(hot, FLOATS(shape_matrix(4, 3), 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0));
     hot.attributes[0] = (struct attribute)ATTRIBUTE_INT("axis", 0);
     hot.attribute_count = 1;
@@ -312,8 +307,7 @@ static void test_making(void **state)
     CHECK_ONE(CALL("Fill", 2, INTS(2, 2), INT(7)), INTS_AS(shape_matrix(2, 2), 7, 7, 7, 7));
     CHECK_ONE(CALL("Fill", 2, INTS_AS(shape_vector(0), 0), NUMBER(7)), NUMBER(7));
     CHECK_ONE(CALL("ZerosLike", 1, INTS(2, 3)), INTS(0, 0));
-    CHECK_ONE(CALL("OnesLike", 1, BOOLS(shape_vector(2), false, true)),
-              BOOLS(shape_vector(2), true, true));
+    CHECK_ONE(CALL("OnesLike", 1, BOOLS(shape_vector(2), false, true)), BOOLS(shape_vector(2), true, true));
     CHECK_ONE(CALL("Range", 3, INT(3), INT(18), INT(6)), INTS(3, 9, 15));
     CHECK_ONE(CALL("Range", 3, INT(3), INT(-2), INT(-2)), INTS(3, 1, -1));
     check_run(&CALL("Range", 3, NUMBER(0), NUMBER(1), NUMBER(0.25f)), 1,
@@ -326,8 +320,7 @@ static void test_making(void **state)
     check_refused(&CALL("Fill", 2, INTS(2, -2), INT(7)), "ValueError", "Dimension -2 must be >= 0");
     check_refused(&CALL("Fill", 2, LONGS(1000000, 1000000), INT(7)), "ResourceExhaustedError",
                   "OOM when allocating tensor with shape[1000000,1000000] and type int32");
-    check_refused(&CALL("LinSpace", 3, NUMBER(10), NUMBER(12), INT(0)), "ValueError",
-                  "Requires num > 0: 0");
+    check_refused(&CALL("LinSpace", 3, NUMBER(10), NUMBER(12), INT(0)), "ValueError", "Requires num > 0: 0");
 }
 
 static void test_select(void **state)
@@ -337,8 +330,7 @@ static void test_select(void **state)
     struct tensor y = INTS_AS(shape_matrix(2, 2), 5, 6, 7, 8);
     CHECK_ONE(CALL("Select", 3, BOOLS(shape_matrix(2, 2), true, false, false, true), x, y),
               INTS_AS(shape_matrix(2, 2), 1, 6, 7, 4));
-    CHECK_ONE(CALL("Select", 3, BOOLS(shape_vector(2), false, true), x, y),
-              INTS_AS(shape_matrix(2, 2), 5, 6, 3, 4));
+    CHECK_ONE(CALL("Select", 3, BOOLS(shape_vector(2), false, true), x, y), INTS_AS(shape_matrix(2, 2), 5, 6, 3, 4));
     CHECK_ONE(CALL("Select", 3, BOOLS(shape_scalar(), false), x, y), y);
     check_refused(&CALL("Select", 3, BOOLS(shape_vector(3), false, true, true), x, y), "ValueError",
                   "Number of batches of 'then' must match size of 'cond', but saw: 2 vs. 3");

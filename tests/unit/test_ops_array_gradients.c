@@ -16,13 +16,13 @@ static void test_gradients_of_shapes_and_parts(void **state)
 {
     (void)state;
     struct shape cube = shape_cube(2, 3, 4);
-    check_gradient((struct op_case){
-        .op = "Reshape", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(-1, 4)}});
-    check_gradient((struct op_case){
-        .op = "ExpandDims", .input_count = 2, .shapes = {cube}, .constants = {[1] = INT(1)}});
+    check_gradient(
+        (struct op_case){.op = "Reshape", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(-1, 4)}});
+    check_gradient(
+        (struct op_case){.op = "ExpandDims", .input_count = 2, .shapes = {cube}, .constants = {[1] = INT(1)}});
     check_gradient((struct op_case){.op = "Squeeze", .input_count = 1, .shapes = {shape_cube(2, 1, 4)}});
-    check_gradient((struct op_case){
-        .op = "Transpose", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0, 1)}});
+    check_gradient(
+        (struct op_case){.op = "Transpose", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0, 1)}});
     check_gradient((struct op_case){
         .op = "Slice", .input_count = 3, .shapes = {cube}, .constants = {[1] = INTS(0, 1, 2), [2] = INTS(2, -1, 1)}});
     check_gradient((struct op_case){.op = "StridedSlice",
@@ -31,8 +31,8 @@ static void test_gradients_of_shapes_and_parts(void **state)
                                     .constants = {[1] = INTS(1, 0, -1), [2] = INTS(2, 3, -5), [3] = INTS(1, 2, -1)},
                                     .attributes = {ATTRIBUTE_INT("shrink_axis_mask", 1)},
                                     .attribute_count = 1});
-    check_gradient((struct op_case){
-        .op = "ReverseV2", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0)}});
+    check_gradient(
+        (struct op_case){.op = "ReverseV2", .input_count = 2, .shapes = {cube}, .constants = {[1] = INTS(2, 0)}});
     check_gradient((struct op_case){.op = "ReverseSequence",
                                     .input_count = 2,
                                     .shapes = {cube},
@@ -86,14 +86,14 @@ static void test_gradients_of_growth(void **state)
                                     .input_count = 2,
                                     .shapes = {shape_matrix(2, 3)},
                                     .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1)}});
-    struct op_case with_value = {.op = "PadV2",
-                                 .dtype = DTYPE_FLOAT64,
-                                 .low = -1,
-                                 .high = 1,
-                                 .input_count = 3,
-                                 .shapes = {shape_matrix(2, 3)},
-                                 .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1),
-                                               [2] = DOUBLES(shape_scalar(), 3)}};
+    struct op_case with_value = {
+        .op = "PadV2",
+        .dtype = DTYPE_FLOAT64,
+        .low = -1,
+        .high = 1,
+        .input_count = 3,
+        .shapes = {shape_matrix(2, 3)},
+        .constants = {[1] = INTS_AS(shape_matrix(2, 2), 1, 0, 2, 1), [2] = DOUBLES(shape_scalar(), 3)}};
     check_case(&with_value);
     static const char *const modes[] = {"REFLECT", "SYMMETRIC"};
     for (int i = 0; i < 2; i++) {
@@ -104,8 +104,8 @@ static void test_gradients_of_growth(void **state)
                                         .attributes = {{.name = "mode", .kind = ATTRIBUTE_TEXT, .text = modes[i]}},
                                         .attribute_count = 1});
     }
-    check_gradient((struct op_case){
-        .op = "Fill", .input_count = 2, .shapes = {[1] = shape_scalar()}, .constants = {INTS(2, 3)}});
+    check_gradient(
+        (struct op_case){.op = "Fill", .input_count = 2, .shapes = {[1] = shape_scalar()}, .constants = {INTS(2, 3)}});
 }
 
 static void test_gradients_of_look_ups(void **state)
@@ -138,10 +138,11 @@ static void test_gradients_of_gradients(void **state)
                                     .input_count = 4,
                                     .shapes = {[3] = shape_cube(2, 2, 4)},
                                     .constants = {INTS_AS(shape_matrix(3, 4), [11] = 0), indices, INT(0)}});
-    check_gradient((struct op_case){.op = "TileGrad",
-                                    .input_count = 3,
-                                    .shapes = {shape_matrix(6, 6)},
-                                    .constants = {[1] = INTS_AS(shape_matrix(2, 3), 1, 2, 3, 4, 5, 6), [2] = INTS(3, 2)}});
+    check_gradient(
+        (struct op_case){.op = "TileGrad",
+                         .input_count = 3,
+                         .shapes = {shape_matrix(6, 6)},
+                         .constants = {[1] = INTS_AS(shape_matrix(2, 3), 1, 2, 3, 4, 5, 6), [2] = INTS(3, 2)}});
     check_gradient((struct op_case){.op = "MirrorPadGradLike",
                                     .input_count = 3,
                                     .shapes = {shape_matrix(3, 6)},
@@ -161,7 +162,8 @@ static void test_gradients_of_gradients(void **state)
             .op = "SplitLike",
             .input_count = 4,
             .shapes = {shape_matrix(2, 3)},
-            .constants = {[1] = INT(1), [2] = INTS_AS(shape_matrix(2, 1), 1, 2), [3] = INTS_AS(shape_matrix(2, 2), 1, 2, 3, 4)},
+            .constants =
+                {[1] = INT(1), [2] = INTS_AS(shape_matrix(2, 1), 1, 2), [3] = INTS_AS(shape_matrix(2, 2), 1, 2, 3, 4)},
             .output = output});
     }
 }
@@ -169,10 +171,8 @@ static void test_gradients_of_gradients(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients_of_shapes_and_parts),
-        cmocka_unit_test(test_gradients_of_joining),
-        cmocka_unit_test(test_gradients_of_growth),
-        cmocka_unit_test(test_gradients_of_look_ups),
+        cmocka_unit_test(test_gradients_of_shapes_and_parts), cmocka_unit_test(test_gradients_of_joining),
+        cmocka_unit_test(test_gradients_of_growth),           cmocka_unit_test(test_gradients_of_look_ups),
         cmocka_unit_test(test_gradients_of_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,15 +158,15 @@ static void test_random_indices(void **state)
         for (int64_t i = from; stride > 0 ? i < to : i > to; i += stride) {
             picked[count++] = data[i];
         }
-        struct op_call call = {.op = "StridedSlice",
-                               .input_count = 4,
-                               .inputs = {{DTYPE_INT32, shape_vector(length), data},
-                                          {DTYPE_INT64, shape_vector(1), &begin},
-                                          {DTYPE_INT64, shape_vector(1), &end},
-                                          {DTYPE_INT64, shape_vector(1), &stride}},
-                               .attributes = {ATTRIBUTE_INT("begin_mask", masks & 1),
-                                              ATTRIBUTE_INT("end_mask", (masks & 2) / 2)},
-                               .attribute_count = 2};
+        struct op_call call = {
+            .op = "StridedSlice",
+            .input_count = 4,
+            .inputs = {{DTYPE_INT32, shape_vector(length), data},
+                       {DTYPE_INT64, shape_vector(1), &begin},
+                       {DTYPE_INT64, shape_vector(1), &end},
+                       {DTYPE_INT64, shape_vector(1), &stride}},
+            .attributes = {ATTRIBUTE_INT("begin_mask", masks & 1), ATTRIBUTE_INT("end_mask", (masks & 2) / 2)},
+            .attribute_count = 2};
         check_run(&call, 1, &(struct tensor){DTYPE_INT32, shape_vector(count), picked});
     }
 }
