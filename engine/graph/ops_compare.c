@@ -15,7 +15,7 @@
     [DTYPE_FLOAT32] = NAME##_float32, [DTYPE_FLOAT64] = NAME##_float64, [DTYPE_INT32] = NAME##_int32,                  \
     [DTYPE_INT64] = NAME##_int64
 
-#define COMPARE_OP(ROW, NAME, FUNCTIONS, CALL)                                                                         \
+#define COMPARE_OP(ROW, NAME, FUNCTIONS, CALL, TYPES)                                                                  \
     static enum status infer_##FUNCTIONS(struct inference *inference, struct error *error)                             \
     {                                                                                                                  \
         return binary_infer_bool(inference, &FUNCTIONS##_loops, error);                                                \
@@ -33,7 +33,7 @@
                            .gradient = op_gradient_none,                                                               \
                            .call = CALL,                                                                               \
                            .arguments = "x y",                                                                         \
-                           .argument_types = "TT"};
+                           .argument_types = TYPES};
 
 COMPARE_LOOPS(equal, ==)
 COMPARE_LOOPS(not_equal, !=)
@@ -49,12 +49,12 @@ static const struct binary_loops less_loops = {{COMPARE_TABLE(less)}};
 static const struct binary_loops less_equal_loops = {{COMPARE_TABLE(less_equal)}};
 static const struct binary_loops greater_loops = {{COMPARE_TABLE(greater)}};
 static const struct binary_loops greater_equal_loops = {{COMPARE_TABLE(greater_equal)}};
-COMPARE_OP(op_equal, "Equal", equal, "equal")
-COMPARE_OP(op_not_equal, "NotEqual", not_equal, "not_equal")
-COMPARE_OP(op_less, "Less", less, "less")
-COMPARE_OP(op_less_equal, "LessEqual", less_equal, "less_equal")
-COMPARE_OP(op_greater, "Greater", greater, "greater")
-COMPARE_OP(op_greater_equal, "GreaterEqual", greater_equal, "greater_equal")
+COMPARE_OP(op_equal, "Equal", equal, "equal", "TT")
+COMPARE_OP(op_not_equal, "NotEqual", not_equal, "not_equal", "TT")
+COMPARE_OP(op_less, "Less", less, "less", "TT")
+COMPARE_OP(op_less_equal, "LessEqual", less_equal, "less_equal", "TT")
+COMPARE_OP(op_greater, "Greater", greater, "greater", "TT")
+COMPARE_OP(op_greater_equal, "GreaterEqual", greater_equal, "greater_equal", "TT")
 
 /* ---- logic ---- */
 
@@ -62,8 +62,8 @@ BINARY_LOOP(and_bool, bool, bool, (a & b) != 0)
 BINARY_LOOP(or_bool, bool, bool, (a | b) != 0)
 static const struct binary_loops logical_and_loops = {{[DTYPE_BOOL] = and_bool}};
 static const struct binary_loops logical_or_loops = {{[DTYPE_BOOL] = or_bool}};
-COMPARE_OP(op_logical_and, "LogicalAnd", logical_and, "logical_and")
-COMPARE_OP(op_logical_or, "LogicalOr", logical_or, "logical_or")
+COMPARE_OP(op_logical_and, "LogicalAnd", logical_and, "logical_and", "bb")
+COMPARE_OP(op_logical_or, "LogicalOr", logical_or, "logical_or", "bb")
 
 UNARY_LOOP(not_bool, bool, bool, !x)
 static const struct unary_loops not_loops = {{[DTYPE_BOOL] = not_bool}};

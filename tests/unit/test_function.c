@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "engine/base/mem.h"
 #include "engine/graph/function.h"
 #include "engine/graph/variable.h"
 
@@ -142,6 +143,178 @@ static void test_arguments_are_sorted(void **state)
     graph_unref(graph);
 }
 
+static enum status call_two(struct graph *graph, const char *function, struct call_argument a, struct call_argument b,
+                            struct call_result *ret_result, struct error *error)
+{
+    struct call_argument arguments[] = {a, b};
+    struct call call = {.function = function, .arguments = arguments, .argument_count = 2};
+    return graph_call(graph, &call, ret_result, error);
+}
+
+static void assert_two_refused(struct graph *graph, const char *function, struct call_argument a,
+                               struct call_argument b, const char *type, const char *message)
+{
+    struct call_argument arguments[] = {a, b};
+    struct call call = {.function = function, .arguments = arguments, .argument_count = 2};
+    assert_refused(graph, &call, type, message);
+}
+
+/* Numbers take the dtype of the tensor beside them; tensors must agree. */
+static void test_dtypes_of_numbers(void **state)
+{
+    (void)state;
+    struct error error;
+    static struct call_result result;
+    struct graph *graph = new_graph();
+    int64_t two = 2;
+    int64_t big = 3000000000;
+    double half = 0.5;
+    bool yes = true;
+    struct call_argument whole = {.value = {DTYPE_INT64, shape_scalar(), &two}};
+    struct call_argument large = {.value = {DTYPE_INT64, shape_scalar(), &big}};
+    struct call_argument fraction = {.value = {DTYPE_FLOAT64, shape_scalar(), &half}};
+    struct call_argument truth = {.value = {DTYPE_BOOL, shape_scalar(), &yes}};
+    struct call_argument floats = {.output = placeholder(graph, "f", DTYPE_FLOAT32, shape_vector(2))};
+    struct call_argument doubles = {.output = placeholder(graph, "d", DTYPE_FLOAT64, shape_vector(2))};
+    struct call_argument ints = {.output = placeholder(graph, "i", DTYPE_INT32, shape_vector(2))};
+    const struct {
+        struct call_argument a;
+        struct call_argument b;
+        enum dtype result;
+    } fine[] = {{floats, whole, DTYPE_FLOAT32}, {doubles, fraction, DTYPE_FLOAT64}, {whole, doubles, DTYPE_FLOAT64},
+                {ints, whole, DTYPE_INT32},     {whole, whole, DTYPE_INT32},        {fraction, whole, DTYPE_FLOAT32},
+                {large, whole, DTYPE_INT64},    {floats, fraction, DTYPE_FLOAT32}};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        must(call_two(graph, "add", fine[i].a, fine[i].b, &result, &error), &error);
+        assert_int_equal(output_type(result.outputs[0])->dtype, fine[i].result);
+    }
+    assert_non_null(graph_find_node(graph, "Add/y"));
+    assert_non_null(graph_find_node(graph, "Add_2/x"));
+    assert_two_refused(graph, "add", ints, floats, "TypeError",
+                       "Input 'y' of 'Add' Op has type float32 that does not match type int32 of argument 'x'.");
+    assert_two_refused(graph, "add", ints, fraction, "TypeError", "Expected int32, got 0.5 of type 'float' instead.");
+    assert_two_refused(graph, "add", floats, truth, "TypeError", "Expected float32, got True of type 'bool' instead.");
+    assert_two_refused(graph, "add", ints, large, "ValueError", "3000000000 is out of the range of int32");
+    assert_two_refused(graph, "add", whole, fraction, "TypeError", "Expected int32, got 0.5 of type 'float' instead.");
+    assert_two_refused(graph, "reshape", floats, floats, "TypeError",
+                       "Value passed to parameter 'shape' has DataType float32 not in list of allowed values: int32, "
+                       "int64");
+    assert_two_refused(graph, "logical_and", floats, truth, "TypeError",
+                       "Input 'x' of 'LogicalAnd' Op has type float32 that does not match expected type of bool.");
+    graph_unref(graph);
+}
+
+static void test_numbers_in_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        double number;
+        const char *text;
+    } numbers[] = {{1e16, "1e+16"}, {0.1, "0.1"},       {100000, "100000.0"}, {1.0 / 3, "0.3333333333333333"},
+                   {-2, "-2.0"},    {1e-5, "1e-05"},    {0.0001, "0.0001"},   {1234567890123456, "1234567890123456.0"},
+                   {NAN, "nan"},    {-INFINITY, "-inf"}};
+    struct graph *graph = new_graph();
+    struct call_argument ints = {.output = placeholder(graph, "i", DTYPE_INT32, shape_vector(2))};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        double number = numbers[i].number;
+        char message[96];
+        snprintf(message, sizeof message, "Expected int32, got %s of type 'float' instead.", numbers[i].text);
+        assert_two_refused(graph, "add", ints,
+                           (struct call_argument){.value = {DTYPE_FLOAT64, shape_scalar(), &number}}, "TypeError",
+                           message);
+    }
+    graph_unref(graph);
+}
+
+/* Lists: a node's many inputs, of tensors or of numbers; and a list where one tensor is wanted. */
+static void test_lists(void **state)
+{
+    (void)state;
+    struct error error;
+    static struct call_result result;
+    struct graph *graph = new_graph();
+    struct output items[] = {placeholder(graph, "a", DTYPE_FLOAT32, shape_vector(2)),
+                             placeholder(graph, "b", DTYPE_FLOAT32, shape_vector(2))};
+    struct call_argument list = {.is_list = true, .items = items, .item_count = 2};
+    struct call call = {.function = "add_n", .arguments = &list, .argument_count = 1};
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_int_equal(result.operation->input_count, 2);
+    double numbers[] = {1, 2, 3, 4};
+    struct call_argument rows = {.value = {DTYPE_FLOAT64, shape_matrix(2, 2), numbers}};
+    call.arguments = &rows;
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_string_equal(result.operation->inputs[1].node->name, "AddN_1/inputs_1");
+    struct shape pair = shape_vector(2);
+    assert_true(shape_equal(&output_type(result.operation->inputs[1])->shape, &pair));
+    struct output mixed[] = {items[0], placeholder(graph, "c", DTYPE_INT32, shape_vector(2))};
+    struct call_argument wrong = {.is_list = true, .items = mixed, .item_count = 2};
+    call.arguments = &wrong;
+    assert_refused(graph, &call, "TypeError",
+                   "Tensors in list passed to 'inputs' of 'AddN' Op have types [float32, int32] that don't all match.");
+    struct output sizes[] = {placeholder(graph, "n", DTYPE_INT32, shape_scalar()),
+                             placeholder(graph, "m", DTYPE_INT32, shape_scalar())};
+    must(call_two(graph, "reshape", (struct call_argument){.output = items[0]},
+                  (struct call_argument){.is_list = true, .items = sizes, .item_count = 2}, &result, &error),
+         &error);
+    assert_true(node_is(result.operation->inputs[1].node, "Pack"));
+    assert_string_equal(result.operation->inputs[1].node->name, "Reshape/shape");
+    assert_int_equal(output_type(result.outputs[0])->shape.rank, 2);
+    graph_unref(graph);
+}
+
+/* Attributes among the arguments, by name and by position; numbers among the attributes. */
+static void test_attributes(void **state)
+{
+    (void)state;
+    struct error error;
+    static struct call_result result;
+    struct graph *graph = new_graph();
+    int64_t axis = 1;
+    bool yes = true;
+    struct call_argument x = {.output = placeholder(graph, "x", DTYPE_FLOAT32, shape_matrix(2, 3))};
+    struct call_argument by_position[] = {
+        x, {.value = {DTYPE_INT64, shape_scalar(), &axis}}, {.value = {DTYPE_BOOL, shape_scalar(), &yes}}};
+    struct call call = {.function = "reduce_sum", .arguments = by_position, .argument_count = 3};
+    must(graph_call(graph, &call, &result, &error), &error);
+    assert_true(node_attribute_boolean(result.operation, "keep_dims", false));
+    assert_string_equal(result.operation->inputs[1].node->name, "Sum/reduction_indices");
+    struct attribute attributes[] = {{.name = "axis", .kind = ATTRIBUTE_INTEGER, .integer = 1},
+                                     {.name = "keepdims", .kind = ATTRIBUTE_BOOLEAN, .boolean = true}};
+    struct call by_attribute = {
+        .function = "reduce_sum", .arguments = &x, .argument_count = 1, .attributes = attributes, .attribute_count = 2};
+    must(graph_call(graph, &by_attribute, &result, &error), &error);
+    struct shape kept = shape_matrix(2, 1);
+    assert_true(shape_equal(&output_type(result.outputs[0])->shape, &kept));
+    by_position[2].value = (struct tensor){DTYPE_INT64, shape_scalar(), &axis};
+    assert_refused(graph, &call, "TypeError", "Expected bool for argument 'keepdims' not 1.");
+    graph_unref(graph);
+}
+
+/* Every allocation of a call fails once: nothing leaks, and the name scope is as it was. */
+static void test_memory_runs_out(void **state)
+{
+    (void)state;
+    static struct call_result result;
+    double half = 0.5;
+    enum status status = STATUS_NO_MEMORY;
+    for (uint64_t allocation = 0; status != STATUS_OK; allocation++) {
+        struct error error = {.message = ""};
+        struct graph *graph = new_graph();
+        struct call_argument x = {.output = placeholder(graph, "x", DTYPE_FLOAT32, shape_matrix(200, 3))};
+        struct call_argument number = {.value = {DTYPE_FLOAT64, shape_scalar(), &half}};
+        assert_true(allocation < 1000);
+        mem_fail_after(allocation);
+        status = call_two(graph, "add", x, number, &result, &error);
+        if (status == STATUS_OK) {
+            status = call_two(graph, "dropout", x, number, &result, &error);
+        }
+        mem_fail_after(UINT64_MAX);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        assert_string_equal(graph_name_scope(graph), "");
+        graph_unref(graph);
+    }
+}
+
 static void test_groups(void **state)
 {
     (void)state;
@@ -225,6 +398,11 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_names_and_scopes),
         cmocka_unit_test(test_arguments_are_sorted),
+        cmocka_unit_test(test_dtypes_of_numbers),
+        cmocka_unit_test(test_numbers_in_errors),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_control_contexts),
         cmocka_unit_test(test_graphs_do_not_mix),
