@@ -68,7 +68,7 @@ struct known {
     uint64_t feeds;       /* bit i: it was computed from feed i and holds for runs that feed the same */
 };
 
-enum { NO_STEP = UINT32_MAX };
+#define NO_STEP UINT32_MAX
 
 /* What compiling needs only meanwhile. */
 struct compiler {

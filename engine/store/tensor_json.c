@@ -86,7 +86,10 @@ static bool convert_to_integer(const json_t *json, json_int_t *ret_integer)
 {
     double real = json_real_value(json);
     bool is_whole = json_is_real(json) && real == floor(real) && fabs(real) < 9007199254740992.0; /* 2^53 */
-    *ret_integer = json_is_integer(json) ? json_integer_value(json) : json_is_true(json) ? 1 : (json_int_t)real;
+    *ret_integer = json_is_integer(json) ? json_integer_value(json)
+                   : json_is_true(json)  ? 1
+                   : is_whole            ? (json_int_t)real
+                                         : 0;
     return is_whole || json_is_integer(json) || json_is_boolean(json);
 }
 

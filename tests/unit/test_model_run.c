@@ -142,6 +142,7 @@ static void test_refusals(void **state)
          "You must feed a value for placeholder tensor 'x' with dtype float and shape [?,2]\n\t [[node x]]"},
         {"{\"fetches\":[\"n:0\"]}", STATUS_UNPROCESSABLE, "InvalidArgumentError",
          "You must feed a value for placeholder tensor 'n' with dtype int32\n\t [[node n]]"},
+        {"{\"feeds\":{\"n:0\":1e19},\"fetches\":[\"n:0\"]}", STATUS_INVALID, "", "/feeds/n:0: element 0 is no int32"},
         {"{\"fetches\":\"c:0\"}", STATUS_INVALID, "", "/fetches: must be a list of names"},
         {"{\"fetches\":[\"c:0\"],\"feeds\":[]}", STATUS_INVALID, "", "/feeds: must be an object of tensors by name"},
     };
