@@ -4,7 +4,7 @@
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
 
-enum { TIME = 5, BATCH = 4, DEPTH = 3, UNITS = 6, CELLS_MAX = 4 };
+enum { TIME = 5, BATCH = 4, DEPTH = 3, UNITS = 6, CELLS_MAX = 4, BATCH_MAX = 16, ROUNDS = 60 };
 
 /* A cell by its kind, or a stack of such. */
 struct cell_case {
@@ -21,7 +21,16 @@ struct cell_case {
     bool is_residual;
     bool is_state_matrix;
     bool is_float64;
+    size_t units[CELLS_MAX]; /* 0: UNITS; likewise the rest */
+    int64_t time;
+    int64_t batch;
+    int64_t depth;
 };
+
+static int64_t or_usual(int64_t given, int64_t usual)
+{
+    return given == 0 ? usual : given;
+}
 
 static struct output number_of(struct network *network, double value)
 {
@@ -30,13 +39,14 @@ static struct output number_of(struct network *network, double value)
     return rig_constant(network->graph, &tensor);
 }
 
-static uint32_t make_cell(struct network *network, const struct cell_case *test, enum cell_kind kind)
+static uint32_t make_cell(struct network *network, const struct cell_case *test, size_t index)
 {
+    enum cell_kind kind = test->kinds[index];
     struct error error;
     uint32_t cell = 0;
     bool is_lstm = kind == CELL_BASIC_LSTM || kind == CELL_LSTM;
     struct cell_options options = {.kind = kind,
-                                   .units = UNITS,
+                                   .units = (size_t)or_usual((int64_t)test->units[index], UNITS),
                                    .activation = test->activation,
                                    .has_forget_bias = test->forget_bias != 0,
                                    .forget_bias = test->forget_bias,
@@ -67,7 +77,7 @@ static uint32_t make_cells(struct network *network, const struct cell_case *test
     struct error error;
     uint32_t cells[CELLS_MAX];
     for (size_t i = 0; i < test->count; i++) {
-        cells[i] = make_cell(network, test, test->kinds[i]);
+        cells[i] = make_cell(network, test, i);
     }
     if (!test->is_multi) {
         return cells[0];
@@ -86,12 +96,13 @@ static size_t build(struct network *network, const struct cell_case *test, const
     struct error error;
     network_create(network, test->is_float64 ? DTYPE_FLOAT64 : DTYPE_FLOAT32);
     uint32_t cell = make_cells(network, test);
+    int64_t batch = or_usual(test->batch, BATCH);
+    int64_t depth = test->is_residual ? UNITS : or_usual(test->depth, DEPTH);
+    struct shape x = shape_cube(or_usual(test->time, TIME), batch, depth);
     struct recurrence_options options = {
-        .inputs = network_variable(network, "x", shape_cube(TIME, BATCH, test->is_residual ? UNITS : DEPTH)),
-        .is_time_major = true,
-        .is_general = is_general};
+        .inputs = network_variable(network, "x", x), .is_time_major = true, .is_general = is_general};
     if (lengths != NULL) {
-        options.sequence_length = network_lengths(network, lengths, BATCH);
+        options.sequence_length = network_lengths(network, lengths, batch);
     }
     size_t states = cell_state_count(network->graph, cell);
     struct output initial[CELL_STATES_MAX];
@@ -99,7 +110,7 @@ static size_t build(struct network *network, const struct cell_case *test, const
         char name[32];
         snprintf(name, sizeof name, "s%zu", k);
         initial[k] =
-            network_variable(network, name, shape_matrix(BATCH, (int64_t)cell_state_size(network->graph, cell, k)));
+            network_variable(network, name, shape_matrix(batch, (int64_t)cell_state_size(network->graph, cell, k)));
     }
     options.initial_states = initial;
     must(dynamic_rnn(network->graph, cell, &options, &ret_fetches[0], ret_fetches + 1, &error), &error);
@@ -143,7 +154,7 @@ static void compare(const struct cell_case *test, const int32_t *lengths)
     for (size_t i = 0; i < counts[0]; i++) {
         char what[96];
         snprintf(what, sizeof what, "%s%s, fetch %zu", test->name, lengths == NULL ? "" : " with lengths", i);
-        assert_tensors_near(&found[0][i], &found[1][i], 2e-5, what);
+        assert_tensors_near(&found[0][i], &found[1][i], test->batch == 0 ? 2e-5 : 2e-4, what); /* longer sums */
     }
     for (int general = 0; general < 2; general++) {
         release_tensors(found[general], counts[general]);
@@ -208,8 +219,44 @@ static void test_like_the_body(void **state)
     }
 }
 
+/* Stacks of any cells, sizes and lengths. */
+static void test_random_stacks(void **state)
+{
+    (void)state;
+    static const struct {
+        enum cell_kind kind;
+        const char *kernel;
+    } kinds[] = {{CELL_BASIC_LSTM, "lstm"}, {CELL_LSTM, "lstm"}, {CELL_GRU, "gru"}, {CELL_BASIC_RNN, "rnn"}};
+    const uint64_t seed = 11;
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        struct rng_words words = rng_philox(seed, round, 0);
+        struct rng_words layers = rng_philox(seed, round, 1);
+        struct rng_words units = rng_philox(seed, round, 2);
+        char name[64];
+        int32_t lengths[BATCH_MAX];
+        snprintf(name, sizeof name, "seed %d, round %d", (int)seed, (int)round);
+        struct cell_case test = {.name = name,
+                                 .count = 1 + words.word[0] % CELLS_MAX,
+                                 .is_multi = true,
+                                 .keep = words.word[0] & 64 ? 0.7 : 0,
+                                 .input_keep = words.word[0] & 128 ? 0.8 : 0,
+                                 .time = 1 + words.word[1] % 8,
+                                 .batch = 1 + words.word[2] % BATCH_MAX,
+                                 .depth = 1 + words.word[3] % 40};
+        for (size_t i = 0; i < test.count; i++) {
+            test.kinds[i] = kinds[layers.word[i] % 4].kind;
+            test.kernels[i] = kinds[layers.word[i] % 4].kernel;
+            test.units[i] = 1 + units.word[i] % 40;
+        }
+        for (int64_t row = 0; row < test.batch; row++) {
+            lengths[row] = (int32_t)(rng_philox(seed, round, 3 + (uint64_t)row).word[0] % (uint64_t)(test.time + 2));
+        }
+        compare(&test, words.word[0] & 256 ? lengths : NULL);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
