@@ -205,8 +205,7 @@ static enum status start(struct backward *backward, size_t index, struct error *
     char name[32];
     snprintf(name, sizeof name, "grad_ys_%zu", index);
     struct attribute one = {.name = "value", .kind = ATTRIBUTE_NUMBER, .number = 1};
-    struct node_options add = {
-        .name = name, .inputs = &y, .input_count = 1, .attributes = &one, .attribute_count = 1};
+    struct node_options add = {.name = name, .inputs = &y, .input_count = 1, .attributes = &one, .attribute_count = 1};
     struct node *ones = NULL;
     TRY(graph_add_node(backward->graph, "FillLike", &add, &ones, error));
     return arrive(backward, y, (struct output){ones, 0}, error);

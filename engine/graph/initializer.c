@@ -98,7 +98,9 @@ static enum status build_random(struct graph *graph, const struct initializer *i
         {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = *shape},
         {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = dtype},
         {.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)(rng_key(seed_name) >> 1)},
-        {.name = is_uniform ? "low" : is_orthogonal ? "gain" : "mean",
+        {.name = is_uniform      ? "low"
+                 : is_orthogonal ? "gain"
+                                 : "mean",
          .kind = ATTRIBUTE_NUMBER,
          .number = initializer->low},
         {.name = is_uniform ? "high" : "deviation", .kind = ATTRIBUTE_NUMBER, .number = initializer->high},
@@ -158,7 +160,8 @@ bool initializer_is_value(const struct initializer *initializer)
 
 enum dtype initializer_dtype(const struct initializer *initializer)
 {
-    return initializer->kind == INITIALIZER_TENSOR ? output_type(initializer->output)->dtype : initializer->values.dtype;
+    return initializer->kind == INITIALIZER_TENSOR ? output_type(initializer->output)->dtype
+                                                   : initializer->values.dtype;
 }
 
 /* "Expected int32, got 1.5 of type 'float' instead." */

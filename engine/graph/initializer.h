@@ -38,9 +38,9 @@ struct regularizer {
     double amount;
 };
 
-/* Adds the nodes that make the initial value of `shape` (fully known; not looked at where the initializer has values of
- * its own) and `dtype`, in the current name scope. `seed_name` keys random ones: a variable's numbers depend on the run's
- * key and its name alone. */
+/* Adds the nodes that make the initial value of `shape` (fully known; not looked at where the initializer has
+ * values of its own) and `dtype`, in the current name scope. `seed_name` keys random ones: a variable's numbers
+ * depend on the run's key and its name alone. */
 enum status initializer_build(struct graph *graph, const struct initializer *initializer, const struct shape *shape,
                               enum dtype dtype, const char *seed_name, struct output *ret_output,
                               struct error *error) MUST_CHECK;
@@ -49,8 +49,8 @@ enum status initializer_build(struct graph *graph, const struct initializer *ini
 bool initializer_is_value(const struct initializer *initializer);
 enum dtype initializer_dtype(const struct initializer *initializer);
 
-/* Python values as a tensor of `dtype`, as tf.convert_to_tensor does: TypeError "Expected int32, got 1.5 of type 'float'
- * instead." unless it is an array, whose elements are converted. In the graph's arena, or `values` itself. */
+/* Python values as a tensor of `dtype`, as tf.convert_to_tensor does: TypeError "Expected int32, got 1.5 of type
+ * 'float' instead." unless it is an array, whose elements are converted. In the graph's arena, or `values` itself. */
 enum status initializer_convert(struct graph *graph, const struct tensor *values, enum dtype dtype, bool is_array,
                                 struct tensor *ret_values, struct error *error) MUST_CHECK;
 

@@ -69,8 +69,7 @@ static enum status refuse_name(const char *name, const char *what, struct error 
 }
 
 /* `name` in the current name scope, made unique; with `marks` it is then used. */
-static enum status unique(struct graph *graph, const char *name, bool marks, const char **ret_name,
-                          struct error *error)
+static enum status unique(struct graph *graph, const char *name, bool marks, const char **ret_name, struct error *error)
 {
     char full[GRAPH_NAME_BYTES_MAX * 2];
     snprintf(full, sizeof full, "%s%s%s", graph->name_scope, graph->name_scope[0] == '\0' ? "" : "/", name);

@@ -1,8 +1,8 @@
-/* What variables begin with: constants, random numbers, orthogonal matrices. Attributes: dtype, shape, and those named
- * below. Thread: see op.h.
+/* What variables begin with: constants, random numbers, orthogonal matrices. Attributes: dtype, shape, and those
+ * named below. Thread: see op.h.
  *
- * Random numbers are a pure function of the run's key, the node's seed (its variable's name) and the element's place, so
- * neither order nor thread changes them. */
+ * Random numbers are a pure function of the run's key, the node's seed (its variable's name) and the element's
+ * place, so neither order nor thread changes them. */
 #include <math.h>
 
 #include "engine/base/check.h"

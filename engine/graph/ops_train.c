@@ -1,5 +1,5 @@
-/* Optimisers' updates of variables in place, with TensorFlow's inputs; float32 and float64. Thread: see op.h. Equations:
- * engine/nn/optimizer.h. */
+/* Optimisers' updates of variables in place, with TensorFlow's inputs; float32 and float64. Thread: see op.h.
+ * Equations: engine/nn/optimizer.h. */
 #include <math.h>
 
 #include "engine/graph/op.h"

@@ -1,5 +1,5 @@
-/* How Python prints tensors, operations and variables inside lists (repr), which some messages show; output_text (graph.h)
- * is how it prints a tensor alone. Thread: any. */
+/* How Python prints tensors, operations and variables inside lists (repr), which some messages show; output_text
+ * (graph.h) is how it prints a tensor alone. Thread: any. */
 #ifndef ENGINE_GRAPH_TEXTS_H
 #define ENGINE_GRAPH_TEXTS_H
 

@@ -240,8 +240,8 @@ static enum status create(struct graph *graph, const struct request *request, co
 }
 
 /* Fetches or creates, with the name scope reset to the root. */
-static enum status get_or_create(struct graph *graph, const struct request *request, const struct variable **ret_variable,
-                                 bool *ret_is_new, struct error *error)
+static enum status get_or_create(struct graph *graph, const struct request *request,
+                                 const struct variable **ret_variable, bool *ret_is_new, struct error *error)
 {
     enum reuse reuse = variable_scope_reuse(graph);
     if (request->has_shape && initializer_is_value(&request->initializer)) {

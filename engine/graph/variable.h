@@ -22,7 +22,7 @@ struct variable_options {
     bool is_on_read;                /* synchronization ON_READ: untrainable unless said */
     const char *const *collections; /* NULL: GLOBAL_VARIABLES */
     size_t collection_count;
-    bool is_slot; /* an optimiser's: not part of a saved version */
+    bool is_slot;     /* an optimiser's: not part of a saved version */
     bool is_resource; /* Keras': errors about it speak of a resource variable */
 };
 
@@ -35,8 +35,7 @@ enum status get_variable(struct graph *graph, const struct variable_options *opt
 
 /* tf.get_local_variable: the same, untrainable, in LOCAL_VARIABLES beside the collections given. */
 enum status get_local_variable(struct graph *graph, const struct variable_options *options,
-                               const struct variable **ret_variable, bool *ret_is_new,
-                               struct error *error) MUST_CHECK;
+                               const struct variable **ret_variable, bool *ret_is_new, struct error *error) MUST_CHECK;
 
 /* tf.Variable: named through the name scope, never shared. `name` NULL: "Variable". The initial value is
  * options->initializer, of which shape and dtype come; ValueError "initial_value must be specified." when it is
@@ -57,15 +56,15 @@ enum status assign_variable(struct graph *graph, const struct variable *variable
 enum status add_initializer_of(struct graph *graph, const struct variable *const *variables, size_t variable_count,
                                const char *name, struct node **ret_node, struct error *error) MUST_CHECK;
 
-/* tf.global_variables_initializer, tf.local_variables_initializer: of those that are in the collection now. `name` NULL:
- * "init". */
+/* tf.global_variables_initializer, tf.local_variables_initializer: of those that are in the collection now. `name`
+ * NULL: "init". */
 enum status add_variables_initializer(struct graph *graph, const char *name, struct node **ret_node,
                                       struct error *error) MUST_CHECK;
 enum status add_collection_initializer(struct graph *graph, const char *collection, const char *name,
                                        struct node **ret_node, struct error *error) MUST_CHECK;
 
-/* The variables of GLOBAL_VARIABLES and LOCAL_VARIABLES without a value, what tf.report_uninitialized_variables tells by
- * op name. `ret_variables` has room for both collections; returns how many there are. */
+/* The variables of GLOBAL_VARIABLES and LOCAL_VARIABLES without a value, what tf.report_uninitialized_variables
+ * tells by op name. `ret_variables` has room for both collections; returns how many there are. */
 size_t list_uninitialized_variables(const struct graph *graph, const struct values *values,
                                     const struct variable **ret_variables);
 

@@ -1,5 +1,5 @@
-/* The nodes of a variable, tf.Variable, and what initialises variables. Thread: the building one; everything made belongs
- * to the graph. Source: TensorFlow 1.15, variables.py (RefVariable._init_from_args, variables_initializer). */
+/* The nodes of a variable, tf.Variable, and what initialises variables. Thread: the building one; everything made
+ * belongs to the graph. Source: TensorFlow 1.15, variables.py (RefVariable._init_from_args, variables_initializer). */
 #include "engine/base/mem.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/variable_private.h"
@@ -21,10 +21,11 @@ static enum status check_initial_tensor(const struct graph *graph, const struct 
                                         struct output initial, struct error *error)
 {
     if (initial.node->body != 0) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "Initializer for variable %s/ is from inside a control-flow construct, such as a loop or conditional. "
-                  "When creating a variable inside a loop or conditional, use a lambda as the initializer.",
-                  graph_name_scope(graph));
+        error_set(
+            error, STATUS_UNPROCESSABLE,
+            "Initializer for variable %s/ is from inside a control-flow construct, such as a loop or conditional. "
+            "When creating a variable inside a loop or conditional, use a lambda as the initializer.",
+            graph_name_scope(graph));
         return refuse(error, "ValueError");
     }
     if (plan->has_dtype && output_type(initial)->dtype != plan->dtype) {
@@ -73,8 +74,7 @@ static enum status add_nodes(struct graph *graph, const struct variable_plan *pl
     }
     struct attribute attributes[] = {{.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = type->shape},
                                      {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = type->dtype}};
-    struct node_options add = {
-        .name = name[0] == '/' ? NULL : name, .attributes = attributes, .attribute_count = 2};
+    struct node_options add = {.name = name[0] == '/' ? NULL : name, .attributes = attributes, .attribute_count = 2};
     TRY(graph_add_node(graph, "VariableV2", &add, &variable->node, error));
     struct output inputs[] = {{variable->node, 0}, variable->initial};
     struct output assign;
@@ -129,11 +129,10 @@ static enum status add_nodes_outside(struct graph *graph, const struct variable_
 enum status variable_create(struct graph *graph, const struct variable_plan *plan, const struct variable **ret_variable,
                             struct error *error)
 {
-    struct variable variable = {
-        .store_key = plan->store_key,
-        .is_trainable = plan->is_trainable,
-        .is_slot = plan->is_slot,
-        .is_resource = plan->is_resource};
+    struct variable variable = {.store_key = plan->store_key,
+                                .is_trainable = plan->is_trainable,
+                                .is_slot = plan->is_slot,
+                                .is_resource = plan->is_resource};
     const char *previous = NULL;
     TRY(graph_check_not_finalized(graph, error));
     TRY(graph_enter_name_scope(graph, plan->name, &previous, error));

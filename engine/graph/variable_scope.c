@@ -195,8 +195,7 @@ static enum status forget_scopes_below(struct graph *graph, const char *name, st
     size_t length = strlen(name);
     for (size_t i = 0; i < graph->scope_counts.slot_count; i++) {
         struct name_count *slot = &graph->scope_counts.slots[i];
-        if (slot->key != NULL && slot->count > 0 && strncmp(slot->key, name, length) == 0 &&
-            slot->key[length] == '/') {
+        if (slot->key != NULL && slot->count > 0 && strncmp(slot->key, name, length) == 0 && slot->key[length] == '/') {
             TRY(set_count(graph, slot, 0, error));
         }
     }
@@ -240,7 +239,8 @@ static enum status name_original_scope(struct graph *graph, const struct variabl
         return STATUS_OK;
     }
     const char *prefix = graph_name_scope(graph);
-    bool is_none = prefix[0] == '\0' || (!options->keeps_name_scope && options->name != NULL && options->name[0] == '\0');
+    bool is_none =
+        prefix[0] == '\0' || (!options->keeps_name_scope && options->name != NULL && options->name[0] == '\0');
     scope->original_name_scope = is_none ? "" : arena_format(graph_arena(graph), "%s/", prefix);
     return scope->original_name_scope == NULL ? no_memory(error) : STATUS_OK;
 }

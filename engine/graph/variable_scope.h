@@ -32,7 +32,7 @@ struct variable_scope_options {
     struct initializer initializer;
     struct regularizer regularizer;
     const char *constraint; /* copied */
-    bool keeps_name_scope; /* auxiliary_name_scope=False */
+    bool keeps_name_scope;  /* auxiliary_name_scope=False */
 };
 
 /* What was current before; given back to variable_scope_leave. */
@@ -40,7 +40,7 @@ struct variable_scope_frame {
     uint32_t scope; /* the one opened */
     uint32_t previous;
     const char *previous_name_scope;
-    bool is_jump; /* opened by object */
+    bool is_jump;        /* opened by object */
     size_t change_count; /* then: where the counts of default names stood */
 };
 

@@ -1,6 +1,6 @@
 /* Clipping of gradients. Thread: the building one. Source: TensorFlow 1.15, clip_ops.py. */
-#include "engine/graph/function.h"
 #include "engine/nn/clip.h"
+#include "engine/graph/function.h"
 
 /* clip · min(1/norm, 1/clip), NaN where the norm is not finite: norm − norm is 0 or NaN. */
 static enum status add_scale(struct graph *graph, struct output clip_norm, struct output norm, struct output *ret_scale,
@@ -61,9 +61,9 @@ static enum status scale_all(struct graph *graph, const struct output *tensors, 
     return STATUS_OK;
 }
 
-enum status clip_by_global_norm(struct graph *graph, const struct output *tensors, size_t count, struct output clip_norm,
-                                struct output use_norm, const char *name, struct output *ret_tensors,
-                                struct output *ret_norm, struct error *error)
+enum status clip_by_global_norm(struct graph *graph, const struct output *tensors, size_t count,
+                                struct output clip_norm, struct output use_norm, const char *name,
+                                struct output *ret_tensors, struct output *ret_norm, struct error *error)
 {
     const char *previous = NULL;
     struct output norm = use_norm;

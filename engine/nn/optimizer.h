@@ -1,6 +1,6 @@
-/* TensorFlow's optimisers as graph builders: GradientDescent, Momentum, Adam, RMSProp, Adagrad, with its slot names. An
- * optimiser is an object of its graph (OBJECT_OPTIMIZER); it adds nodes and slot variables when it is applied, and keeps
- * its slots for the next time. For one building thread.
+/* TensorFlow's optimisers as graph builders: GradientDescent, Momentum, Adam, RMSProp, Adagrad, with its slot
+ * names. An optimiser is an object of its graph (OBJECT_OPTIMIZER); it adds nodes and slot variables when it is
+ * applied, and keeps its slots for the next time. For one building thread.
  *
  * Equations, g the gradient, r the rate:
  *   GradientDescent  var −= r g
@@ -36,16 +36,16 @@ struct optimizer_options {
     enum optimizer_kind kind;
     const char *name; /* of its operation and slots; NULL: TensorFlow's: "Adam" */
     double learning_rate;
-    struct output rate; /* a tensor instead of the number; .node NULL: none */
-    double beta1;       /* Adam: 0.9 */
-    double beta2;       /* Adam: 0.999 */
-    double epsilon;     /* Adam: 1e-8; RMSProp: 1e-10 */
-    double momentum;    /* Momentum, RMSProp: 0 */
-    double decay;       /* RMSProp: 0.9 */
+    struct output rate;         /* a tensor instead of the number; .node NULL: none */
+    double beta1;               /* Adam: 0.9 */
+    double beta2;               /* Adam: 0.999 */
+    double epsilon;             /* Adam: 1e-8; RMSProp: 1e-10 */
+    double momentum;            /* Momentum, RMSProp: 0 */
+    double decay;               /* RMSProp: 0.9 */
     double initial_accumulator; /* Adagrad: 0.1 */
-    bool uses_nesterov; /* Momentum */
-    bool is_centered;   /* RMSProp */
-    bool has_own_slots; /* the engine's: slots that get_variable cannot find, whatever scope is open */
+    bool uses_nesterov;         /* Momentum */
+    bool is_centered;           /* RMSProp */
+    bool has_own_slots;         /* the engine's: slots that get_variable cannot find, whatever scope is open */
 };
 
 /* TensorFlow's defaults. Only Adam's has a learning rate (0.001); of the others people must say it. */

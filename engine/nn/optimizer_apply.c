@@ -18,7 +18,8 @@ struct update_rule {
     const char *op;
     struct slot_rule slots[SLOTS_MAX]; /* as they are made */
     const char *hypers[HYPERS_MAX];    /* as they are made, after learning_rate */
-    const char *inputs; /* one letter each: v variable; 0 … 2 slot; 1st and 2nd power p q; r rate; a … hyper; g gradient */
+    const char
+        *inputs; /* one letter each: v variable; 0 … 2 slot; 1st and 2nd power p q; r rate; a … hyper; g gradient */
 };
 
 static const struct update_rule sgd = {.op = "ApplyGradientDescent", .inputs = "vrg"};
@@ -79,14 +80,15 @@ static enum status create_slot(const struct apply *apply, const struct variable 
                                const struct variable **ret_slot, struct error *error)
 {
     char name[GRAPH_NAME_BYTES_MAX * 2];
-    struct variable_options options = {.name = "",
-                                       .has_shape = true,
-                                       .shape = variable->node->outputs[0].shape,
-                                       .has_dtype = true,
-                                       .dtype = variable->node->outputs[0].dtype,
-                                       .initializer = {.kind = rule->initializer, .low = apply->with.initial_accumulator},
-                                       .trainable = TRAINABLE_NO,
-                                       .is_slot = true};
+    struct variable_options options = {
+        .name = "",
+        .has_shape = true,
+        .shape = variable->node->outputs[0].shape,
+        .has_dtype = true,
+        .dtype = variable->node->outputs[0].dtype,
+        .initializer = {.kind = rule->initializer, .low = apply->with.initial_accumulator},
+        .trainable = TRAINABLE_NO,
+        .is_slot = true};
     snprintf(name, sizeof name, "%s/%s", variable->node->name, apply->with.name);
     if (apply->with.has_own_slots) {
         options.name = name;
@@ -116,8 +118,7 @@ static enum status add_slots(const struct apply *apply, const struct variable *v
         return STATUS_OK;
     }
     const struct optimizer *before = graph_object(apply->graph, OBJECT_OPTIMIZER, apply->id);
-    struct optimizer_slot *slots =
-        arena_allocate(graph_arena(apply->graph), before->slot_count + count, sizeof *slots);
+    struct optimizer_slot *slots = arena_allocate(graph_arena(apply->graph), before->slot_count + count, sizeof *slots);
     void *edited = NULL;
     if (slots == NULL) {
         return no_memory(error);

@@ -32,7 +32,8 @@ static int compare_keys(const void *left, const void *right)
     const struct saver_entry *a = left;
     const struct saver_entry *b = right;
     int order = strcmp(a->key, b->key);
-    return order != 0 ? order : (int)(a->variable->index > b->variable->index) - (a->variable->index < b->variable->index);
+    return order != 0 ? order
+                      : (int)(a->variable->index > b->variable->index) - (a->variable->index < b->variable->index);
 }
 
 static int compare_variables(const void *left, const void *right)
@@ -93,8 +94,7 @@ static enum status fill(struct graph *graph, const struct saver_options *options
 enum status saver_create(struct graph *graph, const struct saver_options *options, uint32_t *ret_saver,
                          struct error *error)
 {
-    size_t room =
-        options->has_variables ? options->count : graph_collection_count(graph, COLLECTION_GLOBAL_VARIABLES);
+    size_t room = options->has_variables ? options->count : graph_collection_count(graph, COLLECTION_GLOBAL_VARIABLES);
     struct saver_entry *entries = arena_allocate(graph_arena(graph), room + 1, sizeof *entries);
     struct saver saver = {.entries = entries, .reshapes = options->reshapes};
     if (entries == NULL) {

@@ -22,7 +22,7 @@ struct saver_entry {
 
 /* OBJECT_SAVER. */
 struct saver {
-    const char *scope; /* "save", "save_1": where TensorFlow's saving ops are */
+    const char *scope;                 /* "save", "save_1": where TensorFlow's saving ops are */
     const struct saver_entry *entries; /* sorted by key */
     size_t count;
     bool reshapes;

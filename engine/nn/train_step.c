@@ -104,7 +104,8 @@ static enum status add_clip_scale(struct graph *graph, const struct train_step *
     return graph_add(graph, "Minimum", "clip_scale", pair, 2, ret_scale, error);
 }
 
-/* The optimiser on the clipped gradients, with slots of its own. In the root name scope; its operation is train/Adam. */
+/* The optimiser on the clipped gradients, with slots of its own. In the root name scope; its operation is
+ * train/Adam. */
 static enum status add_optimizer(struct graph *graph, const struct train_step *step, enum optimizer_kind kind,
                                  const char *name, struct node **ret_apply, struct error *error)
 {

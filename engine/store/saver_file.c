@@ -18,8 +18,8 @@ enum status saver_collect(const struct graph *graph, uint32_t saver, const struc
         const struct tensor *tensor = values_tensor(values, entry->variable);
         if (tensor == NULL) {
             const char *name = entry->variable->node->name;
-            error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s/SaveV2}}]]",
-                      name, with->scope);
+            error_set(error, STATUS_UNPROCESSABLE,
+                      "Attempting to use uninitialized value %s\n\t [[{{node %s/SaveV2}}]]", name, with->scope);
             error_type(error, "FailedPreconditionError");
             return error_code(error, "uninitialized"), STATUS_UNPROCESSABLE;
         }
@@ -61,10 +61,10 @@ static enum status check_dtypes(const struct saver *saver, const struct safetens
         enum dtype expected = entry->variable->node->outputs[0].dtype;
         enum dtype found = safetensors_find(tensors, entry->key)->dtype;
         if (expected != found) {
-            length += (size_t)snprintf(text + length, sizeof text - length,
-                                       "%stensor_name = %s; expected dtype %s does not equal original dtype %s",
-                                       length == 0 ? "" : "\n", entry->key, dtype_cpp_name(expected),
-                                       dtype_cpp_name(found));
+            length +=
+                (size_t)snprintf(text + length, sizeof text - length,
+                                 "%stensor_name = %s; expected dtype %s does not equal original dtype %s",
+                                 length == 0 ? "" : "\n", entry->key, dtype_cpp_name(expected), dtype_cpp_name(found));
         }
     }
     return length == 0 ? STATUS_OK : refuse_mismatch(saver, text, "RestoreV2", error);

@@ -23,9 +23,9 @@ enum status saver_assign(const struct graph *graph, uint32_t saver, struct value
 enum status saver_assign_entries(const struct saver *saver, struct values *values, const struct safetensors *tensors,
                                  struct error *error) MUST_CHECK;
 
-/* Both on a file, which is replaced whole or not at all. `path` NULL, or nothing there: ValueErrors "Can't load save_path
- * when it is None.", "The passed save_path is not a valid checkpoint: P"; a file that is no safetensors: CORRUPT,
- * DataLossError. */
+/* Both on a file, which is replaced whole or not at all. `path` NULL, or nothing there: ValueErrors "Can't load
+ * save_path when it is None.", "The passed save_path is not a valid checkpoint: P"; a file that is no safetensors:
+ * CORRUPT, DataLossError. */
 enum status saver_save(const struct graph *graph, uint32_t saver, const struct values *values, const char *path,
                        struct error *error) MUST_CHECK;
 enum status saver_restore(const struct graph *graph, uint32_t saver, struct values *values, const char *path,

@@ -21,6 +21,7 @@ struct rig {
     struct error error;
 };
 
+/* Fails the test with the error. */
 static inline void must(enum status status, const struct error *error)
 {
     if (status != STATUS_OK) {
@@ -28,6 +29,7 @@ static inline void must(enum status status, const struct error *error)
     }
 }
 
+/* An empty graph, and a session over it; closed by rig_close. */
 static inline struct rig rig_open(void)
 {
     struct rig rig = {0};
@@ -36,6 +38,7 @@ static inline struct rig rig_open(void)
     return rig;
 }
 
+/* Takes what rig_open made. */
 static inline void rig_close(struct rig *rig)
 {
     session_destroy(rig->session);
@@ -56,6 +59,7 @@ static inline void expect_error(enum status status, const struct error *error, c
 
 /* ---- running ---- */
 
+/* Fetches a tensor (owned by the caller) or runs an operation, on the graph as it is now. */
 static inline enum status rig_try(struct rig *rig, const struct output *fetch, struct node *target,
                                   struct tensor *ret_value)
 {
@@ -74,6 +78,7 @@ static inline enum status rig_try(struct rig *rig, const struct output *fetch, s
     return status;
 }
 
+/* Runs an operation, which must succeed. */
 static inline void rig_run(struct rig *rig, struct node *target)
 {
     must(rig_try(rig, NULL, target, NULL), &rig->error);
@@ -105,11 +110,13 @@ static inline void expect_values(struct rig *rig, struct output output, const do
 
 /* ---- building ---- */
 
+/* A tensor over borrowed numbers. */
 static inline struct tensor numbers(enum dtype dtype, struct shape shape, void *data)
 {
     return (struct tensor){.dtype = dtype, .shape = shape, .data = data};
 }
 
+/* tf.constant of them. */
 static inline struct output constant(struct rig *rig, enum dtype dtype, struct shape shape, void *data)
 {
     struct output output;
@@ -118,6 +125,7 @@ static inline struct output constant(struct rig *rig, enum dtype dtype, struct s
     return output;
 }
 
+/* A function of one or two tensors by its Python name. */
 static inline struct output call(struct rig *rig, const char *function, struct output a, struct output b)
 {
     struct output inputs[] = {a, b};
@@ -140,6 +148,7 @@ static inline const struct variable *variable_of(struct rig *rig, const char *na
     return variable;
 }
 
+/* What tf.gradients takes of a variable. */
 static inline struct output state_of(const struct variable *variable)
 {
     return (struct output){variable->node, 0};

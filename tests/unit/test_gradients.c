@@ -1,5 +1,5 @@
-/* tf.gradients: sums over uses, inner xs, stopped and unconnected tensors, what is refused. That each op's own gradient is
- * right, the tests of the ops show. */
+/* tf.gradients: sums over uses, inner xs, stopped and unconnected tensors, what is refused. That each op's own
+ * gradient is right, the tests of the ops show. */
 #include "graph_rig.h"
 
 #include "engine/base/mem.h"

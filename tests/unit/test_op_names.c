@@ -63,16 +63,16 @@ static void test_scopes_nest_and_are_unique(void **state)
     (void)state;
     TELL({ENTER, "bar", "bar"}, {NAME, "foo", "bar/foo"}, {ENTER, "baz", "bar/baz"}, {LEAVE, NULL, NULL},
          {ENTER, "baz", "bar/baz_1"}, {NAME, "foo", "bar/baz_1/foo"}, {LEAVE, NULL, NULL}, {ROOT, NULL, ""},
-         {NAME, "foo", "foo"}, {LEAVE, NULL, NULL}, {LEAVE, NULL, NULL}, {ENTER, "bar", "bar_1"},
-         {LEAVE, NULL, NULL}, {NAME, "bar", "bar_2"});
+         {NAME, "foo", "foo"}, {LEAVE, NULL, NULL}, {LEAVE, NULL, NULL}, {ENTER, "bar", "bar_1"}, {LEAVE, NULL, NULL},
+         {NAME, "bar", "bar_2"});
 }
 
 static void test_a_trailing_slash_is_absolute(void **state)
 {
     (void)state;
-    TELL({ENTER, "foo/", "foo"}, {ENTER, "", ""}, {LEAVE, NULL, NULL}, {ENTER, "foo4", "foo/foo4"},
-         {LEAVE, NULL, NULL}, {ENTER, "foo5//", "foo5/"}, {ENTER, "foo6", "foo5//foo6"}, {LEAVE, NULL, NULL},
-         {LEAVE, NULL, NULL}, {ENTER, "/", ""}, {LEAVE, NULL, NULL}, {ENTER, "//", "/"}, {LEAVE, NULL, NULL},
+    TELL({ENTER, "foo/", "foo"}, {ENTER, "", ""}, {LEAVE, NULL, NULL}, {ENTER, "foo4", "foo/foo4"}, {LEAVE, NULL, NULL},
+         {ENTER, "foo5//", "foo5/"}, {ENTER, "foo6", "foo5//foo6"}, {LEAVE, NULL, NULL}, {LEAVE, NULL, NULL},
+         {ENTER, "/", ""}, {LEAVE, NULL, NULL}, {ENTER, "//", "/"}, {LEAVE, NULL, NULL},
          {ENTER, "a//b/c", "foo/a//b/c"}, {LEAVE, NULL, NULL}, {LEAVE, NULL, NULL}, {ENTER, "foo/", "foo"},
          {LEAVE, NULL, NULL}, {ENTER, "a//b/c", "a//b/c"});
 }

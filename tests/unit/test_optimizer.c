@@ -1,5 +1,5 @@
-/* Optimisers: their equations against the same written out here in double, their slots' names and quirks, errors; clipping
- * by global norm. */
+/* Optimisers: their equations against the same written out here in double, their slots' names and quirks, errors;
+ * clipping by global norm. */
 #include "graph_rig.h"
 
 #include "engine/nn/clip.h"
@@ -99,10 +99,8 @@ static void check_equations(const struct optimizer_options *with, enum dtype dty
     double one = 1;
     float small_one = 1;
     bool is_double = dtype == DTYPE_FLOAT64;
-    const struct variable *x =
-        variable_of(&rig, "x", dtype, shape_vector(2), is_double ? (void *)room : (void *)small);
-    struct output target =
-        constant(&rig, dtype, shape_scalar(), is_double ? (void *)&one : (void *)&small_one);
+    const struct variable *x = variable_of(&rig, "x", dtype, shape_vector(2), is_double ? (void *)room : (void *)small);
+    struct output target = constant(&rig, dtype, shape_scalar(), is_double ? (void *)&one : (void *)&small_one);
     struct output loss = call(&rig, "square", call(&rig, "subtract", x->read, target), no_output);
     uint32_t optimizer = create(&rig, with);
     struct minimize_options options = {.loss = loss};
@@ -222,8 +220,7 @@ static void test_a_second_optimizer_has_its_own_slots(void **state)
     apply(&rig, first, w, gradient_of_w(&rig));
     struct node *second = apply(&rig, of_kind(&rig, OPTIMIZER_ADAM, 0.1), w, gradient_of_w(&rig));
     assert_string_equal(second->name, "Adam_1");
-    const char *globals =
-        "w beta1_power beta2_power w/Adam w/Adam_1 beta1_power_1 beta2_power_1 w/Adam_2 w/Adam_3";
+    const char *globals = "w beta1_power beta2_power w/Adam w/Adam_1 beta1_power_1 beta2_power_1 w/Adam_2 w/Adam_3";
     expect_globals(&rig, globals);
     apply(&rig, first, w, gradient_of_w(&rig)); /* the same one again keeps its own */
     expect_globals(&rig, globals);
@@ -257,15 +254,15 @@ static void test_reuse_hits_slots(void **state)
     struct node *node = NULL;
     uint32_t root = variable_scope_current(rig.graph);
     must(variable_scope_reuse_variables(rig.graph, root, &rig.error), &rig.error);
-    expect_error(
-        optimizer_apply_gradients(rig.graph, of_kind(&rig, OPTIMIZER_ADAM, 0.1), &options, &node, &rig.error),
-        &rig.error, "ValueError",
-        "Variable w/Adam/ does not exist, or was not created with tf.get_variable(). Did you mean to set "
-        "reuse=tf.AUTO_REUSE in VarScope?");
+    expect_error(optimizer_apply_gradients(rig.graph, of_kind(&rig, OPTIMIZER_ADAM, 0.1), &options, &node, &rig.error),
+                 &rig.error, "ValueError",
+                 "Variable w/Adam/ does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                 "reuse=tf.AUTO_REUSE in VarScope?");
     rig_close(&rig);
 }
 
-/* Opening the parent's scope again sets the count of default names back: the second optimiser meets the first's slot. */
+/* Opening the parent's scope again sets the count of default names back: the second optimiser meets the first's
+ * slot. */
 static void test_a_reopened_scope_collides(void **state)
 {
     (void)state;
@@ -280,9 +277,8 @@ static void test_a_reopened_scope_collides(void **state)
     variable_scope_leave(rig.graph, &frame);
     struct apply_options options = {.gradients = &gradient, .variables = &w, .count = 1};
     struct node *node = NULL;
-    expect_error(
-        optimizer_apply_gradients(rig.graph, of_kind(&rig, OPTIMIZER_ADAM, 0.1), &options, &node, &rig.error),
-        &rig.error, "ValueError", "Variable m/w/Adam/ already exists, disallowed. …");
+    expect_error(optimizer_apply_gradients(rig.graph, of_kind(&rig, OPTIMIZER_ADAM, 0.1), &options, &node, &rig.error),
+                 &rig.error, "ValueError", "Variable m/w/Adam/ already exists, disallowed. …");
     rig_close(&rig);
 }
 

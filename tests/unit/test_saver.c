@@ -24,11 +24,9 @@ static uint32_t of_all(struct rig *rig)
 
 static uint32_t of_one(struct rig *rig, const struct variable *variable, const char *key, bool reshapes)
 {
-    return create(rig, &(struct saver_options){.has_variables = true,
-                                               .variables = &variable,
-                                               .keys = &key,
-                                               .count = 1,
-                                               .reshapes = reshapes});
+    return create(rig,
+                  &(struct saver_options){
+                      .has_variables = true, .variables = &variable, .keys = &key, .count = 1, .reshapes = reshapes});
 }
 
 static enum status save(struct rig *rig, uint32_t saver)
@@ -117,17 +115,18 @@ static void test_what_does_not_fit(void **state)
     uint32_t reshaped = of_one(&rig, one, "v1", true);
     uint32_t all = of_all(&rig);
     rig_initialize(&rig);
-    expect_error(restore(&rig, wrong_dtype), &rig.error, "InvalidArgumentError",
-                 "Restoring from checkpoint failed. This is most likely due to a mismatch between the current graph and "
-                 "the graph from the checkpoint. Please ensure that you have not altered the graph expected based on "
-                 "the checkpoint. Original error:\n\ntensor_name = v0; expected dtype int32 does not equal original "
-                 "dtype float\n\t [[node save/RestoreV2 ]]");
+    expect_error(
+        restore(&rig, wrong_dtype), &rig.error, "InvalidArgumentError",
+        "Restoring from checkpoint failed. This is most likely due to a mismatch between the current graph and "
+        "the graph from the checkpoint. Please ensure that you have not altered the graph expected based on "
+        "the checkpoint. Original error:\n\ntensor_name = v0; expected dtype int32 does not equal original "
+        "dtype float\n\t [[node save/RestoreV2 ]]");
     expect_error(restore(&rig, wrong_shape), &rig.error, "InvalidArgumentError", "Restoring from checkpoint failed. …");
-    assert_non_null(strstr(rig.error.message,
-                           "Assign requires shapes of both tensors to match. lhs shape= [2] rhs shape= []\n"));
+    assert_non_null(
+        strstr(rig.error.message, "Assign requires shapes of both tensors to match. lhs shape= [2] rhs shape= []\n"));
     expect_error(restore(&rig, wrong_size), &rig.error, "InvalidArgumentError", "Restoring from checkpoint failed. …");
-    assert_non_null(strstr(rig.error.message,
-                           "Input to reshape is a tensor with 1 values, but the requested shape has 2"));
+    assert_non_null(
+        strstr(rig.error.message, "Input to reshape is a tensor with 1 values, but the requested shape has 2"));
     expect_error(restore(&rig, all), &rig.error, "NotFoundError", "Restoring from checkpoint failed. …");
     assert_non_null(strstr(rig.error.message, "Key one not found in checkpoint")); /* before any dtype */
     expect_values(&rig, v1->read, (double[]){1, 2}, 2, 0);                         /* nothing was changed */

@@ -336,8 +336,8 @@ static void test_refusals(void **state)
     struct variable_scope_options nothing = {.reuse = REUSE_TRUE};
     struct variable_scope_options reused = {.default_name = "d", .reuse = REUSE_AUTO};
     struct variable_scope_options wrong = {.name = "a b"};
-    expect_error(variable_scope_open(story.rig.graph, &nothing, &frame, &story.rig.error), &story.rig.error, "TypeError",
-                 "If default_name is None then name_or_scope is required");
+    expect_error(variable_scope_open(story.rig.graph, &nothing, &frame, &story.rig.error), &story.rig.error,
+                 "TypeError", "If default_name is None then name_or_scope is required");
     expect_error(variable_scope_open(story.rig.graph, &reused, &frame, &story.rig.error), &story.rig.error,
                  "ValueError", "reuse=True cannot be used without a name_or_scope");
     expect_error(variable_scope_open(story.rig.graph, &wrong, &frame, &story.rig.error), &story.rig.error, "ValueError",

@@ -1,7 +1,8 @@
 /* Variables: get_variable's checks in their order, tf.Variable, initialisers, regularizers, collections, assignment. */
 #include "graph_rig.h"
 
-static enum status try_get(struct rig *rig, const struct variable_options *options, const struct variable **ret_variable)
+static enum status try_get(struct rig *rig, const struct variable_options *options,
+                           const struct variable **ret_variable)
 {
     return get_variable(rig->graph, options, ret_variable, NULL, &rig->error);
 }
@@ -94,18 +95,19 @@ static void test_existing_variables(void **state)
     struct variable_scope_frame frame = enter(&rig, "a", REUSE_INHERIT);
     const struct variable *v = get(&rig, &(struct variable_options){.name = "v", .shape = shape_matrix(2, 3)});
     /* existence comes before shape, shape before dtype */
-    struct variable_options other = {
-        .name = "v", .shape = shape_vector(9), .has_dtype = true, .dtype = DTYPE_INT32};
-    refuse(&rig, &other, "ValueError",
-           "Variable a/v already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
-           "Originally defined at:\n\n  program 3, /program/2 (get_variable)");
+    struct variable_options other = {.name = "v", .shape = shape_vector(9), .has_dtype = true, .dtype = DTYPE_INT32};
+    refuse(
+        &rig, &other, "ValueError",
+        "Variable a/v already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
+        "Originally defined at:\n\n  program 3, /program/2 (get_variable)");
     assert_string_equal(rig.error.code, "variable_exists");
     assert_string_equal(rig.error.variable, "a/v");
     assert_int_equal(rig.error.origin.program, 3);
     assert_string_equal(rig.error.origin.request_id, "r");
     variable_scope_leave(rig.graph, &frame);
     enter(&rig, "a", REUSE_AUTO);
-    refuse(&rig, &other, "ValueError", "Trying to share variable a/v, but specified shape (9,) and found shape (2, 3).");
+    refuse(&rig, &other, "ValueError",
+           "Trying to share variable a/v, but specified shape (9,) and found shape (2, 3).");
     other.shape = shape_matrix(DIMENSION_UNKNOWN, 3);
     refuse(&rig, &other, "ValueError",
            "Trying to share variable a/v, but specified dtype int32 and found dtype float32_ref.");
@@ -375,7 +377,8 @@ static void test_regularizers(void **state)
 {
     (void)state;
     struct rig rig = rig_open();
-    struct variable_scope_options options = {.name = "s", .regularizer = {.kind = REGULARIZER_MEAN_PLUS, .amount = 0.5}};
+    struct variable_scope_options options = {.name = "s",
+                                             .regularizer = {.kind = REGULARIZER_MEAN_PLUS, .amount = 0.5}};
     struct variable_scope_frame frame;
     must(variable_scope_open(rig.graph, &options, &frame, &rig.error), &rig.error);
     struct initializer threes = {.kind = INITIALIZER_CONSTANT, .low = -3};
@@ -410,12 +413,11 @@ static void test_collections(void **state)
     struct rig rig = rig_open();
     static const char *const foo[] = {"foo", "foo"};
     const struct variable *local = NULL;
-    get(&rig, &(struct variable_options){
-                  .name = "a", .has_shape = true, .collections = foo, .collection_count = 2});
+    get(&rig, &(struct variable_options){.name = "a", .has_shape = true, .collections = foo, .collection_count = 2});
     get(&rig, &(struct variable_options){.name = "b", .has_shape = true, .trainable = TRAINABLE_NO});
     get(&rig, &(struct variable_options){.name = "c", .has_shape = true, .is_on_read = true});
-    get(&rig, &(struct variable_options){
-                  .name = "d", .has_shape = true, .is_on_read = true, .trainable = TRAINABLE_YES});
+    get(&rig,
+        &(struct variable_options){.name = "d", .has_shape = true, .is_on_read = true, .trainable = TRAINABLE_YES});
     get(&rig, &(struct variable_options){.name = "e", .has_shape = true});
     must(get_local_variable(rig.graph, &(struct variable_options){.name = "f", .has_shape = true}, &local, NULL,
                             &rig.error),
@@ -483,15 +485,15 @@ static void test_initial_values(void **state)
     struct node_options add = {.name = "p", .attributes = attributes, .attribute_count = 2};
     struct node *p = NULL;
     must(graph_add_node(rig.graph, "Placeholder", &add, &p, &rig.error), &rig.error);
-    options = (struct variable_options){.name = "v",
-                                        .initializer = {.kind = INITIALIZER_TENSOR, .output = {p, 0}}};
+    options = (struct variable_options){.name = "v", .initializer = {.kind = INITIALIZER_TENSOR, .output = {p, 0}}};
     expect_error(make_variable(rig.graph, &options, &variable, &rig.error), &rig.error, "ValueError",
                  "initial_value must have a shape specified: Tensor(\"p:0\", shape=(?, 2), dtype=float32)");
     options.has_dtype = true;
     options.dtype = DTYPE_INT32;
-    expect_error(make_variable(rig.graph, &options, &variable, &rig.error), &rig.error, "ValueError",
-                 "Tensor conversion requested dtype int32 for Tensor with dtype float32: 'Tensor(\"p:0\", shape=(?, 2), "
-                 "dtype=float32)'");
+    expect_error(
+        make_variable(rig.graph, &options, &variable, &rig.error), &rig.error, "ValueError",
+        "Tensor conversion requested dtype int32 for Tensor with dtype float32: 'Tensor(\"p:0\", shape=(?, 2), "
+        "dtype=float32)'");
     rig_close(&rig);
 }
 
