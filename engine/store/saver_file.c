@@ -104,22 +104,22 @@ enum status saver_assign(const struct graph *graph, uint32_t saver, struct value
     return saver_assign_entries(saver_at(graph, saver), values, tensors, error);
 }
 
-enum status saver_assign_entries(const struct saver *with, struct values *values, const struct safetensors *tensors,
+enum status saver_assign_entries(const struct saver *saver, struct values *values, const struct safetensors *tensors,
                                  struct error *error)
 {
-    for (size_t i = 0; i < with->count; i++) {
-        if (safetensors_find(tensors, with->entries[i].key) == NULL) {
-            return refuse_missing(with, with->entries[i].key, error);
+    for (size_t i = 0; i < saver->count; i++) {
+        if (safetensors_find(tensors, saver->entries[i].key) == NULL) {
+            return refuse_missing(saver, saver->entries[i].key, error);
         }
     }
-    TRY(check_dtypes(with, tensors, error));
-    for (size_t i = 0; i < with->count; i++) {
-        TRY(check_shape(with, i, safetensors_find(tensors, with->entries[i].key), error));
+    TRY(check_dtypes(saver, tensors, error));
+    for (size_t i = 0; i < saver->count; i++) {
+        TRY(check_shape(saver, i, safetensors_find(tensors, saver->entries[i].key), error));
     }
-    for (size_t i = 0; i < with->count; i++) {
-        struct tensor tensor = *safetensors_find(tensors, with->entries[i].key);
-        tensor.shape = with->entries[i].variable->node->outputs[0].shape;
-        TRY(values_set(values, with->entries[i].variable, &tensor, error));
+    for (size_t i = 0; i < saver->count; i++) {
+        struct tensor tensor = *safetensors_find(tensors, saver->entries[i].key);
+        tensor.shape = saver->entries[i].variable->node->outputs[0].shape;
+        TRY(values_set(values, saver->entries[i].variable, &tensor, error));
     }
     return STATUS_OK;
 }
