@@ -4,11 +4,6 @@
 #include "engine/base/mem.h"
 #include "engine/graph/session_private.h"
 
-enum status session_no_memory(struct error *error)
-{
-    return error_set(error, STATUS_NO_MEMORY, "no memory for a session's run");
-}
-
 /* ---- plans and their pools ---- */
 
 void session_run_free(struct session_run *run)

@@ -51,8 +51,11 @@ struct session {
     struct cached_plan *cached[SESSION_PLANS_MAX];
 };
 
-/* NO_MEMORY, with the message of all these files. */
-enum status session_no_memory(struct error *error);
+/* NO_MEMORY, with the message of all these files; here, where clang's analyzer sees that it is a failure. */
+static inline enum status session_no_memory(struct error *error)
+{
+    return error_set(error, STATUS_NO_MEMORY, "no memory for a session's run");
+}
 
 /* Frees a run that is in no pool; a plan that is not in the cache and has no users. */
 void session_run_free(struct session_run *run);
