@@ -101,6 +101,9 @@ static enum status check_one_graph(const struct caller *caller, struct error *er
         size_t count = argument->is_list ? argument->item_count : argument->output.node != NULL;
         for (size_t k = 0; k < count; k++) {
             struct output output = argument->is_list ? argument->items[k] : argument->output;
+            if (output.node == NULL) {
+                return function_value_error(error, "None values not supported.");
+            }
             if (first.node == NULL) {
                 first = output;
             }

@@ -13,13 +13,19 @@ static enum status read_keep(struct graph *graph, const struct function_call *ca
 {
     bool has_keep = function_is_given(&call->arguments[DROPOUT_KEEP]);
     const struct call_argument *given = &call->arguments[has_keep ? DROPOUT_KEEP : DROPOUT_RATE];
+    struct output tensor = call->inputs[has_keep ? DROPOUT_KEEP : DROPOUT_RATE];
     if (has_keep && function_is_given(&call->arguments[DROPOUT_RATE])) {
         return function_value_error(error, "Cannot specify both 'rate' and 'keep_prob'");
     }
     if (!function_is_given(given)) {
         return function_value_error(error, "You must provide a rate to dropout.");
     }
-    if (given->output.node == NULL) {
+    if (tensor.node == NULL) {
+        if (given->value.shape.rank != 0) {
+            char text[SHAPE_TEXT_BYTES_MAX];
+            return function_value_error(error, "%s must be a scalar tensor or a float, got an array of shape %s",
+                                        has_keep ? "keep_prob" : "rate", shape_text(&given->value.shape, text));
+        }
         double number = tensor_number(&given->value, 0);
         if (has_keep && !(number > 0 && number <= 1)) {
             return function_value_error(
@@ -34,19 +40,19 @@ static enum status read_keep(struct graph *graph, const struct function_call *ca
         return STATUS_OK;
     }
     enum dtype dtype = output_type(call->inputs[DROPOUT_X])->dtype;
-    if (output_type(given->output)->dtype != dtype) {
+    if (output_type(tensor)->dtype != dtype) {
         char text[OUTPUT_TEXT_BYTES_MAX];
         return function_value_error(error, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
-                                    dtype_name(dtype), dtype_name(output_type(given->output)->dtype),
-                                    output_text(given->output, text));
+                                    dtype_name(dtype), dtype_name(output_type(tensor)->dtype),
+                                    output_text(tensor, text));
     }
     if (has_keep) {
-        *ret_keep = given->output;
+        *ret_keep = tensor;
         return STATUS_OK;
     }
     struct output one;
     TRY(graph_add_number(graph, "sub/x", dtype, 1, &one, error));
-    return graph_add(graph, "Sub", "sub", (struct output[]){one, given->output}, 2, ret_keep, error);
+    return graph_add(graph, "Sub", "sub", (struct output[]){one, tensor}, 2, ret_keep, error);
 }
 
 /* One random number for several elements: x / keep · ⌊keep + uniform(noise_shape)⌋. */
@@ -156,21 +162,23 @@ const struct function function_xw_plus_b = {.name = "xw_plus_b",
 /* ---- exponential_decay: rate · decay_rate ^ (step / decay_steps) ---- */
 
 /* A number or a tensor of another dtype as `dtype`. */
-static enum status as_dtype(struct graph *graph, const struct call_argument *given, const char *name, enum dtype dtype,
-                            struct output *ret_output, struct error *error)
+static enum status as_dtype(struct graph *graph, const struct function_call *call, size_t at, const char *name,
+                            enum dtype dtype, struct output *ret_output, struct error *error)
 {
-    if (given->output.node == NULL) {
+    const struct call_argument *given = &call->arguments[at];
+    struct output tensor = call->inputs[at];
+    if (tensor.node == NULL) {
         if (given->value.shape.rank != 0) {
             return function_value_error(error, "'%s' must be a scalar", name);
         }
         return graph_add_number(graph, name, dtype, tensor_number(&given->value, 0), ret_output, error);
     }
-    if (output_type(given->output)->dtype == dtype) {
-        *ret_output = given->output;
+    if (output_type(tensor)->dtype == dtype) {
+        *ret_output = tensor;
         return STATUS_OK;
     }
     struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = dtype};
-    struct node_options options = {.inputs = &given->output, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node_options options = {.inputs = &tensor, .input_count = 1, .attributes = &to, .attribute_count = 1};
     struct node *cast = NULL;
     TRY(graph_add_node(graph, "Cast", &options, &cast, error));
     *ret_output = (struct output){cast, 0};
@@ -189,9 +197,9 @@ static enum status build_exponential_decay(struct graph *graph, const struct fun
     if (!function_is_given(&call->arguments[1])) {
         return function_value_error(error, "global_step is required for exponential_decay.");
     }
-    TRY(as_dtype(graph, &call->arguments[1], "global_step", dtype, &step, error));
-    TRY(as_dtype(graph, &call->arguments[2], "decay_steps", dtype, &steps, error));
-    TRY(as_dtype(graph, &call->arguments[3], "decay_rate", dtype, &decay, error));
+    TRY(as_dtype(graph, call, 1, "global_step", dtype, &step, error));
+    TRY(as_dtype(graph, call, 2, "decay_steps", dtype, &steps, error));
+    TRY(as_dtype(graph, call, 3, "decay_rate", dtype, &decay, error));
     TRY(graph_add(graph, "RealDiv", "truediv", (struct output[]){step, steps}, 2, &power, error));
     if (function_flag(call, "staircase", false)) {
         TRY(graph_add_unary(graph, "Floor", power, &power, error));

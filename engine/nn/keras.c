@@ -144,16 +144,21 @@ static enum status check_names(const struct graph *graph, const struct keras_opt
     return STATUS_OK;
 }
 
-/* How deep layers nest; above the maximum, KERAS_NESTING_MAX + 1. */
-static int depth_of(const struct graph *graph, uint32_t layer, int nesting)
+/* Counts what is in a layer. LIMIT where that is too much. */
+static enum status count_inner(const struct graph *graph, struct keras_layer *layer, struct error *error)
 {
-    const struct keras_layer *at = keras_layer(graph, layer);
-    int deepest = 1;
-    for (size_t i = 0; i < at->child_count && nesting <= KERAS_NESTING_MAX; i++) {
-        int below = 1 + depth_of(graph, at->children[i], nesting + 1);
-        deepest = below > deepest ? below : deepest;
+    layer->levels = 1;
+    layer->total = 1;
+    for (size_t i = 0; i < layer->options.child_count; i++) {
+        const struct keras_layer *child = keras_layer(graph, layer->options.children[i]);
+        layer->levels = child->levels >= layer->levels ? child->levels + 1 : layer->levels;
+        layer->total += child->total * (layer->options.kind == KERAS_BIDIRECTIONAL ? 2 : 1);
     }
-    return deepest;
+    if (layer->levels > KERAS_NESTING_MAX || layer->total > KERAS_TOTAL_MAX) {
+        return error_set(error, STATUS_LIMIT, "layers nest %zu deep and are %zu, at most %d and %d", layer->levels,
+                         layer->total, KERAS_NESTING_MAX, KERAS_TOTAL_MAX);
+    }
+    return STATUS_OK;
 }
 
 static enum status check_children(const struct graph *graph, const struct keras_options *options, struct error *error)
@@ -163,11 +168,6 @@ static enum status check_children(const struct graph *graph, const struct keras_
     if (options->child_count != wanted || options->child_count > KERAS_LAYERS_MAX) {
         return keras_refuse(error, "%s of %zu layers: a wrapper takes one, a model at most %d",
                             kinds[options->kind].class, options->child_count, KERAS_LAYERS_MAX);
-    }
-    for (size_t i = 0; i < options->child_count; i++) {
-        if (depth_of(graph, options->children[i], 1) >= KERAS_NESTING_MAX) {
-            return error_set(error, STATUS_LIMIT, "layers nest deeper than %d", KERAS_NESTING_MAX);
-        }
     }
     if (options->kind == KERAS_BIDIRECTIONAL &&
         !keras_is_recurrent(keras_layer(graph, options->children[0])->options.kind)) {
@@ -301,6 +301,7 @@ enum status keras_create(struct graph *graph, const struct keras_options *option
     TRY(check_sizes(options, error));
     TRY(check_texts(options, error));
     TRY(check_children(graph, options, error));
+    TRY(count_inner(graph, &layer, error));
     TRY(name_layer(graph, &layer, error));
     if (layer.options.activation == NULL) {
         layer.options.activation = kinds[options->kind].activation;

@@ -15,6 +15,7 @@
 
 enum {
     KERAS_LAYERS_MAX = 128, /* of one model */
+    KERAS_TOTAL_MAX = 1024, /* with all that is nested, counted as often as it is used */
     KERAS_NESTING_MAX = 8,
     KERAS_WEIGHTS_MAX = 1024, /* of one model, with all that is nested */
     KERAS_UNITS_MAX = 1 << 20,

@@ -274,8 +274,8 @@ enum status keras_call_recurrent(struct graph *graph, const struct keras_layer *
     static const int64_t time_first[] = {1, 0, 2};
     size_t state_count = layer->options.kind == KERAS_LSTM ? 2 : 1;
     struct recurrent recurrent;
-    struct output states[STATES_MAX];
-    struct output finals[STATES_MAX];
+    struct output states[STATES_MAX] = {{NULL, 0}};
+    struct output finals[STATES_MAX] = {{NULL, 0}};
     struct output x;
     struct output sequence;
     const struct body *body = NULL;

@@ -251,6 +251,8 @@ static void test_lists(void **state)
     call.arguments = &wrong;
     assert_refused(graph, &call, "TypeError",
                    "Tensors in list passed to 'inputs' of 'AddN' Op have types [float32, int32] that don't all match.");
+    mixed[1].node = NULL;
+    assert_refused(graph, &call, "ValueError", "None values not supported.");
     struct output sizes[] = {placeholder(graph, "n", DTYPE_INT32, shape_scalar()),
                              placeholder(graph, "m", DTYPE_INT32, shape_scalar())};
     must(call_two(graph, "reshape", (struct call_argument){.output = items[0]},

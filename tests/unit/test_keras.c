@@ -561,6 +561,36 @@ static void test_refusals(void **state)
     graph_unref(graph);
 }
 
+/* Models in models: their number grows with every use, so that is what is bounded. */
+static void test_limits(void **state)
+{
+    (void)state;
+    struct error error;
+    struct graph *graph = new_graph();
+    uint32_t layer = layer_of(graph, (struct keras_options){.kind = KERAS_FLATTEN});
+    enum status status = STATUS_OK;
+    size_t models = 0;
+    while (status == STATUS_OK) {
+        struct keras_options model = {.kind = KERAS_SEQUENTIAL, .children = &layer, .child_count = 1};
+        status = keras_create(graph, &model, &layer, &error);
+        models += status == STATUS_OK;
+    }
+    assert_int_equal(status, STATUS_LIMIT);
+    assert_int_equal(models, KERAS_NESTING_MAX - 1);
+    uint32_t leaves[100];
+    for (size_t i = 0; i < 100; i++) {
+        leaves[i] = layer_of(graph, (struct keras_options){.kind = KERAS_FLATTEN});
+    }
+    uint32_t wide[20];
+    for (size_t i = 0; i < 20; i++) {
+        wide[i] = sequential_of(graph, leaves, 100);
+    }
+    struct keras_options all = {.kind = KERAS_SEQUENTIAL, .children = wide, .child_count = 20};
+    assert_int_equal(keras_create(graph, &all, &layer, &error), STATUS_LIMIT);
+    assert_string_equal(error.message, "layers nest 3 deep and are 2021, at most 8 and 1024");
+    graph_unref(graph);
+}
+
 /* Reading a variable of Keras' before it has a value. */
 static void test_uninitialized(void **state)
 {
@@ -595,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_bidirectional),
         cmocka_unit_test(test_text_model),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_uninitialized),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

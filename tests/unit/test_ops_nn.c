@@ -316,6 +316,12 @@ static void test_dropout_refusals(void **state)
     give_number(&rate, "rate", 1);
     assert_call_refused(graph, &rate, "ValueError",
                         "rate must be a scalar tensor or a float in the range [0, 1), got 1");
+    struct tensor list = {DTYPE_FLOAT64, shape_vector(2), (void *)(uintptr_t)numbers};
+    struct call_maker several = call_of("dropout");
+    give_tensor(&several, NULL, x);
+    give_value(&several, NULL, &list);
+    assert_call_refused(graph, &several, "ValueError",
+                        "keep_prob must be a scalar tensor or a float, got an array of shape (2,)");
     struct call_maker none = call_of("dropout");
     give_tensor(&none, NULL, x);
     assert_call_refused(graph, &none, "ValueError", "You must provide a rate to dropout.");
