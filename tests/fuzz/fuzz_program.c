@@ -8,14 +8,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static size_t node_count(struct model *model)
+static char *describe(struct model *model)
 {
     json_t *reply = NULL;
     struct error error;
     CHECK(model_describe_graph(model, &reply, &error) == STATUS_OK);
-    size_t count = (size_t)json_integer_value(json_object_get(reply, "node_count"));
+    char *text = json_dumps(reply, JSON_SORT_KEYS);
     json_decref(reply);
-    return count;
+    CHECK(text != NULL);
+    return text;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -29,11 +30,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     CHECK(model_create("fuzz", &model, &error) == STATUS_OK);
+    char *before = describe(model);
     if (model_build(model, request, "id", &reply, &error) != STATUS_OK) {
-        CHECK(node_count(model) == 0 && error.message[0] != '\0');
+        char *after = describe(model);
+        CHECK(strcmp(before, after) == 0 && error.message[0] != '\0');
+        free(after);
     } else {
         json_decref(reply);
     }
+    free(before);
     if (model_run(model, request, &reply, &error) == STATUS_OK) {
         json_decref(reply);
     }
