@@ -1,5 +1,6 @@
 /* Building the gradient of a recurrence: the gradient of its body, and the node that runs it backwards. Thread: the
  * building one. The gradient's body belongs to the graph. */
+#include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/graph/gradients.h"
 #include "engine/graph/graph_private.h"
@@ -219,6 +220,7 @@ static enum status add_gradient(struct graph *graph, const struct node *node, co
     } else {
         TRY(make_gradient_body(graph, recurrence->body, &gradient_body, &mask, error));
     }
+    CHECK(mask != NULL);
     TRY(fill_inputs(graph, node, recurrence, gradients, inputs, &count, error));
     struct attribute attributes[] = {
         {.name = "body", .kind = ATTRIBUTE_BODY, .body = recurrence->body},

@@ -115,7 +115,11 @@ static void put_attributes(struct writer *writer, const struct node *node)
         switch (attribute->kind) {
         case ATTRIBUTE_INTEGER: put(writer, "{%s=%lld}", attribute->name, (long long)attribute->integer); break;
         case ATTRIBUTE_NUMBER: put(writer, "{%s=%g}", attribute->name, attribute->number); break;
-        case ATTRIBUTE_BOOLEAN: put(writer, attribute->boolean ? "{%s}" : "", attribute->name); break;
+        case ATTRIBUTE_BOOLEAN:
+            if (attribute->boolean) {
+                put(writer, "{%s}", attribute->name);
+            }
+            break;
         case ATTRIBUTE_DTYPE: break;
         case ATTRIBUTE_SHAPE:
         case ATTRIBUTE_TENSOR:

@@ -142,7 +142,6 @@ static const struct handle *item_of(const struct handle *list, size_t index, con
 enum status cell_unpack_state(const struct graph *graph, uint32_t cell, const struct handle *handle,
                               struct output *ret_states, struct error *error)
 {
-    static const char *const names[] = {"c", "h"};
     cell = unwrapped(graph, cell);
     const struct cell_options *options = &cell_at(graph, cell)->options;
     enum structure structure = structure_of(options);
@@ -158,7 +157,8 @@ enum status cell_unpack_state(const struct graph *graph, uint32_t cell, const st
             TRY(cell_unpack_state(graph, options->children[i], &handle->items[i], ret_states, error));
             ret_states += cell_state_count(graph, options->children[i]);
         } else {
-            const struct handle *item = structure == STRUCTURE_CH ? item_of(handle, i, names[i]) : &handle->items[i];
+            const struct handle *item =
+                structure == STRUCTURE_CH ? item_of(handle, i, i == 0 ? "c" : "h") : &handle->items[i];
             TRY(unpack_tensor(item, &ret_states[i], error));
         }
     }

@@ -1,5 +1,5 @@
-/* Every allocation of building, differentiating, compiling and running recurrences fails once: each time it is said, and
- * nothing leaks (the sanitizers tell). Running again allocates nothing. */
+/* Every allocation of building, differentiating, compiling and running recurrences fails once: each time that is said,
+ * and nothing leaks (the sanitizers tell). Running again allocates nothing. */
 #include "engine/base/mem.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
