@@ -223,7 +223,7 @@ static enum status read_fetch(struct run_request *request, const json_t *json, s
 
 static enum status read_target(struct run_request *request, const json_t *json, struct error *error)
 {
-    struct output output;
+    struct output output = {.node = NULL};
     struct node *node = NULL;
     const char *name = json_string_value(json);
     if (name == NULL) {
