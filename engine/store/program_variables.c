@@ -14,6 +14,30 @@ static enum status read_trainable(struct builder *builder, const struct step *st
     return STATUS_OK;
 }
 
+/* What Python says of collections that are no list. */
+static enum status refuse_collections(struct builder *builder, const struct step *step, const json_t *value)
+{
+    struct place at_step = {.field = step->path};
+    struct place place = {.above = &at_step, .field = "collections"};
+    const char *type = json_is_string(value)    ? "str"
+                       : json_is_boolean(value) ? "bool"
+                       : json_is_integer(value) ? "int"
+                       : json_is_real(value)    ? "float"
+                                                : "dict";
+    char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+    const char *shown = json_is_true(value)     ? "True"
+                        : json_is_false(value)  ? "False"
+                        : json_is_string(value) ? json_string_value(value)
+                        : text == NULL          ? ""
+                                                : text;
+    enum status status = raise_place(builder, &place, STATUS_INVALID, "ValueError",
+                                     "collections argument to Variable constructor must be a list, tuple, or set. Got "
+                                     "%.100s of type <class '%s'>",
+                                     shown, type);
+    free(text);
+    return status;
+}
+
 static enum status read_collections(struct builder *builder, const struct step *step, struct variable_options *options)
 {
     const json_t *list = json_object_get(step->json, "collections");
@@ -21,7 +45,10 @@ static enum status read_collections(struct builder *builder, const struct step *
     if (list == NULL || json_is_null(list)) {
         return STATUS_OK;
     }
-    if (!json_is_array(list) || json_array_size(list) > GRAPH_COLLECTIONS_MAX) {
+    if (!json_is_array(list)) {
+        return refuse_collections(builder, step, list);
+    }
+    if (json_array_size(list) > GRAPH_COLLECTIONS_MAX) {
         return refuse_field(builder, step, "collections", "must be a list of keys");
     }
     TRY(builder_scratch(builder, json_array_size(list), sizeof(const char *), &keys));
@@ -149,7 +176,9 @@ static enum status apply_assign(struct builder *builder, const struct step *step
     static const char *const names[] = {
         [ASSIGN_SET] = "Assign", [ASSIGN_ADD] = "AssignAdd", [ASSIGN_SUB] = "AssignSub"};
     const struct variable *variable = NULL;
-    const char *mode = strcmp(step->op, "assign_add") == 0 ? "add" : strcmp(step->op, "assign_sub") == 0 ? "sub" : "set";
+    const char *mode = strcmp(step->op, "assign_add") == 0   ? "add"
+                       : strcmp(step->op, "assign_sub") == 0 ? "sub"
+                                                             : "set";
     struct output value;
     struct output assigned;
     TRY(need_variable(builder, step, "var", &variable));
