@@ -1,0 +1,56 @@
+"""What the tests of graphs over HTTP share: an empty model for each test, and steps."""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import DaemonTest  # noqa: E402
+
+
+def placeholder(name, *shape, dtype="float32"):
+    return {"op": "placeholder", "dtype": dtype, "shape": list(shape), "name": name, "as": name}
+
+
+def scope(name, *body, **fields):
+    return {"op": "variable_scope", "name": name, **fields, "body": list(body)}
+
+
+def lstm_layer(inputs, units, name="r"):
+    """BasicLSTMCell and dynamic_rnn, as people write them."""
+    return [{"op": "basic_lstm_cell", "num_units": units, "as": name + "_cell"},
+            {"op": "dynamic_rnn", "cell": name + "_cell", "inputs": inputs, "dtype": "float32", "as": name}]
+
+
+class GraphTest(DaemonTest):
+    names = iter(range(1000))
+
+    def setUp(self):
+        self.path = f"/v1/models/g{next(self.names)}"
+        self.expect(201, "PUT", "", {})
+
+    def expect(self, code, method, path, body=None, error=None):
+        status, reply = self.daemon.json(method, self.path + path, body)
+        self.assertEqual(status, code, reply)
+        if error is not None:
+            self.assertEqual(reply["error"]["code"], error, reply)
+        return reply
+
+    def build(self, *steps, code=200, **fields):
+        return self.expect(code, "POST", "/graph/build", {"program": list(steps), **fields})
+
+    def refuse(self, code, *steps, **fields):
+        """The error of a program; the graph must stay as it was, byte for byte."""
+        before = self.daemon.request("GET", self.path + "/graph")[2]
+        error = self.build(*steps, code=code, **fields)["error"]
+        self.assertEqual(self.daemon.request("GET", self.path + "/graph")[2], before)
+        return error
+
+    def run_graph(self, *fetches, code=200, feeds=None, **fields):
+        reply = self.expect(code, "POST", "/graph/run", {"fetches": list(fetches), "feeds": feeds or {}, **fields})
+        return reply["error"] if code != 200 else [reply["results"][name] for name in fetches]
+
+    def initialize(self):
+        self.build({"op": "global_variables_initializer", "as": "init"})
+        self.run_graph("init")
+
+    def variables(self):
+        return {one["name"]: one for one in self.expect(200, "GET", "/graph")["variables"]}
