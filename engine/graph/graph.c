@@ -17,7 +17,13 @@ static enum status no_memory(struct error *error)
 
 /* ---- life ---- */
 
-static void segment_unref(struct graph_segment *segment)
+struct graph_segment *graph_segment_ref(struct graph_segment *segment)
+{
+    atomic_fetch_add(&segment->references, 1);
+    return segment;
+}
+
+void graph_segment_unref(struct graph_segment *segment)
 {
     while (segment != NULL && atomic_fetch_sub(&segment->references, 1) == 1) {
         struct graph_segment *parent = segment->parent;
@@ -128,7 +134,7 @@ struct graph *graph_unref(struct graph *graph)
 {
     if (graph != NULL && atomic_fetch_sub(&graph->references, 1) == 1) {
         graph_abandon_body(graph);
-        segment_unref(graph->segment);
+        graph_segment_unref(graph->segment);
         mem_free(graph->nodes);
         mem_free(graph->variables);
         name_counts_release(&graph->names);

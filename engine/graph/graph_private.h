@@ -106,6 +106,10 @@ struct graph {
     bool is_finalized;
 };
 
+/* Keeps all nodes, variables and bodies that a graph has now; unref takes NULL. */
+struct graph_segment *graph_segment_ref(struct graph_segment *segment);
+void graph_segment_unref(struct graph_segment *segment);
+
 /* A copy of its own, and its release. NO_MEMORY. */
 enum status name_counts_copy(const struct name_counts *source, struct name_counts *ret_counts,
                              struct error *error) MUST_CHECK;

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "engine/base/mem.h"
+#include "engine/graph/graph_private.h"
 #include "engine/graph/plan_private.h"
 
 size_t plan_rounded(size_t bytes)
@@ -44,10 +45,10 @@ enum status plan_create(struct graph *graph, const struct plan_options *options,
         return plan_no_memory(error);
     }
     atomic_init(&plan->references, 1);
-    plan->graph = graph_ref(graph);
+    plan->segment = graph_segment_ref(graph->segment);
     plan->fetch_count = options->fetch_count;
     plan->feed_count = options->feed_count;
-    enum status status = plan_compile(plan, options, error);
+    enum status status = plan_compile(plan, graph, options, error);
     if (status == STATUS_OK) {
         status = plan_place_memory(plan, error);
     }
@@ -73,7 +74,7 @@ struct plan *plan_unref(struct plan *plan)
                 plan->steps[s].node->op->release(plan->steps[s].prepared);
             }
         }
-        graph_unref(plan->graph);
+        graph_segment_unref(plan->segment);
         arena_release(&plan->arena);
         mem_free(plan);
     }

@@ -29,10 +29,10 @@ struct plan_options {
 struct plan;
 struct workspace;
 
-/* Compiles. Keeps a reference to the graph. UNPROCESSABLE, ValueError for a feed whose shape does not fit ("Cannot
- * feed value of shape (1, 2) for Tensor 'x:0', which has shape '(?, 3)'"); UNPROCESSABLE, InvalidArgumentError for a
- * placeholder that is needed and not fed, or for shapes that do not go together; TOO_LARGE when the workspace would
- * exceed its maximum. */
+/* Compiles. Keeps the graph's nodes, not the graph. UNPROCESSABLE, ValueError for a feed whose shape does not fit
+ * ("Cannot feed value of shape (1, 2) for Tensor 'x:0', which has shape '(?, 3)'"); UNPROCESSABLE, InvalidArgumentError
+ * for a placeholder that is needed and not fed, or for shapes that do not go together; TOO_LARGE when the workspace
+ * would exceed its maximum. */
 enum status plan_create(struct graph *graph, const struct plan_options *options, struct plan **ret_plan,
                         struct error *error) MUST_CHECK;
 struct plan *plan_ref(struct plan *plan);

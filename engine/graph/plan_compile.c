@@ -40,7 +40,7 @@ static void mark_node(struct compiler *compiler, const struct node *node)
 static void mark_needed(struct compiler *compiler)
 {
     const struct plan_options *options = compiler->options;
-    const struct graph *graph = compiler->plan->graph;
+    const struct graph *graph = compiler->graph;
     for (size_t i = 0; i < options->fetch_count; i++) {
         if (!is_fed(compiler, options->fetches[i])) {
             compiler->is_needed[options->fetches[i].node->id] = true;
@@ -182,9 +182,9 @@ static enum status add_feeds(struct compiler *compiler, struct error *error)
 static enum status add_steps(struct compiler *compiler, struct error *error)
 {
     struct plan *plan = compiler->plan;
-    for (size_t id = 0; id < graph_node_count(plan->graph); id++) {
+    for (size_t id = 0; id < graph_node_count(compiler->graph); id++) {
         if (compiler->is_needed[id]) {
-            TRY(add_step(compiler, graph_node(plan->graph, id), error));
+            TRY(add_step(compiler, graph_node(compiler->graph, id), error));
         }
     }
     for (size_t i = 0; i < compiler->options->fetch_count; i++) {
@@ -197,7 +197,7 @@ static enum status add_steps(struct compiler *compiler, struct error *error)
 
 static enum status allocate_marks(struct compiler *compiler, struct error *error)
 {
-    size_t node_count = graph_node_count(compiler->plan->graph);
+    size_t node_count = graph_node_count(compiler->graph);
     compiler->is_needed = mem_allocate(node_count + 1, sizeof *compiler->is_needed);
     compiler->first_slot = mem_allocate(node_count + 1, sizeof *compiler->first_slot);
     compiler->step_of = mem_allocate(node_count + 1, sizeof *compiler->step_of);
@@ -217,8 +217,8 @@ static enum status allocate_tables(struct compiler *compiler, struct error *erro
     size_t slots = compiler->options->feed_count;
     size_t steps = 0;
     size_t copies = 0; /* what plan_keep_reads may add */
-    for (size_t id = 0; id < graph_node_count(plan->graph); id++) {
-        const struct node *node = graph_node(plan->graph, id);
+    for (size_t id = 0; id < graph_node_count(compiler->graph); id++) {
+        const struct node *node = graph_node(compiler->graph, id);
         if (compiler->is_needed[id]) {
             slots += node->output_count;
             steps++;
@@ -251,9 +251,10 @@ static enum status compile(struct compiler *compiler, struct error *error)
     return plan_drop_unused(compiler, error);
 }
 
-enum status plan_compile(struct plan *plan, const struct plan_options *options, struct error *error)
+enum status plan_compile(struct plan *plan, const struct graph *graph, const struct plan_options *options,
+                         struct error *error)
 {
-    struct compiler compiler = {.options = options, .plan = plan};
+    struct compiler compiler = {.options = options, .graph = graph, .plan = plan};
     enum status status = compile(&compiler, error);
     mem_free(compiler.is_needed);
     mem_free(compiler.first_slot);

@@ -74,8 +74,8 @@ static enum status check_sizes(const struct inference *inference, struct error *
         if (!shape_element_count(&inference->outputs[i].shape, &count)) {
             char text[SHAPE_TEXT_BYTES_MAX];
             error_set(error, STATUS_TOO_LARGE, "OOM when allocating tensor with shape%s and type %s for %s:%zu",
-                      shape_cpp_text(&inference->outputs[i].shape, text),
-                      dtype_cpp_name(inference->outputs[i].dtype), inference->node->name, i);
+                      shape_cpp_text(&inference->outputs[i].shape, text), dtype_cpp_name(inference->outputs[i].dtype),
+                      inference->node->name, i);
             return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
         }
     }

@@ -198,7 +198,7 @@ static enum status keep_reads(struct order *order, struct error *error)
     for (size_t s = 0; s < plan->step_count; s++) {
         inputs += (plan->steps[s].node->op->flags & OP_WRITES) != 0 ? plan->steps[s].input_count : 0;
     }
-    size_t variables = graph_variable_count(plan->graph);
+    size_t variables = graph_variable_count(order->compiler->graph);
     order->writes = mem_allocate(inputs + 1, sizeof *order->writes);
     order->first_write = mem_allocate(variables + 1, sizeof *order->first_write);
     order->last_write = mem_allocate(variables + 1, sizeof *order->last_write);

@@ -35,7 +35,7 @@ struct step {
 
 struct plan {
     _Atomic size_t references;
-    struct graph *graph;
+    struct graph_segment *segment; /* keeps the nodes */
     struct arena arena;
     struct slot *slots;
     size_t slot_count;
@@ -73,6 +73,7 @@ struct known {
 /* What compiling needs only meanwhile. */
 struct compiler {
     const struct plan_options *options;
+    const struct graph *graph;
     struct plan *plan;
     uint32_t *first_slot; /* of each node + 1; 0: not computed */
     uint32_t *step_of;    /* of each node + 1; 0: not computed */
@@ -99,8 +100,9 @@ enum status plan_check_bytes(const struct plan *plan, struct error *error) MUST_
 /* Whether the node changes the variable behind its input `index`. */
 bool plan_is_written(const struct node *node, size_t index);
 
-/* Fills a plan whose graph and counts are set: steps and slots. The caller destroys the plan on failure. */
-enum status plan_compile(struct plan *plan, const struct plan_options *options, struct error *error) MUST_CHECK;
+/* Fills a plan whose counts are set: steps and slots. The caller destroys the plan on failure. */
+enum status plan_compile(struct plan *plan, const struct graph *graph, const struct plan_options *options,
+                         struct error *error) MUST_CHECK;
 
 /* Takes what is known of the fed values. */
 void plan_know_feeds(struct compiler *compiler);

@@ -377,6 +377,32 @@ static void test_long_chains(void **state)
     end(&f);
 }
 
+/* A plan of a clone runs on when the clone and its parent are gone. */
+static void test_plans_keep_their_nodes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    initialize(&f);
+    struct graph *clone = NULL;
+    must(graph_clone(f.graph, &clone, &f.error), &f.error);
+    struct output negative = rig_unary(clone, "Neg", f.v->read);
+    struct plan_options options = {.fetches = &negative, .fetch_count = 1};
+    struct run_options run = {.random_key = 1};
+    struct plan *plan = NULL;
+    struct workspace *workspace = NULL;
+    struct tensor result;
+    must(plan_create(clone, &options, &plan, &f.error), &f.error);
+    must(workspace_create(plan, &workspace, &f.error), &f.error);
+    graph_unref(clone);
+    f.graph = graph_unref(f.graph);
+    must(plan_run(plan, workspace, f.values, &run, &result, &f.error), &f.error);
+    assert_true(rig_value(&result) == -10);
+    workspace_destroy(workspace);
+    plan_unref(plan);
+    end(&f);
+}
+
 static void test_cancelling(void **state)
 {
     (void)state;
@@ -419,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_too_large_a_run_is_refused),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_long_chains),
+        cmocka_unit_test(test_plans_keep_their_nodes),
         cmocka_unit_test(test_cancelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
