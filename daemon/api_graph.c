@@ -45,8 +45,7 @@ static void on_picture(void *context, char *svg, size_t length, const struct err
 static void reply_with_svg(struct live_call *call)
 {
     struct error error;
-    enum status status =
-        pictures_draw(call->server->pictures, call->bytes, call->byte_count, on_picture, call, &error);
+    enum status status = pictures_draw(call->server->pictures, call->bytes, call->byte_count, on_picture, call, &error);
     if (status == STATUS_OK) {
         call->bytes = NULL;
     } else {

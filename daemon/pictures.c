@@ -69,7 +69,8 @@ static void kill_picture(struct picture *picture)
 
 void pictures_kill_all(struct pictures *pictures)
 {
-    for (struct picture *picture = pictures == NULL ? NULL : pictures->first; picture != NULL; picture = picture->next) {
+    for (struct picture *picture = pictures == NULL ? NULL : pictures->first; picture != NULL;
+         picture = picture->next) {
         kill_picture(picture);
     }
 }
@@ -248,8 +249,8 @@ enum status pictures_draw(struct pictures *pictures, char *dot, size_t length, p
                           struct error *error)
 {
     if (length > PICTURE_INPUT_BYTES_MAX) {
-        return error_set(error, STATUS_TOO_LARGE, "the graph is too large to draw: %zu bytes of DOT, at most %d", length,
-                         PICTURE_INPUT_BYTES_MAX);
+        return error_set(error, STATUS_TOO_LARGE, "the graph is too large to draw: %zu bytes of DOT, at most %d",
+                         length, PICTURE_INPUT_BYTES_MAX);
     }
     if (pictures->count == PICTURES_AT_ONCE_MAX) {
         return error_set(error, STATUS_LIMIT, "%d pictures are being drawn, the maximum", PICTURES_AT_ONCE_MAX);

@@ -132,7 +132,7 @@ enum status broadcast_infer(struct inference *inference, enum dtype result, stru
         char text_a[SHAPE_TEXT_BYTES_MAX];
         char text_b[SHAPE_TEXT_BYTES_MAX];
         return op_shape_error(inference, error, "Incompatible shapes: %s vs. %s", shape_cpp_text(a, text_a),
-                             shape_cpp_text(b, text_b));
+                              shape_cpp_text(b, text_b));
     }
     return op_dimensions_error(inference, from_a, from_b, error);
 }

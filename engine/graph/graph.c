@@ -62,10 +62,9 @@ enum status graph_create(struct graph **ret_graph, struct error *error)
     graph->origin = (struct origin){.step = "", .op = "engine"};
     graph->segment = segment_create(NULL);
     struct variable_scope root = {.name = "", .original_name_scope = "", .dtype = DTYPE_FLOAT32};
-    enum status status =
-        graph->segment == NULL
-            ? no_memory(error)
-            : graph_add_object(graph, OBJECT_SCOPE, &root, sizeof root, &graph->scope, error);
+    enum status status = graph->segment == NULL
+                             ? no_memory(error)
+                             : graph_add_object(graph, OBJECT_SCOPE, &root, sizeof root, &graph->scope, error);
     if (status != STATUS_OK) {
         graph_unref(graph);
         return status;
@@ -186,8 +185,8 @@ struct node *graph_find_node(const struct graph *graph, const char *name)
 const struct variable *graph_variable_of_node(const struct graph *graph, const struct node *node)
 {
     const struct variable *variable = node->variable;
-    bool is_own = variable != NULL && variable->index < graph->variable_count &&
-                  graph->variables[variable->index] == variable;
+    bool is_own =
+        variable != NULL && variable->index < graph->variable_count && graph->variables[variable->index] == variable;
     return is_own ? variable : NULL;
 }
 
@@ -336,13 +335,13 @@ static enum status check_sizes(const struct node *node, const struct inference *
     for (size_t i = 0; i < inference->output_count; i++) {
         const struct shape *shape = &inference->outputs[i].shape;
         size_t count = 0;
-        if (shape_is_fully_known(shape) &&
-            (!shape_element_count(shape, &count) || count > GRAPH_TENSOR_ELEMENTS_MAX)) {
+        if (shape_is_fully_known(shape) && (!shape_element_count(shape, &count) || count > GRAPH_TENSOR_ELEMENTS_MAX)) {
             char text[SHAPE_TEXT_BYTES_MAX];
-            error_set(error, STATUS_TOO_LARGE,
-                      "OOM when allocating tensor with shape%s and type %s: '%s' (op: '%s') may have at most %zu elements",
-                      shape_cpp_text(shape, text), dtype_cpp_name(inference->outputs[i].dtype), node->name,
-                      node->op->name, GRAPH_TENSOR_ELEMENTS_MAX);
+            error_set(
+                error, STATUS_TOO_LARGE,
+                "OOM when allocating tensor with shape%s and type %s: '%s' (op: '%s') may have at most %zu elements",
+                shape_cpp_text(shape, text), dtype_cpp_name(inference->outputs[i].dtype), node->name, node->op->name,
+                GRAPH_TENSOR_ELEMENTS_MAX);
             return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
         }
     }

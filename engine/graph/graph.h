@@ -72,7 +72,7 @@ struct body {
     size_t argument_count; /* BodyInputs 0 … argument_count − 1 */
     size_t capture_count;  /* the following BodyInputs: outer tensors that nodes inside use */
     size_t output_count;
-    struct output *inputs; /* the BodyInput nodes' outputs: arguments, then captures */
+    struct output *inputs;   /* the BodyInput nodes' outputs: arguments, then captures */
     struct output *captures; /* the outer tensors, capture_count */
     struct output *outputs;  /* what one turn of the loop yields */
 };
@@ -113,7 +113,7 @@ struct variable {
     struct output read;       /* Identity ".../read" */
     struct output initial;    /* what initialising assigns */
     bool is_trainable;
-    bool is_slot; /* an optimiser's: not part of a saved version */
+    bool is_slot;     /* an optimiser's: not part of a saved version */
     bool is_resource; /* Keras': errors about it speak of a resource variable */
     struct origin origin;
 };

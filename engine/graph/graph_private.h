@@ -79,8 +79,8 @@ struct graph {
     struct count_change *count_changes;
     size_t count_change_count;
     size_t count_change_capacity;
-    size_t jump_count; /* scopes entered by object that are open */
-    struct name_counts handle_names;  /* → index in handles */
+    size_t jump_count;               /* scopes entered by object that are open */
+    struct name_counts handle_names; /* → index in handles */
     const char **handle_keys;
     const struct handle **handles;
     size_t handle_count;
@@ -98,8 +98,8 @@ struct graph {
     bool is_suspended;
     uint32_t body_count;
     size_t inner_node_count; /* in bodies and their gradients: they count against the maximum, too */
-    uint32_t scope; /* the current variable scope's object */
-    enum reuse root_reuse; /* what a program asked for, REUSE_INHERIT: nothing */
+    uint32_t scope;          /* the current variable scope's object */
+    enum reuse root_reuse;   /* what a program asked for, REUSE_INHERIT: nothing */
     const char *name_scope;
     const struct control_list *controls; /* what new nodes run after, or NULL */
     struct origin origin;

@@ -50,12 +50,12 @@ struct op_run {
 
 enum op_flags {
     OP_PLAIN = 0,
-    OP_ALIAS = 1,     /* output 0 is input 0's data under another shape: no kernel */
-    OP_WRITES = 2,    /* changes the variables behind its first written_count inputs */
-    OP_VARIABLE = 4,  /* its output is a variable's own memory */
-    OP_FEED_ONLY = 8, /* has no value unless fed */
-    OP_RANDOM = 16,   /* its numbers depend on the run: never computed ahead */
-    OP_OF_SHAPE = 32, /* reads its inputs' shapes alone, not their values */
+    OP_ALIAS = 1,                /* output 0 is input 0's data under another shape: no kernel */
+    OP_WRITES = 2,               /* changes the variables behind its first written_count inputs */
+    OP_VARIABLE = 4,             /* its output is a variable's own memory */
+    OP_FEED_ONLY = 8,            /* has no value unless fed */
+    OP_RANDOM = 16,              /* its numbers depend on the run: never computed ahead */
+    OP_OF_SHAPE = 32,            /* reads its inputs' shapes alone, not their values */
     OP_TAKES_UNINITIALIZED = 64, /* input 0 may be a variable without a value */
     OP_SEEDED = 128, /* with an attribute seed of 0 or more, its n-th run draws the same numbers in every session */
 };
@@ -98,8 +98,8 @@ struct op {
     /* Beside the op's name scope, as the reductions do, as far as the tensors that were given allow; inside it what
      * then is still missing. */
     bool completes_outside;
-    bool returns_first;     /* Python returns the first output alone */
-    bool returns_list;      /* Python returns a list, even of one: split, unstack */
+    bool returns_first; /* Python returns the first output alone */
+    bool returns_list;  /* Python returns a list, even of one: split, unstack */
 };
 
 /* The row named so, or NULL. */

@@ -107,8 +107,8 @@ static enum status infer_product(const struct inference *inference, int64_t *ret
     if (inference->is_planning) {
         char texts[2][SHAPE_TEXT_BYTES_MAX];
         return op_shape_error(inference, error, "Matrix size-incompatible: In[0]: %s, In[1]: %s",
-                             shape_cpp_text(&inference->inputs[0].shape, texts[0]),
-                             shape_cpp_text(&inference->inputs[1].shape, texts[1]));
+                              shape_cpp_text(&inference->inputs[0].shape, texts[0]),
+                              shape_cpp_text(&inference->inputs[1].shape, texts[1]));
     }
     return op_dimensions_error(inference, inner[0], inner[1], error);
 }

@@ -125,8 +125,7 @@ static void lstm_backward(size_t rows, size_t units, const float *gates, const f
     }
 }
 
-static void gru_gates_row(size_t units, float *restrict gates, const float *restrict h_before,
-                          float *restrict reset_h)
+static void gru_gates_row(size_t units, float *restrict gates, const float *restrict h_before, float *restrict reset_h)
 {
     for (size_t u = 0; u < units; u++) {
         gates[u] = sigmoid_of(gates[u]);

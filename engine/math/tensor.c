@@ -15,11 +15,16 @@ struct dtype_facts {
 };
 
 static const struct dtype_facts dtypes[] = {
-    [DTYPE_FLOAT32] = {4, "float32", "float", "F32"}, [DTYPE_FLOAT64] = {8, "float64", "double", "F64"},
-    [DTYPE_INT32] = {4, "int32", "int32", "I32"},     [DTYPE_INT64] = {8, "int64", "int64", "I64"},
-    [DTYPE_BOOL] = {1, "bool", "bool", "BOOL"},       [DTYPE_FLOAT16] = {2, "float16", "half", "F16"},
-    [DTYPE_INT8] = {1, "int8", "int8", "I8"},         [DTYPE_UINT8] = {1, "uint8", "uint8", "U8"},
-    [DTYPE_INT16] = {2, "int16", "int16", "I16"},     [DTYPE_UINT16] = {2, "uint16", "uint16", "U16"},
+    [DTYPE_FLOAT32] = {4, "float32", "float", "F32"},
+    [DTYPE_FLOAT64] = {8, "float64", "double", "F64"},
+    [DTYPE_INT32] = {4, "int32", "int32", "I32"},
+    [DTYPE_INT64] = {8, "int64", "int64", "I64"},
+    [DTYPE_BOOL] = {1, "bool", "bool", "BOOL"},
+    [DTYPE_FLOAT16] = {2, "float16", "half", "F16"},
+    [DTYPE_INT8] = {1, "int8", "int8", "I8"},
+    [DTYPE_UINT8] = {1, "uint8", "uint8", "U8"},
+    [DTYPE_INT16] = {2, "int16", "int16", "I16"},
+    [DTYPE_UINT16] = {2, "uint16", "uint16", "U16"},
     [DTYPE_COMPLEX64] = {8, "complex64", "complex64", "C64"},
 };
 static_assert(sizeof dtypes / sizeof *dtypes == DTYPE_COUNT, "the facts of each dtype");

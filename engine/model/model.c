@@ -383,14 +383,13 @@ enum status model_describe_graph(struct model *model, json_t **ret_reply, struct
     const struct graph *graph = session_graph(model->session);
     const struct values *values = session_values(model->session);
     json_t *base = model->base_version == 0 ? json_null() : json_integer((json_int_t)model->base_version);
-    json_t *reply = json_pack("{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "generation",
-                              (json_int_t)model->generation, "finalized", graph_is_finalized(graph), "base_version",
-                              base, "unsaved", model->is_unsaved, "node_count", (json_int_t)graph_node_count(graph),
-                              "nodes", graph_nodes_to_json(graph), "variables",
-                              graph_variables_to_json(graph, values, true), "scopes",
-                              graph_scopes_to_json(graph), "collections", graph_collections_to_json(graph),
-                              "signatures", graph_signatures_to_json(graph), "handles", graph_handles_to_json(graph),
-                              "results", graph_results_to_json(graph));
+    json_t *reply = json_pack(
+        "{s:I, s:b, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "generation", (json_int_t)model->generation,
+        "finalized", graph_is_finalized(graph), "base_version", base, "unsaved", model->is_unsaved, "node_count",
+        (json_int_t)graph_node_count(graph), "nodes", graph_nodes_to_json(graph), "variables",
+        graph_variables_to_json(graph, values, true), "scopes", graph_scopes_to_json(graph), "collections",
+        graph_collections_to_json(graph), "signatures", graph_signatures_to_json(graph), "handles",
+        graph_handles_to_json(graph), "results", graph_results_to_json(graph));
     unlock(model);
     return reply_with(model, reply, ret_reply, error);
 }
@@ -398,8 +397,7 @@ enum status model_describe_graph(struct model *model, json_t **ret_reply, struct
 enum status model_list_variables(struct model *model, json_t **ret_reply, struct error *error)
 {
     lock_shared(model);
-    json_t *variables =
-        graph_variables_to_json(session_graph(model->session), session_values(model->session), false);
+    json_t *variables = graph_variables_to_json(session_graph(model->session), session_values(model->session), false);
     json_t *reply = json_pack("{s:o}", "variables", variables);
     unlock(model);
     return reply_with(model, reply, ret_reply, error);

@@ -13,9 +13,9 @@ struct model {
     char *name;
     /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone. */
     pthread_rwlock_t lock;
-    _Atomic bool cancel_runs; /* set while a forced reset waits for the lock */
-    struct session *session; /* the graph, the values of its variables, plans */
-    json_t *programs; /* as in graph.json */
+    _Atomic bool cancel_runs;      /* set while a forced reset waits for the lock */
+    struct session *session;       /* the graph, the values of its variables, plans */
+    json_t *programs;              /* as in graph.json */
     struct vocabulary *vocabulary; /* NULL: none yet */
     json_t *waiting_specification; /* a language model that waits for its vocabulary, or NULL */
     uint64_t waiting_seed;

@@ -188,8 +188,8 @@ enum status model_restore_checkpoint(struct model *model, const char *version_pa
         error_type(error, "ValueError");
         return STATUS_INVALID;
     }
-    enum status status = version_path == NULL ? STATUS_NOT_FOUND
-                                              : restore(model, version_path, saver_name, NULL, ret_reply, error);
+    enum status status =
+        version_path == NULL ? STATUS_NOT_FOUND : restore(model, version_path, saver_name, NULL, ret_reply, error);
     bool is_absent = status == STATUS_NOT_FOUND && (version_path == NULL || error == NULL || error->type[0] == '\0');
     if (is_absent && (error == NULL || strcmp(error->code, "not_in_graph") != 0 || version_path == NULL)) {
         error_set(error, STATUS_NOT_FOUND, "The passed save_path is not a valid checkpoint: %.200s", what);

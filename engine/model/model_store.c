@@ -70,7 +70,8 @@ static enum status check_savable(const struct model *model, const struct variabl
 static enum status format_weights(const struct model *model, void **ret_bytes, size_t *ret_length, struct error *error)
 {
     size_t count = 0;
-    struct named_tensor *entries = mem_allocate(graph_variable_count(session_graph(model->session)) + 1, sizeof *entries);
+    struct named_tensor *entries =
+        mem_allocate(graph_variable_count(session_graph(model->session)) + 1, sizeof *entries);
     if (entries == NULL) {
         return no_memory(model, error);
     }

@@ -97,7 +97,8 @@ static enum status copy_out(struct model *model, enum optimizer_kind optimizer, 
 {
     struct output loss;
     TRY(graph_find_output(session_graph(model->session), "train/loss:0", &loss, error));
-    TRY(train_step_build(session_graph(model->session), loss, optimizer, &training->step, error)); /* finds what was built */
+    /* Finds what was built. */
+    TRY(train_step_build(session_graph(model->session), loss, optimizer, &training->step, error));
     TRY(graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error));
     TRY(values_copy(session_values(model->session), &training->values, error));
     training->graph = graph_ref(session_graph(model->session));

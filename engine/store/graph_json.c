@@ -44,8 +44,8 @@ static json_t *node_outputs(const struct node *node)
     json_t *outputs = json_array();
     for (size_t i = 0; outputs != NULL && i < node->output_count; i++) {
         const struct output_type *type = &node->outputs[i];
-        outputs = append(outputs, json_pack("{s:s, s:o}", "dtype", dtype_name(type->dtype), "shape",
-                                            shape_to_json(&type->shape)));
+        outputs = append(
+            outputs, json_pack("{s:s, s:o}", "dtype", dtype_name(type->dtype), "shape", shape_to_json(&type->shape)));
     }
     return outputs;
 }

@@ -57,8 +57,8 @@ static json_t *state_size(const struct graph *graph, uint32_t cell)
     }
     json_t *list = json_array();
     for (size_t i = 0; list != NULL && i < (parts == NULL ? count : part_count); i++) {
-        json_t *size = parts == NULL ? json_integer((json_int_t)cell_state_size(graph, cell, i))
-                                     : state_size(graph, parts[i]);
+        json_t *size =
+            parts == NULL ? json_integer((json_int_t)cell_state_size(graph, cell, i)) : state_size(graph, parts[i]);
         if (json_array_append_new(list, size) != 0) {
             json_decref(list);
             list = NULL;

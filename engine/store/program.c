@@ -32,10 +32,8 @@ enum status builder_scratch(struct builder *builder, size_t count, size_t bytes,
 static enum status start_result(struct builder *builder)
 {
     struct program_result *result = &builder->result;
-    *result = (struct program_result){.handles = json_object(),
-                                      .results = json_object(),
-                                      .variables = json_array(),
-                                      .warnings = json_array()};
+    *result = (struct program_result){
+        .handles = json_object(), .results = json_object(), .variables = json_array(), .warnings = json_array()};
     bool is_whole =
         result->handles != NULL && result->results != NULL && result->variables != NULL && result->warnings != NULL;
     return is_whole ? STATUS_OK : builder_no_memory(builder);
@@ -297,11 +295,10 @@ static enum status apply_context(struct builder *builder, const struct step_kind
 
 static const struct step_kind *find_kind(const char *op)
 {
-    static const struct step_kind *const families[] = {program_scope_steps, program_variable_steps,
-                                                       program_function_steps, program_collection_steps,
-                                                       program_cell_steps, program_recurrence_steps,
-                                                       program_training_steps, program_saver_steps,
-                                                       program_keras_steps, program_model_steps};
+    static const struct step_kind *const families[] = {
+        program_scope_steps, program_variable_steps,   program_function_steps, program_collection_steps,
+        program_cell_steps,  program_recurrence_steps, program_training_steps, program_saver_steps,
+        program_keras_steps, program_model_steps};
     static const struct step_kind call = {"", NULL, apply_function, NULL};
     for (size_t family = 0; family < sizeof families / sizeof *families; family++) {
         for (const struct step_kind *kind = families[family]; kind->op != NULL; kind++) {
@@ -412,9 +409,9 @@ enum status builder_enter(struct builder *builder, const json_t *json, const cha
     builder->error = error;
     enum status status = begin_step(builder, json, path, &step, &kind);
     if (status == STATUS_OK && (kind->enter == NULL || builder->context_count == CONTEXTS_MAX)) {
-        status = error_set(error, STATUS_INVALID,
-                           kind->enter == NULL ? "the step \"%.60s\" opens nothing" : "too many contexts are open at %s",
-                           step.op);
+        status = error_set(
+            error, STATUS_INVALID,
+            kind->enter == NULL ? "the step \"%.60s\" opens nothing" : "too many contexts are open at %s", step.op);
     }
     if (status == STATUS_OK) {
         status = open_context(builder, kind, &step, &builder->contexts[builder->context_count]);

@@ -122,8 +122,9 @@ static enum status apply_multi_rnn_cell(struct builder *builder, const struct st
     bool has_twins = false;
     if (!json_is_array(cells)) {
         char *text = json_dumps(cells, JSON_ENCODE_ANY | JSON_COMPACT);
-        enum status status = raise_place(builder, &place, STATUS_INVALID, "TypeError",
-                                         "cells must be a list or tuple, but saw: %.100s.", text == NULL ? "None" : text);
+        enum status status =
+            raise_place(builder, &place, STATUS_INVALID, "TypeError", "cells must be a list or tuple, but saw: %.100s.",
+                        text == NULL ? "None" : text);
         free(text);
         return status;
     }
@@ -240,10 +241,9 @@ static enum status call_program(struct graph *graph, const void *context, struct
     builder->error = error;
     builder->locals = mem_allocate(LOCALS_MAX, sizeof *builder->locals);
     builder->local_count = 0;
-    enum status status = cell == NULL || builder->locals == NULL
-                             ? builder_no_memory(builder)
-                             : run_body(builder, cell, program->path, input, states, state_count, ret_output,
-                                        ret_states);
+    enum status status = cell == NULL || builder->locals == NULL ? builder_no_memory(builder)
+                                                                 : run_body(builder, cell, program->path, input, states,
+                                                                            state_count, ret_output, ret_states);
     mem_free(builder->locals);
     json_decref(cell);
     builder->locals = before.locals;
@@ -355,8 +355,7 @@ static enum status read_structure(struct builder *builder, const json_t *json, c
         TRY(read_structure(builder, value, &item, depth + 1, &items[i]));
         at = is_list ? NULL : json_object_iter_next((json_t *)(uintptr_t)json, at);
     }
-    *ret_handle =
-        (struct handle){.kind = HANDLE_LIST, .items = items, .names = is_list ? NULL : names, .count = count};
+    *ret_handle = (struct handle){.kind = HANDLE_LIST, .items = items, .names = is_list ? NULL : names, .count = count};
     return STATUS_OK;
 }
 
@@ -379,7 +378,8 @@ enum status read_state(struct builder *builder, const struct step *step, const c
 }
 
 enum status read_scope_options(struct builder *builder, const struct step *step,
-                               struct variable_scope_options *ret_options, const struct variable_scope_options **ret_set)
+                               struct variable_scope_options *ret_options,
+                               const struct variable_scope_options **ret_set)
 {
     const json_t *json = json_object_get(step->json, "scope");
     struct place at_step = {.field = step->path};

@@ -233,8 +233,8 @@ enum status apply_function(struct builder *builder, const struct step *step)
 {
     struct function_step *function = NULL;
     TRY(builder_scratch(builder, 1, sizeof *function, &function));
-    function->call = (struct call){
-        .function = step->op, .arguments = function->arguments, .attributes = function->attributes};
+    function->call =
+        (struct call){.function = step->op, .arguments = function->arguments, .attributes = function->attributes};
     TRY(read_text(builder, step, "name", &function->call.name));
     TRY(read_positional(builder, step, function));
     TRY(read_named(builder, step, function));

@@ -301,10 +301,10 @@ static enum leaves widest_leaf(const json_t *json, int depth)
     enum leaves widest = LEAVES_BOOL;
     if (!json_is_array(json)) {
         json_int_t whole = json_integer_value(json);
-        return json_is_boolean(json)                         ? LEAVES_BOOL
-               : !json_is_integer(json)                      ? LEAVES_FLOAT
+        return json_is_boolean(json)                    ? LEAVES_BOOL
+               : !json_is_integer(json)                 ? LEAVES_FLOAT
                : whole < INT32_MIN || whole > INT32_MAX ? LEAVES_INT64
-                                                             : LEAVES_INT32;
+                                                        : LEAVES_INT32;
     }
     size_t count = depth > SHAPE_RANK_MAX ? 0 : json_array_size(json);
     for (size_t i = 0; i < count; i++) {
@@ -348,7 +348,8 @@ enum status read_value(struct builder *builder, const json_t *json, const struct
 enum status read_python_value(struct builder *builder, const json_t *json, const struct place *place,
                               struct tensor *ret_tensor)
 {
-    bool is_float = !json_is_object(json) && json != NULL && !json_is_null(json) && natural_dtype(json) == DTYPE_FLOAT64;
+    bool is_float =
+        !json_is_object(json) && json != NULL && !json_is_null(json) && natural_dtype(json) == DTYPE_FLOAT64;
     return read_value(builder, json, place, is_float, DTYPE_FLOAT32, ret_tensor);
 }
 
@@ -362,9 +363,9 @@ static const json_t *find_unfit(const json_t *json, enum dtype dtype, int depth)
         }
         return unfit;
     }
-    bool is_fit = dtype == DTYPE_BOOL         ? json_is_boolean(json)
+    bool is_fit = dtype == DTYPE_BOOL       ? json_is_boolean(json)
                   : dtype_is_integer(dtype) ? json_is_integer(json)
-                                              : json_is_number(json) || json_is_string(json);
+                                            : json_is_number(json) || json_is_string(json);
     return is_fit ? NULL : json;
 }
 

@@ -35,7 +35,7 @@ struct builder {
     struct origin origin;
     char *request_id;
     size_t step_count;
-    size_t nodes_before; /* nodes_added counts from here */
+    size_t nodes_before;  /* nodes_added counts from here */
     struct arena scratch; /* of one outermost step */
     struct context *contexts;
     size_t context_count;
@@ -83,8 +83,8 @@ enum status builder_give_list(struct builder *builder, const struct handle *item
 /* Notes in the reply that a variable was made or shared. */
 enum status builder_note_variable(struct builder *builder, const struct variable *variable, bool is_new) MUST_CHECK;
 /* Says what TensorFlow leaves silent. */
-enum status builder_warn(struct builder *builder, const struct step *step, const char *format, ...) PRINTF_LIKE(3, 4)
-    MUST_CHECK;
+enum status builder_warn(struct builder *builder, const struct step *step, const char *format, ...)
+    PRINTF_LIKE(3, 4) MUST_CHECK;
 
 /* Applies the list of steps `body` of `step`. */
 enum status builder_body(struct builder *builder, const json_t *body, const char *path) MUST_CHECK;
@@ -96,8 +96,7 @@ enum status builder_scratch(struct builder *builder, size_t count, size_t bytes,
 /* ---- refusing (program_values.c) ---- */
 
 /* INVALID "/program/2/args/1: <message>", with that path as error->param. */
-enum status refuse_place(struct builder *builder, const struct place *place, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+enum status refuse_place(struct builder *builder, const struct place *place, const char *format, ...) PRINTF_LIKE(3, 4);
 enum status refuse_field(struct builder *builder, const struct step *step, const char *field, const char *message);
 /* A Python exception about what stands at `place`: the message is TensorFlow's, the path only in error->param. */
 enum status raise_place(struct builder *builder, const struct place *place, enum status status, const char *type,
@@ -118,8 +117,8 @@ enum status read_flag(struct builder *builder, const struct step *step, const ch
 enum status read_number(struct builder *builder, const struct step *step, const char *field,
                         double *ret_number) MUST_CHECK;
 /* A whole number from `least` to `most`. */
-enum status read_whole(struct builder *builder, const struct step *step, const char *field, int64_t least,
-                       int64_t most, int64_t *ret_number) MUST_CHECK;
+enum status read_whole(struct builder *builder, const struct step *step, const char *field, int64_t least, int64_t most,
+                       int64_t *ret_number) MUST_CHECK;
 enum status read_dtype(struct builder *builder, const struct step *step, const char *field, bool *ret_has,
                        enum dtype *ret_dtype) MUST_CHECK;
 enum status read_shape(struct builder *builder, const struct step *step, const char *field, bool *ret_has,
@@ -157,8 +156,8 @@ enum status read_handles(struct builder *builder, const json_t *json, const stru
                          const struct handle **ret_handles, size_t *ret_count) MUST_CHECK;
 enum status read_tensors(struct builder *builder, const json_t *json, const struct place *place,
                          struct output **ret_outputs, size_t *ret_count) MUST_CHECK;
-enum status read_nodes(struct builder *builder, const json_t *json, const struct place *place,
-                       struct node ***ret_nodes, size_t *ret_count) MUST_CHECK;
+enum status read_nodes(struct builder *builder, const json_t *json, const struct place *place, struct node ***ret_nodes,
+                       size_t *ret_count) MUST_CHECK;
 enum status need_variable(struct builder *builder, const struct step *step, const char *field,
                           const struct variable **ret_variable) MUST_CHECK;
 enum status read_variables(struct builder *builder, const json_t *json, const struct place *place,

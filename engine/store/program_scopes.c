@@ -41,10 +41,9 @@ static enum status read_auxiliary(struct builder *builder, const struct step *st
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         size_t length = text == NULL ? 0 : strlen(text);
         bool is_quoted = length >= 2 && text[0] == '"';
-        enum status status =
-            raise_place(builder, &place, STATUS_INVALID, "TypeError",
-                        "The auxiliary_name_scope must be `True` or `False`, while get %.*s",
-                        (int)(is_quoted ? length - 2 : length), text == NULL ? "" : text + is_quoted);
+        enum status status = raise_place(builder, &place, STATUS_INVALID, "TypeError",
+                                         "The auxiliary_name_scope must be `True` or `False`, while get %.*s",
+                                         (int)(is_quoted ? length - 2 : length), text == NULL ? "" : text + is_quoted);
         free(text);
         return status;
     }

@@ -37,8 +37,7 @@ static const char *pick(struct chance *chance, const char *const *texts, size_t 
     return texts[draw(chance, count)];
 }
 #define PICK(chance, ...)                                                                                              \
-    pick(chance, (const char *const[]){__VA_ARGS__},                                                                   \
-         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+    pick(chance, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 /* A name for a new result of a kind; the oldest is forgotten when there are too many. */
 static json_t *name_new(struct chance *chance, int kind)
@@ -121,9 +120,9 @@ static json_t *random_function(struct chance *chance)
     const char *two = PICK(chance, "add", "subtract", "multiply", "matmul", "maximum", "divide", "equal", "less");
     json_t *first = name_tensor(chance);
     bool is_unary = draw(chance, 2) == 0;
-    json_t *args = is_unary ? json_pack("[o]", first)
-                            : json_pack("[o,o]", first,
-                                        draw(chance, 3) == 0 ? random_value(chance) : name_tensor(chance));
+    json_t *args = is_unary
+                       ? json_pack("[o]", first)
+                       : json_pack("[o,o]", first, draw(chance, 3) == 0 ? random_value(chance) : name_tensor(chance));
     return json_pack("{s:s, s:o, s:o}", "op", is_unary ? one : two, "args", args, "as", name_new(chance, KIND_TENSOR));
 }
 

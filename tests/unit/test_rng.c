@@ -55,9 +55,12 @@ static void test_uniform_is_uniform(void **state)
 static void test_normal_quantiles(void **state)
 {
     (void)state;
-    const double known[][2] = {{1e-10, -6.361340902404056},     {0.001, -3.090232306167813},
-                               {0.0227501319481792, -2.0},      {0.2, -0.8416212335729142},
-                               {0.5, 0.0},                      {0.925, 1.4395314709384563},
+    const double known[][2] = {{1e-10, -6.361340902404056},
+                               {0.001, -3.090232306167813},
+                               {0.0227501319481792, -2.0},
+                               {0.2, -0.8416212335729142},
+                               {0.5, 0.0},
+                               {0.925, 1.4395314709384563},
                                {0.9999, 3.7190164854557084}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         assert_true(fabs(rng_normal_quantile(known[i][0]) - known[i][1]) <= 4e-15 * fabs(known[i][1]));

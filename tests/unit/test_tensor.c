@@ -195,9 +195,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_half_precision),
         cmocka_unit_test(test_numbers_of_every_dtype),
-        cmocka_unit_test(test_dtypes_are_found_by_name),      cmocka_unit_test(test_shapes_print_as_tensorflow_does),
-        cmocka_unit_test(test_compatible_shapes_merge),       cmocka_unit_test(test_element_counts_do_not_overflow),
-        cmocka_unit_test(test_tensors_are_zeroed_and_copied), cmocka_unit_test(test_impossible_tensors_are_refused),
+        cmocka_unit_test(test_dtypes_are_found_by_name),
+        cmocka_unit_test(test_shapes_print_as_tensorflow_does),
+        cmocka_unit_test(test_compatible_shapes_merge),
+        cmocka_unit_test(test_element_counts_do_not_overflow),
+        cmocka_unit_test(test_tensors_are_zeroed_and_copied),
+        cmocka_unit_test(test_impossible_tensors_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
