@@ -210,9 +210,10 @@ static void test_numbers_in_errors(void **state)
     static const struct {
         double number;
         const char *text;
-    } numbers[] = {{1e16, "1e+16"}, {0.1, "0.1"},       {100000, "100000.0"}, {1.0 / 3, "0.3333333333333333"},
-                   {-2, "-2.0"},    {1e-5, "1e-05"},    {0.0001, "0.0001"},   {1234567890123456, "1234567890123456.0"},
-                   {NAN, "nan"},    {-INFINITY, "-inf"}};
+    } numbers[] = {
+        {1e16, "1e+16"},      {0.1, "0.1"},       {100000, "100000.0"}, {1.0 / 3, "0.3333333333333333"},
+        {-2, "-2.0"},         {1e-5, "1e-05"},    {0.0001, "0.0001"},   {1234567890123456, "1234567890123456.0"},
+        {(double)NAN, "nan"}, {-HUGE_VAL, "-inf"}};
     struct graph *graph = new_graph();
     struct call_argument ints = {.output = placeholder(graph, "i", DTYPE_INT32, shape_vector(2))};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {

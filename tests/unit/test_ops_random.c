@@ -173,7 +173,7 @@ static void test_only_key_and_seed_matter(void **state)
 static void check_multinomial(enum dtype dtype)
 {
     struct graph *graph = new_graph();
-    const double logits[] = {log(0.1), log(0.2), log(0.3), log(0.4), 5, -HUGE_VAL, NAN, 5};
+    const double logits[] = {log(0.1), log(0.2), log(0.3), log(0.4), 5, -HUGE_VAL, (double)NAN, 5};
     struct call_maker maker = call_of("multinomial");
     give_tensor(&maker, NULL, constant_of(graph, dtype, 2, 4, logits));
     give_integer(&maker, NULL, DRAWS);
