@@ -216,7 +216,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: all run test test-all unit integration conformance fuzz unit-tests fuzz-replays fuzz-targets conformance-driver tidy format lint bench \
-        demo-model packages install uninstall clean help FORCE
+.PHONY: all run test test-all unit integration conformance fuzz unit-tests fuzz-replays fuzz-targets \
+        conformance-driver tidy format lint bench demo-model packages install uninstall clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)

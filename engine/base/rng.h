@@ -25,7 +25,8 @@ double rng_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 double rng_truncated_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 
 /* The x below which a standard normal number lies with `probability`, in (0, 1); to about 1e-15 of itself.
- * Source: Wichura, "Algorithm AS 241: The percentage points of the normal distribution", Applied Statistics 37, 1988. */
+ * Source: Wichura, "Algorithm AS 241: The percentage points of the normal distribution", Applied Statistics
+ * 37, 1988. */
 double rng_normal_quantile(double probability);
 
 /* Fills `values` with `count` numbers uniform in [low, high), counters from 0. */

@@ -178,7 +178,8 @@ enum status graph_leave_body(struct graph *graph, const struct output *outputs, 
 void graph_abandon_body(struct graph *graph);
 /* Whether new nodes go into a body. */
 bool graph_is_in_body(const struct graph *graph);
-/* While suspended, new nodes go outside and have no controls of contexts around; returns what graph_resume_body takes. */
+/* While suspended, new nodes go outside and have no controls of contexts around; returns what graph_resume_body
+ * takes. */
 struct body_builder *graph_suspend_body(struct graph *graph);
 void graph_resume_body(struct graph *graph, struct body_builder *builder);
 

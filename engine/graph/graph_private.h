@@ -134,8 +134,8 @@ enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct er
 enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error) MUST_CHECK;
 void graph_release_things(struct graph *graph);
 
-/* The name of a new node: unique, or with a trailing slash as it is, minus the slash. ValueError "'N' is not a valid node
- * name". */
+/* The name of a new node: unique, or with a trailing slash as it is, minus the slash. ValueError "'N' is not a valid
+ * node name". */
 enum status graph_name_node(struct graph *graph, const char *name, const char **ret_name,
                             struct error *error) MUST_CHECK;
 

@@ -1,4 +1,4 @@
-/* Graphs, sessions and open contexts of a program that builds step by step. Thread: one. Owns its graphs and sessions. */
+/* Graphs, sessions and open contexts of a program that builds step by step. One thread. Owns graphs and sessions. */
 #include "engine/model/workbench.h"
 
 #include "engine/base/check.h"

@@ -28,6 +28,7 @@ enum status workbench_reset_default_graph(struct workbench *workbench, struct er
 
 /* ---- contexts: what `with` opens. Each has a number, from 1 ---- */
 
+/* `with graph.as_default()`. */
 enum status workbench_enter_graph(struct workbench *workbench, uint32_t graph, uint32_t *ret_context,
                                   struct error *error) MUST_CHECK;
 /* A variable_scope, name_scope or control_dependencies step without body, in the default graph. `ret_results` (may be
@@ -40,8 +41,8 @@ enum status workbench_enter_session(struct workbench *workbench, uint32_t sessio
 /* `with session.as_default()`. */
 enum status workbench_enter_default_session(struct workbench *workbench, uint32_t session, uint32_t *ret_context,
                                             struct error *error) MUST_CHECK;
-/* Leaves a context; 0: the innermost. Out of order: AssertionError of TensorFlow's default stacks or RuntimeError of its
- * scopes, and it stays open. */
+/* Leaves a context; 0: the innermost. Out of order: AssertionError of TensorFlow's default stacks or RuntimeError of
+ * its scopes, and it stays open. */
 enum status workbench_leave(struct workbench *workbench, uint32_t context, struct error *error) MUST_CHECK;
 
 /* ---- building ---- */

@@ -7,8 +7,8 @@
 #include "engine/graph/graph.h"
 #include "engine/graph/values.h"
 
-/* [{"name","op","inputs":["x:0","^init"],"outputs":[{"dtype","shape"}],"scope","body":{…}}]; a body's nodes the same. New
- * reference; NULL without memory, as all below. */
+/* [{"name","op","inputs":["x:0","^init"],"outputs":[{"dtype","shape"}],"scope","body":{…}}]; a body's nodes the same.
+ * New reference; NULL without memory, as all below. */
 json_t *graph_nodes_to_json(const struct graph *graph);
 /* [{"name","shape","dtype","trainable","initialized"}], with "users" (operations that read or change it) if asked. */
 json_t *graph_variables_to_json(const struct graph *graph, const struct values *values, bool with_users);

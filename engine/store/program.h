@@ -38,7 +38,8 @@ void program_result_release(struct program_result *result);
 /* An interpreter at work. */
 struct builder;
 
-/* Borrows graph and vocabulary, which outlive it. Owned: builder_destroy, which takes NULL and leaves open contexts as they are. */
+/* Borrows graph and vocabulary, which outlive it. Owned: builder_destroy, which takes NULL and leaves open contexts as
+ * they are. */
 enum status builder_create(struct graph *graph, uint32_t number, const char *request_id,
                            const struct vocabulary *vocabulary, struct builder **ret_builder,
                            struct error *error) MUST_CHECK;

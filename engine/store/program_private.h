@@ -89,6 +89,7 @@ enum status builder_warn(struct builder *builder, const struct step *step, const
 /* Applies the list of steps `body` of `step`. */
 enum status builder_body(struct builder *builder, const json_t *body, const char *path) MUST_CHECK;
 
+/* NO_MEMORY, said in the builder's error. */
 enum status builder_no_memory(struct builder *builder);
 /* Scratch memory, zeroed, that lives as long as the outermost step. */
 enum status builder_scratch(struct builder *builder, size_t count, size_t bytes, void *ret_memory) MUST_CHECK;
@@ -109,11 +110,15 @@ enum status check_fields(struct builder *builder, const struct step *step, const
 
 /* ---- reading fields (program_values.c). A field that is not there leaves `ret_…` as it was. ---- */
 
+/* A string. */
 enum status read_text(struct builder *builder, const struct step *step, const char *field,
                       const char **ret_text) MUST_CHECK;
+/* A string that must be there. */
 enum status need_text(struct builder *builder, const struct step *step, const char *field,
                       const char **ret_text) MUST_CHECK;
+/* true or false. */
 enum status read_flag(struct builder *builder, const struct step *step, const char *field, bool *ret_flag) MUST_CHECK;
+/* A number, whole or not. */
 enum status read_number(struct builder *builder, const struct step *step, const char *field,
                         double *ret_number) MUST_CHECK;
 /* A whole number from `least` to `most`. */
@@ -181,6 +186,7 @@ enum status read_constant_value(struct builder *builder, const json_t *json, con
 
 /* ---- cells (program_cells.c) ---- */
 
+/* The result that is a cell; its object's number. */
 enum status need_cell(struct builder *builder, const struct step *step, const char *field,
                       uint32_t *ret_cell) MUST_CHECK;
 /* A cell's state in its structure: a result, a list, or an object of names; flat, in scratch. NULL: not there. */

@@ -34,7 +34,8 @@ class EngineSide:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise Failure(f"the driver ended with status {self.process.wait()} at {do} {fields}")  # begin starts it anew
+            # begin starts it anew
+            raise Failure(f"the driver ended with status {self.process.wait()} at {do} {fields}")
         reply = json.loads(line)
         return reply.get("error"), reply.get("reply", {})
 

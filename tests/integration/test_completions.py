@@ -236,7 +236,8 @@ class Completions(DaemonTest):
         self.assertIn(b'"finish_reason":"length"', content)
 
     def test_half_closed_client_gets_its_stream(self):
-        for accept, ending in ((b"text/plain", b"\r\n0\r\n\r\n"), (b"text/event-stream", b"data: [DONE]\n\n\r\n0\r\n\r\n")):
+        for accept, ending in ((b"text/plain", b"\r\n0\r\n\r\n"),
+                               (b"text/event-stream", b"data: [DONE]\n\n\r\n0\r\n\r\n")):
             client = self.daemon.raw()
             client.sendall(b"GET /v1/models/bard/generate?max_tokens=20000 HTTP/1.1\r\nHost: localhost\r\n"
                            b"Connection: close\r\nAccept: " + accept + b"\r\n\r\n")

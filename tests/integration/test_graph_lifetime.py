@@ -196,7 +196,8 @@ class Lifetime(GraphTest):
         self.build(variable("v", 1.0), {"op": "global_variables_initializer", "as": "init"}, {"op": "finalize"})
         self.run_graph("init")
         error = self.refuse(409, {"op": "constant", "value": 1})
-        self.assertEqual((error["type"], error["message"]), ("RuntimeError", "Graph is finalized and cannot be modified."))
+        self.assertEqual((error["type"], error["message"]),
+                         ("RuntimeError", "Graph is finalized and cannot be modified."))
         self.refuse(409, {"op": "global_variables_initializer"})
         self.assertTrue(self.expect(200, "GET", "/graph")["finalized"])
         self.expect(200, "POST", "/graph/reset")

@@ -16,6 +16,7 @@
 
 enum { RIG_INPUTS_MAX = 8, RIG_ATTRIBUTES_MAX = 6, RIG_ELEMENTS_MAX = 1024 };
 
+/* Fails with the error's message. */
 static inline void must(enum status status, const struct error *error)
 {
     if (status != STATUS_OK) {
@@ -23,6 +24,7 @@ static inline void must(enum status status, const struct error *error)
     }
 }
 
+/* A Const node; its tensor is copied. */
 static inline struct output rig_constant(struct graph *graph, const struct tensor *tensor)
 {
     struct error error;
@@ -33,6 +35,7 @@ static inline struct output rig_constant(struct graph *graph, const struct tenso
     return (struct output){node, 0};
 }
 
+/* A Placeholder node. */
 static inline struct output rig_placeholder(struct graph *graph, enum dtype dtype, const struct shape *shape)
 {
     struct error error;
@@ -55,6 +58,7 @@ struct op_call {
     size_t attribute_count;
 };
 
+/* As op_call_run, in a graph that is there. */
 static inline enum status op_call_in(struct graph *graph, const struct op_call *call, struct tensor *ret_outputs,
                                      struct error *error)
 {
@@ -170,6 +174,7 @@ static inline void rig_add_scalar_on_top(struct rig *rig)
     must(graph_call_tensors(rig->graph, "reduce_sum", NULL, &product, 1, &rig->scalar, &error), &error);
 }
 
+/* A variable or a constant for each input. */
 static inline void rig_add_inputs(struct rig *rig)
 {
     struct error error;
@@ -192,6 +197,7 @@ static inline void rig_add_inputs(struct rig *rig)
     }
 }
 
+/* The graph of a case: inputs, the op, a scalar on top; the variables' values are drawn. */
 static inline void rig_build(struct rig *rig, const struct op_case *test)
 {
     struct error error;
@@ -216,6 +222,7 @@ static inline void rig_build(struct rig *rig, const struct op_case *test)
     }
 }
 
+/* Releases what rig_build made. */
 static inline void rig_release(struct rig *rig)
 {
     values_destroy(rig->values);

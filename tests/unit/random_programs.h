@@ -27,11 +27,13 @@ struct chance {
     unsigned percent_broken; /* of steps */
 };
 
+/* A number below `below`. */
 static uint64_t draw(struct chance *chance, uint64_t below)
 {
     return rng_bits(chance->seed, 1, chance->counter++) % below;
 }
 
+/* One of some texts; PICK: of those written. */
 static const char *pick(struct chance *chance, const char *const *texts, size_t count)
 {
     return texts[draw(chance, count)];
@@ -62,11 +64,13 @@ static json_t *name_known(struct chance *chance, int kind)
     return json_sprintf("h%u", chance->known.names[kind][draw(chance, count)]);
 }
 
+/* The name of a tensor, or of a variable that stands for one. */
 static json_t *name_tensor(struct chance *chance)
 {
     return name_known(chance, draw(chance, 3) == 0 ? KIND_VARIABLE : KIND_TENSOR);
 }
 
+/* A shape of few small dimensions, some of them null where it may be open. */
 static json_t *random_shape(struct chance *chance, bool may_be_open)
 {
     json_t *shape = json_array();
@@ -82,6 +86,7 @@ static json_t *random_shape(struct chance *chance, bool may_be_open)
     return shape;
 }
 
+/* A number, a list or a matrix. */
 static json_t *random_value(struct chance *chance)
 {
     switch (draw(chance, 6)) {
@@ -92,6 +97,7 @@ static json_t *random_value(struct chance *chance)
     }
 }
 
+/* A name that steps share, so that names collide. */
 static const char *random_name(struct chance *chance)
 {
     return PICK(chance, "a", "b", "A", "a_1", "x/y", "rnn", "w", "kernel", "basic_lstm_cell");
@@ -99,8 +105,10 @@ static const char *random_name(struct chance *chance)
 
 /* ---- steps ---- */
 
+/* A list of `count` steps with `depth` contexts around them. */
 static json_t *random_steps(struct chance *chance, size_t count, int depth);
 
+/* variable or get_variable. */
 static json_t *random_variable(struct chance *chance)
 {
     if (draw(chance, 2) == 0) {
@@ -113,6 +121,7 @@ static json_t *random_variable(struct chance *chance)
                      name_new(chance, KIND_VARIABLE));
 }
 
+/* A function of one or two tensors. */
 static json_t *random_function(struct chance *chance)
 {
     const char *one = PICK(chance, "identity", "tanh", "sigmoid", "square", "reduce_sum", "reduce_mean", "relu",
@@ -126,6 +135,7 @@ static json_t *random_function(struct chance *chance)
     return json_pack("{s:s, s:o, s:o}", "op", is_unary ? one : two, "args", args, "as", name_new(chance, KIND_TENSOR));
 }
 
+/* constant or placeholder. */
 static json_t *random_source(struct chance *chance)
 {
     if (draw(chance, 2) == 0) {
@@ -136,6 +146,7 @@ static json_t *random_source(struct chance *chance)
                      "shape", random_shape(chance, true), "as", name_new(chance, KIND_TENSOR));
 }
 
+/* A variable_scope: new, by default name, or an earlier one's object. */
 static json_t *random_scope(struct chance *chance, int depth)
 {
     json_t *as = name_new(chance, KIND_SCOPE);
@@ -152,6 +163,7 @@ static json_t *random_scope(struct chance *chance, int depth)
     return step;
 }
 
+/* A step with a body. */
 static json_t *random_context(struct chance *chance, int depth)
 {
     size_t count = draw(chance, 3);
@@ -168,6 +180,7 @@ static json_t *random_context(struct chance *chance, int depth)
     }
 }
 
+/* A cell: plain, wrapped, of several cells, or one of its own steps. */
 static json_t *random_cell(struct chance *chance)
 {
     switch (draw(chance, 8)) {
@@ -189,6 +202,7 @@ static json_t *random_cell(struct chance *chance)
     }
 }
 
+/* dynamic_rnn over zeros, in a scope. */
 static json_t *random_recurrence(struct chance *chance)
 {
     json_t *inputs = json_pack("{s:s, s:o, s:s}", "op", "zeros", "shape", json_pack("[i,i,i]", 2, 3, 2), "as", "seq");
@@ -197,6 +211,7 @@ static json_t *random_recurrence(struct chance *chance)
     return json_pack("{s:s, s:s, s:[o,o]}", "op", "variable_scope", "name", random_name(chance), "body", inputs, run);
 }
 
+/* An optimizer, what it does, gradients, or what a graph has once. */
 static json_t *random_training(struct chance *chance)
 {
     switch (draw(chance, 4)) {
@@ -213,6 +228,7 @@ static json_t *random_training(struct chance *chance)
     }
 }
 
+/* A Keras layer, or the building of one. */
 static json_t *random_layer(struct chance *chance)
 {
     if (draw(chance, 2) == 0) {
@@ -223,6 +239,7 @@ static json_t *random_layer(struct chance *chance)
                      name_new(chance, KIND_LAYER));
 }
 
+/* A step of any family, whole in itself; what it names may not exist. */
 static json_t *random_good_step(struct chance *chance, int depth)
 {
     switch (draw(chance, 12)) {
@@ -245,6 +262,7 @@ static json_t *random_good_step(struct chance *chance, int depth)
 
 /* ---- breaking ---- */
 
+/* What hardly any field takes. */
 static json_t *strange_json(struct chance *chance)
 {
     switch (draw(chance, 9)) {
@@ -277,6 +295,7 @@ static void break_step(struct chance *chance, json_t *step)
     }
 }
 
+/* A list of good steps, as many of them broken as the chance says. */
 static json_t *random_steps(struct chance *chance, size_t count, int depth)
 {
     json_t *steps = json_array();
@@ -303,6 +322,7 @@ static json_t *first_program(struct chance *chance)
                      name_new(chance, KIND_LAYER));
 }
 
+/* The body of a build request. */
 static json_t *random_program(struct chance *chance)
 {
     json_t *program = json_pack("{s:o}", "program", random_steps(chance, draw(chance, 5) + 1, 0));

@@ -8,6 +8,7 @@ enum { SEED = 20260101 };
 
 static uint64_t draws;
 
+/* A number below `limit`. */
 static inline size_t draw(size_t limit)
 {
     return (size_t)(rng_uniform(SEED, 0, draws++) * (double)limit);
@@ -26,6 +27,7 @@ static inline double draw_number(enum dtype dtype)
     return draw(12) == 0 ? odd[draw(5)] : (double)(float)(rng_uniform(SEED, 1, draws++) * 8 - 4);
 }
 
+/* A shape of `rank` small dimensions, now and then empty. */
 static inline struct shape draw_shape(int rank)
 {
     struct shape shape = {.rank = rank};
@@ -35,6 +37,7 @@ static inline struct shape draw_shape(int rank)
     return shape;
 }
 
+/* A tensor of drawn numbers; the caller releases it. */
 static inline struct tensor draw_tensor(enum dtype dtype, const struct shape *shape)
 {
     struct error error;
@@ -75,6 +78,7 @@ static inline size_t operand_index(const struct shape *operand, const struct sha
     return index;
 }
 
+/* Whether two results of `dtype` are equal but for rounding; NaN equals NaN. */
 static inline bool is_close(double a, double b, enum dtype dtype)
 {
     if (isnan(a) || isnan(b) || isinf(a) || isinf(b)) {
@@ -84,6 +88,7 @@ static inline bool is_close(double a, double b, enum dtype dtype)
     return fabs(a - b) <= tolerance * (1 + fabs(b));
 }
 
+/* Fails, naming op, element and seed, unless element `at` of `result` is close to `wanted`. */
 static inline void expect_close(const char *op, const struct tensor *result, size_t at, double wanted)
 {
     if (!is_close(tensor_number(result, at), wanted, result->dtype)) {
