@@ -227,9 +227,6 @@ struct shape constants_as_shape(const struct inference *inference, size_t input)
     if (inference->is_planning) { /* what lies behind may be fed */
         return shape_of_length(&inference->inputs[input]);
     }
-    if (inference->is_planning) {
-        return shape_of_length(&inference->inputs[input]);
-    }
     int visits_left = CONSTANTS_VISITS_MAX;
     return shape_behind(inference->node->inputs[input], &visits_left);
 }

@@ -163,9 +163,10 @@ static enum status pass_on(struct backward *backward, const struct node *node, c
     return status;
 }
 
-static enum status differentiate(struct backward *backward, const struct node *node, struct error *error)
+/* `gradients` is room for those of the node's outputs. */
+static enum status differentiate(struct backward *backward, const struct node *node, struct output *gradients,
+                                 struct error *error)
 {
-    struct output gradients[OP_OUTPUTS_MAX];
     bool has_any = false;
     for (uint32_t i = 0; i < node->output_count; i++) {
         struct output own = {graph_node(backward->graph, node->id), i};
@@ -232,7 +233,11 @@ static enum status walk(struct backward *backward, struct output *ret_gradients,
     for (size_t id = backward->old_count; id-- > 0;) {
         const struct node *node = graph_node(backward->graph, id);
         if (backward->first[id] != 0 && !backward->is_stopped[id] && leads_to_x(backward, node)) {
-            TRY(differentiate(backward, node, error));
+            struct output *gradients = mem_allocate(node->output_count, sizeof *gradients);
+            enum status status =
+                gradients == NULL ? no_memory(error) : differentiate(backward, node, gradients, error);
+            mem_free(gradients);
+            TRY(status);
         }
     }
     for (size_t i = 0; i < options->x_count; i++) {

@@ -351,6 +351,7 @@ static enum status check_sizes(const struct node *node, const struct inference *
 static enum status infer_outputs(struct graph *graph, struct arena *arena, struct node *node, struct error *error)
 {
     struct inference inference = {.node = node, .input_count = node->input_count};
+    op_inference_begin(&inference);
     struct output_type *inputs = mem_allocate(node->input_count, sizeof *inputs);
     const struct tensor **constants = mem_allocate(node->input_count, sizeof *constants);
     if (inputs == NULL || constants == NULL) {
@@ -377,6 +378,7 @@ static enum status infer_outputs(struct graph *graph, struct arena *arena, struc
     if (status == STATUS_OK) {
         node->constants = constants_of_node(&inference, arena);
     }
+    op_inference_end(&inference);
     mem_free(inputs);
     mem_free(constants);
     return status;
@@ -430,8 +432,11 @@ static enum status check_can_add(const struct graph *graph, const struct op *op,
         return error_set(error, STATUS_UNSUPPORTED, "op '%s' is not in the op table", op_name);
     }
     TRY(graph_check_room(graph, 1, error));
-    if (options->input_count > NODE_INPUTS_MAX ||
-        (op->input_count != OP_INPUTS_ANY && options->input_count != (size_t)op->input_count)) {
+    if (options->input_count > NODE_INPUTS_MAX) {
+        return error_set(error, STATUS_LIMIT, "op '%s' is given %zu inputs, the maximum is %d", op_name,
+                         options->input_count, NODE_INPUTS_MAX);
+    }
+    if (op->input_count != OP_INPUTS_ANY && options->input_count != (size_t)op->input_count) {
         return error_set(error, STATUS_INVALID, "op '%s' takes %d inputs, not %zu", op_name, op->input_count,
                          options->input_count);
     }

@@ -6,7 +6,7 @@
 #include "engine/graph/graph.h"
 #include "engine/graph/values.h"
 
-enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = 256 };
+enum { OP_INPUTS_ANY = -1, OP_OUTPUTS_MAX = NODE_INPUTS_MAX, OP_OUTPUTS_USUAL = 8 };
 
 /* What a shape rule sees and fills: used while building with partial shapes, and again while planning with full
  * ones. */
@@ -19,9 +19,19 @@ struct inference {
     const struct tensor *const *constants;
     size_t input_count;
     bool is_planning; /* input shapes are fully known, and `constants` is all that can be known */
-    struct output_type outputs[OP_OUTPUTS_MAX];
+    struct output_type *outputs; /* room for OP_OUTPUTS_USUAL, or for what op_need_outputs was asked for */
     size_t output_count;
+    size_t output_room;
+    struct output_type usual[OP_OUTPUTS_USUAL];
 };
+
+/* Readies an inference for shape rules; frees what they took. It stays where it is between the two. */
+void op_inference_begin(struct inference *inference);
+void op_inference_end(struct inference *inference);
+
+/* For a shape rule that makes more than OP_OUTPUTS_USUAL outputs: room for `count`; what is in `outputs` is lost.
+ * TOO_LARGE below 0 or above OP_OUTPUTS_MAX; NO_MEMORY. */
+enum status op_need_outputs(struct inference *inference, int64_t count, struct error *error) MUST_CHECK;
 
 /* What people give an op besides tensors. One left out that is an INTEGER, NUMBER, BOOLEAN or DTYPE is set to
  * `otherwise`; of another kind, it stays away unless it is required. */

@@ -1,6 +1,45 @@
 /* What the rows of many ops share. Thread: see op.h. */
 #include "engine/graph/op_rules.h"
 
+#include "engine/base/mem.h"
+
+/* ---- inferences ---- */
+
+void op_inference_begin(struct inference *inference)
+{
+    inference->outputs = inference->usual;
+    inference->output_room = OP_OUTPUTS_USUAL;
+}
+
+void op_inference_end(struct inference *inference)
+{
+    if (inference->outputs != inference->usual) {
+        mem_free(inference->outputs);
+    }
+    op_inference_begin(inference);
+}
+
+enum status op_need_outputs(struct inference *inference, int64_t count, struct error *error)
+{
+    const struct node *node = inference->node;
+    if (count < 0 || count > OP_OUTPUTS_MAX) {
+        return error_set(error, STATUS_TOO_LARGE, "'%s' (op: '%s') would have %lld outputs, the maximum is %d",
+                         node->name, node->op->name, (long long)count, OP_OUTPUTS_MAX);
+    }
+    if ((size_t)count <= inference->output_room) {
+        return STATUS_OK;
+    }
+    struct output_type *outputs = mem_allocate((size_t)count, sizeof *outputs);
+    if (outputs == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the %lld outputs of '%s'", (long long)count,
+                         node->name);
+    }
+    op_inference_end(inference);
+    inference->outputs = outputs;
+    inference->output_room = (size_t)count;
+    return STATUS_OK;
+}
+
 /* ---- shape rules ---- */
 
 enum status op_one_output(struct inference *inference, enum dtype dtype, const struct shape *shape)

@@ -197,18 +197,9 @@ const struct op op_concat = {.name = "ConcatV2",
 
 /* ---- SplitLike: value, axis, likes… → value in parts of the likes' shapes: ConcatV2's gradient ---- */
 
-static enum status check_output_count(const struct inference *inference, int64_t count, struct error *error)
-{
-    if (count >= 0 && count <= OP_OUTPUTS_MAX) {
-        return STATUS_OK;
-    }
-    return error_set(error, STATUS_TOO_LARGE, "'%s' (op: '%s') would have %lld outputs, the maximum is %d",
-                     inference->node->name, inference->node->op->name, (long long)count, OP_OUTPUTS_MAX);
-}
-
 static enum status infer_split_like(struct inference *inference, struct error *error)
 {
-    TRY(check_output_count(inference, (int64_t)inference->input_count - 2, error));
+    TRY(op_need_outputs(inference, (int64_t)inference->input_count - 2, error));
     inference->output_count = inference->input_count - 2;
     for (size_t i = 0; i < inference->output_count; i++) {
         inference->outputs[i] = (struct output_type){inference->inputs[0].dtype, inference->inputs[i + 2].shape};
@@ -302,7 +293,7 @@ static enum status infer_split(struct inference *inference, struct error *error)
         return array_error(inference, error, "Value for attr 'num_split' of %lld must be at least minimum 1",
                            (long long)count);
     }
-    TRY(check_output_count(inference, count, error));
+    TRY(op_need_outputs(inference, count, error));
     TRY(split_axis(inference, 0, &value->shape, &is_known, &axis, error));
     if (!is_known) {
         if (value->shape.rank != SHAPE_RANK_UNKNOWN) {
@@ -346,20 +337,22 @@ static enum status gradient_split(struct graph *graph, const struct node *node, 
 const struct op op_split = {
     .name = "Split", .input_count = 2, .infer = infer_split, .compute = compute_split, .gradient = gradient_split};
 
-/* The sizes with the one −1 replaced by what is left. */
-static enum status complete_sizes(const struct inference *inference, int64_t size, int64_t *sizes, size_t count,
-                                  struct error *error)
+/* Gives the outputs the sizes along `axis`, the one −1 replaced by what is left of `size`. */
+static enum status set_sizes(struct inference *inference, const struct tensor *sizes, int axis, int64_t size,
+                             struct error *error)
 {
     int64_t sum = 0;
+    size_t count = inference->output_count;
     size_t open = count;
     for (size_t i = 0; i < count; i++) {
-        if (sizes[i] < -1 || (sizes[i] == -1 && open < count)) {
-            return array_error(inference, error, "Split size at index %zu must be >= 0. Got: %lld", i,
-                               (long long)sizes[i]);
+        int64_t own = tensor_integer(sizes, i);
+        if (own < -1 || (own == -1 && open < count)) {
+            return array_error(inference, error, "Split size at index %zu must be >= 0. Got: %lld", i, (long long)own);
         }
-        if (sizes[i] == -1) {
+        inference->outputs[i].shape.dimensions[axis] = own == -1 ? DIMENSION_UNKNOWN : own;
+        if (own == -1) {
             open = i;
-        } else if (__builtin_add_overflow(sum, sizes[i], &sum)) {
+        } else if (__builtin_add_overflow(sum, own, &sum)) {
             return array_error(inference, error, "The split sizes add up to more than a dimension can be");
         }
     }
@@ -377,7 +370,7 @@ static enum status complete_sizes(const struct inference *inference, int64_t siz
                                  (long long)size, (long long)sum);
     }
     if (open < count) {
-        sizes[open] = size - sum;
+        inference->outputs[open].shape.dimensions[axis] = size - sum;
     }
     return STATUS_OK;
 }
@@ -386,14 +379,13 @@ static enum status infer_split_v(struct inference *inference, struct error *erro
 {
     const struct output_type *value = &inference->inputs[0];
     const struct tensor *given = inference->constants[1];
-    int64_t sizes[OP_OUTPUTS_MAX];
     int64_t length = array_vector_length(inference, 1);
     int64_t count = node_attribute_integer(inference->node, "num_split", length);
     bool is_known = false;
     int axis = 0;
     struct shape shape = shape_unknown();
     TRY(op_check_type(inference, 1, "size_splits", TYPES_INTEGER, error));
-    TRY(check_output_count(inference, count, error));
+    TRY(op_need_outputs(inference, count, error));
     if (length != DIMENSION_UNKNOWN && length != count) {
         return array_error(inference, error,
                            "Length of size_splits should be equal to num_outputs: %lld sizes for %lld outputs",
@@ -409,15 +401,9 @@ static enum status infer_split_v(struct inference *inference, struct error *erro
         return STATUS_OK;
     }
     for (int64_t i = 0; i < count; i++) {
-        sizes[i] = given == NULL ? DIMENSION_UNKNOWN : tensor_integer(given, (size_t)i);
+        inference->outputs[i].shape.dimensions[axis] = DIMENSION_UNKNOWN;
     }
-    if (given != NULL) {
-        TRY(complete_sizes(inference, value->shape.dimensions[axis], sizes, (size_t)count, error));
-    }
-    for (int64_t i = 0; i < count; i++) {
-        inference->outputs[i].shape.dimensions[axis] = sizes[i];
-    }
-    return STATUS_OK;
+    return given == NULL ? STATUS_OK : set_sizes(inference, given, axis, value->shape.dimensions[axis], error);
 }
 
 static enum status compute_split_v(const struct op_run *run, struct error *error)

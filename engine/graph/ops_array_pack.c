@@ -155,10 +155,7 @@ static enum status infer_unpack(struct inference *inference, struct error *error
                    : array_error(inference, error, "Dimension must be %lld but is %lld", (long long)count,
                                  (long long)size);
     }
-    if (count > OP_OUTPUTS_MAX) {
-        return error_set(error, STATUS_TOO_LARGE, "'%s' (op: 'Unpack') would have %lld outputs, the maximum is %d",
-                         inference->node->name, (long long)count, OP_OUTPUTS_MAX);
-    }
+    TRY(op_need_outputs(inference, count, error));
     inference->output_count = (size_t)count;
     for (int64_t i = 0; i < count; i++) {
         inference->outputs[i] = (struct output_type){value->dtype, shape};

@@ -114,6 +114,7 @@ static enum status infer_recurrence(struct inference *inference, struct error *e
                          RECURRENCE_STATES_MAX);
     }
     TRY(check_inputs(inference, &recurrence, error));
+    TRY(op_need_outputs(inference, (int64_t)recurrence_saved(&recurrence) + 1, error));
     int64_t time = inference->inputs[0].shape.dimensions[0];
     int64_t batch = inference->inputs[0].shape.dimensions[1];
     const struct output_type *output = output_type(recurrence.body->outputs[0]);

@@ -24,11 +24,8 @@ static enum status infer_recurrence_grad(struct inference *inference, struct err
     struct recurrence recurrence = recurrence_of(inference->node);
     const char *mask = mask_of(inference->node);
     size_t count = recurrence_gradient_count(&recurrence);
-    if (inference->input_count != recurrence_d_final_input(&recurrence, recurrence.state_count) ||
-        count > OP_OUTPUTS_MAX) {
-        return error_set(error, STATUS_LIMIT, "'%s' (op: 'RecurrenceGrad'): the body uses more than %d outer tensors",
-                         inference->node->name, OP_OUTPUTS_MAX);
-    }
+    CHECK(inference->input_count == recurrence_d_final_input(&recurrence, recurrence.state_count));
+    TRY(op_need_outputs(inference, (int64_t)count, error));
     for (size_t i = 0; i < count; i++) {
         struct output_type none = {DTYPE_FLOAT32, shape_vector(0)};
         inference->outputs[i] = mask[i] == '1' ? inference->inputs[recurrence_gradient_input(&recurrence, i)] : none;

@@ -254,13 +254,15 @@ REDUCTION(op_any, "Any", any, REDUCTION_ANY, "reduce_any", op_gradient_none)
 static enum status infer_kept_dimensions(struct inference *inference, struct error *error)
 {
     struct inference like = *inference;
+    struct output_type kept;
     struct output_type inputs[] = {inference->inputs[1], inference->inputs[2]};
     like.inputs = inputs;
     like.constants = inference->constants + 1;
     like.input_count = 2;
+    like.outputs = &kept;
     TRY(op_check_type(inference, 2, "reduction_indices", TYPES_INTEGER, error));
     TRY(infer_reduction(&like, true, error));
-    return op_one_output(inference, inference->inputs[0].dtype, &like.outputs[0].shape);
+    return op_one_output(inference, inference->inputs[0].dtype, &kept.shape);
 }
 
 static enum status gradient_kept_dimensions(struct graph *graph, const struct node *node,

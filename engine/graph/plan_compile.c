@@ -203,11 +203,8 @@ static enum status allocate_marks(struct compiler *compiler, struct error *error
     compiler->step_of = mem_allocate(node_count + 1, sizeof *compiler->step_of);
     compiler->first_feed = mem_allocate(node_count + 1, sizeof *compiler->first_feed);
     compiler->next_feed = mem_allocate(compiler->options->feed_count + 1, sizeof *compiler->next_feed);
-    compiler->inference = mem_allocate(1, sizeof *compiler->inference);
-    compiler->computed = mem_allocate(OP_OUTPUTS_MAX, sizeof *compiler->computed);
     bool is_complete = compiler->is_needed != NULL && compiler->first_slot != NULL && compiler->step_of != NULL &&
-                       compiler->first_feed != NULL && compiler->next_feed != NULL && compiler->inference != NULL &&
-                       compiler->computed != NULL;
+                       compiler->first_feed != NULL && compiler->next_feed != NULL;
     return is_complete ? STATUS_OK : plan_no_memory(error);
 }
 
@@ -217,23 +214,27 @@ static enum status allocate_tables(struct compiler *compiler, struct error *erro
     size_t slots = compiler->options->feed_count;
     size_t steps = 0;
     size_t copies = 0; /* what plan_keep_reads may add */
+    size_t outputs_max = 0;
     for (size_t id = 0; id < graph_node_count(compiler->graph); id++) {
         const struct node *node = graph_node(compiler->graph, id);
         if (compiler->is_needed[id]) {
             slots += node->output_count;
             steps++;
+            outputs_max = node->output_count > outputs_max ? node->output_count : outputs_max;
             copies += (node->op->flags & (OP_ALIAS | OP_WRITES)) != 0;
             plan->inputs_max = node->input_count > plan->inputs_max ? node->input_count : plan->inputs_max;
         }
     }
     compiler->input_types = mem_allocate(plan->inputs_max + 1, sizeof *compiler->input_types);
     compiler->constants = mem_allocate(plan->inputs_max + 1, sizeof *compiler->constants);
+    compiler->computed = mem_allocate(outputs_max + 1, sizeof *compiler->computed);
     compiler->known = mem_allocate(slots + 1, sizeof *compiler->known);
     plan->slots = arena_allocate(&plan->arena, slots + copies, sizeof *plan->slots);
     plan->steps = arena_allocate(&plan->arena, steps, sizeof *plan->steps);
     plan->fetches = arena_allocate(&plan->arena, compiler->options->fetch_count, sizeof *plan->fetches);
     plan->feed_slots = arena_allocate(&plan->arena, compiler->options->feed_count, sizeof *plan->feed_slots);
     bool is_complete = compiler->input_types != NULL && compiler->constants != NULL && compiler->known != NULL &&
+                       compiler->computed != NULL &&
                        plan->slots != NULL && plan->steps != NULL && plan->fetches != NULL && plan->feed_slots != NULL;
     return is_complete ? STATUS_OK : plan_no_memory(error);
 }
@@ -255,7 +256,9 @@ enum status plan_compile(struct plan *plan, const struct graph *graph, const str
                          struct error *error)
 {
     struct compiler compiler = {.options = options, .graph = graph, .plan = plan};
+    op_inference_begin(&compiler.inference);
     enum status status = compile(&compiler, error);
+    op_inference_end(&compiler.inference);
     mem_free(compiler.is_needed);
     mem_free(compiler.first_slot);
     mem_free(compiler.step_of);
@@ -263,7 +266,6 @@ enum status plan_compile(struct plan *plan, const struct graph *graph, const str
     mem_free(compiler.next_feed);
     mem_free(compiler.known);
     arena_release(&compiler.arena);
-    mem_free(compiler.inference);
     mem_free(compiler.computed);
     mem_free(compiler.input_types);
     mem_free(compiler.constants);

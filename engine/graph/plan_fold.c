@@ -85,7 +85,7 @@ static enum status check_sizes(const struct inference *inference, struct error *
 /* Runs the shape rule; only if it needs them, with the values of feeds. */
 static enum status infer(struct compiler *compiler, const struct step *step, struct error *error)
 {
-    struct inference *inference = compiler->inference;
+    struct inference *inference = &compiler->inference;
     for (size_t i = 0; i < step->input_count; i++) {
         const struct tensor *tensor = &compiler->plan->slots[step->inputs[i]].tensor;
         compiler->input_types[i] = (struct output_type){tensor->dtype, tensor->shape};
@@ -141,7 +141,7 @@ static void fold(struct compiler *compiler, struct step *step)
     } else {
         bool only_looks_at_shapes = (step->node->op->flags & OP_OF_SHAPE) != 0;
         feeds = only_looks_at_shapes ? 0 : feeds;
-        if (!constants_compute(compiler->inference, feeds == 0 ? &plan->arena : &compiler->arena, outputs)) {
+        if (!constants_compute(&compiler->inference, feeds == 0 ? &plan->arena : &compiler->arena, outputs)) {
             return;
         }
     }
@@ -175,13 +175,13 @@ enum status plan_infer_step(struct compiler *compiler, struct step *step, struct
         refuse_at_run(step->node, error);
         return status;
     }
-    set_slots(compiler->plan, step, compiler->inference);
+    set_slots(compiler->plan, step, &compiler->inference);
     fold(compiler, step);
     if (step->is_folded) {
         return STATUS_OK;
     }
     (void)give_values(compiler, step, false); /* what the op prepares must hold for other feeds, too */
-    step->scratch_bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(compiler->inference);
+    step->scratch_bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(&compiler->inference);
     return op->prepare == NULL ? STATUS_OK
-                               : op->prepare(compiler->inference, &step->prepared, &step->scratch_bytes, error);
+                               : op->prepare(&compiler->inference, &step->prepared, &step->scratch_bytes, error);
 }

@@ -82,10 +82,10 @@ struct compiler {
     bool *is_needed;      /* each node */
     struct known *known;  /* each slot */
     struct arena arena;   /* values known for some feeds only */
-    struct inference *inference;
+    struct inference inference;
     struct output_type *input_types; /* of the node that is inferred */
     const struct tensor **constants;
-    struct tensor *computed; /* OP_OUTPUTS_MAX */
+    struct tensor *computed; /* outputs of one node */
 };
 
 /* A size rounded up to MEM_ALIGNMENT_BYTES. */
