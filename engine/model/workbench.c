@@ -290,25 +290,25 @@ static enum status check_order(const struct workbench *workbench, uint32_t at, s
     return STATUS_OK;
 }
 
-enum status workbench_leave(struct workbench *workbench, uint32_t number, struct error *error)
+enum status workbench_leave(struct workbench *workbench, uint32_t context, struct error *error)
 {
     uint32_t at = workbench->context_count;
-    while (at > 0 && number != 0 && workbench->contexts[at - 1].number != number) {
+    while (at > 0 && context != 0 && workbench->contexts[at - 1].number != context) {
         at--;
     }
     if (at == 0) {
-        return error_set(error, STATUS_NOT_FOUND, "no context %u is open", number);
+        return error_set(error, STATUS_NOT_FOUND, "no context %u is open", context);
     }
-    struct open_context context = workbench->contexts[--at];
+    struct open_context left = workbench->contexts[--at];
     TRY(check_order(workbench, at, error));
-    if (context.kind == CONTEXT_VARIABLE_SCOPE || context.kind == CONTEXT_OTHER) {
+    if (left.kind == CONTEXT_VARIABLE_SCOPE || left.kind == CONTEXT_OTHER) {
         struct graph *clone = NULL;
-        TRY(begin_step(workbench, context.graph, &clone, error));
-        enum status status = builder_exit(workbench->graphs[context.graph].builder, context.inner, error);
-        TRY(end_step(workbench, context.graph, clone, status, error));
-    } else if (context.kind == CONTEXT_SESSION) {
-        workbench_close_session(workbench, context.session);
-        workbench->sessions[context.session - 1].is_entered = false;
+        TRY(begin_step(workbench, left.graph, &clone, error));
+        enum status status = builder_exit(workbench->graphs[left.graph].builder, left.inner, error);
+        TRY(end_step(workbench, left.graph, clone, status, error));
+    } else if (left.kind == CONTEXT_SESSION) {
+        workbench_close_session(workbench, left.session);
+        workbench->sessions[left.session - 1].is_entered = false;
     }
     workbench->context_count--;
     memmove(&workbench->contexts[at], &workbench->contexts[at + 1],

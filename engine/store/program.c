@@ -318,7 +318,7 @@ static enum status begin_step(struct builder *builder, const json_t *json, const
     *ret_step = (struct step){.json = json, .op = json_string_value(json_object_get(json, "op")), .path = path};
     builder->has_made = false;
     if (ret_step->op == NULL) {
-        return refuse_field(builder, ret_step, "op", "a step is an object with \"op\"");
+        return refuse_field(builder, ret_step, "op", "a step is an object with \"op\""), STATUS_INVALID;
     }
     if (++builder->step_count > PROGRAM_STEPS_MAX) {
         return error_set(builder->error, STATUS_TOO_LARGE, "a program has at most %d steps", PROGRAM_STEPS_MAX);
@@ -326,7 +326,7 @@ static enum status begin_step(struct builder *builder, const json_t *json, const
     *ret_kind = find_kind(ret_step->op);
     if (*ret_kind == NULL) {
         error_set(builder->error, STATUS_UNSUPPORTED, "%s: there is no step \"%.60s\"", path, ret_step->op);
-        return at_place(builder, &place, STATUS_UNSUPPORTED);
+        return at_place(builder, &place, STATUS_UNSUPPORTED), STATUS_UNSUPPORTED;
     }
     struct origin origin = builder->origin;
     origin.step = path;
@@ -363,7 +363,7 @@ static enum status apply_step(struct builder *builder, const json_t *json, const
     return name_results(builder, &step);
 }
 
-enum status builder_body(struct builder *builder, const json_t *steps, const char *path)
+enum status builder_body(struct builder *builder, const json_t *body, const char *path)
 {
     struct place place = {.field = path};
     enum status status = STATUS_OK;
@@ -372,11 +372,11 @@ enum status builder_body(struct builder *builder, const json_t *steps, const cha
         return at_place(builder, &place, STATUS_TOO_LARGE);
     }
     builder->depth++;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(steps); i++) {
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(body); i++) {
         char step_path[STEP_PATH_BYTES_MAX];
         snprintf(step_path, sizeof step_path, "%.220s/%zu", path, i);
         place.field = step_path;
-        status = at_place(builder, &place, apply_step(builder, json_array_get(steps, i), step_path));
+        status = at_place(builder, &place, apply_step(builder, json_array_get(body, i), step_path));
     }
     builder->depth--;
     return status;
@@ -400,21 +400,21 @@ enum status builder_step(struct builder *builder, const json_t *step, const char
     return status;
 }
 
-enum status builder_enter(struct builder *builder, const json_t *json, const char *path, uint32_t *ret_context,
+enum status builder_enter(struct builder *builder, const json_t *step, const char *path, uint32_t *ret_context,
                           struct error *error)
 {
     struct place place = {.field = path};
-    struct step step;
+    struct step opening;
     const struct step_kind *kind = NULL;
     builder->error = error;
-    enum status status = begin_step(builder, json, path, &step, &kind);
+    enum status status = begin_step(builder, step, path, &opening, &kind);
     if (status == STATUS_OK && (kind->enter == NULL || builder->context_count == CONTEXTS_MAX)) {
         status = error_set(
             error, STATUS_INVALID,
-            kind->enter == NULL ? "the step \"%.60s\" opens nothing" : "too many contexts are open at %s", step.op);
+            kind->enter == NULL ? "the step \"%.60s\" opens nothing" : "too many contexts are open at %s", opening.op);
     }
     if (status == STATUS_OK) {
-        status = open_context(builder, kind, &step, &builder->contexts[builder->context_count]);
+        status = open_context(builder, kind, &opening, &builder->contexts[builder->context_count]);
     }
     if (status == STATUS_OK) {
         *ret_context = builder->contexts[builder->context_count++].number;

@@ -31,10 +31,11 @@ static enum status find_in_graph(struct builder *builder, const char *text, cons
     } else {
         struct node *node = graph_find_node(builder->graph, text);
         if (node == NULL) {
-            return raise_place(builder, place, STATUS_INVALID, "ValueError",
-                               "'%.120s' is neither a result named by \"as\" nor a tensor (\"name:0\") or operation of "
-                               "the graph.",
-                               text);
+            raise_place(builder, place, STATUS_INVALID, "ValueError",
+                        "'%.120s' is neither a result named by \"as\" nor a tensor (\"name:0\") or operation of "
+                        "the graph.",
+                        text);
+            return STATUS_INVALID;
         }
         *handle = handle_operation(node);
     }
@@ -50,7 +51,8 @@ enum status read_handle(struct builder *builder, const json_t *json, const struc
         text = json_string_value(json_object_get(json, "tensor"));
     }
     if (text == NULL) {
-        return refuse_place(builder, place, "must name a result, or a tensor (\"name:0\") of the graph");
+        refuse_place(builder, place, "must name a result, or a tensor (\"name:0\") of the graph");
+        return STATUS_INVALID;
     }
     bool is_graph_name = strncmp(text, "name=", 5) == 0;
     const struct handle *handle = is_graph_name ? NULL : find_local(builder, text);
