@@ -64,6 +64,12 @@ class Packages(unittest.TestCase):
         _, apt = self.packages("build")
         self.assertRegex(apt, r" nettle-dev\n$")
 
+    def test_a_program_from_elsewhere_counts_as_there(self):
+        self.installed({"python3"})
+        self.tool("npm", "")
+        done, apt = self.packages("demo")
+        self.assertEqual((done.returncode, apt), (0, ""), done.stderr)
+
     def test_no_package_source(self):
         self.installed([])
         self.tool("apt-get", 'case "$*" in *install*) echo "E: Unable to locate package gcc" >&2; exit 100;; esac')
