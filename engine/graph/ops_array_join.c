@@ -85,25 +85,58 @@ static enum status refuse_concat(const struct inference *inference, size_t at, s
         shape_cpp_text(&inference->inputs[0].shape, first), at, shape_cpp_text(&inference->inputs[at].shape, other));
 }
 
-/* The values' shapes merged but for the axis, whose dimensions add up. */
-static enum status join_shapes(const struct inference *inference, size_t count, int axis, struct shape *ret_shape,
-                               struct error *error)
+/* A shape's dimensions from `begin` to `end`. */
+static struct shape part_of_shape(const struct shape *shape, int begin, int end)
+{
+    struct shape part = {.rank = shape->rank == SHAPE_RANK_UNKNOWN ? SHAPE_RANK_UNKNOWN : end - begin};
+    for (int i = 0; i < part.rank; i++) {
+        part.dimensions[i] = shape->dimensions[begin + i];
+    }
+    return part;
+}
+
+/* The values' shapes merged from dimension `begin` to `end`, into those of `merged`: from the last value to the first,
+ * as TensorFlow's errors show. */
+static enum status merge_part(const struct inference *inference, size_t count, int begin, int end, struct shape *merged,
+                              struct error *error)
+{
+    struct shape part = {.rank = SHAPE_RANK_UNKNOWN};
+    for (size_t i = count; i-- > 0;) {
+        struct shape own = part_of_shape(&inference->inputs[i].shape, begin, end);
+        TRY(array_merge(inference, &own, &part, -1, &part, error));
+    }
+    for (int i = 0; i < part.rank; i++) {
+        merged->dimensions[begin + i] = part.dimensions[i];
+    }
+    return STATUS_OK;
+}
+
+/* What a run says: the first value that differs from the first but in the axis. */
+static enum status check_joined(const struct inference *inference, size_t count, int axis, struct error *error)
 {
     struct shape merged = inference->inputs[0].shape;
     for (size_t i = 1; i < count; i++) {
-        const struct shape *next = &inference->inputs[i].shape;
-        enum status status = array_merge(inference, &merged, next, axis, &merged, error);
-        if (status != STATUS_OK) {
-            return inference->is_planning ? refuse_concat(inference, i, error) : status;
+        if (array_merge(inference, &merged, &inference->inputs[i].shape, axis, &merged, NULL) != STATUS_OK) {
+            return refuse_concat(inference, i, error);
         }
     }
-    if (merged.rank != SHAPE_RANK_UNKNOWN) {
-        merged.dimensions[axis] = 0;
-        for (size_t i = 0; i < count; i++) {
-            const struct shape *shape = &inference->inputs[i].shape;
-            int64_t own = shape->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : shape->dimensions[axis];
-            merged.dimensions[axis] = dimension_add(merged.dimensions[axis], own);
-        }
+    return STATUS_OK;
+}
+
+/* The values' shapes merged but for the axis, whose dimensions add up. */
+static enum status join_shapes(const struct inference *inference, size_t count, int axis, int rank,
+                               struct shape *ret_shape, struct error *error)
+{
+    struct shape merged = {.rank = rank};
+    if (inference->is_planning) {
+        TRY(check_joined(inference, count, axis, error));
+    }
+    TRY(merge_part(inference, count, 0, axis, &merged, error));
+    TRY(merge_part(inference, count, axis + 1, rank, &merged, error));
+    for (size_t i = 0; i < count; i++) {
+        const struct shape *shape = &inference->inputs[i].shape;
+        int64_t own = shape->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : shape->dimensions[axis];
+        merged.dimensions[axis] = dimension_add(merged.dimensions[axis], own);
     }
     *ret_shape = merged;
     return STATUS_OK;
@@ -120,6 +153,30 @@ static int known_rank(const struct inference *inference, size_t count)
     return SHAPE_RANK_UNKNOWN;
 }
 
+/* TypeError "Tensors in list passed to 'values' of 'ConcatV2' Op have types [int32, float32] that don't all match." */
+static enum status check_value_types(const struct inference *inference, size_t count, struct error *error)
+{
+    char types[256] = "";
+    size_t length = 0;
+    bool is_same = true;
+    for (size_t i = 0; i < count; i++) {
+        enum dtype dtype = inference->inputs[i].dtype;
+        is_same = is_same && dtype == inference->inputs[0].dtype;
+        if (length < sizeof types) {
+            length +=
+                (size_t)snprintf(types + length, sizeof types - length, "%s%s", i == 0 ? "" : ", ", dtype_name(dtype));
+        }
+    }
+    if (is_same) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID,
+              "Tensors in list passed to 'values' of '%s' Op have types [%s] that don't all match.",
+              inference->node->op->name, types);
+    error_type(error, "TypeError");
+    return STATUS_INVALID;
+}
+
 static enum status infer_concat(struct inference *inference, struct error *error)
 {
     if (inference->input_count < 2) {
@@ -130,9 +187,7 @@ static enum status infer_concat(struct inference *inference, struct error *error
     int64_t axis = 0;
     struct shape shape = shape_unknown();
     TRY(array_integer(inference, count, "Tidx", &is_known, &axis, error));
-    for (size_t i = 1; i < count; i++) {
-        TRY(op_check_same_type(inference, i, "values", 0, "values", error));
-    }
+    TRY(check_value_types(inference, count, error));
     int rank = known_rank(inference, count);
     if (rank == 0) {
         return array_error(inference, error, "Shape must be at least rank 1 but is rank 0");
@@ -153,7 +208,7 @@ static enum status infer_concat(struct inference *inference, struct error *error
                                      inference->inputs[i].shape.rank);
         }
     }
-    TRY(join_shapes(inference, count, axis_from(axis, rank), &shape, error));
+    TRY(join_shapes(inference, count, axis_from(axis, rank), rank, &shape, error));
     return op_one_output(inference, inference->inputs[0].dtype, &shape);
 }
 

@@ -85,15 +85,19 @@ static enum status apply_gru_cell(struct builder *builder, const struct step *st
 
 /* ---- cells of cells ---- */
 
+/* `argument` is what TensorFlow calls the cell among those it takes. */
 static enum status handle_as_cell(struct builder *builder, const struct handle *handle, const struct place *place,
-                                  uint32_t *ret_cell)
+                                  const char *argument, uint32_t *ret_cell)
 {
+    char text[OUTPUT_TEXT_BYTES_MAX];
     if (handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_CELL) {
         return raise_place(builder, place, STATUS_INVALID, "TypeError",
-                           "The argument 'cell' (%s) is not an RNNCell: 'output_size' property is missing, "
+                           "The argument '%s' (%s) is not an RNNCell: 'output_size' property is missing, "
                            "'state_size' property is missing, either 'zero_state' or 'get_initial_state' method is "
                            "required, is not callable.",
-                           handle_kind_words[handle->kind]);
+                           argument,
+                           handle->kind == HANDLE_TENSOR ? output_text(handle->output, text)
+                                                         : handle_kind_words[handle->kind]);
     }
     *ret_cell = handle->object_id;
     return STATUS_OK;
@@ -108,7 +112,7 @@ enum status need_cell(struct builder *builder, const struct step *step, const ch
     if (handle == NULL) {
         return refuse_place(builder, &place, "must be given: a cell's name");
     }
-    return handle_as_cell(builder, handle, &place, ret_cell);
+    return handle_as_cell(builder, handle, &place, field, ret_cell);
 }
 
 static enum status apply_multi_rnn_cell(struct builder *builder, const struct step *step)
@@ -134,7 +138,7 @@ static enum status apply_multi_rnn_cell(struct builder *builder, const struct st
     }
     for (size_t i = 0; i < options.child_count; i++) {
         struct place item = {.above = &place, .index = i};
-        TRY(handle_as_cell(builder, &handles[i], &item, &options.children[i]));
+        TRY(handle_as_cell(builder, &handles[i], &item, "cell", &options.children[i]));
         for (size_t before = 0; before < i; before++) {
             has_twins = has_twins || options.children[before] == options.children[i];
         }
@@ -166,6 +170,25 @@ static enum status read_keep(struct builder *builder, const struct step *step, c
     return STATUS_OK;
 }
 
+/* What TensorFlow draws the masks by, which last for all steps; here they take their sizes of what they mask. */
+static enum status check_variational(struct builder *builder, const struct step *step,
+                                     const struct cell_options *options)
+{
+    struct place at_step = {.field = step->path};
+    int64_t input_size = 0;
+    TRY(read_whole(builder, step, "input_size", 1, CELL_UNITS_MAX, &input_size));
+    if (options->is_variational && !options->has_dtype) {
+        return raise_place(builder, &at_step, STATUS_INVALID, "ValueError",
+                           "When variational_recurrent=True, dtype must be provided");
+    }
+    if (options->is_variational && !(options->input_keep_value >= 1) && input_size == 0) {
+        return raise_place(builder, &at_step, STATUS_INVALID, "ValueError",
+                           "When variational_recurrent=True and input_keep_prob < 1.0 or is unknown, input_size must "
+                           "be provided");
+    }
+    return STATUS_OK;
+}
+
 static enum status apply_dropout_wrapper(struct builder *builder, const struct step *step)
 {
     struct cell_options options = {.kind = CELL_DROPOUT_WRAPPER, .child_count = 1};
@@ -176,6 +199,7 @@ static enum status apply_dropout_wrapper(struct builder *builder, const struct s
     TRY(read_flag(builder, step, "variational_recurrent", &options.is_variational));
     TRY(read_dtype(builder, step, "dtype", &options.has_dtype, &options.dtype));
     TRY(read_whole(builder, step, "seed", INT32_MIN, INT32_MAX, &options.seed));
+    TRY(check_variational(builder, step, &options));
     return make_cell(builder, &options);
 }
 
@@ -461,7 +485,8 @@ const struct step_kind program_cell_steps[] = {
      apply_lstm_cell, NULL},
     {"gru_cell", COMMON "kernel_initializer bias_initializer", apply_gru_cell, NULL},
     {"multi_rnn_cell", "cells state_is_tuple name", apply_multi_rnn_cell, NULL},
-    {"dropout_wrapper", "cell input_keep_prob state_keep_prob output_keep_prob variational_recurrent dtype seed",
+    {"dropout_wrapper",
+     "cell input_keep_prob state_keep_prob output_keep_prob variational_recurrent input_size dtype seed",
      apply_dropout_wrapper, NULL},
     {"residual_wrapper", "cell", apply_residual_wrapper, NULL},
     {"cell", COMMON "state_sizes input states body output next_states", apply_cell, NULL},

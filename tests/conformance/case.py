@@ -8,7 +8,6 @@ GRAPHS = ("new_graph", "enter_graph", "get_default_graph", "reset_default_graph"
 SESSIONS = ("session", "enter_session", "enter_session_as_default", "close_session")
 RAW = ("create_op", "unique_name", "get_name_scope")
 RUNS = ("run", "eval", "load", "save", "restore", "report_uninitialized_variables", "get_weights", "keras_lstm_step")
-CONTEXTS = SCOPES + ("enter_graph", "enter_session", "enter_session_as_default")
 
 
 class Case:
@@ -22,7 +21,7 @@ class Case:
         self.waiting = []  # built steps whose expectations are looked at when the side has applied them
         self.places = {}  # handle → what the side knows it by: graphs, sessions, contexts
         self.values = {}  # handle → a value of Python's: unique names, weights
-        self.contexts = []  # open contexts: (kind, handle)
+        self.contexts = []  # open contexts: (handles they go by, what the side knows them by)
         self.initializers = {}  # handle of an initialiser → the variable's handle
         self.count = 0
         self.translator = Translator(self.rename)
@@ -84,7 +83,7 @@ class Case:
             return
         self.side.add(program_step, opens)
         if opens:
-            self.contexts.append((step["do"], step.get("as")))
+            self.opened(step)
         if "as" in step:
             self.names[step["as"]] = name
         self.waiting.append((step, name))
@@ -104,16 +103,21 @@ class Case:
         for step, name in waiting:
             self.expect(step, self.results.get(name))
 
+    def opened(self, step):
+        """A context goes by its own handle, or by that of the graph or session it entered."""
+        handles = [step[key] for key in ("as", "session", "graph") if key in step]
+        self.contexts.append((handles, self.side.last_context))
+
     def leave(self, step):
-        error = None
-        if step["do"] == "exit_keep" or "what" in step:
-            handle = step.get("what")
-            error = self.side.leave(self.places.get(handle, self.names.get(handle)))
-            if error is None and step["do"] == "exit":
-                self.contexts = [context for context in self.contexts if context[1] != handle]
-        elif self.contexts:
-            error = self.side.leave(None)
-            self.contexts.pop()
+        """Leaves the innermost context, or that of a handle, which must be open."""
+        at = len(self.contexts) - 1
+        while at >= 0 and "what" in step and step["what"] not in self.contexts[at][0]:
+            at -= 1
+        if at < 0:
+            raise Failure(f"{step['do']}: no context {step.get('what', '')} is open")
+        error = self.side.leave(self.contexts[at][1])
+        if error is None:
+            del self.contexts[at]
         check_error(step, error)
 
     # ---- what is expected of a result
@@ -157,7 +161,7 @@ class Case:
 
     def do_enter_graph(self, step):
         check_error(step, self.side.enter_graph(self.places[step["graph"]], step.get("as")))
-        self.contexts.append((step["do"], step.get("as")))
+        self.opened(step)
 
     def do_get_default_graph(self, step):
         graph = self.side.default_graph()
@@ -180,12 +184,14 @@ class Case:
         check_error(step, error)
         if error is None:
             self.places[step.get("as")] = session
-            self.contexts.append((step["do"], step.get("as")))
+            self.opened(step)
 
     def do_enter_session_as_default(self, step):
         session = self.places[step["session"]]
-        check_error(step, self.side.enter_session_as_default(session, step.get("as")))
-        self.contexts.append((step["do"], step.get("as")))
+        error = self.side.enter_session_as_default(session, step.get("as"))
+        check_error(step, error)
+        if error is None:
+            self.opened(step)
 
     def do_close_session(self, step):
         self.side.close_session(self.places[step["session"]])
@@ -229,7 +235,7 @@ class Case:
             return [self.result_names({**item, "graph": result.get("graph")}) for item in result["items"]]
         return self.side.tensor(result)
 
-    def do_run(self, step):
+    def do_run(self, step, evaluates=False):
         feeds = {}
         for key, value in step.get("feed", {}).items():
             name = key[len("name="):] if key.startswith("name=") else self.side.tensor(self.find(key))
@@ -237,14 +243,18 @@ class Case:
         structure = self.fetch_names(step["fetches"])
         leaves = []
         flatten(structure, leaves)
-        error, values = self.side.run(self.places.get(step.get("session")), feeds, leaves)
+        session = self.places.get(step.get("session"))
+        if evaluates:
+            error, values = self.side.evaluate(session, feeds, leaves)
+        else:
+            error, values = self.side.run(session, feeds, leaves)
         check_error(step, error)
         if error is None and "value" in step.get("expect", {}):
             iterator = iter(values)
             check_value(f"run of {step['fetches']}", rebuild(structure, iterator), step["expect"])
 
     def do_eval(self, step):
-        self.do_run({**step, "fetches": step["tensor"]})
+        self.do_run({**step, "fetches": step["tensor"]}, evaluates=True)
 
     def do_load(self, step):
         session = self.places.get(step.get("session"))
@@ -309,8 +319,12 @@ class Case:
     # ---- the end
 
     def finish(self):
-        self.flush()
         expect = self.case.get("expect", {})
+        open_count = expect.get("frames_open")
+        if isinstance(open_count, int) and not isinstance(open_count, bool):
+            check_value("open contexts", len(self.contexts), {"value": open_count})
+        self.side.end_contexts()
+        self.flush()
         seen = self.side.describe()
         for key in ("global_variables", "trainable_variables"):
             if key in expect:

@@ -230,15 +230,19 @@ static enum status do_close_session(const json_t *command, json_t **ret_reply, s
     return STATUS_OK;
 }
 
+static enum status refuse_value(struct error *error, const char *message)
+{
+    error_set(error, STATUS_INVALID, "%s", message);
+    error_type(error, "ValueError");
+    return STATUS_INVALID;
+}
+
 static enum status find_session(const json_t *command, struct session **ret_session, struct error *error)
 {
     *ret_session = workbench_session(bench, number_of(command, "session"));
     if (*ret_session == NULL) {
-        error_set(error, STATUS_INVALID,
-                  "Cannot evaluate tensor using `eval()`: No default session is registered. Use `with "
-                  "sess.as_default()` or pass an explicit session to `eval(session=sess)`");
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return refuse_value(error, "Cannot evaluate tensor using `eval()`: No default session is registered. Use `with "
+                                   "sess.as_default()` or pass an explicit session to `eval(session=sess)`");
     }
     return STATUS_OK;
 }
@@ -254,18 +258,42 @@ static const char *element_name(const struct graph *graph, const json_t *element
     return text_of(element, "name");
 }
 
-/* Fetches one element of another graph: refused. */
-static enum status fetch_foreign(struct session *session, const json_t *element, struct error *error)
+/* Runs with one element of another graph, fetched or fed: refused. */
+static enum status run_foreign(struct session *session, const json_t *element, bool is_feed, struct error *error)
 {
     struct output output;
     struct node *node = NULL;
     struct session_run *run = NULL;
+    float zero = 0;
+    const struct tensor value = {DTYPE_FLOAT32, shape_scalar(), &zero};
+    struct feed feed = {.value = &value};
     struct session_request request = {.fetches = &output, .fetch_count = 1};
     TRY(session_find_fetch(workbench_graph(bench, number_of(element, "graph")), text_of(element, "name"), &output,
                            &node, error));
+    if (is_feed) {
+        feed.output = output;
+        request = (struct session_request){.feeds = &feed, .feed_count = 1};
+    }
     TRY(session_prepare(session, &request, &run, error));
     session_run_end(run);
     return STATUS_OK;
+}
+
+/* `tensor.eval()` wants a tensor of the session's graph. */
+static enum status check_evaluation(const struct session *session, const json_t *command, struct error *error)
+{
+    const json_t *element = json_array_get(json_object_get(command, "fetches"), 0);
+    bool is_foreign = false;
+    (void)element_name(session_graph(session), element, &is_foreign);
+    if (json_is_false(json_object_get(command, "evaluates")) || !is_foreign) {
+        return STATUS_OK;
+    }
+    if (number_of(command, "session") != 0) {
+        return refuse_value(error, "Cannot use the given session to evaluate tensor: the tensor's graph is different "
+                                   "from the session's graph.");
+    }
+    return refuse_value(error, "Cannot use the default session to evaluate tensor: the tensor's graph is different "
+                               "from the session's graph. Pass an explicit session to `eval(session=sess)`.");
 }
 
 /* The request as over HTTP: {"feeds":{name:value},"fetches":[name]}. */
@@ -280,15 +308,17 @@ static enum status make_request(struct session *session, const json_t *command, 
     json_array_foreach(json_object_get(command, "feeds"), i, item)
     {
         bool is_foreign = false;
-        const char *name = element_name(session_graph(session), json_object_get(item, "key"), &is_foreign);
+        const json_t *key = json_object_get(item, "key");
+        const char *name = element_name(session_graph(session), key, &is_foreign);
         json_object_set(feeds, name, json_object_get(item, "value"));
+        status = is_foreign && status == STATUS_OK ? run_foreign(session, key, true, error) : status;
     }
     json_array_foreach(json_object_get(command, "fetches"), i, item)
     {
         bool is_foreign = false;
         const char *name = element_name(session_graph(session), item, &is_foreign);
         json_array_append_new(fetches, name == NULL ? json_null() : json_string(name));
-        status = is_foreign && status == STATUS_OK ? fetch_foreign(session, item, error) : status;
+        status = is_foreign && status == STATUS_OK ? run_foreign(session, item, false, error) : status;
     }
     *ret_request = json_pack("{s:o, s:o}", "feeds", feeds, "fetches", fetches);
     return status;
@@ -322,6 +352,7 @@ static enum status do_run(const json_t *command, json_t **ret_reply, struct erro
     struct run_request request = {.graph = NULL};
     json_t *json = NULL;
     TRY(find_session(command, &session, error));
+    TRY(check_evaluation(session, command, error));
     TRY(session_check(session, error));
     enum status status = make_request(session, command, &json, error);
     if (status == STATUS_OK) {
@@ -335,18 +366,26 @@ static enum status do_run(const json_t *command, json_t **ret_reply, struct erro
     return status;
 }
 
+/* `variable.load(value, session)`: a run of the initialiser, its value fed. */
 static enum status do_load(const json_t *command, json_t **ret_reply, struct error *error)
 {
-    struct session *session = NULL;
+    struct session *session = workbench_session(bench, number_of(command, "session"));
     struct tensor tensor;
     struct output output;
     (void)ret_reply;
-    TRY(find_session(command, &session, error));
+    if (session == NULL) {
+        return refuse_value(error, "Either session argument should be provided or default session should be "
+                                   "established. Use `with sess.as_default()` or pass an explicit session to load");
+    }
+    TRY(session_check(session, error));
     TRY(graph_find_output(session_graph(session), text_of(command, "variable"), &output, error));
     TRY(tensor_from_json(json_object_get(command, "value"), output_type(output)->dtype, &tensor, error));
     const struct variable *variable = graph_variable_of_node(session_graph(session), output.node);
     CHECK(variable != NULL);
-    enum status status = values_set(session_values(session), variable, &tensor, error);
+    enum status status = plan_check_feed(variable->initial, &tensor.shape, error);
+    if (status == STATUS_OK) {
+        status = values_set(session_values(session), variable, &tensor, error);
+    }
     tensor_release(&tensor);
     return status;
 }
@@ -369,6 +408,7 @@ static enum status do_save(const json_t *command, json_t **ret_reply, struct err
     uint32_t saver = 0;
     (void)ret_reply;
     TRY(find_session(command, &session, error));
+    TRY(session_check(session, error));
     TRY(find_saver(command, &saver, error));
     return saver_save(default_graph(), saver, session_values(session), text_of(command, "path"), error);
 }
@@ -379,6 +419,7 @@ static enum status do_restore(const json_t *command, json_t **ret_reply, struct 
     uint32_t saver = 0;
     (void)ret_reply;
     TRY(find_session(command, &session, error));
+    TRY(session_check(session, error));
     TRY(find_saver(command, &saver, error));
     return saver_restore(default_graph(), saver, session_values(session), text_of(command, "path"), error);
 }

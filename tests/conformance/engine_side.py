@@ -7,6 +7,25 @@ import tempfile
 from check import Failure
 
 
+def graphs_of(value):
+    """The graphs of a step's elements that are not the default graph's, in order."""
+    if isinstance(value, dict) and value.keys() == {"graph", "handle"}:
+        return [value["graph"]]
+    found = []
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        found += [graph for graph in graphs_of(item) if graph not in found]
+    return found
+
+
+def bare(value):
+    """A step with the elements of a graph named as within it."""
+    if isinstance(value, dict):
+        if value.keys() == {"graph", "handle"}:
+            return value["handle"]
+        return {key: bare(item) for key, item in value.items()}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
 class EngineSide:
     applies_at_once = True
 
@@ -55,6 +74,7 @@ class EngineSide:
         self.must("begin")
         self.error, self.results = None, {}
         self.graph_of = {}
+        self.last_context = None
 
     # ---- building
 
@@ -62,17 +82,32 @@ class EngineSide:
         graph = self.graph_of.get(path.split(".")[0])
         return path if graph == self.default_graph() else {"graph": graph, "handle": path}
 
+    def build(self, step, opens):
+        """(error, reply) of a step. One on another graph's elements alone is built there, as in TensorFlow."""
+        owners = graphs_of(step)
+        if not owners:
+            return self.call("enter" if opens else "step", step=step)
+        if any(isinstance(arg, dict) for arg in step.get("args", [])) and len(owners) + self.uses_own(step) > 1:
+            return self.call("call", function=step["op"], name=step.get("name"), args=step["args"])
+        inner = self.must("enter_graph", graph=owners[0])["context"]
+        error, reply = self.call("enter" if opens else "step", step=bare(step))
+        self.must("exit", what=inner)
+        return error, reply
+
+    def uses_own(self, step):
+        """Whether elements of the default graph are among a function's arguments."""
+        return any(isinstance(arg, str) for arg in step.get("args", []))
+
     def add(self, step, opens):
-        graph = self.default_graph()
+        graph = (graphs_of(step) + [self.default_graph()])[0]
         if "as" in step:
             self.graph_of[step["as"]] = graph
-        self.error, reply = self.call("enter" if opens else "step", step=step)
+        self.error, reply = self.build(step, opens)
+        self.last_context = reply.get("context")
         self.results = {name: {**result, "graph": graph} for name, result in reply.get("results", {}).items()}
 
     def try_step(self, step, opens):
-        if any(isinstance(arg, dict) for arg in step.get("args", [])):  # elements of several graphs
-            return self.call("call", function=step["op"], name=step.get("name"), args=step["args"])[0]
-        return self.call("enter" if opens else "step", step=step)[0]
+        return self.build(step, opens)[0]
 
     @staticmethod
     def can_apply():
@@ -83,8 +118,16 @@ class EngineSide:
         self.error, self.results = None, {}
         return error, results
 
-    def leave(self, what):
-        return self.call("exit", **({} if what is None else {"what": what}))[0]
+    def leave(self, context):
+        return self.call("exit", what=context)[0]
+
+    def end_contexts(self):
+        """What is open stays open."""
+
+    def enter(self, do, **fields):
+        error, reply = self.call(do, **fields)
+        self.last_context = reply.get("context")
+        return error
 
     def look_at(self, name):
         return {**self.must("look_at", name=name), "graph": self.graph_of[name]}
@@ -95,7 +138,7 @@ class EngineSide:
         return self.must("new_graph")["graph"]
 
     def enter_graph(self, graph, name):
-        return self.call("enter_graph", graph=graph, name=name)[0]
+        return self.enter("enter_graph", graph=graph, name=name)
 
     def default_graph(self):
         return self.must("default_graph")["graph"]
@@ -107,10 +150,10 @@ class EngineSide:
         return self.must("new_session", **({} if graph is None else {"graph": graph}))["session"]
 
     def enter_session(self, session, name):
-        return self.call("enter_session", session=session, name=name)[0]
+        return self.enter("enter_session", session=session, name=name)
 
     def enter_session_as_default(self, session, name):
-        return self.call("enter_session_as_default", session=session, name=name)[0]
+        return self.enter("enter_session_as_default", session=session, name=name)
 
     def close_session(self, session):
         self.must("close_session", session=session)
@@ -131,8 +174,11 @@ class EngineSide:
     def tensor(result):
         return f"{result['graph']}|{result['name']}"
 
-    def run(self, session, feeds, fetches):
-        fields = {} if session is None else {"session": session}
+    def evaluate(self, session, feeds, fetches):
+        return self.run(session, feeds, fetches, evaluates=True)
+
+    def run(self, session, feeds, fetches, evaluates=False):
+        fields = {"evaluates": evaluates, **({} if session is None else {"session": session})}
         named = [{"key": self.element(key), "value": value} for key, value in feeds.items()]
         error, reply = self.call("run", feeds=named, fetches=[self.element(one) for one in fetches], **fields)
         return error, reply.get("values")

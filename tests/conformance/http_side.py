@@ -30,26 +30,37 @@ def start_daemon(program, models):
 
 
 def goes_over_http(case):
-    """Whether a case needs nothing that a model's one graph has not: other graphs, sessions closed or opened twice, a
-    reset inside open contexts, raw naming calls."""
-    open_contexts, sessions = 0, 0
+    """Whether a case needs nothing that a model's one graph has not: other graphs, several sessions, none, one that is
+    closed or older than the graph, a reset inside open contexts, contexts left out of order, raw naming calls."""
+    contexts = []  # (verb, handles)
+    sessions, closed = set(), {None}
     for step in case["steps"]:
         verb = step["do"]
+        if step.get("session") in closed - {None}:
+            return False
+        has_session = step.get("session") in sessions or any(kind.startswith("enter_session") for kind, _ in contexts)
         if verb in RAW or verb in ("new_graph", "enter_graph", "get_default_graph", "close_session", "exit_keep"):
             return False
-        if verb == "exit" and "what" in step:
+        if is_run(step) and verb not in ("get_weights", "keras_lstm_step") and not has_session:
             return False
         if verb == "reset_default_graph":
-            if open_contexts:
+            if contexts:
                 return False
-            sessions = 0
-        if verb in ("session", "enter_session", "enter_session_as_default"):
-            sessions += verb != "enter_session_as_default"
-            if sessions > 1:
+            sessions = set()
+        if verb in ("session", "enter_session") and step.get("session") not in sessions:
+            if sessions:
                 return False
-        if "raises" not in step:
-            open_contexts += verb in SCOPES or verb.startswith("enter_session")
-            open_contexts -= verb == "exit"
+            sessions.add(step.get("as"))
+        if verb == "enter_session" and any(kind == verb for kind, _ in contexts):
+            return False
+        if verb == "exit":
+            left, handles = contexts.pop()
+            if "what" in step and step["what"] not in handles:
+                return False
+            if left == "enter_session":
+                closed.update(handles)
+        elif "raises" not in step and (verb in SCOPES or verb.startswith("enter_session")):
+            contexts.append((verb, (step.get("as"), step.get("session"))))
     return True
 
 
@@ -59,6 +70,7 @@ def is_run(step):
 
 class HttpSide:
     applies_at_once = False
+    last_context = None
 
     def __init__(self, program):
         self.directory = tempfile.TemporaryDirectory()
@@ -164,7 +176,11 @@ class HttpSide:
         error, reply = self.request("POST", f"/v1/models/{MODEL}/graph/build", {"program": program})
         return error, reply["results"] if reply else {}
 
-    def leave(self, what):
+    def end_contexts(self):
+        """What is open at a case's end: a program has ends of its own."""
+        del self.open[1:]
+
+    def leave(self, context):
         is_session = bool(self.sessions) and self.sessions.pop()
         if not is_session and len(self.open) > 1:
             self.open.pop()
@@ -191,6 +207,9 @@ class HttpSide:
         self.sessions.append(True)
 
     # ---- runs
+
+    def evaluate(self, session, feeds, fetches):
+        return self.run(session, feeds, fetches)
 
     @staticmethod
     def tensor(result):

@@ -12,6 +12,8 @@ CELLS = {
 # Python's operators name their op in lower case; functions are called by their own name.
 OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply"}
 
+KEEP_PROBABILITIES = ("input_keep_prob", "output_keep_prob", "state_keep_prob")
+
 PASSED_ON = ("dtype", "shape", "name", "trainable", "collections", "synchronization")
 
 
@@ -60,6 +62,12 @@ class Translator:
         if isinstance(value, dict):
             return {key: self.handle(item) for key, item in value.items()}
         return value
+
+    def number(self, value):
+        """A number, or a tensor's handle."""
+        if isinstance(value, dict) and value.keys() == {"tensor"}:
+            value = value["tensor"]
+        return self.handle(value)
 
     def step(self, step):
         method = getattr(self, "step_" + step["do"], None)
@@ -190,6 +198,9 @@ class Translator:
 
     def step_wrapper(self, step):
         fields = {key: value for key, value in step.items() if key not in ("do", "type", "as", "expect", "raises")}
+        for name in KEEP_PROBABILITIES:
+            if name in fields:
+                fields[name] = self.number(fields[name])
         return {"op": CELLS[step["type"]], **fields, "cell": self.handle(step["cell"])}
 
     def step_zero_state(self, step):
@@ -229,15 +240,15 @@ class Translator:
         result = {"op": "gradients", **copy_fields(step, ("unconnected_gradients",))}
         for field in ("ys", "xs", "stop_gradients", "grad_ys"):
             if field in step:
-                value = step[field] if isinstance(step[field], list) else [step[field]]
-                result[field] = self.handle(value)
+                result[field] = self.handle(step[field])
         return result
 
     def step_clip_by_global_norm(self, step):
-        return {"op": "clip_by_global_norm", "tensors": self.handle(step["tensors"]), "clip_norm": step["clip_norm"]}
+        return {"op": "clip_by_global_norm", "tensors": self.handle(step["tensors"]),
+                "clip_norm": self.number(step["clip_norm"])}
 
     def optimizer(self, step, op):
-        fields = {key: self.handle(value) if key == "learning_rate" else value for key, value in step.items()
+        fields = {key: value if key == "name" else self.number(value) for key, value in step.items()
                   if key not in ("do", "as", "expect", "raises")}
         return {"op": op, **fields}
 

@@ -109,9 +109,9 @@ static void test_concat_and_split(void **state)
     struct tensor parts[] = {INTS(1), INTS(2, 3), INTS(4, 5)};
     check_values(&uneven, 3, parts);
     check_refused(&CALL("ConcatV2", 3, a, b, INT(0)), "ValueError",
-                  "Dimension 1 in both shapes must be equal, but are 2 and 1. Shapes are [2,2] and [2,1].");
+                  "Dimension 0 in both shapes must be equal, but are 2 and 1. Shapes are [2] and [1].");
     check_refused(&CALL("ConcatV2", 3, a, INTS_AS(shape_matrix(2, 1), 1, 2), INT(1)), "TypeError",
-                  "has type int32 that does not match type float32");
+                  "have types [float32, int32] that don't all match.");
     check_refused(&CALL("ConcatV2", 3, a, b, INT(2)), "ValueError", "Shape must be at least rank 3 but is rank 2");
     split.attributes[0].integer = 3;
     check_refused(&split, "ValueError", "Dimension size must be evenly divisible by 3 but is 4");
