@@ -180,6 +180,20 @@ struct node *graph_find_node(const struct graph *graph, const char *name)
     return entry == NULL ? NULL : graph->nodes[entry->count];
 }
 
+enum status output_type_check_size(const struct output_type *type, const char *name, struct error *error)
+{
+    size_t extent = 0;
+    if (!shape_is_fully_known(&type->shape) ||
+        (shape_extent(&type->shape, &extent) && extent <= GRAPH_TENSOR_ELEMENTS_MAX)) {
+        return STATUS_OK;
+    }
+    char text[SHAPE_TEXT_BYTES_MAX];
+    error_set(error, STATUS_TOO_LARGE,
+              "OOM when allocating tensor with shape%s and type %s for %s: its dimensions may come to at most %zu elements",
+              shape_cpp_text(&type->shape, text), dtype_cpp_name(type->dtype), name, GRAPH_TENSOR_ELEMENTS_MAX);
+    return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
+}
+
 bool graph_has_node(const struct graph *graph, const struct node *node)
 {
     if (node->body == 0) {

@@ -266,6 +266,9 @@ const char *output_name(struct output output, char text[OUTPUT_NAME_BYTES_MAX]);
 enum { OUTPUT_TEXT_BYTES_MAX = OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 48 };
 /* As Python prints it: "Tensor("x:0", shape=(?, 10), dtype=float32)". */
 const char *output_text(struct output output, char text[OUTPUT_TEXT_BYTES_MAX]);
+/* TOO_LARGE, ResourceExhaustedError, when the type's dimensions are known and come to more than
+ * GRAPH_TENSOR_ELEMENTS_MAX. One that is 0 counts as 1: kernels count through the others. `name` is the tensor's. */
+enum status output_type_check_size(const struct output_type *type, const char *name, struct error *error) MUST_CHECK;
 /* Whether the node belongs to this graph or to one of its bodies. */
 bool graph_has_node(const struct graph *graph, const struct node *node);
 const char *node_op_name(const struct node *node);

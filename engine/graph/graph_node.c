@@ -61,25 +61,6 @@ static enum status register_inner_name(struct graph *graph, const char *name, st
     return copy == NULL || name_counts_add(&graph->inner_names, copy) == NULL ? no_memory(error) : STATUS_OK;
 }
 
-/* Refuses what no run could hold, before any memory is taken for it. */
-static enum status check_sizes(const struct node *node, const struct inference *inference, struct error *error)
-{
-    for (size_t i = 0; i < inference->output_count; i++) {
-        const struct shape *shape = &inference->outputs[i].shape;
-        size_t count = 0;
-        if (shape_is_fully_known(shape) && (!shape_element_count(shape, &count) || count > GRAPH_TENSOR_ELEMENTS_MAX)) {
-            char text[SHAPE_TEXT_BYTES_MAX];
-            error_set(
-                error, STATUS_TOO_LARGE,
-                "OOM when allocating tensor with shape%s and type %s: '%s' (op: '%s') may have at most %zu elements",
-                shape_cpp_text(shape, text), dtype_cpp_name(inference->outputs[i].dtype), node->name, node->op->name,
-                GRAPH_TENSOR_ELEMENTS_MAX);
-            return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
-        }
-    }
-    return STATUS_OK;
-}
-
 static enum status infer_outputs(struct graph *graph, struct arena *arena, struct node *node, struct error *error)
 {
     struct inference inference = {.node = node, .input_count = node->input_count};
@@ -99,7 +80,7 @@ static enum status infer_outputs(struct graph *graph, struct arena *arena, struc
     inference.constants = constants;
     enum status status = node->op->infer(&inference, error);
     if (status == STATUS_OK) {
-        status = check_sizes(node, &inference, error);
+        status = op_check_sizes(&inference, error);
     }
     if (status == STATUS_OK) {
         CHECK(inference.output_count <= OP_OUTPUTS_MAX);

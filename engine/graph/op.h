@@ -29,6 +29,9 @@ struct inference {
 void op_inference_begin(struct inference *inference);
 void op_inference_end(struct inference *inference);
 
+/* TOO_LARGE when an output is larger than any run could hold (output_type_check_size). */
+enum status op_check_sizes(const struct inference *inference, struct error *error) MUST_CHECK;
+
 /* For a shape rule that makes more than OP_OUTPUTS_USUAL outputs: room for `count`; what is in `outputs` is lost.
  * TOO_LARGE below 0 or above OP_OUTPUTS_MAX; NO_MEMORY. */
 enum status op_need_outputs(struct inference *inference, int64_t count, struct error *error) MUST_CHECK;

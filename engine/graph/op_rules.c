@@ -19,6 +19,16 @@ void op_inference_end(struct inference *inference)
     op_inference_begin(inference);
 }
 
+enum status op_check_sizes(const struct inference *inference, struct error *error)
+{
+    for (size_t i = 0; i < inference->output_count; i++) {
+        char name[OUTPUT_NAME_BYTES_MAX];
+        snprintf(name, sizeof name, "%s:%zu", inference->node->name, i);
+        TRY(output_type_check_size(&inference->outputs[i], name, error));
+    }
+    return STATUS_OK;
+}
+
 enum status op_need_outputs(struct inference *inference, int64_t count, struct error *error)
 {
     const struct node *node = inference->node;

@@ -110,8 +110,9 @@ size_t plan_fetch_elements(const struct plan *plan)
 {
     size_t sum = 0;
     for (size_t i = 0; i < plan->fetch_count; i++) {
-        size_t count = tensor_element_count(&plan->slots[plan->fetches[i]].tensor);
-        if (__builtin_add_overflow(sum, count, &sum)) {
+        size_t extent = 0;
+        if (!shape_extent(&plan->slots[plan->fetches[i]].tensor.shape, &extent) ||
+            __builtin_add_overflow(sum, extent, &sum)) {
             return SIZE_MAX;
         }
     }

@@ -51,7 +51,7 @@ bool plan_writes(const struct plan *plan);
 size_t plan_seeded_count(const struct plan *plan);
 const struct node *plan_seeded_node(const struct plan *plan, size_t index);
 
-/* Elements of all that is fetched. */
+/* Elements of all that is fetched; dimensions that are 0 count as 1, since a reply lists what is inside the others. */
 size_t plan_fetch_elements(const struct plan *plan);
 
 /* What the plan itself holds, and what each workspace of it takes. */

@@ -65,10 +65,11 @@ static void mark_needed(struct compiler *compiler)
 enum status plan_check_feed(struct output output, const struct shape *shape, struct error *error)
 {
     const struct output_type *type = output_type(output);
-    if (shape_is_compatible(shape, &type->shape)) {
-        return STATUS_OK;
-    }
     char name[OUTPUT_NAME_BYTES_MAX];
+    if (shape_is_compatible(shape, &type->shape)) {
+        struct output_type given = {type->dtype, *shape};
+        return output_type_check_size(&given, output_name(output, name), error);
+    }
     char fed[SHAPE_TEXT_BYTES_MAX];
     char wanted[SHAPE_TEXT_BYTES_MAX];
     error_set(error, STATUS_UNPROCESSABLE, "Cannot feed value of shape %s for Tensor '%s', which has shape '%s'",

@@ -67,21 +67,6 @@ static enum status refuse_unknown(const struct inference *inference, struct erro
     return STATUS_UNPROCESSABLE;
 }
 
-static enum status check_sizes(const struct inference *inference, struct error *error)
-{
-    for (size_t i = 0; i < inference->output_count; i++) {
-        size_t count;
-        if (!shape_element_count(&inference->outputs[i].shape, &count)) {
-            char text[SHAPE_TEXT_BYTES_MAX];
-            error_set(error, STATUS_TOO_LARGE, "OOM when allocating tensor with shape%s and type %s for %s:%zu",
-                      shape_cpp_text(&inference->outputs[i].shape, text), dtype_cpp_name(inference->outputs[i].dtype),
-                      inference->node->name, i);
-            return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
-        }
-    }
-    return STATUS_OK;
-}
-
 /* Runs the shape rule; only if it needs them, with the values of feeds. */
 static enum status infer(struct compiler *compiler, const struct step *step, struct error *error)
 {
@@ -108,7 +93,7 @@ static enum status infer(struct compiler *compiler, const struct step *step, str
         compiler->plan->depends |= feeds;
     }
     CHECK(inference->output_count == step->node->output_count);
-    return check_sizes(inference, error);
+    return op_check_sizes(inference, error);
 }
 
 static void set_slots(struct plan *plan, const struct step *step, const struct inference *inference)

@@ -55,7 +55,7 @@ enum status session_check(struct session *session, struct error *error) MUST_CHE
 enum status session_prepare(struct session *session, const struct session_request *request,
                             struct session_run **ret_run, struct error *error) MUST_CHECK;
 bool session_run_writes(const struct session_run *run);
-/* Elements of all that is fetched. */
+/* As plan_fetch_elements. */
 size_t session_run_fetch_elements(const struct session_run *run);
 
 struct session_run_options {

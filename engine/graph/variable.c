@@ -142,14 +142,8 @@ static enum status check_initializer(const struct request *request, struct error
         error_set(error, STATUS_UNPROCESSABLE, "<lambda>() got an unexpected keyword argument 'dtype'");
         return refuse(error, STATUS_UNPROCESSABLE, "TypeError");
     }
-    size_t count = 0;
-    if (is_known && !shape_element_count(&request->shape, &count)) {
-        char text[SHAPE_TEXT_BYTES_MAX];
-        error_set(error, STATUS_TOO_LARGE, "OOM when allocating tensor with shape%s and type %s: variable %s",
-                  shape_cpp_text(&request->shape, text), dtype_cpp_name(request->dtype), request->key);
-        return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
-    }
-    return STATUS_OK;
+    struct output_type type = {request->dtype, request->shape};
+    return output_type_check_size(&type, request->key, error);
 }
 
 /* ---- regularizers ---- */

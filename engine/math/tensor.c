@@ -167,13 +167,20 @@ bool shape_element_count(const struct shape *shape, size_t *ret_count)
             return true;
         }
     }
-    size_t count = 1;
+    return shape_extent(shape, ret_count);
+}
+
+bool shape_extent(const struct shape *shape, size_t *ret_extent)
+{
+    CHECK(shape_is_fully_known(shape));
+    size_t extent = 1;
     for (int i = 0; i < shape->rank; i++) {
-        if (__builtin_mul_overflow(count, (size_t)shape->dimensions[i], &count) || count > PTRDIFF_MAX / 16) {
+        size_t dimension = shape->dimensions[i] == 0 ? 1 : (size_t)shape->dimensions[i];
+        if (__builtin_mul_overflow(extent, dimension, &extent) || extent > PTRDIFF_MAX / 16) {
             return false;
         }
     }
-    *ret_count = count;
+    *ret_extent = extent;
     return true;
 }
 

@@ -66,6 +66,8 @@ struct shape shape_merge(const struct shape *a, const struct shape *b);
 /* The product of the dimensions of a fully known shape; false when it exceeds PTRDIFF_MAX / 16 (no element count
  * then). */
 bool shape_element_count(const struct shape *shape, size_t *ret_count);
+/* The same with dimensions that are 0 counted as 1: what it takes to count through the others. */
+bool shape_extent(const struct shape *shape, size_t *ret_extent);
 /* "(?, 3)", "(2,)", "()", "<unknown>": as Python TensorFlow prints it. */
 const char *shape_text(const struct shape *shape, char text[SHAPE_TEXT_BYTES_MAX]);
 /* "[?,3]", "[2]", "[]": as its C++ part prints it. */

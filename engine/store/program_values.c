@@ -110,7 +110,7 @@ enum status read_text(struct builder *builder, const struct step *step, const ch
         return refuse_field(builder, step, field, "must be a text");
     }
     if (strlen(text) >= GRAPH_NAME_BYTES_MAX) {
-        return refuse_field(builder, step, field, "must be shorter than 200 bytes");
+        return refuse_field(builder, step, field, "must be shorter than 400 bytes");
     }
     *ret_text = text;
     return STATUS_OK;

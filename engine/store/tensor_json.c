@@ -207,11 +207,11 @@ static enum status read_base64(const json_t *text, struct tensor *tensor, struct
 
 static enum status init_bounded(struct tensor *tensor, enum dtype dtype, const struct shape *shape, struct error *error)
 {
-    size_t count = 0;
+    size_t extent = 0;
     if (!shape_is_fully_known(shape)) {
         return error_set(error, STATUS_INVALID, "a value's shape has no null in it");
     }
-    if (!shape_element_count(shape, &count) || count > TENSOR_JSON_ELEMENTS_MAX) {
+    if (!shape_extent(shape, &extent) || extent > TENSOR_JSON_ELEMENTS_MAX) {
         char text[SHAPE_TEXT_BYTES_MAX];
         return error_set(error, STATUS_TOO_LARGE, "a tensor of shape %s has more than %d elements",
                          shape_text(shape, text), TENSOR_JSON_ELEMENTS_MAX);
