@@ -26,7 +26,7 @@ static enum status compile_filter(struct builder *builder, const struct step *st
     }
     if (strlen(text) >= FILTER_BYTES_MAX || strchr(text, '{') != NULL || has_reference) {
         return refuse_field(builder, step, "scope_prefix",
-                            "must be shorter than 400 bytes, without repetition counts and back-references");
+                            "must be shorter than 200 bytes, without repetition counts and back-references");
     }
     snprintf(anchored, sizeof anchored, "^(%s)", text);
     if (regcomp(&filter->expression, anchored, REG_EXTENDED | REG_NOSUB) != 0) {
