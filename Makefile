@@ -38,7 +38,25 @@ ERRORS := $(if $(filter 1,$(WERROR)),-Werror)
 LIBRARY_CFLAGS  := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -lm
 
+# Flags of one object: FLAGS_ and its path.
+FLAGS_engine/base/mem := -DMAY_ALLOCATE
+# Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
+POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
+FLAGS_engine/math/pointwise_plain := $(POINTWISE_FLAGS)
+# Loops over elements, for the vectoriser too; signed zeros stay what they are.
+$(foreach file,ops_activation ops_arithmetic ops_compare ops_unary reduction,\
+    $(eval FLAGS_engine/graph/$(file) := -O3 -fno-trapping-math))
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+FLAGS_engine/math/pointwise_avx2   := $(POINTWISE_FLAGS) -mavx2
+FLAGS_engine/math/pointwise_avx512 := $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
+# The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
+FLAGS_engine/math/rnn_packed_avx2   := -mavx2 -mfma
+FLAGS_engine/math/rnn_packed_avx512 := -mavx512f -mfma
+endif
+
 COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -MMD -MP
+# All that decides what an object is.
+ALL_FLAGS = $(COMPILE) $(foreach name,$(sort $(filter FLAGS_%,$(.VARIABLES))),$(name)=$($(name)))
 LINK    = $(CC) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -pie -pthread
 
 ENGINE_SOURCES := $(sort $(wildcard engine/*/*.c))
@@ -68,26 +86,11 @@ $(BUILD)/lstmd: $(BUILD)/release/lstmd
 $(OUT)/flags: FORCE
 	@pkg-config --exists $(LIBRARIES) 2>/dev/null || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
 	@mkdir -p $(@D)
-	@echo '$(subst ','\'',$(COMPILE))' | cmp -s - $@ || echo '$(subst ','\'',$(COMPILE))' > $@
+	@echo '$(subst ','\'',$(ALL_FLAGS))' | cmp -s - $@ || echo '$(subst ','\'',$(ALL_FLAGS))' > $@
 
 $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
-	$(COMPILE) $(ERRORS) -c -o $@ $<
-
-$(OUT)/engine/base/mem.o: private BASE += -DMAY_ALLOCATE
-# Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
-POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
-$(OUT)/engine/math/pointwise_plain.o: private CFLAGS += $(POINTWISE_FLAGS)
-# Loops over elements, for the vectoriser too; signed zeros stay what they are.
-$(patsubst %,$(OUT)/engine/graph/%.o,ops_activation ops_arithmetic ops_compare ops_unary reduction): \
-    private CFLAGS += -O3 -fno-trapping-math
-ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
-$(OUT)/engine/math/pointwise_avx2.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx2
-$(OUT)/engine/math/pointwise_avx512.o: private CFLAGS += $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
-# The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
-$(OUT)/engine/math/rnn_packed_avx2.o: private CFLAGS += -mavx2 -mfma
-$(OUT)/engine/math/rnn_packed_avx512.o: private CFLAGS += -mavx512f -mfma
-endif
+	$(COMPILE) $(FLAGS_$*) $(ERRORS) -c -o $@ $<
 
 $(OUT)/libengine.a: $(ENGINE_OBJECTS)
 	@rm -f $@
