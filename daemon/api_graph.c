@@ -91,13 +91,14 @@ void api_graph_build(struct server *server, struct request *request)
 static enum status run(struct live_call *call, struct model *model, struct error *error)
 {
     TRY(live_call_parse(call, error));
-    return model_run(model, call->body, &call->reply, error);
+    return model_run_within(model, call->body, call->maximum_ms, &call->reply, error);
 }
 
 void api_graph_run(struct server *server, struct request *request)
 {
     struct live_call *call = live_call_begin(server, request);
     if (call != NULL) {
+        call->maximum_ms = (uint32_t)(server->settings.run_seconds_max * 1000);
         live_call_submit(call, run);
     }
 }

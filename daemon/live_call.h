@@ -24,6 +24,7 @@ struct live_call {
     json_t *reply;
     char *bytes; /* owned: a reply that is no JSON */
     size_t byte_count;
+    uint32_t maximum_ms; /* of a run */
     bool is_forced;
     bool is_ordinary; /* what was saved makes no text: kept to be restored, not to serve */
     uint64_t version;

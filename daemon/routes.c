@@ -40,7 +40,7 @@ static const struct route table[] = {
     {"GET", "/v1/models/{m}/export", api_unsupported, SCOPE_ADMIN, 0},
 
     {"GET", "/v1/models/{m}/graph", api_graph_get, SCOPE_ADMIN, 0},
-    {"POST", "/v1/models/{m}/graph/build", api_graph_build, SCOPE_ADMIN, 0},
+    {"POST", "/v1/models/{m}/graph/build", api_graph_build, SCOPE_ADMIN, ROUTE_PROGRAM},
     {"POST", "/v1/models/{m}/graph/reset", api_graph_reset, SCOPE_ADMIN, 0},
     {"POST", "/v1/models/{m}/graph/run", api_graph_run, SCOPE_ADMIN, 0},
     {"GET", "/v1/models/{m}/variables", api_variables_list, SCOPE_ADMIN, 0},
@@ -361,6 +361,9 @@ void routes_on_head(void *context, struct request *request)
     }
     if ((route->flags & ROUTE_CORPUS) != 0) {
         request_set_body_max(request, server->settings.corpus_bytes_max);
+    }
+    if ((route->flags & ROUTE_PROGRAM) != 0) {
+        request_set_body_max(request, server->settings.program_bytes_max);
     }
 }
 

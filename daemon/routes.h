@@ -17,6 +17,7 @@ enum route_flags {
     ROUTE_QUIET = 1,    /* logged at debug only */
     ROUTE_CORPUS = 2,   /* the body may have corpus_bytes_max bytes */
     ROUTE_DRAINING = 4, /* answers while draining, too */
+    ROUTE_PROGRAM = 16, /* the body may have program_bytes_max bytes */
     ROUTE_FOREIGN = 8,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
 };
 

@@ -328,10 +328,10 @@ static enum status begin_step(struct builder *builder, const json_t *json, const
         error_set(builder->error, STATUS_UNSUPPORTED, "%s: there is no step \"%.60s\"", path, ret_step->op);
         return at_place(builder, &place, STATUS_UNSUPPORTED), STATUS_UNSUPPORTED;
     }
-    struct origin origin = builder->origin;
-    origin.step = path;
-    origin.op = ret_step->op;
-    TRY(graph_set_origin(builder->graph, &origin, builder->error));
+    builder->step_origin = builder->origin;
+    builder->step_origin.step = path;
+    builder->step_origin.op = ret_step->op;
+    TRY(graph_set_origin(builder->graph, &builder->step_origin, builder->error));
     return (*ret_kind)->fields == NULL ? STATUS_OK : check_fields(builder, ret_step, (*ret_kind)->fields);
 }
 
@@ -349,18 +349,37 @@ static enum status note_variables(struct builder *builder, size_t count_before)
     return STATUS_OK;
 }
 
+static enum status apply_kind(struct builder *builder, const struct step_kind *kind, const struct step *step)
+{
+    if (kind->enter != NULL) {
+        return apply_context(builder, kind, step);
+    }
+    size_t variable_count = graph_variable_count(builder->graph);
+    TRY(kind->apply(builder, step));
+    TRY(note_variables(builder, variable_count));
+    return name_results(builder, step);
+}
+
 static enum status apply_step(struct builder *builder, const json_t *json, const char *path)
 {
     struct step step;
     const struct step_kind *kind = NULL;
-    TRY(begin_step(builder, json, path, &step, &kind));
-    if (kind->enter != NULL) {
-        return apply_context(builder, kind, &step);
+    enum status status = begin_step(builder, json, path, &step, &kind);
+    if (status == STATUS_OK) {
+        status = apply_kind(builder, kind, &step);
     }
-    size_t variable_count = graph_variable_count(builder->graph);
-    TRY(kind->apply(builder, &step));
-    TRY(note_variables(builder, variable_count));
-    return name_results(builder, &step);
+    if (status == STATUS_LIMIT) { /* a graph's maxima do not go away by waiting */
+        status = builder->error->status = STATUS_TOO_LARGE;
+        error_type(builder->error, "ResourceExhaustedError");
+    }
+    return status;
+}
+
+/* Forgets what a step kept in scratch. */
+static void end_step(struct builder *builder)
+{
+    arena_release(&builder->scratch);
+    builder->has_made = false;
 }
 
 enum status builder_body(struct builder *builder, const json_t *body, const char *path)
@@ -377,16 +396,12 @@ enum status builder_body(struct builder *builder, const json_t *body, const char
         snprintf(step_path, sizeof step_path, "%.220s/%zu", path, i);
         place.field = step_path;
         status = at_place(builder, &place, apply_step(builder, json_array_get(body, i), step_path));
+        if (builder->locals == NULL) { /* a cell's body keeps what its results are made of until it is through */
+            end_step(builder);
+        }
     }
     builder->depth--;
     return status;
-}
-
-/* Forgets what the step kept in scratch, unless a context's body is still being read from outside. */
-static void end_outermost(struct builder *builder)
-{
-    arena_release(&builder->scratch);
-    builder->has_made = false;
 }
 
 enum status builder_step(struct builder *builder, const json_t *step, const char *path, struct error *error)
@@ -396,7 +411,7 @@ enum status builder_step(struct builder *builder, const json_t *step, const char
     builder->error = error == NULL ? &ignored : error;
     builder->error->param[0] = '\0';
     enum status status = at_place(builder, &place, apply_step(builder, step, path));
-    end_outermost(builder);
+    end_step(builder);
     return status;
 }
 
@@ -419,7 +434,7 @@ enum status builder_enter(struct builder *builder, const json_t *step, const cha
     if (status == STATUS_OK) {
         *ret_context = builder->contexts[builder->context_count++].number;
     }
-    end_outermost(builder);
+    end_step(builder);
     return at_place(builder, &place, status);
 }
 

@@ -261,8 +261,8 @@ static enum status call_program(struct graph *graph, const void *context, struct
     }
     json_t *cell = json_loads(program->text, 0, NULL);
     struct builder before = *builder;
-    struct origin origin = builder->origin;
     builder->error = error;
+    builder->scratch = (struct arena){.bytes_max = GRAPH_ARENA_BYTES_MAX};
     builder->locals = mem_allocate(LOCALS_MAX, sizeof *builder->locals);
     builder->local_count = 0;
     enum status status = cell == NULL || builder->locals == NULL ? builder_no_memory(builder)
@@ -270,13 +270,15 @@ static enum status call_program(struct graph *graph, const void *context, struct
                                                                             state_count, ret_output, ret_states);
     mem_free(builder->locals);
     json_decref(cell);
+    arena_release(&builder->scratch);
+    builder->scratch = before.scratch;
     builder->locals = before.locals;
     builder->local_count = before.local_count;
     builder->error = before.error;
     builder->made = before.made;
     builder->has_made = before.has_made;
-    builder->origin = origin;
-    return status;
+    builder->step_origin = before.step_origin;
+    return status == STATUS_OK ? graph_set_origin(graph, &builder->step_origin, error) : status;
 }
 
 static enum status check_names(struct builder *builder, const struct step *step, const char *field, size_t count)

@@ -128,10 +128,9 @@ static enum status read_attribute(struct builder *builder, const json_t *json, c
 
 struct function_step {
     struct call call;
-    struct call_argument arguments[FUNCTION_ARGUMENTS_MAX];
+    struct call_argument *arguments; /* as many as the step could have */
     struct attribute attributes[FUNCTION_ATTRIBUTES_MAX];
     char names[FUNCTION_ATTRIBUTES_MAX][FUNCTION_NAME_BYTES_MAX];
-    struct call_result result;
 };
 
 static enum status add_attribute(struct builder *builder, struct function_step *function, const char *name,
@@ -232,14 +231,19 @@ static enum status give_result(struct builder *builder, const struct call_result
 enum status apply_function(struct builder *builder, const struct step *step)
 {
     struct function_step *function = NULL;
+    struct call_result *result = NULL;
+    size_t count = json_array_size(json_object_get(step->json, "args")) + json_object_size(step->json);
     TRY(builder_scratch(builder, 1, sizeof *function, &function));
+    TRY(builder_scratch(builder, 1, sizeof *result, &result));
+    TRY(builder_scratch(builder, count > FUNCTION_ARGUMENTS_MAX ? FUNCTION_ARGUMENTS_MAX : count,
+                        sizeof *function->arguments, &function->arguments));
     function->call =
         (struct call){.function = step->op, .arguments = function->arguments, .attributes = function->attributes};
     TRY(read_text(builder, step, "name", &function->call.name));
     TRY(read_positional(builder, step, function));
     TRY(read_named(builder, step, function));
-    TRY(graph_call(builder->graph, &function->call, &function->result, builder->error));
-    return give_result(builder, &function->result);
+    TRY(graph_call(builder->graph, &function->call, result, builder->error));
+    return give_result(builder, result);
 }
 
 /* ---- constant ---- */

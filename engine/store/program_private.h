@@ -33,10 +33,11 @@ struct builder {
     const struct vocabulary *vocabulary;
     struct program_result result;
     struct origin origin;
+    struct origin step_origin; /* of the step at work */
     char *request_id;
     size_t step_count;
     size_t nodes_before;  /* nodes_added counts from here */
-    struct arena scratch; /* of one outermost step */
+    struct arena scratch; /* of one step; of a cell's body while that is called */
     struct context *contexts;
     size_t context_count;
     uint32_t next_context;
@@ -91,7 +92,7 @@ enum status builder_body(struct builder *builder, const json_t *body, const char
 
 /* NO_MEMORY, said in the builder's error. */
 enum status builder_no_memory(struct builder *builder);
-/* Scratch memory, zeroed, that lives as long as the outermost step. */
+/* Scratch memory, zeroed, that lives as long as the step. */
 enum status builder_scratch(struct builder *builder, size_t count, size_t bytes, void *ret_memory) MUST_CHECK;
 
 /* ---- refusing (program_values.c) ---- */
