@@ -81,12 +81,32 @@ static enum status find_feed(const struct graph *graph, const char *name, struct
     return session_find_feed(graph, name, ret_output, error);
 }
 
+/* {"tensor":"x:0"} where a value should stand. */
+static enum status refuse_tensor(const struct graph *graph, struct output fed, const char *name, struct error *error)
+{
+    struct output output;
+    char value[OUTPUT_TEXT_BYTES_MAX];
+    char key[OUTPUT_TEXT_BYTES_MAX];
+    TRY(find_feed(graph, name, &output, error));
+    error_set(error, STATUS_INVALID,
+              "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python scalars, "
+              "strings, lists, numpy ndarrays, or TensorHandles. For reference, the tensor object was %s which was "
+              "passed to the feed with key %s.",
+              output_text(output, value), output_text(fed, key));
+    error_type(error, "TypeError");
+    return STATUS_INVALID;
+}
+
 static enum status read_feed(struct run_request *request, const char *name, const json_t *json, struct error *error)
 {
     size_t at = request->session.feed_count;
     struct feed *feed = &request->feeds[at];
     TRY(find_feed(request->graph, name, &feed->output, error));
     enum dtype dtype = output_type(feed->output)->dtype;
+    const char *tensor = json_string_value(json_object_get(json, "tensor"));
+    if (tensor != NULL) {
+        return refuse_tensor(request->graph, feed->output, tensor, error);
+    }
     TRY(check_integer(json, dtype, error));
     enum status status = tensor_convert_json(json, dtype, &request->values[at], error);
     if (status != STATUS_OK) {

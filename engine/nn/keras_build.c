@@ -293,13 +293,7 @@ static enum status build_children(struct graph *graph, const struct keras_layer 
     }
     for (size_t i = 0; i < layer->child_count; i++) {
         const char *previous = NULL;
-        const char *around = graph_name_scope(graph);
-        const char *name = arena_format(graph_arena(graph), "%s%s%s/", around, around[0] == '\0' ? "" : "/",
-                                        keras_layer_name(graph, layer->children[i]));
-        if (name == NULL) {
-            return error_set(error, STATUS_NO_MEMORY, "no memory for a layer");
-        }
-        TRY(graph_enter_name_scope(graph, name, &previous, error));
+        TRY(graph_enter_name_scope(graph, keras_layer_name(graph, layer->children[i]), &previous, error));
         enum status status = keras_build_here(graph, layer->children[i], &shape, nesting, error);
         graph_leave_name_scope(graph, previous);
         TRY(status);
@@ -333,13 +327,7 @@ enum status keras_build_here(struct graph *graph, uint32_t layer, const struct s
     return STATUS_OK;
 }
 
-/* TensorFlow builds in a graph of its own, where no name is taken yet, so that layers' scopes are exactly their
- * names. */
 enum status keras_build(struct graph *graph, uint32_t layer, const struct shape *input_shape, struct error *error)
 {
-    const char *previous = NULL;
-    TRY(graph_enter_name_scope(graph, "", &previous, error));
-    enum status status = keras_build_here(graph, layer, input_shape, 0, error);
-    graph_leave_name_scope(graph, previous);
-    return status;
+    return keras_build_here(graph, layer, input_shape, 0, error);
 }

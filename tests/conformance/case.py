@@ -1,5 +1,7 @@
 """Runs one case on one side: the engine's C calls, or a daemon's HTTP API."""
 
+import json
+
 from check import Failure, check_error, check_same, check_value
 from translate import Translator, Unsupported
 
@@ -8,6 +10,18 @@ GRAPHS = ("new_graph", "enter_graph", "get_default_graph", "reset_default_graph"
 SESSIONS = ("session", "enter_session", "enter_session_as_default", "close_session")
 RAW = ("create_op", "unique_name", "get_name_scope")
 RUNS = ("run", "eval", "load", "save", "restore", "report_uninitialized_variables", "get_weights", "keras_lstm_step")
+
+
+# Python objects that belong to no graph until they are used.
+FREE = ("cell", "multi_cell", "wrapper", "sgd", "adam")
+
+
+class NamedTuple(list):
+    """The items of a fetched named tuple."""
+
+    def __init__(self, items, names):
+        super().__init__(items)
+        self.names = names
 
 
 class Case:
@@ -23,6 +37,7 @@ class Case:
         self.values = {}  # handle → a value of Python's: unique names, weights
         self.contexts = []  # open contexts: (handles they go by, what the side knows them by)
         self.initializers = {}  # handle of an initialiser → the variable's handle
+        self.free = {}  # handle of an object that no graph has used → the step that made it
         self.count = 0
         self.translator = Translator(self.rename)
 
@@ -32,6 +47,8 @@ class Case:
         first, dot, rest = path.partition(".")
         if first not in self.names:
             return {"text": path} if else_text else path
+        if first in self.free and not self.side.is_here(self.names[first]):
+            self.names[first], _ = self.ask(self.translator.step(self.free[first]))
         return self.side.reference(self.names[first] + dot + rest)
 
     def give_name(self):
@@ -74,8 +91,8 @@ class Case:
             self.build(step, opens=False)
 
     def build(self, step, opens):
-        name = self.give_name()
         program_step = self.translator.step(step)
+        name = self.give_name()
         if "as" in step or "expect" in step:
             program_step["as"] = name
         if "raises" in step:
@@ -86,6 +103,13 @@ class Case:
             self.opened(step)
         if "as" in step:
             self.names[step["as"]] = name
+            self.free.pop(step["as"], None)
+            if step["do"] in FREE:
+                self.free[step["as"]] = step
+        if "cell" in step["do"] or "rnn" in step["do"]:  # a cell that was called has variables
+            for key in ("cell", "cell_fw", "cell_bw"):
+                if step["do"] not in FREE and step["do"] != "zero_state" and isinstance(step.get(key), str):
+                    self.free.pop(step[key], None)
         self.waiting.append((step, name))
         if self.side.applies_at_once:
             self.flush()
@@ -139,12 +163,15 @@ class Case:
                 check_value(f"{what} is_none", [item["kind"] == "none" for item in items], {"value": wanted})
             elif key == "names":
                 names = [item.get("name", item.get("value")) for item in result["items"]]
-                check_value(f"{what} names", names, {"value": wanted})
+                check_value(f"{what} names", names, {"value": texts(wanted)})
             elif key == "count":
                 check_value(f"{what} count", len(result["items"]), {"value": wanted})
             elif key == "reuse":
                 seen = {"auto": "AUTO_REUSE", None: False}.get(result.get("reuse"), result.get("reuse"))
                 check_value(f"{what} reuse", seen, {"value": wanted})
+            elif key == "value" and "items" in result:
+                check_value(what, [item.get("name", item.get("value")) for item in result["items"]],
+                            {"value": texts(wanted)})
             elif key == "value":
                 check_value(what, result.get("original_name_scope", result.get("value")), expect)
             else:
@@ -220,6 +247,8 @@ class Case:
             return None
         if isinstance(fetches, list):
             return [self.fetch_names(item) for item in fetches]
+        if isinstance(fetches, (bool, int, float)):
+            return fetches
         if isinstance(fetches, dict):
             return {key: self.fetch_names(item) for key, item in fetches.items()}
         if fetches.startswith("name="):
@@ -232,14 +261,15 @@ class Case:
         if result["kind"] == "none":
             return None
         if result["kind"] == "list":
-            return [self.result_names({**item, "graph": result.get("graph")}) for item in result["items"]]
+            items = [self.result_names({**item, "graph": result.get("graph")}) for item in result["items"]]
+            return NamedTuple(items, result["names"]) if result.get("names") else items
         return self.side.tensor(result)
 
     def do_run(self, step, evaluates=False):
         feeds = {}
         for key, value in step.get("feed", {}).items():
             name = key[len("name="):] if key.startswith("name=") else self.side.tensor(self.find(key))
-            feeds[name] = value
+            feeds[name] = self.feed_value(value)
         structure = self.fetch_names(step["fetches"])
         leaves = []
         flatten(structure, leaves)
@@ -252,6 +282,13 @@ class Case:
         if error is None and "value" in step.get("expect", {}):
             iterator = iter(values)
             check_value(f"run of {step['fetches']}", rebuild(structure, iterator), step["expect"])
+
+    def feed_value(self, value):
+        """A value, or a tensor, which TensorFlow refuses."""
+        handle = value.get("tensor") if isinstance(value, dict) else value
+        if isinstance(handle, str) and handle.split(".")[0] in self.names:
+            return {"tensor": self.find(handle)["name"]}
+        return value
 
     def do_eval(self, step):
         self.do_run({**step, "fetches": step["tensor"]}, evaluates=True)
@@ -341,6 +378,11 @@ class Case:
             check_value(path, self.find(handle).get(attribute), {"value": wanted})
 
 
+def texts(values):
+    """What collections hold, as they show it: numbers are texts there."""
+    return [one if isinstance(one, str) else json.dumps(one) for one in values]
+
+
 def flatten(structure, leaves):
     if isinstance(structure, list):
         for item in structure:
@@ -353,6 +395,8 @@ def flatten(structure, leaves):
 
 
 def rebuild(structure, values):
+    if isinstance(structure, NamedTuple):
+        return NamedTuple([rebuild(item, values) for item in structure], structure.names)
     if isinstance(structure, list):
         return [rebuild(item, values) for item in structure]
     if isinstance(structure, dict):

@@ -27,6 +27,8 @@ def close(seen, expected, atol, rtol):
 
 def equal(seen, expected, atol, rtol):
     if isinstance(expected, dict):
+        if hasattr(seen, "names"):  # a named tuple
+            seen = dict(zip(seen.names, seen))
         return isinstance(seen, dict) and seen.keys() == expected.keys() and all(
             equal(seen[key], expected[key], atol, rtol) for key in expected)
     if isinstance(expected, list):

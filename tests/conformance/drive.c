@@ -317,7 +317,7 @@ static enum status make_request(struct session *session, const json_t *command, 
     {
         bool is_foreign = false;
         const char *name = element_name(session_graph(session), item, &is_foreign);
-        json_array_append_new(fetches, name == NULL ? json_null() : json_string(name));
+        json_array_append_new(fetches, name == NULL ? json_deep_copy(item) : json_string(name));
         status = is_foreign && status == STATUS_OK ? run_foreign(session, item, false, error) : status;
     }
     *ret_request = json_pack("{s:o, s:o}", "feeds", feeds, "fetches", fetches);

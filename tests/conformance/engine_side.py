@@ -78,6 +78,9 @@ class EngineSide:
 
     # ---- building
 
+    def is_here(self, name):
+        return self.graph_of.get(name) == self.default_graph()
+
     def reference(self, path):
         graph = self.graph_of.get(path.split(".")[0])
         return path if graph == self.default_graph() else {"graph": graph, "handle": path}
@@ -186,7 +189,7 @@ class EngineSide:
     @staticmethod
     def element(name):
         """A graph's element for the driver; a bare name is one in the session's graph."""
-        graph, bar, rest = (name or "").partition("|")
+        graph, bar, rest = name.partition("|") if isinstance(name, str) else ("", "", name)
         return {"graph": int(graph), "name": rest} if bar else name
 
     def load(self, session, result, value):

@@ -139,6 +139,10 @@ class HttpSide:
     # ---- building
 
     @staticmethod
+    def is_here(name):
+        return True
+
+    @staticmethod
     def reference(path):
         return path
 

@@ -1,5 +1,7 @@
 """Conformance steps (TensorFlow calls) as steps of lstmd's build programs: the same for C and for HTTP."""
 
+import json
+
 CELLS = {
     "BasicRNNCell": "basic_rnn_cell",
     "BasicLSTMCell": "basic_lstm_cell",
@@ -132,7 +134,8 @@ class Translator:
     def step_add_to_collection(self, step):
         keys = step["keys"] if "keys" in step else step["key"]
         value = step["value"]
-        return {"op": "add_to_collection", "keys": keys, "value": self.rename(value, else_text=True)}
+        value = self.rename(value, else_text=True) if isinstance(value, str) else {"text": json.dumps(value)}
+        return {"op": "add_to_collection", "keys": keys, "value": value}
 
     def step_finalize(self, step):
         return {"op": "finalize"}
