@@ -179,8 +179,8 @@ enum status read_handles(struct builder *builder, const json_t *json, const stru
     return STATUS_OK;
 }
 
-enum status read_tensors(struct builder *builder, const json_t *json, const struct place *place,
-                         struct output **ret_outputs, size_t *ret_count)
+static enum status read_outputs(struct builder *builder, const json_t *json, const struct place *place,
+                                bool takes_none, struct output **ret_outputs, size_t *ret_count)
 {
     const struct handle *handles = NULL;
     struct output *outputs = NULL;
@@ -189,13 +189,25 @@ enum status read_tensors(struct builder *builder, const json_t *json, const stru
     TRY(builder_scratch(builder, count, sizeof *outputs, &outputs));
     for (size_t i = 0; i < count; i++) {
         struct place item = {.above = place, .index = i};
-        if (handles[i].kind != HANDLE_NONE) {
+        if (handles[i].kind != HANDLE_NONE || !takes_none) {
             TRY(handle_as_tensor(builder, &handles[i], json_is_array(json) ? &item : place, &outputs[i]));
         }
     }
     *ret_outputs = outputs;
     *ret_count = count;
     return STATUS_OK;
+}
+
+enum status read_tensors(struct builder *builder, const json_t *json, const struct place *place,
+                         struct output **ret_outputs, size_t *ret_count)
+{
+    return read_outputs(builder, json, place, false, ret_outputs, ret_count);
+}
+
+enum status read_tensors_and_none(struct builder *builder, const json_t *json, const struct place *place,
+                                  struct output **ret_outputs, size_t *ret_count)
+{
+    return read_outputs(builder, json, place, true, ret_outputs, ret_count);
 }
 
 enum status read_nodes(struct builder *builder, const json_t *json, const struct place *place, struct node ***ret_nodes,

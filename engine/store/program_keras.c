@@ -258,11 +258,6 @@ static enum status apply_call_layer(struct builder *builder, const struct step *
     TRY(read_flag(builder, step, "training", &call.is_training));
     if (initial != NULL && !json_is_null(initial)) {
         TRY(read_tensors(builder, initial, &place, &states, &call.initial_state_count));
-        for (size_t i = 0; i < call.initial_state_count; i++) {
-            if (states[i].node == NULL) {
-                return refuse_place(builder, &place, "must not have null in it");
-            }
-        }
     }
     call.initial_states = states;
     TRY(keras_call(builder->graph, layer, &call, &result, builder->error));

@@ -162,6 +162,9 @@ enum status read_handles(struct builder *builder, const json_t *json, const stru
                          const struct handle **ret_handles, size_t *ret_count) MUST_CHECK;
 enum status read_tensors(struct builder *builder, const json_t *json, const struct place *place,
                          struct output **ret_outputs, size_t *ret_count) MUST_CHECK;
+/* The same where None may stand in the list: .node NULL. */
+enum status read_tensors_and_none(struct builder *builder, const json_t *json, const struct place *place,
+                                  struct output **ret_outputs, size_t *ret_count) MUST_CHECK;
 enum status read_nodes(struct builder *builder, const json_t *json, const struct place *place, struct node ***ret_nodes,
                        size_t *ret_count) MUST_CHECK;
 enum status need_variable(struct builder *builder, const struct step *step, const char *field,

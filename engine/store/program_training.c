@@ -6,8 +6,8 @@
 #include "engine/nn/train_step.h"
 #include "engine/store/program_private.h"
 
-/* Tensors of a field; a single one counts as a list of one. Absent: none. */
-static enum status read_list(struct builder *builder, const struct step *step, const char *field,
+/* Tensors of a field, or gradients, of which some may be None; a single one counts as a list of one. Absent: none. */
+static enum status read_list(struct builder *builder, const struct step *step, const char *field, bool takes_none,
                              struct output **ret_outputs, size_t *ret_count)
 {
     const json_t *json = json_object_get(step->json, field);
@@ -16,7 +16,8 @@ static enum status read_list(struct builder *builder, const struct step *step, c
     if (json == NULL || json_is_null(json)) {
         return STATUS_OK;
     }
-    return read_tensors(builder, json, &place, ret_outputs, ret_count);
+    return takes_none ? read_tensors_and_none(builder, json, &place, ret_outputs, ret_count)
+                      : read_tensors(builder, json, &place, ret_outputs, ret_count);
 }
 
 /* A list of tensors as a handle, None for what is not there. */
@@ -44,10 +45,10 @@ static enum status apply_gradients_step(struct builder *builder, const struct st
     struct output *gradients = NULL;
     size_t grad_y_count = 0;
     struct handle list;
-    TRY(read_list(builder, step, "ys", &ys, &options.y_count));
-    TRY(read_list(builder, step, "xs", &xs, &options.x_count));
-    TRY(read_list(builder, step, "grad_ys", &grad_ys, &grad_y_count));
-    TRY(read_list(builder, step, "stop_gradients", &stops, &options.stop_count));
+    TRY(read_list(builder, step, "ys", false, &ys, &options.y_count));
+    TRY(read_list(builder, step, "xs", false, &xs, &options.x_count));
+    TRY(read_list(builder, step, "grad_ys", true, &grad_ys, &grad_y_count));
+    TRY(read_list(builder, step, "stop_gradients", false, &stops, &options.stop_count));
     TRY(read_text(builder, step, "unconnected_gradients", &options.unconnected));
     TRY(read_text(builder, step, "name", &options.name));
     if (ys == NULL || xs == NULL) {
@@ -92,7 +93,7 @@ static enum status read_clipped(struct builder *builder, const struct step *step
     if (!json_is_array(json) && (handle == NULL || handle->kind != HANDLE_LIST)) {
         return raise_place(builder, &place, STATUS_INVALID, "TypeError", "t_list should be a sequence");
     }
-    return read_tensors(builder, json, &place, ret_tensors, ret_count);
+    return read_tensors_and_none(builder, json, &place, ret_tensors, ret_count);
 }
 
 static enum status apply_clip_by_global_norm(struct builder *builder, const struct step *step)
@@ -255,7 +256,7 @@ static enum status apply_apply_gradients(struct builder *builder, const struct s
     uint32_t optimizer = 0;
     size_t gradient_count = 0;
     TRY(need_object(builder, step, "optimizer", OBJECT_OPTIMIZER, &optimizer));
-    TRY(read_list(builder, step, "gradients", &gradients, &gradient_count));
+    TRY(read_list(builder, step, "gradients", true, &gradients, &gradient_count));
     TRY(read_variable_list(builder, step, "variables", &variables, &options.count));
     TRY(read_global_step(builder, step, &options.global_step));
     TRY(read_text(builder, step, "name", &options.name));

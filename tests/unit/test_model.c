@@ -171,6 +171,9 @@ static void test_second_definition_is_refused_with_its_origin(void **state)
     model_unref(model);
 }
 
+/* A step of a program. */
+#define A_TENSOR "{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,2],\"as\":\"x\"}"
+
 /* Each is refused with its place, and leaves the graph as it was. */
 static void test_bad_programs_change_nothing(void **state)
 {
@@ -204,6 +207,20 @@ static void test_bad_programs_change_nothing(void **state)
         {"{\"program\":[{\"op\":\"language_model\",\"vocabulary\":\"bytes\",\"layers\":0}]}", STATUS_INVALID,
          "/program/0/layers"},
         {"{\"program\":[{\"op\":\"language_model\",\"layers\":1}]}", STATUS_INVALID, "/program/0/vocabulary"},
+        {"{\"program\":[" A_TENSOR ",{\"op\":\"gradients\",\"ys\":[null],\"xs\":[\"x\"]}]}", STATUS_INVALID,
+         "/program/1/ys/0"},
+        {"{\"program\":[" A_TENSOR ",{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":[null]}]}", STATUS_INVALID,
+         "/program/1/xs/0"},
+        {"{\"program\":[" A_TENSOR
+         ",{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":[\"x\"],\"stop_gradients\":[null]}]}",
+         STATUS_INVALID, "/program/1/stop_gradients/0"},
+        {"{\"program\":[" A_TENSOR ",{\"op\":\"basic_rnn_cell\",\"num_units\":2,\"as\":\"c\"},"
+         "{\"op\":\"static_rnn\",\"cell\":\"c\",\"inputs\":[null],\"dtype\":\"float32\"}]}",
+         STATUS_INVALID, "/program/2/inputs/0"},
+        {"{\"program\":[" A_TENSOR ",{\"op\":\"constant\",\"value\":1.0,\"as\":\"k\"},"
+         "{\"op\":\"gradients\",\"ys\":[\"k\"],\"xs\":[\"x\"],\"as\":\"g\"},"
+         "{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":\"g.list\"}]}",
+         STATUS_INVALID, "/program/3/xs"}, /* a list in which a gradient is None */
     };
     struct model *model = NULL;
     struct error error;
