@@ -35,12 +35,17 @@ struct registry_model *registry_find(const struct registry *registry, const char
     return NULL;
 }
 
+enum status registry_refuse_missing(const char *name, struct error *error)
+{
+    error_set(error, STATUS_NOT_FOUND, "The model '%.64s' does not exist", name);
+    return error_code(error, "model_not_found"), STATUS_NOT_FOUND;
+}
+
 struct registry_model *registry_need(const struct registry *registry, const char *name, struct error *error)
 {
     struct registry_model *model = registry_find(registry, name);
     if (model == NULL || model->is_deleting) {
-        error_set(error, STATUS_NOT_FOUND, "The model '%.64s' does not exist", name);
-        error_code(error, "model_not_found");
+        registry_refuse_missing(name, error);
         return NULL;
     }
     return model;

@@ -120,8 +120,7 @@ struct registry_callback {
 };
 
 /* Makes a model whose live graph `definition` describes ({} or {"language_model":{…}}, already checked). The same
- * again:
- * OK, not new; another: CONFLICT, code "model_exists". */
+ * again: OK, not new; another: CONFLICT, code "model_exists". */
 void registry_put(struct registry *registry, const char *name, const json_t *definition,
                   struct registry_callback callback);
 

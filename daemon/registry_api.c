@@ -19,7 +19,8 @@ void registry_answer_error(struct registry_callback callback, const struct error
 
 /* ---- writing on the loader thread ---- */
 
-/* A small file to write, or a directory to remove, and the answer to give when that is done. */
+/* A model to make by its definition.json, a small file of a model to write, or a directory to remove, and the answer to
+ * give when that is done. */
 struct file_job {
     struct job job;
     struct registry *registry;
@@ -27,30 +28,75 @@ struct file_job {
     char model[MODEL_NAME_BYTES_MAX];
     char directory[REGISTRY_PATH_BYTES_MAX];
     char file[32]; /* "": remove the directory */
-    char *text;    /* NULL: remove the file */
+    char *text;
     json_t *reply;
     bool is_new;
     enum status status;
     struct error error;
 };
 
-static enum status write_file(struct file_job *job)
+static enum status refuse_existing(const char *name, struct error *error)
 {
-    char path[REGISTRY_PATH_BYTES_MAX + 40];
-    snprintf(path, sizeof path, "%s/%s", job->directory, job->file);
+    error_set(error, STATUS_CONFLICT, "model %s exists already, made otherwise", name);
+    return error_code(error, "model_exists"), STATUS_CONFLICT;
+}
+
+/* Whether the file holds what the job would write. */
+static bool is_written_already(const struct file_job *job, const char *path)
+{
+    char *bytes = NULL;
+    size_t length = 0;
+    if (file_read(path, MODEL_FILE_BYTES_MAX, &bytes, &length, NULL) != STATUS_OK) {
+        return false;
+    }
+    json_t *there = json_loadb(bytes, length, 0, NULL);
+    json_t *wanted = json_loads(job->text, 0, NULL);
+    bool is_same = there != NULL && json_equal(there, wanted);
+    json_decref(there);
+    json_decref(wanted);
+    mem_free(bytes);
+    return is_same;
+}
+
+/* Of several PUTs at once the first makes the directory and with it the model; the others find it, as later ones do. */
+static enum status make_model(struct file_job *job, const char *path)
+{
     if (mkdir(job->directory, 0777) != 0) {
         int reason = errno;
+        job->is_new = false;
         if (reason != EEXIST) {
             return error_set_errno(&job->error, reason, "make directory %s", job->directory);
         }
+        return is_written_already(job, path) ? STATUS_OK : refuse_existing(job->model, &job->error);
     }
-    return file_write_atomically(path, job->text, strlen(job->text), &job->error);
+    enum status status = file_write_atomically(path, job->text, strlen(job->text), &job->error);
+    if (status != STATUS_OK) {
+        rmdir(job->directory);
+    }
+    return status;
+}
+
+/* A directory that was removed by hand stays away: no scan has told the loop yet. */
+static enum status write_file(struct file_job *job, const char *path)
+{
+    enum status status = file_write_atomically(path, job->text, strlen(job->text), &job->error);
+    struct stat facts;
+    return status != STATUS_OK && stat(job->directory, &facts) != 0 ? registry_refuse_missing(job->model, &job->error)
+                                                                    : status;
 }
 
 static void file_run(struct job *base)
 {
     struct file_job *job = (struct file_job *)base;
-    job->status = job->file[0] == '\0' ? directory_remove(job->directory, &job->error) : write_file(job);
+    char path[REGISTRY_PATH_BYTES_MAX + 40];
+    snprintf(path, sizeof path, "%s/%s", job->directory, job->file);
+    if (job->file[0] == '\0') {
+        job->status = directory_remove(job->directory, &job->error);
+    } else if (strcmp(job->file, model_file_name(MODEL_FILE_DEFINITION)) == 0) {
+        job->status = make_model(job, path);
+    } else {
+        job->status = write_file(job, path);
+    }
 }
 
 /* Puts a call among those that wait for a scan that has yet to begin, and for its loads: one that runs may have missed
@@ -160,8 +206,7 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
     }
     if (model != NULL) {
         json_decref(reply);
-        error_set(&error, STATUS_CONFLICT, "model %s exists already, made otherwise", name);
-        error_code(&error, "model_exists");
+        refuse_existing(name, &error);
         registry_answer_error(callback, &error);
         return;
     }
@@ -173,7 +218,8 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
     }
     char directory[REGISTRY_PATH_BYTES_MAX];
     snprintf(directory, sizeof directory, "%.4000s/%s", registry->models_path, name);
-    registry_submit_file(registry, name, directory, "definition.json", definition, reply, true, callback);
+    registry_submit_file(registry, name, directory, model_file_name(MODEL_FILE_DEFINITION), definition, reply, true,
+                         callback);
 }
 
 static enum status check_deletable(const struct registry_model *model, bool force, struct error *error)

@@ -28,7 +28,7 @@ struct registry_use {
 /* The small files beside a model's versions: what people say of it, and what PUT said. */
 enum model_file { MODEL_FILE_LABELS, MODEL_FILE_SETTINGS, MODEL_FILE_DEFINITION, MODEL_FILE_COUNT };
 
-enum { FILE_PROBLEM_BYTES_MAX = 256 };
+enum { MODEL_FILE_BYTES_MAX = 1 << 20, FILE_PROBLEM_BYTES_MAX = 256 };
 
 /* Why one of them was not taken. */
 struct file_problem {
@@ -137,10 +137,12 @@ void version_path(const struct registry_model *model, uint64_t number, char path
 void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
                      bool is_new);
 void registry_answer_error(struct registry_callback callback, const struct error *error);
+/* NOT_FOUND, code "model_not_found". Thread: any. */
+enum status registry_refuse_missing(const char *name, struct error *error);
 /* CONFLICT, code "read_only". */
 enum status registry_refuse_read_only(const struct registry_model *model, struct error *error);
-/* Submits a job that writes `json` to `file` (or, "", removes `directory`); the answer waits until a scan has seen it.
- * Takes `reply`. */
+/* Submits a job that writes `json` to `file` of a model (or, "", removes `directory`; definition.json makes the model
+ * first); the answer waits until a scan has seen it. Takes `reply`. */
 void registry_submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
                           const json_t *json, json_t *reply, bool is_new, struct registry_callback callback);
 

@@ -5,8 +5,6 @@
 #include "daemon/registry_private.h"
 #include "engine/base/mem.h"
 
-enum { SMALL_FILE_BYTES_MAX = 1 << 20 };
-
 static void read_small_file(const char *directory, enum model_file which, struct found_file *ret_file)
 {
     char path[REGISTRY_PATH_BYTES_MAX + 64];
@@ -16,7 +14,7 @@ static void read_small_file(const char *directory, enum model_file which, struct
     struct stat facts;
     json_error_t place;
     snprintf(path, sizeof path, "%s/%s", directory, model_file_name(which));
-    enum status status = file_read(path, SMALL_FILE_BYTES_MAX, &bytes, &length, &error);
+    enum status status = file_read(path, MODEL_FILE_BYTES_MAX, &bytes, &length, &error);
     if (status == STATUS_NOT_FOUND) {
         return;
     }

@@ -1,4 +1,5 @@
 """/v1/models: made, looked at, saved, restored, loaded, labelled, set and deleted; and every refusal."""
+import concurrent.futures
 import io
 import os
 import re
@@ -53,6 +54,27 @@ class Models(DaemonTest):
         other = {"language_model": {"layers": 1, "units": 9, "vocabulary": "bytes"}}
         self.expect(409, "PUT", "/v1/models/again", other, error="model_exists")
         self.expect(409, "PUT", "/v1/models/again", {}, error="model_exists")
+
+    def test_puts_at_once_make_one_model(self):
+        """Sent before any scan has seen the first: one makes it, the same again is nothing new, another is refused."""
+        other = {"language_model": {"layers": 1, "units": 9, "vocabulary": "bytes"}}
+        for attempt in range(5):
+            with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                replies = list(pool.map(lambda body: self.daemon.json("PUT", f"/v1/models/at-once-{attempt}", body),
+                                        [SMALL, SMALL, SMALL, other, other, other]))
+            made = [reply["definition"] for code, reply in replies if code == 201]
+            self.assertEqual(len(made), 1, replies)
+            self.assertEqual(sorted(code for code, _ in replies), [200, 200, 201, 409, 409, 409], replies)
+            self.assertEqual(self.expect(200, "GET", f"/v1/models/at-once-{attempt}")["definition"], made[0])
+
+    def test_a_removed_directory_stays_away(self):
+        for method, path, body in (("PATCH", "/settings", {"start": "x"}), ("PUT", "/labels/stable", {"version": 1})):
+            self.make("removed", versions=1)
+            directory = os.path.join(self.models, "removed")
+            shutil.rmtree(directory)
+            self.expect(404, method, "/v1/models/removed" + path, body)
+            self.assertFalse(os.path.exists(directory))
+            wait_until(lambda: self.daemon.json("GET", "/v1/models/removed")[0] == 404)
 
     def test_put_empty(self):
         self.expect(201, "PUT", "/v1/models/empty", {})
