@@ -234,8 +234,7 @@ static enum status walk(struct backward *backward, struct output *ret_gradients,
         const struct node *node = graph_node(backward->graph, id);
         if (backward->first[id] != 0 && !backward->is_stopped[id] && leads_to_x(backward, node)) {
             struct output *gradients = mem_allocate(node->output_count, sizeof *gradients);
-            enum status status =
-                gradients == NULL ? no_memory(error) : differentiate(backward, node, gradients, error);
+            enum status status = gradients == NULL ? no_memory(error) : differentiate(backward, node, gradients, error);
             mem_free(gradients);
             TRY(status);
         }

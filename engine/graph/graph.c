@@ -188,9 +188,10 @@ enum status output_type_check_size(const struct output_type *type, const char *n
         return STATUS_OK;
     }
     char text[SHAPE_TEXT_BYTES_MAX];
-    error_set(error, STATUS_TOO_LARGE,
-              "OOM when allocating tensor with shape%s and type %s for %s: its dimensions may come to at most %zu elements",
-              shape_cpp_text(&type->shape, text), dtype_cpp_name(type->dtype), name, GRAPH_TENSOR_ELEMENTS_MAX);
+    error_set(
+        error, STATUS_TOO_LARGE,
+        "OOM when allocating tensor with shape%s and type %s for %s: its dimensions may come to at most %zu elements",
+        shape_cpp_text(&type->shape, text), dtype_cpp_name(type->dtype), name, GRAPH_TENSOR_ELEMENTS_MAX);
     return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
 }
 

@@ -18,7 +18,7 @@ struct inference {
      * that needs a value which is unknown leaves its outputs unknown; the plan then refuses. */
     const struct tensor *const *constants;
     size_t input_count;
-    bool is_planning; /* input shapes are fully known, and `constants` is all that can be known */
+    bool is_planning;            /* input shapes are fully known, and `constants` is all that can be known */
     struct output_type *outputs; /* room for OP_OUTPUTS_USUAL, or for what op_need_outputs was asked for */
     size_t output_count;
     size_t output_room;

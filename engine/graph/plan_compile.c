@@ -235,8 +235,8 @@ static enum status allocate_tables(struct compiler *compiler, struct error *erro
     plan->fetches = arena_allocate(&plan->arena, compiler->options->fetch_count, sizeof *plan->fetches);
     plan->feed_slots = arena_allocate(&plan->arena, compiler->options->feed_count, sizeof *plan->feed_slots);
     bool is_complete = compiler->input_types != NULL && compiler->constants != NULL && compiler->known != NULL &&
-                       compiler->computed != NULL &&
-                       plan->slots != NULL && plan->steps != NULL && plan->fetches != NULL && plan->feed_slots != NULL;
+                       compiler->computed != NULL && plan->slots != NULL && plan->steps != NULL &&
+                       plan->fetches != NULL && plan->feed_slots != NULL;
     return is_complete ? STATUS_OK : plan_no_memory(error);
 }
 

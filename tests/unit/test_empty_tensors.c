@@ -35,9 +35,10 @@ static void test_large_empty_feeds_are_refused(void **state)
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         struct rig rig = rig_open();
         expect_error(fetch_of_empty(&rig, functions[i], shape_matrix((int64_t)1 << 60, 0)), &rig.error,
-                     "ResourceExhaustedError", "OOM when allocating tensor with shape[1152921504606846976,0] and type "
-                                               "float for Placeholder:0: its dimensions may come to at most "
-                                               "2147483648 elements");
+                     "ResourceExhaustedError",
+                     "OOM when allocating tensor with shape[1152921504606846976,0] and type "
+                     "float for Placeholder:0: its dimensions may come to at most "
+                     "2147483648 elements");
         must(fetch_of_empty(&rig, functions[i], shape_matrix(1000, 0)), &rig.error);
         rig_close(&rig);
     }

@@ -162,8 +162,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unstack_and_split), cmocka_unit_test(test_gradient_of_concat),
-        cmocka_unit_test(test_gradient_of_captures), cmocka_unit_test(test_maximum), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_unstack_and_split),
+        cmocka_unit_test(test_gradient_of_concat),
+        cmocka_unit_test(test_gradient_of_captures),
+        cmocka_unit_test(test_maximum),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
