@@ -1,6 +1,6 @@
 /* Build programs: the JSON in which graphs are built over HTTP, kept in graph.json and replayed at load; and the
- * interpreter that applies them, whole or step by step. docs/graph-programs.md has every step with its fields. For one
- * building thread.
+ * interpreter that applies them, whole or step by step. daemon/graph-programs.md has every step with its fields. For
+ * one building thread.
  *
  * {"program":[step,…],"reuse":null|true|"auto"}; a step is an object with "op". */
 #ifndef ENGINE_STORE_PROGRAM_H

@@ -1,4 +1,4 @@
-"""docs/graph-programs.md: every program in it builds, and every step it names is there."""
+"""daemon/graph-programs.md: every program in it builds, and every step it names is there."""
 import json
 import os
 import re
@@ -11,7 +11,7 @@ from graph_case import GraphTest  # noqa: E402
 
 
 def read_page():
-    with open(os.path.join(ROOT, "docs", "graph-programs.md"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "daemon", "graph-programs.md"), encoding="utf-8") as file:
         return file.read()
 
 
