@@ -262,32 +262,45 @@ enum status workbench_enter_default_session(struct workbench *workbench, uint32_
     return enter_session(workbench, session, CONTEXT_DEFAULT_SESSION, ret_context, error);
 }
 
-/* Whether a context is on the stack that `other` is on: graphs, sessions (their own and the graphs'), scopes. */
-static bool shares_stack(const struct open_context *context, const struct open_context *other)
+static enum status refuse_nesting(struct error *error, bool is_session)
 {
-    bool is_graph = context->kind == CONTEXT_GRAPH;
-    bool other_is_scope = other->kind == CONTEXT_OTHER;
-    bool is_session = context->kind == CONTEXT_DEFAULT_SESSION;
-    bool other_is_session = other->kind == CONTEXT_SESSION || other->kind == CONTEXT_DEFAULT_SESSION;
-    return is_session ? other_is_session : !other_is_scope && !(is_graph && other->kind == CONTEXT_DEFAULT_SESSION);
+    return refuse(error, "AssertionError",
+                  is_session ? "Nesting violated for default stack of <class "
+                               "'tensorflow.python.client.session.Session'> objects"
+                             : "Nesting violated for default stack of <class "
+                               "'tensorflow.python.framework.ops.Graph'> objects");
 }
 
+static bool is_on_session_stack(enum context_kind kind)
+{
+    return kind == CONTEXT_SESSION || kind == CONTEXT_DEFAULT_SESSION;
+}
+
+static bool is_on_graph_stack(enum context_kind kind)
+{
+    return kind == CONTEXT_GRAPH || kind == CONTEXT_SESSION || kind == CONTEXT_VARIABLE_SCOPE;
+}
+
+/* A session leaves the stack of sessions before that of graphs; a variable scope its own graph's scopes before. */
 static enum status check_order(const struct workbench *workbench, uint32_t at, struct error *error)
 {
     const struct open_context *context = &workbench->contexts[at];
-    if (context->kind == CONTEXT_VARIABLE_SCOPE || context->kind == CONTEXT_OTHER) {
-        return STATUS_OK; /* the builder knows */
-    }
+    bool has_session = false;
+    bool has_graph = false;
+    bool has_scope = false;
     for (uint32_t i = at + 1; i < workbench->context_count; i++) {
-        if (shares_stack(context, &workbench->contexts[i])) {
-            return refuse(error, "AssertionError",
-                          context->kind == CONTEXT_GRAPH ? "Nesting violated for default stack of <class "
-                                                           "'tensorflow.python.framework.ops.Graph'> objects"
-                                                         : "Nesting violated for default stack of <class "
-                                                           "'tensorflow.python.client.session.Session'> objects");
-        }
+        const struct open_context *later = &workbench->contexts[i];
+        has_session = has_session || is_on_session_stack(later->kind);
+        has_graph = has_graph || is_on_graph_stack(later->kind);
+        has_scope = has_scope || (later->kind == CONTEXT_VARIABLE_SCOPE && later->graph == context->graph);
     }
-    return STATUS_OK;
+    if (is_on_session_stack(context->kind) && has_session) {
+        return refuse_nesting(error, true);
+    }
+    if (context->kind == CONTEXT_VARIABLE_SCOPE && has_scope) {
+        return STATUS_OK; /* the builder refuses */
+    }
+    return is_on_graph_stack(context->kind) && has_graph ? refuse_nesting(error, false) : STATUS_OK;
 }
 
 enum status workbench_leave(struct workbench *workbench, uint32_t context, struct error *error)

@@ -93,10 +93,9 @@ bool keras_model_tensors(const struct graph *graph, uint32_t model, struct outpu
 enum status keras_get_layer(const struct graph *graph, uint32_t model, const char *name, int64_t index,
                             uint32_t *ret_layer, struct error *error) MUST_CHECK;
 
-/* build: makes the variables for an input of this shape (with the batch), inner layers' in name scopes of their names, made
- * unique as any; does nothing the second time. ValueErrors of
- * shapes that do not fit ("Input 0 of layer lstm is incompatible with the layer: expected ndim=3, found ndim=2. Full
- * shape received: [None, 5]"). */
+/* build: makes the variables for an input of this shape (with the batch), inner layers' in name scopes of their names,
+ * made unique as any; does nothing the second time. ValueErrors of shapes that do not fit ("Input 0 of layer lstm is
+ * incompatible with the layer: expected ndim=3, found ndim=2. Full shape received: [None, 5]"). */
 enum status keras_build(struct graph *graph, uint32_t layer, const struct shape *input_shape,
                         struct error *error) MUST_CHECK;
 

@@ -51,16 +51,25 @@ static enum status read_auxiliary(struct builder *builder, const struct step *st
     return STATUS_OK;
 }
 
+static bool is_given(const struct step *step, const char *field)
+{
+    const json_t *value = json_object_get(step->json, field);
+    return value != NULL && !json_is_null(value);
+}
+
+/* TensorFlow looks at the arguments in this order. */
 static enum status enter_variable_scope(struct builder *builder, const struct step *step, struct context *context)
 {
     struct variable_scope_options options = {.name = NULL};
+    if (is_given(step, "name") || is_given(step, "scope") || is_given(step, "default_name")) {
+        TRY(read_reuse(builder, step, &options.reuse));
+        TRY(read_auxiliary(builder, step, &options.keeps_name_scope));
+    }
     TRY(read_scope_name(builder, step, &options));
-    TRY(read_reuse(builder, step, &options.reuse));
     TRY(read_dtype(builder, step, "dtype", &options.has_dtype, &options.dtype));
     TRY(read_initializer(builder, step, "initializer", &options.initializer));
     TRY(read_regularizer(builder, step, "regularizer", &options.regularizer));
     TRY(read_text(builder, step, "constraint", &options.constraint));
-    TRY(read_auxiliary(builder, step, &options.keeps_name_scope));
     TRY(variable_scope_open(builder->graph, &options, &context->frame, builder->error));
     context->kind = CONTEXT_VARIABLE_SCOPE;
     struct handle scope = handle_object(OBJECT_SCOPE, context->frame.scope);

@@ -34,6 +34,7 @@ class EngineSide:
         self.directory = tempfile.TemporaryDirectory()  # checkpoints
         self.error = None
         self.results = {}
+        self.checkpoint_count = 0
         self.start()
 
     def start(self):
@@ -75,6 +76,7 @@ class EngineSide:
         self.error, self.results = None, {}
         self.graph_of = {}
         self.last_context = None
+        self.paths = {}  # what a case calls a checkpoint → its file
 
     # ---- building
 
@@ -197,10 +199,15 @@ class EngineSide:
         return self.call("load", variable=result["name"], value=value, **fields)[0]
 
     def save(self, saver, path):
-        return self.call("save", saver=saver, path=path)[0]
+        self.checkpoint_count += 1
+        file = f"checkpoint-{self.checkpoint_count}"
+        error, _ = self.call("save", saver=saver, path=file)
+        if error is None:
+            self.paths[path] = file
+        return error
 
     def restore(self, saver, path):
-        return self.call("restore", saver=saver, path=path)[0]
+        return self.call("restore", saver=saver, path=self.paths.get(path, path))[0]
 
     def uninitialized(self):
         return self.must("uninitialized")["names"]
