@@ -167,8 +167,7 @@ class Case:
             elif key == "count":
                 check_value(f"{what} count", len(result["items"]), {"value": wanted})
             elif key == "reuse":
-                seen = {"auto": "AUTO_REUSE", None: False}.get(result.get("reuse"), result.get("reuse"))
-                check_value(f"{what} reuse", seen, {"value": wanted})
+                check_value(f"{what} reuse", self.attribute(result, key), {"value": wanted})
             elif key == "value" and "items" in result:
                 check_value(what, [item.get("name", item.get("value")) for item in result["items"]],
                             {"value": texts(wanted)})
@@ -176,6 +175,11 @@ class Case:
                 check_value(what, result.get("original_name_scope", result.get("value")), expect)
             else:
                 check_value(f"{what} {key}", result.get(key), {"value": wanted})
+
+    @staticmethod
+    def attribute(result, key):
+        seen = result.get(key)
+        return {"auto": "AUTO_REUSE", None: False}.get(seen, seen) if key == "reuse" else seen
 
     @staticmethod
     def identity(result):
@@ -273,7 +277,7 @@ class Case:
         structure = self.fetch_names(step["fetches"])
         leaves = []
         flatten(structure, leaves)
-        session = self.places.get(step.get("session"))
+        session = self.session(step)
         if evaluates:
             error, values = self.side.evaluate(session, feeds, leaves)
         else:
@@ -294,17 +298,20 @@ class Case:
         self.do_run({**step, "fetches": step["tensor"]}, evaluates=True)
 
     def do_load(self, step):
-        session = self.places.get(step.get("session"))
-        check_error(step, self.side.load(session, self.find(step["var"]), step["value"]))
+        check_error(step, self.side.load(self.session(step), self.find(step["var"]), step["value"]))
+
+    def session(self, step):
+        """The session a step names; None: the default one."""
+        return self.places.get(step.get("session"))
 
     def do_save(self, step):
-        check_error(step, self.side.save(self.rename(step["saver"]), step["path"]))
+        check_error(step, self.side.save(self.session(step), self.rename(step["saver"]), step["path"]))
 
     def do_restore(self, step):
-        check_error(step, self.side.restore(self.rename(step["saver"]), step["path"]))
+        check_error(step, self.side.restore(self.session(step), self.rename(step["saver"]), step["path"]))
 
     def do_report_uninitialized_variables(self, step):
-        names = self.side.uninitialized()
+        names = self.side.uninitialized(self.session(step))
         if "value" in step.get("expect", {}):
             check_value("uninitialized variables", names, step["expect"])
 
@@ -375,7 +382,7 @@ class Case:
             handle, _, attribute = path.rpartition(".")
             result = self.side.look_at(self.names[handle.split(".")[0]])
             self.results[self.names[handle.split(".")[0]]] = result
-            check_value(path, self.find(handle).get(attribute), {"value": wanted})
+            check_value(path, self.attribute(self.find(handle), attribute), {"value": wanted})
 
 
 def texts(values):

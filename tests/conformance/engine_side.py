@@ -26,6 +26,11 @@ def bare(value):
     return [bare(item) for item in value] if isinstance(value, list) else value
 
 
+def of_session(session):
+    """The driver takes the default session where none is named."""
+    return {} if session is None else {"session": session}
+
+
 class EngineSide:
     applies_at_once = True
 
@@ -183,7 +188,7 @@ class EngineSide:
         return self.run(session, feeds, fetches, evaluates=True)
 
     def run(self, session, feeds, fetches, evaluates=False):
-        fields = {"evaluates": evaluates, **({} if session is None else {"session": session})}
+        fields = {"evaluates": evaluates, **of_session(session)}
         named = [{"key": self.element(key), "value": value} for key, value in feeds.items()]
         error, reply = self.call("run", feeds=named, fetches=[self.element(one) for one in fetches], **fields)
         return error, reply.get("values")
@@ -195,22 +200,21 @@ class EngineSide:
         return {"graph": int(graph), "name": rest} if bar else name
 
     def load(self, session, result, value):
-        fields = {} if session is None else {"session": session}
-        return self.call("load", variable=result["name"], value=value, **fields)[0]
+        return self.call("load", variable=result["name"], value=value, **of_session(session))[0]
 
-    def save(self, saver, path):
+    def save(self, session, saver, path):
         self.checkpoint_count += 1
         file = f"checkpoint-{self.checkpoint_count}"
-        error, _ = self.call("save", saver=saver, path=file)
+        error, _ = self.call("save", saver=saver, path=file, **of_session(session))
         if error is None:
             self.paths[path] = file
         return error
 
-    def restore(self, saver, path):
-        return self.call("restore", saver=saver, path=self.paths.get(path, path))[0]
+    def restore(self, session, saver, path):
+        return self.call("restore", saver=saver, path=self.paths.get(path, path), **of_session(session))[0]
 
-    def uninitialized(self):
-        return self.must("uninitialized")["names"]
+    def uninitialized(self, session):
+        return self.must("uninitialized", **of_session(session))["names"]
 
     def describe(self):
         return self.must("describe")

@@ -229,17 +229,17 @@ class HttpSide:
         path = f"/v1/models/{MODEL}/variables/{quote(result['name'])}"
         return self.request("PUT", path, value)[0]
 
-    def save(self, saver, path):
+    def save(self, session, saver, path):
         error, reply = self.request("POST", f"/v1/models/{MODEL}/save", {"saver": saver})
         if error is None:
             self.checkpoints[path] = reply["version"]
         return error
 
-    def restore(self, saver, path):
+    def restore(self, session, saver, path):
         version = self.checkpoints.get(path, path)
         return self.request("POST", f"/v1/models/{MODEL}/restore", {"saver": saver, "version": version})[0]
 
-    def uninitialized(self):
+    def uninitialized(self, session):
         variables = self.must("GET", f"/v1/models/{MODEL}/variables")["variables"]
         return [one["name"].rsplit(":", 1)[0] for one in variables if not one["initialized"]]
 
