@@ -205,13 +205,20 @@ class EngineSide:
     def save(self, session, saver, path):
         self.checkpoint_count += 1
         file = f"checkpoint-{self.checkpoint_count}"
-        error, _ = self.call("save", saver=saver, path=file, **of_session(session))
+        error = self.call_saver("save", session, saver, file)
         if error is None:
             self.paths[path] = file
         return error
 
     def restore(self, session, saver, path):
-        return self.call("restore", saver=saver, path=self.paths.get(path, path), **of_session(session))[0]
+        return self.call_saver("restore", session, saver, self.paths.get(path, path))
+
+    def call_saver(self, do, session, saver, path):
+        """A saver is looked for in its own graph, whichever is the default one."""
+        context = self.must("enter_graph", graph=(graphs_of(saver) + [self.default_graph()])[0])["context"]
+        error, _ = self.call(do, saver=bare(saver), path=path, **of_session(session))
+        self.must("exit", what=context)
+        return error
 
     def uninitialized(self, session):
         return self.must("uninitialized", **of_session(session))["names"]
