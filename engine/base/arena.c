@@ -35,6 +35,12 @@ static struct arena_block *add_block(struct arena *arena, size_t need_bytes)
     return block;
 }
 
+size_t arena_room_bytes(const struct arena *arena)
+{
+    size_t most = arena->bytes_max == 0 ? SIZE_MAX : arena->bytes_max;
+    return most > arena->bytes ? most - arena->bytes : 1;
+}
+
 void *arena_allocate(struct arena *arena, size_t count, size_t item_bytes)
 {
     size_t bytes;
@@ -42,7 +48,8 @@ void *arena_allocate(struct arena *arena, size_t count, size_t item_bytes)
         return NULL;
     }
     bytes = (bytes + ARENA_ALIGNMENT_BYTES - 1) / ARENA_ALIGNMENT_BYTES * ARENA_ALIGNMENT_BYTES;
-    if (arena->bytes_max != 0 && bytes > arena->bytes_max - arena->bytes) {
+    if (arena->bytes_max != 0 && bytes > arena_room_bytes(arena)) {
+        arena->is_full = true;
         return NULL;
     }
     struct arena_block *block = arena->blocks;
@@ -98,4 +105,5 @@ void arena_release(struct arena *arena)
     }
     arena->blocks = NULL;
     arena->bytes = 0;
+    arena->is_full = false;
 }

@@ -11,6 +11,7 @@ struct arena {
     struct arena_block *blocks;
     size_t bytes;
     size_t bytes_max;
+    bool is_full; /* bytes_max, not memory, refused something */
 };
 
 /* Zeroed memory, aligned to 16 bytes, that lives until arena_release. NULL when memory or bytes_max runs out. */
@@ -22,6 +23,9 @@ void *arena_copy(struct arena *arena, const void *source, size_t count, size_t i
 
 /* A formatted string in the arena; NULL as above. */
 char *arena_format(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3) MUST_CHECK;
+
+/* Bytes left to bytes_max; at least 1, so that it can be another's bytes_max. */
+size_t arena_room_bytes(const struct arena *arena);
 
 /* Frees everything the arena gave out; it can then be used again. */
 void arena_release(struct arena *arena);

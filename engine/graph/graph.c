@@ -41,7 +41,7 @@ static struct graph_segment *segment_create(struct graph_segment *parent)
         return NULL;
     }
     atomic_init(&segment->references, 1);
-    segment->arena.bytes_max = GRAPH_ARENA_BYTES_MAX;
+    segment->arena.bytes_max = parent == NULL ? GRAPH_ARENA_BYTES_MAX : arena_room_bytes(&parent->arena);
     segment->parent = parent;
     if (parent != NULL) {
         atomic_fetch_add(&parent->references, 1);
@@ -148,6 +148,15 @@ struct graph *graph_unref(struct graph *graph)
 struct arena *graph_arena(struct graph *graph)
 {
     return &graph->segment->arena;
+}
+
+bool graph_is_full(const struct graph *graph)
+{
+    bool is_full = graph->segment->arena.is_full;
+    for (const struct body_link *link = graph->segment->bodies; link != NULL && !is_full; link = link->next) {
+        is_full = graph_is_full(link->graph);
+    }
+    return is_full;
 }
 
 /* ---- look-ups ---- */

@@ -146,6 +146,8 @@ enum status graph_find_output(const struct graph *graph, const char *name, struc
 
 /* Memory that lives as long as the graph's nodes. */
 struct arena *graph_arena(struct graph *graph);
+/* Whether something did not fit into GRAPH_ARENA_BYTES_MAX, which a graph and all it was cloned from share. */
+bool graph_is_full(const struct graph *graph);
 
 /* ---- objects: what builds make besides nodes: scopes, cells, optimisers, savers, layers ----
  *

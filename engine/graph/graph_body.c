@@ -58,7 +58,16 @@ enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct er
     }
     *link = (struct body_link){inner, graph->segment->bodies};
     graph->segment->bodies = link;
+    inner->segment->arena.bytes_max = arena_room_bytes(graph_arena(graph));
     return STATUS_OK;
+}
+
+void graph_charge_inner(struct graph *graph, const struct graph *inner)
+{
+    struct arena *arena = graph_arena(graph);
+    size_t room = arena_room_bytes(arena);
+    size_t used = inner->segment->arena.bytes;
+    arena->bytes_max = arena->bytes + (room > used ? room - used : 1);
 }
 
 enum status graph_enter_body(struct graph *graph, const struct output_type *arguments, size_t argument_count,
@@ -173,6 +182,7 @@ enum status graph_leave_body(struct graph *graph, const struct output *outputs, 
 {
     CHECK(graph->body != NULL);
     enum status status = make_body(graph, outputs, output_count, ret_body, error);
+    graph_charge_inner(graph, graph->body->graph);
     drop_builder(graph);
     return status;
 }

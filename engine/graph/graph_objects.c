@@ -228,23 +228,25 @@ struct handle handle_object(enum object_kind kind, uint32_t id)
     return (struct handle){.kind = HANDLE_OBJECT, .object_kind = kind, .object_id = id};
 }
 
-static enum status copy_handle(struct arena *arena, const struct handle *handle, int depth, struct handle *ret_copy,
-                               struct error *error);
+/* `left`: items that the whole may still have. */
+static enum status copy_handle(struct arena *arena, const struct handle *handle, int depth, size_t *left,
+                               struct handle *ret_copy, struct error *error);
 
-static enum status copy_list(struct arena *arena, const struct handle *handle, int depth, struct handle *copy,
-                             struct error *error)
+static enum status copy_list(struct arena *arena, const struct handle *handle, int depth, size_t *left,
+                             struct handle *copy, struct error *error)
 {
-    if (depth == HANDLE_NESTING_MAX || handle->count > HANDLE_ITEMS_MAX) {
-        return error_set(error, STATUS_LIMIT, "a result nests deeper than %d or has more than %d items",
-                         HANDLE_NESTING_MAX, HANDLE_ITEMS_MAX);
+    if (depth == HANDLE_NESTING_MAX || handle->count > HANDLE_ITEMS_MAX || handle->count > *left) {
+        return error_set(error, STATUS_LIMIT, "a result nests deeper than %d or has more than %d items, %d in all",
+                         HANDLE_NESTING_MAX, HANDLE_ITEMS_MAX, HANDLE_ITEMS_IN_ALL_MAX);
     }
+    *left -= handle->count;
     struct handle *items = arena_allocate(arena, handle->count, sizeof *items);
     const char **names = arena_allocate(arena, handle->count, sizeof *names);
     if (items == NULL || names == NULL) {
         return no_memory(error);
     }
     for (size_t i = 0; i < handle->count; i++) {
-        TRY(copy_handle(arena, &handle->items[i], depth + 1, &items[i], error));
+        TRY(copy_handle(arena, &handle->items[i], depth + 1, left, &items[i], error));
         if (handle->names != NULL && handle->names[i] != NULL) {
             names[i] = arena_copy_string(arena, handle->names[i]);
             if (names[i] == NULL) {
@@ -257,25 +259,26 @@ static enum status copy_list(struct arena *arena, const struct handle *handle, i
     return STATUS_OK;
 }
 
-static enum status copy_handle(struct arena *arena, const struct handle *handle, int depth, struct handle *ret_copy,
-                               struct error *error)
+static enum status copy_handle(struct arena *arena, const struct handle *handle, int depth, size_t *left,
+                               struct handle *ret_copy, struct error *error)
 {
     *ret_copy = *handle;
     if (handle->kind == HANDLE_TEXT) {
         ret_copy->text = arena_copy_string(arena, handle->text);
         return ret_copy->text == NULL ? no_memory(error) : STATUS_OK;
     }
-    return handle->kind == HANDLE_LIST ? copy_list(arena, handle, depth, ret_copy, error) : STATUS_OK;
+    return handle->kind == HANDLE_LIST ? copy_list(arena, handle, depth, left, ret_copy, error) : STATUS_OK;
 }
 
 static enum status keep_handle(struct graph *graph, const struct handle *handle, const struct handle **ret_kept,
                                struct error *error)
 {
     struct handle *kept = arena_allocate(graph_arena(graph), 1, sizeof *kept);
+    size_t left = HANDLE_ITEMS_IN_ALL_MAX;
     if (kept == NULL) {
         return no_memory(error);
     }
-    TRY(copy_handle(graph_arena(graph), handle, 0, kept, error));
+    TRY(copy_handle(graph_arena(graph), handle, 0, &left, kept, error));
     *ret_kept = kept;
     return STATUS_OK;
 }
@@ -338,6 +341,15 @@ static const struct handle *find_item(const struct handle *list, const char *key
     unsigned long index = length > 0 && key[0] >= '0' && key[0] <= '9' ? strtoul(key, &end, 10) : 0;
     bool is_number = end == key + length;
     return list->kind == HANDLE_LIST && is_number && index < list->count ? &list->items[index] : NULL;
+}
+
+size_t handle_leaf_count(const struct handle *handle)
+{
+    size_t count = handle->kind == HANDLE_LIST ? 0 : 1;
+    for (size_t i = 0; handle->kind == HANDLE_LIST && i < handle->count; i++) {
+        count += handle_leaf_count(&handle->items[i]);
+    }
+    return count;
 }
 
 const struct handle *graph_find_handle(const struct graph *graph, const char *path)

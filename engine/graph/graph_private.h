@@ -130,6 +130,9 @@ enum status graph_check_room(const struct graph *graph, size_t count, struct err
 /* Hands the graph of a body over to `graph`, which drops it with its nodes; on failure it is dropped at once. */
 enum status graph_keep_inner(struct graph *graph, struct graph *inner, struct error *error) MUST_CHECK;
 
+/* Takes what the graph of a body holds from the room there is for its outer graph; when it is whole. */
+void graph_charge_inner(struct graph *graph, const struct graph *inner);
+
 /* Copies what graph_clone copies of objects, handles and collections; releases it. */
 enum status graph_copy_things(const struct graph *source, struct graph *graph, struct error *error) MUST_CHECK;
 void graph_release_things(struct graph *graph);

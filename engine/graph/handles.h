@@ -15,7 +15,12 @@ enum handle_kind {
     HANDLE_LIST, /* of handles, by number and, where `names` are given, by name */
 };
 
-enum { HANDLE_PATH_BYTES_MAX = 256, HANDLE_NESTING_MAX = 16, HANDLE_ITEMS_MAX = 4096 };
+enum {
+    HANDLE_PATH_BYTES_MAX = 256,
+    HANDLE_NESTING_MAX = 16,
+    HANDLE_ITEMS_MAX = 4096,             /* of one list */
+    HANDLE_ITEMS_IN_ALL_MAX = 4 * 4096, /* of a list and the lists in it */
+};
 
 /* Immutable once it is in a graph. */
 struct handle {
@@ -37,12 +42,16 @@ struct handle handle_operation(struct node *node);
 struct handle handle_variable(const struct variable *variable);
 struct handle handle_object(enum object_kind kind, uint32_t id);
 
-/* Names a result; naming again replaces. The handle and all below it are copied. LIMIT when it nests too deep. */
+/* Names a result; naming again replaces. The handle and all below it are copied. LIMIT when it nests too deep
+ * or has too many items. */
 enum status graph_set_handle(struct graph *graph, const char *name, const struct handle *handle,
                              struct error *error) MUST_CHECK;
 
 /* The handle a dotted path means ("r.state.c", "g.list.0"), or NULL. Borrowed from the graph. */
 const struct handle *graph_find_handle(const struct graph *graph, const char *path);
+
+/* How many handles that are no lists are in it. */
+size_t handle_leaf_count(const struct handle *handle);
 
 /* All names and their handles, in the order they were first given. */
 size_t graph_handle_count(const struct graph *graph);

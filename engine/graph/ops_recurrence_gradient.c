@@ -129,6 +129,7 @@ static enum status make_gradient_body(struct graph *graph, const struct body *bo
     enum status status = differentiate(&work, error);
     graph_leave_name_scope(work.inner, previous);
     TRY(status);
+    graph_charge_inner(graph, work.inner);
     graph->inner_node_count += graph_node_count(work.inner);
     TRY(graph_check_room(graph, 1, error));
     *gradient = (struct body){.graph = work.inner,

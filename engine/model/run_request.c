@@ -261,15 +261,6 @@ static enum status read_target(struct run_request *request, const json_t *json, 
     return ask_for(request, output, node, error);
 }
 
-static size_t count_leaves(const struct handle *handle)
-{
-    size_t count = handle->kind == HANDLE_LIST ? 0 : 1;
-    for (size_t i = 0; handle->kind == HANDLE_LIST && i < handle->count; i++) {
-        count += count_leaves(&handle->items[i]);
-    }
-    return count;
-}
-
 /* How many tensors and operations a list of names means at most. */
 static size_t count_asked(const struct graph *graph, const json_t *names)
 {
@@ -277,7 +268,7 @@ static size_t count_asked(const struct graph *graph, const json_t *names)
     for (size_t i = 0; i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         const struct handle *handle = name == NULL ? NULL : find_handle(graph, name);
-        count += handle == NULL ? 1 : count_leaves(handle);
+        count += handle == NULL ? 1 : handle_leaf_count(handle);
     }
     return count < PLAN_FETCHES_MAX ? count : PLAN_FETCHES_MAX;
 }

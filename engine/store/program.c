@@ -169,6 +169,11 @@ static enum status name_result(struct builder *builder, const json_t *as, const 
     }
     TRY(at_place(builder, place, graph_set_handle(builder->graph, name, handle, builder->error)));
     const struct handle *kept = graph_find_handle(builder->graph, name);
+    builder->described_count += handle_leaf_count(kept);
+    if (builder->described_count > PROGRAM_RESULTS_MAX) {
+        error_set(builder->error, STATUS_TOO_LARGE, "a program's results have more than %d items", PROGRAM_RESULTS_MAX);
+        return at_place(builder, place, STATUS_TOO_LARGE);
+    }
     int failed = json_object_set_new(builder->result.handles, name, handle_name_to_json(builder->graph, kept)) +
                  json_object_set_new(builder->result.results, name, handle_to_json(builder->graph, kept));
     return failed ? builder_no_memory(builder) : STATUS_OK;
@@ -368,6 +373,7 @@ static enum status apply_step(struct builder *builder, const json_t *json, const
     if (status == STATUS_OK) {
         status = apply_kind(builder, kind, &step);
     }
+    status = builder_explain_memory(builder, status);
     if (status == STATUS_LIMIT) { /* a graph's maxima do not go away by waiting */
         status = builder->error->status = STATUS_TOO_LARGE;
         error_type(builder->error, "ResourceExhaustedError");

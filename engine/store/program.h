@@ -12,7 +12,7 @@
 #include "engine/nn/language_model.h"
 #include "engine/text/vocabulary.h"
 
-enum { PROGRAM_STEPS_MAX = 10000, PROGRAM_NESTING_MAX = 64, PROGRAM_WARNINGS_MAX = 100 };
+enum { PROGRAM_STEPS_MAX = 10000, PROGRAM_NESTING_MAX = 64, PROGRAM_WARNINGS_MAX = 100, PROGRAM_RESULTS_MAX = 100000 };
 
 /* What applying a program leaves besides the graph. Release with program_result_release. */
 struct program_result {

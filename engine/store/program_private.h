@@ -48,6 +48,7 @@ struct builder {
     struct handle made; /* the result of the step at work */
     bool has_made;
     int depth;
+    size_t described_count; /* items of the results that were named */
     struct error *error; /* of the call at work; may be NULL */
 };
 
@@ -92,6 +93,9 @@ enum status builder_body(struct builder *builder, const json_t *body, const char
 
 /* NO_MEMORY, said in the builder's error. */
 enum status builder_no_memory(struct builder *builder);
+/* Returns `status`, but when it is NO_MEMORY and no lack of memory but a maximum of ours was the reason: an error that
+ * says so. */
+enum status builder_explain_memory(struct builder *builder, enum status status);
 /* Scratch memory, zeroed, that lives as long as the step. */
 enum status builder_scratch(struct builder *builder, size_t count, size_t bytes, void *ret_memory) MUST_CHECK;
 

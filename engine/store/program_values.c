@@ -31,6 +31,20 @@ enum status at_place(struct builder *builder, const struct place *place, enum st
     return status;
 }
 
+enum status builder_explain_memory(struct builder *builder, enum status status)
+{
+    char param[ERROR_PLACE_BYTES_MAX];
+    bool is_scratch = builder->scratch.is_full;
+    if (status != STATUS_NO_MEMORY || builder->error == NULL || !(is_scratch || graph_is_full(builder->graph))) {
+        return status;
+    }
+    memcpy(param, builder->error->param, sizeof param);
+    status = error_set(builder->error, STATUS_LIMIT, "%s needs more than %d bytes, the maximum",
+                       is_scratch ? "the step" : "the graph", GRAPH_ARENA_BYTES_MAX);
+    memcpy(builder->error->param, param, sizeof param);
+    return status;
+}
+
 enum status refuse_place(struct builder *builder, const struct place *place, const char *format, ...)
 {
     char message[ERROR_MESSAGE_BYTES_MAX / 2];

@@ -80,10 +80,84 @@ static void test_none_is_no_tensor(void **state)
     }
 }
 
+/* ---- memory ---- */
+
+static void append(json_t *program, json_t *step)
+{
+    assert_int_equal(json_array_append_new(program, step), 0);
+}
+
+static json_t *add_to_collection(const char *key, const char *value)
+{
+    return json_pack("{s:s, s:s, s:s}", "op", "add_to_collection", "key", key, "value", value);
+}
+
+static json_t *get_collection(const char *key, const char *as)
+{
+    return json_pack("{s:s, s:s, s:s}", "op", "get_collection", "key", key, "as", as);
+}
+
+/* Lists of lists: few steps name very many items. */
+static void test_lists_of_lists_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *program = json_array();
+    append(program, json_pack("{s:s, s:f, s:s}", "op", "constant", "value", 1.0, "as", "list"));
+    for (int level = 0; level < 3; level++) {
+        const char *key = level % 2 == 0 ? "even" : "odd";
+        for (int i = 0; i < 1000; i++) {
+            append(program, add_to_collection(key, "list"));
+        }
+        append(program, get_collection(key, "list"));
+    }
+    assert_int_equal(build(fixture, program), STATUS_TOO_LARGE);
+    assert_string_equal(fixture->error.param, "/program/2002/as");
+}
+
+static void test_results_of_a_program_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *program = json_array();
+    append(program, json_pack("{s:s, s:f, s:s}", "op", "constant", "value", 1.0, "as", "one"));
+    for (int i = 0; i < 4000; i++) {
+        append(program, add_to_collection("k", "one"));
+    }
+    for (int i = 0; i < 100; i++) {
+        append(program, get_collection("k", "list"));
+    }
+    assert_int_equal(build(fixture, program), STATUS_TOO_LARGE);
+    assert_string_equal(fixture->error.param, "/program/4025/as");
+}
+
+/* A graph has one maximum, however many programs, and cells' bodies, it grows by. */
+static void test_a_graph_that_is_full(void **state)
+{
+    static const char step[] =
+        "[{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,3,4],\"as\":\"x\"},"
+        "{\"op\":\"cell\",\"num_units\":4,\"input\":\"i\",\"states\":[\"s\"],\"output\":\"i\",\"next_states\":[\"s\"],"
+        "\"body\":[{\"op\":\"constant\",\"value\":1,\"shape\":[12000000]}],\"as\":\"cell\"},"
+        "{\"op\":\"dynamic_rnn\",\"cell\":\"cell\",\"inputs\":\"x\",\"dtype\":\"float32\"}]";
+    static const char constant[] = "[{\"op\":\"constant\",\"value\":1.0,\"shape\":[12000000]}]";
+    struct fixture *fixture = *state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(build_text(fixture, i == 1 ? constant : step), STATUS_OK);
+    }
+    size_t full = 0;
+    for (int i = 0; i < 3; i++) {
+        full += build_text(fixture, step) == STATUS_TOO_LARGE && build_text(fixture, constant) == STATUS_TOO_LARGE;
+    }
+    assert_true(full >= 1);
+    assert_string_equal(fixture->error.message, "the graph needs more than 268435456 bytes, the maximum");
+    assert_string_equal(fixture->error.param, "/program/0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_none_is_no_tensor, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lists_of_lists_are_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_results_of_a_program_are_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_graph_that_is_full, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
