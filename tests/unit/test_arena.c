@@ -12,7 +12,7 @@
 static void test_memory_is_zeroed_aligned_and_apart(void **state)
 {
     (void)state;
-    struct arena arena = {NULL, 0, 0};
+    struct arena arena = {.blocks = NULL};
     for (size_t bytes = 1; bytes < 300000; bytes = bytes * 3 + 1) {
         unsigned char *memory = arena_allocate(&arena, bytes, 1);
         assert_non_null(memory);
@@ -28,7 +28,7 @@ static void test_memory_is_zeroed_aligned_and_apart(void **state)
 static void test_copies(void **state)
 {
     (void)state;
-    struct arena arena = {NULL, 0, 0};
+    struct arena arena = {.blocks = NULL};
     const int numbers[] = {1, 2, 3};
     int *copy = arena_copy(&arena, numbers, 3, sizeof *numbers);
     char *text = arena_copy_string(&arena, "call me");
@@ -62,7 +62,7 @@ static void test_maximum_holds_to_the_byte(void **state)
 static void test_overflow_is_refused(void **state)
 {
     (void)state;
-    struct arena arena = {NULL, 0, 0};
+    struct arena arena = {.blocks = NULL};
     assert_null(arena_allocate(&arena, SIZE_MAX, 2));
     assert_null(arena_allocate(&arena, SIZE_MAX / 2, 2));
     assert_null(arena_allocate(&arena, SIZE_MAX, 1));
@@ -73,7 +73,7 @@ static void test_overflow_is_refused(void **state)
 static void test_failing_allocation_leaves_the_arena_usable(void **state)
 {
     (void)state;
-    struct arena arena = {NULL, 0, 0};
+    struct arena arena = {.blocks = NULL};
     mem_fail_after(0);
     assert_null(arena_allocate(&arena, 8, 1));
     assert_int_equal(arena.bytes, 0);
