@@ -52,6 +52,10 @@ FLAGS_engine/math/pointwise_avx512 := $(POINTWISE_FLAGS) -mavx512f -mprefer-vect
 # The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
 FLAGS_engine/math/rnn_packed_avx2   := -mavx2 -mfma
 FLAGS_engine/math/rnn_packed_avx512 := -mavx512f -mfma
+FLAGS_engine/math/rnn_bf16_avx2     := -mavx2 -mfma
+FLAGS_engine/math/rnn_bf16_avx512   := -mavx512f -mfma -mavx512bf16
+FLAGS_engine/math/rnn_int8_avx2     := -mavx2 -mfma
+FLAGS_engine/math/rnn_int8_avx512   := -mavx512f -mfma -mavx512vnni
 endif
 
 COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -MMD -MP

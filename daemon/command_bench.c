@@ -22,7 +22,7 @@ static const struct option_row ROWS[] = {
     {"sequence-length", OPTION_COUNT, "N", "64", "train: symbols of a row between two updates"},
     {"dropout", OPTION_NUMBER, "P", "0", "train"},
     {"seconds", OPTION_NUMBER, "S", "3", "time of one measurement"},
-    {"precision", OPTION_TEXT, "P", "fp32", "fp32; others are not built yet"},
+    {"precision", OPTION_TEXT, "P", "fp32", "decode: fp32, bf16 or int8; train and serve: fp32"},
     {"json", OPTION_FLAG, NULL, NULL, "JSON lines, as without it"},
 };
 
@@ -33,6 +33,7 @@ struct bench {
     size_t vocabulary;
     size_t embedding; /* 0: one-hot */
     size_t threads;
+    enum rnn_precision precision;
     double seconds;
     char directory[64]; /* of the temporary model */
 };
@@ -47,11 +48,11 @@ static long peak_rss_kib(void)
 static enum status print(const struct bench *bench, json_t *json, struct error *error)
 {
     struct engine_info info = engine_info();
-    json_t *common = json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s}", "peer", "lstmd", "units",
-                               (json_int_t)bench->units, "layers", (json_int_t)bench->layers, "vocabulary",
-                               (json_int_t)bench->vocabulary, "threads", (json_int_t)bench->threads, "precision",
-                               "fp32", "peak_rss_bytes", (json_int_t)peak_rss_kib() * 1024, "kernels", info.kernels,
-                               "blas", info.blas, "version", info.version);
+    json_t *common = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s}", "peer", "lstmd", "units", (json_int_t)bench->units,
+        "layers", (json_int_t)bench->layers, "vocabulary", (json_int_t)bench->vocabulary, "threads",
+        (json_int_t)bench->threads, "precision", rnn_precision_name(bench->precision), "peak_rss_bytes",
+        (json_int_t)peak_rss_kib() * 1024, "kernels", info.kernels, "blas", info.blas, "version", info.version);
     char *line = NULL;
     if (json && json_object_update(json, common) == 0) {
         line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
@@ -165,7 +166,7 @@ static enum status bench_decode(const struct bench *bench, const size_t *batches
     model_unref(model);
     if (status == STATUS_OK) {
         snprintf(path, sizeof path, "%s/%llu", bench->directory, (unsigned long long)version);
-        status = snapshot_load(path, "bench", version, &snapshot, error);
+        status = snapshot_load(path, "bench", version, bench->precision, &snapshot, error);
     }
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         status = measure_decode(bench, snapshot, batches[i], error);
@@ -380,8 +381,11 @@ static enum status run(struct bench *bench, const char *what, struct error *erro
     if (!subject) {
         return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve", what);
     }
-    if (strcmp(precision, "fp32") != 0) {
-        return error_set(error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32", precision);
+    if (!rnn_precision_find(precision, &bench->precision)) {
+        return error_set(error, STATUS_INVALID, "--precision is '%.40s', not fp32, bf16 or int8", precision);
+    }
+    if (bench->precision != RNN_PRECISION_FP32 && strcmp(what, "decode") != 0) {
+        return error_set(error, STATUS_UNSUPPORTED, "--precision %s: %.40s is measured in fp32", precision, what);
     }
     TRY(read_arguments(bench, error));
     TRY(read_sizes(bench, subject, sizes, &count, error));

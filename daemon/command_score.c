@@ -11,7 +11,7 @@
 enum { CONTEXT_SYMBOLS = 4096 };
 
 static const struct option_row ROWS[] = {
-    {"precision", OPTION_TEXT, "P", "fp32", "fp32; others are not built yet"},
+    {"precision", OPTION_TEXT, "P", "fp32", "fp32, bf16 or int8: of weights and of what layers hand on"},
     {"adapt", OPTION_FLAG, NULL, NULL, "not built yet"},
     {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
 };
@@ -80,9 +80,9 @@ static enum status print(const struct options *options, const struct snapshot *s
                snapshot_full_name(snapshot), score->symbols, nats, bits, exp(nats));
         return STATUS_OK;
     }
-    json_t *json = json_pack("{s:s, s:I, s:f, s:f, s:f}", "model", snapshot_full_name(snapshot), "symbols",
-                             (json_int_t)score->symbols, "nats_per_symbol", nats, "bits_per_character", bits,
-                             "perplexity", exp(nats));
+    json_t *json = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f}", "model", snapshot_full_name(snapshot), "precision",
+                             options_text(options, "precision"), "symbols", (json_int_t)score->symbols,
+                             "nats_per_symbol", nats, "bits_per_character", bits, "perplexity", exp(nats));
     char *line = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (!line) {
@@ -148,11 +148,14 @@ int command_score(int argc, char **argv)
         command_fail("score", &error);
         return EXIT_USAGE;
     }
+    if (!rnn_precision_find(options_text(&options, "precision"), &reference.precision)) {
+        error_set(&error, STATUS_INVALID, "--precision is '%.40s', not fp32, bf16 or int8",
+                  options_text(&options, "precision"));
+        command_fail("score", &error);
+        return EXIT_USAGE;
+    }
     if (options_is_given(&options, "adapt")) {
         status = error_set(&error, STATUS_UNSUPPORTED, "--adapt is not built yet");
-    } else if (strcmp(options_text(&options, "precision"), "fp32") != 0) {
-        status = error_set(&error, STATUS_UNSUPPORTED, "--precision %.40s is not built yet: fp32",
-                           options_text(&options, "precision"));
     } else {
         status = score(&options, &reference, &error);
     }

@@ -57,7 +57,7 @@ static enum status load(const struct model_reference *reference, uint64_t versio
 {
     char path[MODEL_REFERENCE_PATH_BYTES_MAX + 32];
     model_reference_version_path(reference, version, path);
-    enum status status = snapshot_load(path, reference->name, version, ret_snapshot, error);
+    enum status status = snapshot_load(path, reference->name, version, reference->precision, ret_snapshot, error);
     if (status != STATUS_OK) {
         error_prefix(error, "%s", path);
     }

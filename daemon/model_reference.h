@@ -10,7 +10,8 @@ enum { MODEL_REFERENCE_PATH_BYTES_MAX = 4096 };
 struct model_reference {
     char directory[MODEL_REFERENCE_PATH_BYTES_MAX]; /* MODELS/NAME */
     char name[MODEL_NAME_BYTES_MAX];
-    uint64_t version; /* 0: the newest good one */
+    uint64_t version;             /* 0: the newest good one */
+    enum rnn_precision precision; /* fp32 unless it is set after parsing */
 };
 
 /* Splits `text`. INVALID when NAME is no model name ([A-Za-z0-9][A-Za-z0-9._-]{0,63}) or VERSION no positive number. */

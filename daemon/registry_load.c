@@ -183,7 +183,8 @@ struct load {
 static void load_run(struct job *job)
 {
     struct load *load = (struct load *)job;
-    load->status = snapshot_load(load->path, load->name, load->version, &load->snapshot, &load->error);
+    load->status =
+        snapshot_load(load->path, load->name, load->version, RNN_PRECISION_FP32, &load->snapshot, &load->error);
     mem_trim();
 }
 

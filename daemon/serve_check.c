@@ -16,7 +16,7 @@ static void check_version(const char *model_path, const char *name, uint64_t ver
     struct snapshot *snapshot;
     struct error error;
     snprintf(path, sizeof path, "%s/%llu", model_path, (unsigned long long)version);
-    if (snapshot_load(path, name, version, &snapshot, &error) == STATUS_OK) {
+    if (snapshot_load(path, name, version, RNN_PRECISION_FP32, &snapshot, &error) == STATUS_OK) {
         printf("%s@%llu: good, %zu parameters\n", name, (unsigned long long)version,
                snapshot_parameter_count(snapshot));
         snapshot_unref(snapshot);

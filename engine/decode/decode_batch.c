@@ -14,7 +14,7 @@ enum {
     WORKSPACE_FLOATS = 2 * (DECODE_SYMBOLS_MAX + RNN_GATES * RNN_LANES_MAX), /* one row at least: logits and weights */
     SMALL_PHASE_NS = 8000, /* below, starting and ending together costs more than sharing gains */
     CACHE_BYTES_PER_NS = 100,
-    MULTIPLY_ADDS_PER_NS = 100,
+    WORDS_MULTIPLIED_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
 };
 
@@ -107,23 +107,23 @@ static void run_phase_item(void *context, size_t item)
     size_t block = item / batch->group_count;
     size_t begin = item % batch->group_count * batch->group_rows;
     if (batch->stage == STAGE_LAYERS) {
-        plan->kernels->lstm(&plan->layers[batch->layer_count - 1], block, batch->lstm_rows + begin,
-                            group_length(batch, begin, batch->row_count));
+        const struct rnn_lstm *layer = &plan->layers[batch->layer_count - 1];
+        layer->steps->lstm(layer, block, batch->lstm_rows + begin, group_length(batch, begin, batch->row_count));
     } else {
-        plan->kernels->dense(&plan->output, block, batch->dense_rows + begin,
-                             group_length(batch, begin, batch->chunk_count));
+        plan->output.steps->dense(&plan->output, block, batch->dense_rows + begin,
+                                  group_length(batch, begin, batch->chunk_count));
     }
 }
 
-/* A phase over `block_count` blocks of `block_floats` weights for `row_count` rows. */
-static struct thread_team_phase make_phase(struct decode_batch *batch, size_t block_count, size_t block_floats,
+/* A phase over `block_count` blocks of `block_words` words of weights for `row_count` rows. */
+static struct thread_team_phase make_phase(struct decode_batch *batch, size_t block_count, size_t block_words,
                                            size_t row_count)
 {
     CHECK(row_count > 0);
     batch->group_count = (row_count + ROWS_PER_ITEM_MAX - 1) / ROWS_PER_ITEM_MAX;
     batch->group_rows = (row_count + batch->group_count - 1) / batch->group_count;
-    size_t floats = block_count * block_floats;
-    size_t ns = floats * sizeof(float) / CACHE_BYTES_PER_NS + floats * row_count / MULTIPLY_ADDS_PER_NS;
+    size_t words = block_count * block_words;
+    size_t ns = words * RNN_WORD_BYTES / CACHE_BYTES_PER_NS + words * row_count / WORDS_MULTIPLIED_PER_NS;
     return (struct thread_team_phase){.run = run_phase_item,
                                       .context = batch,
                                       .item_count = block_count * batch->group_count,
@@ -138,8 +138,8 @@ static struct thread_team_phase begin_layer(struct decode_batch *batch)
         struct generation *row = batch->rows[i];
         batch->lstm_rows[i] = decode_plan_row(batch->plan, index, row->slot, row->parity, generation_row_symbol(row));
     }
-    size_t block_floats = (layer->input_size + layer->units) * RNN_GATES * batch->plan->kernels->lanes;
-    return make_phase(batch, layer->block_count, block_floats, batch->row_count);
+    size_t block_words = (layer->input_words + layer->hidden_words) * RNN_GATES * layer->steps->lanes;
+    return make_phase(batch, layer->block_count, block_words, batch->row_count);
 }
 
 static struct thread_team_phase begin_logits(struct decode_batch *batch)
@@ -156,8 +156,8 @@ static struct thread_team_phase begin_logits(struct decode_batch *batch)
             .output = batch->workspace + i * row_floats,
         };
     }
-    size_t block_floats = output->input_size * RNN_GATES * batch->plan->kernels->lanes;
-    return make_phase(batch, output->block_count, block_floats, batch->chunk_count);
+    size_t block_words = output->input_words * RNN_GATES * output->steps->lanes;
+    return make_phase(batch, output->block_count, block_words, batch->chunk_count);
 }
 
 static struct thread_team_phase begin_rows(struct decode_batch *batch)

@@ -2,11 +2,14 @@
  * copies. */
 #include "engine/decode/decode_plan.h"
 
+#include <math.h>
+
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/decode/decode_plan_layout.h"
 
 enum { SLOT_ALIGNMENT_FLOATS = MEM_ALIGNMENT_BYTES / sizeof(float), TABLE_CHUNK_SYMBOLS = 64 };
+enum { INT8_TERMS_MAX = 131072 }; /* × 127 × 127 fits 31 bits */
 
 static enum status check_sizes(const struct decode_weights *weights, struct error *error)
 {
@@ -22,6 +25,10 @@ static enum status check_sizes(const struct decode_weights *weights, struct erro
         weights->embedding_size > DECODE_SYMBOLS_MAX) {
         return error_set(error, STATUS_INVALID, "embedding size %zu %s an embedding", weights->embedding_size,
                          weights->embedding == NULL ? "without" : "with");
+    }
+    if (weights->precision == RNN_PRECISION_INT8 && weights->embedding_size > INT8_TERMS_MAX) {
+        return error_set(error, STATUS_LIMIT, "embedding size %zu, at most %d in int8", weights->embedding_size,
+                         INT8_TERMS_MAX);
     }
     size_t input_size = weights->embedding_size > 0 ? weights->embedding_size : weights->vocabulary_size;
     for (size_t i = 0; i < weights->layer_count; i++) {
@@ -41,7 +48,14 @@ static enum status check_sizes(const struct decode_weights *weights, struct erro
 
 static size_t layer_bytes(const struct rnn_lstm *layer)
 {
-    return layer->stride * RNN_GATES * (layer->input_size + layer->units + 1) * sizeof(float);
+    size_t words = layer->input_words + layer->hidden_words + 1;
+    words += layer->scales == NULL ? 0 : 3; /* scales, offsets of inputs and of h */
+    return layer->stride * RNN_GATES * words * RNN_WORD_BYTES;
+}
+
+static size_t output_bytes(const struct rnn_dense *output)
+{
+    return output->stride * (output->input_words + (output->scales == NULL ? 1 : 3)) * RNN_WORD_BYTES;
 }
 
 /* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, 4 × units],
@@ -52,8 +66,8 @@ static enum status fill_embedded_table(const struct decode_plan *plan, const str
     const struct decode_layer_weights *from = &weights->layers[0];
     const struct rnn_lstm *layer = &plan->layers[0];
     struct rnn_dense dense;
-    TRY(rnn_dense_init(&dense, plan->kernels, weights->embedding_size, RNN_GATES * from->units, from->kernel, gates,
-                       error));
+    TRY(rnn_dense_init(&dense, &plan->kernels->fp32, weights->embedding_size, RNN_GATES * from->units, from->kernel,
+                       gates, error));
     float *sums = mem_allocate_aligned(TABLE_CHUNK_SYMBOLS * dense.stride, sizeof *sums);
     if (sums == NULL) {
         rnn_dense_release(&dense);
@@ -68,11 +82,10 @@ static enum status fill_embedded_table(const struct decode_plan *plan, const str
             rows[i].output = sums + i * dense.stride;
         }
         for (size_t block = 0; block < dense.block_count; block++) {
-            plan->kernels->dense(&dense, block, rows, count);
+            dense.steps->dense(&dense, block, rows, count);
         }
         for (size_t i = 0; i < count; i++) {
-            rnn_lstm_pack_start(layer, plan->kernels, rows[i].output,
-                                plan->table + (symbol + i) * RNN_GATES * layer->stride);
+            rnn_lstm_pack_start(layer, rows[i].output, plan->table + (symbol + i) * RNN_GATES * layer->stride);
         }
     }
     mem_free(sums);
@@ -90,7 +103,7 @@ static void fill_one_hot_table(const struct decode_plan *plan, const struct deco
         for (size_t n = 0; n < gate_count; n++) {
             sums[n] = gates[n] + weights->layers[0].kernel[symbol * gate_count + n];
         }
-        rnn_lstm_pack_start(layer, plan->kernels, sums, plan->table + symbol * RNN_GATES * layer->stride);
+        rnn_lstm_pack_start(layer, sums, plan->table + symbol * RNN_GATES * layer->stride);
     }
 }
 
@@ -120,16 +133,43 @@ static enum status make_table(struct decode_plan *plan, const struct decode_weig
     return status;
 }
 
-static enum status copy_embedding(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
+static enum status pack_embedding(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
 {
-    size_t count = weights->vocabulary_size * weights->embedding_size;
-    plan->embedding = mem_allocate_aligned_raw(count, sizeof(float));
-    if (plan->embedding == NULL) {
+    bool is_int8 = plan->precision == RNN_PRECISION_INT8;
+    plan->embedding_words = rnn_words(plan->precision, plan->embedding_size);
+    plan->embedding = mem_allocate_aligned_raw(plan->vocabulary_size * plan->embedding_words, RNN_WORD_BYTES);
+    plan->embedding_scales = is_int8 ? mem_allocate(plan->vocabulary_size, sizeof(float)) : NULL;
+    if (plan->embedding == NULL || (is_int8 && plan->embedding_scales == NULL)) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for an embedding of %zu × %zu", weights->vocabulary_size,
                          weights->embedding_size);
     }
-    memcpy(plan->embedding, weights->embedding, count * sizeof(float));
-    plan->bytes += count * sizeof(float);
+    for (size_t symbol = 0; symbol < plan->vocabulary_size; symbol++) {
+        float scale =
+            rnn_pack_input(plan->precision, weights->embedding + symbol * plan->embedding_size, plan->embedding_size,
+                           (uint32_t *)plan->embedding + symbol * plan->embedding_words);
+        if (is_int8) {
+            plan->embedding_scales[symbol] = scale;
+        }
+    }
+    plan->layers[0].is_input_scaled = is_int8;
+    plan->bytes += plan->vocabulary_size * (plan->embedding_words + is_int8) * RNN_WORD_BYTES;
+    return STATUS_OK;
+}
+
+/* What int8 would make of a NaN is a number: narrow precisions take finite weights only, and so do their tables. */
+static enum status check_first_input(const struct decode_plan *plan, const struct decode_weights *weights,
+                                     struct error *error)
+{
+    const float *values = plan->table != NULL ? plan->table : weights->embedding;
+    size_t count =
+        plan->vocabulary_size * (plan->table != NULL ? RNN_GATES * plan->layers[0].stride : weights->embedding_size);
+    for (size_t n = 0; plan->precision != RNN_PRECISION_FP32 && n < count; n++) {
+        if (!isfinite(values[n])) {
+            error_set(error, STATUS_UNPROCESSABLE, "a weight of layer 0's input is not a finite number");
+            error_code(error, "not_finite");
+            return STATUS_UNPROCESSABLE;
+        }
+    }
     return STATUS_OK;
 }
 
@@ -142,25 +182,41 @@ static bool is_table_worth_it(const struct decode_weights *weights)
                                       weights->vocabulary_size * embedding_size + embedding_size * gate_count;
 }
 
+static size_t align_slot(size_t bytes)
+{
+    return (bytes + MEM_ALIGNMENT_BYTES - 1) / MEM_ALIGNMENT_BYTES * SLOT_ALIGNMENT_FLOATS;
+}
+
+/* Gives layer `index` its place in a slot. */
+static void lay_out_slot(struct decode_plan *plan, size_t index)
+{
+    static const size_t item_bytes[] = {sizeof(float), sizeof(uint16_t), sizeof(uint8_t)};
+    static_assert(sizeof item_bytes / sizeof *item_bytes == RNN_PRECISION_COUNT, "bytes of an h");
+    size_t stride = plan->layers[index].stride;
+    plan->slot_offsets[index] = plan->slot_floats;
+    plan->hidden_offsets[index] = plan->slot_floats + align_slot(stride * sizeof(float));
+    plan->hidden_strides[index] = align_slot(stride * item_bytes[plan->precision]);
+    plan->slot_floats = plan->hidden_offsets[index] + 2 * plan->hidden_strides[index];
+}
+
 static enum status pack(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
 {
     bool has_table = is_table_worth_it(weights);
+    const struct rnn_steps *steps = rnn_kernels_steps(plan->kernels, plan->precision);
     for (size_t i = 0; i < weights->layer_count; i++) {
         const struct decode_layer_weights *from = &weights->layers[i];
         struct rnn_lstm *layer = &plan->layers[i];
-        TRY(rnn_lstm_init(layer, plan->kernels, from->input_size, i == 0 && has_table ? from->input_size : 0,
-                          from->units, from->kernel, from->bias, from->forget_bias, error));
+        TRY(rnn_lstm_init(layer, steps, from->input_size, i == 0 && has_table ? from->input_size : 0, from->units,
+                          from->kernel, from->bias, from->forget_bias, error));
         plan->layer_count = i + 1;
         plan->bytes += layer_bytes(layer);
-        plan->slot_strides[i] =
-            (layer->stride + SLOT_ALIGNMENT_FLOATS - 1) / SLOT_ALIGNMENT_FLOATS * SLOT_ALIGNMENT_FLOATS;
-        plan->slot_offsets[i] = plan->slot_floats;
-        plan->slot_floats += 3 * plan->slot_strides[i];
+        lay_out_slot(plan, i);
     }
-    TRY(has_table ? make_table(plan, weights, error) : copy_embedding(plan, weights, error));
-    TRY(rnn_dense_init(&plan->output, plan->kernels, weights->layers[weights->layer_count - 1].units,
-                       weights->vocabulary_size, weights->softmax_w, weights->softmax_b, error));
-    plan->bytes += plan->output.stride * (plan->output.input_size + 1) * sizeof(float);
+    TRY(has_table ? make_table(plan, weights, error) : pack_embedding(plan, weights, error));
+    TRY(check_first_input(plan, weights, error));
+    TRY(rnn_dense_init(&plan->output, steps, weights->layers[weights->layer_count - 1].units, weights->vocabulary_size,
+                       weights->softmax_w, weights->softmax_b, error));
+    plan->bytes += output_bytes(&plan->output);
     return STATUS_OK;
 }
 
@@ -176,6 +232,7 @@ enum status decode_plan_create(const struct decode_weights *weights, struct deco
         return error_set(error, STATUS_NO_MEMORY, "no memory for a decode plan");
     }
     plan->kernels = kernels;
+    plan->precision = weights->precision;
     plan->vocabulary_size = weights->vocabulary_size;
     plan->embedding_size = weights->embedding_size;
     enum status status = pack(plan, weights, error);
@@ -198,6 +255,7 @@ void decode_plan_destroy(struct decode_plan *plan)
     rnn_dense_release(&plan->output);
     mem_free(plan->table);
     mem_free(plan->embedding);
+    mem_free(plan->embedding_scales);
     mem_free(plan);
 }
 
@@ -206,12 +264,12 @@ static enum status check_logits(const struct decode_plan *plan, float *slot, flo
     for (size_t i = 0; i < plan->layer_count; i++) {
         struct rnn_lstm_row row = decode_plan_row(plan, i, slot, 0, 0);
         for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->kernels->lstm(&plan->layers[i], block, &row, 1);
+            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
         }
     }
     struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, 0), .output = logits};
     for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->kernels->dense(&plan->output, block, &row, 1);
+        plan->output.steps->dense(&plan->output, block, &row, 1);
     }
     float maximum;
     if (!plan->kernels->find_maximum(logits, plan->vocabulary_size, &maximum)) {
@@ -228,6 +286,7 @@ enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *er
     if (slot == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a state of %zu floats", plan->slot_floats);
     }
+    decode_plan_reset_slot(plan, slot);
     enum status status = check_logits(plan, slot, slot + plan->slot_floats, error);
     mem_free(slot);
     return status;
@@ -245,7 +304,7 @@ size_t decode_plan_vocabulary_size(const struct decode_plan *plan)
 
 const char *decode_plan_kernels(const struct decode_plan *plan)
 {
-    return plan->kernels->name;
+    return plan->output.steps->name;
 }
 
 size_t decode_plan_state_count(const struct decode_plan *plan)
@@ -258,9 +317,17 @@ size_t decode_plan_state_count(const struct decode_plan *plan)
 }
 
 /* Layer `layer`'s h: the current one for the parity, the one a step writes for the other parity. */
-static float *slot_hidden(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity)
+static void *slot_hidden(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity)
 {
-    return slot + plan->slot_offsets[layer] + (1 + parity) * plan->slot_strides[layer];
+    return slot + plan->hidden_offsets[layer] + parity * plan->hidden_strides[layer];
+}
+
+void decode_plan_reset_slot(const struct decode_plan *plan, float *slot)
+{
+    memset(slot, 0, plan->slot_floats * sizeof *slot);
+    for (size_t i = 0; plan->precision == RNN_PRECISION_INT8 && i < plan->layer_count; i++) {
+        memset(slot_hidden(plan, i, slot, 0), RNN_INT8_ZERO, 2 * plan->hidden_strides[i] * sizeof *slot);
+    }
 }
 
 struct rnn_lstm_row decode_plan_row(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity,
@@ -277,24 +344,25 @@ struct rnn_lstm_row decode_plan_row(const struct decode_plan *plan, size_t layer
     } else if (plan->table != NULL) {
         row.start = plan->table + symbol * RNN_GATES * plan->layers[0].stride;
     } else {
-        row.input = plan->embedding + symbol * plan->embedding_size;
+        row.input = (const uint32_t *)plan->embedding + symbol * plan->embedding_words;
+        row.input_scale = plan->embedding_scales == NULL ? 1 : plan->embedding_scales[symbol];
     }
     return row;
 }
 
-const float *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity)
+const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity)
 {
     size_t top = plan->layer_count - 1;
-    return slot + plan->slot_offsets[top] + (1 + (parity ^ 1)) * plan->slot_strides[top];
+    return slot + plan->hidden_offsets[top] + (parity ^ 1) * plan->hidden_strides[top];
 }
 
 void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state)
 {
     for (size_t i = 0; i < plan->layer_count; i++) {
         size_t units = plan->layers[i].units;
-        const float *cell = slot + plan->slot_offsets[i];
-        memcpy(state, cell, units * sizeof *state);
-        memcpy(state + units, cell + (1 + parity) * plan->slot_strides[i], units * sizeof *state);
+        memcpy(state, slot + plan->slot_offsets[i], units * sizeof *state);
+        rnn_read_hidden(plan->precision, slot + plan->hidden_offsets[i] + parity * plan->hidden_strides[i], units,
+                        state + units);
         state += 2 * units;
     }
 }

@@ -10,6 +10,7 @@
 #define ENGINE_DECODE_DECODE_PLAN_H
 
 #include "engine/base/status.h"
+#include "engine/math/rnn_packed.h"
 
 enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384, DECODE_SYMBOLS_MAX = 1 << 20 };
 
@@ -28,16 +29,18 @@ struct decode_weights {
     const float *embedding; /* [vocabulary_size, embedding_size] or NULL */
     size_t layer_count;
     struct decode_layer_weights layers[DECODE_LAYERS_MAX];
-    const float *softmax_w; /* [units of the top layer, vocabulary_size] */
-    const float *softmax_b; /* [vocabulary_size] */
-    const char *kernels;    /* NULL: the fastest this CPU has; or one of rnn_kernels_at's, to test and measure */
+    const float *softmax_w;       /* [units of the top layer, vocabulary_size] */
+    const float *softmax_b;       /* [vocabulary_size] */
+    const char *kernels;          /* NULL: the fastest this CPU has; or one of rnn_kernels_at's, to test and measure */
+    enum rnn_precision precision; /* of packed weights and h; c, tables and logits are fp32 in all of them */
 };
 
 struct decode_plan;
 
-/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, UNSUPPORTED for
- * kernels this CPU lacks, NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where
- * that is no larger than what it replaces. Slow (reads every weight): never on the loop. Owned. */
+/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, UNSUPPORTED
+ * for kernels this CPU lacks, UNPROCESSABLE, code "not_finite", where a narrow precision cannot hold a weight,
+ * NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger
+ * than what it replaces. Slow (reads every weight): never on the loop. Owned. */
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
@@ -50,7 +53,7 @@ enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *er
 size_t decode_plan_bytes(const struct decode_plan *plan);
 /* Number of symbols: logits of a step, and one more than the largest symbol. */
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
-/* The name of the kernels it was packed for: "avx512". */
+/* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni". */
 const char *decode_plan_kernels(const struct decode_plan *plan);
 /* Floats of one row's recurrent state: for each layer c [units], then h [units]. */
 size_t decode_plan_state_count(const struct decode_plan *plan);

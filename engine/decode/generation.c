@@ -76,6 +76,7 @@ static enum status allocate(struct generation *generation, const struct generati
         return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu symbols and its state",
                          options->prompt_count);
     }
+    decode_plan_reset_slot(plan, generation->slot);
     memcpy(generation->prompt, options->prompt, options->prompt_count * sizeof *options->prompt);
     for (size_t i = 0; options->want_prompt_logprobs && i < options->prompt_count; i++) {
         generation->prompt_logprobs[i] = NAN;

@@ -4,54 +4,82 @@
  * rows of the batch, the sums stay in registers, and the pointwise part follows at once. Every sum starts from its
  * `start` value and adds input terms, then hidden terms, in ascending order with fused multiply-adds, whatever the
  * batch: a row's bits depend on nothing but the row, and every kernel set gives the same bits as the plain one.
+ *
+ * A layer is packed in one of three precisions. Narrow ones hold their weights, inputs and h in words of 4 bytes, each
+ * term list padded with zeros to whole words:
+ *   bf16  2 terms a word. Inputs and h are rounded to bf16 too, because a fused dot product (VDPBF16PS) then does 2
+ *         terms in one instruction: half the bytes and nearly twice the terms a second of fp32. Widening the weights
+ *         instead would save bytes only; it is the way on a CPU without the instruction. Sums are fp32.
+ *   int8  4 terms a word, as bytes n + 128 (VPDPBUSD multiplies unsigned by signed): h = n / 127, any other vector x is
+ *         n · max|x| / 127. Weights are symmetric, one scale for each output column: w = n · max|w| / 127. Sums are
+ *         whole numbers, so all kernel sets give the same bits.
  * Thread: any; packed weights are read only and shared. Everything a kernel reads or writes is aligned to
  * MEM_ALIGNMENT_BYTES. */
 #ifndef ENGINE_MATH_RNN_PACKED_H
 #define ENGINE_MATH_RNN_PACKED_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "engine/base/status.h"
 
 enum { RNN_GATES = 4, RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
+enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_MAX = 127 };
 
-/* One packed LSTM layer. `start` and `weights` are owned; release with rnn_lstm_release. */
+enum rnn_precision { RNN_PRECISION_FP32, RNN_PRECISION_BF16, RNN_PRECISION_INT8, RNN_PRECISION_COUNT };
+
+struct rnn_steps;
+
+/* One packed LSTM layer. `start`, `weights`, `scales` and `offsets` are owned; release with rnn_lstm_release. */
 struct rnn_lstm {
-    size_t input_size; /* dense inputs; 0 where every row starts from a row of a table instead */
+    const struct rnn_steps *steps; /* what it is packed for */
+    size_t input_size;             /* dense inputs; 0 where every row starts from a row of a table instead */
     size_t units;
     size_t block_count; /* ceil(units / lanes) */
-    size_t stride;      /* block_count × lanes: floats of a padded c or h; the padding stays 0 */
-    float *weights;     /* [block_count, input_size + units, 4, lanes], gates in the order i, j, f, o */
-    float *start;       /* [block_count, 4, lanes]: bias, with the forget bias added to f */
+    size_t stride;      /* block_count × lanes: items of a padded c or h; the padding stays 0 */
+    size_t input_words; /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
+    size_t hidden_words;
+    bool is_input_scaled; /* int8, set by the owner: inputs are no h, and rows say their scale */
+    void *weights;        /* [block_count, input_words + hidden_words, 4, lanes] words, gates in the order i, j, f, o */
+    float *start;         /* [block_count, 4, lanes]: bias, with the forget bias added to f */
+    float *scales;     /* int8: [block_count, 4, lanes]: what a product n·n of a weight and an h counts for; or NULL */
+    uint32_t *offsets; /* int8: [2, block_count, 4, lanes]: −128 × the weights' sum, of inputs and of h; or NULL */
 };
 
-/* One row's part of an LSTM step. `hidden` and `hidden_next` must not overlap: blocks of one row run on several
- * threads. */
+/* One row's part of an LSTM step. input and hidden: float, bf16 or bytes, by the layer's precision. `hidden` and
+ * `hidden_next` must not overlap: blocks of one row run on several threads. */
 struct rnn_lstm_row {
-    const float *start;  /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
-    const float *input;  /* [input_size]; any alignment; never read when that is 0 */
-    const float *hidden; /* [stride], before the step */
-    float *hidden_next;  /* [stride], written */
-    float *cell;         /* [stride], overwritten */
+    const float *start; /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
+    const void *input;  /* [input_size], whole words; any alignment for float; never read when that is 0 */
+    const void *hidden; /* [stride], before the step */
+    void *hidden_next;  /* [stride], written */
+    float *cell;        /* [stride], overwritten */
+    float input_scale;  /* read where is_input_scaled */
 };
 
-/* One packed dense layer (logits). Owned; release with rnn_dense_release. */
+/* One packed dense layer (logits), its fields as in rnn_lstm. Owned; release with rnn_dense_release. */
 struct rnn_dense {
+    const struct rnn_steps *steps;
     size_t input_size;
     size_t columns;
     size_t block_count; /* ceil(columns / (4 × lanes)) */
     size_t stride;      /* block_count × 4 × lanes: floats of a padded output; the padding is written as 0 */
-    float *weights;     /* [block_count, input_size, 4, lanes] */
-    float *start;       /* [block_count, 4, lanes]: bias */
+    size_t input_words;
+    void *weights;     /* [block_count, input_words, 4, lanes] words */
+    float *start;      /* [block_count, 4, lanes]: bias */
+    float *scales;     /* int8: [block_count, 4, lanes]; or NULL */
+    uint32_t *offsets; /* int8: [block_count, 4, lanes]; or NULL */
 };
 
 struct rnn_dense_row {
-    const float *input; /* [input_size] */
-    float *output;      /* [stride] */
+    const void *input; /* [input_size], whole words: float, bf16 or bytes; in int8 always an h */
+    float *output;     /* [stride] */
 };
 
-struct rnn_kernels {
-    const char *name; /* "avx512", "avx2", "neon", "plain" */
+/* The kernels of one precision. */
+struct rnn_steps {
+    const char *name; /* "avx512-vnni" */
+    enum rnn_precision precision;
     size_t lanes;     /* at most RNN_LANES_MAX */
     size_t tile_rows; /* rows served by one pass over a block's weights */
 
@@ -61,6 +89,11 @@ struct rnn_kernels {
 
     /* output = start + input · weights for the columns of `block`. */
     void (*dense)(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count);
+};
+
+struct rnn_kernels {
+    const char *name; /* "avx512", "avx2", "neon", "plain" */
+    struct rnn_steps fp32;
 
     /* The largest of `count` (at least 1) values; false when one of them is not finite. */
     bool (*find_maximum)(const float *values, size_t count, float *ret_maximum);
@@ -76,20 +109,39 @@ const struct rnn_kernels *rnn_kernels_at(size_t index);
 /* The fastest one (`name` NULL), or the one of that name; NULL when this CPU cannot run it. */
 const struct rnn_kernels *rnn_kernels_find(const char *name);
 
-/* Packs a layer for `kernels`. kernel: [input_size + units, 4 × units] row-major as TensorFlow stores it, of which the
- * first `skipped` input rows are left out (a table replaces them); bias: [4 × units]. NO_MEMORY is the only error. */
-enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_kernels *kernels, size_t input_size, size_t skipped,
+/* The steps of that precision to go with `kernels`: of the same family where this CPU has them, else plain ones. */
+const struct rnn_steps *rnn_kernels_steps(const struct rnn_kernels *kernels, enum rnn_precision precision);
+
+/* Packs a layer for `steps`. kernel: [input_size + units, 4 × units] row-major as TensorFlow stores it, of which the
+ * first `skipped` input rows are left out (a table replaces them); bias: [4 × units]. NO_MEMORY; for narrow precisions
+ * UNPROCESSABLE, code "not_finite", where a weight or bias is none. */
+enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_steps *steps, size_t input_size, size_t skipped,
                           size_t units, const float *kernel, const float *bias, float forget_bias,
                           struct error *error) MUST_CHECK;
 void rnn_lstm_release(struct rnn_lstm *layer);
 
 /* Writes 4 × units gate sums (TensorFlow's order) into the layout of rnn_lstm_row.start: [block_count, 4, lanes]. */
-void rnn_lstm_pack_start(const struct rnn_lstm *layer, const struct rnn_kernels *kernels, const float *gates,
-                         float *start);
+void rnn_lstm_pack_start(const struct rnn_lstm *layer, const float *gates, float *start);
 
-/* Packs weights [input_size, columns], row-major, and bias [columns]. NO_MEMORY is the only error. */
-enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_kernels *kernels, size_t input_size,
-                           size_t columns, const float *weights, const float *bias, struct error *error) MUST_CHECK;
+/* Packs weights [input_size, columns], row-major, and bias [columns]. Errors as rnn_lstm_init. */
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
+                           const float *weights, const float *bias, struct error *error) MUST_CHECK;
 void rnn_dense_release(struct rnn_dense *layer);
+
+/* "fp32", "bf16", "int8". */
+const char *rnn_precision_name(enum rnn_precision precision);
+
+/* The precision of that name; false when there is none. */
+bool rnn_precision_find(const char *name, enum rnn_precision *ret_precision) MUST_CHECK;
+
+/* Words that hold `count` inputs. */
+size_t rnn_words(enum rnn_precision precision, size_t count);
+
+/* Writes finite values as a row's input: rnn_words(precision, count) words. Returns rnn_lstm_row.input_scale. */
+float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words);
+
+/* Reads `count` items of an h, or writes them (clamped to ±1 in int8): what is read and written again is the same. */
+void rnn_read_hidden(enum rnn_precision precision, const void *hidden, size_t count, float *values);
+void rnn_write_hidden(enum rnn_precision precision, const float *values, size_t count, void *hidden);
 
 #endif

@@ -1,5 +1,5 @@
 /* The recurrent kernels in plain C: the reference the vector ones must equal to the bit, and the way out on a CPU
- * without their instructions. Thread: any; no state. Blocks of 16 units, one row at a time. */
+ * without their instructions, in fp32, bf16 and int8. Thread: any; no state. Blocks of 16 units, one row at a time. */
 #include <math.h>
 #include <stdint.h>
 
@@ -69,21 +69,26 @@ static const float *accumulate(float sums[BLOCK], const float *weights, const fl
     return weights;
 }
 
+/* One step of the block's cells from their gate sums; h comes back. */
+static void update_cells(float *cell, const float sums[BLOCK], float ret_hidden[LANES])
+{
+    for (size_t n = 0; n < LANES; n++) {
+        float made = sigmoid(sums[n]) * hyperbolic_tangent(sums[LANES + n]);
+        cell[n] = fmaf(cell[n], sigmoid(sums[2 * LANES + n]), made);
+        ret_hidden[n] = sigmoid(sums[3 * LANES + n]) * hyperbolic_tangent(cell[n]);
+    }
+}
+
 static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
 {
     for (size_t row = 0; row < row_count; row++) {
         float sums[BLOCK];
         memcpy(sums, rows[row].start + block * BLOCK, sizeof sums);
-        const float *weights = layer->weights + block * (layer->input_size + layer->units) * BLOCK;
+        const float *weights = layer->weights;
+        weights += block * (layer->input_size + layer->units) * BLOCK;
         weights = accumulate(sums, weights, rows[row].input, layer->input_size);
         accumulate(sums, weights, rows[row].hidden, layer->units);
-        float *cell = rows[row].cell + block * LANES;
-        float *hidden = rows[row].hidden_next + block * LANES;
-        for (size_t n = 0; n < LANES; n++) {
-            float made = sigmoid(sums[n]) * hyperbolic_tangent(sums[LANES + n]);
-            cell[n] = fmaf(cell[n], sigmoid(sums[2 * LANES + n]), made);
-            hidden[n] = sigmoid(sums[3 * LANES + n]) * hyperbolic_tangent(cell[n]);
-        }
+        update_cells(rows[row].cell + block * LANES, sums, (float *)rows[row].hidden_next + block * LANES);
     }
 }
 
@@ -92,9 +97,112 @@ static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_
     for (size_t row = 0; row < row_count; row++) {
         float *output = rows[row].output + block * BLOCK;
         memcpy(output, layer->start + block * BLOCK, BLOCK * sizeof *output);
-        accumulate(output, layer->weights + block * layer->input_size * BLOCK, rows[row].input, layer->input_size);
+        const float *weights = layer->weights;
+        accumulate(output, weights + block * layer->input_size * BLOCK, rows[row].input, layer->input_size);
     }
 }
+
+/* ---- bf16 ---- */
+
+static float float_of_bf16(uint16_t half)
+{
+    return float_of_bits((uint32_t)half << 16);
+}
+
+/* Adds `count` words of 2 terms, the second one first, as VDPBF16PS does. */
+static const uint16_t *accumulate_bf16(float sums[BLOCK], const uint16_t *weights, const uint16_t *input, size_t count)
+{
+    for (size_t k = 0; k < count; k++, weights += 2 * BLOCK, input += 2) {
+        for (size_t n = 0; n < BLOCK; n++) {
+            sums[n] = fmaf(float_of_bf16(input[1]), float_of_bf16(weights[2 * n + 1]), sums[n]);
+            sums[n] = fmaf(float_of_bf16(input[0]), float_of_bf16(weights[2 * n]), sums[n]);
+        }
+    }
+    return weights;
+}
+
+static void lstm_bf16(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+{
+    for (size_t row = 0; row < row_count; row++) {
+        float sums[BLOCK];
+        float hidden[LANES];
+        memcpy(sums, rows[row].start + block * BLOCK, sizeof sums);
+        const uint16_t *weights = layer->weights;
+        weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 2;
+        weights = accumulate_bf16(sums, weights, rows[row].input, layer->input_words);
+        accumulate_bf16(sums, weights, rows[row].hidden, layer->hidden_words);
+        update_cells(rows[row].cell + block * LANES, sums, hidden);
+        rnn_write_hidden(RNN_PRECISION_BF16, hidden, LANES, (uint16_t *)rows[row].hidden_next + block * LANES);
+    }
+}
+
+static void dense_bf16(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
+{
+    for (size_t row = 0; row < row_count; row++) {
+        float *output = rows[row].output + block * BLOCK;
+        memcpy(output, layer->start + block * BLOCK, BLOCK * sizeof *output);
+        const uint16_t *weights = layer->weights;
+        accumulate_bf16(output, weights + block * layer->input_words * BLOCK * 2, rows[row].input, layer->input_words);
+    }
+}
+
+/* ---- int8 ---- */
+
+static const int8_t *accumulate_int8(int32_t sums[BLOCK], const int8_t *weights, const uint8_t *input, size_t count)
+{
+    for (size_t k = 0; k < count; k++, weights += 4 * BLOCK, input += 4) {
+        for (size_t n = 0; n < BLOCK; n++) {
+            for (size_t i = 0; i < 4; i++) {
+                sums[n] += (input[i] - RNN_INT8_ZERO) * weights[4 * n + i];
+            }
+        }
+    }
+    return weights;
+}
+
+/* Adds to `to` what the whole-number sums count for, and clears them. */
+static void finish_sums(int32_t sums[BLOCK], const float *scales, float input_scale, const float *begun, float *to)
+{
+    for (size_t n = 0; n < BLOCK; n++) {
+        to[n] = fmaf((float)sums[n], scales[n] * input_scale, begun[n]);
+        sums[n] = 0;
+    }
+}
+
+static void lstm_int8(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+{
+    for (size_t row = 0; row < row_count; row++) {
+        int32_t sums[BLOCK] = {0};
+        float gates[BLOCK];
+        float hidden[LANES];
+        const float *scales = layer->scales + block * BLOCK;
+        const int8_t *weights = layer->weights;
+        weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 4;
+        memcpy(gates, rows[row].start + block * BLOCK, sizeof gates);
+        weights = accumulate_int8(sums, weights, rows[row].input, layer->input_words);
+        if (layer->is_input_scaled) {
+            finish_sums(sums, scales, rows[row].input_scale, gates, gates);
+        }
+        accumulate_int8(sums, weights, rows[row].hidden, layer->hidden_words);
+        finish_sums(sums, scales, 1.0f, gates, gates);
+        update_cells(rows[row].cell + block * LANES, gates, hidden);
+        rnn_write_hidden(RNN_PRECISION_INT8, hidden, LANES, (uint8_t *)rows[row].hidden_next + block * LANES);
+    }
+}
+
+static void dense_int8(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
+{
+    for (size_t row = 0; row < row_count; row++) {
+        int32_t sums[BLOCK] = {0};
+        const int8_t *weights = layer->weights;
+        weights += block * layer->input_words * BLOCK * 4;
+        accumulate_int8(sums, weights, rows[row].input, layer->input_words);
+        finish_sums(sums, layer->scales + block * BLOCK, 1.0f, layer->start + block * BLOCK,
+                    rows[row].output + block * BLOCK);
+    }
+}
+
+/* ---- logits ---- */
 
 static bool find_maximum(const float *values, size_t count, float *ret_maximum)
 {
@@ -121,10 +229,30 @@ static void exponentials(const float *values, size_t count, float maximum, float
 
 const struct rnn_kernels rnn_kernels_plain = {
     .name = "plain",
-    .lanes = LANES,
-    .tile_rows = 1,
-    .lstm = lstm,
-    .dense = dense,
+    .fp32 = {.name = "plain",
+             .precision = RNN_PRECISION_FP32,
+             .lanes = LANES,
+             .tile_rows = 1,
+             .lstm = lstm,
+             .dense = dense},
     .find_maximum = find_maximum,
     .exponentials = exponentials,
+};
+
+const struct rnn_steps rnn_steps_plain_bf16 = {
+    .name = "plain",
+    .precision = RNN_PRECISION_BF16,
+    .lanes = LANES,
+    .tile_rows = 1,
+    .lstm = lstm_bf16,
+    .dense = dense_bf16,
+};
+
+const struct rnn_steps rnn_steps_plain_int8 = {
+    .name = "plain",
+    .precision = RNN_PRECISION_INT8,
+    .lanes = LANES,
+    .tile_rows = 1,
+    .lstm = lstm_int8,
+    .dense = dense_int8,
 };

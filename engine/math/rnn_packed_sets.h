@@ -9,6 +9,15 @@ extern const struct rnn_kernels rnn_kernels_avx2;   /* x86-64 with AVX2 and FMA 
 extern const struct rnn_kernels rnn_kernels_avx512; /* x86-64 with AVX-512F */
 extern const struct rnn_kernels rnn_kernels_neon;   /* aarch64 */
 
+extern const struct rnn_steps rnn_steps_avx512_bf16; /* x86-64 with AVX-512 F and BF16 */
+extern const struct rnn_steps rnn_steps_avx512_vnni; /* x86-64 with AVX-512 F and VNNI */
+extern const struct rnn_steps rnn_steps_avx2_bf16;   /* x86-64 with AVX2 and FMA */
+extern const struct rnn_steps rnn_steps_avx2_int8;
+extern const struct rnn_steps rnn_steps_plain_bf16;
+extern const struct rnn_steps rnn_steps_plain_int8;
+
+#define BF16_ROUNDER 0x7FFFu /* with the last bit kept, added before the low half is dropped: ties to even */
+
 /* e^x = 2^n · (1 + p): n = round(x / ln 2), r = x − n·ln 2, p = e^r − 1 = r + r²·(C0 + C1·r + … + C5·r⁵), |r| ≤ 0.347.
  * The polynomial is that of Cephes' expf (Moshier 1989); n is rounded by adding 1.5 · 2^23, whose low bits then hold
  * n. */

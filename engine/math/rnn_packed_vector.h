@@ -9,69 +9,7 @@
 #ifndef ENGINE_MATH_RNN_PACKED_VECTOR_H
 #define ENGINE_MATH_RNN_PACKED_VECTOR_H
 
-#include <stdint.h>
-
-#include "engine/base/check.h"
-#include "engine/math/rnn_packed_sets.h"
-
-typedef float vector __attribute__((vector_size(LANES * 4), may_alias));
-typedef uint32_t vector_bits __attribute__((vector_size(LANES * 4), may_alias));
-
-enum { BLOCK = RNN_GATES * LANES };
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLLED_FOR(index, count) _Pragma("clang loop unroll(full)") for (size_t index = 0; index < (count); index++)
-#else
-#define UNROLLED_FOR(index, count) _Pragma("GCC unroll 8") for (size_t index = 0; index < (count); index++)
-#endif
-
-INLINE vector vector_load(const float *values)
-{
-    return *(const vector *)values;
-}
-
-INLINE void vector_store(float *values, vector from)
-{
-    *(vector *)values = from;
-}
-
-INLINE vector clamp(vector x, float limit)
-{
-    return vector_minimum(vector_splat(limit), vector_maximum(vector_splat(-limit), x));
-}
-
-/* As in rnn_packed_plain.c, operation by operation. */
-INLINE vector split_exp(vector x, vector *ret_scale)
-{
-    vector rounder = vector_splat(EXP_ROUNDER);
-    vector rounded = vector_fma(x, vector_splat(EXP_LOG2_E), rounder);
-    vector n = rounded - rounder;
-    *ret_scale = (vector)(((vector_bits)rounded << 23) + EXP_ONE_BITS);
-    vector r = vector_fma(n, vector_splat(-EXP_LN2_LOW), vector_fma(n, vector_splat(-EXP_LN2_HIGH), x));
-    vector q = vector_fma(vector_splat(EXP_C5), r, vector_splat(EXP_C4));
-    q = vector_fma(q, r, vector_splat(EXP_C3));
-    q = vector_fma(q, r, vector_splat(EXP_C2));
-    q = vector_fma(q, r, vector_splat(EXP_C1));
-    q = vector_fma(q, r, vector_splat(EXP_C0));
-    return vector_fma(r * r, q, r);
-}
-
-INLINE vector sigmoid(vector x)
-{
-    vector scale;
-    vector p = split_exp(clamp(-x, EXP_INPUT_MAX), &scale);
-    vector one = vector_splat(1.0f);
-    return one / (one + vector_fma(scale, p, scale));
-}
-
-INLINE vector hyperbolic_tangent(vector x)
-{
-    vector scale;
-    vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
-    vector e = vector_fma(scale, p, scale - vector_splat(1.0f));
-    return e / (e + vector_splat(2.0f));
-}
+#include "engine/math/rnn_vector.h"
 
 /* Adds `count` terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
 INLINE const float *accumulate(size_t row_count, vector sums[TILE_ROWS][RNN_GATES], const float *weights,
@@ -103,7 +41,8 @@ INLINE void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t blo
             sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
         }
     }
-    const float *weights = layer->weights + block * (layer->input_size + layer->units) * BLOCK;
+    const float *weights = layer->weights;
+    weights += block * (layer->input_size + layer->units) * BLOCK;
     weights = accumulate(row_count, sums, weights, inputs, layer->input_size);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
@@ -126,7 +65,8 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
             sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
         }
     }
-    accumulate(row_count, sums, layer->weights + block * layer->input_size * BLOCK, inputs, layer->input_size);
+    const float *weights = layer->weights;
+    accumulate(row_count, sums, weights + block * layer->input_size * BLOCK, inputs, layer->input_size);
     UNROLLED_FOR (row, row_count) {
         UNROLLED_FOR (gate, RNN_GATES) {
             vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
@@ -134,47 +74,13 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
     }
 }
 
-/* Calls `function` with `row_count` as a constant. */
-#if TILE_ROWS == 6
-#define CASES_ABOVE_3(function, ...)                                                                                   \
-    case 4: function(4, __VA_ARGS__); break;                                                                           \
-    case 5: function(5, __VA_ARGS__); break;                                                                           \
-    case 6:                                                                                                            \
-        function(6, __VA_ARGS__);                                                                                      \
-        break;
-#elif TILE_ROWS == 3
-#define CASES_ABOVE_3(function, ...)
-#else
-#error "TILE_ROWS is 3 or 6"
-#endif
-#define WITH_ROW_COUNT(row_count, function, ...)                                                                       \
-    switch (row_count) {                                                                                               \
-    case 1: function(1, __VA_ARGS__); break;                                                                           \
-    case 2: function(2, __VA_ARGS__); break;                                                                           \
-    case 3:                                                                                                            \
-        function(3, __VA_ARGS__);                                                                                      \
-        break;                                                                                                         \
-        CASES_ABOVE_3(function, __VA_ARGS__)                                                                           \
-    default: CHECK((row_count) <= TILE_ROWS);                                                                          \
-    }
-
-/* Rows of the next tile when `row_count` are left: as few tiles as can be, of sizes as equal as can be. */
-static size_t tile_rows(size_t row_count)
-{
-    size_t tile_count = (row_count + TILE_ROWS - 1) / TILE_ROWS;
-    return (row_count + tile_count - 1) / tile_count;
-}
-
 /* Not inlined: its constants would stay in registers that the sums need. */
 static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
                                                    vector sums[TILE_ROWS][RNN_GATES])
 {
     for (size_t row = 0; row < row_count; row++) {
-        float *cell = rows[row].cell + block * LANES;
-        vector made = sigmoid(sums[row][0]) * hyperbolic_tangent(sums[row][1]);
-        vector next = vector_fma(vector_load(cell), sigmoid(sums[row][2]), made);
-        vector_store(cell, next);
-        vector_store(rows[row].hidden_next + block * LANES, sigmoid(sums[row][3]) * hyperbolic_tangent(next));
+        vector hidden = update_cell(rows[row].cell + block * LANES, sums[row]);
+        vector_store((float *)rows[row].hidden_next + block * LANES, hidden);
     }
 }
 
@@ -242,10 +148,12 @@ static void exponentials(const float *values, size_t count, float maximum, float
 
 const struct rnn_kernels KERNELS = {
     .name = KERNELS_NAME,
-    .lanes = LANES,
-    .tile_rows = TILE_ROWS,
-    .lstm = lstm,
-    .dense = dense,
+    .fp32 = {.name = KERNELS_NAME,
+             .precision = RNN_PRECISION_FP32,
+             .lanes = LANES,
+             .tile_rows = TILE_ROWS,
+             .lstm = lstm,
+             .dense = dense},
     .find_maximum = find_maximum,
     .exponentials = exponentials,
 };

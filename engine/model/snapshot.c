@@ -57,7 +57,8 @@ static enum status gather_layer(const struct version_content *content, const str
     return STATUS_OK;
 }
 
-static enum status make_plan(const struct version_content *content, struct decode_plan **ret_plan, struct error *error)
+static enum status make_plan(const struct version_content *content, enum rnn_precision precision,
+                             struct decode_plan **ret_plan, struct error *error)
 {
     struct language_model_options options;
     if (content->vocabulary == NULL || !language_model_find(content->graph, &options)) {
@@ -69,8 +70,10 @@ static enum status make_plan(const struct version_content *content, struct decod
                   vocabulary_size(content->vocabulary), options.vocabulary_size);
         return error_code(error, "wrong_shape"), STATUS_UNPROCESSABLE;
     }
-    struct decode_weights weights = {
-        .vocabulary_size = options.vocabulary_size, .embedding_size = options.embedding, .layer_count = options.layers};
+    struct decode_weights weights = {.vocabulary_size = options.vocabulary_size,
+                                     .embedding_size = options.embedding,
+                                     .layer_count = options.layers,
+                                     .precision = precision};
     for (size_t layer = 0; layer < options.layers; layer++) {
         TRY(gather_layer(content, &options, layer, &weights.layers[layer], error));
     }
@@ -102,7 +105,7 @@ static size_t count_parameters(const struct graph *graph)
 }
 
 static enum status fill(struct snapshot *snapshot, const struct version_content *content, const char *model_name,
-                        struct error *error)
+                        enum rnn_precision precision, struct error *error)
 {
     char full_name[160];
     snprintf(full_name, sizeof full_name, "%.128s@%llu", model_name, (unsigned long long)snapshot->version);
@@ -113,13 +116,13 @@ static enum status fill(struct snapshot *snapshot, const struct version_content 
         return no_memory(error, full_name);
     }
     snapshot->parameter_count = count_parameters(content->graph);
-    TRY(make_plan(content, &snapshot->plan, error));
+    TRY(make_plan(content, precision, &snapshot->plan, error));
     snapshot->vocabulary = vocabulary_ref(content->vocabulary);
     return decode_plan_warm_up(snapshot->plan, error);
 }
 
-enum status snapshot_load(const char *path, const char *model_name, uint64_t version, struct snapshot **ret_snapshot,
-                          struct error *error)
+enum status snapshot_load(const char *path, const char *model_name, uint64_t version, enum rnn_precision precision,
+                          struct snapshot **ret_snapshot, struct error *error)
 {
     struct version_content content;
     TRY(version_content_read(path, &content, error));
@@ -130,7 +133,7 @@ enum status snapshot_load(const char *path, const char *model_name, uint64_t ver
     } else {
         atomic_init(&snapshot->references, 1);
         snapshot->version = version;
-        status = fill(snapshot, &content, model_name, error);
+        status = fill(snapshot, &content, model_name, precision, error);
     }
     version_content_release(&content);
     if (status != STATUS_OK) {

@@ -14,12 +14,12 @@
 struct snapshot;
 
 /* Reads and verifies the version directory `path` (sizes, SHA-256), replays graph.json, checks every weight's name,
- * shape and that it is finite, packs the decode plan and warms it up with one symbol. Slow: never on the loop. Errors
- * name file or tensor and numbers; codes "incomplete" (a copy may still run: try again when it changes), "corrupt",
- * "newer_format", "wrong_shape", "missing_variable", "not_finite"; `error->param` is the file. Owned by one
- * reference. */
-enum status snapshot_load(const char *path, const char *model_name, uint64_t version, struct snapshot **ret_snapshot,
-                          struct error *error) MUST_CHECK;
+ * shape and that it is finite, packs the decode plan in `precision` and warms it up with one symbol. Slow: never on
+ * the loop. Errors name file or tensor and numbers; codes "incomplete" (a copy may still run: try again when it
+ * changes), "corrupt", "newer_format", "wrong_shape", "missing_variable", "not_finite"; `error->param` is the file.
+ * Owned by one reference. */
+enum status snapshot_load(const char *path, const char *model_name, uint64_t version, enum rnn_precision precision,
+                          struct snapshot **ret_snapshot, struct error *error) MUST_CHECK;
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 /* The last release frees megabytes: hand it to the loader thread. Returns NULL. */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);

@@ -330,7 +330,8 @@ class Bench(CommandTest):
         self.assertGreaterEqual(line["p99_ms"], line["p50_ms"])
 
     def test_bad(self):
-        self.bad(1, "--precision int8 is not built yet", "bench", "decode", "--precision", "int8")
+        self.bad(1, "train is measured in fp32", "bench", "train", "--precision", "int8")
+        self.bad(2, "not fp32, bf16 or int8", "bench", "decode", "--precision", "int4")
         self.bad(2, "from 1 to 256", "bench", "decode", "--batch", "257")
         self.bad(2, "from 1 to 256", "bench", "serve", "--clients", "0")
         self.bad(2, "nothing to measure", "bench", "speed")

@@ -164,13 +164,20 @@ struct served {
     struct decode_plan *plan;
 };
 
-static void served_init(struct served *served, struct vocabulary *vocabulary, size_t embedding_size, size_t layers,
-                        size_t units, const char *kernels)
+static void served_init_in(struct served *served, enum rnn_precision precision, struct vocabulary *vocabulary,
+                           size_t embedding_size, size_t layers, size_t units, const char *kernels)
 {
     struct error error;
     decode_model_init(&served->model, vocabulary, embedding_size, layers, units, SEED);
     served->model.weights.kernels = kernels;
+    served->model.weights.precision = precision;
     assert_int_equal(decode_plan_create(&served->model.weights, &served->plan, &error), STATUS_OK);
+}
+
+static void served_init(struct served *served, struct vocabulary *vocabulary, size_t embedding_size, size_t layers,
+                        size_t units, const char *kernels)
+{
+    served_init_in(served, RNN_PRECISION_FP32, vocabulary, embedding_size, layers, units, kernels);
 }
 
 static void served_release(struct served *served)
@@ -316,6 +323,32 @@ static void test_rows_do_not_depend_on_anything(void **state)
         served_release(&served);
     }
     mem_free(alone);
+}
+
+/* One-hot, with a table, and with a gathered embedding; int8 is the same with all kernels. */
+static void test_narrow_rows_do_not_depend_on_anything(void **state)
+{
+    (void)state;
+    enum { COUNT = 60 };
+    for (int precision = RNN_PRECISION_BF16; precision < RNN_PRECISION_COUNT; precision++) {
+        for (size_t embedding_size = 0; embedding_size <= 6; embedding_size += 6) {
+            struct row *alone = NULL;
+            for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+                struct served served;
+                served_init_in(&served, (enum rnn_precision)precision, decode_model_characters(40), embedding_size, 2,
+                               21, rnn_kernels_at(set)->name);
+                if (alone == NULL || precision == RNN_PRECISION_BF16) {
+                    mem_free(alone);
+                    alone = run_alone(&served, COUNT);
+                }
+                for (size_t threads = 1; threads <= 3; threads++) {
+                    check_batch(&served, alone, COUNT, threads);
+                }
+                served_release(&served);
+            }
+            mem_free(alone);
+        }
+    }
 }
 
 /* Large enough for phases that the team shares. */
@@ -691,6 +724,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_do_not_depend_on_anything),
+        cmocka_unit_test(test_narrow_rows_do_not_depend_on_anything),
         cmocka_unit_test(test_shared_phases_change_nothing),
         cmocka_unit_test(test_more_rows_than_a_step_takes),
         cmocka_unit_test(test_large_vocabularies_come_in_chunks),

@@ -68,12 +68,12 @@ static void plan_step(const struct decode_plan *plan, uint32_t symbol, float *sl
     for (size_t i = 0; i < plan->layer_count; i++) {
         struct rnn_lstm_row row = decode_plan_row(plan, i, slot, parity, symbol);
         for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->kernels->lstm(&plan->layers[i], block, &row, 1);
+            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
         }
     }
     struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
     for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->kernels->dense(&plan->output, block, &row, 1);
+        plan->output.steps->dense(&plan->output, block, &row, 1);
     }
 }
 

@@ -390,7 +390,7 @@ static void test_saved_version_gives_the_same_numbers(void **state)
     json_decref(one);
     json_decref(other);
     struct snapshot *snapshot = NULL;
-    if (snapshot_load(version_path, "bard", 1, &snapshot, &error) != STATUS_OK) {
+    if (snapshot_load(version_path, "bard", 1, RNN_PRECISION_FP32, &snapshot, &error) != STATUS_OK) {
         fail_msg("%s", error.message);
     }
     assert_string_equal(snapshot_full_name(snapshot), "bard@1");

@@ -87,8 +87,8 @@ static void step(const struct problem *p, const struct rnn_kernels *kernels, siz
 {
     struct rnn_lstm layer;
     struct error error;
-    assert_int_equal(rnn_lstm_init(&layer, kernels, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error),
-                     STATUS_OK);
+    assert_int_equal(
+        rnn_lstm_init(&layer, &kernels->fp32, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error), STATUS_OK);
     size_t row_floats = 3 * layer.stride;
     row_floats = (row_floats + 15) / 16 * 16;
     float *state = mem_allocate_aligned(p->row_count * row_floats, sizeof(float));
@@ -106,14 +106,14 @@ static void step(const struct problem *p, const struct rnn_kernels *kernels, siz
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < p->row_count; row += rows_a_call) {
             size_t left = p->row_count - row;
-            kernels->lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
+            kernels->fp32.lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
         }
     }
     for (size_t row = 0; row < p->row_count; row++) {
         memcpy(cell + row * p->units, rows[row].cell, p->units * sizeof(float));
         memcpy(hidden + row * p->units, rows[row].hidden_next, p->units * sizeof(float));
         for (size_t unit = p->units; unit < layer.stride; unit++) {
-            assert_true(rows[row].cell[unit] == 0.0f && rows[row].hidden_next[unit] == 0.0f);
+            assert_true(rows[row].cell[unit] == 0.0f && ((const float *)rows[row].hidden_next)[unit] == 0.0f);
         }
     }
     mem_free(state);
@@ -170,14 +170,14 @@ static void run_dense(const struct rnn_kernels *kernels, size_t input_size, size
 {
     struct rnn_dense layer;
     struct error error;
-    assert_int_equal(rnn_dense_init(&layer, kernels, input_size, columns, weights, bias, &error), STATUS_OK);
+    assert_int_equal(rnn_dense_init(&layer, &kernels->fp32, input_size, columns, weights, bias, &error), STATUS_OK);
     float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
     struct rnn_dense_row rows[ROWS_MAX];
     for (size_t row = 0; row < ROWS_MAX; row++) {
         rows[row] = (struct rnn_dense_row){.input = inputs + row * input_size, .output = padded + row * layer.stride};
     }
     for (size_t block = 0; block < layer.block_count; block++) {
-        kernels->dense(&layer, block, rows, ROWS_MAX);
+        kernels->fp32.dense(&layer, block, rows, ROWS_MAX);
     }
     for (size_t row = 0; row < ROWS_MAX; row++) {
         memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
@@ -228,10 +228,10 @@ static void step_gates(const struct rnn_kernels *kernels, const float gates[4], 
     static const float zeros[4];
     struct rnn_lstm layer;
     struct error error;
-    assert_int_equal(rnn_lstm_init(&layer, kernels, 0, 0, 1, zeros, gates, 0.0f, &error), STATUS_OK);
+    assert_int_equal(rnn_lstm_init(&layer, &kernels->fp32, 0, 0, 1, zeros, gates, 0.0f, &error), STATUS_OK);
     _Alignas(64) float state[3][RNN_LANES_MAX] = {{cell}};
     struct rnn_lstm_row row = {.start = layer.start, .hidden = state[1], .hidden_next = state[2], .cell = state[0]};
-    kernels->lstm(&layer, 0, &row, 1);
+    kernels->fp32.lstm(&layer, 0, &row, 1);
     *ret_cell = state[0][0];
     *ret_hidden = state[2][0];
     rnn_lstm_release(&layer);
@@ -345,13 +345,14 @@ static void test_no_memory_is_reported(void **state)
     for (uint64_t n = 0; n < 3; n++) {
         struct rnn_lstm layer;
         mem_fail_after(n);
-        assert_int_equal(rnn_lstm_init(&layer, rnn_kernels_at(0), 4, 0, 4, weights, weights, 1.0f, &error),
+        assert_int_equal(rnn_lstm_init(&layer, &rnn_kernels_at(0)->fp32, 4, 0, 4, weights, weights, 1.0f, &error),
                          STATUS_NO_MEMORY);
     }
     for (uint64_t n = 0; n < 2; n++) {
         struct rnn_dense layer;
         mem_fail_after(n);
-        assert_int_equal(rnn_dense_init(&layer, rnn_kernels_at(0), 4, 4, weights, weights, &error), STATUS_NO_MEMORY);
+        assert_int_equal(rnn_dense_init(&layer, &rnn_kernels_at(0)->fp32, 4, 4, weights, weights, &error),
+                         STATUS_NO_MEMORY);
     }
     mem_fail_after(UINT64_MAX);
 }

@@ -1,0 +1,30 @@
+/* The int8 kernels with AVX2: blocks of 8 units, 2 rows a tile (8 sums, 2 words and their magnitudes of 16 registers).
+ * VPMADDUBSW multiplies unsigned by signed bytes and saturates the sum of two products at 16 bits; |x| and w · sign(x),
+ * both at most 127, never reach that. Built with its own -m flags, called only where the CPU has them. Thread: any; no
+ * state. */
+#if defined(__AVX2__)
+
+#define STEPS rnn_steps_avx2_int8
+#define STEPS_NAME "avx2"
+#define PRECISION RNN_PRECISION_INT8
+#define FIRST_SUMS(offsets) ((vector_bits){0} & (offsets))
+#define vector_dot(sum, x, weights) ((vector_sum)dot((__m256i)(sum), (__m256i)(x), (__m256i)(weights)))
+#define LANES 8
+#define TILE_ROWS 2
+#define vector_fma(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define vector_splat(x) ((vector)_mm256_set1_ps(x))
+#define vector_minimum(limit, x) ((vector)_mm256_min_ps((__m256)(limit), (__m256)(x)))
+#define vector_maximum(limit, x) ((vector)_mm256_max_ps((__m256)(limit), (__m256)(x)))
+
+static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i bytes, __m256i weights)
+{
+    __m256i x = _mm256_xor_si256(bytes, _mm256_set1_epi8((char)0x80));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(weights, x));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+#include "engine/math/rnn_narrow_vector.h"
+
+#else
+#include "engine/math/rnn_packed_sets.h"
+#endif

@@ -1,0 +1,265 @@
+/* The recurrent kernels in narrow precisions over vectors: one source, included once by each rnn_bf16_<set>.c and
+ * rnn_int8_<set>.c, which says before, besides what rnn_vector.h wants:
+ *   STEPS        the table's name, STEPS_NAME its text
+ *   PRECISION    RNN_PRECISION_BF16 or RNN_PRECISION_INT8
+ *   FIRST_SUMS   int8: what sums start from, of `offsets`: those where the products are of bytes n + 128
+ *   vector_dot(sum, x, weights): adds each lane's word of weights × the word of terms x to its sum, a float or an int
+ * TILE_ROWS × 4 sums, TILE_ROWS words and 1 word of weights must fit the registers. Thread: any; no state. */
+#ifndef ENGINE_MATH_RNN_NARROW_VECTOR_H
+#define ENGINE_MATH_RNN_NARROW_VECTOR_H
+
+#include "engine/math/rnn_vector.h"
+
+typedef int32_t vector_ints __attribute__((vector_size(LANES * 4), may_alias));
+typedef uint16_t vector_halves __attribute__((vector_size(LANES * 2), may_alias));
+typedef uint8_t vector_bytes __attribute__((vector_size(LANES), may_alias));
+typedef uint32_t word __attribute__((may_alias));
+#if defined(FIRST_SUMS)
+typedef vector_ints vector_sum;
+#else
+typedef vector vector_sum;
+#endif
+
+INLINE vector_bits words_load(const word *words)
+{
+    return *(const vector_bits *)words;
+}
+
+/* Adds `count` words of terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
+INLINE const word *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const word *weights,
+                              const word *const inputs[TILE_ROWS], size_t count)
+{
+    for (size_t k = 0; k < count; k++, weights += BLOCK) {
+        vector_bits x[TILE_ROWS];
+        UNROLLED_FOR (row, row_count) {
+            x[row] = inputs[row][k] + (vector_bits){0};
+        }
+        UNROLLED_FOR (gate, RNN_GATES) {
+            vector_bits weight = words_load(weights + gate * LANES);
+            UNROLLED_FOR (row, row_count) {
+                sums[row][gate] = vector_dot(sums[row][gate], x[row], weight);
+            }
+        }
+    }
+    return weights;
+}
+
+#if defined(FIRST_SUMS)
+/* ---- int8 ---- */
+
+/* Sets the whole-number sums of `row_count` rows to what they start from. */
+INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const word *offsets)
+{
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
+            sums[row][gate] = (vector_sum)FIRST_SUMS(words_load(offsets + gate * LANES));
+        }
+    }
+}
+
+/* What is `begun` plus what the whole-number sums count for. */
+INLINE vector finish_sum(vector_sum sum, vector scale, vector begun)
+{
+    return vector_fma(__builtin_convertvector(sum, vector), scale, begun);
+}
+
+/* Sums over inputs with a scale of their own, on top of the rows' starts. */
+INLINE void scaled_input_sums(size_t row_count, const struct rnn_lstm *layer, size_t block,
+                              const struct rnn_lstm_row *rows, vector ret_sums[TILE_ROWS][RNN_GATES])
+{
+    vector_sum sums[TILE_ROWS][RNN_GATES];
+    const word *inputs[TILE_ROWS];
+    begin_sums(row_count, sums, layer->offsets + block * BLOCK);
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+    }
+    const word *weights = layer->weights;
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
+    accumulate(row_count, sums, weights, inputs, layer->input_words);
+    UNROLLED_FOR (row, row_count) {
+        vector input_scale = vector_splat(rows[row].input_scale);
+        UNROLLED_FOR (gate, RNN_GATES) {
+            vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES) * input_scale;
+            vector start = vector_load(rows[row].start + block * BLOCK + gate * LANES);
+            ret_sums[row][gate] = finish_sum(sums[row][gate], scale, start);
+        }
+    }
+}
+
+/* Sums over h, and over inputs that are an h too, on top of ret_sums. */
+INLINE void hidden_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
+                        size_t input_words, vector ret_sums[TILE_ROWS][RNN_GATES])
+{
+    vector_sum sums[TILE_ROWS][RNN_GATES];
+    const word *inputs[TILE_ROWS];
+    begin_sums(row_count, sums, layer->offsets + (layer->block_count + block) * BLOCK);
+    const word *weights = layer->weights;
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
+    if (input_words > 0) {
+        UNROLLED_FOR (row, row_count) {
+            inputs[row] = rows[row].input;
+            UNROLLED_FOR (gate, RNN_GATES) {
+                vector_bits offset = FIRST_SUMS(words_load(layer->offsets + block * BLOCK + gate * LANES));
+                sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + offset);
+            }
+        }
+        weights = accumulate(row_count, sums, weights, inputs, input_words);
+    } else {
+        weights += layer->input_words * BLOCK;
+    }
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].hidden;
+    }
+    accumulate(row_count, sums, weights, inputs, layer->hidden_words);
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
+            vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES);
+            ret_sums[row][gate] = finish_sum(sums[row][gate], scale, ret_sums[row][gate]);
+        }
+    }
+}
+
+static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_GATES])
+{
+    if (layer->is_input_scaled) {
+        WITH_ROW_COUNT(row_count, scaled_input_sums, layer, block, rows, ret_sums)
+    } else {
+        for (size_t row = 0; row < row_count; row++) {
+            for (size_t gate = 0; gate < RNN_GATES; gate++) {
+                ret_sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
+            }
+        }
+    }
+    size_t input_words = layer->is_input_scaled ? 0 : layer->input_words;
+    WITH_ROW_COUNT(row_count, hidden_sums, layer, block, rows, input_words, ret_sums)
+}
+
+INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+{
+    vector_sum sums[TILE_ROWS][RNN_GATES];
+    const word *inputs[TILE_ROWS];
+    begin_sums(row_count, sums, layer->offsets + block * BLOCK);
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+    }
+    const word *weights = layer->weights;
+    accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
+    UNROLLED_FOR (gate, RNN_GATES) {
+        size_t at = block * BLOCK + gate * LANES;
+        UNROLLED_FOR (row, row_count) {
+            vector start = vector_load(layer->start + at);
+            vector_store(rows[row].output + at, finish_sum(sums[row][gate], vector_load(layer->scales + at), start));
+        }
+    }
+}
+
+/* h is within ±1, so that h · 127 rounded to nearest stands in the low bits of the sum. */
+INLINE void hidden_store(void *hidden, size_t at, vector from)
+{
+    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(EXP_ROUNDER));
+    vector_bits bytes = (vector_bits)rounded ^ RNN_INT8_ZERO;
+    *(vector_bytes *)((uint8_t *)hidden + at) = __builtin_convertvector(bytes, vector_bytes);
+}
+#else
+/* ---- bf16 ---- */
+
+INLINE void tile_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_GATES])
+{
+    vector_sum sums[TILE_ROWS][RNN_GATES];
+    const word *inputs[TILE_ROWS];
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, RNN_GATES) {
+            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
+        }
+    }
+    const word *weights = layer->weights;
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
+    weights = accumulate(row_count, sums, weights, inputs, layer->input_words);
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].hidden;
+    }
+    accumulate(row_count, sums, weights, inputs, layer->hidden_words);
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
+            ret_sums[row][gate] = sums[row][gate];
+        }
+    }
+}
+
+static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_GATES]){
+    WITH_ROW_COUNT(row_count, tile_sums, layer, block, rows, ret_sums)}
+
+INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+{
+    vector_sum sums[TILE_ROWS][RNN_GATES];
+    const word *inputs[TILE_ROWS];
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, RNN_GATES) {
+            sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
+        }
+    }
+    const word *weights = layer->weights;
+    accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, RNN_GATES) {
+            vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
+        }
+    }
+}
+
+/* Rounded to the nearest bf16, ties to even. */
+INLINE void hidden_store(void *hidden, size_t at, vector from)
+{
+    vector_bits bits = (vector_bits)from;
+    bits = (bits + BF16_ROUNDER + (bits >> 16 & 1)) >> 16;
+    *(vector_halves *)((uint16_t *)hidden + at) = __builtin_convertvector(bits, vector_halves);
+}
+#endif
+
+/* Not inlined: its constants would stay in registers that the sums need. */
+static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
+                                                   vector sums[TILE_ROWS][RNN_GATES])
+{
+    for (size_t row = 0; row < row_count; row++) {
+        vector hidden = update_cell(rows[row].cell + block * LANES, sums[row]);
+        hidden_store(rows[row].hidden_next, block * LANES, hidden);
+    }
+}
+
+static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+{
+    while (row_count > 0) {
+        size_t count = tile_rows(row_count);
+        vector sums[TILE_ROWS][RNN_GATES];
+        lstm_sums(count, layer, block, rows, sums);
+        update_cells(count, block, rows, sums);
+        rows += count;
+        row_count -= count;
+    }
+}
+
+static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
+{
+    while (row_count > 0) {
+        size_t count = tile_rows(row_count);
+        WITH_ROW_COUNT(count, dense_sums, layer, block, rows)
+        rows += count;
+        row_count -= count;
+    }
+}
+
+const struct rnn_steps STEPS = {
+    .name = STEPS_NAME,
+    .precision = PRECISION,
+    .lanes = LANES,
+    .tile_rows = TILE_ROWS,
+    .lstm = lstm,
+    .dense = dense,
+};
+
+#endif

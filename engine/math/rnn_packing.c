@@ -1,0 +1,386 @@
+/* Packing weights for the recurrent kernels. Thread: any; no state.
+ *
+ * Both kinds of layer are a matrix [terms, columns], read row by row: a column's place is a lane of one of the 4
+ * vectors of a block. A layer of LSTM cells has two lists of terms, inputs and h, a dense one only inputs; each list
+ * begins a new word. */
+#include <math.h>
+#include <stdint.h>
+
+#include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/math/rnn_packed.h"
+
+static const size_t WORD_TERMS[] = {1, 2, 4};
+static_assert(sizeof WORD_TERMS / sizeof *WORD_TERMS == RNN_PRECISION_COUNT, "terms of a word");
+
+static size_t blocks(size_t count, size_t block)
+{
+    return (count + block - 1) / block;
+}
+
+size_t rnn_words(enum rnn_precision precision, size_t count)
+{
+    return blocks(count, WORD_TERMS[precision]);
+}
+
+static const char *const PRECISION_NAMES[] = {"fp32", "bf16", "int8"};
+static_assert(sizeof PRECISION_NAMES / sizeof *PRECISION_NAMES == RNN_PRECISION_COUNT, "a name for each precision");
+
+const char *rnn_precision_name(enum rnn_precision precision)
+{
+    CHECK(precision < RNN_PRECISION_COUNT);
+    return PRECISION_NAMES[precision];
+}
+
+bool rnn_precision_find(const char *name, enum rnn_precision *ret_precision)
+{
+    for (size_t i = 0; i < RNN_PRECISION_COUNT; i++) {
+        if (strcmp(PRECISION_NAMES[i], name) == 0) {
+            *ret_precision = (enum rnn_precision)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- numbers ---- */
+
+/* To the nearest, ties to even; a value above the largest bf16 becomes an infinity. */
+static uint16_t bf16_of_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static float float_of_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* value · 127 / maximum, to the nearest. */
+static int8_t int8_of_float(float value, float maximum)
+{
+    double rounded = maximum > 0 ? rint((double)value * RNN_INT8_MAX / (double)maximum) : 0;
+    return (int8_t)(fabs(rounded) <= RNN_INT8_MAX ? rounded : copysign(RNN_INT8_MAX, rounded));
+}
+
+static uint8_t byte_of_hidden(float value)
+{
+    float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
+    return (uint8_t)(lrintf(clamped * RNN_INT8_MAX) + RNN_INT8_ZERO);
+}
+
+float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)
+{
+    float maximum = 0;
+    if (precision == RNN_PRECISION_INT8) {
+        uint8_t *bytes = words;
+        for (size_t i = 0; i < count; i++) {
+            maximum = fmaxf(maximum, fabsf(values[i]));
+        }
+        memset(bytes, RNN_INT8_ZERO, rnn_words(precision, count) * RNN_WORD_BYTES);
+        for (size_t i = 0; i < count; i++) {
+            bytes[i] = (uint8_t)(int8_of_float(values[i], maximum) + RNN_INT8_ZERO);
+        }
+        return maximum;
+    }
+    memset(words, 0, rnn_words(precision, count) * RNN_WORD_BYTES);
+    rnn_write_hidden(precision, values, count, words);
+    return 1;
+}
+
+void rnn_write_hidden(enum rnn_precision precision, const float *values, size_t count, void *hidden)
+{
+    uint16_t *halves = hidden;
+    uint8_t *bytes = hidden;
+    switch (precision) {
+    case RNN_PRECISION_FP32: memcpy(hidden, values, count * sizeof *values); break;
+    case RNN_PRECISION_BF16:
+        for (size_t i = 0; i < count; i++) {
+            halves[i] = bf16_of_float(values[i]);
+        }
+        break;
+    case RNN_PRECISION_INT8:
+        for (size_t i = 0; i < count; i++) {
+            bytes[i] = byte_of_hidden(values[i]);
+        }
+        break;
+    case RNN_PRECISION_COUNT: CHECK(false);
+    }
+}
+
+void rnn_read_hidden(enum rnn_precision precision, const void *hidden, size_t count, float *values)
+{
+    const uint16_t *halves = hidden;
+    const uint8_t *bytes = hidden;
+    switch (precision) {
+    case RNN_PRECISION_FP32: memcpy(values, hidden, count * sizeof *values); break;
+    case RNN_PRECISION_BF16:
+        for (size_t i = 0; i < count; i++) {
+            values[i] = float_of_bf16(halves[i]);
+        }
+        break;
+    case RNN_PRECISION_INT8:
+        for (size_t i = 0; i < count; i++) {
+            values[i] = (float)(bytes[i] - RNN_INT8_ZERO) / RNN_INT8_MAX;
+        }
+        break;
+    case RNN_PRECISION_COUNT: CHECK(false);
+    }
+}
+
+/* ---- columns ---- */
+
+/* A matrix on its way into blocks. */
+struct packing {
+    const struct rnn_steps *steps;
+    size_t columns;
+    size_t units; /* of an LSTM layer, whose columns are 4 × units; 0: a dense layer */
+    size_t block_count;
+    size_t word_count; /* of a column */
+    uint32_t *words;   /* [block_count, word_count, 4, lanes] */
+    float *scales;     /* int8: [block_count, 4, lanes]; else NULL */
+};
+
+/* The columns in vector `gate` of `block`: the first one, and how many there are. */
+static size_t find_columns(const struct packing *packing, size_t block, size_t gate, size_t *ret_first)
+{
+    size_t lanes = packing->steps->lanes;
+    size_t begin = packing->units > 0 ? block * lanes : (block * RNN_GATES + gate) * lanes;
+    size_t end = packing->units > 0 ? packing->units : packing->columns;
+    *ret_first = begin + gate * packing->units;
+    return begin >= end ? 0 : end - begin < lanes ? end - begin : lanes;
+}
+
+/* int8: a product of a column's bytes counts for (max|w| / 127) · (1 / 127). */
+static void find_scales(const struct packing *packing, const float *matrix, size_t term_count)
+{
+    size_t lanes = packing->steps->lanes;
+    for (size_t term = 0; packing->scales != NULL && term < term_count; term++) {
+        float *scales = packing->scales;
+        for (size_t vector = 0; vector < packing->block_count * RNN_GATES; vector++, scales += lanes) {
+            size_t first;
+            size_t count = find_columns(packing, vector / RNN_GATES, vector % RNN_GATES, &first);
+            const float *from = matrix + term * packing->columns + first;
+            for (size_t i = 0; i < count; i++) {
+                scales[i] = fabsf(from[i]) > scales[i] ? fabsf(from[i]) : scales[i];
+            }
+        }
+    }
+    for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_GATES * lanes; n++) {
+        packing->scales[n] /= RNN_INT8_MAX * RNN_INT8_MAX;
+    }
+}
+
+/* `count` weights of one term, lane beside lane, from byte `to` on. int8: offsets −= 128 · weight. */
+static void pack_lanes(enum rnn_precision precision, const float *from, size_t count, char *to, const float *scales,
+                       uint32_t *offsets)
+{
+    for (size_t i = 0; i < count; i++, to += RNN_WORD_BYTES) {
+        if (precision == RNN_PRECISION_INT8) {
+            int8_t byte = int8_of_float(from[i], scales[i] * (RNN_INT8_MAX * RNN_INT8_MAX));
+            offsets[i] -= (uint32_t)RNN_INT8_ZERO * (uint32_t)byte;
+            memcpy(to, &byte, sizeof byte);
+        } else if (precision == RNN_PRECISION_BF16) {
+            uint16_t half = bf16_of_float(from[i]);
+            memcpy(to, &half, sizeof half);
+        } else {
+            memcpy(to, &from[i], sizeof *from);
+        }
+    }
+}
+
+/* Packs a list of terms [term_count, columns] into the words from `first_word` on. */
+static void pack_terms(const struct packing *packing, const float *matrix, size_t term_count, size_t first_word,
+                       uint32_t *offsets)
+{
+    enum rnn_precision precision = packing->steps->precision;
+    size_t lanes = packing->steps->lanes;
+    size_t word_terms = WORD_TERMS[precision];
+    for (size_t term = 0; term < term_count; term++) {
+        for (size_t vector = 0; vector < packing->block_count * RNN_GATES; vector++) {
+            size_t block = vector / RNN_GATES;
+            size_t gate = vector % RNN_GATES;
+            size_t first;
+            size_t count = find_columns(packing, block, gate, &first);
+            size_t word = block * packing->word_count + first_word + term / word_terms;
+            char *to = (char *)(packing->words + (word * RNN_GATES + gate) * lanes);
+            to += term % word_terms * (RNN_WORD_BYTES / word_terms);
+            bool is_int8 = packing->scales != NULL;
+            pack_lanes(precision, matrix + term * packing->columns + first, count, to,
+                       is_int8 ? packing->scales + vector * lanes : NULL, is_int8 ? offsets + vector * lanes : NULL);
+        }
+    }
+}
+
+/* Whether narrow kernels can hold the values: every one finite, in bf16 too, which is coarse near the largest float. */
+static bool is_packable(enum rnn_precision precision, const float *values, size_t count)
+{
+    for (size_t i = 0; precision != RNN_PRECISION_FP32 && i < count; i++) {
+        if (!isfinite(values[i]) || !isfinite(float_of_bf16(bf16_of_float(values[i])))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status refuse_not_finite(struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE, "a weight or bias is not a finite number, or too large for the precision");
+    error_code(error, "not_finite");
+    return STATUS_UNPROCESSABLE;
+}
+
+/* ---- layers ---- */
+
+static enum status allocate_lstm(struct rnn_lstm *layer, struct error *error)
+{
+    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
+    size_t row_bytes = RNN_GATES * sizeof(float);
+    layer->weights = mem_allocate_aligned(layer->stride * (layer->input_words + layer->hidden_words), row_bytes);
+    layer->start = mem_allocate_aligned(layer->stride, row_bytes);
+    layer->scales = is_int8 ? mem_allocate_aligned(layer->stride, row_bytes) : NULL;
+    layer->offsets = is_int8 ? mem_allocate_aligned(2 * layer->stride, row_bytes) : NULL;
+    if (layer->weights == NULL || layer->start == NULL ||
+        (is_int8 && (layer->scales == NULL || layer->offsets == NULL))) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an LSTM layer of %zu units", layer->units);
+    }
+    return STATUS_OK;
+}
+
+/* `gates` is scratch, [4 × units]. */
+static enum status pack_lstm(struct rnn_lstm *layer, const float *kernel, const float *bias, float forget_bias,
+                             float *gates, struct error *error)
+{
+    size_t gate_count = RNN_GATES * layer->units;
+    for (size_t n = 0; n < gate_count; n++) {
+        gates[n] = bias[n] + (n / layer->units == RNN_GATE_FORGET ? forget_bias : 0.0f);
+    }
+    enum rnn_precision precision = layer->steps->precision;
+    if (!is_packable(precision, gates, gate_count) ||
+        !is_packable(precision, kernel, (layer->input_size + layer->units) * gate_count)) {
+        return refuse_not_finite(error);
+    }
+    rnn_lstm_pack_start(layer, gates, layer->start);
+    struct packing packing = {.steps = layer->steps,
+                              .columns = gate_count,
+                              .units = layer->units,
+                              .block_count = layer->block_count,
+                              .word_count = layer->input_words + layer->hidden_words,
+                              .words = layer->weights,
+                              .scales = layer->scales};
+    find_scales(&packing, kernel, layer->input_size + layer->units);
+    pack_terms(&packing, kernel, layer->input_size, 0, layer->offsets);
+    pack_terms(&packing, kernel + layer->input_size * gate_count, layer->units, layer->input_words,
+               layer->offsets == NULL ? NULL : layer->offsets + layer->stride * RNN_GATES);
+    return STATUS_OK;
+}
+
+enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_steps *steps, size_t input_size, size_t skipped,
+                          size_t units, const float *kernel, const float *bias, float forget_bias, struct error *error)
+{
+    CHECK(skipped <= input_size && units > 0);
+    struct rnn_lstm made = {.steps = steps, .input_size = input_size - skipped, .units = units};
+    made.block_count = blocks(units, steps->lanes);
+    made.stride = made.block_count * steps->lanes;
+    made.input_words = rnn_words(steps->precision, made.input_size);
+    made.hidden_words = rnn_words(steps->precision, units);
+    float *gates = mem_allocate(RNN_GATES * units, sizeof *gates);
+    enum status status = STATUS_NO_MEMORY;
+    if (gates == NULL) {
+        error_set(error, status, "no memory to pack an LSTM layer of %zu units", units);
+    } else {
+        status = allocate_lstm(&made, error);
+    }
+    if (status == STATUS_OK) {
+        status = pack_lstm(&made, kernel + skipped * RNN_GATES * units, bias, forget_bias, gates, error);
+    }
+    mem_free(gates);
+    if (status != STATUS_OK) {
+        rnn_lstm_release(&made);
+        return status;
+    }
+    *layer = made;
+    return STATUS_OK;
+}
+
+void rnn_lstm_release(struct rnn_lstm *layer)
+{
+    mem_free(layer->weights);
+    mem_free(layer->start);
+    mem_free(layer->scales);
+    mem_free(layer->offsets);
+    *layer = (struct rnn_lstm){0};
+}
+
+void rnn_lstm_pack_start(const struct rnn_lstm *layer, const float *gates, float *start)
+{
+    size_t lanes = layer->steps->lanes;
+    memset(start, 0, layer->stride * RNN_GATES * sizeof *start);
+    for (size_t unit = 0; unit < layer->units; unit++) {
+        for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            start[(unit / lanes * RNN_GATES + gate) * lanes + unit % lanes] = gates[gate * layer->units + unit];
+        }
+    }
+}
+
+static enum status allocate_dense(struct rnn_dense *layer, struct error *error)
+{
+    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
+    layer->weights = mem_allocate_aligned(layer->stride * layer->input_words, RNN_WORD_BYTES);
+    layer->start = mem_allocate_aligned(layer->stride, sizeof *layer->start);
+    layer->scales = is_int8 ? mem_allocate_aligned(layer->stride, sizeof *layer->scales) : NULL;
+    layer->offsets = is_int8 ? mem_allocate_aligned(layer->stride, sizeof *layer->offsets) : NULL;
+    if (layer->weights == NULL || layer->start == NULL ||
+        (is_int8 && (layer->scales == NULL || layer->offsets == NULL))) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an output layer of %zu × %zu", layer->input_size,
+                         layer->columns);
+    }
+    return STATUS_OK;
+}
+
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
+                           const float *weights, const float *bias, struct error *error)
+{
+    CHECK(input_size > 0 && columns > 0);
+    size_t block_columns = RNN_GATES * steps->lanes;
+    struct rnn_dense made = {.steps = steps,
+                             .input_size = input_size,
+                             .columns = columns,
+                             .block_count = blocks(columns, block_columns),
+                             .input_words = rnn_words(steps->precision, input_size)};
+    made.stride = made.block_count * block_columns;
+    enum status status = allocate_dense(&made, error);
+    if (status == STATUS_OK && (!is_packable(steps->precision, bias, columns) ||
+                                !is_packable(steps->precision, weights, input_size * columns))) {
+        status = refuse_not_finite(error);
+    }
+    if (status != STATUS_OK) {
+        rnn_dense_release(&made);
+        return status;
+    }
+    memcpy(made.start, bias, columns * sizeof *bias);
+    struct packing packing = {.steps = steps,
+                              .columns = columns,
+                              .block_count = made.block_count,
+                              .word_count = made.input_words,
+                              .words = made.weights,
+                              .scales = made.scales};
+    find_scales(&packing, weights, input_size);
+    pack_terms(&packing, weights, input_size, 0, made.offsets);
+    *layer = made;
+    return STATUS_OK;
+}
+
+void rnn_dense_release(struct rnn_dense *layer)
+{
+    mem_free(layer->weights);
+    mem_free(layer->start);
+    mem_free(layer->scales);
+    mem_free(layer->offsets);
+    *layer = (struct rnn_dense){0};
+}

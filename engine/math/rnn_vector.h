@@ -1,0 +1,119 @@
+/* What the recurrent kernels over vectors have in common: the vector, its functions, tiles. Included once by each
+ * kernel file, through rnn_packed_vector.h or rnn_narrow_vector.h, which says before:
+ *   LANES        floats of a vector
+ *   TILE_ROWS    rows a tile holds, 2, 3 or 6
+ *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep
+ *   a NaN in x
+ * Thread: any; no state. */
+#ifndef ENGINE_MATH_RNN_VECTOR_H
+#define ENGINE_MATH_RNN_VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/base/check.h"
+#include "engine/math/rnn_packed_sets.h"
+
+typedef float vector __attribute__((vector_size(LANES * 4), may_alias));
+typedef uint32_t vector_bits __attribute__((vector_size(LANES * 4), may_alias));
+
+enum { BLOCK = RNN_GATES * LANES };
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLLED_FOR(index, count) _Pragma("clang loop unroll(full)") for (size_t index = 0; index < (count); index++)
+#else
+#define UNROLLED_FOR(index, count) _Pragma("GCC unroll 8") for (size_t index = 0; index < (count); index++)
+#endif
+
+INLINE vector vector_load(const float *values)
+{
+    return *(const vector *)values;
+}
+
+INLINE void vector_store(float *values, vector from)
+{
+    *(vector *)values = from;
+}
+
+INLINE vector clamp(vector x, float limit)
+{
+    return vector_minimum(vector_splat(limit), vector_maximum(vector_splat(-limit), x));
+}
+
+/* As in rnn_packed_plain.c, operation by operation. */
+INLINE vector split_exp(vector x, vector *ret_scale)
+{
+    vector rounder = vector_splat(EXP_ROUNDER);
+    vector rounded = vector_fma(x, vector_splat(EXP_LOG2_E), rounder);
+    vector n = rounded - rounder;
+    *ret_scale = (vector)(((vector_bits)rounded << 23) + EXP_ONE_BITS);
+    vector r = vector_fma(n, vector_splat(-EXP_LN2_LOW), vector_fma(n, vector_splat(-EXP_LN2_HIGH), x));
+    vector q = vector_fma(vector_splat(EXP_C5), r, vector_splat(EXP_C4));
+    q = vector_fma(q, r, vector_splat(EXP_C3));
+    q = vector_fma(q, r, vector_splat(EXP_C2));
+    q = vector_fma(q, r, vector_splat(EXP_C1));
+    q = vector_fma(q, r, vector_splat(EXP_C0));
+    return vector_fma(r * r, q, r);
+}
+
+INLINE vector sigmoid(vector x)
+{
+    vector scale;
+    vector p = split_exp(clamp(-x, EXP_INPUT_MAX), &scale);
+    vector one = vector_splat(1.0f);
+    return one / (one + vector_fma(scale, p, scale));
+}
+
+INLINE vector hyperbolic_tangent(vector x)
+{
+    vector scale;
+    vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
+    vector e = vector_fma(scale, p, scale - vector_splat(1.0f));
+    return e / (e + vector_splat(2.0f));
+}
+
+/* One step of LANES cells from their gate sums; returns h. */
+INLINE vector update_cell(float *cell, const vector sums[RNN_GATES])
+{
+    vector made = sigmoid(sums[0]) * hyperbolic_tangent(sums[1]);
+    vector next = vector_fma(vector_load(cell), sigmoid(sums[2]), made);
+    vector_store(cell, next);
+    return sigmoid(sums[3]) * hyperbolic_tangent(next);
+}
+
+/* Calls `function` with `row_count` as a constant. */
+#if TILE_ROWS == 6
+#define CASES_ABOVE_2(function, ...)                                                                                   \
+    case 3: function(3, __VA_ARGS__); break;                                                                           \
+    case 4: function(4, __VA_ARGS__); break;                                                                           \
+    case 5: function(5, __VA_ARGS__); break;                                                                           \
+    case 6:                                                                                                            \
+        function(6, __VA_ARGS__);                                                                                      \
+        break;
+#elif TILE_ROWS == 3
+#define CASES_ABOVE_2(function, ...)                                                                                   \
+    case 3:                                                                                                            \
+        function(3, __VA_ARGS__);                                                                                      \
+        break;
+#else
+#define CASES_ABOVE_2(function, ...)
+#endif
+#define WITH_ROW_COUNT(row_count, function, ...)                                                                       \
+    switch (row_count) {                                                                                               \
+    case 1: function(1, __VA_ARGS__); break;                                                                           \
+    case 2:                                                                                                            \
+        function(2, __VA_ARGS__);                                                                                      \
+        break;                                                                                                         \
+        CASES_ABOVE_2(function, __VA_ARGS__)                                                                           \
+    default: CHECK((row_count) <= TILE_ROWS);                                                                          \
+    }
+
+/* Rows of the next tile when `row_count` are left: as few tiles as can be, of sizes as equal as can be. */
+static size_t tile_rows(size_t row_count)
+{
+    size_t tile_count = (row_count + TILE_ROWS - 1) / TILE_ROWS;
+    return (row_count + tile_count - 1) / tile_count;
+}
+
+#endif

@@ -1,0 +1,445 @@
+/* The packed kernels in narrow precisions. int8: plain ones against sums in double precision over the same rounded
+ * numbers (absolute tolerance 2e-6 on c, and the 0.5/127 of rounding h), all others against the plain ones (equal
+ * bits). bf16: every set against double precision over the same rounded numbers (1e-5 on c, and the 2^-8 of rounding
+ * h), and the same bits whatever the rows of a call. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/base/mem.h"
+#include "engine/base/rng.h"
+#include "engine/math/rnn_packed.h"
+
+enum { SEED = 11, ROWS_MAX = 13 };
+
+/* A step in TensorFlow's layout; the numbers are what the precision makes of them. */
+struct problem {
+    enum rnn_precision precision;
+    bool is_input_scaled;
+    size_t input_size, units, row_count;
+    float *kernel, *bias;         /* as given */
+    double *rounded;              /* the kernel again, [input_size + units, 4 × units] */
+    float *input, *hidden, *cell; /* [rows, input_size], [rows, units], [rows, units]; already rounded but the input */
+    double *input_rounded;
+    double *hidden_wanted, *cell_wanted; /* [rows, units] */
+};
+
+static void fill(float *values, size_t count, uint64_t stream, float scale)
+{
+    rng_fill_uniform(SEED, stream, count, -scale, scale, values);
+}
+
+/* The nearest multiple of maximum / 127. */
+static double round_int8(double value, double maximum)
+{
+    return maximum > 0 ? rint(value * 127 / maximum) * maximum / 127 : 0;
+}
+
+/* The nearest number of 8 significant bits, ties to even. */
+static double round_bf16(double value)
+{
+    int exponent;
+    double fraction = frexp(value, &exponent);
+    return ldexp(rint(ldexp(fraction, 8)), exponent - 8);
+}
+
+static double largest(const float *values, size_t count, size_t step)
+{
+    double maximum = 0;
+    for (size_t n = 0; n < count; n++) {
+        maximum = fmax(maximum, fabs((double)values[n * step]));
+    }
+    return maximum;
+}
+
+static void round_numbers(struct problem *p)
+{
+    bool is_int8 = p->precision == RNN_PRECISION_INT8;
+    size_t terms = p->input_size + p->units;
+    size_t columns = 4 * p->units;
+    for (size_t column = 0; column < columns; column++) {
+        double maximum = largest(p->kernel + column, terms, columns);
+        for (size_t k = 0; k < terms; k++) {
+            double weight = (double)p->kernel[k * columns + column];
+            p->rounded[k * columns + column] = is_int8 ? round_int8(weight, maximum) : round_bf16(weight);
+        }
+    }
+    for (size_t row = 0; row < p->row_count; row++) {
+        const float *input = p->input + row * p->input_size;
+        double maximum = p->is_input_scaled ? largest(input, p->input_size, 1) : 1;
+        for (size_t k = 0; k < p->input_size; k++) {
+            p->input_rounded[row * p->input_size + k] =
+                is_int8 ? round_int8((double)input[k], maximum) : round_bf16((double)input[k]);
+        }
+    }
+    for (size_t n = 0; n < p->row_count * p->units; n++) {
+        p->hidden[n] = (float)(is_int8 ? round_int8((double)p->hidden[n], 1) : round_bf16((double)p->hidden[n]));
+    }
+}
+
+static double sigmoid(double x)
+{
+    return 1.0 / (1.0 + exp(-x));
+}
+
+static void solve(struct problem *p)
+{
+    size_t columns = 4 * p->units;
+    for (size_t n = 0; n < p->row_count * p->units; n++) {
+        size_t row = n / p->units;
+        double gates[4];
+        for (size_t gate = 0; gate < 4; gate++) {
+            size_t column = gate * p->units + n % p->units;
+            gates[gate] = (double)p->bias[column] + (gate == 2 ? 1.0 : 0.0);
+            for (size_t k = 0; k < p->input_size; k++) {
+                gates[gate] += p->input_rounded[row * p->input_size + k] * p->rounded[k * columns + column];
+            }
+            for (size_t k = 0; k < p->units; k++) {
+                gates[gate] +=
+                    (double)p->hidden[row * p->units + k] * p->rounded[(p->input_size + k) * columns + column];
+            }
+        }
+        double c = (double)p->cell[n] * sigmoid(gates[2]) + sigmoid(gates[0]) * tanh(gates[1]);
+        p->cell_wanted[n] = c;
+        p->hidden_wanted[n] = sigmoid(gates[3]) * tanh(c);
+    }
+}
+
+static void problem_init(struct problem *p, enum rnn_precision precision, size_t input_size, size_t units,
+                         size_t row_count, bool is_input_scaled)
+{
+    size_t kernel_count = (input_size + units) * 4 * units;
+    *p = (struct problem){.precision = precision,
+                          .is_input_scaled = is_input_scaled && precision == RNN_PRECISION_INT8,
+                          .input_size = input_size,
+                          .units = units,
+                          .row_count = row_count};
+    p->kernel = mem_allocate(kernel_count, sizeof(float));
+    p->rounded = mem_allocate(kernel_count, sizeof(double));
+    p->bias = mem_allocate(4 * units, sizeof(float));
+    p->input = mem_allocate(row_count * input_size, sizeof(float));
+    p->input_rounded = mem_allocate(row_count * input_size, sizeof(double));
+    p->hidden = mem_allocate(row_count * units, sizeof(float));
+    p->cell = mem_allocate(row_count * units, sizeof(float));
+    p->hidden_wanted = mem_allocate(row_count * units, sizeof(double));
+    p->cell_wanted = mem_allocate(row_count * units, sizeof(double));
+    fill(p->kernel, kernel_count, 1, 0.3f);
+    fill(p->bias, 4 * units, 2, 1.0f);
+    fill(p->input, row_count * input_size, 3, is_input_scaled ? 3.0f : 1.0f);
+    fill(p->hidden, row_count * units, 4, 1.0f);
+    fill(p->cell, row_count * units, 5, 2.0f);
+    round_numbers(p);
+    solve(p);
+}
+
+static void problem_release(struct problem *p)
+{
+    void *blocks[] = {p->kernel, p->rounded, p->bias,          p->input,      p->input_rounded,
+                      p->hidden, p->cell,    p->hidden_wanted, p->cell_wanted};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        mem_free(blocks[i]);
+    }
+}
+
+/* Words of one row's input or h, padded to what the kernels may read. */
+enum { ROW_BYTES = 1024 };
+
+static void prepare_row(const struct problem *p, const struct rnn_lstm *layer, size_t row, char *own, float *cell,
+                        struct rnn_lstm_row *ret_row)
+{
+    static const unsigned char nothing[] = {0, 0, RNN_INT8_ZERO};
+    memset(own, nothing[p->precision], 3 * ROW_BYTES);
+    const float *input = p->input + row * p->input_size;
+    float input_scale = 1;
+    if (p->is_input_scaled) {
+        input_scale = rnn_pack_input(p->precision, input, p->input_size, own);
+    } else {
+        rnn_write_hidden(p->precision, input, p->input_size, own);
+    }
+    memcpy(cell, p->cell + row * p->units, p->units * sizeof(float));
+    rnn_write_hidden(p->precision, p->hidden + row * p->units, p->units, own + ROW_BYTES);
+    *ret_row = (struct rnn_lstm_row){.start = layer->start,
+                                     .input = own,
+                                     .input_scale = input_scale,
+                                     .cell = cell,
+                                     .hidden = own + ROW_BYTES,
+                                     .hidden_next = own + 2 * ROW_BYTES};
+}
+
+/* One step of all rows in calls of at most `rows_a_call`; c and h come back unpadded, h as numbers. */
+static void step(const struct problem *p, const struct rnn_steps *steps, size_t rows_a_call, float *cell, float *hidden)
+{
+    struct rnn_lstm layer;
+    struct error error;
+    assert_int_equal(rnn_lstm_init(&layer, steps, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error),
+                     STATUS_OK);
+    layer.is_input_scaled = p->is_input_scaled;
+    char *words = mem_allocate_aligned(p->row_count * 3, ROW_BYTES);
+    size_t cell_floats = (layer.stride + 15) / 16 * 16;
+    float *cells = mem_allocate_aligned(p->row_count * cell_floats, sizeof(float));
+    struct rnn_lstm_row rows[ROWS_MAX];
+    for (size_t row = 0; row < p->row_count; row++) {
+        prepare_row(p, &layer, row, words + row * 3 * ROW_BYTES, cells + row * cell_floats, &rows[row]);
+    }
+    for (size_t block = 0; block < layer.block_count; block++) {
+        for (size_t row = 0; row < p->row_count; row += rows_a_call) {
+            size_t left = p->row_count - row;
+            steps->lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
+        }
+    }
+    for (size_t row = 0; row < p->row_count; row++) {
+        float padded[ROW_BYTES];
+        memcpy(cell + row * p->units, rows[row].cell, p->units * sizeof(float));
+        rnn_read_hidden(p->precision, rows[row].hidden_next, layer.stride, padded);
+        memcpy(hidden + row * p->units, padded, p->units * sizeof(float));
+        for (size_t unit = p->units; unit < layer.stride; unit++) {
+            assert_true(rows[row].cell[unit] == 0.0f && padded[unit] == 0.0f);
+        }
+    }
+    mem_free(words);
+    mem_free(cells);
+    rnn_lstm_release(&layer);
+}
+
+static void check_against_double(const struct problem *p, const float *cell, const float *hidden)
+{
+    bool is_int8 = p->precision == RNN_PRECISION_INT8;
+    for (size_t n = 0; n < p->row_count * p->units; n++) {
+        double wanted = p->hidden_wanted[n];
+        double rounding = is_int8 ? 0.5 / 127 : fabs(wanted) / 256;
+        assert_true(fabs((double)cell[n] - p->cell_wanted[n]) < (is_int8 ? 2e-6 : 1e-5));
+        assert_true(fabs((double)hidden[n] - wanted) < rounding + 1e-5);
+    }
+}
+
+static void check_lstm(const struct problem *p)
+{
+    size_t count = p->row_count * p->units;
+    float *cell[2];
+    float *hidden[2];
+    for (size_t i = 0; i < 2; i++) {
+        cell[i] = mem_allocate(count, sizeof(float));
+        hidden[i] = mem_allocate(count, sizeof(float));
+    }
+    step(p, rnn_kernels_steps(rnn_kernels_find("plain"), p->precision), p->row_count, cell[0], hidden[0]);
+    check_against_double(p, cell[0], hidden[0]);
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), p->precision);
+        if (p->precision == RNN_PRECISION_BF16) {
+            step(p, steps, p->row_count, cell[0], hidden[0]);
+            check_against_double(p, cell[0], hidden[0]);
+        }
+        for (size_t rows_a_call = 1; rows_a_call <= p->row_count; rows_a_call += 4) {
+            step(p, steps, rows_a_call, cell[1], hidden[1]);
+            assert_memory_equal(cell[0], cell[1], count * sizeof(float));
+            assert_memory_equal(hidden[0], hidden[1], count * sizeof(float));
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        mem_free(cell[i]);
+        mem_free(hidden[i]);
+    }
+}
+
+static void check_precision(enum rnn_precision precision)
+{
+    static const size_t units[] = {1, 5, 16, 100, 128};
+    static const size_t inputs[] = {0, 3, 65};
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+            for (size_t rows = 1; rows <= ROWS_MAX; rows += units[u] > 16 ? 3 : 1) {
+                for (int is_scaled = 0; is_scaled < 2; is_scaled++) {
+                    struct problem p;
+                    problem_init(&p, precision, inputs[i], units[u], rows, is_scaled != 0);
+                    check_lstm(&p);
+                    problem_release(&p);
+                }
+            }
+        }
+    }
+}
+
+static void test_int8_lstm(void **state)
+{
+    (void)state;
+    check_precision(RNN_PRECISION_INT8);
+}
+
+static void test_bf16_lstm(void **state)
+{
+    (void)state;
+    check_precision(RNN_PRECISION_BF16);
+}
+
+/* Every weight and h at the ends of its range, and as many terms as a layer can have: no sum saturates. */
+static void test_int8_extremes(void **state)
+{
+    (void)state;
+    enum { UNITS = 1024, COLUMNS = 4 };
+    float *weights = mem_allocate(UNITS * COLUMNS, sizeof(float));
+    _Alignas(64) uint8_t hidden[UNITS];
+    static const float bias[COLUMNS];
+    for (size_t n = 0; n < UNITS * COLUMNS; n++) {
+        static const float columns[][2] = {{1, 1}, {-1, -1}, {1, -1}, {0, -1}};
+        weights[n] = columns[n % COLUMNS][n / COLUMNS % 2];
+    }
+    for (int sign = -1; sign <= 1; sign += 2) {
+        memset(hidden, RNN_INT8_ZERO + sign * RNN_INT8_MAX, sizeof hidden);
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            struct rnn_dense layer;
+            struct error error;
+            _Alignas(64) float output[RNN_GATES * RNN_LANES_MAX];
+            assert_int_equal(rnn_dense_init(&layer, rnn_kernels_steps(rnn_kernels_at(set), RNN_PRECISION_INT8), UNITS,
+                                            COLUMNS, weights, bias, &error),
+                             STATUS_OK);
+            struct rnn_dense_row row = {.input = hidden, .output = output};
+            layer.steps->dense(&layer, 0, &row, 1);
+            static const double wanted[] = {1, -1, 0, -0.5};
+            for (size_t n = 0; n < COLUMNS; n++) {
+                assert_true(fabs((double)output[n] - sign * wanted[n] * UNITS) < 1e-3);
+            }
+            rnn_dense_release(&layer);
+        }
+    }
+    mem_free(weights);
+}
+
+/* The output of one dense layer over ROWS_MAX rows, unpadded. */
+static void run_dense(const struct rnn_steps *steps, size_t input_size, size_t columns, size_t rows_a_call,
+                      const float *weights, const float *bias, const float *inputs, float *outputs)
+{
+    struct rnn_dense layer;
+    struct error error;
+    assert_int_equal(rnn_dense_init(&layer, steps, input_size, columns, weights, bias, &error), STATUS_OK);
+    float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
+    static _Alignas(64) char words[ROWS_MAX][ROW_BYTES];
+    struct rnn_dense_row rows[ROWS_MAX];
+    for (size_t row = 0; row < ROWS_MAX; row++) {
+        memset(words[row], steps->precision == RNN_PRECISION_INT8 ? RNN_INT8_ZERO : 0, ROW_BYTES);
+        rnn_write_hidden(steps->precision, inputs + row * input_size, input_size, words[row]);
+        rows[row] = (struct rnn_dense_row){.input = words[row], .output = padded + row * layer.stride};
+    }
+    for (size_t block = 0; block < layer.block_count; block++) {
+        for (size_t row = 0; row < ROWS_MAX; row += rows_a_call) {
+            steps->dense(&layer, block, rows + row, ROWS_MAX - row < rows_a_call ? ROWS_MAX - row : rows_a_call);
+        }
+    }
+    for (size_t row = 0; row < ROWS_MAX; row++) {
+        memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
+    }
+    mem_free(padded);
+    rnn_dense_release(&layer);
+}
+
+static void check_dense(enum rnn_precision precision, size_t columns)
+{
+    enum { INPUTS = 37 };
+    bool is_int8 = precision == RNN_PRECISION_INT8;
+    size_t count = ROWS_MAX * columns;
+    float *weights = mem_allocate(INPUTS * columns, sizeof(float));
+    float *bias = mem_allocate(columns, sizeof(float));
+    float *inputs = mem_allocate(ROWS_MAX * INPUTS, sizeof(float));
+    float *plain = mem_allocate(count, sizeof(float));
+    float *outputs = mem_allocate(count, sizeof(float));
+    fill(weights, INPUTS * columns, 11, 1.0f);
+    fill(bias, columns, 12, 1.0f);
+    fill(inputs, ROWS_MAX * INPUTS, 13, 1.0f);
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
+        const struct rnn_steps *first = is_int8 ? rnn_kernels_steps(rnn_kernels_find("plain"), precision) : steps;
+        run_dense(first, INPUTS, columns, ROWS_MAX, weights, bias, inputs, plain);
+        for (size_t n = 0; n < count; n++) {
+            double wanted = (double)bias[n % columns];
+            double maximum = largest(weights + n % columns, INPUTS, columns);
+            for (size_t k = 0; k < INPUTS; k++) {
+                double x = (double)inputs[n / columns * INPUTS + k];
+                double w = (double)weights[k * columns + n % columns];
+                wanted += is_int8 ? round_int8(x, 1) * round_int8(w, maximum) : round_bf16(x) * round_bf16(w);
+            }
+            assert_true(fabs((double)plain[n] - wanted) < 1e-5);
+        }
+        for (size_t rows_a_call = 1; rows_a_call <= ROWS_MAX; rows_a_call += 3) {
+            run_dense(steps, INPUTS, columns, rows_a_call, weights, bias, inputs, outputs);
+            assert_memory_equal(plain, outputs, count * sizeof(float));
+        }
+    }
+    void *blocks[] = {weights, bias, inputs, plain, outputs};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        mem_free(blocks[i]);
+    }
+}
+
+static void test_dense(void **state)
+{
+    (void)state;
+    static const size_t columns[] = {3, 64, 65, 300};
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+        check_dense(RNN_PRECISION_BF16, columns[c]);
+        check_dense(RNN_PRECISION_INT8, columns[c]);
+    }
+}
+
+static void test_hidden_round_trip(void **state)
+{
+    (void)state;
+    for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        for (float x = -1.2f; x < 1.2f; x += 0.0007f) {
+            float words[2][1] = {{0}};
+            float read;
+            float again;
+            rnn_write_hidden((enum rnn_precision)precision, &x, 1, words[0]);
+            rnn_read_hidden((enum rnn_precision)precision, words[0], 1, &read);
+            rnn_write_hidden((enum rnn_precision)precision, &read, 1, words[1]);
+            rnn_read_hidden((enum rnn_precision)precision, words[1], 1, &again);
+            assert_memory_equal(words[0], words[1], sizeof words[0]);
+            assert_true(read == again);
+            float clamped = precision == RNN_PRECISION_INT8 ? fminf(fmaxf(x, -1), 1) : x;
+            assert_true(fabsf(read - clamped) <= (precision == RNN_PRECISION_FP32 ? 0 : 0.00394f));
+        }
+    }
+}
+
+static void test_not_finite_and_no_memory(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, 3.4e38f};
+    const struct rnn_kernels *kernels = rnn_kernels_find(NULL);
+    for (int precision = RNN_PRECISION_BF16; precision < RNN_PRECISION_COUNT; precision++) {
+        const struct rnn_steps *steps = rnn_kernels_steps(kernels, (enum rnn_precision)precision);
+        struct rnn_lstm lstm;
+        struct rnn_dense dense;
+        struct error error;
+        float weights[16 * 8] = {0};
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            weights[16 * 8 - 1] = bad[i];
+            assert_int_equal(rnn_lstm_init(&lstm, steps, 4, 0, 4, weights, weights, 1.0f, &error),
+                             STATUS_UNPROCESSABLE);
+            assert_string_equal(error.code, "not_finite");
+            assert_int_equal(rnn_dense_init(&dense, steps, 8, 16, weights, weights, &error), STATUS_UNPROCESSABLE);
+        }
+        weights[16 * 8 - 1] = 0;
+        enum status status = STATUS_NO_MEMORY;
+        for (uint64_t n = 0; status == STATUS_NO_MEMORY; n++) {
+            mem_fail_after(n);
+            status = rnn_lstm_init(&lstm, steps, 4, 0, 4, weights, weights, 1.0f, &error);
+            mem_fail_after(UINT64_MAX);
+            assert_true(n < 10);
+        }
+        assert_int_equal(status, STATUS_OK);
+        rnn_lstm_release(&lstm);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_int8_lstm),         cmocka_unit_test(test_bf16_lstm),
+        cmocka_unit_test(test_int8_extremes),     cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_hidden_round_trip), cmocka_unit_test(test_not_finite_and_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
