@@ -179,8 +179,8 @@ enum status read_handles(struct builder *builder, const json_t *json, const stru
     return STATUS_OK;
 }
 
-static enum status read_outputs(struct builder *builder, const json_t *json, const struct place *place,
-                                bool takes_none, struct output **ret_outputs, size_t *ret_count)
+static enum status read_outputs(struct builder *builder, const json_t *json, const struct place *place, bool takes_none,
+                                struct output **ret_outputs, size_t *ret_count)
 {
     const struct handle *handles = NULL;
     struct output *outputs = NULL;

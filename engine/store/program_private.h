@@ -49,7 +49,7 @@ struct builder {
     bool has_made;
     int depth;
     size_t described_count; /* items of the results that were named */
-    struct error *error; /* of the call at work; may be NULL */
+    struct error *error;    /* of the call at work; may be NULL */
 };
 
 /* A step at work. */
