@@ -48,6 +48,11 @@ enum status array_integer(const struct inference *inference, size_t input, const
     return STATUS_OK;
 }
 
+int64_t array_rank_for_axis(int64_t axis)
+{
+    return axis >= 0 ? axis + (axis < INT64_MAX) : axis == INT64_MIN ? INT64_MAX : -axis;
+}
+
 int64_t array_vector_length(const struct inference *inference, size_t input)
 {
     const struct shape *shape = &inference->inputs[input].shape;

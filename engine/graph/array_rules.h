@@ -23,6 +23,9 @@ enum status array_integers(const struct inference *inference, size_t input, cons
 enum status array_integer(const struct inference *inference, size_t input, const char *parameter, bool *ret_known,
                           int64_t *ret_integer, struct error *error) MUST_CHECK;
 
+/* The rank that an axis, counted from the end when below 0, asks for. */
+int64_t array_rank_for_axis(int64_t axis);
+
 /* The length of a vector as far as its static shape says, DIMENSION_UNKNOWN otherwise. A scalar counts as 1. */
 int64_t array_vector_length(const struct inference *inference, size_t input);
 

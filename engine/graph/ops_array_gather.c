@@ -71,7 +71,7 @@ static enum status infer_gather(struct inference *inference, struct error *error
                    ? array_error(inference, error, "Expected axis in the range [%d, %d), but got %lld", -params->rank,
                                  params->rank, (long long)axis)
                    : array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                                 (long long)(axis < 0 ? -axis : axis + 1), params->rank);
+                                 (long long)array_rank_for_axis(axis), params->rank);
     }
     if (params->rank != SHAPE_RANK_UNKNOWN && indices->rank != SHAPE_RANK_UNKNOWN) {
         if (is_known) {

@@ -73,7 +73,7 @@ static enum status check_concat_axis(const struct inference *inference, int64_t 
                            rank, (long long)axis);
     }
     return array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                       (long long)(axis < 0 ? -axis : axis + 1), rank);
+                       (long long)array_rank_for_axis(axis), rank);
 }
 
 static enum status refuse_concat(const struct inference *inference, size_t at, struct error *error)
@@ -331,7 +331,7 @@ static enum status split_axis(const struct inference *inference, size_t axis_inp
                    ? array_error(inference, error, "-input rank(-%d) <= split_dim < input rank (%d), but got %lld",
                                  value->rank, value->rank, (long long)axis)
                    : array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                                 (long long)(axis < 0 ? -axis : axis + 1), value->rank);
+                                 (long long)array_rank_for_axis(axis), value->rank);
     }
     *ret_axis = axis_from(axis, value->rank);
     return STATUS_OK;

@@ -123,8 +123,6 @@ enum status session_prepare(struct session *session, const struct session_reques
     TRY(status);
     if (cached == NULL) {
         status = prepare_new(session, request, hash, &cached, &run, error);
-    } else {
-        status = session_check_dtypes(request, error);
     }
     if (status == STATUS_OK && run == NULL) {
         status = make_run(session, cached, &run, error);

@@ -27,7 +27,7 @@ static enum status refuse_foreign(struct error *error, const char *type)
     return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
 }
 
-enum status session_check_dtypes(const struct session_request *request, struct error *error)
+static enum status check_dtypes(const struct session_request *request, struct error *error)
 {
     for (size_t i = 0; i < request->feed_count; i++) {
         const struct feed *feed = &request->feeds[i];
@@ -98,6 +98,6 @@ static enum status check_fetches(const struct graph *graph, const struct session
 enum status session_check_request(const struct graph *graph, const struct session_request *request, struct error *error)
 {
     TRY(check_feeds(graph, request, error));
-    TRY(session_check_dtypes(request, error));
+    TRY(check_dtypes(request, error));
     return check_fetches(graph, request, error);
 }

@@ -91,7 +91,8 @@ static bool is_for(const struct cached_plan *cached, const struct session_reques
     for (size_t i = 0; i < request->feed_count; i++) {
         const struct tensor *known = &cached->feed_values[i];
         const struct tensor *value = request->feeds[i].value;
-        if (!output_equal(cached->feeds[i], request->feeds[i].output) || !shape_equal(&known->shape, &value->shape) ||
+        if (!output_equal(cached->feeds[i], request->feeds[i].output) || known->dtype != value->dtype ||
+            !shape_equal(&known->shape, &value->shape) ||
             (known->data != NULL && memcmp(known->data, value->data, tensor_bytes(value)) != 0)) {
             return false;
         }

@@ -86,6 +86,5 @@ struct cached_plan *session_take_out(struct session *session, size_t at);
  * dtypes is the caller's; who does not is told. */
 enum status session_check_request(const struct graph *graph, const struct session_request *request,
                                   struct error *error) MUST_CHECK;
-enum status session_check_dtypes(const struct session_request *request, struct error *error) MUST_CHECK;
 
 #endif

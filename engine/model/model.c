@@ -215,18 +215,18 @@ static enum status publish(struct model *model, struct graph *graph, const struc
                            const json_t *request, const char *request_id, struct error *error)
 {
     bool has_changed = graph_differs(graph, session_graph(model->session));
-    json_t *record = has_changed ? program_record(request, request_id) : NULL;
-    if (has_changed && json_array_append_new(model->programs, record) != 0) {
+    if (!has_changed) {
+        return STATUS_OK;
+    }
+    if (json_array_append_new(model->programs, program_record(request, request_id)) != 0) {
         return no_memory(model, error);
     }
     enum status status = session_adopt(model->session, graph, error);
     if (status != STATUS_OK) {
-        if (has_changed) {
-            json_array_remove(model->programs, json_array_size(model->programs) - 1);
-        }
+        json_array_remove(model->programs, json_array_size(model->programs) - 1);
         return status;
     }
-    model->is_unsaved = model->is_unsaved || has_changed;
+    model->is_unsaved = true;
     if (model->vocabulary == NULL && result->vocabulary != NULL) {
         model->vocabulary = vocabulary_ref(result->vocabulary);
     }

@@ -99,6 +99,23 @@ static void test_names(void **state)
     graph_unref(graph);
 }
 
+/* A name as it is ("cell/tanh/") that a node inside has: refused inside and outside. */
+static void test_names_inside_are_taken(void **state)
+{
+    (void)state;
+    struct error error;
+    struct output result;
+    struct graph *graph = new_graph();
+    struct output argument = enter(graph);
+    must(graph_add(graph, "Tanh", "cell/tanh/", &argument, 1, &result, &error), &error);
+    struct output again;
+    assert_int_equal(graph_add(graph, "Tanh", "cell/tanh/", &argument, 1, &again, &error), STATUS_CONFLICT);
+    assert_string_equal(error.message, "Duplicate node name in graph: 'cell/tanh'");
+    leave(graph, result);
+    assert_int_equal(graph_add_scalar(graph, "cell/tanh/", 1, &again, &error), STATUS_CONFLICT);
+    graph_unref(graph);
+}
+
 /* Tensors inside stay inside, of this body and of others. */
 static void test_inner_tensors_stay_inside(void **state)
 {
@@ -221,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_captures),
         cmocka_unit_test(test_yields),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names_inside_are_taken),
         cmocka_unit_test(test_inner_tensors_stay_inside),
         cmocka_unit_test(test_nesting_and_giving_up),
         cmocka_unit_test(test_variables_live_outside),
