@@ -37,7 +37,7 @@ enum status plan_create(struct graph *graph, const struct plan_options *options,
                         struct error *error)
 {
     if (options->feed_count > PLAN_FEEDS_MAX || options->fetch_count > PLAN_FETCHES_MAX) {
-        return error_set(error, STATUS_LIMIT, "a run takes at most %d feeds and %d fetches", PLAN_FEEDS_MAX,
+        return error_set(error, STATUS_TOO_LARGE, "a run takes at most %d feeds and %d fetches", PLAN_FEEDS_MAX,
                          PLAN_FETCHES_MAX);
     }
     struct plan *plan = mem_allocate(1, sizeof *plan);

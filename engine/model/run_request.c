@@ -189,7 +189,7 @@ static enum status ask_for(struct run_request *request, struct output output, st
 {
     struct session_request *session = &request->session;
     if (session->fetch_count + session->target_count == PLAN_FETCHES_MAX) {
-        return error_set(error, STATUS_LIMIT, "a run takes at most %d fetches", PLAN_FETCHES_MAX);
+        return error_set(error, STATUS_TOO_LARGE, "a run takes at most %d fetches", PLAN_FETCHES_MAX);
     }
     if (node != NULL) {
         request->targets[session->target_count++] = node;
