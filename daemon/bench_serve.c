@@ -110,20 +110,24 @@ static size_t characters_of(const char *body)
 static void *client_main(void *argument)
 {
     struct client *client = argument;
-    char body[REQUEST_BYTES_MAX / 2];
-    snprintf(body, sizeof body, "{\"model\":\"bench\",\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8}",
-             client->options->prompt, client->options->tokens);
+    const char *prompt = client->options->prompt;
+    const char *path = prompt == NULL ? "/v1/models/bench/graph/run" : "/v1/completions";
+    char body[REQUEST_BYTES_MAX / 2] = "{\"fetches\":[\"nothing:0\"]}";
+    if (prompt != NULL) {
+        snprintf(body, sizeof body, "{\"model\":\"bench\",\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8}",
+                 prompt, client->options->tokens);
+    }
     int connection = open_connection(client->port);
     while (connection >= 0 && !atomic_load(client->is_over)) {
         uint64_t began_ns = clock_now_ns();
         const char *reply_body = NULL;
-        bool is_sent = send_request(connection, "/v1/completions", body);
+        bool is_sent = send_request(connection, path, body);
         int status = is_sent ? read_reply(connection, client->reply, &reply_body) : 0;
         if (status == 0) {
             break;
         }
         client->errors += status != 200;
-        client->characters += status == 200 ? characters_of(reply_body) : 0;
+        client->characters += status == 200 && prompt != NULL ? characters_of(reply_body) : 0;
         client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(clock_now_ns() - began_ns) * 1e-6;
         client->requests++;
     }
@@ -202,14 +206,14 @@ static enum status start_daemon(const struct bench_serve_options *options, struc
     return read_port(child, error);
 }
 
-/* Waits until the model serves: load answers when it does. */
-static enum status load_model(const struct child *child, struct error *error)
+/* One request to the daemon, before the clients come. */
+static enum status ask(const struct child *child, const char *path, const char *request, struct error *error)
 {
     char *reply = mem_allocate(REPLY_BYTES_MAX, 1);
     const char *body = "";
     int connection = reply ? open_connection(child->port) : -1;
     int status = 0;
-    if (connection >= 0 && send_request(connection, "/v1/models/bench/load", "{}")) {
+    if (connection >= 0 && send_request(connection, path, request)) {
         status = read_reply(connection, reply, &body);
     }
     if (connection >= 0) {
@@ -217,7 +221,7 @@ static enum status load_model(const struct child *child, struct error *error)
     }
     enum status result = STATUS_OK;
     if (status != 200) {
-        result = error_set(error, STATUS_IO, "the daemon did not load the model (%d): %.300s", status, body);
+        result = error_set(error, STATUS_IO, "the daemon answered %s with %d: %.300s", path, status, body);
     }
     mem_free(reply);
     return result;
@@ -325,8 +329,12 @@ enum status bench_serve(const struct bench_serve_options *options, struct bench_
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu clients", options->clients);
     }
     enum status status = start_daemon(options, &child, error);
-    if (status == STATUS_OK) {
-        status = load_model(&child, error);
+    if (status == STATUS_OK) { /* answers when the model serves */
+        status = ask(&child, "/v1/models/bench/load", "{}", error);
+    }
+    if (status == STATUS_OK && options->prompt == NULL) {
+        status = ask(&child, "/v1/models/bench/graph/build",
+                     "{\"program\":[{\"op\":\"constant\",\"value\":1.0,\"name\":\"nothing\"}]}", error);
     }
     if (status == STATUS_OK) {
         status = make_clients(options, child.port, &is_over, clients, error);

@@ -9,7 +9,7 @@ enum { BENCH_CLIENTS_MAX = 256 };
 
 struct bench_serve_options {
     const char *models_directory; /* with the one model "bench" */
-    const char *prompt;           /* JSON text, without quotes */
+    const char *prompt;           /* JSON text, without quotes; NULL: not texts but runs of the graph, of a constant */
     size_t clients;
     size_t tokens; /* of one request */
     size_t threads;
@@ -20,12 +20,12 @@ struct bench_serve_result {
     size_t requests;
     size_t errors; /* replies other than 200, broken connections */
     double chars_per_s;
-    double p50_ms; /* of a whole request */
+    double p50_ms; /* of a whole request, on a connection that stays open */
     double p99_ms;
     size_t peak_rss_bytes; /* the daemon's */
 };
 
-/* Starts `lstmd serve` on a port of its own over the models, asks it for text from all clients, and stops it. IO when
+/* Starts `lstmd serve` on a port of its own over the models, asks it for text, or runs, from all clients, and stops it. IO when
  * it does not start or ends badly; NO_MEMORY. */
 enum status bench_serve(const struct bench_serve_options *options, struct bench_serve_result *ret_result,
                         struct error *error) MUST_CHECK;

@@ -17,7 +17,7 @@ static const struct option_row ROWS[] = {
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
     {"threads", OPTION_COUNT, "N", "2", "compute threads, or trainer threads"},
     {"batch", OPTION_LIST, "N", NULL, "decode, train: rows, may be repeated; 1, 8, 64, 256 and 64"},
-    {"clients", OPTION_LIST, "N", NULL, "serve: clients, may be repeated; 1, 8, 64"},
+    {"clients", OPTION_LIST, "N", NULL, "serve, run: clients, may be repeated; 1, 8, 64 and 1"},
     {"length", OPTION_COUNT, "N", "200", "serve: symbols of a request"},
     {"sequence-length", OPTION_COUNT, "N", "64", "train: symbols of a row between two updates"},
     {"dropout", OPTION_NUMBER, "P", "0", "train"},
@@ -288,7 +288,25 @@ static enum status measure_serve(const struct bench *bench, const char *models, 
     return print(bench, json, error);
 }
 
-static enum status bench_serving(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
+/* Runs of a constant: what a request costs besides computing. */
+static enum status measure_runs(const struct bench *bench, const char *models, size_t clients, struct error *error)
+{
+    struct bench_serve_options options = {
+        .models_directory = models, .clients = clients, .threads = bench->threads, .seconds = bench->seconds};
+    struct bench_serve_result result;
+    TRY(bench_serve(&options, &result, error));
+    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "kind", "run", "clients", (json_int_t)clients,
+                             "requests", (json_int_t)result.requests, "errors", (json_int_t)result.errors, "runs_per_s",
+                             (double)result.requests / bench->seconds, "p50_us", result.p50_ms * 1e3, "p99_us",
+                             result.p99_ms * 1e3);
+    return print(bench, json, error);
+}
+
+/* Saves a model, to be served from there, and measures with each number of clients. */
+static enum status with_model(const struct bench *bench, const size_t *clients, size_t count,
+                              enum status (*measure)(const struct bench *bench, const char *models, size_t clients,
+                                                     struct error *error),
+                              struct error *error)
 {
     struct model *model = NULL;
     uint64_t version;
@@ -298,9 +316,19 @@ static enum status bench_serving(const struct bench *bench, const size_t *client
     enum status status = model_save(model, path, NULL, NULL, &version, error);
     model_unref(model);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        status = measure_serve(bench, bench->directory, clients[i], error);
+        status = measure(bench, bench->directory, clients[i], error);
     }
     return status;
+}
+
+static enum status bench_serving(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
+{
+    return with_model(bench, clients, count, measure_serve, error);
+}
+
+static enum status bench_runs(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
+{
+    return with_model(bench, clients, count, measure_runs, error);
 }
 
 /* ---- arguments ---- */
@@ -321,6 +349,7 @@ static const struct subject SUBJECTS[] = {
     {"decode", bench_decode, "batch", LOCAL_BATCHER_ROWS_MAX, {1, 8, 64, 256}, 4},
     {"train", bench_train, "batch", TRAINING_BATCH_MAX, {64}, 1},
     {"serve", bench_serving, "clients", BENCH_CLIENTS_MAX, {1, 8, 64}, 3},
+    {"run", bench_runs, "clients", BENCH_CLIENTS_MAX, {1}, 1},
 };
 
 static enum status read_sizes(const struct bench *bench, const struct subject *subject, size_t *sizes,
@@ -379,7 +408,7 @@ static enum status run(struct bench *bench, const char *what, struct error *erro
     size_t sizes[SIZES_MAX];
     size_t count = 0;
     if (!subject) {
-        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve", what);
+        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve, run", what);
     }
     if (!rnn_precision_find(precision, &bench->precision)) {
         return error_set(error, STATUS_INVALID, "--precision is '%.40s', not fp32, bf16 or int8", precision);
@@ -404,8 +433,8 @@ int command_bench(int argc, char **argv)
 {
     struct bench bench = {.units = 0};
     int exit_status;
-    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train|serve [OPTION]…", 1, 1, argc,
-                       argv, &exit_status)) {
+    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train|serve|run [OPTION]…", 1, 1,
+                       argc, argv, &exit_status)) {
         return exit_status;
     }
     struct error error;

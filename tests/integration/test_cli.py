@@ -329,6 +329,12 @@ class Bench(CommandTest):
         self.assertGreater(line["chars_per_s"], 0)
         self.assertGreaterEqual(line["p99_ms"], line["p50_ms"])
 
+    def test_runs(self):
+        line, = self.measure("run")
+        self.assertEqual((line["kind"], line["clients"], line["errors"]), ("run", 1, 0))
+        self.assertGreater(line["requests"], 0)
+        self.assertGreaterEqual(line["p99_us"], line["p50_us"])
+
     def test_bad(self):
         self.bad(1, "train is measured in fp32", "bench", "train", "--precision", "int8")
         self.bad(2, "not fp32, bf16 or int8", "bench", "decode", "--precision", "int4")
