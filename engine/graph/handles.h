@@ -18,7 +18,7 @@ enum handle_kind {
 enum {
     HANDLE_PATH_BYTES_MAX = 256,
     HANDLE_NESTING_MAX = 16,
-    HANDLE_ITEMS_MAX = 4096,             /* of one list */
+    HANDLE_ITEMS_MAX = 4096,            /* of one list */
     HANDLE_ITEMS_IN_ALL_MAX = 4 * 4096, /* of a list and the lists in it */
 };
 

@@ -65,12 +65,13 @@ static void test_none_is_no_tensor(void **state)
         "[{\"op\":\"signature\",\"name\":\"s\",\"inputs\":{\"x\":[null]},\"outputs\":{}}]",
     };
     struct fixture *fixture = *state;
-    assert_int_equal(build_text(fixture, "[{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,3],\"as\":\"x\"},"
-                                         "{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,3,3],\"as\":\"x3\"},"
-                                         "{\"op\":\"constant\",\"value\":1.0,\"as\":\"y\"},"
-                                         "{\"op\":\"basic_lstm_cell\",\"num_units\":3,\"as\":\"cell\"},"
-                                         "{\"op\":\"lstm\",\"units\":3,\"as\":\"lstm\"},"
-                                         "{\"op\":\"gradients\",\"ys\":\"y\",\"xs\":[\"x\"],\"as\":[\"none\"]}]"),
+    assert_int_equal(build_text(fixture,
+                                "[{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,3],\"as\":\"x\"},"
+                                "{\"op\":\"placeholder\",\"dtype\":\"float32\",\"shape\":[2,3,3],\"as\":\"x3\"},"
+                                "{\"op\":\"constant\",\"value\":1.0,\"as\":\"y\"},"
+                                "{\"op\":\"basic_lstm_cell\",\"num_units\":3,\"as\":\"cell\"},"
+                                "{\"op\":\"lstm\",\"units\":3,\"as\":\"lstm\"},"
+                                "{\"op\":\"gradients\",\"ys\":\"y\",\"xs\":[\"x\"],\"as\":[\"none\"]}]"),
                      STATUS_OK);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         assert_int_equal(build_text(fixture, steps[i]), STATUS_INVALID);

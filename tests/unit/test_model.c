@@ -211,8 +211,7 @@ static void test_bad_programs_change_nothing(void **state)
          "/program/1/ys/0"},
         {"{\"program\":[" A_TENSOR ",{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":[null]}]}", STATUS_INVALID,
          "/program/1/xs/0"},
-        {"{\"program\":[" A_TENSOR
-         ",{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":[\"x\"],\"stop_gradients\":[null]}]}",
+        {"{\"program\":[" A_TENSOR ",{\"op\":\"gradients\",\"ys\":[\"x\"],\"xs\":[\"x\"],\"stop_gradients\":[null]}]}",
          STATUS_INVALID, "/program/1/stop_gradients/0"},
         {"{\"program\":[" A_TENSOR ",{\"op\":\"basic_rnn_cell\",\"num_units\":2,\"as\":\"c\"},"
          "{\"op\":\"static_rnn\",\"cell\":\"c\",\"inputs\":[null],\"dtype\":\"float32\"}]}",
