@@ -25,8 +25,8 @@ struct bench_serve_result {
     size_t peak_rss_bytes; /* the daemon's */
 };
 
-/* Starts `lstmd serve` on a port of its own over the models, asks it for text, or runs, from all clients, and stops it. IO when
- * it does not start or ends badly; NO_MEMORY. */
+/* Starts `lstmd serve` on a port of its own over the models, asks it for text, or runs, from all clients, and stops it.
+ * IO when it does not start or ends badly; NO_MEMORY. */
 enum status bench_serve(const struct bench_serve_options *options, struct bench_serve_result *ret_result,
                         struct error *error) MUST_CHECK;
 
