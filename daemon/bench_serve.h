@@ -9,7 +9,7 @@ enum { BENCH_CLIENTS_MAX = 256 };
 
 struct bench_serve_options {
     const char *models_directory; /* with the one model "bench" */
-    const char *prompt;           /* JSON text, without quotes; NULL: not texts but runs of the graph, of a constant */
+    const char *prompt;           /* JSON text, without quotes; NULL: runs of a constant instead */
     size_t clients;
     size_t tokens; /* of one request */
     size_t threads;
