@@ -81,6 +81,7 @@ class Jobs(Training):
     def test_best_publishes_what_is_better(self):
         self.train(publish="best", max_steps=60)
         self.assertEqual(self.events()[-1]["version"], 1)
+        self.expect(200, "POST", self.path + "/load")  # what the next one has to beat serves by now
         self.train(publish="best", max_steps=1, optimizer={"name": "sgd", "learning_rate": 100})
         self.assertNotIn("published", [event["event"] for event in self.events()])
 
