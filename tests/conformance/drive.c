@@ -8,6 +8,7 @@
 #include "engine/base/rng.h"
 #include "engine/graph/function.h"
 #include "engine/graph/variable.h"
+#include "engine/math/gemm.h"
 #include "engine/model/run_request.h"
 #include "engine/model/workbench.h"
 #include "engine/store/handle_json.h"
@@ -495,6 +496,7 @@ static json_t *answer(const json_t *command)
 int main(void)
 {
     char *line = NULL;
+    gemm_start();
     size_t capacity = 0;
     while (getline(&line, &capacity, stdin) > 0) {
         json_error_t json_error;

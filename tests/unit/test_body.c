@@ -1,6 +1,7 @@
 /* The insides of loops: what they capture, what they see of outer values, how they are named and kept apart, and that a
  * failure leaves the graph as it should be. */
 #include "engine/graph/recurrence_node.h"
+#include "engine/math/gemm.h"
 #include "tests/unit/recurrence_rig.h"
 
 static const struct output_type vector = {DTYPE_FLOAT32, {.rank = 1, .dimensions = {3}}};
@@ -245,5 +246,6 @@ int main(void)
         cmocka_unit_test(test_clones),
         cmocka_unit_test(test_outer_constants_are_known),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Every cell's and wrapper's gradient against central differences, through bodies and through fused kernels; static and
  * bidirectional RNNs against dynamic ones. */
+#include "engine/math/gemm.h"
 #include "engine/nn/cell.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
@@ -231,5 +232,6 @@ int main(void)
         cmocka_unit_test(test_static_rnn),
         cmocka_unit_test(test_bidirectional),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

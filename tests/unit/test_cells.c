@@ -1,4 +1,5 @@
 /* Cells and RNNs: TensorFlow's numbers, names, scopes and texts. */
+#include "engine/math/gemm.h"
 #include "engine/nn/cell.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
@@ -688,5 +689,6 @@ int main(void)
         cmocka_unit_test(test_lengths_of_another_batch),
         cmocka_unit_test(test_state_handles),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

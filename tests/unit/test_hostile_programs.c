@@ -5,6 +5,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/graph/handles.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 
 struct fixture {
@@ -160,5 +161,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_results_of_a_program_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_graph_that_is_full, set_up, tear_down),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

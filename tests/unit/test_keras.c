@@ -1,5 +1,6 @@
 /* Keras layers: names and weights, the numbers of one step, loops, gradients, equivalence with BasicLSTMCell, and
  * Keras' refusals. */
+#include "engine/math/gemm.h"
 #include "engine/nn/cell.h"
 #include "engine/nn/keras.h"
 #include "engine/nn/recurrence.h"
@@ -628,5 +629,6 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_uninitialized),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "engine/base/clock.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 
 static json_t *parse(const char *text)
@@ -213,5 +214,6 @@ int main(void)
         cmocka_unit_test(test_names),       cmocka_unit_test(test_writes_show),     cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_empty_graph), cmocka_unit_test(test_time_is_limited), cmocka_unit_test(test_empty_run),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "engine/math/gemm.h"
 
 struct fixture {
     struct graph *graph;
@@ -448,5 +449,6 @@ int main(void)
         cmocka_unit_test(test_plans_keep_their_nodes),
         cmocka_unit_test(test_cancelling),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "tests/unit/plan_rig.h"
 
 #include "engine/base/mem.h"
+#include "engine/math/gemm.h"
 
 enum { GRAPHS = 300, STEPS = 36, VARIABLES = 3, WIDTH = 3, NODES_MAX = 128, RUNS = 3, FETCHES = 5 };
 
@@ -308,5 +309,6 @@ static void test_random_graphs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_graphs)};
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "engine/graph/handles.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 #include "engine/store/program.h"
 
@@ -204,5 +205,6 @@ int main(void)
         cmocka_unit_test(test_results_are_described),
         cmocka_unit_test(test_variables_are_not_set_during_training),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 
 enum { KIND_TENSOR, KIND_VARIABLE, KIND_CELL, KIND_SCOPE, KIND_OPTIMIZER, KIND_LAYER, KIND_COUNT };
@@ -496,5 +497,6 @@ int main(void)
         cmocka_unit_test(test_random_programs),
         cmocka_unit_test(test_out_of_memory),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* The Recurrence node on hand-made bodies: against the same steps written out one after another, with sequence lengths,
  * without steps or rows; its gradient against central differences; what is refused. */
 #include "engine/graph/recurrence_node.h"
+#include "engine/math/gemm.h"
 #include "tests/unit/recurrence_rig.h"
 
 enum { TIME = 4, BATCH = 3, DEPTH = 2, UNITS = 3 };
@@ -263,5 +264,6 @@ int main(void)
         cmocka_unit_test(test_second_gradients_are_refused),
         cmocka_unit_test(test_refused),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

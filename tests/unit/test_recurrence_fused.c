@@ -1,6 +1,7 @@
 /* Every fused kernel against its body run step by step: outputs, states and all gradients, over random data, with and
  * without sequence lengths; and which bodies are recognised. */
 #include "engine/graph/recurrence_node.h"
+#include "engine/math/gemm.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
 
@@ -258,5 +259,6 @@ static void test_random_stacks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks)};
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

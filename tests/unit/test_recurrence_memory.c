@@ -1,6 +1,7 @@
 /* Every allocation of building, differentiating, compiling and running recurrences fails once: each time that is said,
  * and nothing leaks (the sanitizers tell). Running again allocates nothing. */
 #include "engine/base/mem.h"
+#include "engine/math/gemm.h"
 #include "engine/nn/recurrence.h"
 #include "tests/unit/recurrence_rig.h"
 
@@ -118,5 +119,6 @@ int main(void)
         cmocka_unit_test(test_every_allocation_fails_once),
         cmocka_unit_test(test_running_again_allocates_nothing),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/graph/session.h"
+#include "engine/math/gemm.h"
 
 struct fixture {
     struct graph *graph;
@@ -409,5 +410,6 @@ int main(void)
         cmocka_unit_test(test_many_callers),
         cmocka_unit_test(test_out_of_memory),
     };
+    gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
