@@ -126,7 +126,7 @@ static void tick_draining(struct serving *serving)
     uint64_t now_ms = clock_now_ms();
     bool is_idle = http_request_count(server->http) == 0 && completions_count(server->completions) == 0;
     if (is_idle || now_ms >= serving->drain_until_ms + DRAIN_GRACE_MS) {
-        uv_stop(&server->loop);
+        server_end(server);
     } else if (now_ms >= serving->drain_until_ms && !serving->is_cancelled) {
         serving->is_cancelled = true;
         log_event(LOG_LEVEL_WARNING, "drain_seconds_over", NULL, "requests=%zu", http_request_count(server->http));
@@ -274,7 +274,7 @@ static enum status run(struct serving *serving, const struct options *options, s
     watch_signals(serving);
     enum status status = open_sockets(serving, options, error);
     if (status == STATUS_OK) {
-        uv_run(&serving->server.loop, UV_RUN_DEFAULT);
+        server_run(&serving->server);
         log_event(LOG_LEVEL_INFO, "stopped", NULL, "%s", "");
     }
     close_handles(serving);

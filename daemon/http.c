@@ -147,6 +147,7 @@ static enum MHD_Result queue_reply(struct request *request)
 {
     struct MHD_Response *response = request->response;
     request->response = NULL;
+    request->listener->http->event_count++;
     if (response == NULL) {
         return MHD_NO; /* no memory for it */
     }
@@ -161,6 +162,7 @@ static enum MHD_Result dispatch(struct request *request)
     struct http *http = request->listener->http;
     if (!request->is_dispatched) {
         request->is_dispatched = true;
+        http->event_count++;
         if (request->is_too_large && !request->has_reply) {
             http_reply_too_large(request);
         }
@@ -465,6 +467,11 @@ void http_quiesce(struct http *http)
 size_t http_request_count(const struct http *http)
 {
     return http->request_count;
+}
+
+uint64_t http_event_count(const struct http *http)
+{
+    return http->event_count;
 }
 
 void http_destroy(struct http *http)

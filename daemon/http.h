@@ -47,6 +47,9 @@ void http_quiesce(struct http *http);
 /* Requests that came in and did not end yet. */
 size_t http_request_count(const struct http *http);
 
+/* Grows with every request that comes in whole and every reply that goes out. */
+uint64_t http_event_count(const struct http *http);
+
 /* Tells every request that its client is gone, closes everything. The handles close with the loop's next turns. */
 void http_destroy(struct http *http);
 

@@ -34,6 +34,7 @@ struct http {
     struct request *woken_first, **woken_last; /* to be resumed */
     uv_idle_t resume;
     size_t request_count;
+    uint64_t event_count; /* requests that came and replies that went */
     bool is_destroyed;
     size_t open_parts; /* listeners, the idle handle and requests that still need this struct */
 };

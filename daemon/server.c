@@ -2,6 +2,8 @@
  * Thread: loop. Owns all parts. */
 #include "daemon/server.h"
 
+#include <sched.h>
+
 #include "daemon/completion.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
@@ -11,6 +13,8 @@
 #include "daemon/trainings.h"
 #include "daemon/watcher.h"
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/cpu.h"
 
 static enum status create_workers(struct server *server, struct error *error)
 {
@@ -19,6 +23,7 @@ static enum status create_workers(struct server *server, struct error *error)
                                   .thread_count = settings->run_threads,
                                   .queue_max = settings->run_queue_max,
                                   .is_nice = true,
+                                  .linger_ns = cpu_usable_count() > 1 ? settings->linger_us * 1000 : 0,
                                   .mailbox = server->mailbox};
     struct workers_options loader = {
         .name = "loader", .thread_count = 1, .queue_max = settings->load_queue_max, .mailbox = server->mailbox};
@@ -65,6 +70,39 @@ enum status server_start(struct server *server, const char *demo_path, struct er
         server_stop(server);
     }
     return status;
+}
+
+/* Turns the loop without sleeping until linger_us have gone by without a request or a reply. */
+static void linger(struct server *server)
+{
+    uint64_t linger_ns = server->settings.linger_us * 1000;
+    uint64_t seen = http_event_count(server->http);
+    uint64_t until_ns = clock_now_ns() + linger_ns;
+    while (!server->is_ended && completions_count(server->completions) == 0 && clock_now_ns() < until_ns) {
+        uv_run(&server->loop, UV_RUN_NOWAIT);
+        sched_yield();
+        if (http_event_count(server->http) != seen) {
+            seen = http_event_count(server->http);
+            until_ns = clock_now_ns() + linger_ns;
+        }
+    }
+}
+
+void server_run(struct server *server)
+{
+    bool may_linger = server->settings.linger_us > 0 && cpu_usable_count() > 1;
+    while (!server->is_ended) {
+        uint64_t seen = http_event_count(server->http);
+        uv_run(&server->loop, UV_RUN_ONCE);
+        if (may_linger && http_event_count(server->http) != seen) {
+            linger(server);
+        }
+    }
+}
+
+void server_end(struct server *server)
+{
+    server->is_ended = true;
 }
 
 /* Delivers what threads that have ended left behind. */

@@ -27,11 +27,18 @@ struct server {
     struct trainings *trainings; /* training jobs */
     struct pictures *pictures;   /* graphs being drawn */
     bool is_draining;            /* SIGTERM came: new requests get 503 */
+    bool is_ended;               /* the loop is to stop */
 };
 
 /* Makes every part of a zeroed server whose settings are filled in, and begins the first scan; nothing listens yet.
  * `demo_path` may be NULL. On failure nothing is left. */
 enum status server_start(struct server *server, const char *demo_path, struct error *error) MUST_CHECK;
+
+/* Turns the loop until server_end is called. After a request or a reply it looks out for the next one for a moment
+ * (setting linger_us) before it sleeps: waking a thread takes longer than answering. Not while text is generated: then
+ * the CPUs have better things to do. */
+void server_run(struct server *server);
+void server_end(struct server *server);
 
 /* Takes it all apart: cancels what runs, ends the threads. The caller's own handles on the loop must be closing. */
 void server_stop(struct server *server);

@@ -3,9 +3,12 @@
 #include "daemon/workers.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/cpu.h"
 #include "engine/base/mem.h"
 
@@ -15,10 +18,11 @@ struct workers {
     struct workers_options options;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct job *first, **last; /* under lock, as what follows */
-    size_t waiting;
-    bool is_ending; /* set by the loop thread alone */
-    size_t pending; /* loop thread only */
+    struct job *first, **last; /* under lock */
+    atomic_size_t waiting;     /* written under lock */
+    atomic_bool is_ending;     /* written under lock, by the loop thread alone */
+    atomic_bool is_lingering;  /* one thread at a time; it will look at the queue once more before it sleeps */
+    size_t pending;            /* loop thread only */
     pthread_t threads[WORKER_THREADS_MAX];
     size_t thread_count;
 };
@@ -30,6 +34,20 @@ static void on_done(struct message *message)
         job->workers->pending--;
     }
     job->done(job);
+}
+
+/* Looks out for the next job before sleeping: waking a thread whose CPU has halted takes longer than a small job. One
+ * thread does; it looks by itself, so nobody has to wake it. */
+static void linger(struct workers *workers)
+{
+    if (workers->options.linger_ns == 0 || atomic_exchange(&workers->is_lingering, true)) {
+        return;
+    }
+    uint64_t until_ns = clock_now_ns() + workers->options.linger_ns;
+    while (atomic_load(&workers->waiting) == 0 && !atomic_load(&workers->is_ending) && clock_now_ns() < until_ns) {
+        sched_yield();
+    }
+    atomic_store(&workers->is_lingering, false);
 }
 
 static struct job *take_job(struct workers *workers)
@@ -59,6 +77,7 @@ static void *run_thread(void *context)
         job->run(job);
         job->message.deliver = on_done;
         mailbox_post(workers->options.mailbox, &job->message);
+        linger(workers);
     }
     return NULL;
 }
@@ -135,8 +154,9 @@ static bool queue(struct workers *workers, struct job *job, size_t waiting_max)
     if (has_room) {
         *workers->last = job;
         workers->last = &job->next;
-        workers->waiting++;
-        pthread_cond_signal(&workers->wake);
+        if (workers->waiting++ > 0 || !workers->is_lingering) {
+            pthread_cond_signal(&workers->wake);
+        }
     }
     pthread_mutex_unlock(&workers->lock);
     workers->pending += has_room;

@@ -20,7 +20,8 @@ struct workers_options {
     const char *name; /* of the threads, at most 12 bytes: "run" */
     size_t thread_count;
     size_t queue_max;
-    bool is_nice; /* nice 5: serving comes first */
+    bool is_nice;       /* nice 5: serving comes first */
+    uint64_t linger_ns; /* a thread that has done a job looks out for the next so long before it sleeps */
     struct mailbox *mailbox;
 };
 

@@ -19,4 +19,14 @@ void cpu_name_thread(const char *name);
 void cpu_thread_set_idle(void);
 void cpu_thread_set_nice(void);
 
+/* Inside a loop that waits for another thread: leaves the core's resources to its sibling. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #endif

@@ -41,15 +41,6 @@ struct thread_team {
     struct member members[];
 };
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 static void publish(struct thread_team *team)
 {
     atomic_fetch_add(&team->phase_number, 1);
@@ -67,7 +58,7 @@ static void wait_for_phase(struct thread_team *team, uint32_t seen)
             if (atomic_load_explicit(&team->phase_number, memory_order_acquire) != seen) {
                 return;
             }
-            relax();
+            cpu_relax();
         }
     } while (clock_now_ns() < until_ns);
     atomic_fetch_add(&team->sleeper_count, 1);

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 import unittest
 
 from harness import LSTMD, Daemon, DaemonTest, run, train, wait_until
@@ -136,6 +137,16 @@ class Ending(unittest.TestCase):
         daemon.signal(signal.SIGTERM)
         self.assertEqual(daemon.wait(), 1)
         connection.close()
+
+    def test_idle_daemon_uses_no_cpu(self):
+        daemon = self.start("linger_us = 1000\n")
+        self.assertEqual(daemon.json("PUT", "/v1/models/empty", {})[0], 201)
+        self.assertEqual(daemon.json("POST", "/v1/models/empty/graph/build", {"program": []})[0], 200)
+        self.assertEqual(daemon.request("GET", "/v1/models/bard/generate?prompt=I&max_tokens=20")[0], 200)
+        time.sleep(0.5)
+        before = daemon.cpu_seconds()
+        time.sleep(1)
+        self.assertLess(daemon.cpu_seconds() - before, 0.1)
 
     def test_idle_daemon_ends_by_interrupt(self):
         daemon = self.start()
