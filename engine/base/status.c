@@ -22,17 +22,27 @@ static const char *const names[] = {
 };
 static_assert(sizeof names / sizeof *names == STATUS_COUNT, "one name for each status");
 
+static const char *const exception_names[] = {
+    [EXCEPTION_ASSERTION] = "AssertionError",
+    [EXCEPTION_CANCELLED] = "CancelledError",
+    [EXCEPTION_DATA_LOSS] = "DataLossError",
+    [EXCEPTION_DEADLINE_EXCEEDED] = "DeadlineExceededError",
+    [EXCEPTION_FAILED_PRECONDITION] = "FailedPreconditionError",
+    [EXCEPTION_INVALID_ARGUMENT] = "InvalidArgumentError",
+    [EXCEPTION_KEY] = "KeyError",
+    [EXCEPTION_LOOKUP] = "LookupError",
+    [EXCEPTION_NOT_FOUND] = "NotFoundError",
+    [EXCEPTION_RESOURCE_EXHAUSTED] = "ResourceExhaustedError",
+    [EXCEPTION_RUNTIME] = "RuntimeError",
+    [EXCEPTION_TYPE] = "TypeError",
+    [EXCEPTION_VALUE] = "ValueError",
+};
+static_assert(sizeof exception_names / sizeof *exception_names == EXCEPTION_COUNT, "one name for each exception");
+
 const char *status_name(enum status status)
 {
     CHECK(status < STATUS_COUNT);
     return names[status];
-}
-
-static void clear(struct error *error, enum status status)
-{
-    error->status = status;
-    error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->hint[0] = '\0';
-    error->origin = (struct error_origin){.program = 0};
 }
 
 /* A message cut by its limit must not end inside a UTF-8 sequence: it becomes part of a JSON string. */
@@ -51,18 +61,47 @@ static void cut_to_whole_characters(char *message)
     }
 }
 
-enum status error_set(struct error *error, enum status status, const char *format, ...)
+static void append(struct error *error, const char *text)
+{
+    size_t length = strlen(error->message);
+    snprintf(error->message + length, sizeof error->message - length, ": %s", text);
+    cut_to_whole_characters(error->message);
+}
+
+/* `reason`, which may be NULL, is appended. */
+static PRINTF_LIKE(4, 0) void fill(struct error *error, enum status status, const char *reason, const char *format,
+                                   va_list arguments)
 {
     CHECK(status != STATUS_OK && status < STATUS_COUNT);
     if (error == NULL) {
-        return status;
+        return;
     }
-    clear(error, status);
+    error->status = status;
+    error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->hint[0] = '\0';
+    error->origin = (struct error_origin){.program = 0};
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    if (reason != NULL) {
+        append(error, reason);
+    }
+    cut_to_whole_characters(error->message);
+}
+
+enum status error_set(struct error *error, enum status status, const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(error->message, sizeof error->message, format, arguments);
+    fill(error, status, NULL, format, arguments);
     va_end(arguments);
-    cut_to_whole_characters(error->message);
+    return status;
+}
+
+enum status error_raise(struct error *error, enum status status, enum exception exception, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, status, NULL, format, arguments);
+    va_end(arguments);
+    error_type(error, exception);
     return status;
 }
 
@@ -71,19 +110,11 @@ enum status error_set_errno(struct error *error, int error_number, const char *f
     enum status status = error_number == ENOENT   ? STATUS_NOT_FOUND
                          : error_number == ENOMEM ? STATUS_NO_MEMORY
                                                   : STATUS_IO;
-    if (error == NULL) {
-        return status;
-    }
-    clear(error, status);
+    char text[128];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(error->message, sizeof error->message, format, arguments);
+    fill(error, status, strerror_r(error_number, text, sizeof text), format, arguments);
     va_end(arguments);
-    char text[128];
-    const char *reason = strerror_r(error_number, text, sizeof text);
-    size_t length = strlen(error->message);
-    snprintf(error->message + length, sizeof error->message - length, ": %s", reason);
-    cut_to_whole_characters(error->message);
     return status;
 }
 
@@ -96,11 +127,18 @@ enum status error_code(struct error *error, const char *code)
     return error->status;
 }
 
-void error_type(struct error *error, const char *type)
+void error_type(struct error *error, enum exception exception)
 {
+    CHECK(exception < EXCEPTION_COUNT);
     if (error != NULL) {
-        snprintf(error->type, sizeof error->type, "%s", type);
+        snprintf(error->type, sizeof error->type, "%s", exception_names[exception]);
     }
+}
+
+bool error_is(const struct error *error, enum exception exception)
+{
+    CHECK(exception < EXCEPTION_COUNT);
+    return error != NULL && strcmp(error->type, exception_names[exception]) == 0;
 }
 
 void error_prefix(struct error *error, const char *format, ...)
@@ -114,7 +152,5 @@ void error_prefix(struct error *error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
-    size_t length = strlen(error->message);
-    snprintf(error->message + length, sizeof error->message - length, ": %s", before);
-    cut_to_whole_characters(error->message);
+    append(error, before);
 }

@@ -33,6 +33,24 @@ enum {
     ERROR_REQUEST_ID_BYTES_MAX = 72,
 };
 
+/* The exceptions of TensorFlow, and of the Python around it, that graph errors are: EXCEPTION_VALUE is ValueError. */
+enum exception {
+    EXCEPTION_ASSERTION,
+    EXCEPTION_CANCELLED,
+    EXCEPTION_DATA_LOSS,
+    EXCEPTION_DEADLINE_EXCEEDED,
+    EXCEPTION_FAILED_PRECONDITION,
+    EXCEPTION_INVALID_ARGUMENT,
+    EXCEPTION_KEY,
+    EXCEPTION_LOOKUP,
+    EXCEPTION_NOT_FOUND,
+    EXCEPTION_RESOURCE_EXHAUSTED,
+    EXCEPTION_RUNTIME,
+    EXCEPTION_TYPE,
+    EXCEPTION_VALUE,
+    EXCEPTION_COUNT,
+};
+
 /* Where something was first defined: `program` counts from 1 since the graph's reset, 0 when it does not apply. */
 struct error_origin {
     uint32_t program;
@@ -60,6 +78,10 @@ struct error {
 /* Fills `error` (may be NULL) with a status and a formatted message, empties its other fields, and returns `status`. */
 enum status error_set(struct error *error, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* As error_set, with `exception` as the error's type. */
+enum status error_raise(struct error *error, enum status status, enum exception exception, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+
 /* As error_set, with the text of `error_number` (an errno value) appended after ": ". Maps ENOENT to NOT_FOUND, ENOMEM
  * to NO_MEMORY and everything else to IO; returns that status. */
 enum status error_set_errno(struct error *error, int error_number, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -68,8 +90,11 @@ enum status error_set_errno(struct error *error, int error_number, const char *f
  * one. */
 enum status error_code(struct error *error, const char *code);
 
-/* Sets the type of a filled error: TensorFlow's exception class. `error` may be NULL. */
-void error_type(struct error *error, const char *type);
+/* Sets the type of a filled error. `error` may be NULL. */
+void error_type(struct error *error, enum exception exception);
+
+/* Whether `error`, which may be NULL, is of that type. */
+bool error_is(const struct error *error, enum exception exception);
 
 /* Puts `format: ` before the message that is already there. `error` may be NULL. */
 void error_prefix(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);

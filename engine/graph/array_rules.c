@@ -1,8 +1,6 @@
 /* What the array ops share. Thread: see op.h. */
 #include "engine/graph/array_rules.h"
 
-#include <stdarg.h>
-
 #include "engine/math/strided.h"
 
 bool integers_read(const struct tensor *tensor, struct integers *ret_integers)
@@ -36,11 +34,11 @@ enum status array_integer(const struct inference *inference, size_t input, const
     int rank = inference->inputs[input].shape.rank;
     struct integers integers = {.count = 1};
     if (rank > 0) {
-        return array_error(inference, error, "Shape must be rank 0 but is rank %d", rank);
+        return op_shape_error(inference, error, "Shape must be rank 0 but is rank %d", rank);
     }
     TRY(array_integers(inference, input, parameter, ret_known, &integers, error));
     if (integers.count != 1) { /* of an unknown rank, but fed */
-        return array_error(inference, error, "Shape must be rank 0 but is rank 1");
+        return op_shape_error(inference, error, "Shape must be rank 0 but is rank 1");
     }
     if (*ret_known) {
         *ret_integer = integers.values[0];
@@ -64,9 +62,9 @@ int64_t array_vector_length(const struct inference *inference, size_t input)
 
 enum status array_rank_error(const struct inference *inference, int64_t rank, struct error *error)
 {
-    error_set(error, STATUS_TOO_LARGE, "'%s' (op: '%s') would have rank %lld, the maximum is %d", inference->node->name,
-              inference->node->op->name, (long long)rank, SHAPE_RANK_MAX);
-    return error_type(error, inference->is_planning ? "InvalidArgumentError" : "ValueError"), STATUS_TOO_LARGE;
+    return error_raise(error, STATUS_TOO_LARGE, inference->is_planning ? EXCEPTION_INVALID_ARGUMENT : EXCEPTION_VALUE,
+                       "'%s' (op: '%s') would have rank %lld, the maximum is %d", inference->node->name,
+                       inference->node->op->name, (long long)rank, SHAPE_RANK_MAX);
 }
 
 enum status array_unknown_shape(const struct inference *inference, int64_t rank, struct shape *ret_shape,
@@ -82,16 +80,6 @@ enum status array_unknown_shape(const struct inference *inference, int64_t rank,
     return STATUS_OK;
 }
 
-enum status array_error(const struct inference *inference, struct error *error, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    return op_shape_error(inference, error, "%s", text);
-}
-
 enum status array_merge(const struct inference *inference, const struct shape *a, const struct shape *b, int but,
                         struct shape *ret_shape, struct error *error)
 {
@@ -100,7 +88,7 @@ enum status array_merge(const struct inference *inference, const struct shape *a
         return STATUS_OK;
     }
     if (a->rank != b->rank) {
-        return array_error(inference, error, "Shapes must be equal rank, but are %d and %d", a->rank, b->rank);
+        return op_shape_error(inference, error, "Shapes must be equal rank, but are %d and %d", a->rank, b->rank);
     }
     struct shape merged = *a;
     for (int i = 0; i < a->rank; i++) {
@@ -112,7 +100,7 @@ enum status array_merge(const struct inference *inference, const struct shape *a
         if (left != DIMENSION_UNKNOWN) {
             char first[SHAPE_TEXT_BYTES_MAX];
             char second[SHAPE_TEXT_BYTES_MAX];
-            return array_error(
+            return op_shape_error(
                 inference, error,
                 "Dimension %d in both shapes must be equal, but are %lld and %lld. Shapes are %s and %s.", i,
                 (long long)left, (long long)right, shape_cpp_text(a, first), shape_cpp_text(b, second));

@@ -35,10 +35,6 @@ enum status array_unknown_shape(const struct inference *inference, int64_t rank,
 /* TOO_LARGE, naming the rank and the maximum. */
 enum status array_rank_error(const struct inference *inference, int64_t rank, struct error *error);
 
-/* An error of the shape rule: `op_shape_error` while building, a run's InvalidArgumentError while planning. */
-enum status array_error(const struct inference *inference, struct error *error, const char *format, ...)
-    PRINTF_LIKE(3, 4);
-
 /* What both shapes say together, but for dimension `but` (below 0: none), which stays the first's. Errors as
  * TensorFlow's merging. */
 enum status array_merge(const struct inference *inference, const struct shape *a, const struct shape *b, int but,

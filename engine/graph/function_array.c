@@ -99,7 +99,8 @@ static enum status build_split_v(struct graph *graph, const struct function_call
     count.integer = num != NULL && num->integer >= 0 ? num->integer : shape->rank == 1 ? shape->dimensions[0] : -1;
     if (count.integer < 0) {
         char text[SHAPE_TEXT_BYTES_MAX];
-        return function_value_error(error, "Cannot infer num from shape %s", shape_text(shape, text));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Cannot infer num from shape %s",
+                           shape_text(shape, text));
     }
     struct output inputs[] = {call->inputs[0], sizes, axis};
     return finish_all(graph, call, "SplitV", inputs, 3, &count, result, error);
@@ -120,10 +121,10 @@ static enum status build_split(struct graph *graph, const struct function_call *
     }
     if (call->inputs[1].node != NULL) {
         char text[OUTPUT_TEXT_BYTES_MAX];
-        return function_value_error(error,
-                                    "Rank-0 tensors are not supported as the num_or_size_splits argument to split. "
-                                    "Argument provided: %s",
-                                    output_text(sizes, text));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Rank-0 tensors are not supported as the num_or_size_splits argument to split. "
+                           "Argument provided: %s",
+                           output_text(sizes, text));
     }
     struct attribute count = {
         .name = "num_split", .kind = ATTRIBUTE_INTEGER, .integer = tensor_integer(&call->arguments[1].value, 0)};
@@ -191,7 +192,8 @@ static enum status build_pad(struct graph *graph, const struct function_call *ca
     struct attribute mode = {.name = NULL};
     const char *op = pad_op(call, &mode);
     if (op == NULL) {
-        return function_value_error(error, "Unknown padding mode: %.32s", function_attribute(call, "mode")->text);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Unknown padding mode: %.32s",
+                           function_attribute(call, "mode")->text);
     }
     if (call->name != NULL) {
         return add_pad(graph, call, op, &mode, result, error);
@@ -282,9 +284,9 @@ static enum status one_hot_dtype(const struct function_call *call, enum dtype *r
     enum dtype dtype = output_type(on.node == NULL ? off : on)->dtype;
     enum dtype other = output_type(off.node == NULL ? on : off)->dtype;
     if (dtype != other) {
-        return function_type_error(error,
-                                   "dtype <dtype: '%s'> of on_value does not match dtype <dtype: '%s'> of off_value",
-                                   dtype_name(dtype), dtype_name(other));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "dtype <dtype: '%s'> of on_value does not match dtype <dtype: '%s'> of off_value",
+                           dtype_name(dtype), dtype_name(other));
     }
     *ret_dtype = dtype;
     return STATUS_OK;
@@ -300,9 +302,9 @@ static enum status build_one_hot(struct graph *graph, const struct function_call
     enum dtype asked = asked_dtype(call, dtype);
     bool has_values = inputs[2].node != NULL || inputs[3].node != NULL;
     if (has_values && asked != dtype) {
-        return function_type_error(error, "dtype <dtype: '%s'> of %s does not match dtype parameter <dtype: '%s'>",
-                                   dtype_name(dtype), inputs[2].node != NULL ? "on_value" : "off_value",
-                                   dtype_name(asked));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "dtype <dtype: '%s'> of %s does not match dtype parameter <dtype: '%s'>", dtype_name(dtype),
+                           inputs[2].node != NULL ? "on_value" : "off_value", dtype_name(asked));
     }
     if (inputs[2].node == NULL) {
         TRY(graph_add_number(graph, "on_value", asked, 1, &inputs[2], error));
@@ -337,7 +339,8 @@ static enum status add_greatest_length(struct graph *graph, struct output length
     int64_t axes[SHAPE_RANK_MAX];
     int rank = output_type(lengths)->shape.rank;
     if (rank == SHAPE_RANK_UNKNOWN) {
-        return function_value_error(error, "sequence_mask() of lengths of unknown rank needs maxlen");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "sequence_mask() of lengths of unknown rank needs maxlen");
     }
     for (int i = 0; i < rank; i++) {
         axes[i] = i;
@@ -361,7 +364,7 @@ static enum status build_sequence_mask(struct graph *graph, const struct functio
         TRY(add_greatest_length(graph, lengths, &range[1], error));
     }
     if (output_type(range[1])->shape.rank > 0) {
-        return function_value_error(error, "maxlen must be scalar for sequence_mask");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "maxlen must be scalar for sequence_mask");
     }
     enum dtype whole = output_type(range[1])->dtype;
     TRY(graph_add_number(graph, NULL, whole, 0, &range[0], error));

@@ -1,33 +1,7 @@
 /* Sorting a call's arguments the way Python does: by position, by name, with its TypeErrors. Thread: the building one.
  * Owns nothing: bindings borrow from the call. */
-#include <stdarg.h>
-
 #include "engine/base/check.h"
 #include "engine/graph/function_private.h"
-
-enum status function_type_error(struct error *error, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(error, STATUS_INVALID, "%s", text);
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
-}
-
-enum status function_value_error(struct error *error, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(error, STATUS_INVALID, "%s", text);
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
-}
 
 bool function_is_given(const struct call_argument *argument)
 {
@@ -63,8 +37,8 @@ static enum status refuse_attribute(const struct attribute_rule *rule, const str
 {
     char shown[SHAPE_TEXT_BYTES_MAX];
     show_attribute(given, shown, sizeof shown);
-    return function_type_error(error, "Expected %s for argument '%s' not %s.", kind_names[rule->kind],
-                               rule->called == NULL ? rule->name : rule->called, shown);
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "Expected %s for argument '%s' not %s.",
+                       kind_names[rule->kind], rule->called == NULL ? rule->name : rule->called, shown);
 }
 
 /* A whole number or a tensor of them as the list a SHAPE attribute is ("axis": 1, [0, 2]). */
@@ -122,8 +96,8 @@ static enum status attribute_of_argument(const struct attribute_rule *rule, cons
         if (!argument->is_list) {
             output_name(argument->output, name);
         }
-        return function_type_error(error, "Expected %s for argument '%s' not %s.", kind_names[rule->kind],
-                                   rule->called == NULL ? rule->name : rule->called, name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "Expected %s for argument '%s' not %s.",
+                           kind_names[rule->kind], rule->called == NULL ? rule->name : rule->called, name);
     }
     const struct tensor *value = &argument->value;
     struct attribute given = {.kind = ATTRIBUTE_TENSOR, .tensor = *value};
@@ -174,12 +148,14 @@ static const struct attribute *find_attribute(const struct binding *binding, con
 
 static enum status refuse_doubled(const struct signature *signature, const char *name, struct error *error)
 {
-    return function_type_error(error, "%s() got multiple values for argument '%s'", signature->name, name);
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "%s() got multiple values for argument '%s'",
+                       signature->name, name);
 }
 
 static enum status refuse_unknown(const struct signature *signature, const char *name, struct error *error)
 {
-    return function_type_error(error, "%s() got an unexpected keyword argument '%.100s'", signature->name, name);
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "%s() got an unexpected keyword argument '%.100s'",
+                       signature->name, name);
 }
 
 static enum status keep_attribute(const struct signature *signature, const struct attribute *attribute,
@@ -222,8 +198,9 @@ static enum status bind_argument(const struct signature *signature, size_t posit
             skip--;
         }
         if (rule == NULL || rule->name == NULL) {
-            return function_type_error(error, "%s() takes %zu positional arguments but %zu were given", signature->name,
-                                       position, position + 1);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                               "%s() takes %zu positional arguments but %zu were given", signature->name, position,
+                               position + 1);
         }
     }
     if (!function_is_given(argument)) {
@@ -255,7 +232,8 @@ static enum status argument_of_attribute(const struct signature *signature, size
         argument.value =
             (struct tensor){DTYPE_INT64, shape_vector(given->shape.rank), (void *)(uintptr_t)given->shape.dimensions};
     } else {
-        return function_type_error(error, "%s() wants a tensor or numbers for '%s'", signature->name, given->name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "%s() wants a tensor or numbers for '%s'",
+                           signature->name, given->name);
     }
     return keep_argument(signature, at, &argument, binding, error);
 }
@@ -270,8 +248,8 @@ static enum status complete_attributes(const struct signature *signature, struct
             continue;
         }
         if (rule->is_required) {
-            return function_type_error(error, "%s() missing 1 required positional argument: '%s'", signature->name,
-                                       called);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                               "%s() missing 1 required positional argument: '%s'", signature->name, called);
         }
         if (rule->kind == ATTRIBUTE_INTEGER) {
             attribute.integer = (int64_t)rule->otherwise;
@@ -296,8 +274,8 @@ static enum status count_inputs(const struct signature *signature, struct bindin
         const struct call_argument *argument = &binding->arguments[i];
         const struct parameter *parameter = &signature->parameters[i];
         if (!function_is_given(argument) && !parameter->is_optional) {
-            return function_type_error(error, "%s() missing 1 required positional argument: '%s'", signature->name,
-                                       parameter->called);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                               "%s() missing 1 required positional argument: '%s'", signature->name, parameter->called);
         }
         if (!parameter->is_list || argument->output.node != NULL) {
             binding->input_count++;

@@ -102,7 +102,7 @@ static enum status check_one_graph(const struct caller *caller, struct error *er
         for (size_t k = 0; k < count; k++) {
             struct output output = argument->is_list ? argument->items[k] : argument->output;
             if (output.node == NULL) {
-                return function_value_error(error, "None values not supported.");
+                return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "None values not supported.");
             }
             if (first.node == NULL) {
                 first = output;
@@ -110,10 +110,9 @@ static enum status check_one_graph(const struct caller *caller, struct error *er
             if (!graph_has_node(caller->graph, output.node)) {
                 char item[OUTPUT_TEXT_BYTES_MAX];
                 char other[OUTPUT_TEXT_BYTES_MAX];
-                error_set(error, STATUS_UNPROCESSABLE, "%s must be from the same graph as %s.",
-                          output_text(output, item), output_text(first, other));
-                error_type(error, "ValueError");
-                return STATUS_UNPROCESSABLE;
+                return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                                   "%s must be from the same graph as %s.", output_text(output, item),
+                                   output_text(first, other));
             }
         }
     }
@@ -140,7 +139,8 @@ static enum status add_op(struct caller *caller, const char *scope, struct call_
     }
     for (size_t i = 0; i < count; i++) {
         if (caller->inputs[i].node == NULL) {
-            return function_type_error(error, "%s() is missing argument %zu", caller->signature->name, i + 1);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "%s() is missing argument %zu",
+                               caller->signature->name, i + 1);
         }
     }
     char name[GRAPH_NAME_BYTES_MAX + 2];

@@ -89,14 +89,14 @@ static enum status parse_index(const char *text, struct index *ret_index, struct
     *ret_index = (struct index){.count = 0};
     while (*at != '\0') {
         if (ret_index->count == INDEX_ENTRIES_MAX) {
-            error_set(error, STATUS_TOO_LARGE, "index [%.100s] has more than %d entries", text, INDEX_ENTRIES_MAX);
-            return error_type(error, "ValueError"), STATUS_TOO_LARGE;
+            return error_raise(error, STATUS_TOO_LARGE, EXCEPTION_VALUE, "index [%.100s] has more than %d entries",
+                               text, INDEX_ENTRIES_MAX);
         }
         if (!take_entry(&at, ret_index) || (*at != '\0' && !take_word(&at, ","))) {
-            return function_type_error(error,
-                                       "index [%.100s] is wrong at character %zu; there may be whole numbers, "
-                                       "begin:end:stride, ... and None, separated by commas",
-                                       text, (size_t)(at - text) + 1);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                               "index [%.100s] is wrong at character %zu; there may be whole numbers, "
+                               "begin:end:stride, ... and None, separated by commas",
+                               text, (size_t)(at - text) + 1);
         }
     }
     return STATUS_OK;

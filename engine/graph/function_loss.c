@@ -9,11 +9,11 @@ static const char labels_and_logits[] = "_sentinel? labels? logits?";
 static enum status check_named(const struct function_call *call, const char *function, struct error *error)
 {
     if (call->inputs[0].node != NULL) {
-        return function_value_error(error, "Only call `%s` with named arguments (labels=..., logits=..., ...)",
-                                    function);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Only call `%s` with named arguments (labels=..., logits=..., ...)", function);
     }
     if (call->inputs[1].node == NULL || call->inputs[2].node == NULL) {
-        return function_value_error(error, "Both labels and logits must be provided.");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Both labels and logits must be provided.");
     }
     return STATUS_OK;
 }
@@ -27,23 +27,24 @@ static enum status check_sparse(struct output labels, struct output logits, stru
     char rows_text[SHAPE_TEXT_BYTES_MAX];
     char all_text[SHAPE_TEXT_BYTES_MAX];
     if (all->rank == 0) {
-        return function_value_error(error, "Logits cannot be scalars - received shape ().");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Logits cannot be scalars - received shape ().");
     }
     if (all->rank == SHAPE_RANK_UNKNOWN || rows->rank == SHAPE_RANK_UNKNOWN) {
         return STATUS_OK;
     }
     if (rows->rank != all->rank - 1) {
-        return function_value_error(
-            error, "Rank mismatch: Rank of labels (received %d) should equal rank of logits minus 1 (received %d).",
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_VALUE,
+            "Rank mismatch: Rank of labels (received %d) should equal rank of logits minus 1 (received %d).",
             rows->rank, all->rank);
     }
     struct shape leading = *all;
     leading.rank--;
     if (!shape_is_compatible(rows, &leading)) {
-        return function_value_error(error,
-                                    "Shape mismatch: The shape of labels (received %s) should equal the shape of "
-                                    "logits except for the last dimension (received %s).",
-                                    shape_text(rows, rows_text), shape_text(all, all_text));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Shape mismatch: The shape of labels (received %s) should equal the shape of "
+                           "logits except for the last dimension (received %s).",
+                           shape_text(rows, rows_text), shape_text(all, all_text));
     }
     return STATUS_OK;
 }
@@ -118,8 +119,8 @@ static enum status check_alike(const char *second_name, struct output second, st
     if (shape_is_compatible(first, other)) {
         return STATUS_OK;
     }
-    return function_value_error(error, "logits and %s must have the same shape (%s vs %s)", second_name,
-                                shape_text(first, first_text), shape_text(other, second_text));
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "logits and %s must have the same shape (%s vs %s)",
+                       second_name, shape_text(first, first_text), shape_text(other, second_text));
 }
 
 static enum status build_sigmoid(struct graph *graph, const struct function_call *call, struct call_result *result,
@@ -214,8 +215,8 @@ static enum status build_mean_squared_error(struct graph *graph, const struct fu
     if (!shape_is_compatible(predictions, labels)) {
         char first[SHAPE_TEXT_BYTES_MAX];
         char second[SHAPE_TEXT_BYTES_MAX];
-        return function_value_error(error, "Shapes %s and %s are incompatible", shape_text(predictions, first),
-                                    shape_text(labels, second));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Shapes %s and %s are incompatible",
+                           shape_text(predictions, first), shape_text(labels, second));
     }
     TRY(graph_add(graph, "SquaredDifference", NULL, (struct output[]){call->inputs[1], call->inputs[0]}, 2, &squares,
                   error));

@@ -38,8 +38,8 @@ static enum status check_transposes(const struct function_call *call, const char
     if (!is_set(call, transpose) || !is_set(call, adjoint)) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_INVALID, "Only one of transpose_%s and adjoint_%s can be True.", operand, operand);
-    return error_type(error, "ValueError"), STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Only one of transpose_%s and adjoint_%s can be True.",
+                       operand, operand);
 }
 
 static enum status build_matmul(struct graph *graph, const struct function_call *call, struct call_result *result,

@@ -15,25 +15,26 @@ static enum status read_keep(struct graph *graph, const struct function_call *ca
     const struct call_argument *given = &call->arguments[has_keep ? DROPOUT_KEEP : DROPOUT_RATE];
     struct output tensor = call->inputs[has_keep ? DROPOUT_KEEP : DROPOUT_RATE];
     if (has_keep && function_is_given(&call->arguments[DROPOUT_RATE])) {
-        return function_value_error(error, "Cannot specify both 'rate' and 'keep_prob'");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Cannot specify both 'rate' and 'keep_prob'");
     }
     if (!function_is_given(given)) {
-        return function_value_error(error, "You must provide a rate to dropout.");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "You must provide a rate to dropout.");
     }
     if (tensor.node == NULL) {
         if (given->value.shape.rank != 0) {
             char text[SHAPE_TEXT_BYTES_MAX];
-            return function_value_error(error, "%s must be a scalar tensor or a float, got an array of shape %s",
-                                        has_keep ? "keep_prob" : "rate", shape_text(&given->value.shape, text));
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "%s must be a scalar tensor or a float, got an array of shape %s",
+                               has_keep ? "keep_prob" : "rate", shape_text(&given->value.shape, text));
         }
         double number = tensor_number(&given->value, 0);
         if (has_keep && !(number > 0 && number <= 1)) {
-            return function_value_error(
-                error, "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g", number);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "keep_prob must be a scalar tensor or a float in the range (0, 1], got %g", number);
         }
         if (!has_keep && !(number >= 0 && number < 1)) {
-            return function_value_error(error, "rate must be a scalar tensor or a float in the range [0, 1), got %g",
-                                        number);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "rate must be a scalar tensor or a float in the range [0, 1), got %g", number);
         }
         *ret_number = has_keep ? number : 1 - number;
         ret_keep->node = NULL;
@@ -42,9 +43,9 @@ static enum status read_keep(struct graph *graph, const struct function_call *ca
     enum dtype dtype = output_type(call->inputs[DROPOUT_X])->dtype;
     if (output_type(tensor)->dtype != dtype) {
         char text[OUTPUT_TEXT_BYTES_MAX];
-        return function_value_error(error, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
-                                    dtype_name(dtype), dtype_name(output_type(tensor)->dtype),
-                                    output_text(tensor, text));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'", dtype_name(dtype),
+                           dtype_name(output_type(tensor)->dtype), output_text(tensor, text));
     }
     if (has_keep) {
         *ret_keep = tensor;
@@ -84,8 +85,8 @@ static enum status build_dropout(struct graph *graph, const struct function_call
     double number = 1;
     enum dtype dtype = output_type(x)->dtype;
     if (!dtype_is_float(dtype)) {
-        return function_value_error(
-            error,
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_VALUE,
             "x has to be a floating point tensor since it's going to be scaled. Got a <dtype: '%s'> tensor instead.",
             dtype_name(dtype));
     }
@@ -169,7 +170,7 @@ static enum status as_dtype(struct graph *graph, const struct function_call *cal
     struct output tensor = call->inputs[at];
     if (tensor.node == NULL) {
         if (given->value.shape.rank != 0) {
-            return function_value_error(error, "'%s' must be a scalar", name);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "'%s' must be a scalar", name);
         }
         return graph_add_number(graph, name, dtype, tensor_number(&given->value, 0), ret_output, error);
     }
@@ -195,7 +196,7 @@ static enum status build_exponential_decay(struct graph *graph, const struct fun
     struct output power;
     struct output factor;
     if (!function_is_given(&call->arguments[1])) {
-        return function_value_error(error, "global_step is required for exponential_decay.");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "global_step is required for exponential_decay.");
     }
     TRY(as_dtype(graph, call, 1, "global_step", dtype, &step, error));
     TRY(as_dtype(graph, call, 2, "decay_steps", dtype, &steps, error));

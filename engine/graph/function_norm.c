@@ -34,8 +34,8 @@ static enum status build_clip_by_value(struct graph *graph, const struct functio
     if (!shape_is_compatible(before, after)) {
         char first[SHAPE_TEXT_BYTES_MAX];
         char second[SHAPE_TEXT_BYTES_MAX];
-        return function_value_error(error, "Shapes %s and %s are incompatible", shape_text(before, first),
-                                    shape_text(after, second));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Shapes %s and %s are incompatible",
+                           shape_text(before, first), shape_text(after, second));
     }
     return function_finish(graph, call, "Maximum", (struct output[]){least, call->inputs[1]}, 2, NULL, 0, result,
                            error);
@@ -95,8 +95,8 @@ static enum status build_global_norm(struct graph *graph, const struct function_
     struct output two;
     struct output product;
     if (call->input_count == 0 || call->input_count > FUNCTION_ARGUMENTS_MAX) {
-        return function_value_error(error, "global_norm() of %zu tensors, must be 1 to %d", call->input_count,
-                                    FUNCTION_ARGUMENTS_MAX);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "global_norm() of %zu tensors, must be 1 to %d",
+                           call->input_count, FUNCTION_ARGUMENTS_MAX);
     }
     for (size_t i = 0; i < call->input_count; i++) {
         TRY(graph_add_unary(graph, "L2Loss", call->inputs[i], &losses[i], error));
@@ -156,7 +156,8 @@ static enum status squeeze(struct graph *graph, struct output x, struct output a
     struct node *node = NULL;
     size_t count = value == NULL ? SHAPE_RANK_MAX + 1 : tensor_element_count(value);
     if (count > SHAPE_RANK_MAX) {
-        return function_value_error(error, "the axes must be known while building, at most %d of them", SHAPE_RANK_MAX);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "the axes must be known while building, at most %d of them", SHAPE_RANK_MAX);
     }
     dimensions.shape.rank = (int)count;
     for (size_t i = 0; i < count; i++) {

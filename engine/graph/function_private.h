@@ -76,10 +76,4 @@ enum status function_finish(struct graph *graph, const struct function_call *cal
                             size_t attribute_count, struct call_result *result, struct error *error) MUST_CHECK;
 /* A value of the attribute, `otherwise` where the call has none. */
 bool function_flag(const struct function_call *call, const char *name, bool otherwise);
-/* INVALID, ValueError. */
-enum status function_value_error(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
-
-/* INVALID, with Python's exception class. */
-enum status function_type_error(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
-
 #endif

@@ -44,9 +44,8 @@ static enum status build_uniform(struct graph *graph, const struct function_call
     struct output least = call->inputs[1];
     struct output limit = call->inputs[2];
     if (limit.node == NULL && dtype_is_integer(dtype)) {
-        error_set(error, STATUS_INVALID, "Must specify maxval for integer dtype tf.%s", dtype_name(dtype));
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Must specify maxval for integer dtype tf.%s",
+                           dtype_name(dtype));
     }
     if (least.node == NULL) {
         TRY(graph_add_number(graph, "min", dtype, 0, &least, error));

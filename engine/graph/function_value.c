@@ -37,15 +37,15 @@ static enum status refuse_mismatch(const struct signature *signature, const stru
 {
     enum dtype dtype = output_type(output)->dtype;
     if (signature->shown != NULL) {
-        return function_type_error(
-            error, "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.", parameter->name,
-            signature->shown, dtype_name(dtype), dtype_name(agreement->dtype), agreement->by->name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.",
+                           parameter->name, signature->shown, dtype_name(dtype), dtype_name(agreement->dtype),
+                           agreement->by->name);
     }
     char text[OUTPUT_TEXT_BYTES_MAX];
-    error_set(error, STATUS_INVALID, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
-              dtype_name(agreement->dtype), dtype_name(dtype), output_text(output, text));
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                       "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
+                       dtype_name(agreement->dtype), dtype_name(dtype), output_text(output, text));
 }
 
 /* Refuses a tensor whose dtype its letter does not allow at all. */
@@ -55,21 +55,21 @@ static enum status check_letter(const struct signature *signature, const struct 
     enum dtype dtype = output_type(output)->dtype;
     const char *shown = signature->shown == NULL ? signature->name : signature->shown;
     if (parameter->type == 'b' && dtype != DTYPE_BOOL) {
-        return function_type_error(error,
-                                   "Input '%s' of '%s' Op has type %s that does not match expected type of bool.",
-                                   parameter->name, shown, dtype_name(dtype));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Input '%s' of '%s' Op has type %s that does not match expected type of bool.",
+                           parameter->name, shown, dtype_name(dtype));
     }
     if (parameter->type == 'i' && dtype != DTYPE_INT32 && dtype != DTYPE_INT64) {
-        return function_type_error(error,
-                                   "Value passed to parameter '%s' has DataType %s not in list of allowed values: "
-                                   "int32, int64",
-                                   parameter->name, dtype_name(dtype));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Value passed to parameter '%s' has DataType %s not in list of allowed values: "
+                           "int32, int64",
+                           parameter->name, dtype_name(dtype));
     }
     if (parameter->type == 'f' && dtype != DTYPE_FLOAT32 && dtype != DTYPE_FLOAT64) {
-        return function_type_error(error,
-                                   "Value passed to parameter '%s' has DataType %s not in list of allowed values: "
-                                   "float32, float64",
-                                   parameter->name, dtype_name(dtype));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Value passed to parameter '%s' has DataType %s not in list of allowed values: "
+                           "float32, float64",
+                           parameter->name, dtype_name(dtype));
     }
     return STATUS_OK;
 }
@@ -83,8 +83,9 @@ static enum status refuse_list(const struct signature *signature, const struct p
         length += (size_t)snprintf(types + length, sizeof types - length, "%s%s", i == 0 ? "" : ", ",
                                    dtype_name(output_type(argument->items[i])->dtype));
     }
-    return function_type_error(error, "Tensors in list passed to '%s' of '%s' Op have types [%s] that don't all match.",
-                               parameter->name, signature->shown == NULL ? signature->name : signature->shown, types);
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                       "Tensors in list passed to '%s' of '%s' Op have types [%s] that don't all match.",
+                       parameter->name, signature->shown == NULL ? signature->name : signature->shown, types);
 }
 
 static enum status agree(const struct signature *signature, const struct parameter *parameter,
@@ -205,7 +206,8 @@ static enum status refuse_number(const struct tensor *value, size_t at, enum dty
     } else {
         show_number(tensor_number(value, at), number);
     }
-    return function_type_error(error, "Expected %s, got %s of type '%s' instead.", dtype_name(dtype), number, type);
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "Expected %s, got %s of type '%s' instead.",
+                       dtype_name(dtype), number, type);
 }
 
 static bool is_whole_in_range(int64_t number, enum dtype dtype)
@@ -233,10 +235,8 @@ static enum status convert(const struct tensor *value, struct tensor *to, struct
         }
         int64_t number = tensor_integer(value, i);
         if (!is_whole_in_range(number, to->dtype)) {
-            error_set(error, STATUS_INVALID, "%lld is out of the range of %s", (long long)number,
-                      dtype_name(to->dtype));
-            error_type(error, "ValueError");
-            return STATUS_INVALID;
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "%lld is out of the range of %s",
+                               (long long)number, dtype_name(to->dtype));
         }
         tensor_set_integer(to, i, number);
     }

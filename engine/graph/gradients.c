@@ -177,10 +177,8 @@ static enum status differentiate(struct backward *backward, const struct node *n
         return STATUS_OK;
     }
     if (node->op->gradient == NULL) {
-        error_set(error, STATUS_UNPROCESSABLE, "No gradient defined for operation '%s' (op type: %s)", node->name,
-                  node->op->name);
-        error_type(error, "LookupError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_LOOKUP,
+                           "No gradient defined for operation '%s' (op type: %s)", node->name, node->op->name);
     }
     return pass_on(backward, node, gradients, error);
 }
@@ -196,10 +194,9 @@ static enum status start(struct backward *backward, size_t index, struct error *
             output_type(y)->dtype != output_type(given)->dtype) {
             char y_text[OUTPUT_TEXT_BYTES_MAX];
             char given_text[OUTPUT_TEXT_BYTES_MAX];
-            error_set(error, STATUS_UNPROCESSABLE, "Gradient %s does not fit what it is the gradient of: %s",
-                      output_text(given, given_text), output_text(y, y_text));
-            error_type(error, "ValueError");
-            return STATUS_UNPROCESSABLE;
+            return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                               "Gradient %s does not fit what it is the gradient of: %s",
+                               output_text(given, given_text), output_text(y, y_text));
         }
         return arrive(backward, y, given, error);
     }
@@ -254,10 +251,8 @@ static enum status check_tensors(const struct graph *graph, const struct output 
         const struct node *node = outputs[i].node;
         if (node != NULL && (node->id >= graph_node_count(graph) || graph_node(graph, node->id) != node)) {
             char text[OUTPUT_TEXT_BYTES_MAX];
-            error_set(error, STATUS_INVALID, "Tensor %s is not an element of this graph.",
-                      output_text(outputs[i], text));
-            error_type(error, "ValueError");
-            return STATUS_INVALID;
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Tensor %s is not an element of this graph.",
+                               output_text(outputs[i], text));
         }
     }
     return STATUS_OK;
@@ -267,9 +262,8 @@ static enum status check_options(const struct graph *graph, const struct gradien
 {
     const char *unconnected = options->unconnected;
     if (unconnected != NULL && strcmp(unconnected, "none") != 0 && strcmp(unconnected, "zero") != 0) {
-        error_set(error, STATUS_INVALID, "Unknown value for unconnected_gradients: '%s'", unconnected);
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Unknown value for unconnected_gradients: '%s'",
+                           unconnected);
     }
     if (graph_is_in_body(graph)) {
         return error_set(error, STATUS_UNSUPPORTED, "gradients inside a recurrence's cell");

@@ -197,11 +197,10 @@ enum status output_type_check_size(const struct output_type *type, const char *n
         return STATUS_OK;
     }
     char text[SHAPE_TEXT_BYTES_MAX];
-    error_set(
-        error, STATUS_TOO_LARGE,
+    return error_raise(
+        error, STATUS_TOO_LARGE, EXCEPTION_RESOURCE_EXHAUSTED,
         "OOM when allocating tensor with shape%s and type %s for %s: its dimensions may come to at most %zu elements",
         shape_cpp_text(&type->shape, text), dtype_cpp_name(type->dtype), name, GRAPH_TENSOR_ELEMENTS_MAX);
-    return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
 }
 
 bool graph_has_node(const struct graph *graph, const struct node *node)
@@ -230,17 +229,16 @@ const struct variable *graph_find_variable(const struct graph *graph, const char
 static enum status name_not_found(struct error *error, const char *name, size_t op_length, const struct node *node)
 {
     if (node == NULL) {
-        error_set(error, STATUS_NOT_FOUND,
-                  "The name '%s' refers to a Tensor which does not exist. "
-                  "The operation, '%.*s', does not exist in the graph.",
-                  name, (int)op_length, name);
+        error_raise(error, STATUS_NOT_FOUND, EXCEPTION_KEY,
+                    "The name '%s' refers to a Tensor which does not exist. "
+                    "The operation, '%.*s', does not exist in the graph.",
+                    name, (int)op_length, name);
     } else {
-        error_set(error, STATUS_NOT_FOUND,
-                  "The name '%s' refers to a Tensor which does not exist. "
-                  "The operation, '%.*s', exists but only has %u outputs.",
-                  name, (int)op_length, name, node->output_count);
+        error_raise(error, STATUS_NOT_FOUND, EXCEPTION_KEY,
+                    "The name '%s' refers to a Tensor which does not exist. "
+                    "The operation, '%.*s', exists but only has %u outputs.",
+                    name, (int)op_length, name, node->output_count);
     }
-    error_type(error, "KeyError");
     error_code(error, "not_in_graph");
     return STATUS_NOT_FOUND;
 }
@@ -253,15 +251,13 @@ enum status graph_find_output(const struct graph *graph, const char *name, struc
     unsigned long index = colon == NULL ? 0 : strtoul(colon + 1, &end, 10);
     if (colon == NULL || end == colon + 1 || *end != '\0' || colon[1] < '0' || colon[1] > '9') {
         if (graph_find_node(graph, name) != NULL) {
-            error_set(error, STATUS_INVALID,
-                      "The name '%s' refers to an Operation, not a Tensor. Tensor names must be of the "
-                      "form \"<op_name>:<output_index>\".",
-                      name);
-            error_type(error, "ValueError");
-            return STATUS_INVALID;
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "The name '%s' refers to an Operation, not a Tensor. Tensor names must be of the "
+                               "form \"<op_name>:<output_index>\".",
+                               name);
         }
-        error_set(error, STATUS_NOT_FOUND, "The name '%s' refers to an Operation not in the graph.", name);
-        error_type(error, "KeyError");
+        error_raise(error, STATUS_NOT_FOUND, EXCEPTION_KEY, "The name '%s' refers to an Operation not in the graph.",
+                    name);
         error_code(error, "not_in_graph");
         return STATUS_NOT_FOUND;
     }
@@ -273,8 +269,8 @@ enum status graph_find_output(const struct graph *graph, const char *name, struc
     memcpy(op_name, name, length);
     op_name[length] = '\0';
     if (name_counts_find(&graph->inner_names, op_name) != NULL) {
-        error_set(error, STATUS_UNPROCESSABLE, "Operation '%s' has been marked as not fetchable.", op_name);
-        error_type(error, "ValueError");
+        error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Operation '%s' has been marked as not fetchable.",
+                    op_name);
         return error_code(error, "inside_loop"), STATUS_UNPROCESSABLE;
     }
     struct node *node = graph_find_node(graph, op_name);
@@ -315,8 +311,7 @@ bool graph_is_finalized(const struct graph *graph)
 enum status graph_check_not_finalized(const struct graph *graph, struct error *error)
 {
     if (graph->is_finalized) {
-        error_set(error, STATUS_CONFLICT, "Graph is finalized and cannot be modified.");
-        error_type(error, "RuntimeError");
+        error_raise(error, STATUS_CONFLICT, EXCEPTION_RUNTIME, "Graph is finalized and cannot be modified.");
         return error_code(error, "finalized"), STATUS_CONFLICT;
     }
     return STATUS_OK;

@@ -104,10 +104,9 @@ enum status graph_enter_body(struct graph *graph, const struct output_type *argu
 static enum status refuse_inner(struct output output, struct error *error)
 {
     char name[OUTPUT_NAME_BYTES_MAX];
-    error_set(error, STATUS_INVALID, "Tensor '%s' is inside a recurrence's loop and cannot be used outside it",
-              output_name(output, name));
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                       "Tensor '%s' is inside a recurrence's loop and cannot be used outside it",
+                       output_name(output, name));
 }
 
 /* Lets shape rules inside know what is known of the value outside. */

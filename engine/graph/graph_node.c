@@ -155,9 +155,7 @@ enum status graph_add_node(struct graph *graph, const char *op_name, const struc
     TRY(copy_attributes(arena, options, node, error));
     TRY(graph_name_node(graph, options->name == NULL ? op->name : options->name, &node->name, error));
     if (graph_find_node(graph, node->name) != NULL || name_counts_find(&graph->inner_names, node->name) != NULL) {
-        error_set(error, STATUS_CONFLICT, "Duplicate node name in graph: '%s'", node->name);
-        error_type(error, "ValueError");
-        return STATUS_CONFLICT;
+        return error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE, "Duplicate node name in graph: '%s'", node->name);
     }
     TRY(infer_outputs(target, arena, node, error));
     if (target != graph) {

@@ -40,13 +40,6 @@ static struct initializer resolve(const struct initializer *given, const struct 
     return initializer;
 }
 
-static enum status refuse(struct error *error, const char *type, const char *message)
-{
-    error_set(error, STATUS_INVALID, "%s", message);
-    error_type(error, type);
-    return STATUS_INVALID;
-}
-
 /* Zeros, ones, a number, or the list of a constant initialiser. */
 static enum status build_constant(struct graph *graph, const struct initializer *initializer, const struct shape *shape,
                                   enum dtype dtype, struct output *ret_output, struct error *error)
@@ -61,10 +54,8 @@ static enum status build_constant(struct graph *graph, const struct initializer 
     size_t needed = 0;
     size_t given = tensor_element_count(&values);
     if (is_list && shape_element_count(shape, &needed) && given > needed) {
-        error_set(error, STATUS_INVALID, "Too many elements provided. Needed at most %zu, but received %zu", needed,
-                  given);
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Too many elements provided. Needed at most %zu, but received %zu", needed, given);
     }
     struct attribute attributes[] = {{.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = *shape},
                                      {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = dtype},
@@ -87,12 +78,12 @@ static enum status build_random(struct graph *graph, const struct initializer *i
     bool is_orthogonal = initializer->kind == INITIALIZER_ORTHOGONAL;
     bool is_truncated = initializer->kind == INITIALIZER_TRUNCATED_NORMAL;
     if (!dtype_is_float(dtype) && !(is_uniform && dtype_is_integer(dtype))) {
-        error_set(error, STATUS_INVALID, "Expected floating point type, got <dtype: '%s'>.", dtype_name(dtype));
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Expected floating point type, got <dtype: '%s'>.",
+                           dtype_name(dtype));
     }
     if (is_orthogonal && shape->rank < 2) {
-        return refuse(error, "ValueError", "The tensor to initialize must be at least two-dimensional");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "The tensor to initialize must be at least two-dimensional");
     }
     struct attribute attributes[] = {
         {.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = *shape},
@@ -176,9 +167,8 @@ static enum status refuse_element(const struct tensor *values, enum dtype dtype,
     } else if (number == 0) {
         snprintf(text, sizeof text, "False");
     }
-    error_set(error, STATUS_INVALID, "Expected %s, got %s of type '%s' instead.", dtype_name(dtype), text, python);
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE, "Expected %s, got %s of type '%s' instead.",
+                       dtype_name(dtype), text, python);
 }
 
 enum status initializer_convert(struct graph *graph, const struct tensor *values, enum dtype dtype, bool is_array,

@@ -63,9 +63,7 @@ static enum status check_length(const char *full, struct error *error)
 
 static enum status refuse_name(const char *name, const char *what, struct error *error)
 {
-    error_set(error, STATUS_INVALID, "'%s' is not a valid %s name", name, what);
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "'%s' is not a valid %s name", name, what);
 }
 
 /* `name` in the current name scope, made unique; with `marks` it is then used. */

@@ -86,10 +86,9 @@ enum status op_check_type(const struct inference *inference, size_t input, const
                                        dtype_name((enum dtype)i));
         }
     }
-    error_set(error, STATUS_INVALID, "Value passed to parameter '%s' has DataType %s not in list of allowed values: %s",
-              parameter, dtype_name(dtype), allowed);
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                       "Value passed to parameter '%s' has DataType %s not in list of allowed values: %s", parameter,
+                       dtype_name(dtype), allowed);
 }
 
 enum status op_check_same_type(const struct inference *inference, size_t input, const char *parameter, size_t first,
@@ -100,10 +99,9 @@ enum status op_check_same_type(const struct inference *inference, size_t input, 
     if (dtype == wanted) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_INVALID, "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.",
-              parameter, inference->node->op->name, dtype_name(dtype), dtype_name(wanted), first_parameter);
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                       "Input '%s' of '%s' Op has type %s that does not match type %s of argument '%s'.", parameter,
+                       inference->node->op->name, dtype_name(dtype), dtype_name(wanted), first_parameter);
 }
 
 /* ---- gradients ---- */

@@ -39,8 +39,8 @@ enum status op_shape_error(const struct inference *inference, struct error *erro
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     if (inference->is_planning) {
-        error_set(error, STATUS_UNPROCESSABLE, "%s\n\t [[node %s]]", text, inference->node->name);
-        return error_type(error, "InvalidArgumentError"), STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT, "%s\n\t [[node %s]]", text,
+                           inference->node->name);
     }
     char shapes[SHAPE_TEXT_BYTES_MAX * 2] = "";
     size_t length = 0;
@@ -49,12 +49,8 @@ enum status op_shape_error(const struct inference *inference, struct error *erro
         length += (size_t)snprintf(shapes + length, sizeof shapes - length, "%s%s", i == 0 ? "" : ", ",
                                    shape_cpp_text(&inference->inputs[i].shape, one));
     }
-    enum status status = error_set(error, STATUS_UNPROCESSABLE, "%s for '%s' (op: '%s') with input shapes: %s.", text,
-                                   inference->node->name, inference->node->op->name, shapes);
-    if (error != NULL) {
-        snprintf(error->type, sizeof error->type, "ValueError");
-    }
-    return status;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "%s for '%s' (op: '%s') with input shapes: %s.",
+                       text, inference->node->name, inference->node->op->name, shapes);
 }
 
 enum status op_run_error(const struct op_run *run, struct error *error, const char *format, ...)
@@ -64,11 +60,8 @@ enum status op_run_error(const struct op_run *run, struct error *error, const ch
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    enum status status = error_set(error, STATUS_UNPROCESSABLE, "%s\n\t [[node %s]]", text, run->node->name);
-    if (error != NULL) {
-        snprintf(error->type, sizeof error->type, "InvalidArgumentError");
-    }
-    return status;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT, "%s\n\t [[node %s]]", text,
+                       run->node->name);
 }
 
 bool op_run_must_stop(const struct op_run *run)
@@ -96,15 +89,11 @@ enum status op_expect(const struct inference *inference, size_t input, enum dtyp
 {
     const struct output_type *type = &inference->inputs[input];
     if (type->dtype != dtype) {
-        enum status status = error_set(error, STATUS_INVALID,
-                                       "Input %zu of '%s' (op: '%s') has type %s that does not match "
-                                       "expected type of %s.",
-                                       input, inference->node->name, inference->node->op->name, dtype_name(type->dtype),
-                                       dtype_name(dtype));
-        if (error != NULL) {
-            snprintf(error->type, sizeof error->type, "TypeError");
-        }
-        return status;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Input %zu of '%s' (op: '%s') has type %s that does not match "
+                           "expected type of %s.",
+                           input, inference->node->name, inference->node->op->name, dtype_name(type->dtype),
+                           dtype_name(dtype));
     }
     if (rank != SHAPE_RANK_UNKNOWN && type->shape.rank != SHAPE_RANK_UNKNOWN && type->shape.rank != rank) {
         return op_shape_error(inference, error, "Shape must be rank %d but is rank %d", rank, type->shape.rank);

@@ -63,15 +63,15 @@ static enum status infer_gather(struct inference *inference, struct error *error
                          inference->node->name);
     }
     if (params->rank == 0) {
-        return inference->is_planning ? array_error(inference, error, "params must be at least 1 dimensional")
-                                      : array_error(inference, error, "Shape must be at least rank 1 but is rank 0");
+        return inference->is_planning ? op_shape_error(inference, error, "params must be at least 1 dimensional")
+                                      : op_shape_error(inference, error, "Shape must be at least rank 1 but is rank 0");
     }
     if (is_known && params->rank != SHAPE_RANK_UNKNOWN && (axis < -params->rank || axis >= params->rank)) {
         return inference->is_planning
-                   ? array_error(inference, error, "Expected axis in the range [%d, %d), but got %lld", -params->rank,
-                                 params->rank, (long long)axis)
-                   : array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                                 (long long)array_rank_for_axis(axis), params->rank);
+                   ? op_shape_error(inference, error, "Expected axis in the range [%d, %d), but got %lld",
+                                    -params->rank, params->rank, (long long)axis)
+                   : op_shape_error(inference, error, "Shape must be at least rank %lld but is rank %d",
+                                    (long long)array_rank_for_axis(axis), params->rank);
     }
     if (params->rank != SHAPE_RANK_UNKNOWN && indices->rank != SHAPE_RANK_UNKNOWN) {
         if (is_known) {
@@ -232,15 +232,15 @@ static enum status infer_one_hot(struct inference *inference, struct error *erro
     TRY(array_integer(inference, 1, "depth", &is_known, &depth, error));
     TRY(op_check_same_type(inference, 3, "off_value", 2, "on_value", error));
     if (is_known && depth < 0) {
-        return array_error(inference, error, "depth must be non-negative, got: %lld", (long long)depth);
+        return op_shape_error(inference, error, "depth must be non-negative, got: %lld", (long long)depth);
     }
     if (indices->rank == SHAPE_RANK_UNKNOWN) {
         return op_one_output(inference, inference->inputs[2].dtype, &shape);
     }
     TRY(array_unknown_shape(inference, indices->rank + 1, &shape, error));
     if (axis < -1 || axis > indices->rank) {
-        return array_error(inference, error, "Expected axis to be -1 or between [0, %d).  But received: %lld",
-                           indices->rank + 1, (long long)axis);
+        return op_shape_error(inference, error, "Expected axis to be -1 or between [0, %d).  But received: %lld",
+                              indices->rank + 1, (long long)axis);
     }
     int at = axis < 0 ? indices->rank : (int)axis;
     for (int i = 0; i < shape.rank; i++) {

@@ -191,7 +191,7 @@ static enum status infer_spec(const struct inference *inference, size_t first, s
         int64_t length = array_vector_length(inference, first + i);
         TRY(op_check_type(inference, first + i, parameters[i], TYPES_INTEGER, error));
         if (count != DIMENSION_UNKNOWN && length != DIMENSION_UNKNOWN && count != length) {
-            return array_error(inference, error, "Expected begin, end, and strides to be 1D equal size tensors");
+            return op_shape_error(inference, error, "Expected begin, end, and strides to be 1D equal size tensors");
         }
         count = length == DIMENSION_UNKNOWN ? count : length;
     }
@@ -219,7 +219,7 @@ static enum status infer_strided_slice(struct inference *inference, struct error
     }
     apply_index(&spec, from, &indexing);
     if (indexing.problem != NULL) {
-        return array_error(inference, error, "%s", problem_text(&indexing, text, sizeof text));
+        return op_shape_error(inference, error, "%s", problem_text(&indexing, text, sizeof text));
     }
     if (indexing.shape.rank > SHAPE_RANK_MAX) {
         return array_rank_error(inference, indexing.shape.rank, error);

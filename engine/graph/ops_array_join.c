@@ -68,19 +68,19 @@ static enum status check_concat_axis(const struct inference *inference, int64_t 
         return STATUS_OK;
     }
     if (inference->is_planning) {
-        return array_error(inference, error,
-                           "ConcatOp : Expected concatenating dimensions in the range [%d, %d), but got %lld", -rank,
-                           rank, (long long)axis);
+        return op_shape_error(inference, error,
+                              "ConcatOp : Expected concatenating dimensions in the range [%d, %d), but got %lld", -rank,
+                              rank, (long long)axis);
     }
-    return array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                       (long long)array_rank_for_axis(axis), rank);
+    return op_shape_error(inference, error, "Shape must be at least rank %lld but is rank %d",
+                          (long long)array_rank_for_axis(axis), rank);
 }
 
 static enum status refuse_concat(const struct inference *inference, size_t at, struct error *error)
 {
     char first[SHAPE_TEXT_BYTES_MAX];
     char other[SHAPE_TEXT_BYTES_MAX];
-    return array_error(
+    return op_shape_error(
         inference, error, "ConcatOp : Dimensions of inputs should match: shape[0] = %s vs. shape[%zu] = %s",
         shape_cpp_text(&inference->inputs[0].shape, first), at, shape_cpp_text(&inference->inputs[at].shape, other));
 }
@@ -170,17 +170,15 @@ static enum status check_value_types(const struct inference *inference, size_t c
     if (is_same) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_INVALID,
-              "Tensors in list passed to 'values' of '%s' Op have types [%s] that don't all match.",
-              inference->node->op->name, types);
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                       "Tensors in list passed to 'values' of '%s' Op have types [%s] that don't all match.",
+                       inference->node->op->name, types);
 }
 
 static enum status infer_concat(struct inference *inference, struct error *error)
 {
     if (inference->input_count < 2) {
-        return array_error(inference, error, "ConcatV2 takes at least one value and the axis");
+        return op_shape_error(inference, error, "ConcatV2 takes at least one value and the axis");
     }
     size_t count = inference->input_count - 1;
     bool is_known = false;
@@ -190,7 +188,7 @@ static enum status infer_concat(struct inference *inference, struct error *error
     TRY(check_value_types(inference, count, error));
     int rank = known_rank(inference, count);
     if (rank == 0) {
-        return array_error(inference, error, "Shape must be at least rank 1 but is rank 0");
+        return op_shape_error(inference, error, "Shape must be at least rank 1 but is rank 0");
     }
     if (rank == SHAPE_RANK_UNKNOWN) {
         return op_one_output(inference, inference->inputs[0].dtype, &shape);
@@ -204,8 +202,8 @@ static enum status infer_concat(struct inference *inference, struct error *error
         if (inference->inputs[i].shape.rank != SHAPE_RANK_UNKNOWN && inference->inputs[i].shape.rank != rank) {
             return inference->is_planning
                        ? refuse_concat(inference, i, error)
-                       : array_error(inference, error, "Shapes must be equal rank, but are %d and %d", rank,
-                                     inference->inputs[i].shape.rank);
+                       : op_shape_error(inference, error, "Shapes must be equal rank, but are %d and %d", rank,
+                                        inference->inputs[i].shape.rank);
         }
     }
     TRY(join_shapes(inference, count, axis_from(axis, rank), rank, &shape, error));
@@ -328,10 +326,10 @@ static enum status split_axis(const struct inference *inference, size_t axis_inp
     }
     if (axis < -value->rank || axis >= value->rank) {
         return inference->is_planning
-                   ? array_error(inference, error, "-input rank(-%d) <= split_dim < input rank (%d), but got %lld",
-                                 value->rank, value->rank, (long long)axis)
-                   : array_error(inference, error, "Shape must be at least rank %lld but is rank %d",
-                                 (long long)array_rank_for_axis(axis), value->rank);
+                   ? op_shape_error(inference, error, "-input rank(-%d) <= split_dim < input rank (%d), but got %lld",
+                                    value->rank, value->rank, (long long)axis)
+                   : op_shape_error(inference, error, "Shape must be at least rank %lld but is rank %d",
+                                    (long long)array_rank_for_axis(axis), value->rank);
     }
     *ret_axis = axis_from(axis, value->rank);
     return STATUS_OK;
@@ -345,8 +343,8 @@ static enum status infer_split(struct inference *inference, struct error *error)
     int axis = 0;
     struct shape shape = shape_unknown();
     if (count < 1) {
-        return array_error(inference, error, "Value for attr 'num_split' of %lld must be at least minimum 1",
-                           (long long)count);
+        return op_shape_error(inference, error, "Value for attr 'num_split' of %lld must be at least minimum 1",
+                              (long long)count);
     }
     TRY(op_need_outputs(inference, count, error));
     TRY(split_axis(inference, 0, &value->shape, &is_known, &axis, error));
@@ -360,12 +358,12 @@ static enum status infer_split(struct inference *inference, struct error *error)
     int64_t size = value->shape.dimensions[axis];
     if (size != DIMENSION_UNKNOWN && size % count != 0) {
         return inference->is_planning
-                   ? array_error(inference, error,
-                                 "Number of ways to split should evenly divide the split dimension, but got "
-                                 "split_dim %d (size = %lld) and num_split %lld",
-                                 axis, (long long)size, (long long)count)
-                   : array_error(inference, error, "Dimension size must be evenly divisible by %lld but is %lld",
-                                 (long long)count, (long long)size);
+                   ? op_shape_error(inference, error,
+                                    "Number of ways to split should evenly divide the split dimension, but got "
+                                    "split_dim %d (size = %lld) and num_split %lld",
+                                    axis, (long long)size, (long long)count)
+                   : op_shape_error(inference, error, "Dimension size must be evenly divisible by %lld but is %lld",
+                                    (long long)count, (long long)size);
     }
     shape = value->shape;
     shape.dimensions[axis] = size == DIMENSION_UNKNOWN ? DIMENSION_UNKNOWN : size / count;
@@ -402,13 +400,14 @@ static enum status set_sizes(struct inference *inference, const struct tensor *s
     for (size_t i = 0; i < count; i++) {
         int64_t own = tensor_integer(sizes, i);
         if (own < -1 || (own == -1 && open < count)) {
-            return array_error(inference, error, "Split size at index %zu must be >= 0. Got: %lld", i, (long long)own);
+            return op_shape_error(inference, error, "Split size at index %zu must be >= 0. Got: %lld", i,
+                                  (long long)own);
         }
         inference->outputs[i].shape.dimensions[axis] = own == -1 ? DIMENSION_UNKNOWN : own;
         if (own == -1) {
             open = i;
         } else if (__builtin_add_overflow(sum, own, &sum)) {
-            return array_error(inference, error, "The split sizes add up to more than a dimension can be");
+            return op_shape_error(inference, error, "The split sizes add up to more than a dimension can be");
         }
     }
     if (size == DIMENSION_UNKNOWN) {
@@ -416,13 +415,13 @@ static enum status set_sizes(struct inference *inference, const struct tensor *s
     }
     if (open < count ? sum > size : sum != size) {
         return inference->is_planning
-                   ? array_error(inference, error,
-                                 "Determined shape must either match input shape along split_dim exactly if fully "
-                                 "specified, or be less than the size of the input along split_dim if not fully "
-                                 "specified.  Got: %lld",
-                                 (long long)sum)
-                   : array_error(inference, error, "can't split axis of size %lld into pieces of size %lld",
-                                 (long long)size, (long long)sum);
+                   ? op_shape_error(inference, error,
+                                    "Determined shape must either match input shape along split_dim exactly if fully "
+                                    "specified, or be less than the size of the input along split_dim if not fully "
+                                    "specified.  Got: %lld",
+                                    (long long)sum)
+                   : op_shape_error(inference, error, "can't split axis of size %lld into pieces of size %lld",
+                                    (long long)size, (long long)sum);
     }
     if (open < count) {
         inference->outputs[open].shape.dimensions[axis] = size - sum;
@@ -442,9 +441,9 @@ static enum status infer_split_v(struct inference *inference, struct error *erro
     TRY(op_check_type(inference, 1, "size_splits", TYPES_INTEGER, error));
     TRY(op_need_outputs(inference, count, error));
     if (length != DIMENSION_UNKNOWN && length != count) {
-        return array_error(inference, error,
-                           "Length of size_splits should be equal to num_outputs: %lld sizes for %lld outputs",
-                           (long long)length, (long long)count);
+        return op_shape_error(inference, error,
+                              "Length of size_splits should be equal to num_outputs: %lld sizes for %lld outputs",
+                              (long long)length, (long long)count);
     }
     TRY(split_axis(inference, 2, &value->shape, &is_known, &axis, error));
     if (value->shape.rank != SHAPE_RANK_UNKNOWN) {

@@ -13,17 +13,17 @@ static enum status infer_fill(struct inference *inference, struct error *error)
     bool is_known = false;
     TRY(array_integers(inference, 0, "dims", &is_known, &dims, error));
     if (inference->inputs[1].shape.rank > 0) {
-        return array_error(inference, error, "value must be a scalar, got rank %d", inference->inputs[1].shape.rank);
+        return op_shape_error(inference, error, "value must be a scalar, got rank %d", inference->inputs[1].shape.rank);
     }
     if (inference->inputs[0].shape.rank > 1 || inference->inputs[0].shape.rank == 0) {
-        return array_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[0].shape.rank);
+        return op_shape_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[0].shape.rank);
     }
     if (is_known && dims.count > SHAPE_RANK_MAX) {
         return array_rank_error(inference, (int64_t)dims.count, error);
     }
     for (size_t i = 0; is_known && i < dims.count; i++) {
         if (dims.values[i] < 0) {
-            return array_error(inference, error, "Dimension %lld must be >= 0", (long long)dims.values[i]);
+            return op_shape_error(inference, error, "Dimension %lld must be >= 0", (long long)dims.values[i]);
         }
     }
     struct shape shape = constants_as_shape(inference, 0);
@@ -128,8 +128,8 @@ static enum status infer_range(struct inference *inference, struct error *error)
         TRY(op_check_type(inference, i, parameters[i], TYPES_NUMBER, error));
         TRY(op_check_same_type(inference, i, parameters[i], 0, "start", error));
         if (inference->inputs[i].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
-                               inference->inputs[i].shape.rank);
+            return op_shape_error(inference, error, "Shape must be rank 0 but is rank %d",
+                                  inference->inputs[i].shape.rank);
         }
         is_known = is_known && inference->constants[i] != NULL;
     }
@@ -144,8 +144,8 @@ static enum status infer_range(struct inference *inference, struct error *error)
                               : count_numbers(tensor_number(values[0], 0), tensor_number(values[1], 0),
                                               tensor_number(values[2], 0), &shape.dimensions[0]);
     if (problem != NULL) {
-        return array_error(inference, error, "%s%.12g/%.12g", problem, tensor_number(values[0], 0),
-                           tensor_number(values[1], 0));
+        return op_shape_error(inference, error, "%s%.12g/%.12g", problem, tensor_number(values[0], 0),
+                              tensor_number(values[1], 0));
     }
     return op_one_output(inference, dtype, &shape);
 }
@@ -191,12 +191,12 @@ static enum status infer_lin_space(struct inference *inference, struct error *er
     TRY(array_integer(inference, 2, "num", &is_known, &num, error));
     for (size_t i = 0; i < 2; i++) {
         if (inference->inputs[i].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
-                               inference->inputs[i].shape.rank);
+            return op_shape_error(inference, error, "Shape must be rank 0 but is rank %d",
+                                  inference->inputs[i].shape.rank);
         }
     }
     if (is_known && num <= 0) {
-        return array_error(inference, error, "Requires num > 0: %lld", (long long)num);
+        return op_shape_error(inference, error, "Requires num > 0: %lld", (long long)num);
     }
     shape.dimensions[0] = is_known ? num : DIMENSION_UNKNOWN;
     return op_one_output(inference, inference->inputs[0].dtype, &shape);
@@ -245,9 +245,9 @@ static enum status infer_select(struct inference *inference, struct error *error
         int64_t rows = shape.rank == 0 ? -2 : shape.dimensions[0];
         int64_t count = condition->dimensions[0];
         if (rows != DIMENSION_UNKNOWN && count != DIMENSION_UNKNOWN && rows != count) {
-            return array_error(inference, error,
-                               "Number of batches of 'then' must match size of 'cond', but saw: %lld vs. %lld",
-                               (long long)rows, (long long)count);
+            return op_shape_error(inference, error,
+                                  "Number of batches of 'then' must match size of 'cond', but saw: %lld vs. %lld",
+                                  (long long)rows, (long long)count);
         }
     } else if (!is_any) {
         TRY(array_merge(inference, &shape, condition, -1, &shape, error));
@@ -291,8 +291,7 @@ static enum status complete_select(struct graph *graph, struct output *inputs, s
                          "and shapes are known before a run here");
     }
     if (inputs[1].node == NULL || inputs[2].node == NULL) {
-        error_set(error, STATUS_INVALID, "x and y must both be non-None or both be None.");
-        return error_type(error, "ValueError"), STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "x and y must both be non-None or both be None.");
     }
     return STATUS_OK;
 }

@@ -14,23 +14,23 @@ static enum status permute(const struct inference *inference, const struct shape
     bool is_used[SHAPE_RANK_MAX] = {false};
     if (perm->count != (size_t)from->rank) {
         return inference->is_planning
-                   ? array_error(inference, error,
-                                 "transpose expects a vector of size %d. But input(1) is a vector of size %zu",
-                                 from->rank, perm->count)
-                   : array_error(inference, error, "Dimension must be %d but is %zu", from->rank, perm->count);
+                   ? op_shape_error(inference, error,
+                                    "transpose expects a vector of size %d. But input(1) is a vector of size %zu",
+                                    from->rank, perm->count)
+                   : op_shape_error(inference, error, "Dimension must be %d but is %zu", from->rank, perm->count);
     }
     for (int i = 0; i < from->rank; i++) {
         int64_t at = perm->values[i] < 0 ? perm->values[i] + from->rank : perm->values[i];
         if (at < 0 || at >= from->rank) {
             return inference->is_planning
-                       ? array_error(inference, error, "%lld is out of range [0 .. %d)", (long long)perm->values[i],
-                                     from->rank)
-                       : array_error(inference, error, "perm dim %lld is out of range of input rank %d",
-                                     (long long)perm->values[i], from->rank);
+                       ? op_shape_error(inference, error, "%lld is out of range [0 .. %d)", (long long)perm->values[i],
+                                        from->rank)
+                       : op_shape_error(inference, error, "perm dim %lld is out of range of input rank %d",
+                                        (long long)perm->values[i], from->rank);
         }
         if (is_used[at]) {
-            return array_error(inference, error, "%lld is missing from the permutation: %lld is there twice",
-                               (long long)i, (long long)at);
+            return op_shape_error(inference, error, "%lld is missing from the permutation: %lld is there twice",
+                                  (long long)i, (long long)at);
         }
         is_used[at] = true;
         ret_shape->dimensions[i] = from->dimensions[at];
@@ -130,7 +130,7 @@ static enum status infer_invert_permutation(struct inference *inference, struct 
 {
     TRY(op_check_type(inference, 0, "x", TYPES_INTEGER, error));
     if (inference->inputs[0].shape.rank > 1 || inference->inputs[0].shape.rank == 0) {
-        return array_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[0].shape.rank);
+        return op_shape_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[0].shape.rank);
     }
     return op_infer_same(inference, error);
 }
@@ -174,17 +174,17 @@ static enum status infer_reverse(struct inference *inference, struct error *erro
     int rank = inference->inputs[0].shape.rank;
     bool is_used[SHAPE_RANK_MAX] = {false};
     if (inference->inputs[1].shape.rank != SHAPE_RANK_UNKNOWN && inference->inputs[1].shape.rank != 1) {
-        return array_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[1].shape.rank);
+        return op_shape_error(inference, error, "Shape must be rank 1 but is rank %d", inference->inputs[1].shape.rank);
     }
     TRY(array_integers(inference, 1, "axis", &is_known, &axes, error));
     for (size_t i = 0; is_known && rank != SHAPE_RANK_UNKNOWN && i < axes.count; i++) {
         int64_t axis = axes.values[i] < 0 ? axes.values[i] + rank : axes.values[i];
         if (axis < 0 || axis >= rank) {
-            return array_error(inference, error, "'axis'[%zu] = %lld is out of valid range [0, %d).", i,
-                               (long long)axes.values[i], rank);
+            return op_shape_error(inference, error, "'axis'[%zu] = %lld is out of valid range [0, %d).", i,
+                                  (long long)axes.values[i], rank);
         }
         if (is_used[axis]) {
-            return array_error(inference, error, "axis %lld specified more than once.", (long long)axis);
+            return op_shape_error(inference, error, "axis %lld specified more than once.", (long long)axis);
         }
         is_used[axis] = true;
     }
@@ -239,7 +239,7 @@ const struct op op_reverse = {.name = "ReverseV2",
 static enum status refuse_axis(const struct inference *inference, const char *name, int64_t axis, int rank,
                                struct error *error)
 {
-    return array_error(inference, error, "%s must be < input rank (%lld vs. %d)", name, (long long)axis, rank);
+    return op_shape_error(inference, error, "%s must be < input rank (%lld vs. %d)", name, (long long)axis, rank);
 }
 
 static enum status infer_reverse_sequence(struct inference *inference, struct error *error)
@@ -250,10 +250,10 @@ static enum status infer_reverse_sequence(struct inference *inference, struct er
     int64_t batch = node_attribute_integer(inference->node, "batch_dim", 0);
     TRY(op_check_type(inference, 1, "seq_lengths", TYPES_INTEGER, error));
     if (lengths->rank != SHAPE_RANK_UNKNOWN && lengths->rank != 1) {
-        return array_error(inference, error, "Shape must be rank 1 but is rank %d", lengths->rank);
+        return op_shape_error(inference, error, "Shape must be rank 1 but is rank %d", lengths->rank);
     }
     if (batch == time) {
-        return array_error(inference, error, "batch_dim == seq_dim == %lld", (long long)time);
+        return op_shape_error(inference, error, "batch_dim == seq_dim == %lld", (long long)time);
     }
     if (input->rank == SHAPE_RANK_UNKNOWN) {
         return op_infer_same(inference, error);
@@ -268,10 +268,10 @@ static enum status infer_reverse_sequence(struct inference *inference, struct er
     int64_t count = lengths->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : lengths->dimensions[0];
     if (own != DIMENSION_UNKNOWN && count != DIMENSION_UNKNOWN && own != count) {
         return inference->is_planning
-                   ? array_error(inference, error, "Length of seq_lengths != input.dims(%lld), (%lld vs. %lld)",
-                                 (long long)batch, (long long)count, (long long)own)
-                   : array_error(inference, error, "Dimensions must be equal, but are %lld and %lld", (long long)own,
-                                 (long long)count);
+                   ? op_shape_error(inference, error, "Length of seq_lengths != input.dims(%lld), (%lld vs. %lld)",
+                                    (long long)batch, (long long)count, (long long)own)
+                   : op_shape_error(inference, error, "Dimensions must be equal, but are %lld and %lld", (long long)own,
+                                    (long long)count);
     }
     return op_infer_same(inference, error);
 }

@@ -30,9 +30,9 @@ static int packed_axis(const struct node *node, int packed_rank)
 
 static enum status refuse_axis(const struct inference *inference, int64_t axis, int rank, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "axis = %lld not in [%d, %d)", (long long)axis, -rank, rank);
-    error_type(error, inference->is_planning ? "InvalidArgumentError" : "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE,
+                       inference->is_planning ? EXCEPTION_INVALID_ARGUMENT : EXCEPTION_VALUE,
+                       "axis = %lld not in [%d, %d)", (long long)axis, -rank, rank);
 }
 
 /* ---- Pack: values…; axis ---- */
@@ -41,7 +41,7 @@ static enum status refuse_values(const struct inference *inference, size_t at, s
 {
     char first[SHAPE_TEXT_BYTES_MAX];
     char other[SHAPE_TEXT_BYTES_MAX];
-    return array_error(
+    return op_shape_error(
         inference, error, "Shapes of all inputs must match: values[0].shape = %s != values[%zu].shape = %s",
         shape_cpp_text(&inference->inputs[0].shape, first), at, shape_cpp_text(&inference->inputs[at].shape, other));
 }
@@ -49,7 +49,7 @@ static enum status refuse_values(const struct inference *inference, size_t at, s
 static enum status infer_pack(struct inference *inference, struct error *error)
 {
     if (inference->input_count == 0) {
-        return array_error(inference, error, "Pack takes at least one value");
+        return op_shape_error(inference, error, "Pack takes at least one value");
     }
     struct shape merged = inference->inputs[0].shape;
     struct shape packed = shape_unknown();
@@ -145,15 +145,15 @@ static enum status infer_unpack(struct inference *inference, struct error *error
     /* The number of outputs is the graph's: it is what was known while building. */
     int64_t count = num >= 0 ? num : inference->is_planning ? (int64_t)inference->node->output_count : size;
     if (count == DIMENSION_UNKNOWN) {
-        error_set(error, STATUS_UNPROCESSABLE, "Cannot infer num from shape %s", shape_text(&value->shape, text));
-        return error_type(error, "ValueError"), STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Cannot infer num from shape %s",
+                           shape_text(&value->shape, text));
     }
     if (size != DIMENSION_UNKNOWN && size != count) {
         return inference->is_planning
-                   ? array_error(inference, error, "Input shape axis %lld must equal %lld, got shape %s",
-                                 (long long)axis, (long long)count, shape_cpp_text(&value->shape, text))
-                   : array_error(inference, error, "Dimension must be %lld but is %lld", (long long)count,
-                                 (long long)size);
+                   ? op_shape_error(inference, error, "Input shape axis %lld must equal %lld, got shape %s",
+                                    (long long)axis, (long long)count, shape_cpp_text(&value->shape, text))
+                   : op_shape_error(inference, error, "Dimension must be %lld but is %lld", (long long)count,
+                                    (long long)size);
     }
     TRY(op_need_outputs(inference, count, error));
     inference->output_count = (size_t)count;

@@ -17,11 +17,11 @@ static enum status infer_tile(struct inference *inference, struct error *error)
     int64_t rank = from->rank == SHAPE_RANK_UNKNOWN ? length : from->rank;
     if (length != DIMENSION_UNKNOWN && length != rank) {
         return inference->is_planning
-                   ? array_error(inference, error,
-                                 "Expected multiples argument to be a vector of length %lld but got length %lld",
-                                 (long long)rank, (long long)length)
-                   : array_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)length,
-                                 from->rank);
+                   ? op_shape_error(inference, error,
+                                    "Expected multiples argument to be a vector of length %lld but got length %lld",
+                                    (long long)rank, (long long)length)
+                   : op_shape_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)length,
+                                    from->rank);
     }
     if (rank == DIMENSION_UNKNOWN) {
         return op_one_output(inference, inference->inputs[0].dtype, &to);
@@ -30,12 +30,12 @@ static enum status infer_tile(struct inference *inference, struct error *error)
     for (int i = 0; is_known && i < to.rank; i++) {
         int64_t own = from->rank == SHAPE_RANK_UNKNOWN ? DIMENSION_UNKNOWN : from->dimensions[i];
         if (multiples.values[i] < 0) {
-            return array_error(inference, error, "Expected multiples[%d] >= 0, but got %lld", i,
-                               (long long)multiples.values[i]);
+            return op_shape_error(inference, error, "Expected multiples[%d] >= 0, but got %lld", i,
+                                  (long long)multiples.values[i]);
         }
         if (own != DIMENSION_UNKNOWN && __builtin_mul_overflow(own, multiples.values[i], &to.dimensions[i])) {
-            return array_error(inference, error, "Dimension %d would be %lld times %lld", i, (long long)own,
-                               (long long)multiples.values[i]);
+            return op_shape_error(inference, error, "Dimension %d would be %lld times %lld", i, (long long)own,
+                                  (long long)multiples.values[i]);
         }
     }
     return op_one_output(inference, inference->inputs[0].dtype, &to);
@@ -149,16 +149,16 @@ static enum status padded_rank(const struct inference *inference, int64_t *ret_r
         int64_t columns = paddings->rank == 2 ? paddings->dimensions[1] : -2;
         if (rows == -2 || (columns != 2 && columns != DIMENSION_UNKNOWN)) {
             char text[SHAPE_TEXT_BYTES_MAX];
-            return array_error(inference, error, "paddings must be a matrix with 2 columns: %s",
-                               shape_cpp_text(paddings, text));
+            return op_shape_error(inference, error, "paddings must be a matrix with 2 columns: %s",
+                                  shape_cpp_text(paddings, text));
         }
         if (rows != DIMENSION_UNKNOWN && rank != DIMENSION_UNKNOWN && rows != rank) {
             return inference->is_planning
-                       ? array_error(inference, error,
-                                     "The first dimension of paddings must be the rank of inputs: %lld, not %lld",
-                                     (long long)rank, (long long)rows)
-                       : array_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)rows,
-                                     from->rank);
+                       ? op_shape_error(inference, error,
+                                        "The first dimension of paddings must be the rank of inputs: %lld, not %lld",
+                                        (long long)rank, (long long)rows)
+                       : op_shape_error(inference, error, "Shape must be rank %lld but is rank %d", (long long)rows,
+                                        from->rank);
         }
         rank = rank == DIMENSION_UNKNOWN ? rows : rank;
     }
@@ -187,13 +187,13 @@ static enum status infer_padded(struct inference *inference, int64_t mirror, str
         int64_t after = paddings.after[i];
         int64_t own = from->dimensions[i];
         if (before < 0 || after < 0) {
-            return array_error(inference, error, "Paddings must be non-negative: %lld %lld", (long long)before,
-                               (long long)after);
+            return op_shape_error(inference, error, "Paddings must be non-negative: %lld %lld", (long long)before,
+                                  (long long)after);
         }
         if (mirror >= 0 && own != DIMENSION_UNKNOWN && (before > own - mirror || after > own - mirror)) {
-            return array_error(inference, error, "paddings must be %s the dimension size: %lld, %lld %s %lld",
-                               mirror == 0 ? "no greater than" : "less than", (long long)before, (long long)after,
-                               mirror == 0 ? "greater than" : "not less than", (long long)own);
+            return op_shape_error(inference, error, "paddings must be %s the dimension size: %lld, %lld %s %lld",
+                                  mirror == 0 ? "no greater than" : "less than", (long long)before, (long long)after,
+                                  mirror == 0 ? "greater than" : "not less than", (long long)own);
         }
         to.dimensions[i] = dimension_add(dimension_add(own, before), after);
     }
@@ -205,8 +205,8 @@ static enum status infer_pad(struct inference *inference, struct error *error)
     if (inference->input_count == 3) {
         TRY(op_check_same_type(inference, 2, "constant_values", 0, "input", error));
         if (inference->inputs[2].shape.rank > 0) {
-            return array_error(inference, error, "Shape must be rank 0 but is rank %d",
-                               inference->inputs[2].shape.rank);
+            return op_shape_error(inference, error, "Shape must be rank 0 but is rank %d",
+                                  inference->inputs[2].shape.rank);
         }
     }
     return infer_padded(inference, -1, error);

@@ -14,10 +14,9 @@ static enum status infer_whole_number(struct inference *inference, const struct 
     const struct attribute *type = node_attribute(inference->node, "out_type");
     enum dtype dtype = type == NULL ? DTYPE_INT32 : type->dtype;
     if (dtype != DTYPE_INT32 && dtype != DTYPE_INT64) {
-        error_set(error, STATUS_INVALID,
-                  "Value for attr 'out_type' of %s is not in the list of allowed values: int32, int64",
-                  dtype_cpp_name(dtype));
-        return error_type(error, "TypeError"), STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Value for attr 'out_type' of %s is not in the list of allowed values: int32, int64",
+                           dtype_cpp_name(dtype));
     }
     return op_one_output(inference, dtype, shape);
 }
@@ -111,12 +110,12 @@ static enum status check_new_shape(const struct inference *inference, const stru
     }
     for (size_t i = 0; i < wanted->count; i++) {
         if (wanted->values[i] < -1) {
-            return array_error(inference, error, "Size %zu must be non-negative, not %lld", i,
-                               (long long)wanted->values[i]);
+            return op_shape_error(inference, error, "Size %zu must be non-negative, not %lld", i,
+                                  (long long)wanted->values[i]);
         }
         if (wanted->values[i] == -1) {
             if (open >= 0) {
-                return array_error(inference, error, "Only one input size may be -1, not both %d and %zu", open, i);
+                return op_shape_error(inference, error, "Only one input size may be -1, not both %d and %zu", open, i);
             }
             open = (int)i;
         }
@@ -129,19 +128,21 @@ static enum status refuse_reshape(const struct inference *inference, size_t coun
 {
     char text[SHAPE_TEXT_BYTES_MAX];
     if (inference->is_planning) {
-        return is_open ? array_error(inference, error,
-                                     "Input to reshape is a tensor with %zu values, but the requested shape requires "
-                                     "a multiple of %zu",
-                                     count, known)
-                       : array_error(inference, error,
-                                     "Input to reshape is a tensor with %zu values, but the requested shape has %zu",
-                                     count, known);
+        return is_open
+                   ? op_shape_error(inference, error,
+                                    "Input to reshape is a tensor with %zu values, but the requested shape requires "
+                                    "a multiple of %zu",
+                                    count, known)
+                   : op_shape_error(inference, error,
+                                    "Input to reshape is a tensor with %zu values, but the requested shape has %zu",
+                                    count, known);
     }
     if (is_open) {
-        return array_error(inference, error, "Dimension size must be evenly divisible by %zu but is %zu", known, count);
+        return op_shape_error(inference, error, "Dimension size must be evenly divisible by %zu but is %zu", known,
+                              count);
     }
-    return array_error(inference, error, "Cannot reshape a tensor with %zu elements to shape %s (%zu elements)", count,
-                       shape_cpp_text(to, text), known);
+    return op_shape_error(inference, error, "Cannot reshape a tensor with %zu elements to shape %s (%zu elements)",
+                          count, shape_cpp_text(to, text), known);
 }
 
 /* Fills the one unknown dimension of `to` from the number of elements, or checks the number. */
@@ -158,16 +159,16 @@ static enum status fit_reshape(const struct inference *inference, const struct s
             }
             open = i;
         } else if (__builtin_mul_overflow(known, (size_t)to->dimensions[i], &known)) {
-            return array_error(inference, error, "The requested shape has too many elements");
+            return op_shape_error(inference, error, "The requested shape has too many elements");
         }
     }
     if (to->rank == SHAPE_RANK_UNKNOWN || !shape_is_fully_known(from) || !shape_element_count(from, &count)) {
         return STATUS_OK;
     }
     if (open >= 0 && known == 0) {
-        return array_error(inference, error,
-                           "reshape cannot infer the missing input size for an empty tensor unless all specified "
-                           "input sizes are non-zero");
+        return op_shape_error(inference, error,
+                              "reshape cannot infer the missing input size for an empty tensor unless all specified "
+                              "input sizes are non-zero");
     }
     if (open < 0 ? known != count : count % known != 0) {
         return refuse_reshape(inference, count, known, open >= 0, to, error);
@@ -184,7 +185,7 @@ static enum status infer_reshape(struct inference *inference, struct error *erro
     bool is_known = false;
     int rank = inference->inputs[1].shape.rank;
     if (rank != SHAPE_RANK_UNKNOWN && rank != 1) {
-        return array_error(inference, error, "Shape must be rank 1 but is rank %d", rank);
+        return op_shape_error(inference, error, "Shape must be rank 1 but is rank %d", rank);
     }
     TRY(array_integers(inference, 1, "shape", &is_known, &wanted, error));
     if (is_known) {
@@ -246,10 +247,10 @@ static enum status infer_expand_dims(struct inference *inference, struct error *
     }
     if (dim < -from->rank - 1 || dim > from->rank) {
         return inference->is_planning
-                   ? array_error(inference, error, "Tried to expand dim index %lld for tensor with %d dimensions.",
-                                 (long long)dim, from->rank)
-                   : array_error(inference, error, "dim %lld not in the interval [%d, %d].", (long long)dim,
-                                 -from->rank - 1, from->rank);
+                   ? op_shape_error(inference, error, "Tried to expand dim index %lld for tensor with %d dimensions.",
+                                    (long long)dim, from->rank)
+                   : op_shape_error(inference, error, "dim %lld not in the interval [%d, %d].", (long long)dim,
+                                    -from->rank - 1, from->rank);
     }
     int at = (int)(dim < 0 ? dim + from->rank + 1 : dim);
     for (int i = 0; i < to.rank; i++) {
@@ -284,9 +285,11 @@ static enum status mark_squeezed(const struct inference *inference, const struct
         int64_t dim = dims->shape.dimensions[i];
         if (dim < -from->rank || dim >= from->rank) {
             return inference->is_planning
-                       ? array_error(inference, error, "Tried to squeeze dim index %lld for tensor with %d dimensions.",
-                                     (long long)dim, from->rank)
-                       : array_error(inference, error, "%lld not in [-%d,%d).", (long long)dim, from->rank, from->rank);
+                       ? op_shape_error(inference, error,
+                                        "Tried to squeeze dim index %lld for tensor with %d dimensions.",
+                                        (long long)dim, from->rank)
+                       : op_shape_error(inference, error, "%lld not in [-%d,%d).", (long long)dim, from->rank,
+                                        from->rank);
         }
         ret_marks[dim < 0 ? dim + from->rank : dim] = true;
     }
@@ -310,8 +313,8 @@ static enum status infer_squeeze(struct inference *inference, struct error *erro
             break;
         }
         if (!is_all && marks[i] && dimension != 1 && dimension != DIMENSION_UNKNOWN) {
-            return array_error(inference, error, "Can not squeeze dim[%d], expected a dimension of 1, got %lld", i,
-                               (long long)dimension);
+            return op_shape_error(inference, error, "Can not squeeze dim[%d], expected a dimension of 1, got %lld", i,
+                                  (long long)dimension);
         }
         if (is_all ? dimension != 1 : !marks[i]) {
             to.dimensions[to.rank++] = dimension;

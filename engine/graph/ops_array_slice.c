@@ -10,17 +10,17 @@ static enum status check_slice(const struct inference *inference, const struct s
         int64_t dimension = from->dimensions[i];
         int64_t first = begin == NULL ? 0 : begin->values[i];
         if (dimension != DIMENSION_UNKNOWN && (first < 0 || first > dimension)) {
-            return array_error(inference, error, "Expected begin[%d] in [0, %lld], but got %lld", i,
-                               (long long)dimension, (long long)first);
+            return op_shape_error(inference, error, "Expected begin[%d] in [0, %lld], but got %lld", i,
+                                  (long long)dimension, (long long)first);
         }
         if (size == NULL || size->values[i] == -1) {
             continue;
         }
         bool is_too_long = dimension != DIMENSION_UNKNOWN && size->values[i] > dimension - first;
         if (size->values[i] < -1 || is_too_long) {
-            return array_error(inference, error, "Expected size[%d] in [0, %lld], but got %lld", i,
-                               (long long)(dimension == DIMENSION_UNKNOWN ? INT64_MAX : dimension - first),
-                               (long long)size->values[i]);
+            return op_shape_error(inference, error, "Expected size[%d] in [0, %lld], but got %lld", i,
+                                  (long long)(dimension == DIMENSION_UNKNOWN ? INT64_MAX : dimension - first),
+                                  (long long)size->values[i]);
         }
     }
     return STATUS_OK;
@@ -34,10 +34,10 @@ static enum status slice_rank(const struct inference *inference, int *ret_rank, 
     int64_t size = array_vector_length(inference, 2);
     int64_t rank = from->rank != SHAPE_RANK_UNKNOWN ? from->rank : begin != DIMENSION_UNKNOWN ? begin : size;
     if ((begin != DIMENSION_UNKNOWN && begin != rank) || (size != DIMENSION_UNKNOWN && size != rank)) {
-        return array_error(inference, error,
-                           "Expected begin and size arguments to be 1-D tensors of size %lld, but got %lld and %lld "
-                           "instead.",
-                           (long long)rank, (long long)begin, (long long)size);
+        return op_shape_error(inference, error,
+                              "Expected begin and size arguments to be 1-D tensors of size %lld, but got %lld and %lld "
+                              "instead.",
+                              (long long)rank, (long long)begin, (long long)size);
     }
     *ret_rank = rank > SHAPE_RANK_MAX ? SHAPE_RANK_UNKNOWN : (int)rank;
     return STATUS_OK;

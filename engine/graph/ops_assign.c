@@ -8,12 +8,10 @@ static enum status refuse_at_run(const struct inference *inference, struct error
 {
     char left[SHAPE_TEXT_BYTES_MAX];
     char right[SHAPE_TEXT_BYTES_MAX];
-    error_set(error, STATUS_UNPROCESSABLE,
-              "Assign requires shapes of both tensors to match. lhs shape= %s rhs shape= %s\n\t [[node %s]]",
-              shape_cpp_text(&inference->inputs[0].shape, left), shape_cpp_text(&inference->inputs[1].shape, right),
-              inference->node->name);
-    error_type(error, "InvalidArgumentError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                       "Assign requires shapes of both tensors to match. lhs shape= %s rhs shape= %s\n\t [[node %s]]",
+                       shape_cpp_text(&inference->inputs[0].shape, left),
+                       shape_cpp_text(&inference->inputs[1].shape, right), inference->node->name);
 }
 
 /* What C++ TensorFlow says of two shapes that must be one. */
@@ -95,12 +93,11 @@ static enum status infer_update(struct inference *inference, struct error *error
     enum dtype dtype = inference->inputs[0].dtype;
     TRY(infer_assign(inference, error));
     if (dtype != DTYPE_FLOAT32 && dtype != DTYPE_FLOAT64 && dtype != DTYPE_INT32 && dtype != DTYPE_INT64) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "Value passed to parameter 'ref' has DataType %s not in list of allowed values: float32, float64, "
-                  "int32, int64",
-                  dtype_name(dtype));
-        error_type(error, "TypeError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_TYPE,
+            "Value passed to parameter 'ref' has DataType %s not in list of allowed values: float32, float64, "
+            "int32, int64",
+            dtype_name(dtype));
     }
     return STATUS_OK;
 }

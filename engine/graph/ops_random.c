@@ -31,11 +31,10 @@ static enum status infer_random(struct inference *inference, struct error *error
     enum dtype made = dtype == NULL ? DTYPE_FLOAT32 : dtype->dtype;
     TRY(check_shape_input(inference, error));
     if (made != DTYPE_FLOAT32 && made != DTYPE_FLOAT64) {
-        error_set(error, STATUS_INVALID,
-                  "Value passed to parameter 'dtype' has DataType %s not in list of allowed values: float32, float64",
-                  dtype_name(made));
-        error_type(error, "TypeError");
-        return STATUS_INVALID;
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_TYPE,
+            "Value passed to parameter 'dtype' has DataType %s not in list of allowed values: float32, float64",
+            dtype_name(made));
     }
     inference->outputs[0] = (struct output_type){made, constants_as_shape(inference, 0)};
     inference->output_count = 1;
@@ -155,12 +154,10 @@ static enum status infer_multinomial(struct inference *inference, struct error *
     const struct attribute *made = node_attribute(inference->node, "output_dtype");
     enum dtype result = made == NULL ? DTYPE_INT64 : made->dtype;
     if (result != DTYPE_INT32 && result != DTYPE_INT64) {
-        error_set(
-            error, STATUS_INVALID,
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_TYPE,
             "Value passed to parameter 'output_dtype' has DataType %s not in list of allowed values: int32, int64",
             dtype_name(result));
-        error_type(error, "TypeError");
-        return STATUS_INVALID;
     }
     const struct shape *logits = &inference->inputs[0].shape;
     const struct tensor *samples = inference->constants[1];

@@ -13,9 +13,8 @@
 
 static enum status refuse(const struct inference *inference, const char *what, struct error *error)
 {
-    error_set(error, STATUS_INVALID, "'%s' (op: 'Recurrence'): %s", inference->node->name, what);
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "'%s' (op: 'Recurrence'): %s", inference->node->name,
+                       what);
 }
 
 static enum status refuse_state(const struct inference *inference, size_t state, const struct output_type *is,
@@ -23,13 +22,12 @@ static enum status refuse_state(const struct inference *inference, size_t state,
 {
     char is_text[SHAPE_TEXT_BYTES_MAX];
     char becomes_text[SHAPE_TEXT_BYTES_MAX];
-    error_set(error, STATUS_UNPROCESSABLE,
-              "The type for state %zu is not an invariant for the loop. It enters the loop with shape %s and type %s, "
-              "but has shape %s and type %s after one iteration. [[node %s]]",
-              state, shape_text(&is->shape, is_text), dtype_name(is->dtype), shape_text(&becomes->shape, becomes_text),
-              dtype_name(becomes->dtype), inference->node->name);
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(
+        error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+        "The type for state %zu is not an invariant for the loop. It enters the loop with shape %s and type %s, "
+        "but has shape %s and type %s after one iteration. [[node %s]]",
+        state, shape_text(&is->shape, is_text), dtype_name(is->dtype), shape_text(&becomes->shape, becomes_text),
+        dtype_name(becomes->dtype), inference->node->name);
 }
 
 /* A tensor of one step as the body knows it, an unknown first dimension being the batch. */

@@ -44,10 +44,10 @@ static enum status infer_arg(struct inference *inference, struct error *error)
     const struct attribute *type = node_attribute(inference->node, "output_type");
     enum dtype dtype = type == NULL ? DTYPE_INT64 : type->dtype;
     if ((TYPES_INTEGER >> dtype & 1) == 0) {
-        error_set(error, STATUS_INVALID,
-                  "Value passed to parameter 'output_type' has DataType %s not in list of allowed values: int32, int64",
-                  dtype_name(dtype));
-        return error_type(error, "TypeError"), STATUS_INVALID;
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_TYPE,
+            "Value passed to parameter 'output_type' has DataType %s not in list of allowed values: int32, int64",
+            dtype_name(dtype));
     }
     const struct shape *from = &inference->inputs[0].shape;
     const struct tensor *dimension = inference->constants[1];

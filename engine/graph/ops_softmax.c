@@ -69,12 +69,10 @@ enum status softmax_check(const struct inference *inference, const char *paramet
         return op_shape_error(inference, error, "Shape must be at least rank 1 but is rank 0");
     }
     if (shape->rank > 0 && (axis < -shape->rank || axis >= shape->rank)) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "dim must be in the range [%d, %d) where %d is the number of dimensions in "
-                  "the input, but is %lld",
-                  -shape->rank, shape->rank, shape->rank, (long long)axis);
-        error_type(error, "InvalidArgumentError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                           "dim must be in the range [%d, %d) where %d is the number of dimensions in "
+                           "the input, but is %lld",
+                           -shape->rank, shape->rank, shape->rank, (long long)axis);
     }
     return STATUS_OK;
 }

@@ -110,10 +110,8 @@ static enum status gradient_prevented(struct graph *graph, const struct node *no
     (void)gradients;
     (void)ret_gradients;
     const struct attribute *message = node_attribute(node, "message");
-    error_set(error, STATUS_UNPROCESSABLE, "Gradient explicitly disabled. Reason: b'%.200s'",
-              message == NULL ? "" : message->text);
-    error_type(error, "LookupError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_LOOKUP, "Gradient explicitly disabled. Reason: b'%.200s'",
+                       message == NULL ? "" : message->text);
 }
 
 static const struct attribute_rule message_attribute[] = {{.name = "message", .kind = ATTRIBUTE_TEXT}, {0}};

@@ -38,10 +38,9 @@ static enum status refuse_shapes(const struct inference *inference, size_t index
 static enum status infer_add_n(struct inference *inference, struct error *error)
 {
     if (inference->input_count == 0) {
-        error_set(error, STATUS_INVALID,
-                  "inputs must be a list of at least one Tensor/IndexedSlices with the same "
-                  "dtype and shape");
-        return error_type(error, "ValueError"), STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "inputs must be a list of at least one Tensor/IndexedSlices with the same "
+                           "dtype and shape");
     }
     TRY(op_check_type(inference, 0, "inputs", TYPES_NUMBER, error));
     struct shape shape = inference->inputs[inference->input_count - 1].shape;

@@ -127,12 +127,11 @@ static enum status gradient_sparse_grad(struct graph *graph, const struct node *
     (void)node;
     (void)gradients;
     (void)ret;
-    error_set(error, STATUS_UNPROCESSABLE,
-              "Gradient explicitly disabled. Reason: b\"Currently there is no way to take the second derivative of "
-              "sparse_softmax_cross_entropy_with_logits due to the fused implementation's interaction with "
-              "tf.gradients()\"");
-    error_type(error, "LookupError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(
+        error, STATUS_UNPROCESSABLE, EXCEPTION_LOOKUP,
+        "Gradient explicitly disabled. Reason: b\"Currently there is no way to take the second derivative of "
+        "sparse_softmax_cross_entropy_with_logits due to the fused implementation's interaction with "
+        "tf.gradients()\"");
 }
 
 const struct op op_sparse_xent_grad = {.name = "SparseSoftmaxCrossEntropyGrad",

@@ -21,8 +21,8 @@ enum status plan_check_bytes(const struct plan *plan, struct error *error)
 {
     if (plan->memory_bytes > PLAN_WORKSPACE_BYTES_MAX || plan->scratch_bytes > PLAN_WORKSPACE_BYTES_MAX ||
         plan_workspace_bytes(plan) > PLAN_WORKSPACE_BYTES_MAX) {
-        error_set(error, STATUS_TOO_LARGE, "a run of these shapes needs more than %zu bytes", PLAN_WORKSPACE_BYTES_MAX);
-        return error_type(error, "ResourceExhaustedError"), STATUS_TOO_LARGE;
+        return error_raise(error, STATUS_TOO_LARGE, EXCEPTION_RESOURCE_EXHAUSTED,
+                           "a run of these shapes needs more than %zu bytes", PLAN_WORKSPACE_BYTES_MAX);
     }
     return STATUS_OK;
 }

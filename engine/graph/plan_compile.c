@@ -72,10 +72,9 @@ enum status plan_check_feed(struct output output, const struct shape *shape, str
     }
     char fed[SHAPE_TEXT_BYTES_MAX];
     char wanted[SHAPE_TEXT_BYTES_MAX];
-    error_set(error, STATUS_UNPROCESSABLE, "Cannot feed value of shape %s for Tensor '%s', which has shape '%s'",
-              shape_text(shape, fed), output_name(output, name), shape_text(&type->shape, wanted));
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                       "Cannot feed value of shape %s for Tensor '%s', which has shape '%s'", shape_text(shape, fed),
+                       output_name(output, name), shape_text(&type->shape, wanted));
 }
 
 /* ---- slots and steps ---- */
@@ -96,12 +95,10 @@ static enum status refuse_placeholder(const struct node *node, struct error *err
     char shape[SHAPE_TEXT_BYTES_MAX];
     const struct output_type *type = &node->outputs[0];
     bool has_shape = type->shape.rank > 0;
-    error_set(error, STATUS_UNPROCESSABLE,
-              "You must feed a value for placeholder tensor '%s' with dtype %s%s%s\n\t [[node %s]]", node->name,
-              dtype_cpp_name(type->dtype), has_shape ? " and shape " : "",
-              has_shape ? shape_cpp_text(&type->shape, shape) : "", node->name);
-    error_type(error, "InvalidArgumentError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                       "You must feed a value for placeholder tensor '%s' with dtype %s%s%s\n\t [[node %s]]",
+                       node->name, dtype_cpp_name(type->dtype), has_shape ? " and shape " : "",
+                       has_shape ? shape_cpp_text(&type->shape, shape) : "", node->name);
 }
 
 /* An op that changes a variable cannot change what was fed in its place. */
@@ -111,11 +108,10 @@ static enum status check_not_fed(const struct compiler *compiler, const struct n
         struct output input = node->inputs[i];
         if (plan_is_written(node, i) && is_fed(compiler, input)) {
             const char *dtype = dtype_cpp_name(output_type(input)->dtype);
-            error_set(error, STATUS_UNPROCESSABLE,
-                      "Input %zu of node %s was passed %s from _arg_%s_%u_%zu:0 incompatible with expected %s_ref.", i,
-                      node->name, dtype, input.node->name, input.index, find_feed(compiler, input), dtype);
-            error_type(error, "InvalidArgumentError");
-            return STATUS_UNPROCESSABLE;
+            return error_raise(
+                error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                "Input %zu of node %s was passed %s from _arg_%s_%u_%zu:0 incompatible with expected %s_ref.", i,
+                node->name, dtype, input.node->name, input.index, find_feed(compiler, input), dtype);
         }
     }
     return STATUS_OK;

@@ -55,16 +55,14 @@ static enum status refuse_unknown(const struct inference *inference, struct erro
     }
     char name[OUTPUT_NAME_BYTES_MAX];
     if (input < inference->input_count) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "the shape of '%s' (op: '%s') depends on the value of its input %zu, '%s', which is not known before "
-                  "the run",
-                  node->name, node->op->name, input, output_name(node->inputs[input], name));
-    } else {
-        error_set(error, STATUS_UNPROCESSABLE, "the shape of '%s' (op: '%s') is not known before the run", node->name,
-                  node->op->name);
+        return error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+            "the shape of '%s' (op: '%s') depends on the value of its input %zu, '%s', which is not known before "
+            "the run",
+            node->name, node->op->name, input, output_name(node->inputs[input], name));
     }
-    error_type(error, "InvalidArgumentError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                       "the shape of '%s' (op: '%s') is not known before the run", node->name, node->op->name);
 }
 
 /* Runs the shape rule; only if it needs them, with the values of feeds. */
@@ -145,10 +143,10 @@ static void fold(struct compiler *compiler, struct step *step)
 /* Shapes that do not go together are a ValueError while building and, as here, an InvalidArgumentError in a run. */
 static void refuse_at_run(const struct node *node, struct error *error)
 {
-    if (error != NULL && strcmp(error->type, "ValueError") == 0) {
+    if (error_is(error, EXCEPTION_VALUE)) {
         size_t length = strlen(error->message);
         snprintf(error->message + length, sizeof error->message - length, "\n\t [[node %s]]", node->name);
-        error_type(error, "InvalidArgumentError");
+        error_type(error, EXCEPTION_INVALID_ARGUMENT);
     }
 }
 

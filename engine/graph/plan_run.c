@@ -61,16 +61,16 @@ static enum status refuse_uninitialized(const struct variable *variable, const c
 {
     const char *name = variable->node->name;
     if (variable->is_resource) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "Error while reading resource variable %s from Container: localhost. This could mean that the "
-                  "variable was uninitialized. Not found: Resource localhost/%s/N10tensorflow3VarE does not exist.\n\t "
-                  "[[{{node %s}}]]",
-                  name, name, reader);
+        error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_FAILED_PRECONDITION,
+            "Error while reading resource variable %s from Container: localhost. This could mean that the "
+            "variable was uninitialized. Not found: Resource localhost/%s/N10tensorflow3VarE does not exist.\n\t "
+            "[[{{node %s}}]]",
+            name, name, reader);
     } else {
-        error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]", name,
-                  reader);
+        error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_FAILED_PRECONDITION,
+                    "Attempting to use uninitialized value %s\n\t [[{{node %s}}]]", name, reader);
     }
-    error_type(error, "FailedPreconditionError");
     error_code(error, "uninitialized");
     if (error != NULL) {
         snprintf(error->variable, sizeof error->variable, "%s", variable->node->name);

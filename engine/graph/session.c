@@ -20,9 +20,7 @@ static void unlock(struct session *session)
 
 static enum status refuse_run(struct error *error, const char *message)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "%s", message);
-    error_type(error, "RuntimeError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_RUNTIME, "%s", message);
 }
 
 static enum status check_open(const struct session *session, struct error *error)

@@ -21,12 +21,6 @@ static void print_tensor(struct output output, char *text, size_t text_bytes)
 
 enum { TENSOR_TEXT_BYTES_MAX = OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 128 };
 
-static enum status refuse_foreign(struct error *error, const char *type)
-{
-    error_type(error, type);
-    return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
-}
-
 static enum status check_dtypes(const struct session_request *request, struct error *error)
 {
     for (size_t i = 0; i < request->feed_count; i++) {
@@ -51,8 +45,8 @@ static enum status check_feeds(const struct graph *graph, const struct session_r
         const struct feed *feed = &request->feeds[i];
         if (!is_in(graph, feed->output.node)) {
             print_tensor(feed->output, text, sizeof text);
-            error_set(error, STATUS_NOT_FOUND, "Cannot interpret feed_dict key as Tensor: %s", text);
-            return refuse_foreign(error, "TypeError");
+            error_raise(error, STATUS_NOT_FOUND, EXCEPTION_TYPE, "Cannot interpret feed_dict key as Tensor: %s", text);
+            return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
         }
         TRY(plan_check_feed(feed->output, &feed->value->shape, error));
         for (size_t before = 0; before < i; before++) {
@@ -75,21 +69,22 @@ static enum status check_fetches(const struct graph *graph, const struct session
             char shape[SHAPE_TEXT_BYTES_MAX];
             bool is_variable = output.node->variable != NULL;
             print_tensor(output, text, sizeof text);
-            error_set(error, STATUS_NOT_FOUND,
-                      "Fetch argument <tf.%s '%s' shape=%s dtype=%s%s> cannot be interpreted as a Tensor. (%s)",
-                      is_variable ? "Variable" : "Tensor", output_name(output, name), shape_text(&type->shape, shape),
-                      dtype_name(type->dtype), is_variable ? "_ref" : "", text);
-            return refuse_foreign(error, "ValueError");
+            error_raise(error, STATUS_NOT_FOUND, EXCEPTION_VALUE,
+                        "Fetch argument <tf.%s '%s' shape=%s dtype=%s%s> cannot be interpreted as a Tensor. (%s)",
+                        is_variable ? "Variable" : "Tensor", output_name(output, name), shape_text(&type->shape, shape),
+                        dtype_name(type->dtype), is_variable ? "_ref" : "", text);
+            return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
         }
     }
     for (size_t i = 0; i < request->target_count; i++) {
         const struct node *node = request->targets[i];
         if (!is_in(graph, node)) {
-            error_set(error, STATUS_NOT_FOUND,
-                      "Fetch argument <tf.Operation '%s' type=%s> cannot be interpreted as a Tensor. (Operation name: "
-                      "\"%s\"\nop: \"%s\"\n is not an element of this graph.)",
-                      node->name, node_op_name(node), node->name, node_op_name(node));
-            return refuse_foreign(error, "ValueError");
+            error_raise(
+                error, STATUS_NOT_FOUND, EXCEPTION_VALUE,
+                "Fetch argument <tf.Operation '%s' type=%s> cannot be interpreted as a Tensor. (Operation name: "
+                "\"%s\"\nop: \"%s\"\n is not an element of this graph.)",
+                node->name, node_op_name(node), node->name, node_op_name(node));
+            return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
         }
     }
     return STATUS_OK;

@@ -117,12 +117,6 @@ static void explain(const struct found *found, const char *name, char text[REASO
     }
 }
 
-static enum status refuse(struct error *error, enum status status, const char *type, const char *code)
-{
-    error_type(error, type);
-    return error_code(error, code), status;
-}
-
 enum status session_find_fetch(const struct graph *graph, const char *name, struct output *ret_output,
                                struct node **ret_node, struct error *error)
 {
@@ -142,21 +136,22 @@ enum status session_find_fetch(const struct graph *graph, const char *name, stru
         return STATUS_OK;
     }
     if (found.meaning == MEANS_INNER) {
-        error_set(error, STATUS_UNPROCESSABLE, "Operation %s has been marked as not fetchable.",
-                  python_repr(found.op_name, quoted));
-        return refuse(error, STATUS_UNPROCESSABLE, "ValueError", "inside_loop");
+        error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Operation %s has been marked as not fetchable.",
+                    python_repr(found.op_name, quoted));
+        return error_code(error, "inside_loop"), STATUS_UNPROCESSABLE;
     }
     explain(&found, name, reason);
     snprintf(shortened, sizeof shortened, "%s", name);
     python_repr(shortened, quoted);
     if (found.meaning == MEANS_NO_NAME) {
-        error_set(error, STATUS_INVALID, "Fetch argument %s cannot be interpreted as a Tensor. (%s)", quoted, reason);
-        return refuse(error, STATUS_INVALID, "ValueError", "not_in_graph");
+        error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Fetch argument %s cannot be interpreted as a Tensor. (%s)",
+                    quoted, reason);
+        return error_code(error, "not_in_graph"), STATUS_INVALID;
     }
     char requoted[REPR_BYTES_MAX]; /* a KeyError prints its text as a repr */
-    error_set(error, STATUS_NOT_FOUND, "Fetch argument %s cannot be interpreted as a Tensor. (%s)", quoted,
-              python_repr(reason, requoted));
-    return refuse(error, STATUS_NOT_FOUND, "ValueError", "not_in_graph");
+    error_raise(error, STATUS_NOT_FOUND, EXCEPTION_VALUE, "Fetch argument %s cannot be interpreted as a Tensor. (%s)",
+                quoted, python_repr(reason, requoted));
+    return error_code(error, "not_in_graph"), STATUS_NOT_FOUND;
 }
 
 enum status session_find_feed(const struct graph *graph, const char *name, struct output *ret_output,
@@ -175,8 +170,8 @@ enum status session_find_feed(const struct graph *graph, const char *name, struc
     snprintf(shortened, sizeof shortened, "%s", name);
     python_repr(shortened, quoted);
     if (found.meaning == MEANS_INNER && is_tensor) {
-        error_set(error, STATUS_UNPROCESSABLE, "Tensor %s may not be fed.", quoted);
-        return refuse(error, STATUS_UNPROCESSABLE, "ValueError", "inside_loop");
+        error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Tensor %s may not be fed.", quoted);
+        return error_code(error, "inside_loop"), STATUS_UNPROCESSABLE;
     }
     if (!is_tensor) {
         bool is_operation = found.meaning == MEANS_OPERATION || found.meaning == MEANS_INNER;
@@ -187,6 +182,6 @@ enum status session_find_feed(const struct graph *graph, const char *name, struc
         explain(&found, name, reason);
     }
     enum status status = is_tensor && found.meaning != MEANS_NO_NAME ? STATUS_NOT_FOUND : STATUS_INVALID;
-    error_set(error, status, "Cannot interpret feed_dict key as Tensor: %s", reason);
-    return refuse(error, status, "TypeError", "not_in_graph");
+    error_raise(error, status, EXCEPTION_TYPE, "Cannot interpret feed_dict key as Tensor: %s", reason);
+    return error_code(error, "not_in_graph"), status;
 }

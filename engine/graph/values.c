@@ -120,13 +120,12 @@ enum status values_set(struct values *values, const struct variable *variable, c
         char have[SHAPE_TEXT_BYTES_MAX];
         char want[SHAPE_TEXT_BYTES_MAX];
         enum status status =
-            error_set(error, STATUS_UNPROCESSABLE,
-                      "Assign requires shapes of both tensors to match. lhs shape= %s "
-                      "(%s) rhs shape= %s (%s), variable %s",
-                      shape_cpp_text(&type->shape, want), dtype_name(type->dtype), shape_cpp_text(&tensor->shape, have),
-                      dtype_name(tensor->dtype), variable->node->name);
+            error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+                        "Assign requires shapes of both tensors to match. lhs shape= %s "
+                        "(%s) rhs shape= %s (%s), variable %s",
+                        shape_cpp_text(&type->shape, want), dtype_name(type->dtype),
+                        shape_cpp_text(&tensor->shape, have), dtype_name(tensor->dtype), variable->node->name);
         if (error != NULL) {
-            snprintf(error->type, sizeof error->type, "InvalidArgumentError");
             snprintf(error->variable, sizeof error->variable, "%s", variable->node->name);
         }
         return status;

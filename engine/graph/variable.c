@@ -24,12 +24,6 @@ struct request {
 
 /* ---- refusing ---- */
 
-static enum status refuse(struct error *error, enum status status, const char *type)
-{
-    error_type(error, type);
-    return status;
-}
-
 /* Adds what programs want to know of a variable that is in the way. */
 static enum status refuse_sharing(struct error *error, const struct variable *variable, const char *key,
                                   enum status status, const char *code)
@@ -37,7 +31,6 @@ static enum status refuse_sharing(struct error *error, const struct variable *va
     if (error == NULL) {
         return status;
     }
-    error_type(error, "ValueError");
     error_code(error, code);
     snprintf(error->variable, sizeof error->variable, "%s", key);
     if (variable != NULL && variable->origin.program > 0) {
@@ -59,8 +52,8 @@ static enum status refuse_existing(const struct variable *variable, const char *
     } else {
         snprintf(origin, sizeof origin, "%s", variable->origin.op);
     }
-    error_set(
-        error, STATUS_CONFLICT,
+    error_raise(
+        error, STATUS_CONFLICT, EXCEPTION_VALUE,
         "Variable %s already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope? "
         "Originally defined at:\n\n  %s",
         key, origin);
@@ -74,10 +67,10 @@ static enum status refuse_existing(const struct variable *variable, const char *
 
 static enum status refuse_missing(const char *key, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE,
-              "Variable %s does not exist, or was not created with tf.get_variable(). Did you mean to set "
-              "reuse=tf.AUTO_REUSE in VarScope?",
-              key);
+    error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                "Variable %s does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                "reuse=tf.AUTO_REUSE in VarScope?",
+                key);
     return refuse_sharing(error, NULL, key, STATUS_UNPROCESSABLE, "variable_missing");
 }
 
@@ -93,10 +86,9 @@ static enum status check_initializer_dtype(struct graph *graph, const struct var
         return STATUS_OK;
     }
     if (initializer_dtype(initializer) != options->dtype) {
-        error_set(error, STATUS_INVALID,
-                  "Initializer type '<dtype: '%s'>' and explicit dtype '<dtype: '%s'>' don't match.",
-                  dtype_name(initializer_dtype(initializer)), dtype_name(options->dtype));
-        return refuse(error, STATUS_INVALID, "ValueError");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Initializer type '<dtype: '%s'>' and explicit dtype '<dtype: '%s'>' don't match.",
+                           dtype_name(initializer_dtype(initializer)), dtype_name(options->dtype));
     }
     const char *name = NULL;
     return initializer->kind == INITIALIZER_VALUE ? graph_unique_name(graph, "Const", &name, error) : STATUS_OK;
@@ -108,13 +100,15 @@ static enum status check_sharing(const struct variable *variable, const struct r
     if (request->has_shape && !shape_is_compatible(&request->shape, &found->shape)) {
         char wanted_text[SHAPE_TEXT_BYTES_MAX];
         char found_text[SHAPE_TEXT_BYTES_MAX];
-        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified shape %s and found shape %s.",
-                  request->key, shape_text(&request->shape, wanted_text), shape_text(&found->shape, found_text));
+        error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
+                    "Trying to share variable %s, but specified shape %s and found shape %s.", request->key,
+                    shape_text(&request->shape, wanted_text), shape_text(&found->shape, found_text));
         return refuse_sharing(error, variable, request->key, STATUS_CONFLICT, "variable_shape");
     }
     if (request->dtype != found->dtype) {
-        error_set(error, STATUS_CONFLICT, "Trying to share variable %s, but specified dtype %s and found dtype %s_ref.",
-                  request->key, dtype_name(request->dtype), dtype_name(found->dtype));
+        error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
+                    "Trying to share variable %s, but specified dtype %s and found dtype %s_ref.", request->key,
+                    dtype_name(request->dtype), dtype_name(found->dtype));
         return refuse_sharing(error, variable, request->key, STATUS_CONFLICT, "variable_dtype");
     }
     return STATUS_OK;
@@ -127,20 +121,19 @@ static enum status check_initializer(const struct request *request, struct error
     bool is_known = request->has_shape && shape_is_fully_known(&request->shape);
     bool is_callable = initializer->kind == INITIALIZER_CALLABLE;
     if (initializer->kind == INITIALIZER_DEFAULT && request->dtype == DTYPE_COMPLEX64) {
-        error_set(error, STATUS_UNPROCESSABLE, "An initializer for variable %s of <dtype: '%s'> is required",
-                  request->key, dtype_name(request->dtype));
-        return refuse(error, STATUS_UNPROCESSABLE, "ValueError");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "An initializer for variable %s of <dtype: '%s'> is required", request->key,
+                           dtype_name(request->dtype));
     }
     if (!initializer_is_value(initializer) && !is_known && (!is_callable || initializer->takes_arguments)) {
-        error_set(
-            error, STATUS_UNPROCESSABLE,
+        return error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
             "The initializer passed is not valid. It should be a callable with no arguments and the shape should not "
             "be provided or an instance of `tf.keras.initializers.*' and `shape` should be fully defined.");
-        return refuse(error, STATUS_UNPROCESSABLE, "ValueError");
     }
     if (is_callable && is_known && !initializer->takes_arguments) {
-        error_set(error, STATUS_UNPROCESSABLE, "<lambda>() got an unexpected keyword argument 'dtype'");
-        return refuse(error, STATUS_UNPROCESSABLE, "TypeError");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_TYPE,
+                           "<lambda>() got an unexpected keyword argument 'dtype'");
     }
     struct output_type type = {request->dtype, request->shape};
     return output_type_check_size(&type, request->key, error);
@@ -239,8 +232,8 @@ static enum status get_or_create(struct graph *graph, const struct request *requ
 {
     enum reuse reuse = variable_scope_reuse(graph);
     if (request->has_shape && initializer_is_value(&request->initializer)) {
-        error_set(error, STATUS_INVALID, "If initializer is a constant, do not specify shape.");
-        return refuse(error, STATUS_INVALID, "ValueError");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "If initializer is a constant, do not specify shape.");
     }
     const struct name_count *entry = name_counts_find(&graph->store, request->key);
     *ret_is_new = entry == NULL;

@@ -9,30 +9,24 @@ static enum status no_memory(struct error *error)
     return error_set(error, STATUS_NO_MEMORY, "no memory for a variable");
 }
 
-static enum status refuse(struct error *error, const char *type)
-{
-    error_type(error, type);
-    return STATUS_UNPROCESSABLE;
-}
-
 /* ---- the initial value ---- */
 
 static enum status check_initial_tensor(const struct graph *graph, const struct variable_plan *plan,
                                         struct output initial, struct error *error)
 {
     if (initial.node->body != 0) {
-        error_set(
-            error, STATUS_UNPROCESSABLE,
+        return error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
             "Initializer for variable %s/ is from inside a control-flow construct, such as a loop or conditional. "
             "When creating a variable inside a loop or conditional, use a lambda as the initializer.",
             graph_name_scope(graph));
-        return refuse(error, "ValueError");
     }
     if (plan->has_dtype && output_type(initial)->dtype != plan->dtype) {
         char text[OUTPUT_TEXT_BYTES_MAX];
-        error_set(error, STATUS_UNPROCESSABLE, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
-                  dtype_name(plan->dtype), dtype_name(output_type(initial)->dtype), output_text(initial, text));
-        return refuse(error, "ValueError");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
+                           dtype_name(plan->dtype), dtype_name(output_type(initial)->dtype),
+                           output_text(initial, text));
     }
     return STATUS_OK;
 }
@@ -68,9 +62,8 @@ static enum status add_nodes(struct graph *graph, const struct variable_plan *pl
     const struct output_type *type = output_type(variable->initial);
     if (!shape_is_fully_known(&type->shape)) {
         char text[OUTPUT_TEXT_BYTES_MAX];
-        error_set(error, STATUS_UNPROCESSABLE, "initial_value must have a shape specified: %s",
-                  output_text(variable->initial, text));
-        return refuse(error, "ValueError");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "initial_value must have a shape specified: %s", output_text(variable->initial, text));
     }
     struct attribute attributes[] = {{.name = "shape", .kind = ATTRIBUTE_SHAPE, .shape = type->shape},
                                      {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = type->dtype}};
@@ -148,8 +141,7 @@ enum status make_variable(struct graph *graph, const struct variable_options *op
                           const struct variable **ret_variable, struct error *error)
 {
     if (options->initializer.kind == INITIALIZER_DEFAULT) {
-        error_set(error, STATUS_UNPROCESSABLE, "initial_value must be specified.");
-        return refuse(error, "ValueError");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "initial_value must be specified.");
     }
     struct variable_plan plan = {.name = options->name == NULL ? "Variable" : options->name,
                                  .initializer = &options->initializer,

@@ -11,13 +11,6 @@ static enum status no_memory(struct error *error)
     return error_set(error, STATUS_NO_MEMORY, "no memory for the graph's scopes");
 }
 
-static enum status refuse(struct error *error, const char *type, const char *message)
-{
-    error_set(error, STATUS_INVALID, "%s", message);
-    error_type(error, type);
-    return STATUS_INVALID;
-}
-
 /* ---- reading ---- */
 
 uint32_t variable_scope_current(const struct graph *graph)
@@ -160,10 +153,11 @@ static enum status describe(struct graph *graph, const struct variable_scope_opt
         return ret_scope->name == NULL ? no_memory(error) : STATUS_OK;
     }
     if (options->default_name == NULL) {
-        return refuse(error, "TypeError", "If default_name is None then name_or_scope is required");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "If default_name is None then name_or_scope is required");
     }
     if (options->reuse != REUSE_INHERIT) {
-        return refuse(error, "ValueError", "reuse=True cannot be used without a name_or_scope");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "reuse=True cannot be used without a name_or_scope");
     }
     return unique_scope_name(graph, options->default_name, &ret_scope->name, error);
 }
@@ -327,7 +321,7 @@ void variable_scope_leave(struct graph *graph, const struct variable_scope_frame
 enum status variable_scope_close(struct graph *graph, const struct variable_scope_frame *frame, struct error *error)
 {
     if (graph->scope != frame->scope) {
-        return refuse(error, "RuntimeError", "Improper nesting of variable_scope.");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_RUNTIME, "Improper nesting of variable_scope.");
     }
     return leave(graph, frame, error);
 }

@@ -76,9 +76,7 @@ static enum status map_names(const struct graph *graph, const json_t *names, str
     }
     qsort(entries, saver->count, sizeof *entries, compare_entries);
     if (saver->count == 0) {
-        error_set(error, STATUS_UNPROCESSABLE, "No variables to save");
-        error_type(error, "ValueError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No variables to save");
     }
     return STATUS_OK;
 }
@@ -162,7 +160,7 @@ static enum status restore(struct model *model, const char *version_path, const 
     uint64_t generation = model->generation;
     pthread_rwlock_unlock(&model->lock);
     safetensors_release(&tensors);
-    if (status == STATUS_NOT_FOUND && error != NULL && strcmp(error->type, "NotFoundError") == 0) {
+    if (status == STATUS_NOT_FOUND && error_is(error, EXCEPTION_NOT_FOUND)) {
         status = error->status = STATUS_UNPROCESSABLE; /* the version is there, but does not fit */
     }
     TRY(status);
@@ -184,16 +182,14 @@ enum status model_restore_checkpoint(struct model *model, const char *version_pa
                                      const char *saver_name, json_t **ret_reply, struct error *error)
 {
     if (what == NULL) {
-        error_set(error, STATUS_INVALID, "Can't load save_path when it is None.");
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Can't load save_path when it is None.");
     }
     enum status status =
         version_path == NULL ? STATUS_NOT_FOUND : restore(model, version_path, saver_name, NULL, ret_reply, error);
     bool is_absent = status == STATUS_NOT_FOUND && (version_path == NULL || error == NULL || error->type[0] == '\0');
     if (is_absent && (error == NULL || strcmp(error->code, "not_in_graph") != 0 || version_path == NULL)) {
-        error_set(error, STATUS_NOT_FOUND, "The passed save_path is not a valid checkpoint: %.200s", what);
-        error_type(error, "ValueError");
+        error_raise(error, STATUS_NOT_FOUND, EXCEPTION_VALUE, "The passed save_path is not a valid checkpoint: %.200s",
+                    what);
     }
     return status;
 }
@@ -230,10 +226,9 @@ static enum status set_locked(struct model *model, const char *name, const json_
     if (!shape_is_compatible(&type->shape, &tensor.shape)) {
         char have[SHAPE_TEXT_BYTES_MAX];
         char want[SHAPE_TEXT_BYTES_MAX];
-        status = error_set(error, STATUS_UNPROCESSABLE,
-                           "Cannot feed value of shape %s for Tensor '%s:0', which has shape '%s'",
-                           shape_text(&tensor.shape, have), variable->node->name, shape_text(&type->shape, want));
-        error_type(error, "ValueError");
+        status = error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                             "Cannot feed value of shape %s for Tensor '%s:0', which has shape '%s'",
+                             shape_text(&tensor.shape, have), variable->node->name, shape_text(&type->shape, want));
     } else {
         status = values_set(session_values(model->session), variable, &tensor, error);
     }

@@ -33,10 +33,9 @@ static enum status check_generation(const struct model *model, const json_t *jso
         return STATUS_OK;
     }
     const char *first = json_string_value(json_array_get(json_object_get(json, "fetches"), 0));
-    error_set(error, STATUS_CONFLICT, "Tensor %s is not an element of this graph (generation %lld %s)",
-              first == NULL ? "" : first, (long long)wanted,
-              wanted < (json_int_t)model->generation ? "was reset" : "does not exist yet");
-    error_type(error, "ValueError");
+    error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
+                "Tensor %s is not an element of this graph (generation %lld %s)", first == NULL ? "" : first,
+                (long long)wanted, wanted < (json_int_t)model->generation ? "was reset" : "does not exist yet");
     return error_code(error, "generation"), STATUS_CONFLICT;
 }
 
@@ -57,12 +56,11 @@ static enum status explain_end(const struct model_run *run, struct error *error)
 {
     const struct model *model = run->model;
     if (atomic_load(&model->cancel_runs)) {
-        error_set(error, STATUS_CANCELLED, "the run was cancelled: the graph of model %s is reset", model->name);
-        error_type(error, "CancelledError");
-        return STATUS_CANCELLED;
+        return error_raise(error, STATUS_CANCELLED, EXCEPTION_CANCELLED,
+                           "the run was cancelled: the graph of model %s is reset", model->name);
     }
-    error_set(error, STATUS_UNPROCESSABLE, "the run took longer than %g seconds, the maximum", run->maximum_ms / 1e3);
-    error_type(error, "DeadlineExceededError");
+    error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_DEADLINE_EXCEEDED,
+                "the run took longer than %g seconds, the maximum", run->maximum_ms / 1e3);
     return error_code(error, "run_too_long"), STATUS_UNPROCESSABLE;
 }
 

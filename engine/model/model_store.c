@@ -52,8 +52,8 @@ static enum status check_savable(const struct model *model, const struct variabl
 {
     const struct tensor *tensor = values_tensor(session_values(model->session), variable);
     if (tensor == NULL) {
-        error_set(error, STATUS_UNPROCESSABLE, "Attempting to use uninitialized value %s", variable->node->name);
-        error_type(error, "FailedPreconditionError");
+        error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_FAILED_PRECONDITION,
+                    "Attempting to use uninitialized value %s", variable->node->name);
         return error_code(error, "uninitialized"), STATUS_UNPROCESSABLE;
     }
     size_t count = tensor->dtype == DTYPE_FLOAT32 ? tensor_element_count(tensor) : 0;
@@ -88,8 +88,7 @@ static enum status format_weights(const struct model *model, void **ret_bytes, s
         }
     }
     if (status == STATUS_OK && count == 0) {
-        status = error_set(error, STATUS_UNPROCESSABLE, "No variables to save");
-        error_type(error, "ValueError");
+        status = error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No variables to save");
     }
     if (status == STATUS_OK) {
         status = safetensors_format(entries, count, ret_bytes, ret_length, error);

@@ -62,13 +62,11 @@ static enum status check_integer(const json_t *json, enum dtype dtype, struct er
     if (survives) {
         return STATUS_OK;
     }
-    error_set(
-        error, STATUS_INVALID,
+    return error_raise(
+        error, STATUS_INVALID, EXCEPTION_TYPE,
         "Type of feed value %lld with type <class 'int'> is not compatible with Tensor type <class 'numpy.%s%s'>. "
         "Try explicitly setting the type of the feed tensor to a larger type (e.g. int64).",
         (long long)value, dtype_name(dtype), dtype == DTYPE_BOOL ? "_" : "");
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
 }
 
 static enum status find_feed(const struct graph *graph, const char *name, struct output *ret_output,
@@ -88,13 +86,12 @@ static enum status refuse_tensor(const struct graph *graph, struct output fed, c
     char value[OUTPUT_TEXT_BYTES_MAX];
     char key[OUTPUT_TEXT_BYTES_MAX];
     TRY(find_feed(graph, name, &output, error));
-    error_set(error, STATUS_INVALID,
-              "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python scalars, "
-              "strings, lists, numpy ndarrays, or TensorHandles. For reference, the tensor object was %s which was "
-              "passed to the feed with key %s.",
-              output_text(output, value), output_text(fed, key));
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(
+        error, STATUS_INVALID, EXCEPTION_TYPE,
+        "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python scalars, "
+        "strings, lists, numpy ndarrays, or TensorHandles. For reference, the tensor object was %s which was "
+        "passed to the feed with key %s.",
+        output_text(output, value), output_text(fed, key));
 }
 
 static enum status read_feed(struct run_request *request, const char *name, const json_t *json, struct error *error)
@@ -165,15 +162,14 @@ static const char *python_type(const json_t *json)
 static enum status refuse_type(const char *shown, const char *type, struct error *error)
 {
     if (strcmp(type, "NoneType") == 0) {
-        error_set(error, STATUS_INVALID, "Fetch argument None has invalid type <class 'NoneType'>");
-    } else {
-        error_set(error, STATUS_INVALID,
-                  "Fetch argument %s has invalid type <class '%s'>, must be a string or Tensor. (Can not convert a %s "
-                  "into a Tensor or Operation.)",
-                  shown, type, type);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_TYPE,
+                           "Fetch argument None has invalid type <class 'NoneType'>");
     }
-    error_type(error, "TypeError");
-    return STATUS_INVALID;
+    return error_raise(
+        error, STATUS_INVALID, EXCEPTION_TYPE,
+        "Fetch argument %s has invalid type <class '%s'>, must be a string or Tensor. (Can not convert a %s "
+        "into a Tensor or Operation.)",
+        shown, type, type);
 }
 
 static enum status refuse_json(const json_t *json, struct error *error)

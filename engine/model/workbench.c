@@ -39,13 +39,6 @@ struct workbench {
     uint32_t last_context;
 };
 
-static enum status refuse(struct error *error, const char *type, const char *message)
-{
-    error_set(error, STATUS_CONFLICT, "%s", message);
-    error_type(error, type);
-    return STATUS_CONFLICT;
-}
-
 /* ---- life ---- */
 
 enum status workbench_create(struct workbench **ret_workbench, struct error *error)
@@ -119,9 +112,10 @@ enum status workbench_reset_default_graph(struct workbench *workbench, struct er
     for (uint32_t i = 0; i < workbench->context_count; i++) {
         enum context_kind kind = workbench->contexts[i].kind;
         if (kind == CONTEXT_GRAPH || kind == CONTEXT_SESSION || kind == CONTEXT_VARIABLE_SCOPE) {
-            return refuse(error, "AssertionError",
-                          "Do not use tf.reset_default_graph() to clear nested graphs. If you need a cleared graph, "
-                          "exit the nesting and create a new graph.");
+            return error_raise(
+                error, STATUS_CONFLICT, EXCEPTION_ASSERTION,
+                "Do not use tf.reset_default_graph() to clear nested graphs. If you need a cleared graph, "
+                "exit the nesting and create a new graph.");
         }
     }
     return workbench_new_graph(workbench, &workbench->global_graph, error);
@@ -247,9 +241,10 @@ enum status workbench_enter_session(struct workbench *workbench, uint32_t sessio
 {
     CHECK(session > 0 && session <= workbench->session_count);
     if (workbench->sessions[session - 1].is_entered) {
-        return refuse(error, "RuntimeError",
-                      "Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a "
-                      "session multiple times.");
+        return error_raise(
+            error, STATUS_CONFLICT, EXCEPTION_RUNTIME,
+            "Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a "
+            "session multiple times.");
     }
     TRY(enter_session(workbench, session, CONTEXT_SESSION, ret_context, error));
     workbench->sessions[session - 1].is_entered = true;
@@ -264,11 +259,11 @@ enum status workbench_enter_default_session(struct workbench *workbench, uint32_
 
 static enum status refuse_nesting(struct error *error, bool is_session)
 {
-    return refuse(error, "AssertionError",
-                  is_session ? "Nesting violated for default stack of <class "
-                               "'tensorflow.python.client.session.Session'> objects"
-                             : "Nesting violated for default stack of <class "
-                               "'tensorflow.python.framework.ops.Graph'> objects");
+    return error_raise(error, STATUS_CONFLICT, EXCEPTION_ASSERTION,
+                       is_session ? "Nesting violated for default stack of <class "
+                                    "'tensorflow.python.client.session.Session'> objects"
+                                  : "Nesting violated for default stack of <class "
+                                    "'tensorflow.python.framework.ops.Graph'> objects");
 }
 
 static bool is_on_session_stack(enum context_kind kind)

@@ -3,7 +3,6 @@
 #include "engine/nn/cell.h"
 
 #include <math.h>
-#include <stdarg.h>
 
 #include "engine/base/check.h"
 #include "engine/graph/function.h"
@@ -22,25 +21,13 @@ enum status cell_edit(struct graph *graph, uint32_t cell, struct cell **ret_cell
     return STATUS_OK;
 }
 
-enum status cell_refuse(struct error *error, const char *format, ...)
-{
-    char text[ERROR_MESSAGE_BYTES_MAX];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(error, STATUS_UNPROCESSABLE, "%s", text);
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
-}
-
 enum status cell_check_dtype(enum dtype dtype, struct error *error)
 {
     if (dtype == DTYPE_FLOAT32 || dtype == DTYPE_FLOAT64) {
         return STATUS_OK;
     }
-    return cell_refuse(error, "RNN cell only supports floating point inputs, but saw dtype: <dtype: '%s'>",
-                       dtype_name(dtype));
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                       "RNN cell only supports floating point inputs, but saw dtype: <dtype: '%s'>", dtype_name(dtype));
 }
 
 /* ---- making ---- */
@@ -68,8 +55,9 @@ static const char *default_name(enum cell_kind kind)
 static enum status check_plain(const struct cell_options *options, struct error *error)
 {
     if (options->units == 0 || options->units > CELL_UNITS_MAX || options->projection > CELL_UNITS_MAX) {
-        return cell_refuse(error, "num_units and num_proj must be between 1 and %d: %zu, %zu", CELL_UNITS_MAX,
-                           options->units, options->projection);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "num_units and num_proj must be between 1 and %d: %zu, %zu", CELL_UNITS_MAX, options->units,
+                           options->projection);
     }
     if (options->has_dtype) {
         TRY(cell_check_dtype(options->dtype, error));
@@ -77,14 +65,17 @@ static enum status check_plain(const struct cell_options *options, struct error 
     const char *activation = options->activation;
     bool is_known = activation == NULL || strcmp(activation, "linear") == 0 || strcmp(activation, "tanh") == 0 ||
                     strcmp(activation, "sigmoid") == 0 || function_exists(activation);
-    return is_known ? STATUS_OK : cell_refuse(error, "Unknown activation function:%s", activation);
+    return is_known ? STATUS_OK
+                    : error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Unknown activation function:%s",
+                                  activation);
 }
 
 static enum status check_keep(const struct output *keep, double value, const char *name, struct error *error)
 {
     bool is_known = !isnan(value) || keep->node == NULL;
     if (is_known && !(value >= 0 && value <= 1)) {
-        return cell_refuse(error, "Parameter %s must be between 0 and 1: %.0f", name, trunc(value));
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Parameter %s must be between 0 and 1: %.0f",
+                           name, trunc(value));
     }
     return STATUS_OK;
 }
@@ -92,7 +83,8 @@ static enum status check_keep(const struct output *keep, double value, const cha
 static enum status check_wrapper(const struct cell_options *options, struct error *error)
 {
     if (options->child_count != 1) {
-        return cell_refuse(error, "a wrapper takes one cell, not %zu", options->child_count);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "a wrapper takes one cell, not %zu",
+                           options->child_count);
     }
     TRY(check_keep(&options->input_keep, options->input_keep_value, "input_keep_prob", error));
     TRY(check_keep(&options->state_keep, options->state_keep_value, "state_keep_prob", error));
@@ -135,7 +127,8 @@ static bool is_state_tuple(const struct graph *graph, uint32_t cell)
 static enum status check_multi(const struct graph *graph, const struct cell_options *options, struct error *error)
 {
     if (options->child_count == 0) {
-        return cell_refuse(error, "Must specify at least one cell for MultiRNNCell.");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "Must specify at least one cell for MultiRNNCell.");
     }
     if (!options->is_state_matrix) {
         return STATUS_OK;
@@ -151,7 +144,7 @@ static enum status check_multi(const struct graph *graph, const struct cell_opti
         }
     }
     return !has_tuple ? STATUS_OK
-                      : cell_refuse(error,
+                      : error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
                                     "Some cells return tuples of states, but the flag state_is_tuple is not set.  "
                                     "State sizes are: [%s]",
                                     sizes);

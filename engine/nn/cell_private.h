@@ -36,8 +36,6 @@ const struct cell *cell_at(const struct graph *graph, uint32_t cell);
 /* To change. Pointers from cell_at of the same cell are stale afterwards. */
 enum status cell_edit(struct graph *graph, uint32_t cell, struct cell **ret_cell, struct error *error) MUST_CHECK;
 
-/* ValueError with a message of TensorFlow's. */
-enum status cell_refuse(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 /* "RNN cell only supports floating point inputs, but saw dtype: <dtype: 'int32'>" */
 enum status cell_check_dtype(enum dtype dtype, struct error *error) MUST_CHECK;
 

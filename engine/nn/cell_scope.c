@@ -184,21 +184,22 @@ static enum status check_input(const struct cell *cell, struct output input, int
     const struct shape *shape = &output_type(input)->shape;
     char text[SHAPE_TEXT_BYTES_MAX];
     if (shape->rank == SHAPE_RANK_UNKNOWN) {
-        return cell_refuse(error,
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
                            "Input 0 of layer %s is incompatible with the layer: its rank is undefined, but the layer "
                            "requires a defined rank.",
                            cell->options.name);
     }
     if (shape->rank != 2) {
         print_shape(shape, "[]", text);
-        return cell_refuse(error,
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
                            "Input 0 of layer %s is incompatible with the layer: expected ndim=2, found ndim=%d. Full "
                            "shape received: %s",
                            cell->options.name, shape->rank, text);
     }
     if (!cell->is_built && shape->dimensions[1] == DIMENSION_UNKNOWN) {
         print_shape(shape, "()", text);
-        return cell_refuse(error, "Expected inputs.shape[-1] to be known, saw shape: %s", text);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "Expected inputs.shape[-1] to be known, saw shape: %s", text);
     }
     *ret_depth = shape->dimensions[1];
     return STATUS_OK;

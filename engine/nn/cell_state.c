@@ -114,7 +114,8 @@ static enum status refuse_structure(const struct handle *handle, size_t count, s
 {
     char text[OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 64];
     print_handle(handle, text, sizeof text);
-    return cell_refuse(error, "Expected state to be a tuple of length %zu, but received: %s", count, text);
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                       "Expected state to be a tuple of length %zu, but received: %s", count, text);
 }
 
 static enum status unpack_tensor(const struct handle *handle, struct output *ret_state, struct error *error)
@@ -122,7 +123,8 @@ static enum status unpack_tensor(const struct handle *handle, struct output *ret
     if (handle->kind != HANDLE_TENSOR && handle->kind != HANDLE_VARIABLE) {
         char text[OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 64];
         print_handle(handle, text, sizeof text);
-        return cell_refuse(error, "Expected state to be a tensor, but received: %s", text);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "Expected state to be a tensor, but received: %s", text);
     }
     *ret_state = handle->kind == HANDLE_VARIABLE ? handle->variable->read : handle->output;
     return STATUS_OK;
@@ -221,7 +223,8 @@ enum status cell_zeros(struct graph *graph, uint32_t cell, const struct cell_bat
     struct cell_batch known = *batch;
     snprintf(name, sizeof name, "%sZeroState", class_name(cell_at(graph, cell)->options.kind));
     if (batch->output.node == NULL && (batch->size < 0 || batch->size > INT32_MAX)) {
-        return cell_refuse(error, "batch_size must be between 0 and %d: %lld", INT32_MAX, (long long)batch->size);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "batch_size must be between 0 and %d: %lld",
+                           INT32_MAX, (long long)batch->size);
     }
     TRY(graph_enter_name_scope(graph, name, &previous, error));
     enum status status = STATUS_OK;

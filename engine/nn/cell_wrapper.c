@@ -144,7 +144,8 @@ static enum status add_noise(struct graph *graph, uint32_t cell, const struct ke
     const struct output_type *type = output_type(value);
     int64_t columns = type->shape.rank == 2 ? type->shape.dimensions[1] : DIMENSION_UNKNOWN;
     if (columns == DIMENSION_UNKNOWN) {
-        return cell_refuse(error, "variational_recurrent=True needs to know the columns of the %s", keep->salt);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "variational_recurrent=True needs to know the columns of the %s", keep->salt);
     }
     const struct initializer uniform = {.kind = INITIALIZER_UNIFORM, .low = 0, .high = 1};
     struct shape shape = shape_matrix(1, columns);
@@ -198,8 +199,8 @@ static enum status drop(struct graph *graph, uint32_t cell, const struct keep *g
         return STATUS_OK;
     }
     if (!options->is_variational && keep.value <= 0) {
-        return cell_refuse(error, "rate must be a scalar tensor or a float in the range [0, 1), got %g",
-                           1 - keep.value);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "rate must be a scalar tensor or a float in the range [0, 1), got %g", 1 - keep.value);
     }
     TRY(add_probability(graph, *value, &keep, error));
     return options->is_variational ? add_variational_mask(graph, cell, &keep, index, value, error)
@@ -265,8 +266,8 @@ enum status cell_step_residual(struct graph *graph, uint32_t cell, struct output
     if (!shape_is_compatible(from, to)) {
         char from_text[SHAPE_TEXT_BYTES_MAX];
         char to_text[SHAPE_TEXT_BYTES_MAX];
-        return cell_refuse(error, "Dimensions %s and %s are not compatible", shape_text(from, from_text),
-                           shape_text(to, to_text));
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Dimensions %s and %s are not compatible",
+                           shape_text(from, from_text), shape_text(to, to_text));
     }
     return cell_binary(graph, "Add", "add", input, *ret_output, ret_output, error);
 }

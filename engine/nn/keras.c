@@ -2,7 +2,6 @@
  * to the graph. Layers of a graph are kept in a collection of their own, by which the next name is counted. */
 #include "engine/nn/keras.h"
 
-#include <stdarg.h>
 #include <strings.h>
 
 #include "engine/base/check.h"
@@ -64,18 +63,6 @@ enum dtype keras_dtype(const struct keras_layer *layer)
     return layer->options.has_dtype ? layer->options.dtype : DTYPE_FLOAT32;
 }
 
-enum status keras_refuse(struct error *error, const char *format, ...)
-{
-    char text[768];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(error, STATUS_INVALID, "%s", text);
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
-}
-
 static enum status no_memory(struct error *error)
 {
     return error_set(error, STATUS_NO_MEMORY, "no memory for a layer");
@@ -88,18 +75,20 @@ static enum status check_sizes(const struct keras_options *options, struct error
     const char *class = kinds[options->kind].class;
     if (keras_is_recurrent(options->kind) || options->kind == KERAS_DENSE) {
         if (options->units < 1 || options->units > KERAS_UNITS_MAX) {
-            return keras_refuse(error, "%s: units is %zu, must be 1 to %d", class, options->units, KERAS_UNITS_MAX);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "%s: units is %zu, must be 1 to %d", class,
+                               options->units, KERAS_UNITS_MAX);
         }
     }
     if (options->kind == KERAS_EMBEDDING) {
         if (options->input_dim < 1 || options->output_dim < 1 || options->output_dim > KERAS_UNITS_MAX) {
-            return keras_refuse(error, "Embedding: input_dim is %zu, output_dim is %zu, both must be at least 1",
-                                options->input_dim, options->output_dim);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "Embedding: input_dim is %zu, output_dim is %zu, both must be at least 1",
+                               options->input_dim, options->output_dim);
         }
     }
     if (options->kind == KERAS_DROPOUT && !(options->rate >= 0 && options->rate < 1)) {
-        return keras_refuse(error, "rate must be a scalar tensor or a float in the range [0, 1), got %g",
-                            options->rate);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "rate must be a scalar tensor or a float in the range [0, 1), got %g", options->rate);
     }
     if (options->has_dtype && options->dtype != DTYPE_FLOAT32 && options->dtype != DTYPE_FLOAT64) {
         return error_set(error, STATUS_UNSUPPORTED, "%s of dtype %s: float32 and float64 are supported", class,
@@ -116,7 +105,8 @@ static enum status check_texts(const struct keras_options *options, struct error
     const char *const activations[] = {options->activation, options->recurrent_activation};
     for (size_t i = 0; i < 2; i++) {
         if (activations[i] != NULL && !keras_activation_exists(activations[i])) {
-            return keras_refuse(error, "Unknown activation function:%.100s", activations[i]);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Unknown activation function:%.100s",
+                               activations[i]);
         }
     }
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
@@ -124,8 +114,8 @@ static enum status check_texts(const struct keras_options *options, struct error
             return STATUS_OK;
         }
     }
-    return keras_refuse(
-        error, "Invalid merge mode. Merge mode should be one of {\"sum\", \"mul\", \"ave\", \"concat\", None}");
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                       "Invalid merge mode. Merge mode should be one of {\"sum\", \"mul\", \"ave\", \"concat\", None}");
 }
 
 static enum status check_names(const struct graph *graph, const struct keras_options *options, struct error *error)
@@ -137,8 +127,9 @@ static enum status check_names(const struct graph *graph, const struct keras_opt
             uses += strcmp(keras_layer_name(graph, options->children[k]), name) == 0;
         }
         if (uses > 1) {
-            return keras_refuse(
-                error, "The name \"%s\" is used %zu times in the model. All layer names should be unique.", name, uses);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "The name \"%s\" is used %zu times in the model. All layer names should be unique.",
+                               name, uses);
         }
     }
     return STATUS_OK;
@@ -166,13 +157,15 @@ static enum status check_children(const struct graph *graph, const struct keras_
     bool is_wrapper = options->kind == KERAS_BIDIRECTIONAL || options->kind == KERAS_TIME_DISTRIBUTED;
     size_t wanted = options->kind == KERAS_SEQUENTIAL ? options->child_count : is_wrapper ? 1 : 0;
     if (options->child_count != wanted || options->child_count > KERAS_LAYERS_MAX) {
-        return keras_refuse(error, "%s of %zu layers: a wrapper takes one, a model at most %d",
-                            kinds[options->kind].class, options->child_count, KERAS_LAYERS_MAX);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "%s of %zu layers: a wrapper takes one, a model at most %d", kinds[options->kind].class,
+                           options->child_count, KERAS_LAYERS_MAX);
     }
     if (options->kind == KERAS_BIDIRECTIONAL &&
         !keras_is_recurrent(keras_layer(graph, options->children[0])->options.kind)) {
-        return keras_refuse(error, "Bidirectional wraps recurrent layers (lstm, gru, simple_rnn), not \"%s\"",
-                            keras_layer_name(graph, options->children[0]));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Bidirectional wraps recurrent layers (lstm, gru, simple_rnn), not \"%s\"",
+                           keras_layer_name(graph, options->children[0]));
     }
     return options->kind == KERAS_SEQUENTIAL ? check_names(graph, options, error) : STATUS_OK;
 }
@@ -265,8 +258,9 @@ static enum status build_from_first(struct graph *graph, uint32_t model, const s
     struct shape shape = first->options.input_shape;
     char name[GRAPH_NAME_BYTES_MAX + 8];
     if (shape.rank < 0 || shape.rank + 1 > SHAPE_RANK_MAX) {
-        return keras_refuse(error, "the input_shape of \"%s\" must have at most %d dimensions", first->options.name,
-                            SHAPE_RANK_MAX - 1);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "the input_shape of \"%s\" must have at most %d dimensions", first->options.name,
+                           SHAPE_RANK_MAX - 1);
     }
     memmove(shape.dimensions + 1, shape.dimensions, (size_t)shape.rank * sizeof *shape.dimensions);
     shape.dimensions[0] = DIMENSION_UNKNOWN;
@@ -382,11 +376,12 @@ enum status keras_get_layer(const struct graph *graph, uint32_t model, const cha
         }
     }
     if (name != NULL) {
-        return keras_refuse(error, "No such layer: %.200s", name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "No such layer: %.200s", name);
     }
     if (index >= (int64_t)count || index < -(int64_t)count) {
-        return keras_refuse(error, "Was asked to retrieve layer at index %lld but model only has %zu layers.",
-                            (long long)index, count);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Was asked to retrieve layer at index %lld but model only has %zu layers.", (long long)index,
+                           count);
     }
     *ret_layer = keras_layer_at(graph, model, (size_t)(index < 0 ? index + (int64_t)count : index));
     return STATUS_OK;
@@ -416,8 +411,8 @@ enum status keras_weights(const struct graph *graph, uint32_t layer, const struc
     const struct keras_layer *at = keras_layer(graph, layer);
     size_t count = 0;
     if (at->options.kind == KERAS_SEQUENTIAL && !at->is_built) {
-        return keras_refuse(
-            error,
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_VALUE,
             "Weights for model %s have not yet been created. Weights are created when the Model is first "
             "called on inputs or `build()` is called with an `input_shape`.",
             at->options.name);
@@ -442,16 +437,17 @@ enum status keras_check_weights(const struct graph *graph, uint32_t layer, const
             length += (size_t)snprintf(shapes + length, sizeof shapes - length, "%sarray of shape %s",
                                        i == 0 ? "[" : ", ", shape_text(&weights[i].shape, given));
         }
-        return keras_refuse(error,
-                            "You called `set_weights(weights)` on layer \"%s\" with a  weight list of length %zu, but "
-                            "the layer was expecting %zu weights. Provided weights: %.50s...",
-                            keras_layer_name(graph, layer), count, expected, count == 0 ? "[]" : shapes);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "You called `set_weights(weights)` on layer \"%s\" with a  weight list of length %zu, but "
+                           "the layer was expecting %zu weights. Provided weights: %.50s...",
+                           keras_layer_name(graph, layer), count, expected, count == 0 ? "[]" : shapes);
     }
     for (size_t i = 0; i < count; i++) {
         const struct shape *shape = &variables[i]->node->outputs[0].shape;
         if (!shape_equal(shape, &weights[i].shape)) {
-            return keras_refuse(error, "Layer weight shape %s not compatible with provided weight shape %s",
-                                shape_text(shape, expects), shape_text(&weights[i].shape, given));
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "Layer weight shape %s not compatible with provided weight shape %s",
+                               shape_text(shape, expects), shape_text(&weights[i].shape, given));
         }
     }
     return STATUS_OK;

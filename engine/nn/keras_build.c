@@ -24,8 +24,9 @@ static enum status refuse_input(const struct keras_layer *layer, const struct sh
                                 struct error *error)
 {
     char text[SHAPE_TEXT_BYTES_MAX];
-    return keras_refuse(error, "Input 0 of layer %s is incompatible with the layer: %s. Full shape received: %s",
-                        layer->options.name, what, list_text(input, text));
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                       "Input 0 of layer %s is incompatible with the layer: %s. Full shape received: %s",
+                       layer->options.name, what, list_text(input, text));
 }
 
 /* Whether the layer's variables depend on the last dimension of its inputs. */
@@ -42,10 +43,10 @@ enum status keras_check_input(const struct keras_layer *layer, const struct shap
     int wanted = keras_is_recurrent(kind) || kind == KERAS_BIDIRECTIONAL ? 3 : 0;
     int least = kind == KERAS_DENSE ? 2 : kind == KERAS_TIME_DISTRIBUTED ? 3 : 0;
     if (input->rank == SHAPE_RANK_UNKNOWN) {
-        return keras_refuse(error,
-                            "Input 0 of layer %s is incompatible with the layer: its rank is undefined, but the layer "
-                            "requires a defined rank.",
-                            layer->options.name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Input 0 of layer %s is incompatible with the layer: its rank is undefined, but the layer "
+                           "requires a defined rank.",
+                           layer->options.name);
     }
     if (wanted > 0 && input->rank != wanted) {
         snprintf(what, sizeof what, "expected ndim=%d, found ndim=%d", wanted, input->rank);
@@ -60,15 +61,16 @@ enum status keras_check_input(const struct keras_layer *layer, const struct shap
         return STATUS_OK;
     }
     if (!layer->is_built && depth == DIMENSION_UNKNOWN) {
-        return keras_refuse(error, "The last dimension of the inputs to `%s` should be defined. Found `None`.",
-                            kind == KERAS_DENSE        ? "Dense"
-                            : kind == KERAS_LSTM       ? "LSTM"
-                            : kind == KERAS_SIMPLE_RNN ? "SimpleRNN"
-                                                       : "GRU");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "The last dimension of the inputs to `%s` should be defined. Found `None`.",
+                           kind == KERAS_DENSE        ? "Dense"
+                           : kind == KERAS_LSTM       ? "LSTM"
+                           : kind == KERAS_SIMPLE_RNN ? "SimpleRNN"
+                                                      : "GRU");
     }
     if (layer->is_built && depth != DIMENSION_UNKNOWN && depth != layer->depth) {
-        return keras_refuse(
-            error,
+        return error_raise(
+            error, STATUS_INVALID, EXCEPTION_VALUE,
             "Input 0 of layer %s is incompatible with the layer: expected axis -1 of input shape to have "
             "value %lld but received input with shape %s",
             layer->options.name, (long long)layer->depth, list_text(input, text));
@@ -181,7 +183,8 @@ static enum status distributed_shape(const struct graph *graph, const struct ker
     memmove(inner.dimensions + 1, inner.dimensions + 2, (size_t)(inner.rank - 1) * sizeof *inner.dimensions);
     TRY(keras_output_shape(graph, keras_layer(graph, layer->children[0]), &inner, &output, error));
     if (output.rank < 1 || output.rank == SHAPE_RANK_MAX) {
-        return keras_refuse(error, "\"%s\" cannot be distributed over time", layer->options.name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "\"%s\" cannot be distributed over time",
+                           layer->options.name);
     }
     memmove(output.dimensions + 2, output.dimensions + 1, (size_t)(output.rank - 1) * sizeof *output.dimensions);
     output.dimensions[1] = input->dimensions[1];
@@ -216,7 +219,7 @@ static enum status reshaped(const struct keras_layer *layer, const struct shape 
     }
     bool fits = !is_known || (open < 0 ? known == count : open < SHAPE_RANK_MAX && known > 0 && count % known == 0);
     if (!fits) {
-        return keras_refuse(error, "total size of new array must be unchanged");
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "total size of new array must be unchanged");
     }
     if (open > 0 && open < SHAPE_RANK_MAX) {
         output.dimensions[open] = is_known ? (int64_t)(count / known) : DIMENSION_UNKNOWN;
@@ -249,7 +252,8 @@ enum status keras_output_shape(const struct graph *graph, const struct keras_lay
     case KERAS_TIME_DISTRIBUTED: return distributed_shape(graph, layer, input, ret_output, error);
     case KERAS_FLATTEN:
     case KERAS_RESHAPE:
-        return input->rank < 1 ? keras_refuse(error, "Input 0 of layer %s is a scalar", options->name)
+        return input->rank < 1 ? error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Input 0 of layer %s is a scalar",
+                                             options->name)
                                : reshaped(layer, input, ret_output, error);
     case KERAS_EMBEDDING:
         if (shape.rank == SHAPE_RANK_MAX) {

@@ -171,10 +171,10 @@ static enum status call_reshape(struct graph *graph, const struct keras_layer *l
     shape.dimensions[0] = -1;
     for (int i = 1; i < shape.rank; i++) {
         if (shape.dimensions[i] == DIMENSION_UNKNOWN) {
-            return keras_refuse(error,
-                                "The shape of the input to \"%s\" is not fully defined; all dimensions but the batch "
-                                "must be known",
-                                layer->options.name);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "The shape of the input to \"%s\" is not fully defined; all dimensions but the batch "
+                               "must be known",
+                               layer->options.name);
         }
     }
     return reshape(graph, x, shape.dimensions, (size_t)shape.rank, ret_output, error);
@@ -200,8 +200,9 @@ static enum status call_distributed(struct graph *graph, const struct keras_laye
         bool is_open = (i < flat.rank && flat.dimensions[i] == DIMENSION_UNKNOWN) ||
                        (i > 1 && i < back.rank && back.dimensions[i] == DIMENSION_UNKNOWN);
         if (time == DIMENSION_UNKNOWN || is_open) {
-            return keras_refuse(error, "\"%s\" needs inputs of which all dimensions but the batch are known",
-                                layer->options.name);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "\"%s\" needs inputs of which all dimensions but the batch are known",
+                               layer->options.name);
         }
     }
     TRY(reshape(graph, call->input, flat.dimensions, (size_t)flat.rank, &inner.input, error));
@@ -249,11 +250,10 @@ static enum status call_bidirectional(struct graph *graph, const struct keras_la
     const char *mode = layer->options.merge_mode == NULL ? "concat" : layer->options.merge_mode;
     bool is_split = strcmp(mode, "none") == 0;
     if (call->initial_state_count % 2 != 0) {
-        return keras_refuse(
-            error,
-            "When passing `initial_state` to a Bidirectional RNN, the state should be a list containing "
-            "the states of the underlying RNNs. Found: %zu states",
-            call->initial_state_count);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "When passing `initial_state` to a Bidirectional RNN, the state should be a list containing "
+                           "the states of the underlying RNNs. Found: %zu states",
+                           call->initial_state_count);
     }
     for (size_t i = 0; i < 2; i++) {
         struct keras_call inner = *call;
@@ -287,9 +287,9 @@ static enum status call_sequential(struct graph *graph, const struct keras_layer
         struct keras_result result;
         TRY(call_child(graph, layer->children[i], &inner, nesting, &result, error));
         if (result.output_count != 1) {
-            return keras_refuse(error,
-                                "All layers in a Sequential model should have a single output tensor. For multi-output "
-                                "layers, use the functional API.");
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "All layers in a Sequential model should have a single output tensor. For multi-output "
+                               "layers, use the functional API.");
         }
         inner.input = result.outputs[0];
     }
@@ -304,8 +304,9 @@ static enum status check_dtype(const struct keras_layer *layer, struct output x,
     bool is_plain = keras_is_recurrent(layer->options.kind) || layer->options.kind == KERAS_DENSE;
     if (is_plain && output_type(x)->dtype != keras_dtype(layer)) {
         char text[OUTPUT_TEXT_BYTES_MAX];
-        return keras_refuse(error, "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
-                            dtype_name(keras_dtype(layer)), dtype_name(output_type(x)->dtype), output_text(x, text));
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Tensor conversion requested dtype %s for Tensor with dtype %s: '%s'",
+                           dtype_name(keras_dtype(layer)), dtype_name(output_type(x)->dtype), output_text(x, text));
     }
     return STATUS_OK;
 }
@@ -357,7 +358,8 @@ enum status keras_call_here(struct graph *graph, uint32_t layer, const struct ke
         return call_bidirectional(graph, built, call, nesting + 1, ret_result, error);
     }
     if (call->initial_state_count > 0) {
-        return keras_refuse(error, "\"%s\" takes no initial_state", built->options.name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "\"%s\" takes no initial_state",
+                           built->options.name);
     }
     ret_result->output_count = 1;
     return call_plain(graph, built, call, nesting + 1, &ret_result->outputs[0], error);

@@ -29,9 +29,6 @@ bool keras_is_recurrent(enum keras_kind kind);
 /* The layer's dtype: said, or float32. */
 enum dtype keras_dtype(const struct keras_layer *layer);
 
-/* INVALID, ValueError. */
-enum status keras_refuse(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
-
 /* Refuses inputs that the layer cannot take, as Keras' input_spec. */
 enum status keras_check_input(const struct keras_layer *layer, const struct shape *input,
                               struct error *error) MUST_CHECK;

@@ -204,7 +204,8 @@ enum status keras_step(struct graph *graph, uint32_t layer, struct output x, con
     struct recurrent recurrent;
     struct output projected;
     if (!keras_is_recurrent(at->options.kind) || !at->is_built) {
-        return keras_refuse(error, "\"%s\" is no recurrent layer that is built", at->options.name);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "\"%s\" is no recurrent layer that is built",
+                           at->options.name);
     }
     TRY(read_weights(graph, at, &recurrent, error));
     TRY(keras_project(graph, x, recurrent.kernel, recurrent.input_bias, &projected, error));
@@ -238,20 +239,20 @@ static enum status get_states(struct graph *graph, const struct keras_layer *lay
                               size_t state_count, struct output *ret_states, struct error *error)
 {
     if (call->initial_state_count != 0 && call->initial_state_count != state_count) {
-        return keras_refuse(error,
-                            "Layer %s expects %zu states, but it received %zu state values. Input received: "
-                            "initial_state",
-                            layer->options.name, state_count, call->initial_state_count);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Layer %s expects %zu states, but it received %zu state values. Input received: "
+                           "initial_state",
+                           layer->options.name, state_count, call->initial_state_count);
     }
     struct shape wanted = shape_matrix(DIMENSION_UNKNOWN, (int64_t)layer->options.units);
     for (size_t k = 0; k < call->initial_state_count; k++) {
         const struct output_type *type = output_type(call->initial_states[k]);
         char text[SHAPE_TEXT_BYTES_MAX];
         if (type->dtype != keras_dtype(layer) || !shape_is_compatible(&type->shape, &wanted)) {
-            return keras_refuse(error,
-                                "An `initial_state` was passed that is not compatible with `cell.state_size`. Received "
-                                "`state_spec`=%s %s; however `cell.state_size` is %zu",
-                                dtype_name(type->dtype), shape_text(&type->shape, text), layer->options.units);
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                               "An `initial_state` was passed that is not compatible with `cell.state_size`. Received "
+                               "`state_spec`=%s %s; however `cell.state_size` is %zu",
+                               dtype_name(type->dtype), shape_text(&type->shape, text), layer->options.units);
         }
         ret_states[k] = call->initial_states[k];
     }

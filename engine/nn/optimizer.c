@@ -62,15 +62,11 @@ enum status optimizer_create(struct graph *graph, const struct optimizer_options
     const char *name = options->name == NULL ? kinds[options->kind].op_name : options->name;
     struct optimizer optimizer = {.options = *options};
     if (name[0] == '\0') {
-        error_set(error, STATUS_INVALID, "Must specify the optimizer name");
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Must specify the optimizer name");
     }
     if (options->kind == OPTIMIZER_ADAGRAD && !(options->initial_accumulator > 0)) {
-        error_set(error, STATUS_INVALID, "initial_accumulator_value must be positive: %g",
-                  options->initial_accumulator);
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "initial_accumulator_value must be positive: %g",
+                           options->initial_accumulator);
     }
     optimizer.options.name = arena_copy_string(graph_arena(graph), name);
     if (optimizer.options.name == NULL) {
@@ -87,11 +83,9 @@ static enum status check_dtype(struct output output, struct error *error)
         return STATUS_OK;
     }
     char name[OUTPUT_NAME_BYTES_MAX];
-    error_set(error, STATUS_UNPROCESSABLE,
-              "Invalid type tf.%s for %s, expected: [tf.float16, tf.bfloat16, tf.float32, tf.float64].",
-              dtype_name(output_type(output)->dtype), output_name(output, name));
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                       "Invalid type tf.%s for %s, expected: [tf.float16, tf.bfloat16, tf.float32, tf.float64].",
+                       dtype_name(output_type(output)->dtype), output_name(output, name));
 }
 
 /* All of TRAINABLE_VARIABLES, in the arena. */
@@ -127,9 +121,7 @@ enum status optimizer_compute_gradients(struct graph *graph, uint32_t optimizer,
         TRY(list_trainable(graph, &variables, &variable_count, error));
     }
     if (variable_count == 0) {
-        error_set(error, STATUS_UNPROCESSABLE, "No variables to optimize.");
-        error_type(error, "ValueError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No variables to optimize.");
     }
     const struct variable **kept = arena_allocate(graph_arena(graph), variable_count, sizeof *kept);
     struct output *xs = arena_allocate(graph_arena(graph), variable_count, sizeof *xs);
@@ -175,15 +167,14 @@ enum status optimizer_refuse_gradients(const struct variable *const *variables, 
                                    variable_repr(variables[i], text));
     }
     if (loss.node != NULL) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "No gradients provided for any variable, check your graph for ops that do not support gradients, "
-                  "between variables [%s] and loss %s.",
-                  list, output_text(loss, loss_text));
-    } else {
-        error_set(error, STATUS_UNPROCESSABLE, "No gradients provided for any variable: [%s].", list);
+        return error_raise(
+            error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+            "No gradients provided for any variable, check your graph for ops that do not support gradients, "
+            "between variables [%s] and loss %s.",
+            list, output_text(loss, loss_text));
     }
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No gradients provided for any variable: [%s].",
+                       list);
 }
 
 enum status optimizer_minimize(struct graph *graph, uint32_t optimizer, const struct minimize_options *options,

@@ -346,9 +346,7 @@ static enum status check(const struct apply_options *options, struct error *erro
         has_any = has_any || options->gradients[i].node != NULL;
     }
     if (options->count == 0) {
-        error_set(error, STATUS_UNPROCESSABLE, "No variables provided.");
-        error_type(error, "ValueError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No variables provided.");
     }
     struct output none = {NULL, 0};
     return has_any ? STATUS_OK : optimizer_refuse_gradients(options->variables, options->count, none, error);

@@ -23,11 +23,13 @@ static enum status check_lengths(struct output lengths, bool says_shape, struct 
     const struct output_type *type = output_type(lengths);
     char text[SHAPE_TEXT_BYTES_MAX];
     if (type->shape.rank != SHAPE_RANK_UNKNOWN && type->shape.rank != 1) {
-        return cell_refuse(error, "sequence_length must be a vector of length batch_size%s%s",
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "sequence_length must be a vector of length batch_size%s%s",
                            says_shape ? ", but saw shape: " : "", says_shape ? shape_text(&type->shape, text) : "");
     }
     if (type->dtype != DTYPE_INT32 && type->dtype != DTYPE_INT64) {
-        return cell_refuse(error, "sequence_length must be int32 or int64, not %s", dtype_name(type->dtype));
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "sequence_length must be int32 or int64, not %s", dtype_name(type->dtype));
     }
     return STATUS_OK;
 }
@@ -42,7 +44,7 @@ static enum status get_states(struct graph *graph, uint32_t cell, const struct r
         return STATUS_OK;
     }
     if (!options->has_dtype) {
-        return cell_refuse(error, "%s", without_dtype);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "%s", without_dtype);
     }
     return cell_zeros(graph, cell, batch, options->dtype, ret_states, error);
 }
@@ -71,15 +73,17 @@ static enum status check_time_major(struct output inputs, struct error *error)
     const struct shape *shape = &output_type(inputs)->shape;
     char text[SHAPE_TEXT_BYTES_MAX];
     if (shape->rank != SHAPE_RANK_UNKNOWN && shape->rank < 3) {
-        return cell_refuse(error, "Shape %s must have rank at least 3", shape_text(shape, text));
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Shape %s must have rank at least 3",
+                           shape_text(shape, text));
     }
     bool is_known = shape->rank != SHAPE_RANK_UNKNOWN;
     for (int i = 2; is_known && i < shape->rank; i++) {
         is_known = shape->dimensions[i] != DIMENSION_UNKNOWN;
     }
     return is_known ? STATUS_OK
-                    : cell_refuse(error, "Input size (depth of inputs) must be accessible via shape inference, but saw "
-                                         "value None.");
+                    : error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                                  "Input size (depth of inputs) must be accessible via shape inference, but saw "
+                                  "value None.");
 }
 
 static enum status get_time_major(struct graph *graph, const struct recurrence_options *options,
@@ -96,7 +100,7 @@ static enum status get_time_major(struct graph *graph, const struct recurrence_o
     if (type->shape.rank < 2) {
         char name[OUTPUT_NAME_BYTES_MAX];
         char shape[SHAPE_TEXT_BYTES_MAX];
-        return cell_refuse(error,
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
                            "Expected input tensor Tensor(\"%s\", shape=%s, dtype=%s) to have rank at least 2, but saw "
                            "shape: %s",
                            output_name(options->inputs, name), shape_text(&type->shape, shape), dtype_name(type->dtype),
@@ -185,11 +189,12 @@ static enum status check_static_input(struct output input, struct error *error)
     const struct shape *shape = &output_type(input)->shape;
     char text[SHAPE_TEXT_BYTES_MAX];
     if (shape->rank != SHAPE_RANK_UNKNOWN && shape->rank < 2) {
-        return cell_refuse(error, "Shape %s must have rank at least 2", shape_text(shape, text));
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Shape %s must have rank at least 2",
+                           shape_text(shape, text));
     }
     for (int i = 1; i < 2 || i < shape->rank; i++) {
         if (shape->rank == SHAPE_RANK_UNKNOWN || shape->dimensions[i] == DIMENSION_UNKNOWN) {
-            return cell_refuse(error,
+            return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
                                "Input size (dimension %d of inputs) must be accessible via shape inference, but saw "
                                "value None.",
                                i - 1);
@@ -257,7 +262,7 @@ enum status static_rnn(struct graph *graph, uint32_t cell, const struct output *
     const struct variable_scope_options rnn = {.name = "rnn"};
     struct variable_scope_frame frame;
     if (input_count == 0) {
-        return cell_refuse(error, "inputs must not be empty");
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "inputs must not be empty");
     }
     if (input_count > STATIC_RNN_STEPS_MAX) {
         return error_set(error, STATUS_LIMIT, "static_rnn of %zu steps, more than %d", input_count,

@@ -8,9 +8,7 @@ static enum status no_memory(struct error *error)
 
 static enum status refuse(struct error *error, const char *message, const char *name)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "%s%s", message, name);
-    error_type(error, "ValueError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "%s%s", message, name);
 }
 
 /* All of GLOBAL_VARIABLES, in order. */

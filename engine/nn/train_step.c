@@ -19,9 +19,7 @@ static enum status collect_trainable(const struct graph *graph, struct train_ste
         step->variables[step->variable_count++] = variable;
     }
     if (step->variable_count == 0) {
-        error_set(error, STATUS_UNPROCESSABLE, "No variables to optimize.");
-        error_type(error, "ValueError");
-        return STATUS_UNPROCESSABLE;
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "No variables to optimize.");
     }
     return STATUS_OK;
 }

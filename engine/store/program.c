@@ -376,7 +376,7 @@ static enum status apply_step(struct builder *builder, const json_t *json, const
     status = builder_explain_memory(builder, status);
     if (status == STATUS_LIMIT) { /* a graph's maxima do not go away by waiting */
         status = builder->error->status = STATUS_TOO_LARGE;
-        error_type(builder->error, "ResourceExhaustedError");
+        error_type(builder->error, EXCEPTION_RESOURCE_EXHAUSTED);
     }
     return status;
 }

@@ -91,7 +91,7 @@ static enum status handle_as_cell(struct builder *builder, const struct handle *
 {
     char text[OUTPUT_TEXT_BYTES_MAX];
     if (handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_CELL) {
-        return raise_place(builder, place, STATUS_INVALID, "TypeError",
+        return raise_place(builder, place, EXCEPTION_TYPE,
                            "The argument '%s' (%s) is not an RNNCell: 'output_size' property is missing, "
                            "'state_size' property is missing, either 'zero_state' or 'get_initial_state' method is "
                            "required, is not callable.",
@@ -127,7 +127,7 @@ static enum status apply_multi_rnn_cell(struct builder *builder, const struct st
     if (!json_is_array(cells)) {
         char *text = json_dumps(cells, JSON_ENCODE_ANY | JSON_COMPACT);
         enum status status =
-            raise_place(builder, &place, STATUS_INVALID, "TypeError", "cells must be a list or tuple, but saw: %.100s.",
+            raise_place(builder, &place, EXCEPTION_TYPE, "cells must be a list or tuple, but saw: %.100s.",
                         text == NULL ? "None" : text);
         free(text);
         return status;
@@ -178,11 +178,11 @@ static enum status check_variational(struct builder *builder, const struct step 
     int64_t input_size = 0;
     TRY(read_whole(builder, step, "input_size", 1, CELL_UNITS_MAX, &input_size));
     if (options->is_variational && !options->has_dtype) {
-        return raise_place(builder, &at_step, STATUS_INVALID, "ValueError",
+        return raise_place(builder, &at_step, EXCEPTION_VALUE,
                            "When variational_recurrent=True, dtype must be provided");
     }
     if (options->is_variational && !(options->input_keep_value >= 1) && input_size == 0) {
-        return raise_place(builder, &at_step, STATUS_INVALID, "ValueError",
+        return raise_place(builder, &at_step, EXCEPTION_VALUE,
                            "When variational_recurrent=True and input_keep_prob < 1.0 or is unknown, input_size must "
                            "be provided");
     }

@@ -192,8 +192,8 @@ static enum status read_named(struct builder *builder, const struct step *step, 
         }
         enum parameter_kind parameter = function_parameter(step->op, key, &kind);
         if (parameter == PARAMETER_NONE) {
-            return raise_place(builder, &place, STATUS_INVALID, "TypeError",
-                               "%.60s() got an unexpected keyword argument '%.60s'", step->op, key);
+            return raise_place(builder, &place, EXCEPTION_TYPE, "%.60s() got an unexpected keyword argument '%.60s'",
+                               step->op, key);
         }
         if (parameter == PARAMETER_ATTRIBUTE) {
             TRY(add_attribute(builder, function, key, kind, value, &place));
@@ -265,7 +265,7 @@ static enum status fill_shape(struct builder *builder, const struct shape *shape
         return at_place(builder, place, STATUS_TOO_LARGE);
     }
     if (have > wanted || (have == 0 && wanted > 0)) {
-        return raise_place(builder, place, STATUS_INVALID, "ValueError",
+        return raise_place(builder, place, EXCEPTION_VALUE,
                            "Too many elements provided. Needed at most %zu, but received %zu", wanted, have);
     }
     char *data = NULL;

@@ -31,7 +31,7 @@ static enum status find_in_graph(struct builder *builder, const char *text, cons
     } else {
         struct node *node = graph_find_node(builder->graph, text);
         if (node == NULL) {
-            raise_place(builder, place, STATUS_INVALID, "ValueError",
+            raise_place(builder, place, EXCEPTION_VALUE,
                         "'%.120s' is neither a result named by \"as\" nor a tensor (\"name:0\") or operation of "
                         "the graph.",
                         text);
@@ -100,7 +100,7 @@ enum status handle_as_tensor(struct builder *builder, const struct handle *handl
         *ret_output = (struct output){handle->node, 0};
         return STATUS_OK;
     }
-    return raise_place(builder, place, STATUS_INVALID, "TypeError", "Cannot convert %s to a Tensor.",
+    return raise_place(builder, place, EXCEPTION_TYPE, "Cannot convert %s to a Tensor.",
                        handle_kind_words[handle->kind]);
 }
 
@@ -116,7 +116,7 @@ enum status handle_as_node(struct builder *builder, const struct handle *handle,
     case HANDLE_TEXT:
     case HANDLE_LIST: break;
     }
-    return raise_place(builder, place, STATUS_INVALID, "TypeError", "Cannot convert %s to an Operation.",
+    return raise_place(builder, place, EXCEPTION_TYPE, "Cannot convert %s to an Operation.",
                        handle_kind_words[handle->kind]);
 }
 
@@ -342,7 +342,7 @@ enum status read_value(struct builder *builder, const json_t *json, const struct
 {
     struct tensor tensor = {.data = NULL};
     if (json == NULL || json_is_null(json)) {
-        return raise_place(builder, place, STATUS_INVALID, "ValueError", "None values not supported.");
+        return raise_place(builder, place, EXCEPTION_VALUE, "None values not supported.");
     }
     if (!has_dtype) {
         const char *said = json_string_value(json_object_get(json, "dtype"));
@@ -391,15 +391,14 @@ static enum status check_fit(struct builder *builder, const json_t *value, enum 
     }
     char *text = json_dumps(unfit, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
     bool is_boolean = json_is_boolean(unfit);
-    enum status status =
-        raise_place(builder, place, STATUS_INVALID, "TypeError", "Expected %s, got %.60s of type '%s' instead.",
-                    dtype_name(dtype), is_boolean ? (json_is_true(unfit) ? "True" : "False") : text,
-                    is_boolean               ? "bool"
-                    : json_is_integer(unfit) ? "int"
-                    : json_is_real(unfit)    ? "float"
-                    : json_is_string(unfit)  ? "str"
-                    : json_is_null(unfit)    ? "NoneType"
-                                             : "dict");
+    enum status status = raise_place(builder, place, EXCEPTION_TYPE, "Expected %s, got %.60s of type '%s' instead.",
+                                     dtype_name(dtype), is_boolean ? (json_is_true(unfit) ? "True" : "False") : text,
+                                     is_boolean               ? "bool"
+                                     : json_is_integer(unfit) ? "int"
+                                     : json_is_real(unfit)    ? "float"
+                                     : json_is_string(unfit)  ? "str"
+                                     : json_is_null(unfit)    ? "NoneType"
+                                                              : "dict");
     free(text);
     return status;
 }

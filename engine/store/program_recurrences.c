@@ -65,10 +65,10 @@ static enum status read_steps(struct builder *builder, const struct step *step, 
         const struct handle *handle = NULL;
         TRY(read_handle(builder, json, &place, &handle));
         if (handle->kind != HANDLE_LIST) {
-            return raise_place(builder, &place, STATUS_INVALID, "TypeError", "inputs must be a sequence");
+            return raise_place(builder, &place, EXCEPTION_TYPE, "inputs must be a sequence");
         }
     } else if (!json_is_array(json)) {
-        return raise_place(builder, &place, STATUS_INVALID, "TypeError", "inputs must be a sequence");
+        return raise_place(builder, &place, EXCEPTION_TYPE, "inputs must be a sequence");
     }
     return read_tensors(builder, json, &place, ret_inputs, ret_count);
 }

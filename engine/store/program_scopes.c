@@ -14,7 +14,7 @@ static enum status read_scope_name(struct builder *builder, const struct step *s
         if (handle->kind != HANDLE_OBJECT || handle->object_kind != OBJECT_SCOPE) {
             struct place at_step = {.field = step->path};
             struct place place = {.above = &at_step, .field = "scope"};
-            return raise_place(builder, &place, STATUS_INVALID, "TypeError",
+            return raise_place(builder, &place, EXCEPTION_TYPE,
                                "VariableScope: name_or_scope must be a string or VariableScope.");
         }
         options->is_scope = true;
@@ -25,7 +25,7 @@ static enum status read_scope_name(struct builder *builder, const struct step *s
     if (name != NULL && !json_is_null(name) && !json_is_string(name)) {
         struct place at_step = {.field = step->path};
         struct place place = {.above = &at_step, .field = "name"};
-        return raise_place(builder, &place, STATUS_INVALID, "TypeError",
+        return raise_place(builder, &place, EXCEPTION_TYPE,
                            "VariableScope: name_or_scope must be a string or VariableScope.");
     }
     TRY(read_text(builder, step, "name", &options->name));
@@ -41,7 +41,7 @@ static enum status read_auxiliary(struct builder *builder, const struct step *st
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         size_t length = text == NULL ? 0 : strlen(text);
         bool is_quoted = length >= 2 && text[0] == '"';
-        enum status status = raise_place(builder, &place, STATUS_INVALID, "TypeError",
+        enum status status = raise_place(builder, &place, EXCEPTION_TYPE,
                                          "The auxiliary_name_scope must be `True` or `False`, while get %.*s",
                                          (int)(is_quoted ? length - 2 : length), text == NULL ? "" : text + is_quoted);
         free(text);

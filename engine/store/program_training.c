@@ -91,7 +91,7 @@ static enum status read_clipped(struct builder *builder, const struct step *step
         TRY(read_handle(builder, json, &place, &handle));
     }
     if (!json_is_array(json) && (handle == NULL || handle->kind != HANDLE_LIST)) {
-        return raise_place(builder, &place, STATUS_INVALID, "TypeError", "t_list should be a sequence");
+        return raise_place(builder, &place, EXCEPTION_TYPE, "t_list should be a sequence");
     }
     return read_tensors_and_none(builder, json, &place, ret_tensors, ret_count);
 }
@@ -142,7 +142,7 @@ static enum status read_rate(struct builder *builder, const struct step *step, s
     const json_t *rate = json_object_get(step->json, "learning_rate");
     struct place place = {.field = step->path};
     if (rate == NULL && options->kind != OPTIMIZER_ADAM) {
-        return raise_place(builder, &place, STATUS_INVALID, "TypeError",
+        return raise_place(builder, &place, EXCEPTION_TYPE,
                            "__init__() missing 1 required positional argument: 'learning_rate'");
     }
     return json_is_string(rate) ? read_tensor_field(builder, step, "learning_rate", &options->rate)
@@ -160,7 +160,7 @@ static enum status apply_optimizer(struct builder *builder, const struct step *s
     struct optimizer_options options = optimizer_defaults(kind);
     if (kind == OPTIMIZER_MOMENTUM && json_object_get(step->json, "momentum") == NULL) {
         struct place place = {.field = step->path};
-        return raise_place(builder, &place, STATUS_INVALID, "TypeError",
+        return raise_place(builder, &place, EXCEPTION_TYPE,
                            "__init__() missing 1 required positional argument: 'momentum'");
     }
     TRY(read_rate(builder, step, &options));

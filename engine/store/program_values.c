@@ -65,7 +65,7 @@ enum status refuse_field(struct builder *builder, const struct step *step, const
     return refuse_place(builder, &place, "%s", message);
 }
 
-enum status raise_place(struct builder *builder, const struct place *place, enum status status, const char *type,
+enum status raise_place(struct builder *builder, const struct place *place, enum exception exception,
                         const char *format, ...)
 {
     char message[ERROR_MESSAGE_BYTES_MAX / 2];
@@ -73,8 +73,7 @@ enum status raise_place(struct builder *builder, const struct place *place, enum
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    error_set(builder->error, status, "%s", message);
-    error_type(builder->error, type);
+    enum status status = error_raise(builder->error, STATUS_INVALID, exception, "%s", message);
     return at_place(builder, place, status);
 }
 
@@ -219,8 +218,7 @@ enum status read_reuse(struct builder *builder, const struct step *step, enum re
     } else if (json_is_string(value) && strcmp(json_string_value(value), "auto") == 0) {
         *ret_reuse = REUSE_AUTO;
     } else {
-        return raise_place(builder, &place, STATUS_INVALID, "ValueError",
-                           "The reuse parameter must be True or False or None.");
+        return raise_place(builder, &place, EXCEPTION_VALUE, "The reuse parameter must be True or False or None.");
     }
     return STATUS_OK;
 }

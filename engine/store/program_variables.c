@@ -30,7 +30,7 @@ static enum status refuse_collections(struct builder *builder, const struct step
                         : json_is_string(value) ? json_string_value(value)
                         : text == NULL          ? ""
                                                 : text;
-    enum status status = raise_place(builder, &place, STATUS_INVALID, "ValueError",
+    enum status status = raise_place(builder, &place, EXCEPTION_VALUE,
                                      "collections argument to Variable constructor must be a list, tuple, or set. Got "
                                      "%.100s of type <class '%s'>",
                                      shown, type);

@@ -18,9 +18,8 @@ enum status saver_collect(const struct graph *graph, uint32_t saver, const struc
         const struct tensor *tensor = values_tensor(values, entry->variable);
         if (tensor == NULL) {
             const char *name = entry->variable->node->name;
-            error_set(error, STATUS_UNPROCESSABLE,
-                      "Attempting to use uninitialized value %s\n\t [[{{node %s/SaveV2}}]]", name, with->scope);
-            error_type(error, "FailedPreconditionError");
+            error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_FAILED_PRECONDITION,
+                        "Attempting to use uninitialized value %s\n\t [[{{node %s/SaveV2}}]]", name, with->scope);
             return error_code(error, "uninitialized"), STATUS_UNPROCESSABLE;
         }
         ret_entries[i] = (struct named_tensor){.name = entry->key, .tensor = *tensor};
@@ -32,24 +31,22 @@ enum status saver_collect(const struct graph *graph, uint32_t saver, const struc
 
 static enum status refuse_missing(const struct saver *saver, const char *key, struct error *error)
 {
-    error_set(error, STATUS_NOT_FOUND,
-              "Restoring from checkpoint failed. This is most likely due to a Variable name or other graph key that is "
-              "missing from the checkpoint. Please ensure that you have not altered the graph expected based on the "
-              "checkpoint. Original error:\n\nKey %s not found in checkpoint\n\t [[node %s/RestoreV2 ]]",
-              key, saver->scope);
-    error_type(error, "NotFoundError");
-    return STATUS_NOT_FOUND;
+    return error_raise(
+        error, STATUS_NOT_FOUND, EXCEPTION_NOT_FOUND,
+        "Restoring from checkpoint failed. This is most likely due to a Variable name or other graph key that is "
+        "missing from the checkpoint. Please ensure that you have not altered the graph expected based on the "
+        "checkpoint. Original error:\n\nKey %s not found in checkpoint\n\t [[node %s/RestoreV2 ]]",
+        key, saver->scope);
 }
 
 static enum status refuse_mismatch(const struct saver *saver, const char *what, const char *op, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE,
-              "Restoring from checkpoint failed. This is most likely due to a mismatch between the current graph and "
-              "the graph from the checkpoint. Please ensure that you have not altered the graph expected based on the "
-              "checkpoint. Original error:\n\n%s\n\t [[node %s/%s ]]",
-              what, saver->scope, op);
-    error_type(error, "InvalidArgumentError");
-    return STATUS_UNPROCESSABLE;
+    return error_raise(
+        error, STATUS_UNPROCESSABLE, EXCEPTION_INVALID_ARGUMENT,
+        "Restoring from checkpoint failed. This is most likely due to a mismatch between the current graph and "
+        "the graph from the checkpoint. Please ensure that you have not altered the graph expected based on the "
+        "checkpoint. Original error:\n\n%s\n\t [[node %s/%s ]]",
+        what, saver->scope, op);
 }
 
 static enum status check_dtypes(const struct saver *saver, const struct safetensors *tensors, struct error *error)
@@ -150,9 +147,8 @@ enum status saver_save(const struct graph *graph, uint32_t saver, const struct v
 
 static enum status refuse_path(const char *path, struct error *error)
 {
-    error_set(error, STATUS_NOT_FOUND, "The passed save_path is not a valid checkpoint: %s", path);
-    error_type(error, "ValueError");
-    return STATUS_NOT_FOUND;
+    return error_raise(error, STATUS_NOT_FOUND, EXCEPTION_VALUE, "The passed save_path is not a valid checkpoint: %s",
+                       path);
 }
 
 /* What is no safetensors file is to TensorFlow a broken checkpoint. */
@@ -160,7 +156,7 @@ static enum status refuse_content(const char *path, enum status status, struct e
 {
     if (status == STATUS_CORRUPT) {
         error_prefix(error, "Unable to open table file %s: Data loss", path);
-        error_type(error, "DataLossError");
+        error_type(error, EXCEPTION_DATA_LOSS);
     }
     return status;
 }
@@ -172,9 +168,7 @@ enum status saver_restore(const struct graph *graph, uint32_t saver, struct valu
     char *bytes = NULL;
     size_t length = 0;
     if (path == NULL) {
-        error_set(error, STATUS_INVALID, "Can't load save_path when it is None.");
-        error_type(error, "ValueError");
-        return STATUS_INVALID;
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Can't load save_path when it is None.");
     }
     enum status status = file_read(path, (size_t)VERSION_FILE_BYTES_MAX_MIB << 20, &bytes, &length, error);
     if (status != STATUS_OK) {

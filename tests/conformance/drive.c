@@ -233,9 +233,7 @@ static enum status do_close_session(const json_t *command, json_t **ret_reply, s
 
 static enum status refuse_value(struct error *error, const char *message)
 {
-    error_set(error, STATUS_INVALID, "%s", message);
-    error_type(error, "ValueError");
-    return STATUS_INVALID;
+    return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "%s", message);
 }
 
 static enum status find_session(const json_t *command, struct session **ret_session, struct error *error)

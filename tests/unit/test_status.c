@@ -36,6 +36,21 @@ static void test_error_set_empties_what_was_there(void **state)
     assert_string_equal(error.hint, "");
 }
 
+static void test_a_raised_error_bears_its_exception(void **state)
+{
+    (void)state;
+    struct error error;
+    assert_int_equal(error_raise(&error, STATUS_CONFLICT, EXCEPTION_VALUE, "%d graphs", 2), STATUS_CONFLICT);
+    assert_int_equal(error.status, STATUS_CONFLICT);
+    assert_string_equal(error.message, "2 graphs");
+    assert_string_equal(error.type, "ValueError");
+    assert_true(error_is(&error, EXCEPTION_VALUE));
+    assert_false(error_is(&error, EXCEPTION_TYPE));
+    error_type(&error, EXCEPTION_INVALID_ARGUMENT);
+    assert_string_equal(error.type, "InvalidArgumentError");
+    assert_string_equal(error.message, "2 graphs");
+}
+
 static void test_errno_becomes_status_and_reason(void **state)
 {
     (void)state;
@@ -63,6 +78,9 @@ static void test_null_error_is_allowed(void **state)
 {
     (void)state;
     assert_int_equal(error_set(NULL, STATUS_IO, "x"), STATUS_IO);
+    assert_int_equal(error_raise(NULL, STATUS_IO, EXCEPTION_KEY, "x"), STATUS_IO);
+    error_type(NULL, EXCEPTION_KEY);
+    assert_false(error_is(NULL, EXCEPTION_KEY));
     assert_int_equal(error_set_errno(NULL, ENOENT, "x"), STATUS_NOT_FOUND);
     assert_int_equal(error_code(NULL, "x"), STATUS_INVALID);
     error_prefix(NULL, "x");
@@ -97,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_status_has_a_name_of_its_own),
         cmocka_unit_test(test_error_set_empties_what_was_there),
+        cmocka_unit_test(test_a_raised_error_bears_its_exception),
         cmocka_unit_test(test_errno_becomes_status_and_reason),
         cmocka_unit_test(test_code_and_prefix),
         cmocka_unit_test(test_null_error_is_allowed),
