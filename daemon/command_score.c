@@ -26,8 +26,11 @@ static enum status score_piece(struct snapshot *snapshot, const uint32_t *symbol
 {
     struct local_batcher *local = NULL;
     struct local_row row = {.on_text = NULL};
-    struct generation_options options = {
-        .prompt = symbols, .prompt_count = count, .top_p = 1, .want_prompt_logprobs = true, .priority = -1};
+    struct generation_options options = {.prompt = symbols,
+                                         .prompt_count = count,
+                                         .top_p = 1,
+                                         .want_prompt_logprobs = true,
+                                         .priority = GENERATION_PRIORITY_LOW};
     TRY(local_batcher_create(1, &local, error));
     enum status status = local_batcher_begin(local, snapshot, &options, &row, error);
     if (status == STATUS_OK) {

@@ -57,6 +57,7 @@ static enum status create_generation(struct completion *completion, struct choic
                                      size_t count, size_t index_of_n, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
+    struct penalty_bias biases[PENALTIES_BIASES_MAX];
     struct generation_options options = {
         .prompt = symbols,
         .prompt_count = count,
@@ -64,11 +65,21 @@ static enum status create_generation(struct completion *completion, struct choic
         .temperature = fields->temperature,
         .top_k = (size_t)fields->top_k,
         .top_p = fields->top_p,
+        .min_p = fields->min_p,
+        .typical_p = fields->typical_p,
+        .penalties = {.repetition = fields->repetition_penalty,
+                      .repetition_window = (size_t)fields->repetition_window,
+                      .frequency = fields->frequency_penalty,
+                      .presence = fields->presence_penalty,
+                      .biases = biases,
+                      .bias_count = generate_request_biases(fields, biases)},
         .seed = completion->seed,
         .choice = index_of_n,
         .stop = fields->stop,
         .stop_lengths = fields->stop_lengths,
         .stop_count = fields->stop_count,
+        .tokens_min = (size_t)fields->min_tokens,
+        .priority = (int)fields->priority,
         .deadline_ms = completion->deadline_ms,
         .owner = choice,
     };

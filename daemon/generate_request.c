@@ -13,6 +13,7 @@ enum field_kind {
     FIELD_MODEL,
     FIELD_PROMPT,
     FIELD_STOP,
+    FIELD_LOGIT_BIAS,
     FIELD_STREAM_OPTIONS,
     FIELD_UNKNOWN_SYMBOLS,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
@@ -34,27 +35,30 @@ static const struct field {
     {"temperature", FIELD_NUMBER, true, 0, 2, offsetof(struct generate_request, temperature)},
     {"top_k", FIELD_INTEGER, true, 0, INT32_MAX, offsetof(struct generate_request, top_k)},
     {"top_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, top_p)},
+    {"min_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, min_p)},
+    {"typical_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, typical_p)},
+    {"repetition_penalty", FIELD_NUMBER, true, 0.01, 100, offsetof(struct generate_request, repetition_penalty)},
+    {"repetition_window", FIELD_INTEGER, true, 0, PENALTIES_WINDOW_MAX,
+     offsetof(struct generate_request, repetition_window)},
+    {"frequency_penalty", FIELD_NUMBER, true, -2, 2, offsetof(struct generate_request, frequency_penalty)},
+    {"presence_penalty", FIELD_NUMBER, true, -2, 2, offsetof(struct generate_request, presence_penalty)},
+    {"logit_bias", FIELD_LOGIT_BIAS, true, -100, 100, offsetof(struct generate_request, logit_bias)},
+    {"min_tokens", FIELD_INTEGER, true, 0, GENERATION_TOKENS_MAX, offsetof(struct generate_request, min_tokens)},
     {"stop", FIELD_STOP, true, 0, 0, 0},
     {"seed", FIELD_INTEGER, true, -0x1p63, 0x1p63, offsetof(struct generate_request, seed)},
     {"n", FIELD_INTEGER, false, 1, 128, offsetof(struct generate_request, n)},
     {"stream", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, stream)},
     {"stream_options", FIELD_STREAM_OPTIONS, false, 0, 0, 0},
     {"deadline_ms", FIELD_INTEGER, true, 1, 86400000, offsetof(struct generate_request, deadline_ms)},
+    {"priority", FIELD_INTEGER, true, GENERATION_PRIORITY_LOW, GENERATION_PRIORITY_HIGH,
+     offsetof(struct generate_request, priority)},
     {"flush_ms", FIELD_INTEGER, true, 0, GENERATE_FLUSH_MS_MAX, offsetof(struct generate_request, flush_ms)},
     {"unknown_symbols", FIELD_UNKNOWN_SYMBOLS, true, 0, 0, 0},
     {"user", FIELD_IGNORED, false, 0, 0, 0},
-    {"repetition_window", FIELD_IGNORED, false, 0, 0, 0}, /* of a penalty that is refused below */
     {"best_of", FIELD_UNBUILT, false, 1, 0, 0},
     {"logprobs", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"echo", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"suffix", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"logit_bias", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"presence_penalty", FIELD_UNBUILT, false, 0, 0, 0},
-    {"frequency_penalty", FIELD_UNBUILT, false, 0, 0, 0},
-    {"min_p", FIELD_UNBUILT, false, 0, 0, 0},
-    {"typical_p", FIELD_UNBUILT, false, 1, 0, 0},
-    {"repetition_penalty", FIELD_UNBUILT, false, 1, 0, 0},
-    {"min_tokens", FIELD_UNBUILT, false, 0, 0, 0},
     {"pattern", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"session", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
@@ -62,7 +66,6 @@ static const struct field {
     {"state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"return_state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"adapt", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"priority", FIELD_UNBUILT, false, 0, 0, 0},
 };
 enum { FIELD_COUNT = sizeof table / sizeof *table };
 static_assert(FIELD_COUNT <= 64, "generate_request.given has a bit for each field");
@@ -207,6 +210,64 @@ static enum status read_stop(struct generate_request *request, const json_t *val
     return STATUS_OK;
 }
 
+/* A symbol by number in decimal, written in one way only; false where it is none. */
+static bool read_symbol(const char *text, uint32_t *ret_symbol)
+{
+    uint32_t symbol = 0;
+    size_t length = strlen(text);
+    for (size_t i = 0; i < length && symbol < VOCABULARY_SYMBOLS_MAX; i++) {
+        if (text[i] < '0' || text[i] > '9') {
+            return false;
+        }
+        symbol = 10 * symbol + (uint32_t)(text[i] - '0');
+    }
+    *ret_symbol = symbol;
+    return length > 0 && (text[0] != '0' || length == 1) && symbol < VOCABULARY_SYMBOLS_MAX;
+}
+
+/* One entry of logit_bias: {"12": -3.5}, or false for never. */
+static bool read_bias(const char *name, const json_t *value, struct penalty_bias *ret_bias)
+{
+    const struct field *field = find("logit_bias");
+    double bias = json_is_false(value) ? -(double)INFINITY : json_number_value(value);
+    bool is_known = json_is_false(value) || (json_is_number(value) && bias >= field->min && bias <= field->max);
+    ret_bias->bias = bias;
+    return is_known && read_symbol(name, &ret_bias->symbol);
+}
+
+static enum status read_logit_bias(struct generate_request *request, const json_t *object, struct error *error)
+{
+    struct penalty_bias bias;
+    const char *name;
+    json_t *value;
+    bool is_known = json_is_object(object) && json_object_size(object) <= PENALTIES_BIASES_MAX;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        is_known = is_known && read_bias(name, value, &bias);
+    }
+    if (!is_known) {
+        error_set(error, STATUS_INVALID,
+                  "logit_bias must be an object of at most %d symbol numbers, each with a number of -100 to 100, or "
+                  "false for never",
+                  PENALTIES_BIASES_MAX);
+        return fail("logit_bias", error);
+    }
+    request->logit_bias = object;
+    return STATUS_OK;
+}
+
+size_t generate_request_biases(const struct generate_request *request, struct penalty_bias biases[PENALTIES_BIASES_MAX])
+{
+    size_t count = 0;
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)request->logit_bias, name, value)
+    {
+        CHECK(read_bias(name, value, &biases[count++]));
+    }
+    return count;
+}
+
 static enum status read_stream_options(struct generate_request *request, const json_t *value, struct error *error)
 {
     const json_t *usage = json_object_get(value, "include_usage");
@@ -270,6 +331,7 @@ static enum status read_field(struct generate_request *request, const struct fie
         return STATUS_OK;
     case FIELD_PROMPT: return read_prompt(request, value, error);
     case FIELD_STOP: return read_stop(request, value, error);
+    case FIELD_LOGIT_BIAS: return read_logit_bias(request, value, error);
     case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
     case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
     case FIELD_IGNORED: return STATUS_OK;
@@ -309,6 +371,9 @@ enum status generate_request_read(struct generate_request *request, const json_t
         .n = 1,
         .temperature = 1,
         .top_p = 1,
+        .typical_p = 1,
+        .repetition_penalty = 1,
+        .repetition_window = 64,
         .flush_ms = 20,
     };
     const char *name;
@@ -362,6 +427,10 @@ static json_t *value_of(const struct field *field, const char *text)
     if (field != NULL && (field->kind == FIELD_FLAG || field->kind == FIELD_UNBUILT) &&
         (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)) {
         return json_boolean(text[0] == 't');
+    }
+    if (field != NULL && field->kind == FIELD_LOGIT_BIAS) {
+        json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        return object != NULL ? object : json_string(text);
     }
     return json_string(text); /* the field's own reader says what is wrong with it */
 }

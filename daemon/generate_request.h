@@ -41,7 +41,16 @@ struct generate_request {
     int64_t deadline_ms;
     int64_t flush_ms;
     double temperature;
+    int64_t min_tokens;
+    int64_t repetition_window;
+    int64_t priority;
     double top_p;
+    double min_p;
+    double typical_p;
+    double repetition_penalty;
+    double frequency_penalty;
+    double presence_penalty;
+    const json_t *logit_bias; /* checked; NULL: none */
     const char *stop[STOP_STRINGS_MAX];
     size_t stop_lengths[STOP_STRINGS_MAX];
     size_t stop_count;
@@ -58,6 +67,10 @@ struct generate_request {
 enum status generate_request_read(struct generate_request *request, const json_t *object, enum generate_door door,
                                   struct error *error) MUST_CHECK;
 
+/* The entries of `logit_bias`; returns their number. */
+size_t generate_request_biases(const struct generate_request *request,
+                               struct penalty_bias biases[PENALTIES_BIASES_MAX]);
+
 /* Sets a field that the caller left out from the model's settings; a value that the table refuses is an error. */
 enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,
                                      struct error *error) MUST_CHECK;
@@ -69,7 +82,7 @@ bool generate_request_is_given(const struct generate_request *request, const cha
 const char *generate_request_default_name(size_t index);
 
 /* The same object from one query parameter more (both decoded): numbers, true/false and texts by the field's kind;
- * `stop` may be given several times. INVALID as above. */
+ * `stop` may be given several times, `logit_bias` is JSON. INVALID as above. */
 enum status generate_request_add_query(json_t *object, const char *name, const char *value,
                                        struct error *error) MUST_CHECK;
 

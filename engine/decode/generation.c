@@ -21,6 +21,15 @@ static enum status refuse(struct error *error, const char *option)
     return STATUS_INVALID;
 }
 
+static enum status check_share(const char *name, double value, struct error *error)
+{
+    if (value >= 0.0 && value <= 1.0) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID, "%s is %g, not 0 to 1", name, value);
+    return refuse(error, name);
+}
+
 static enum status check_options(const struct decode_plan *plan, const struct vocabulary *vocabulary,
                                  const struct generation_options *options, struct error *error)
 {
@@ -50,11 +59,9 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
         error_set(error, STATUS_INVALID, "temperature is %g, not a number from 0 up", options->temperature);
         return refuse(error, "temperature");
     }
-    if (!(options->top_p >= 0.0 && options->top_p <= 1.0)) {
-        error_set(error, STATUS_INVALID, "top_p is %g, not 0 to 1", options->top_p);
-        return refuse(error, "top_p");
-    }
-    return STATUS_OK;
+    TRY(check_share("top_p", options->top_p, error));
+    TRY(check_share("min_p", options->min_p, error));
+    return check_share("typical_p", options->typical_p, error);
 }
 
 static enum status allocate(struct generation *generation, const struct generation_options *options,
@@ -87,6 +94,7 @@ static enum status allocate(struct generation *generation, const struct generati
 static void release(struct generation *generation)
 {
     text_stream_release(&generation->stream);
+    penalties_release(&generation->penalties);
     mem_free(generation->prompt);
     mem_free(generation->slot);
     mem_free(generation->state);
@@ -105,6 +113,24 @@ static enum status init_stream(struct generation *generation, const struct vocab
     return status;
 }
 
+static enum status init_sampler(struct generation *generation, const struct generation_options *options,
+                                struct error *error)
+{
+    struct penalties *penalties = &generation->penalties;
+    TRY(penalties_init(penalties, &options->penalties, decode_plan_vocabulary_size(generation->plan), options->prompt,
+                       options->prompt_count, options->tokens_max, error));
+    generation->sampler = (struct sampler_options){
+        .temperature = options->temperature,
+        .top_k = options->top_k,
+        .top_p = options->top_p,
+        .min_p = options->min_p,
+        .typical_p = options->typical_p,
+        .banned = penalties->banned,
+        .banned_count = penalties->banned_count,
+    };
+    return STATUS_OK;
+}
+
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
                               const struct generation_options *options, void *lifetime,
                               void (*release_lifetime)(void *), struct generation **ret_generation, struct error *error)
@@ -119,8 +145,7 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->owner = options->owner;
     generation->prompt_count = options->prompt_count;
     generation->tokens_max = options->tokens_max;
-    generation->sampler =
-        (struct sampler_options){.temperature = options->temperature, .top_k = options->top_k, .top_p = options->top_p};
+    generation->tokens_min = options->tokens_min;
     generation->seed = options->seed;
     generation->choice = options->choice;
     generation->deadline_ms = options->deadline_ms;
@@ -130,6 +155,9 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     enum status status = allocate(generation, options, error);
     if (status == STATUS_OK) {
         status = init_stream(generation, vocabulary, options, error);
+    }
+    if (status == STATUS_OK) {
+        status = init_sampler(generation, options, error);
     }
     if (status != STATUS_OK) {
         release(generation);

@@ -8,6 +8,7 @@
 
 #include "engine/base/status.h"
 #include "engine/decode/decode_plan.h"
+#include "engine/decode/penalties.h"
 #include "engine/text/stop_strings.h"
 #include "engine/text/vocabulary.h"
 
@@ -17,22 +18,28 @@ enum {
     GENERATION_RING_BYTES = 4096, /* text waiting for a slow reader; a full ring pauses the row */
 };
 
+enum generation_priority { GENERATION_PRIORITY_LOW = -1, GENERATION_PRIORITY_NORMAL, GENERATION_PRIORITY_HIGH };
+
 struct generation_options {
     const uint32_t *prompt; /* symbols fed first, copied; at least one */
     size_t prompt_count;
-    size_t tokens_max;  /* symbols to make at most; 0: only read the prompt */
-    double temperature; /* 0: argmax, lowest id on ties */
-    size_t top_k;       /* 0: off */
-    double top_p;       /* 1: off */
+    size_t tokens_max;                /* symbols to make at most; 0: only read the prompt */
+    double temperature;               /* 0: argmax, lowest id on ties */
+    size_t top_k;                     /* 0: off */
+    double top_p;                     /* 1: off */
+    double min_p;                     /* 0: off */
+    double typical_p;                 /* 0 and 1: off */
+    struct penalty_options penalties; /* copied */
     uint64_t seed;
     uint64_t choice;         /* index among n choices; keys the random numbers with the seed */
     const char *const *stop; /* copied; see stop_strings_create */
     const size_t *stop_lengths;
     size_t stop_count;
+    size_t tokens_min;         /* stop strings are only looked for behind that many symbols made */
     bool want_prompt_logprobs; /* scoring: keep log p(prompt[i] | prompt[..i]) */
     bool want_state;           /* keep the state at the end: costs one step more after the last symbol made */
     uint64_t deadline_ms;      /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
-    int priority;              /* higher first when rows are scarce; 0 normal, -1 low (scoring) */
+    int priority;              /* a generation_priority: higher first when rows are scarce */
     void *owner;               /* the caller's, returned by generation_owner */
 };
 

@@ -76,34 +76,35 @@ static void fail(struct generation *generation)
 static void score_prompt(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
                          float *weights)
 {
-    double log_probability;
+    double normalizer;
     uint32_t symbol = generation->prompt[generation->prompt_read];
-    if (!sampler_log_probability(kernels, logits, weights, decode_plan_vocabulary_size(generation->plan), symbol,
-                                 &log_probability)) {
+    if (!sampler_find_normalizer(kernels, logits, weights, decode_plan_vocabulary_size(generation->plan),
+                                 &normalizer)) {
         fail(generation);
         return;
     }
-    generation->prompt_logprobs[generation->prompt_read] = (float)log_probability;
+    generation->prompt_logprobs[generation->prompt_read] = (float)((double)logits[symbol] - normalizer);
 }
 
-static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
-                        float *weights)
+static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits, float *weights)
 {
+    size_t count = decode_plan_vocabulary_size(generation->plan);
     double uniform = rng_uniform(generation->seed, generation->choice, generation->symbols_made);
-    if (!sampler_choose(kernels, &generation->sampler, logits, weights, decode_plan_vocabulary_size(generation->plan),
-                        uniform, &generation->made)) {
+    if (!penalties_apply(&generation->penalties, kernels, logits, weights, count) ||
+        !sampler_choose(kernels, &generation->sampler, logits, weights, count, uniform, &generation->made)) {
         fail(generation);
         return;
     }
     generation->is_made_fed = false;
     generation->symbols_made++;
-    if (text_stream_push(&generation->stream, generation->made)) {
+    penalties_add(&generation->penalties, generation->made);
+    if (text_stream_push(&generation->stream, generation->made, generation->symbols_made > generation->tokens_min)) {
         generation->ending = FINISH_STOP;
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
 }
 
-void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,
                             float *weights)
 {
     generation->parity ^= 1;

@@ -28,7 +28,8 @@ struct generation {
     uint32_t *prompt; /* [prompt_count], owned */
     size_t prompt_count;
     size_t tokens_max;
-    struct sampler_options sampler;
+    size_t tokens_min;
+    struct sampler_options sampler; /* `banned` is the penalties' */
     uint64_t seed;
     uint64_t choice;
     uint64_t deadline_ms;
@@ -44,6 +45,7 @@ struct generation {
     bool is_made_fed;          /* the state is past it (true before any was made) */
     enum finish_reason ending; /* why it ends, known before it has ended */
     struct error failure;
+    struct penalties penalties;
     struct text_stream stream;
     size_t prompt_read;
     size_t symbols_made;
@@ -78,8 +80,8 @@ uint32_t generation_row_symbol(const struct generation *generation);
 bool generation_row_wants_logits(const struct generation *generation);
 
 /* After the step: counts the symbol as fed and, with logits, scores the next prompt symbol or chooses and writes a new
- * one. logits, weights: as sampler_choose; the latter is scratch. */
-void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+ * one. logits, weights: as sampler_choose; both are overwritten. */
+void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,
                             float *weights);
 
 /* Whether there is something new to read since it was last asked. */

@@ -113,17 +113,54 @@ static uint32_t find_cumulated(const float *weights, size_t count, double target
     return last;
 }
 
-static uint32_t find_first(const float *logits, size_t count, float maximum)
+/* Keeps what has at least `share` of the largest weight. */
+static void keep_share(const struct rnn_kernels *kernels, float *weights, size_t count, double share)
 {
+    float largest;
+    if (!kernels->find_maximum(weights, count, &largest)) {
+        return; /* weights are finite */
+    }
+    double least = share * (double)largest;
     for (size_t n = 0; n < count; n++) {
-        if (logits[n] == maximum) {
+        weights[n] = (double)weights[n] < least ? 0.0f : weights[n];
+    }
+}
+
+/* Keeps the fewest typical symbols whose weights reach `share` of their sum, `total`. Leaves in `logits` how typical
+ * each is: −|−ln p − entropy|, where ln p = (logit − maximum) × scale − ln total. */
+static void keep_typical(float *logits, float *weights, size_t count, float maximum, float scale, double share,
+                         double total)
+{
+    double sums[SUM_LANES] = {0};
+    for (size_t n = 0; n < count; n++) {
+        if (weights[n] > 0.0f) {
+            double exponent = ((double)logits[n] - (double)maximum) * (double)scale;
+            sums[n % SUM_LANES] -= (double)weights[n] * exponent;
+        }
+    }
+    double mean = (((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))) / total;
+    for (size_t n = 0; n < count; n++) { /* ln total is part of ln p and of the entropy, and cancels out */
+        double exponent = ((double)logits[n] - (double)maximum) * (double)scale;
+        logits[n] = weights[n] > 0.0f ? -(float)fabs(mean + exponent) : -FLT_MAX;
+    }
+    keep_top(logits, weights, weights, count, fmax(share * total, DBL_MIN));
+}
+
+/* The first of the largest that is not banned. */
+static uint32_t find_first(const struct sampler_options *options, const float *logits, size_t count, float maximum)
+{
+    size_t banned = 0;
+    for (size_t n = 0; n < count; n++) {
+        if (banned < options->banned_count && options->banned[banned] == n) {
+            banned++;
+        } else if (logits[n] == maximum) {
             return (uint32_t)n;
         }
     }
     return 0;
 }
 
-bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_options *options, const float *logits,
+bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_options *options, float *logits,
                     float *weights, size_t count, double uniform, uint32_t *ret_symbol)
 {
     float maximum;
@@ -131,11 +168,15 @@ bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_opti
         return false;
     }
     if (options->temperature == 0.0) {
-        *ret_symbol = find_first(logits, count, maximum);
+        *ret_symbol = find_first(options, logits, count, maximum);
         return true;
     }
-    double scale = 1.0 / options->temperature;
-    kernels->exponentials(logits, count, maximum, scale < (double)FLT_MAX ? (float)scale : FLT_MAX, weights);
+    double inverse = 1.0 / options->temperature;
+    float scale = inverse < (double)FLT_MAX ? (float)inverse : FLT_MAX;
+    kernels->exponentials(logits, count, maximum, scale, weights);
+    for (size_t i = 0; i < options->banned_count; i++) {
+        weights[options->banned[i]] = 0.0f;
+    }
     if (options->top_k > 0 && options->top_k < count) {
         keep_top(logits, weights, NULL, count, (double)options->top_k);
     }
@@ -144,18 +185,26 @@ bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_opti
         keep_top(logits, weights, weights, count, fmax(options->top_p * total, DBL_MIN));
         total = sum(weights, count);
     }
+    if (options->min_p > 0.0) {
+        keep_share(kernels, weights, count, options->min_p);
+        total = sum(weights, count);
+    }
+    if (options->typical_p > 0.0 && options->typical_p < 1.0) {
+        keep_typical(logits, weights, count, maximum, scale, options->typical_p, total);
+        total = sum(weights, count);
+    }
     *ret_symbol = find_cumulated(weights, count, uniform * total);
     return true;
 }
 
-bool sampler_log_probability(const struct rnn_kernels *kernels, const float *logits, float *weights, size_t count,
-                             uint32_t symbol, double *ret_log_probability)
+bool sampler_find_normalizer(const struct rnn_kernels *kernels, const float *logits, float *weights, size_t count,
+                             double *ret_normalizer)
 {
     float maximum;
     if (!kernels->find_maximum(logits, count, &maximum)) {
         return false;
     }
     kernels->exponentials(logits, count, maximum, 1.0f, weights);
-    *ret_log_probability = (double)logits[symbol] - (double)maximum - log(sum(weights, count));
+    *ret_normalizer = (double)maximum + log(sum(weights, count));
     return true;
 }

@@ -75,12 +75,16 @@ static size_t spell(struct text_stream *stream, uint32_t symbol, char text[TEXT_
     return length;
 }
 
-bool text_stream_push(struct text_stream *stream, uint32_t symbol)
+bool text_stream_push(struct text_stream *stream, uint32_t symbol, bool may_stop)
 {
     CHECK(text_stream_is_ready(stream));
     char text[TEXT_BYTES_MAX];
     size_t length = spell(stream, symbol, text);
     if (length == 0) {
+        return false;
+    }
+    if (!may_stop) {
+        byte_ring_write(&stream->ring, text, length);
         return false;
     }
     char output[STOP_STRINGS_OUTPUT_BYTES_MAX];

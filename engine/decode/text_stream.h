@@ -34,8 +34,9 @@ void text_stream_release(struct text_stream *stream);
 /* Whether there is room for another symbol. Writing thread. */
 bool text_stream_is_ready(const struct text_stream *stream);
 
-/* Writes the next symbol; the stream must be ready. True when that completed a stop string: nothing may follow. */
-bool text_stream_push(struct text_stream *stream, uint32_t symbol) MUST_CHECK;
+/* Writes the next symbol; the stream must be ready. True when that completed a stop string: nothing may follow. Stop
+ * strings are looked for in what `may_stop` symbols write; once one may stop, so must those behind it. */
+bool text_stream_push(struct text_stream *stream, uint32_t symbol, bool may_stop) MUST_CHECK;
 
 /* At the end: writes what stop strings held back. Never stalls. */
 void text_stream_finish(struct text_stream *stream);

@@ -1,4 +1,5 @@
 /* Fuzz target: any bytes as a text request's body, through both doors. What is accepted lies within its bounds. */
+#include <math.h>
 #include <stdint.h>
 
 #include "daemon/fields.h"
@@ -23,6 +24,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         CHECK(request.n >= 1 && request.n <= 128);
         CHECK(request.max_tokens >= 0 && request.max_tokens <= GENERATION_TOKENS_MAX);
         CHECK(request.temperature >= 0 && request.temperature <= 2 && request.top_p >= 0 && request.top_p <= 1);
+        struct penalty_bias biases[PENALTIES_BIASES_MAX];
+        size_t bias_count = generate_request_biases(&request, biases);
+        for (size_t i = 0; i < bias_count; i++) {
+            CHECK(biases[i].symbol < VOCABULARY_SYMBOLS_MAX && biases[i].bias <= 100);
+            CHECK(biases[i].bias >= -100 || isinf(biases[i].bias));
+        }
         CHECK(request.prompt_count <= GENERATE_PROMPTS_MAX && request.stop_count <= STOP_STRINGS_MAX);
         for (size_t i = 0; i < request.stop_count; i++) {
             CHECK(request.stop_lengths[i] > 0 && request.stop_lengths[i] <= STOP_STRING_BYTES_MAX);

@@ -1,4 +1,5 @@
 /* The fields of a text request: defaults, bounds, the neutral values of what is not built, unknown fields, queries. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +30,9 @@ static void test_defaults(void **state)
     assert_int_equal(request.prompt_count, 0);
     assert_int_equal(request.max_tokens, 16);
     assert_int_equal(request.n, 1);
-    assert_true(request.temperature == 1 && request.top_p == 1);
+    assert_true(request.temperature == 1 && request.top_p == 1 && request.typical_p == 1 && request.min_p == 0);
+    assert_true(request.repetition_penalty == 1 && request.frequency_penalty == 0 && request.presence_penalty == 0);
+    assert_int_equal(request.repetition_window, 64);
     assert_int_equal(request.top_k, 0);
     assert_int_equal(request.flush_ms, 20);
     assert_false(generate_request_is_given(&request, "seed"));
@@ -91,12 +94,25 @@ static void test_refusals(void **state)
         {"{\"stream_options\":{}}", STATUS_INVALID, "stream_options", "stream_options is only for stream: true"},
         {"{\"unknown_symbols\":\"maybe\"}", STATUS_INVALID, "unknown_symbols", "unknown_symbols must be"},
         {"{\"deadline_ms\":0}", STATUS_INVALID, "deadline_ms", "deadline_ms must be an integer of 1"},
+        {"{\"min_p\":-0.1}", STATUS_INVALID, "min_p", "min_p must be a number of 0 to 1"},
+        {"{\"typical_p\":2}", STATUS_INVALID, "typical_p", "typical_p must be a number of 0 to 1"},
+        {"{\"repetition_penalty\":0}", STATUS_INVALID, "repetition_penalty",
+         "repetition_penalty must be a number of 0.01"},
+        {"{\"repetition_window\":4097}", STATUS_INVALID, "repetition_window",
+         "repetition_window must be an integer of 0 to 4096"},
+        {"{\"frequency_penalty\":3}", STATUS_INVALID, "frequency_penalty",
+         "frequency_penalty must be a number of -2 to 2"},
+        {"{\"presence_penalty\":\"0\"}", STATUS_INVALID, "presence_penalty",
+         "presence_penalty must be a number of -2 to"},
+        {"{\"min_tokens\":-1}", STATUS_INVALID, "min_tokens", "min_tokens must be an integer of 0 to 1048576"},
+        {"{\"priority\":2}", STATUS_INVALID, "priority", "priority must be an integer of -1 to 1"},
+        {"{\"logit_bias\":{\"x\":1}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object of at most 1024"},
+        {"{\"logit_bias\":{\"1048576\":1}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object"},
+        {"{\"logit_bias\":{\"1\":-101}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object"},
         {"{\"logprobs\":0}", STATUS_UNSUPPORTED, "logprobs", "logprobs is documented, but not in this build"},
         {"{\"echo\":true}", STATUS_UNSUPPORTED, "echo", "echo is documented"},
         {"{\"best_of\":2}", STATUS_UNSUPPORTED, "best_of", "best_of is documented"},
-        {"{\"presence_penalty\":0.5}", STATUS_UNSUPPORTED, "presence_penalty", "presence_penalty is documented"},
         {"{\"session\":\"s\"}", STATUS_UNSUPPORTED, "session", "session is documented"},
-        {"{\"logit_bias\":{\"5\":1}}", STATUS_UNSUPPORTED, "logit_bias", "logit_bias is documented"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *object;
@@ -116,13 +132,44 @@ static void test_neutral_values_of_what_is_not_built(void **state)
     (void)state;
     json_t *object;
     struct error error;
-    assert_int_equal(read_text("{\"echo\":false,\"best_of\":1,\"logit_bias\":{},\"presence_penalty\":0,"
-                               "\"frequency_penalty\":0.0,\"min_p\":0,\"typical_p\":1,\"repetition_penalty\":1.0,"
-                               "\"suffix\":\"\",\"session\":null,\"use_beam_search\":false,\"user\":\"me\"}",
-                               DOOR_COMPLETIONS, &object, &error),
-                     STATUS_OK);
+    assert_int_equal(
+        read_text(
+            "{\"echo\":false,\"best_of\":1,\"suffix\":\"\",\"session\":null,\"use_beam_search\":false,\"user\":\"me\"}",
+            DOOR_COMPLETIONS, &object, &error),
+        STATUS_OK);
     assert_int_equal(request.warning_count, 0);
     json_decref(object);
+}
+
+static void test_logit_bias(void **state)
+{
+    (void)state;
+    json_t *object;
+    struct error error;
+    struct penalty_bias biases[PENALTIES_BIASES_MAX];
+    assert_int_equal(read_text("{}", DOOR_COMPLETIONS, &object, &error), STATUS_OK);
+    assert_int_equal(generate_request_biases(&request, biases), 0);
+    json_decref(object);
+    object = json_object();
+    assert_int_equal(
+        generate_request_add_query(object, "logit_bias", "{\"7\":-1.5,\"0\":false,\"1048575\":100}", &error),
+        STATUS_OK);
+    assert_int_equal(generate_request_read(&request, object, DOOR_GENERATE, &error), STATUS_OK);
+    assert_int_equal(generate_request_biases(&request, biases), 3);
+    for (size_t i = 0; i < 3; i++) { /* in any order */
+        double wanted = biases[i].symbol == 7 ? -1.5 : biases[i].symbol == 0 ? -(double)INFINITY : 100;
+        assert_true(biases[i].bias == wanted);
+        assert_true(biases[i].symbol == 7 || biases[i].symbol == 0 || biases[i].symbol == 1048575);
+    }
+    json_decref(object);
+    static const char *const wrong[] = {"{\"7\":1,\"7\":2}", "7", "[]", "{", ""};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        object = json_object();
+        assert_int_equal(generate_request_add_query(object, "logit_bias", wrong[i], &error), STATUS_OK);
+        assert_int_equal(generate_request_read(&request, object, DOOR_GENERATE, &error), STATUS_INVALID);
+        assert_string_equal(error.param, "logit_bias");
+        json_decref(object);
+    }
 }
 
 static void test_unknown_fields(void **state)
@@ -219,8 +266,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),       cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_refusals),       cmocka_unit_test(test_neutral_values_of_what_is_not_built),
-        cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_maxima),
-        cmocka_unit_test(test_queries),        cmocka_unit_test(test_model_defaults),
+        cmocka_unit_test(test_logit_bias),     cmocka_unit_test(test_unknown_fields),
+        cmocka_unit_test(test_maxima),         cmocka_unit_test(test_queries),
+        cmocka_unit_test(test_model_defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -207,6 +207,47 @@ static void test_stop_strings_end_the_text(void **state)
     end(&f);
 }
 
+/* Stop strings count only behind min_tokens symbols; what lies across that border is none. */
+static void test_stop_strings_wait_for_tokens_min(void **state)
+{
+    (void)state;
+    static const char *const stop[] = {"bb"};
+    static const size_t lengths[] = {2};
+    static const char *const symbols[] = {"a", "b"};
+    struct fixture f;
+    begin(&f, make_vocabulary(VOCABULARY_CHARACTERS, symbols, 2),
+          (struct generation_options){
+              .tokens_max = 100, .tokens_min = 3, .stop = stop, .stop_lengths = lengths, .stop_count = 1});
+    static const uint32_t made[] = {1, 1, 1, 1, 0, 1};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        assert_int_equal(step(&f, made[i]), GENERATION_ROW_READY);
+    }
+    assert_int_equal(step(&f, 1), GENERATION_ROW_ENDED);
+    assert_int_equal(generation_progress(f.generation).finish, FINISH_STOP);
+    read_all(&f, 100);
+    assert_string_equal(f.text, "bbbba");
+    end(&f);
+}
+
+/* A row's own words make them less likely: logits are equal but for the one that was already said. */
+static void test_penalties_follow_the_text(void **state)
+{
+    (void)state;
+    static const uint32_t prompt[] = {1};
+    struct fixture f;
+    begin(&f, decode_model_characters(4),
+          (struct generation_options){.prompt = prompt,
+                                      .prompt_count = 1,
+                                      .tokens_max = 6,
+                                      .penalties = {.repetition = 4.0, .repetition_window = 2, .presence = 0.5}});
+    for (size_t i = 0; i < 6; i++) { /* 1 and its penalties against the others, which are 0 */
+        step(&f, 1);
+    }
+    read_all(&f, 100);
+    assert_string_equal(f.text, "\"!#\"$\"");
+    end(&f);
+}
+
 static void test_broken_bytes_make_valid_text(void **state)
 {
     (void)state;
@@ -415,6 +456,15 @@ static void test_wrong_options_are_refused(void **state)
     options.top_p = (double)NAN;
     refuse(options, STATUS_INVALID, "top_p");
     options = good;
+    options.min_p = 1.5;
+    refuse(options, STATUS_INVALID, "min_p");
+    options = good;
+    options.typical_p = -0.1;
+    refuse(options, STATUS_INVALID, "typical_p");
+    options = good;
+    options.penalties.presence = 2.5;
+    refuse(options, STATUS_INVALID, "presence_penalty");
+    options = good;
     options.stop = stop;
     options.stop_lengths = lengths;
     options.stop_count = 1;
@@ -456,6 +506,8 @@ int main(void)
         cmocka_unit_test(test_characters_and_length),
         cmocka_unit_test(test_words_are_joined),
         cmocka_unit_test(test_stop_strings_end_the_text),
+        cmocka_unit_test(test_stop_strings_wait_for_tokens_min),
+        cmocka_unit_test(test_penalties_follow_the_text),
         cmocka_unit_test(test_broken_bytes_make_valid_text),
         cmocka_unit_test(test_slow_reader_stalls_and_loses_nothing),
         cmocka_unit_test(test_longest_symbols_fit),
