@@ -249,7 +249,7 @@ static void on_saved_loaded(void *context, const struct registry_reply *reply)
 
 static void load_saved(struct live_call *call)
 {
-    registry_load(call->server->registry, call->name, 0,
+    registry_load(call->server->registry, call->name, 0, RNN_PRECISION_COUNT,
                   (struct registry_callback){.done = on_saved_loaded, .context = call});
 }
 
@@ -356,21 +356,35 @@ void api_models_restore(struct server *server, struct request *request)
 
 /* ---- Loading */
 
+static enum status read_load(const json_t *body, int64_t *version, enum rnn_precision *precision, struct error *error)
+{
+    const char *name = NULL;
+    TRY(fields_integer(body, "version", 1, VERSION_NUMBER_MAX, version, error));
+    TRY(fields_text(body, "precision", &name, error));
+    if (name != NULL && !rnn_precision_find(name, precision)) {
+        error_set(error, STATUS_INVALID, "precision is '%.40s', not fp32, bf16 or int8", name);
+        snprintf(error->param, sizeof error->param, "/precision");
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
 void api_models_load(struct server *server, struct request *request)
 {
     struct error error;
     json_t *body = NULL;
     int64_t version = 0;
-    enum status status = request_read_fields(request, "version", &body, &error);
+    enum rnn_precision precision = RNN_PRECISION_COUNT;
+    enum status status = request_read_fields(request, "version precision", &body, &error);
     if (status == STATUS_OK) {
-        status = fields_integer(body, "version", 1, VERSION_NUMBER_MAX, &version, &error);
+        status = read_load(body, &version, &precision, &error);
     }
     json_decref(body);
     if (status != STATUS_OK) {
         request_reply_error(request, &error);
         return;
     }
-    registry_load(server->registry, route_parameter(request, 0), (uint64_t)version, answer_to(request));
+    registry_load(server->registry, route_parameter(request, 0), (uint64_t)version, precision, answer_to(request));
 }
 
 void api_models_unload(struct server *server, struct request *request)

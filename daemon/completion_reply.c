@@ -16,7 +16,7 @@ static const char *finish_name(const struct choice *choice)
     return choice->is_cut ? "length" : names[choice->finish];
 }
 
-/* What decides bit-equality: build, weights, kernels. */
+/* What decides bit-equality: build, weights, kernels and with them the precision. */
 static void make_fingerprint(struct completion *completion)
 {
     const char *sum = NULL;
@@ -24,7 +24,7 @@ static void make_fingerprint(struct completion *completion)
     json_unpack(manifest, "{s:{s:{s:s}}}", "files", "weights.safetensors", "sha256", &sum);
     struct engine_info info = engine_info();
     snprintf(completion->fingerprint, sizeof completion->fingerprint, "lstmd-%s+%.8s+%s", info.version,
-             sum == NULL ? "unknown" : sum, info.kernels);
+             sum == NULL ? "unknown" : sum, snapshot_kernels(completion->snapshot));
 }
 
 /* ["unknown field 'x' was ignored"], or NULL when there is none. */

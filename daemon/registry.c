@@ -144,6 +144,7 @@ static struct registry_model *add_model(struct registry *registry, const struct 
         return NULL;
     }
     model->live = live;
+    model->asked_precision = RNN_PRECISION_COUNT;
     snprintf(model->name, sizeof model->name, "%s", found->name);
     size_t at = registry->model_count;
     while (at > 0 && strcmp(registry->models[at - 1]->name, found->name) > 0) {
@@ -187,6 +188,7 @@ static void update_version(struct registry *registry, struct registry_version *v
     } else if (version->status == VERSION_INCOMPLETE) {
         registry_scan_after_settling(registry);
     }
+    version->is_precision_refused = version->is_precision_refused && version->fingerprint == fingerprint;
     version->fingerprint = fingerprint;
 }
 
@@ -211,7 +213,9 @@ static void retire_missing(struct registry *registry, struct registry_model *mod
         if (is_missing && version->status == VERSION_RETIRED) {
             continue; /* it has been seen as such by one scan */
         }
-        if (is_missing && version->status != VERSION_SERVING && version->status != VERSION_LOADING) {
+        bool is_busy =
+            version->status == VERSION_SERVING || version->status == VERSION_LOADING || version->is_repacking;
+        if (is_missing && !is_busy) {
             registry_drop_version(registry, version);
             version->status = VERSION_RETIRED;
         }

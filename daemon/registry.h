@@ -130,8 +130,11 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
 
 /* Reads the directory again and waits for its loads: {"model":"m@8","previous":"m@7","seconds"}; UNPROCESSABLE, code
  * "version_refused" with the reason and what serves on, or "version_gone" when the files of what would serve are gone;
- * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. */
-void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback);
+ * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. `precision` not RNN_PRECISION_COUNT: the
+ * model's versions are packed so in place of its setting, until another load says otherwise, the setting is patched, or
+ * the model is unloaded; UNPROCESSABLE, code "precision_refused", when a version cannot be: it serves on as it was. */
+void registry_load(struct registry *registry, const char *name, uint64_t version, enum rnn_precision precision,
+                   struct registry_callback callback);
 
 /* Reads every directory again and waits until what was found is loaded or refused: {"reloaded":true}. */
 void registry_rescan(struct registry *registry, struct registry_callback callback);
@@ -148,7 +151,8 @@ void registry_put_label(struct registry *registry, const char *name, const char 
                         struct registry_callback callback);
 
 /* settings.json as it stands with defaults filled in; patch merges (null removes). Unknown keys INVALID, ones not built
- * UNSUPPORTED, each with error->param. */
+ * UNSUPPORTED, each with error->param. Another precision is tried before it is written: the version that serves is
+ * packed again, beside; errors then as registry_load's, with nothing changed. */
 enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply,
                               struct error *error) MUST_CHECK;
 void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,

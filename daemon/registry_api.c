@@ -111,6 +111,7 @@ static struct registry_waiter *add_waiter(struct registry *registry, const char 
     *waiter = (struct registry_waiter){.callback = callback,
                                        .started_ms = clock_now_ms(),
                                        .scan = registry->scans_started + 1,
+                                       .precision = RNN_PRECISION_COUNT,
                                        .next = registry->waiters};
     snprintf(waiter->name, sizeof waiter->name, "%s", name);
     registry->waiters = waiter;
@@ -254,9 +255,22 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
 
 /* ---- loading and unloading ---- */
 
-static void ask_for_load(struct registry *registry, struct registry_model *model, uint64_t version)
+/* A refused precision gets another chance, too. */
+static void ask_for_precision(struct registry_model *model, enum rnn_precision precision)
+{
+    if (precision != RNN_PRECISION_COUNT) {
+        model->asked_precision = precision;
+    }
+    for (size_t i = 0; i < model->version_count; i++) {
+        model->versions[i].is_precision_refused = false;
+    }
+}
+
+static void ask_for_load(struct registry *registry, struct registry_model *model, uint64_t version,
+                         enum rnn_precision precision)
 {
     model->is_unloaded = false;
+    ask_for_precision(model, precision);
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *known = &model->versions[i];
         bool is_bad = known->status == VERSION_INCOMPLETE || known->status == VERSION_REFUSED;
@@ -271,7 +285,8 @@ static void ask_for_load(struct registry *registry, struct registry_model *model
     registry_load_model(registry, model);
 }
 
-void registry_load(struct registry *registry, const char *name, uint64_t version, struct registry_callback callback)
+void registry_load(struct registry *registry, const char *name, uint64_t version, enum rnn_precision precision,
+                   struct registry_callback callback)
 {
     struct error error;
     /* A model that is not known yet may have been copied in a moment ago: the scan will tell. */
@@ -284,10 +299,28 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
     }
     const struct registry_version *current = model == NULL ? NULL : model_current(model);
     waiter->version = version;
+    waiter->precision = precision;
     waiter->previous = current == NULL ? 0 : current->number;
     if (model != NULL) {
-        ask_for_load(registry, model, version);
+        ask_for_load(registry, model, version, precision);
     }
+    registry_scan(registry);
+}
+
+void registry_try_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision,
+                            struct registry_callback callback)
+{
+    struct error error;
+    struct registry_waiter *waiter = add_waiter(registry, model->name, callback);
+    if (waiter == NULL) {
+        no_memory(&error);
+        registry_answer_error(callback, &error);
+        return;
+    }
+    waiter->is_trial = true;
+    waiter->precision = precision;
+    ask_for_precision(model, precision);
+    registry_load_model(registry, model);
     registry_scan(registry);
 }
 
@@ -315,6 +348,7 @@ void registry_unload(struct registry *registry, const char *name, struct registr
         return;
     }
     model->is_unloaded = true;
+    model->asked_precision = RNN_PRECISION_COUNT;
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         version->is_wanted = false;

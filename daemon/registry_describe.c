@@ -23,11 +23,12 @@ static json_t *describe_entry(const struct registry_model *model)
         return entry;
     }
     const struct vocabulary *vocabulary = snapshot_vocabulary(current->snapshot);
-    json_t *more =
-        json_pack("{s:I, s:I, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
-                  (json_int_t)snapshot_parameter_count(current->snapshot), "bytes",
-                  (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
-                  vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
+    json_t *more = json_pack(
+        "{s:I, s:I, s:s, s:s, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
+        (json_int_t)snapshot_parameter_count(current->snapshot), "precision",
+        rnn_precision_name(snapshot_precision(current->snapshot)), "kernels", snapshot_kernels(current->snapshot),
+        "bytes", (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
+        vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
     json_object_update(entry, more);
     json_decref(more);
     return entry;
@@ -66,15 +67,17 @@ static json_t *labels_of(const struct registry_model *model, uint64_t number)
 static json_t *describe_version(const struct registry_model *model, const struct registry_version *version)
 {
     json_t *reason = json_null();
-    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED || version->is_precision_refused) {
         reason = json_pack("{s:s, s:s, s:s, s:I}", "code",
                            version->reason.code[0] == '\0' ? status_name(version->reason_status) : version->reason.code,
                            "file", version->reason.param, "message", version->reason.message, "at",
                            (json_int_t)version->reason_at);
     }
-    return json_pack("{s:I, s:s, s:b, s:o, s:o}", "version", (json_int_t)version->number, "status",
-                     version_status_name(version->status), "loaded", version->snapshot != NULL, "labels",
-                     labels_of(model, version->number), "reason", reason);
+    const char *precision =
+        version->snapshot == NULL ? NULL : rnn_precision_name(snapshot_precision(version->snapshot));
+    return json_pack("{s:I, s:s, s:b, s:s?, s:o, s:o}", "version", (json_int_t)version->number, "status",
+                     version_status_name(version->status), "loaded", version->snapshot != NULL, "precision", precision,
+                     "labels", labels_of(model, version->number), "reason", reason);
 }
 
 /* TF Serving's GetModelStatus states. */

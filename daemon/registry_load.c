@@ -53,16 +53,20 @@ void registry_drop_version(struct registry *registry, struct registry_version *v
 bool model_is_loading(const struct registry_model *model)
 {
     for (size_t i = 0; model != NULL && i < model->version_count; i++) {
-        if (model->versions[i].status == VERSION_LOADING) {
+        if (model->versions[i].status == VERSION_LOADING || model->versions[i].is_repacking) {
             return true;
         }
     }
     return false;
 }
 
-/* The version whose fate a load call reports: the one named, the pinned one, or the newest on disk. */
+/* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what
+ * serves. */
 static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)
 {
+    if (waiter->is_trial) {
+        return model_current(model);
+    }
     uint64_t asked = waiter->version != 0 ? waiter->version : model_pin(model);
     if (asked != 0) {
         return model_version(model, asked);
@@ -103,15 +107,32 @@ static enum status check_awaited(const struct registry_model *model, const struc
                   number, waiter->name);
         return error_code(error, "version_gone");
     }
-    if (version->snapshot == NULL) {
+    bool is_as_wanted = version->snapshot != NULL && snapshot_precision(version->snapshot) == version->precision;
+    if (!is_as_wanted && !version->is_precision_refused) {
         error_set(error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
                   number, waiter->name);
         return error_code(error, "model_loading");
     }
+    if (!is_as_wanted) {
+        error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s cannot be packed in %s: %.700s; it serves on in %s",
+                  number, waiter->name, rnn_precision_name(version->precision), version->reason.message,
+                  rnn_precision_name(snapshot_precision(version->snapshot)));
+        return error_code(error, "precision_refused");
+    }
     return STATUS_OK;
 }
 
-static void answer_waiter(const struct registry_model *model, const struct registry_waiter *waiter)
+/* A precision that was asked for and cannot be had is forgotten, so that the setting holds again. */
+static void forget_precision(struct registry *registry, struct registry_model *model,
+                             const struct registry_waiter *waiter)
+{
+    if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision) {
+        model->asked_precision = RNN_PRECISION_COUNT;
+        registry_load_model(registry, model);
+    }
+}
+
+static void answer_waiter(struct registry *registry, struct registry_model *model, const struct registry_waiter *waiter)
 {
     struct error error;
     if (waiter->reply != NULL) {
@@ -126,6 +147,7 @@ static void answer_waiter(const struct registry_model *model, const struct regis
     }
     const struct registry_version *version = awaited(model, waiter);
     if (check_awaited(model, waiter, version, &error) != STATUS_OK) {
+        forget_precision(registry, model, waiter);
         registry_answer_error(waiter->callback, &error);
         return;
     }
@@ -145,14 +167,14 @@ void registry_answer_waiters(struct registry *registry)
     struct registry_waiter **link = &registry->waiters;
     while (*link != NULL) {
         struct registry_waiter *waiter = *link;
-        const struct registry_model *model = registry_find(registry, waiter->name);
+        struct registry_model *model = registry_find(registry, waiter->name);
         bool is_loading = waiter->name[0] == '\0' ? registry->loads_running > 0 : model_is_loading(model);
         if (waiter->scan > registry->scans_done || is_loading) {
             link = &waiter->next;
             continue;
         }
         *link = waiter->next;
-        answer_waiter(model, waiter);
+        answer_waiter(registry, model, waiter);
         mem_free(waiter);
     }
 }
@@ -175,6 +197,7 @@ struct load {
     char name[MODEL_NAME_BYTES_MAX];
     char path[REGISTRY_PATH_BYTES_MAX];
     uint64_t version;
+    enum rnn_precision precision;
     struct snapshot *snapshot;
     enum status status;
     struct error error;
@@ -183,8 +206,7 @@ struct load {
 static void load_run(struct job *job)
 {
     struct load *load = (struct load *)job;
-    load->status =
-        snapshot_load(load->path, load->name, load->version, RNN_PRECISION_FP32, &load->snapshot, &load->error);
+    load->status = snapshot_load(load->path, load->name, load->version, load->precision, &load->snapshot, &load->error);
     mem_trim();
 }
 
@@ -219,9 +241,19 @@ static void serve_version(struct registry *registry, struct registry_model *mode
         }
     }
     model->reloads_ok++;
-    log_event(LOG_LEVEL_INFO, "serving", NULL, "model=%s version=%llu previous=%llu bytes=%zu", model->name,
-              (unsigned long long)version->number, old == NULL ? 0 : (unsigned long long)old->number,
+    log_event(LOG_LEVEL_INFO, "serving", NULL, "model=%s version=%llu previous=%llu precision=%s kernels=%s bytes=%zu",
+              model->name, (unsigned long long)version->number, old == NULL ? 0 : (unsigned long long)old->number,
+              rnn_precision_name(snapshot_precision(version->snapshot)), snapshot_kernels(version->snapshot),
               snapshot_bytes(version->snapshot));
+}
+
+static void keep_reason(struct registry_model *model, struct registry_version *version, enum status status,
+                        const struct error *error)
+{
+    version->reason = *error;
+    version->reason_status = status;
+    version->reason_at = (int64_t)time(NULL);
+    model->reloads_failed++;
 }
 
 static void note_failure(struct registry *registry, struct registry_model *model, struct registry_version *version,
@@ -229,11 +261,8 @@ static void note_failure(struct registry *registry, struct registry_model *model
 {
     bool is_incomplete = strcmp(error->code, "incomplete") == 0;
     version->status = is_incomplete ? VERSION_INCOMPLETE : VERSION_REFUSED;
-    version->reason = *error;
-    version->reason_status = status;
-    version->reason_at = (int64_t)time(NULL);
     version->unchanged_since_ms = clock_now_ms();
-    model->reloads_failed++;
+    keep_reason(model, version, status, error);
     log_event(is_incomplete ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, version_status_name(version->status), error->message,
               "model=%s version=%llu code=%s", model->name, (unsigned long long)version->number, error->code);
     if (is_incomplete) {
@@ -287,18 +316,37 @@ static void prune_versions(struct registry *registry, const struct registry_mode
     }
 }
 
-static void load_done(struct job *job)
+/* Swaps what the version is packed in; those that use the old snapshot finish on it. */
+static void end_repacking(struct registry *registry, struct registry_model *model, struct registry_version *version,
+                          const struct load *load)
 {
-    struct load *load = (struct load *)job;
-    struct registry *registry = load->registry;
-    registry->loads_running--;
-    struct registry_model *model = registry_find(registry, load->name);
-    struct registry_version *version = model == NULL ? NULL : model_version(model, load->version);
-    if (version == NULL || version->status != VERSION_LOADING) {
-        registry_drop(registry, load->snapshot); /* its model or directory went meanwhile */
-    } else if (model->is_unloaded || model->is_deleting) {
+    version->is_repacking = false;
+    if (version->snapshot == NULL || model->is_unloaded || model->is_deleting) {
+        registry_drop(registry, load->snapshot); /* nobody wants the version any more */
+    } else if (load->status == STATUS_OK) {
+        registry_drop_version(registry, version);
+        version->snapshot = load->snapshot;
+        model->reloads_ok++;
+        log_event(LOG_LEVEL_INFO, "packed", NULL, "model=%s version=%llu precision=%s kernels=%s bytes=%zu",
+                  model->name, (unsigned long long)version->number, rnn_precision_name(load->precision),
+                  snapshot_kernels(version->snapshot), snapshot_bytes(version->snapshot));
+    } else if (load->precision == version->precision) {
+        version->is_precision_refused = true;
+        keep_reason(model, version, load->status, &load->error);
+        log_event(LOG_LEVEL_WARNING, "precision_refused", load->error.message,
+                  "model=%s version=%llu precision=%s code=%s", model->name, (unsigned long long)version->number,
+                  rnn_precision_name(load->precision), load->error.code);
+    }
+}
+
+static void end_loading(struct registry *registry, struct registry_model *model, struct registry_version *version,
+                        const struct load *load)
+{
+    if (model->is_unloaded || model->is_deleting) {
         registry_drop(registry, load->snapshot);
         version->status = VERSION_READY;
+    } else if (load->status != STATUS_OK && load->precision != version->precision) {
+        version->status = VERSION_READY; /* it ought to be another one by now */
     } else if (load->status != STATUS_OK) {
         note_failure(registry, model, version, load->status, &load->error);
     } else {
@@ -310,6 +358,22 @@ static void load_done(struct job *job)
             serve_version(registry, model, version);
             prune_versions(registry, model);
         }
+    }
+}
+
+static void load_done(struct job *job)
+{
+    struct load *load = (struct load *)job;
+    struct registry *registry = load->registry;
+    registry->loads_running--;
+    struct registry_model *model = registry_find(registry, load->name);
+    struct registry_version *version = model == NULL ? NULL : model_version(model, load->version);
+    if (version != NULL && version->is_repacking) {
+        end_repacking(registry, model, version, load);
+    } else if (version != NULL && version->status == VERSION_LOADING) {
+        end_loading(registry, model, version, load);
+    } else {
+        registry_drop(registry, load->snapshot); /* its model or directory went meanwhile */
     }
     mem_free(load);
     if (model != NULL) {
@@ -326,11 +390,13 @@ static void start_load(struct registry *registry, struct registry_model *model, 
 {
     struct load *load = mem_allocate(1, sizeof *load);
     struct error error;
+    version->is_precision_refused = false;
     if (load == NULL) {
         return; /* the next scan tries again */
     }
     load->registry = registry;
     load->version = version->number;
+    load->precision = version->precision;
     snprintf(load->name, sizeof load->name, "%s", model->name);
     version_path(model, version->number, load->path);
     load->job.run = load_run;
@@ -339,13 +405,31 @@ static void start_load(struct registry *registry, struct registry_model *model, 
         mem_free(load);
         return;
     }
-    version->status = VERSION_LOADING;
+    version->is_repacking = version->snapshot != NULL;
+    version->status = version->is_repacking ? version->status : VERSION_LOADING;
     registry->loads_running++;
 }
 
 static bool can_load(const struct registry_version *version)
 {
-    return version->status == VERSION_READY && version->snapshot == NULL;
+    return version->status == VERSION_READY && version->snapshot == NULL && !version->is_repacking;
+}
+
+static bool must_repack(const struct registry_version *version)
+{
+    return version->snapshot != NULL && snapshot_precision(version->snapshot) != version->precision &&
+           !version->is_repacking && !version->is_precision_refused && !version->is_gone;
+}
+
+/* What another precision could not hold gets another chance in this one. */
+static void follow_precision(const struct registry_model *model, struct registry_version *version)
+{
+    enum rnn_precision precision = model_precision(model);
+    if (version->precision != precision) {
+        version->precision = precision;
+        version->is_precision_refused = false;
+        version->status = version->status == VERSION_REFUSED ? VERSION_READY : version->status;
+    }
 }
 
 /* The version that ought to serve: the pinned one, else the newest that is not known to be bad. */
@@ -369,6 +453,9 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     if (model->is_unloaded || model->is_deleting || registry->is_ending) {
         return;
     }
+    for (size_t i = 0; i < model->version_count; i++) {
+        follow_precision(model, &model->versions[i]);
+    }
     struct registry_version *wanted = desired(model);
     if (wanted != NULL && wanted->status == VERSION_READY && wanted->snapshot != NULL) {
         serve_version(registry, model, wanted);
@@ -378,6 +465,8 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         if (can_load(version) && (version->is_wanted || is_labelled(model, version->number))) {
+            start_load(registry, model, version);
+        } else if (must_repack(version)) {
             start_load(registry, model, version);
         }
     }

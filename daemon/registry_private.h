@@ -13,9 +13,12 @@ struct registry_version {
     bool is_wanted;       /* a request or the API asked for it: loaded beside the one that serves */
     uint64_t fingerprint; /* of its files when they were last read */
     uint64_t unchanged_since_ms;
-    struct snapshot *snapshot; /* while loaded */
+    struct snapshot *snapshot;    /* while loaded */
+    enum rnn_precision precision; /* it ought to be packed in: model_precision when it was last looked at */
+    bool is_repacking;            /* read again to be packed in another precision, beside the snapshot it has */
+    bool is_precision_refused;    /* it could not be packed in `precision`: what it is packed in serves on */
     enum status reason_status;
-    struct error reason; /* while incomplete or refused */
+    struct error reason; /* while incomplete or refused, or its precision is */
     int64_t reason_at;   /* seconds since 1970 */
 };
 
@@ -45,7 +48,8 @@ struct registry_model {
     bool is_present; /* in the scan that runs */
     bool is_unloaded;
     bool is_training;
-    bool is_deleting;                  /* nobody finds it any more */
+    enum rnn_precision asked_precision; /* by a load, in place of the setting; RNN_PRECISION_COUNT: none was */
+    bool is_deleting;                   /* nobody finds it any more */
     bool is_deleted;                   /* its files are gone: what a scan still finds under its name is another model */
     struct registry_version *versions; /* ascending */
     size_t version_count;
@@ -67,11 +71,13 @@ struct registry_waiter {
     struct registry_callback callback;
     char name[MODEL_NAME_BYTES_MAX]; /* "": every model */
     uint64_t version;                /* 0: the newest */
+    enum rnn_precision precision;    /* the call asked for; RNN_PRECISION_COUNT: it did not */
     uint64_t previous;               /* current when the call came */
     uint64_t started_ms;
     uint64_t scan; /* the scan it waits for */
     json_t *reply; /* what it is answered with; NULL: with what was loaded */
     bool is_new;   /* 201 */
+    bool is_trial; /* of a precision, by the version that serves, whichever that is in the end */
 };
 
 struct registry {
@@ -156,8 +162,28 @@ void model_take_file(const struct registry *registry, struct registry_model *mod
                      const struct found_file *found);
 /* Whether labels or settings were not taken, so that what they keep is not known. */
 bool model_has_problem(const struct registry_model *model);
+/* Whether the API may change a file. CONFLICT for a demo model; UNPROCESSABLE, code "bad_file", while what somebody
+ * wrote by hand has a problem: it is not thrown away because of a mistake. */
+enum status model_file_check_writable(const struct registry_model *model, enum model_file which,
+                                      struct error *error) MUST_CHECK;
+/* Takes `json`, which is about to be written: it is in force at once. The loader thread writes it before it begins
+ * another scan. */
+void model_file_set(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json);
+/* Adds to a reply why the file's content is not in force, if so. */
+enum status model_file_add_reason(const struct registry_model *model, enum model_file which, json_t *reply,
+                                  struct error *error) MUST_CHECK;
+/* Whether it is a label's name and {"version":7} or {"split":{…}}, by form alone: whether the model has the versions
+ * changes with its directory. INVALID. Thread: any. */
+enum status label_check(const char *label, const json_t *target, struct error *error) MUST_CHECK;
 /* {"code","file","message","at"}, or NULL: nothing is wrong with it. New reference. */
 json_t *model_file_reason(const struct registry_model *model, enum model_file which);
+
+/* What a model's versions are to be packed in: what a load asked for, else its setting. */
+enum rnn_precision model_precision(const struct registry_model *model);
+/* Asks for `precision` in place of the setting, and calls back when the version that serves is packed so, or could not
+ * be: then nothing has changed. The reply is that of registry_load. Something must serve. */
+void registry_try_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision,
+                            struct registry_callback callback);
 
 /* Starts the loads that a model needs now. */
 void registry_load_model(struct registry *registry, struct registry_model *model);

@@ -1,5 +1,5 @@
-/* What people say of a model: labels.json and settings.json, and definition.json that PUT wrote. What they may hold,
- * taking them in after a scan, and the API's calls that read and change them. Thread: loop, but for model_file_check,
+/* What people say of a model: labels.json and settings.json, and definition.json that PUT wrote. What settings may
+ * hold, taking the files in after a scan, and the API's calls on settings. Thread: loop, but for model_file_check,
  * which the scan calls on the loader thread.
  *
  * A file that is malformed or says what it cannot is never half taken: the last good one stays in force (at the start:
@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/registry_private.h"
 #include "engine/base/check.h"
+#include "engine/base/mem.h"
 
 static enum status no_memory(struct error *error)
 {
@@ -18,61 +19,7 @@ static enum status no_memory(struct error *error)
 
 /* ---- what the files may hold ---- */
 
-static uint64_t version_of_key(const char *key)
-{
-    char again[24];
-    unsigned long long number = strtoull(key, NULL, 10);
-    snprintf(again, sizeof again, "%llu", number);
-    return strcmp(again, key) == 0 ? number : 0;
-}
-
-static enum status check_split(const json_t *split, struct error *error)
-{
-    const char *key;
-    json_t *share;
-    json_int_t total = 0;
-    json_object_foreach((json_t *)(uintptr_t)split, key, share)
-    {
-        json_int_t percent = json_integer_value(share);
-        if (version_of_key(key) == 0 || !json_is_integer(share) || percent < 1 || percent > 100) {
-            return error_set(error, STATUS_INVALID,
-                             "/split/%.20s must be a version's number with a whole number from 1 to 100", key);
-        }
-        total += percent;
-    }
-    return total == 100
-               ? STATUS_OK
-               : error_set(error, STATUS_INVALID, "/split: the shares add up to %lld, not 100", (long long)total);
-}
-
-static enum status check_label_name(const char *label, struct error *error)
-{
-    bool is_reserved = strcmp(label, "predict") == 0 || strcmp(label, "classify") == 0 || strcmp(label, "regress") == 0;
-    return name_is_valid(label) && !is_reserved
-               ? STATUS_OK
-               : error_set(error, STATUS_INVALID, "'%.64s' is no name for a label", label);
-}
-
-/* The form alone: whether the model has the versions changes with its directory. */
-static enum status check_target(const char *label, const json_t *target, struct error *error)
-{
-    const json_t *version = json_object_get(target, "version");
-    const json_t *split = json_object_get(target, "split");
-    if (json_object_size(target) != 1 || (version == NULL) == (split == NULL)) {
-        return error_set(error, STATUS_INVALID, "a label is {\"version\":7} or {\"split\":{\"7\":90,\"8\":10}}");
-    }
-    if (version != NULL) {
-        return json_is_integer(version) && json_integer_value(version) >= 1
-                   ? STATUS_OK
-                   : error_set(error, STATUS_INVALID, "/version must be a positive whole number");
-    }
-    if (!json_is_object(split) || json_object_size(split) == 0 || strcmp(label, "current") == 0) {
-        return error_set(error, STATUS_INVALID, "/split must be an object of shares, and not for \"current\"");
-    }
-    return check_split(split, error);
-}
-
-enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_WHOLE };
+enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_WHOLE, SETTING_PRECISION };
 
 /* The keys of settings.json. Adding one is a row here and its use. */
 static const struct model_setting {
@@ -85,7 +32,7 @@ static const struct model_setting {
     {"unknown_symbols", SETTING_STRING, true, " error skip replace "},
     {"start", SETTING_STRING, true, NULL},
     {"versions_kept", SETTING_WHOLE, true, NULL},
-    {"precision", SETTING_STRING, true, " fp32 "},
+    {"precision", SETTING_PRECISION, true, NULL},
     {"chat_template", SETTING_STRING, false, NULL},
     {"keep_alive_seconds", SETTING_WHOLE, false, NULL},
     {"gate", SETTING_OBJECT, false, NULL},
@@ -145,22 +92,32 @@ static enum status check_generation(const json_t *generation, struct error *erro
     return STATUS_OK;
 }
 
+static bool fits_type(const struct model_setting *setting, const json_t *value)
+{
+    const char *text = json_string_value(value);
+    enum rnn_precision precision;
+    char word[64];
+    switch (setting->type) {
+    case SETTING_OBJECT: return json_is_object(value);
+    case SETTING_STRING:
+        snprintf(word, sizeof word, " %.60s ", text == NULL ? "" : text);
+        return text != NULL && (setting->choices == NULL || strstr(setting->choices, word) != NULL);
+    case SETTING_WHOLE: return json_is_integer(value) && json_integer_value(value) >= 1;
+    case SETTING_PRECISION: return text != NULL && rnn_precision_find(text, &precision);
+    }
+    return false;
+}
+
 static enum status check_setting(const char *key, const json_t *value, struct error *error)
 {
     const struct model_setting *setting = find_setting(key, error);
     if (setting == NULL) {
         return STATUS_INVALID;
     }
-    char word[64];
-    snprintf(word, sizeof word, " %.60s ", json_is_string(value) ? json_string_value(value) : "");
-    if (!setting->is_built || (strcmp(key, "precision") == 0 && strcmp(word, " fp32 ") != 0)) {
+    if (!setting->is_built) {
         return refuse_setting(error, STATUS_UNSUPPORTED, key, "not built yet");
     }
-    bool fits = setting->type == SETTING_OBJECT ? json_is_object(value)
-                : setting->type == SETTING_STRING
-                    ? json_is_string(value) && (setting->choices == NULL || strstr(setting->choices, word))
-                    : json_is_integer(value) && json_integer_value(value) >= 1;
-    if (!fits) {
+    if (!fits_type(setting, value)) {
         return refuse_setting(error, STATUS_INVALID, key, "has a value it cannot take");
     }
     return strcmp(key, "generation") == 0 ? check_generation(value, error) : STATUS_OK;
@@ -188,16 +145,11 @@ enum status model_file_check(enum model_file which, const json_t *json, struct e
     }
     json_object_foreach((json_t *)(uintptr_t)json, key, value)
     {
-        enum status status = STATUS_OK;
         if (which == MODEL_FILE_SETTINGS) {
             TRY(check_setting(key, value, error));
-        } else if (which == MODEL_FILE_LABELS) {
-            TRY(check_label_name(key, error));
-            status = check_target(key, value, error);
-        }
-        if (status != STATUS_OK) {
+        } else if (which == MODEL_FILE_LABELS && label_check(key, value, error) != STATUS_OK) {
             error_prefix(error, "label %.64s", key);
-            return status;
+            return STATUS_INVALID;
         }
     }
     return STATUS_OK;
@@ -228,8 +180,7 @@ static void note_problem(struct registry_model *model, enum model_file which, co
     }
 }
 
-/* What is about to be written is in force at once. The loader thread writes it before it begins another scan. */
-static void set_file(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json)
+void model_file_set(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json)
 {
     json_t **place = place_of(model, which);
     json_decref(*place);
@@ -274,8 +225,7 @@ json_t *model_file_reason(const struct registry_model *model, enum model_file wh
                            problem->message, "at", (json_int_t)problem->at);
 }
 
-/* What somebody wrote by hand is not thrown away because it has a mistake. */
-static enum status check_writable(const struct registry_model *model, enum model_file which, struct error *error)
+enum status model_file_check_writable(const struct registry_model *model, enum model_file which, struct error *error)
 {
     if (model->is_read_only) {
         return registry_refuse_read_only(model, error);
@@ -289,96 +239,12 @@ static enum status check_writable(const struct registry_model *model, enum model
     return STATUS_OK;
 }
 
-/* The values in force, and why the file's are not. */
-static enum status add_reason(const struct registry_model *model, enum model_file which, json_t *reply,
-                              struct error *error)
+enum status model_file_add_reason(const struct registry_model *model, enum model_file which, json_t *reply,
+                                  struct error *error)
 {
     json_t *reason = model_file_reason(model, which);
     bool is_bad = model->problems[which].message[0] != '\0';
     return is_bad && json_object_set_new(reply, "reason", reason) != 0 ? no_memory(error) : STATUS_OK;
-}
-
-/* ---- labels ---- */
-
-enum status registry_labels(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
-{
-    const struct registry_model *model = registry_need(registry, name, error);
-    if (model == NULL) {
-        return STATUS_NOT_FOUND;
-    }
-    json_t *reply = json_pack("{s:O}", "labels", model->labels);
-    if (reply == NULL || add_reason(model, MODEL_FILE_LABELS, reply, error) != STATUS_OK) {
-        json_decref(reply);
-        return no_memory(error);
-    }
-    *ret_reply = reply;
-    return STATUS_OK;
-}
-
-static enum status check_label_version(const struct registry_model *model, uint64_t number, struct error *error)
-{
-    const struct registry_version *version = model_version(model, number);
-    if (version == NULL || version->status == VERSION_RETIRED) {
-        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
-        return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
-    }
-    return STATUS_OK;
-}
-
-static enum status check_target_versions(const struct registry_model *model, const json_t *target, struct error *error)
-{
-    const json_t *version = json_object_get(target, "version");
-    const char *key;
-    json_t *share;
-    if (version != NULL) {
-        return check_label_version(model, (uint64_t)json_integer_value(version), error);
-    }
-    json_object_foreach(json_object_get(target, "split"), key, share)
-    {
-        TRY(check_label_version(model, version_of_key(key), error));
-    }
-    return STATUS_OK;
-}
-
-static enum status check_label(const struct registry_model *model, const char *label, const json_t *target,
-                               struct error *error)
-{
-    TRY(check_writable(model, MODEL_FILE_LABELS, error));
-    TRY(check_label_name(label, error));
-    if (target != NULL) {
-        TRY(check_target(label, target, error));
-        return check_target_versions(model, target, error);
-    }
-    if (json_object_get(model->labels, label) == NULL) {
-        error_set(error, STATUS_NOT_FOUND, "model %s has no label %s", model->name, label);
-        return error_code(error, "label_not_found"), STATUS_NOT_FOUND;
-    }
-    return STATUS_OK;
-}
-
-void registry_put_label(struct registry *registry, const char *name, const char *label, const json_t *json,
-                        struct registry_callback callback)
-{
-    struct error error;
-    struct registry_model *model = registry_need(registry, name, &error);
-    if (model == NULL || check_label(model, label, json, &error) != STATUS_OK) {
-        registry_answer_error(callback, &error);
-        return;
-    }
-    json_t *labels = json_deep_copy(model->labels);
-    int failed = labels == NULL || (json == NULL ? json_object_del(labels, label)
-                                                 : json_object_set_new(labels, label, json_deep_copy(json)));
-    if (failed) {
-        json_decref(labels);
-        no_memory(&error);
-        registry_answer_error(callback, &error);
-        return;
-    }
-    bool is_new = json != NULL && json_object_get(model->labels, label) == NULL;
-    set_file(registry, model, MODEL_FILE_LABELS, labels);
-    registry_load_model(registry, model);
-    registry_submit_file(registry, name, model->path, model_file_name(MODEL_FILE_LABELS), labels,
-                         json_pack("{s:O}", "labels", labels), is_new, callback);
 }
 
 /* ---- settings ---- */
@@ -390,10 +256,10 @@ enum status registry_settings(struct registry *registry, const char *name, json_
         return STATUS_NOT_FOUND;
     }
     json_t *reply =
-        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", "fp32", "unknown_symbols", "error", "generation",
-                  "versions_kept", (json_int_t)registry->settings->versions_kept, "start", "");
+        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", rnn_precision_name(RNN_PRECISION_FP32), "unknown_symbols",
+                  "error", "generation", "versions_kept", (json_int_t)registry->settings->versions_kept, "start", "");
     if (reply == NULL || json_object_update(reply, model->settings) != 0 ||
-        add_reason(model, MODEL_FILE_SETTINGS, reply, error) != STATUS_OK) {
+        model_file_add_reason(model, MODEL_FILE_SETTINGS, reply, error) != STATUS_OK) {
         json_decref(reply);
         return no_memory(error);
     }
@@ -401,37 +267,126 @@ enum status registry_settings(struct registry *registry, const char *name, json_
     return STATUS_OK;
 }
 
-void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
-                             struct registry_callback callback)
+static enum rnn_precision settings_precision(const json_t *settings)
 {
-    struct error error;
-    struct registry_model *model = registry_need(registry, name, &error);
-    enum status status = model == NULL ? STATUS_NOT_FOUND : check_writable(model, MODEL_FILE_SETTINGS, &error);
-    json_t *settings = model == NULL ? NULL : json_deep_copy(model->settings);
+    const char *name = json_string_value(json_object_get(settings, "precision"));
+    enum rnn_precision precision = RNN_PRECISION_FP32;
+    bool is_set = name != NULL && rnn_precision_find(name, &precision);
+    return is_set ? precision : RNN_PRECISION_FP32;
+}
+
+enum rnn_precision model_precision(const struct registry_model *model)
+{
+    return model->asked_precision != RNN_PRECISION_COUNT ? model->asked_precision : settings_precision(model->settings);
+}
+
+/* What settings.json will hold: new reference. */
+static enum status merge_settings(const struct registry_model *model, const json_t *patch, json_t **ret_settings,
+                                  struct error *error)
+{
+    TRY(model_file_check_writable(model, MODEL_FILE_SETTINGS, error));
+    json_t *settings = json_deep_copy(model->settings);
+    enum status status = settings == NULL ? no_memory(error) : STATUS_OK;
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)patch, key, value)
     {
         if (status == STATUS_OK) {
-            bool is_known = find_setting(key, &error) != NULL; /* null takes a setting away, whatever it holds */
-            status = !is_known ? STATUS_INVALID : json_is_null(value) ? STATUS_OK : check_setting(key, value, &error);
+            bool is_known = find_setting(key, error) != NULL; /* null takes a setting away, whatever it holds */
+            status = !is_known ? STATUS_INVALID : json_is_null(value) ? STATUS_OK : check_setting(key, value, error);
         }
         if (status == STATUS_OK && json_is_null(value)) {
             json_object_del(settings, key);
         } else if (status == STATUS_OK && json_object_set_new(settings, key, json_deep_copy(value)) != 0) {
-            status = no_memory(&error);
+            status = no_memory(error);
         }
     }
     if (status != STATUS_OK) {
         json_decref(settings);
+        return status;
+    }
+    *ret_settings = settings;
+    return STATUS_OK;
+}
+
+/* Another precision than what serves is packed in, and something serves. */
+static bool must_try(const struct registry_model *model, const json_t *patch, const json_t *settings)
+{
+    return json_object_get(patch, "precision") != NULL && model_current(model) != NULL &&
+           settings_precision(settings) != model_precision(model);
+}
+
+/* Takes `settings`. */
+static void write_settings(struct registry *registry, struct registry_model *model, const json_t *patch,
+                           json_t *settings, struct registry_callback callback)
+{
+    struct error error;
+    json_t *reply = NULL;
+    model_file_set(registry, model, MODEL_FILE_SETTINGS, settings);
+    if (json_object_get(patch, "precision") != NULL) {
+        model->asked_precision = RNN_PRECISION_COUNT;
+    }
+    enum status status = registry_settings(registry, model->name, &reply, &error);
+    registry_submit_file(registry, model->name, model->path, model_file_name(MODEL_FILE_SETTINGS), settings,
+                         status == STATUS_OK ? reply : NULL, false, callback);
+}
+
+/* A patch whose precision is being tried. */
+struct trial {
+    struct registry *registry;
+    char name[MODEL_NAME_BYTES_MAX];
+    json_t *patch;
+    struct registry_callback callback;
+};
+
+/* What else was set meanwhile stays. */
+static void on_tried(void *context, const struct registry_reply *tried)
+{
+    struct trial *trial = context;
+    struct error error = tried->error;
+    enum status status = tried->status;
+    json_t *settings = NULL;
+    struct registry_model *model = status == STATUS_OK ? registry_need(trial->registry, trial->name, &error) : NULL;
+    if (model != NULL) {
+        status = merge_settings(model, trial->patch, &settings, &error);
+    }
+    if (model == NULL || status != STATUS_OK) {
+        registry_answer_error(trial->callback, &error);
+    } else {
+        write_settings(trial->registry, model, trial->patch, settings, trial->callback);
+    }
+    json_decref(tried->reply);
+    json_decref(trial->patch);
+    mem_free(trial);
+}
+
+void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
+                             struct registry_callback callback)
+{
+    struct error error;
+    json_t *settings = NULL;
+    struct registry_model *model = registry_need(registry, name, &error);
+    if (model == NULL || merge_settings(model, patch, &settings, &error) != STATUS_OK) {
         registry_answer_error(callback, &error);
         return;
     }
-    set_file(registry, model, MODEL_FILE_SETTINGS, settings);
-    json_t *reply = NULL;
-    status = registry_settings(registry, name, &reply, &error);
-    registry_submit_file(registry, name, model->path, model_file_name(MODEL_FILE_SETTINGS), settings,
-                         status == STATUS_OK ? reply : NULL, false, callback);
+    if (!must_try(model, patch, settings)) {
+        write_settings(registry, model, patch, settings, callback);
+        return;
+    }
+    enum rnn_precision precision = settings_precision(settings);
+    json_decref(settings);
+    struct trial *trial = mem_allocate(1, sizeof *trial);
+    json_t *copy = trial == NULL ? NULL : json_deep_copy(patch);
+    if (copy == NULL) {
+        mem_free(trial);
+        no_memory(&error);
+        registry_answer_error(callback, &error);
+        return;
+    }
+    *trial = (struct trial){.registry = registry, .patch = copy, .callback = callback};
+    snprintf(trial->name, sizeof trial->name, "%s", name);
+    registry_try_precision(registry, model, precision, (struct registry_callback){.done = on_tried, .context = trial});
 }
 
 const json_t *registry_setting(const struct registry *registry, const char *name, const char *key)

@@ -302,6 +302,11 @@ size_t decode_plan_vocabulary_size(const struct decode_plan *plan)
     return plan->vocabulary_size;
 }
 
+enum rnn_precision decode_plan_precision(const struct decode_plan *plan)
+{
+    return plan->precision;
+}
+
 const char *decode_plan_kernels(const struct decode_plan *plan)
 {
     return plan->output.steps->name;

@@ -55,6 +55,7 @@ size_t decode_plan_bytes(const struct decode_plan *plan);
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
 /* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni". */
 const char *decode_plan_kernels(const struct decode_plan *plan);
+enum rnn_precision decode_plan_precision(const struct decode_plan *plan);
 /* Floats of one row's recurrent state: for each layer c [units], then h [units]. */
 size_t decode_plan_state_count(const struct decode_plan *plan);
 

@@ -4,7 +4,7 @@
 #if defined(__AVX2__)
 
 #define STEPS rnn_steps_avx2_bf16
-#define STEPS_NAME "avx2"
+#define STEPS_NAME "avx2-bf16"
 #define PRECISION RNN_PRECISION_BF16
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256)(sum), (__m256i)(x), (__m256i)(weights)))
 #define LANES 8

@@ -5,7 +5,7 @@
 #if defined(__AVX2__)
 
 #define STEPS rnn_steps_avx2_int8
-#define STEPS_NAME "avx2"
+#define STEPS_NAME "avx2-int8"
 #define PRECISION RNN_PRECISION_INT8
 #define FIRST_SUMS(offsets) ((vector_bits){0} & (offsets))
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256i)(sum), (__m256i)(x), (__m256i)(weights)))

@@ -240,7 +240,7 @@ const struct rnn_kernels rnn_kernels_plain = {
 };
 
 const struct rnn_steps rnn_steps_plain_bf16 = {
-    .name = "plain",
+    .name = "plain-bf16",
     .precision = RNN_PRECISION_BF16,
     .lanes = LANES,
     .tile_rows = 1,
@@ -249,7 +249,7 @@ const struct rnn_steps rnn_steps_plain_bf16 = {
 };
 
 const struct rnn_steps rnn_steps_plain_int8 = {
-    .name = "plain",
+    .name = "plain-int8",
     .precision = RNN_PRECISION_INT8,
     .lanes = LANES,
     .tile_rows = 1,

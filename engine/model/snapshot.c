@@ -206,6 +206,16 @@ size_t snapshot_parameter_count(const struct snapshot *snapshot)
     return snapshot->parameter_count;
 }
 
+enum rnn_precision snapshot_precision(const struct snapshot *snapshot)
+{
+    return decode_plan_precision(snapshot->plan);
+}
+
+const char *snapshot_kernels(const struct snapshot *snapshot)
+{
+    return decode_plan_kernels(snapshot->plan);
+}
+
 size_t snapshot_bytes(const struct snapshot *snapshot)
 {
     return decode_plan_bytes(snapshot->plan);

@@ -35,6 +35,9 @@ const char *snapshot_full_name(const struct snapshot *snapshot);
 const struct decode_plan *snapshot_decode_plan(const struct snapshot *snapshot);
 struct vocabulary *snapshot_vocabulary(const struct snapshot *snapshot); /* borrowed */
 size_t snapshot_parameter_count(const struct snapshot *snapshot);
+enum rnn_precision snapshot_precision(const struct snapshot *snapshot);
+/* What steps it: "avx512-vnni". */
+const char *snapshot_kernels(const struct snapshot *snapshot);
 size_t snapshot_bytes(const struct snapshot *snapshot); /* resident: packed weights, vocabulary */
 /* The manifest: architecture, origin, evaluation. Borrowed; read only. */
 const json_t *snapshot_manifest(const struct snapshot *snapshot);

@@ -28,11 +28,7 @@ class GraphTest(DaemonTest):
         self.expect(201, "PUT", "", {})
 
     def expect(self, code, method, path, body=None, error=None):
-        status, reply = self.daemon.json(method, self.path + path, body)
-        self.assertEqual(status, code, reply)
-        if error is not None:
-            self.assertEqual(reply["error"]["code"], error, reply)
-        return reply
+        return super().expect(code, method, self.path + path, body, error=error)
 
     def build(self, *steps, code=200, **fields):
         return self.expect(code, "POST", "/graph/build", {"program": list(steps), **fields})

@@ -199,6 +199,14 @@ class DaemonTest(unittest.TestCase):
         if status != 0:
             raise AssertionError(f"lstmd ended with {status}:\n{cls.daemon.text()}")
 
+    def expect(self, code, *call, error=None):
+        """The reply to a call as Daemon.json takes it, which must have that status, and perhaps that error code."""
+        status, reply = self.daemon.json(*call)
+        self.assertEqual(status, code, reply)
+        if error is not None:
+            self.assertEqual(reply["error"]["code"], error, reply)
+        return reply
+
 
 def run(*arguments, **options):
     """One lstmd command to its end: subprocess.CompletedProcess with text."""

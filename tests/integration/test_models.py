@@ -15,13 +15,6 @@ SMALL = {"language_model": {"layers": 1, "units": 8, "vocabulary": "bytes"}}
 
 
 class Models(DaemonTest):
-    def expect(self, code, *call, error=None):
-        status, reply = self.daemon.json(*call)
-        self.assertEqual(status, code, reply)
-        if error is not None:
-            self.assertEqual(reply["error"]["code"], error, reply)
-        return reply
-
     def make(self, name, versions=0):
         self.expect(201, "PUT", f"/v1/models/{name}", SMALL)
         for number in range(versions):

@@ -21,13 +21,6 @@ class Training(DaemonTest):
         self.path = f"/v1/models/{self.name}"
         self.expect(201, "PUT", self.path, SMALL)
 
-    def expect(self, code, *call, error=None):
-        status, reply = self.daemon.json(*call)
-        self.assertEqual(status, code, reply)
-        if error is not None:
-            self.assertEqual(reply["error"]["code"], error, reply)
-        return reply
-
     def train(self, code=202, error=None, **fields):
         body = {"corpus": {"text": CORPUS}, **SHORT, **fields}
         return self.expect(code, "POST", self.path + "/train", body, error=error)

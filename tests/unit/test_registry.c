@@ -81,7 +81,7 @@ static int stop(void **state)
 static void scan(struct fixture *fixture)
 {
     int before = fixture->answers;
-    registry_load(fixture->registry, "none", 0, callback(fixture));
+    registry_load(fixture->registry, "none", 0, RNN_PRECISION_COUNT, callback(fixture));
     while (fixture->answers == before) {
         uv_run(&fixture->loop, UV_RUN_ONCE);
     }
