@@ -67,12 +67,10 @@ static enum status fill(struct live *live, const struct live_ticket *ticket, str
 /* Unchanged since it was filled, it goes with the version that serves now. */
 static enum status follow(struct live *live, const struct live_ticket *ticket, struct error *error)
 {
-    json_t *reply = NULL;
     if (ticket->version == 0 || live->version == ticket->version || model_is_unsaved(live->model)) {
         return STATUS_OK;
     }
-    enum status status = model_reset(live->model, false, ticket->version_path, ticket->version, &reply, error);
-    json_decref(reply);
+    enum status status = model_follow(live->model, ticket->version_path, ticket->version, error);
     if (status == STATUS_OK) {
         live->version = ticket->version;
     }

@@ -255,15 +255,17 @@ void session_destroy(struct session *session)
     mem_free(session);
 }
 
-void session_reset(struct session *session, struct graph *graph, struct values *values)
+void session_reset(struct session *session, struct graph **graph, struct values **values)
 {
+    struct graph *old_graph = session->graph;
+    struct values *old_values = session->values;
     drop_plans(session);
-    graph_unref(session->graph);
-    values_destroy(session->values);
     name_counts_release(&session->draws);
     session->draws = (struct name_counts){.slots = NULL};
-    session->graph = graph;
-    session->values = values;
+    session->graph = *graph;
+    session->values = *values;
+    *graph = old_graph;
+    *values = old_values;
 }
 
 void session_close(struct session *session)

@@ -23,8 +23,8 @@ void session_close(struct session *session);
 
 /* Takes a grown clone of its graph instead: room for its new variables; plans stay. NO_MEMORY leaves all as it was. */
 enum status session_adopt(struct session *session, struct graph *graph, struct error *error) MUST_CHECK;
-/* Begins again with another graph and its values, which become the session's: earlier plans are dropped. */
-void session_reset(struct session *session, struct graph *graph, struct values *values);
+/* Begins again with another graph and its values, which change places with the session's: earlier plans are dropped. */
+void session_reset(struct session *session, struct graph **graph, struct values **values);
 /* Puts other values of the same graph in their place (the session's from then on); returns the earlier ones, the
  * caller's to destroy. */
 struct values *session_swap_values(struct session *session, struct values *values) MUST_CHECK;

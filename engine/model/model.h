@@ -33,7 +33,9 @@ struct model *model_unref(struct model *model);
 enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,
                                       struct error *error) MUST_CHECK;
 
-/* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. */
+/* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. Builds are
+ * made one after another, and aside: others go on with the graph as it was until a build is done. One whose graph was
+ * reset meanwhile (code "generation") or is held by a training that began meanwhile is CONFLICT. */
 enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
@@ -52,6 +54,11 @@ enum status model_run_within(struct model *model, const json_t *request, uint32_
  * `version_path` non-NULL: filled from that version. */
 enum status model_reset(struct model *model, bool force, const char *version_path, uint64_t version, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
+
+/* Puts a version's content into the graph, one generation up. CONFLICT, nothing done, while a run or a job uses it, or
+ * when there is anything that is not saved. */
+enum status model_follow(struct model *model, const char *version_path, uint64_t version,
+                         struct error *error) MUST_CHECK;
 
 /* generation, finalized, base_version, unsaved, nodes, variables, scopes, collections, signatures, handles, results. */
 enum status model_describe_graph(struct model *model, json_t **ret_reply, struct error *error) MUST_CHECK;

@@ -11,27 +11,50 @@
 struct model {
     _Atomic size_t references;
     char *name;
-    /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone. */
+    /* Held by who builds for as long as that takes: builds are made one after another, aside, and published under the
+     * other lock. Taken before it, never by who holds it. */
+    pthread_mutex_t building;
+    /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone, for
+     * no longer than it takes to write variables' values. */
     pthread_rwlock_t lock;
+    _Atomic uint32_t run_count;    /* at work, or waiting for the lock */
     _Atomic bool cancel_runs;      /* set while a forced reset waits for the lock */
     struct session *session;       /* the graph, the values of its variables, plans */
     json_t *programs;              /* as in graph.json */
     struct vocabulary *vocabulary; /* NULL: none yet */
     json_t *waiting_specification; /* a language model that waits for its vocabulary, or NULL */
-    uint64_t waiting_seed;
     uint64_t generation;
     uint64_t base_version; /* 0: none */
     bool is_unsaved;
-    bool is_training;
+    uint64_t change_count; /* of what left it unsaved */
+    bool is_training;      /* the job alone changes the fields above, and so reads them without the lock */
     char training_job[64];
 };
+
+/* Takes the lock as a reader, takes it alone; gives it back. */
+void model_lock_shared(struct model *model);
+void model_lock_alone(struct model *model);
+void model_unlock(struct model *model);
+
+/* NO_MEMORY, naming the model. */
+enum status model_no_memory(const struct model *model, struct error *error) MUST_CHECK;
+
+/* Whatever was changed is not saved. The lock is held alone. */
+void model_note_change(struct model *model);
 
 /* CONFLICT while a training job holds the model. The lock is held. */
 enum status model_check_not_training(const struct model *model, struct error *error) MUST_CHECK;
 
-/* Applies a program to a clone and publishes it with its values grown; nothing changes on failure. The lock is held
- * alone. `ret_reply` may be NULL. */
-enum status model_apply(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
+struct model_change {
+    const json_t *request; /* {"program","reuse"} */
+    const char *request_id;
+    bool is_for_training; /* the job that holds the model makes it */
+};
+
+/* Applies a program to a clone and publishes it with its values grown; nothing changes on failure, which is CONFLICT
+ * too when the model was reset meanwhile or is held by a training. `building` is held, the lock is not. `ret_reply` may
+ * be NULL. */
+enum status model_apply(struct model *model, const struct model_change *change, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
 /* The saver a build named so. NOT_FOUND. The lock is held. */
@@ -54,7 +77,8 @@ struct version_content {
 enum status version_content_read(const char *path, struct version_content *ret_content, struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
 
-/* Moves a version's content into the model, one generation up. The lock is held alone. */
+/* Changes places: the model has the version's content, one generation up, and `content` what the model had, to be
+ * released without the lock. The lock is held alone. */
 void model_fill(struct model *model, struct version_content *content, uint64_t version);
 
 #endif

@@ -121,7 +121,7 @@ static enum status assign(struct model *model, const struct saver *saver, const 
         return status;
     }
     values_destroy(session_swap_values(model->session, fresh));
-    model->is_unsaved = true;
+    model_note_change(model);
     return STATUS_OK;
 }
 
@@ -155,10 +155,10 @@ static enum status restore(struct model *model, const char *version_path, const 
     size_t count = 0;
     TRY(check_names(names, error));
     TRY(read_tensors(version_path, saver_name != NULL, &tensors, error));
-    pthread_rwlock_wrlock(&model->lock);
+    model_lock_alone(model);
     enum status status = restore_locked(model, saver_name, names, &tensors, &count, error);
     uint64_t generation = model->generation;
-    pthread_rwlock_unlock(&model->lock);
+    model_unlock(model);
     safetensors_release(&tensors);
     if (status == STATUS_NOT_FOUND && error_is(error, EXCEPTION_NOT_FOUND)) {
         status = error->status = STATUS_UNPROCESSABLE; /* the version is there, but does not fit */
@@ -233,17 +233,19 @@ static enum status set_locked(struct model *model, const char *name, const json_
         status = values_set(session_values(model->session), variable, &tensor, error);
     }
     tensor_release(&tensor);
-    model->is_unsaved = model->is_unsaved || status == STATUS_OK;
+    if (status == STATUS_OK) {
+        model_note_change(model);
+    }
     return status;
 }
 
 enum status model_set_variable(struct model *model, const char *name, const json_t *value, json_t **ret_reply,
                                struct error *error)
 {
-    pthread_rwlock_wrlock(&model->lock);
+    model_lock_alone(model);
     enum status status = set_locked(model, name, value, error);
     uint64_t generation = model->generation;
-    pthread_rwlock_unlock(&model->lock);
+    model_unlock(model);
     TRY(status);
     json_t *reply = json_pack("{s:I}", "generation", (json_int_t)generation);
     if (reply == NULL) {

@@ -2,7 +2,6 @@
  * read share the model's lock; one that writes variables holds it alone. */
 #include <stdatomic.h>
 
-#include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/model/model_private.h"
@@ -76,7 +75,7 @@ static enum status go(struct model_run *run, struct error *error)
     }
     enum status status = session_run_go(run->prepared, &options, run->request.results, error);
     if (writes) {
-        run->model->is_unsaved = true;
+        model_note_change(run->model);
     }
     return status == STATUS_CANCELLED ? explain_end(run, error) : status;
 }
@@ -119,15 +118,17 @@ enum status model_run_within(struct model *model, const json_t *request, uint32_
 {
     struct model_run run = {.model = model, .json = request, .maximum_ms = maximum_ms};
     bool must_write = false;
-    CHECK(pthread_rwlock_rdlock(&model->lock) == 0);
+    atomic_fetch_add(&model->run_count, 1);
+    model_lock_shared(model);
     enum status status = run_locked(&run, &must_write, ret_reply, error);
-    CHECK(pthread_rwlock_unlock(&model->lock) == 0);
     if (status == STATUS_OK && must_write) {
+        model_unlock(model);
         run.may_write = true;
-        CHECK(pthread_rwlock_wrlock(&model->lock) == 0);
+        model_lock_alone(model);
         status = run_locked(&run, &must_write, ret_reply, error);
-        CHECK(pthread_rwlock_unlock(&model->lock) == 0);
     }
+    model_unlock(model);
+    atomic_fetch_sub(&model->run_count, 1);
     run_request_release(&run.request);
     return status;
 }

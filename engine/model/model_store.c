@@ -7,7 +7,7 @@
 #include "engine/store/graph_file.h"
 #include "engine/store/saver_file.h"
 
-enum { SAVED_FILES_MAX = 3 };
+enum { SAVED_FILES_MAX = 4 };
 
 static enum status no_memory(const struct model *model, struct error *error)
 {
@@ -126,70 +126,79 @@ static enum status make_manifest(const struct model *model, const json_t *origin
     return STATUS_OK;
 }
 
-/* The lock is held alone. */
-static enum status save(struct model *model, const char *directory, const json_t *manifest, uint64_t *ret_version,
-                        struct error *error)
+/* A version's files in memory: what is written once the model's lock is given back. */
+struct saved_files {
+    struct version_file files[SAVED_FILES_MAX];
+    void *bytes[SAVED_FILES_MAX]; /* of files; owned */
+    size_t count;
+    json_t *manifest;
+    uint64_t generation;
+    uint64_t change_count;
+};
+
+static void release_saved(struct saved_files *saved)
 {
-    void *weights = NULL;
-    char *graph = NULL;
-    char *vocabulary = NULL;
-    size_t weights_bytes = 0;
-    size_t graph_bytes = 0;
-    enum status status = format_weights(model, &weights, &weights_bytes, error);
-    if (status == STATUS_OK) {
-        status = graph_file_format(model->programs, &graph, &graph_bytes, error);
+    for (size_t i = 0; i < SAVED_FILES_MAX; i++) {
+        mem_free(saved->bytes[i]);
     }
-    if (status == STATUS_OK && model->vocabulary != NULL) {
-        status = format_vocabulary(model, &vocabulary, error);
-    }
-    if (status == STATUS_OK) {
-        struct version_file files[SAVED_FILES_MAX] = {
-            {"weights.safetensors", weights, weights_bytes},
-            {"graph.json", graph, graph_bytes},
-            {"vocab.json", vocabulary, vocabulary == NULL ? 0 : strlen(vocabulary)}};
-        status = version_write(directory, files, vocabulary == NULL ? 2 : 3, manifest, ret_version, error);
-    }
-    mem_free(weights);
-    mem_free(graph);
-    mem_free(vocabulary);
-    return status;
+    json_decref(saved->manifest);
 }
 
-/* The saver's tensors as a file, beside the graph and, when every variable has a value, the weights. */
-static enum status save_with(struct model *model, const char *directory, uint32_t saver, const json_t *manifest,
-                             uint64_t *ret_version, struct error *error)
+static void add_file(struct saved_files *saved, const char *name, void *bytes, size_t length)
+{
+    saved->bytes[saved->count] = bytes;
+    saved->files[saved->count++] = (struct version_file){.name = name, .bytes = bytes, .length = length};
+}
+
+static enum status add_weights(const struct model *model, struct saved_files *saved, struct error *error)
+{
+    void *bytes = NULL;
+    size_t length = 0;
+    TRY(format_weights(model, &bytes, &length, error));
+    add_file(saved, "weights.safetensors", bytes, length);
+    return STATUS_OK;
+}
+
+static enum status add_graph(const struct model *model, struct saved_files *saved, struct error *error)
+{
+    char *text = NULL;
+    size_t length = 0;
+    TRY(graph_file_format(model->programs, &text, &length, error));
+    add_file(saved, "graph.json", text, length);
+    return STATUS_OK;
+}
+
+static enum status add_vocabulary(const struct model *model, struct saved_files *saved, struct error *error)
+{
+    char *text = NULL;
+    if (model->vocabulary == NULL) {
+        return STATUS_OK;
+    }
+    TRY(format_vocabulary(model, &text, error));
+    add_file(saved, "vocab.json", text, strlen(text));
+    return STATUS_OK;
+}
+
+/* The saver's tensors as a file. */
+static enum status add_checkpoint(const struct model *model, const char *saver_name, struct saved_files *saved,
+                                  struct error *error)
 {
     const struct graph *graph = session_graph(model->session);
+    uint32_t saver = 0;
+    void *bytes = NULL;
+    size_t length = 0;
+    TRY(model_find_saver(model, saver_name, &saver, error));
     size_t count = saver_at(graph, saver)->count;
     struct named_tensor *entries = mem_allocate(count, sizeof *entries);
-    struct version_file files[SAVED_FILES_MAX] = {{.name = "checkpoint.safetensors"}, {.name = "graph.json"}};
-    void *bytes[SAVED_FILES_MAX] = {NULL};
-    char *text = NULL;
-    struct error ignored;
     enum status status = entries == NULL ? no_memory(model, error)
                                          : saver_collect(graph, saver, session_values(model->session), entries, error);
     if (status == STATUS_OK) {
-        status = safetensors_format(entries, count, &bytes[0], &files[0].length, error);
-    }
-    if (status == STATUS_OK) {
-        status = graph_file_format(model->programs, &text, &files[1].length, error);
-        bytes[1] = text;
-    }
-    size_t file_count = 2;
-    if (status == STATUS_OK && format_weights(model, &bytes[2], &files[2].length, &ignored) == STATUS_OK) {
-        files[file_count++].name = "weights.safetensors";
-    }
-    if (status == STATUS_OK) {
-        for (size_t i = 0; i < file_count; i++) {
-            files[i].bytes = bytes[i];
-        }
-        status = version_write(directory, files, file_count, manifest, ret_version, error);
-    }
-    for (size_t i = 0; i < SAVED_FILES_MAX; i++) {
-        mem_free(bytes[i]);
+        status = safetensors_format(entries, count, &bytes, &length, error);
     }
     mem_free(entries);
-    return status;
+    TRY(status);
+    add_file(saved, "checkpoint.safetensors", bytes, length);
+    return STATUS_OK;
 }
 
 enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver, struct error *error)
@@ -203,42 +212,62 @@ enum status model_find_saver(const struct model *model, const char *name, uint32
     return STATUS_OK;
 }
 
-enum status model_save_checkpoint(struct model *model, const char *model_directory, const char *saver_name,
-                                  const json_t *origin, uint64_t *ret_version, struct error *error)
+/* All that a version holds, as it is now. `saver_name` NULL: none. The lock is held. */
+static enum status collect(const struct model *model, const char *saver_name, const json_t *origin,
+                           const json_t *evaluation, struct saved_files *saved, struct error *error)
 {
-    json_t *manifest = NULL;
-    uint32_t saver = 0;
-    pthread_rwlock_wrlock(&model->lock);
-    enum status status = model_find_saver(model, saver_name, &saver, error);
-    if (status == STATUS_OK) {
-        status = make_manifest(model, origin, NULL, &manifest, error);
+    struct error ignored;
+    saved->generation = model->generation;
+    saved->change_count = model->change_count;
+    if (saver_name == NULL) {
+        TRY(add_weights(model, saved, error));
+    } else {
+        TRY(add_checkpoint(model, saver_name, saved, error));
+        /* Only when every variable has a value. */
+        if (add_weights(model, saved, &ignored) == STATUS_NO_MEMORY) {
+            return no_memory(model, error);
+        }
     }
+    TRY(add_graph(model, saved, error));
+    TRY(add_vocabulary(model, saved, error));
+    return make_manifest(model, origin, evaluation, &saved->manifest, error);
+}
+
+/* Files are formatted under the lock, which others who read share, and written without it. */
+static enum status save(struct model *model, const char *directory, const char *saver_name, const json_t *origin,
+                        const json_t *evaluation, uint64_t *ret_version, struct error *error)
+{
+    struct saved_files saved = {.count = 0};
+    uint64_t version = 0;
+    model_lock_shared(model);
+    enum status status = collect(model, saver_name, origin, evaluation, &saved, error);
+    model_unlock(model);
     if (status == STATUS_OK) {
-        status = save_with(model, model_directory, saver, manifest, ret_version, error);
+        status = version_write(directory, saved.files, saved.count, saved.manifest, &version, error);
     }
-    pthread_rwlock_unlock(&model->lock);
-    json_decref(manifest);
+    if (status == STATUS_OK && saver_name == NULL) {
+        model_lock_alone(model);
+        if (model->generation == saved.generation) {
+            model->base_version = version;
+            model->is_unsaved = model->change_count != saved.change_count;
+        }
+        model_unlock(model);
+    }
+    release_saved(&saved);
+    if (status == STATUS_OK) {
+        *ret_version = version;
+    }
     return status;
 }
 
 enum status model_save(struct model *model, const char *model_directory, const json_t *origin, const json_t *evaluation,
                        uint64_t *ret_version, struct error *error)
 {
-    if (pthread_rwlock_wrlock(&model->lock) != 0) {
-        return error_set(error, STATUS_IO, "model %s cannot be locked", model->name);
-    }
-    json_t *manifest = NULL;
-    uint64_t version = 0;
-    enum status status = make_manifest(model, origin, evaluation, &manifest, error);
-    if (status == STATUS_OK) {
-        status = save(model, model_directory, manifest, &version, error);
-    }
-    if (status == STATUS_OK) {
-        model->base_version = version;
-        model->is_unsaved = false;
-        *ret_version = version;
-    }
-    pthread_rwlock_unlock(&model->lock);
-    json_decref(manifest);
-    return status;
+    return save(model, model_directory, NULL, origin, evaluation, ret_version, error);
+}
+
+enum status model_save_checkpoint(struct model *model, const char *model_directory, const char *saver_name,
+                                  const json_t *origin, uint64_t *ret_version, struct error *error)
+{
+    return save(model, model_directory, saver_name, origin, NULL, ret_version, error);
 }

@@ -1,4 +1,5 @@
-/* The training job's door into its model. Thread: the job's; each call locks the model alone. */
+/* The training job's door into its model. While the job holds the model it alone changes graph and values: it builds
+ * and computes aside, and has the model's lock only to put pointers in place. Thread: the job's. */
 #include "engine/model/model_training.h"
 
 #include "engine/base/check.h"
@@ -22,7 +23,7 @@ static enum status waiting_kind(const struct model *model, enum vocabulary_kind 
 enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
                                       struct vocabulary **ret_vocabulary, struct error *error)
 {
-    pthread_rwlock_rdlock(&model->lock);
+    model_lock_shared(model);
     enum status status = STATUS_OK;
     if (model->waiting_specification != NULL) {
         status = waiting_kind(model, ret_kind, error);
@@ -36,7 +37,7 @@ enum status model_training_vocabulary(struct model *model, enum vocabulary_kind 
         status = error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
         error_code(error, "no_language_model");
     }
-    pthread_rwlock_unlock(&model->lock);
+    model_unlock(model);
     return status;
 }
 
@@ -47,7 +48,8 @@ static enum status apply_step(struct model *model, json_t *step, struct error *e
     if (request == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to build model %s", model->name);
     }
-    enum status status = model_apply(model, request, NULL, NULL, error);
+    struct model_change change = {.request = request, .is_for_training = true};
+    enum status status = model_apply(model, &change, NULL, error);
     json_decref(request);
     return status;
 }
@@ -65,9 +67,11 @@ static enum status build_waiting(struct model *model, struct vocabulary *vocabul
     json_object_set_new(step, "op", json_string("language_model"));
     json_object_set_new(step, "vocabulary", symbols);
     TRY(apply_step(model, step, error));
-    TRY(values_initialize(session_values(model->session), session_graph(model->session), model->waiting_seed, error));
-    json_decref(model->waiting_specification);
+    model_lock_alone(model);
+    json_t *specification = model->waiting_specification;
     model->waiting_specification = NULL;
+    model_unlock(model);
+    json_decref(specification);
     return STATUS_OK;
 }
 
@@ -92,24 +96,54 @@ static enum status build_training(struct model *model, enum optimizer_kind optim
     return apply_step(model, json_pack("{s:s, s:s}", "op", optimizer_name(optimizer), "loss", "train/loss:0"), error);
 }
 
+static void swap_values(struct model *model, struct values *values, bool is_change)
+{
+    model_lock_alone(model);
+    struct values *old = session_swap_values(model->session, values);
+    if (is_change) {
+        model_note_change(model);
+    }
+    model_unlock(model);
+    values_destroy(old);
+}
+
+/* Runs the initialisers of what has no values yet, aside, and keeps a copy. */
+static enum status initialize(struct model *model, uint64_t seed, struct values **ret_values, struct error *error)
+{
+    struct values *values = NULL;
+    struct values *copy = NULL;
+    TRY(values_copy(session_values(model->session), &values, error));
+    enum status status = values_grow(values, session_graph(model->session), error);
+    if (status == STATUS_OK) {
+        status = values_initialize(values, session_graph(model->session), seed, error);
+    }
+    if (status == STATUS_OK) {
+        status = values_copy(values, &copy, error);
+    }
+    if (status != STATUS_OK) {
+        values_destroy(values);
+        return status;
+    }
+    swap_values(model, values, false);
+    *ret_values = copy;
+    return STATUS_OK;
+}
+
 static enum status copy_out(struct model *model, enum optimizer_kind optimizer, struct model_training *training,
                             struct error *error)
 {
     struct output loss;
-    TRY(graph_find_output(session_graph(model->session), "train/loss:0", &loss, error));
+    TRY(graph_clone(session_graph(model->session), &training->graph, error));
+    TRY(graph_find_output(training->graph, "train/loss:0", &loss, error));
     /* Finds what was built. */
-    TRY(train_step_build(session_graph(model->session), loss, optimizer, &training->step, error));
-    TRY(graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error));
-    TRY(values_copy(session_values(model->session), &training->values, error));
-    training->graph = graph_ref(session_graph(model->session));
-    return STATUS_OK;
+    TRY(train_step_build(training->graph, loss, optimizer, &training->step, error));
+    return graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error);
 }
 
 static enum status prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
                            uint64_t seed, struct model_training *training, struct error *error)
 {
     if (model->waiting_specification != NULL) {
-        model->waiting_seed = seed;
         TRY(build_waiting(model, vocabulary, error));
     }
     if (model->vocabulary == NULL || !vocabulary_equal(model->vocabulary, vocabulary)) {
@@ -119,7 +153,7 @@ static enum status prepare(struct model *model, struct vocabulary *vocabulary, e
         return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
     }
     TRY(build_training(model, optimizer, error));
-    TRY(values_initialize(session_values(model->session), session_graph(model->session), seed, error));
+    TRY(initialize(model, seed, &training->values, error));
     return copy_out(model, optimizer, training, error);
 }
 
@@ -127,10 +161,10 @@ enum status model_training_prepare(struct model *model, struct vocabulary *vocab
                                    uint64_t seed, struct model_training *ret_training, struct error *error)
 {
     struct model_training training = {.graph = NULL};
-    pthread_rwlock_wrlock(&model->lock);
+    CHECK(pthread_mutex_lock(&model->building) == 0); /* a build that began before the job did ends, refused */
     CHECK(model->is_training);
     enum status status = prepare(model, vocabulary, optimizer, seed, &training, error);
-    pthread_rwlock_unlock(&model->lock);
+    CHECK(pthread_mutex_unlock(&model->building) == 0);
     if (status != STATUS_OK) {
         model_training_release(&training);
         return status;
@@ -151,10 +185,6 @@ enum status model_hand_back(struct model *model, const struct values *values, st
 {
     struct values *copy = NULL;
     TRY(values_copy(values, &copy, error));
-    pthread_rwlock_wrlock(&model->lock);
-    struct values *old = session_swap_values(model->session, copy);
-    model->is_unsaved = true;
-    pthread_rwlock_unlock(&model->lock);
-    values_destroy(old);
+    swap_values(model, copy, true);
     return STATUS_OK;
 }

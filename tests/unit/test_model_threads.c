@@ -1,0 +1,280 @@
+/* A model's live graph in many hands: looked at, built on, reset, trained and saved at the same time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "engine/model/model.h"
+#include "engine/store/program.h"
+#include "engine/store/version_directory.h"
+
+enum { TRIES_MAX = 200, LOOKS_MIN = 10 };
+
+/* A build on a thread of its own. */
+struct long_build {
+    struct model *model;
+    json_t *request;
+    pthread_t thread;
+    _Atomic bool has_begun;
+    _Atomic bool is_over;
+    enum status status;
+    struct error error;
+    json_t *reply;
+};
+
+static struct model *make_model(void)
+{
+    struct model *model = NULL;
+    struct error error;
+    assert_int_equal(model_create("bard", &model, &error), STATUS_OK);
+    return model;
+}
+
+static json_t *make_program(size_t step_count)
+{
+    json_t *steps = json_array();
+    for (size_t i = 0; i < step_count; i++) {
+        json_array_append_new(steps, json_pack("{s:s, s:f}", "op", "constant", "value", 0.5));
+    }
+    return json_pack("{s:o}", "program", steps);
+}
+
+static void *build_it(void *context)
+{
+    struct long_build *build = context;
+    atomic_store(&build->has_begun, true);
+    build->status = model_build(build->model, build->request, NULL, &build->reply, &build->error);
+    atomic_store(&build->is_over, true);
+    return NULL;
+}
+
+static void begin_build(struct long_build *build, struct model *model)
+{
+    *build = (struct long_build){.model = model, .request = make_program(PROGRAM_STEPS_MAX)};
+    assert_int_equal(pthread_create(&build->thread, NULL, build_it, build), 0);
+}
+
+static void end_build(struct long_build *build)
+{
+    pthread_join(build->thread, NULL);
+    json_decref(build->request);
+    json_decref(build->reply);
+}
+
+static size_t count_nodes(struct model *model)
+{
+    struct error error;
+    json_t *graph = NULL;
+    assert_int_equal(model_describe_graph(model, &graph, &error), STATUS_OK);
+    size_t count = (size_t)json_integer_value(json_object_get(graph, "node_count"));
+    json_decref(graph);
+    return count;
+}
+
+/* Until the build is at work, later with each try. */
+static void let_begin(const struct long_build *build, int try)
+{
+    while (!atomic_load(&build->has_begun)) {
+        sched_yield();
+    }
+    for (int i = 0; i < try; i++) {
+        count_nodes(build->model);
+    }
+}
+
+static void reset(struct model *model)
+{
+    struct error error;
+    json_t *reply = NULL;
+    assert_int_equal(model_reset(model, false, NULL, 0, &reply, &error), STATUS_OK);
+    json_decref(reply);
+}
+
+static void test_others_go_on_during_a_build(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    size_t most = 0;
+    for (int try = 0; try < TRIES_MAX && most < LOOKS_MIN; try++) {
+        struct long_build build;
+        size_t looks = 0;
+        begin_build(&build, model);
+        while (!atomic_load(&build.is_over)) {
+            assert_true(count_nodes(model) % PROGRAM_STEPS_MAX == 0); /* whole builds only */
+            looks += atomic_load(&build.has_begun) ? 1 : 0;
+        }
+        end_build(&build);
+        assert_int_equal(build.status, STATUS_OK);
+        assert_int_equal(count_nodes(model), PROGRAM_STEPS_MAX);
+        most = looks > most ? looks : most;
+        reset(model);
+    }
+    assert_true(most >= LOOKS_MIN);
+    model_unref(model);
+}
+
+static void test_a_reset_passes_a_build(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    bool was_refused = false;
+    for (int try = 0; try < TRIES_MAX && !was_refused; try++) {
+        struct long_build build;
+        uint64_t generation = model_generation(model);
+        begin_build(&build, model);
+        let_begin(&build, try);
+        reset(model);
+        bool was_over = atomic_load(&build.is_over);
+        end_build(&build);
+        assert_int_equal(model_generation(model), generation + 1);
+        if (build.status == STATUS_CONFLICT) {
+            was_refused = true;
+            assert_string_equal(build.error.code, "generation");
+            assert_false(was_over);
+            assert_int_equal(count_nodes(model), 0);
+        } else {
+            /* It was over before the reset, or began after it. */
+            assert_int_equal(build.status, STATUS_OK);
+            json_int_t built = json_integer_value(json_object_get(build.reply, "generation"));
+            assert_int_equal(count_nodes(model), built == (json_int_t)generation ? 0 : PROGRAM_STEPS_MAX);
+            reset(model);
+        }
+    }
+    assert_true(was_refused);
+    model_unref(model);
+}
+
+static void test_a_training_passes_a_build(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct error error;
+    bool was_refused = false;
+    for (int try = 0; try < TRIES_MAX && !was_refused; try++) {
+        struct long_build build;
+        begin_build(&build, model);
+        let_begin(&build, try);
+        assert_int_equal(model_begin_training(model, "job-1", &error), STATUS_OK);
+        end_build(&build);
+        model_end_training(model);
+        if (build.status == STATUS_OK) {
+            assert_int_equal(count_nodes(model), PROGRAM_STEPS_MAX);
+            reset(model);
+        } else {
+            was_refused = true;
+            assert_int_equal(build.status, STATUS_CONFLICT);
+            assert_string_equal(build.error.code, "training");
+            assert_int_equal(count_nodes(model), 0);
+        }
+    }
+    assert_true(was_refused);
+    model_unref(model);
+}
+
+enum { BUILDERS = 4, BUILDS = 10 };
+
+struct builder_thread {
+    struct model *model;
+    int number;
+    pthread_t thread;
+};
+
+static void *build_often(void *context)
+{
+    struct builder_thread *builder = context;
+    for (int i = 0; i < BUILDS; i++) {
+        struct error error;
+        json_t *reply = NULL;
+        char name[32];
+        snprintf(name, sizeof name, "v_%d_%d", builder->number, i);
+        json_t *request =
+            json_pack("{s:[{s:s, s:s, s:[i]}]}", "program", "op", "get_variable", "name", name, "shape", 2);
+        assert_int_equal(model_build(builder->model, request, NULL, &reply, &error), STATUS_OK);
+        json_decref(request);
+        json_decref(reply);
+        request = json_pack("{s:[f, f]}", "data", 1.5, (double)i);
+        assert_int_equal(model_set_variable(builder->model, name, json_object_get(request, "data"), &reply, &error),
+                         STATUS_OK);
+        json_decref(request);
+        json_decref(reply);
+    }
+    return NULL;
+}
+
+static void begin_builders(struct builder_thread builders[BUILDERS], struct model *model)
+{
+    for (int i = 0; i < BUILDERS; i++) {
+        builders[i] = (struct builder_thread){.model = model, .number = i};
+        assert_int_equal(pthread_create(&builders[i].thread, NULL, build_often, &builders[i]), 0);
+    }
+}
+
+static size_t count_variables(struct model *model)
+{
+    struct error error;
+    json_t *list = NULL;
+    assert_int_equal(model_list_variables(model, &list, &error), STATUS_OK);
+    size_t count = json_array_size(json_object_get(list, "variables"));
+    json_decref(list);
+    return count;
+}
+
+static void test_builders_take_turns(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct builder_thread builders[BUILDERS];
+    begin_builders(builders, model);
+    for (int i = 0; i < BUILDERS; i++) {
+        pthread_join(builders[i].thread, NULL);
+    }
+    assert_int_equal(count_variables(model), BUILDERS * BUILDS);
+    model_unref(model);
+}
+
+/* Whatever was built or assigned while a version was written is not forgotten: the model counts as unsaved. */
+static void test_saves_among_builds(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct builder_thread builders[BUILDERS];
+    struct error error;
+    char directory[] = "/tmp/lstmd-test-threads-XXXXXX";
+    char path[128];
+    uint64_t version = 0;
+    assert_non_null(mkdtemp(directory));
+    begin_builders(builders, model);
+    for (int i = 0; i < BUILDS; i++) {
+        enum status status = model_save(model, directory, NULL, NULL, &version, &error);
+        assert_true(status == STATUS_OK || status == STATUS_UNPROCESSABLE); /* nothing yet, or without a value */
+    }
+    for (int i = 0; i < BUILDERS; i++) {
+        pthread_join(builders[i].thread, NULL);
+    }
+    bool is_unsaved = model_is_unsaved(model);
+    if (is_unsaved) {
+        assert_int_equal(model_save(model, directory, NULL, NULL, &version, &error), STATUS_OK);
+        assert_false(model_is_unsaved(model));
+    }
+    struct model *loaded = NULL;
+    snprintf(path, sizeof path, "%s/%llu", directory, (unsigned long long)version);
+    assert_int_equal(model_create_from_version("bard", path, version, &loaded, &error), STATUS_OK);
+    assert_int_equal(count_variables(loaded), BUILDERS * BUILDS);
+    model_unref(loaded);
+    model_unref(model);
+    assert_int_equal(directory_remove(directory, &error), STATUS_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_others_go_on_during_a_build), cmocka_unit_test(test_a_reset_passes_a_build),
+        cmocka_unit_test(test_a_training_passes_a_build),   cmocka_unit_test(test_builders_take_turns),
+        cmocka_unit_test(test_saves_among_builds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
