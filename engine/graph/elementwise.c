@@ -139,30 +139,32 @@ enum status broadcast_infer(struct inference *inference, enum dtype result, stru
 
 /* ---- two operands ---- */
 
-enum status binary_check_types(const struct inference *inference, const struct binary_loops *loops, struct error *error)
+static enum status infer_binary(struct inference *inference, enum dtype result, struct error *error)
 {
+    const struct binary_loops *loops = inference->node->op->binary;
     unsigned types = 0;
     for (int i = 0; i < DTYPE_COUNT; i++) {
         types |= loops->of[i] == NULL ? 0u : 1u << i;
     }
     TRY(op_check_type(inference, 0, "x", types, error));
-    return op_check_same_type(inference, 1, "y", 0, "x", error);
+    TRY(op_check_same_type(inference, 1, "y", 0, "x", error));
+    return broadcast_infer(inference, result, error);
 }
 
-enum status binary_infer(struct inference *inference, const struct binary_loops *loops, struct error *error)
+enum status binary_infer(struct inference *inference, struct error *error)
 {
-    TRY(binary_check_types(inference, loops, error));
-    return broadcast_infer(inference, inference->inputs[0].dtype, error);
+    return infer_binary(inference, inference->inputs[0].dtype, error);
 }
 
-enum status binary_infer_bool(struct inference *inference, const struct binary_loops *loops, struct error *error)
+enum status binary_infer_bool(struct inference *inference, struct error *error)
 {
-    TRY(binary_check_types(inference, loops, error));
-    return broadcast_infer(inference, DTYPE_BOOL, error);
+    return infer_binary(inference, DTYPE_BOOL, error);
 }
 
-void binary_compute(const struct op_run *run, const struct binary_loops *loops)
+enum status binary_compute(const struct op_run *run, struct error *error)
 {
+    (void)error;
+    const struct binary_loops *loops = run->node->op->binary;
     const struct tensor *a = &run->inputs[0];
     const struct tensor *b = &run->inputs[1];
     const struct tensor *result = &run->outputs[0];
@@ -171,29 +173,40 @@ void binary_compute(const struct op_run *run, const struct binary_loops *loops)
     struct broadcast walk;
     broadcast_start(&walk, &result->shape, (const struct shape *[]){&a->shape, &b->shape}, 2);
     if (walk.run == 0) {
-        return;
+        return STATUS_OK;
     }
     do {
         loops->of[a->dtype](walk.run, (const char *)a->data + walk.offsets[0] * from_bytes, broadcast_step(&walk, 0),
                             (const char *)b->data + walk.offsets[1] * from_bytes, broadcast_step(&walk, 1),
                             (char *)result->data + walk.result_offset * to_bytes);
     } while (broadcast_next(&walk));
+    return STATUS_OK;
 }
 
 /* ---- one operand ---- */
 
-enum status unary_infer(struct inference *inference, const char *parameter, const struct unary_loops *loops,
-                        struct error *error)
+enum status unary_infer(struct inference *inference, struct error *error)
 {
+    const struct op *op = inference->node->op;
     unsigned types = 0;
     for (int i = 0; i < DTYPE_COUNT; i++) {
-        types |= loops->of[i] == NULL ? 0u : 1u << i;
+        types |= op->unary->of[i] == NULL ? 0u : 1u << i;
     }
-    TRY(op_check_type(inference, 0, parameter, types, error));
+    TRY(op_check_type(inference, 0, op->arguments, types, error));
     return op_infer_same(inference, error);
 }
 
-void unary_compute(const struct op_run *run, const struct unary_loops *loops)
+enum status unary_infer_bool(struct inference *inference, struct error *error)
 {
-    loops->of[run->inputs[0].dtype](tensor_element_count(&run->outputs[0]), run->inputs[0].data, run->outputs[0].data);
+    TRY(unary_infer(inference, error));
+    inference->outputs[0].dtype = DTYPE_BOOL;
+    return STATUS_OK;
+}
+
+enum status unary_compute(const struct op_run *run, struct error *error)
+{
+    (void)error;
+    const struct tensor *x = &run->inputs[0];
+    run->node->op->unary->of[x->dtype](tensor_element_count(&run->outputs[0]), x->data, run->outputs[0].data);
+    return STATUS_OK;
 }

@@ -40,6 +40,10 @@ size_t broadcast_step(const struct broadcast *walk, size_t operand);
  * InvalidArgumentError "Incompatible shapes: [2] vs. [3]". */
 enum status broadcast_infer(struct inference *inference, enum dtype result, struct error *error) MUST_CHECK;
 
+/* Loops by dtype: the functions NAME_float32 and NAME_float64, and of numbers NAME_int32 and NAME_int64. */
+#define FLOAT_LOOPS(NAME) [DTYPE_FLOAT32] = NAME##_float32, [DTYPE_FLOAT64] = NAME##_float64
+#define NUMBER_LOOPS(NAME) FLOAT_LOOPS(NAME), [DTYPE_INT32] = NAME##_int32, [DTYPE_INT64] = NAME##_int64
+
 /* ---- two operands ---- */
 
 /* The loop of each dtype of the operands; NULL where the op does not take it. Steps are 0 or 1. */
@@ -47,15 +51,23 @@ struct binary_loops {
     void (*of[DTYPE_COUNT])(size_t count, const void *a, size_t a_step, const void *b, size_t b_step, void *result);
 };
 
-/* Checks that inputs x and y are of one dtype that has a loop. */
-enum status binary_check_types(const struct inference *inference, const struct binary_loops *loops,
-                               struct error *error) MUST_CHECK;
-/* The result has the operands' dtype. */
-enum status binary_infer(struct inference *inference, const struct binary_loops *loops, struct error *error) MUST_CHECK;
-/* The result is bool. */
-enum status binary_infer_bool(struct inference *inference, const struct binary_loops *loops,
-                              struct error *error) MUST_CHECK;
-void binary_compute(const struct op_run *run, const struct binary_loops *loops);
+/* Shape rules of rows with such loops: inputs x and y are of one dtype that has a loop; the result has it, or is bool. */
+enum status binary_infer(struct inference *inference, struct error *error) MUST_CHECK;
+enum status binary_infer_bool(struct inference *inference, struct error *error) MUST_CHECK;
+/* Their kernel; succeeds always. */
+enum status binary_compute(const struct op_run *run, struct error *error);
+
+/* A row of the op table; after the gradient come its loops by dtype. */
+#define BINARY_OP(ROW, NAME, CALL, ARGUMENTS, TYPES, INFER, COMPUTE, GRADIENT, ...)                                    \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .input_count = 2,                                                                           \
+                           .infer = INFER,                                                                             \
+                           .compute = COMPUTE,                                                                         \
+                           .binary = &(const struct binary_loops){{__VA_ARGS__}},                                      \
+                           .gradient = GRADIENT,                                                                       \
+                           .call = CALL,                                                                               \
+                           .arguments = ARGUMENTS,                                                                     \
+                           .argument_types = TYPES};
 
 /* Defines a loop: EXPRESSION of a and b (FROM) is the result (TO). */
 #define BINARY_LOOP(NAME, FROM, TO, EXPRESSION)                                                                        \
@@ -91,10 +103,23 @@ struct unary_loops {
     void (*of[DTYPE_COUNT])(size_t count, const void *x, void *result);
 };
 
-/* Checks that input 0 is of a dtype that has a loop; the result is alike. */
-enum status unary_infer(struct inference *inference, const char *parameter, const struct unary_loops *loops,
-                        struct error *error) MUST_CHECK;
-void unary_compute(const struct op_run *run, const struct unary_loops *loops);
+/* Shape rules of rows with such loops: the input is of a dtype that has a loop; the result is alike, or bool. */
+enum status unary_infer(struct inference *inference, struct error *error) MUST_CHECK;
+enum status unary_infer_bool(struct inference *inference, struct error *error) MUST_CHECK;
+/* Their kernel; succeeds always. */
+enum status unary_compute(const struct op_run *run, struct error *error);
+
+/* A row of the op table; after the gradient come its loops by dtype. */
+#define UNARY_OP(ROW, NAME, CALL, ARGUMENT, TYPE, INFER, GRADIENT, ...)                                                \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .input_count = 1,                                                                           \
+                           .infer = INFER,                                                                             \
+                           .compute = unary_compute,                                                                   \
+                           .unary = &(const struct unary_loops){{__VA_ARGS__}},                                        \
+                           .gradient = GRADIENT,                                                                       \
+                           .call = CALL,                                                                               \
+                           .arguments = ARGUMENT,                                                                      \
+                           .argument_types = TYPE};
 
 /* Defines a loop: EXPRESSION of x (FROM) is the result (TO). */
 #define UNARY_LOOP(NAME, FROM, TO, EXPRESSION)                                                                         \

@@ -73,6 +73,9 @@ enum op_flags {
     OP_SEEDED = 128, /* with an attribute seed of 0 or more, its n-th run draws the same numbers in every session */
 };
 
+struct unary_loops;
+struct binary_loops;
+
 struct op {
     const char *name;
     int input_count; /* or OP_INPUTS_ANY */
@@ -80,6 +83,8 @@ struct op {
     unsigned written_count; /* of an op that writes; 0: one */
     enum status (*infer)(struct inference *inference, struct error *error);
     enum status (*compute)(const struct op_run *run, struct error *error); /* NULL: nothing to do */
+    const struct unary_loops *unary; /* of elementwise ops (elementwise.h), the one that fits; else NULL */
+    const struct binary_loops *binary;
     /* Adds nodes for the gradients of `node`'s inputs, given those of its outputs (.node NULL: zero). Leaves .node
      * NULL for inputs without one. NULL: not differentiable. */
     enum status (*gradient)(struct graph *graph, const struct node *node, const struct output *output_gradients,

@@ -10,51 +10,11 @@
 #define SELU_SCALE 1.0507009873554804934193349852946
 #define SELU_SCALE_ALPHA 1.7580993408473768599402175208123
 
-#define TABLE(NAME) [DTYPE_FLOAT32] = NAME##_float32, [DTYPE_FLOAT64] = NAME##_float64
-
-#define ROW_FUNCTIONS(NAME, PARAMETER)                                                                                 \
-    static enum status infer_##NAME(struct inference *inference, struct error *error)                                  \
-    {                                                                                                                  \
-        return unary_infer(inference, PARAMETER, &NAME##_loops, error);                                                \
-    }                                                                                                                  \
-    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                   \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        unary_compute(run, &NAME##_loops);                                                                             \
-        return STATUS_OK;                                                                                              \
-    }
-
-#define ACTIVATION(ROW, NAME, FUNCTIONS, CALL, ARGUMENT, GRADIENT)                                                     \
-    ROW_FUNCTIONS(FUNCTIONS, ARGUMENT)                                                                                 \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 1,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = GRADIENT,                                                                       \
-                           .call = CALL,                                                                               \
-                           .arguments = ARGUMENT,                                                                      \
-                           .argument_types = "T"};
-
 /* An op that takes a gradient back: two tensors of one shape, FLOAT32 and FLOAT64 of a and b. */
 #define GRADIENT_OP(ROW, NAME, FUNCTIONS, FLOAT32, FLOAT64, GRADIENT)                                                  \
     BINARY_LOOP(FUNCTIONS##_float32, float, float, FLOAT32)                                                            \
     BINARY_LOOP(FUNCTIONS##_float64, double, double, FLOAT64)                                                          \
-    static const struct binary_loops FUNCTIONS##_loops = {{TABLE(FUNCTIONS)}};                                         \
-    static enum status infer_##FUNCTIONS(struct inference *inference, struct error *error)                             \
-    {                                                                                                                  \
-        return binary_infer(inference, &FUNCTIONS##_loops, error);                                                     \
-    }                                                                                                                  \
-    static enum status compute_##FUNCTIONS(const struct op_run *run, struct error *error)                              \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        binary_compute(run, &FUNCTIONS##_loops);                                                                       \
-        return STATUS_OK;                                                                                              \
-    }                                                                                                                  \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 2,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = GRADIENT};
+    BINARY_OP(ROW, NAME, NULL, NULL, NULL, binary_infer, binary_compute, GRADIENT, FLOAT_LOOPS(FUNCTIONS))
 
 /* ---- Sigmoid, Tanh; their gradients take the result y and dy ---- */
 
@@ -70,8 +30,6 @@ static void tanh_float32(size_t count, const void *x, void *result)
 
 UNARY_LOOP(sigmoid_float64, double, double, 1.0 / (1.0 + exp(-x)))
 UNARY_LOOP(tanh_float64, double, double, tanh(x))
-static const struct unary_loops sigmoid_loops = {{TABLE(sigmoid)}};
-static const struct unary_loops tanh_loops = {{TABLE(tanh)}};
 
 static enum status gradient_sigmoid(struct graph *graph, const struct node *node, const struct output *gradients,
                                     struct output *ret, struct error *error)
@@ -85,8 +43,8 @@ static enum status gradient_tanh(struct graph *graph, const struct node *node, c
     return graph_add_binary(graph, "TanhGrad", node_own_output(graph, node, 0), gradients[0], &ret[0], error);
 }
 
-ACTIVATION(op_sigmoid, "Sigmoid", sigmoid, "sigmoid", "x", gradient_sigmoid)
-ACTIVATION(op_tanh, "Tanh", tanh, "tanh", "x", gradient_tanh)
+UNARY_OP(op_sigmoid, "Sigmoid", "sigmoid", "x", "T", unary_infer, gradient_sigmoid, FLOAT_LOOPS(sigmoid))
+UNARY_OP(op_tanh, "Tanh", "tanh", "x", "T", unary_infer, gradient_tanh, FLOAT_LOOPS(tanh))
 
 /* d dy·y(1 − y) = g dy (1 − 2y), g y(1 − y) */
 static enum status gradient_sigmoid_grad(struct graph *graph, const struct node *node, const struct output *gradients,
@@ -119,16 +77,14 @@ GRADIENT_OP(op_tanh_grad, "TanhGrad", tanh_grad, b *(1.0f - a * a), b *(1.0 - a 
 
 /* ---- Relu, Relu6: their gradients take dy and the result ---- */
 
-#define NUMBER_TABLE(NAME) TABLE(NAME), [DTYPE_INT32] = NAME##_int32, [DTYPE_INT64] = NAME##_int64
-#define NUMBER_LOOPS(NAME, FLOAT32, FLOAT64, INTEGER)                                                                  \
+#define RELU(NAME, FLOAT32, FLOAT64, INTEGER)                                                                          \
     UNARY_LOOP(NAME##_float32, float, float, FLOAT32)                                                                  \
     UNARY_LOOP(NAME##_float64, double, double, FLOAT64)                                                                \
     UNARY_LOOP(NAME##_int32, int32_t, int32_t, INTEGER)                                                                \
-    UNARY_LOOP(NAME##_int64, int64_t, int64_t, INTEGER)                                                                \
-    static const struct unary_loops NAME##_loops = {{NUMBER_TABLE(NAME)}};
+    UNARY_LOOP(NAME##_int64, int64_t, int64_t, INTEGER)
 
-NUMBER_LOOPS(relu, x < 0.0f ? 0.0f : x, x < 0.0 ? 0.0 : x, x < 0 ? 0 : x)
-NUMBER_LOOPS(relu6, x<0.0f ? 0.0f : x> 6.0f ? 6.0f : x, x<0.0 ? 0.0 : x> 6.0 ? 6.0 : x, x<0 ? 0 : x> 6 ? 6 : x)
+RELU(relu, x < 0.0f ? 0.0f : x, x < 0.0 ? 0.0 : x, x < 0 ? 0 : x)
+RELU(relu6, x<0.0f ? 0.0f : x> 6.0f ? 6.0f : x, x<0.0 ? 0.0 : x> 6.0 ? 6.0 : x, x<0 ? 0 : x> 6 ? 6 : x)
 
 /* The gradient op takes dy and then the result. */
 static enum status gradient_by_result(struct graph *graph, const struct node *node, const char *op,
@@ -158,8 +114,8 @@ static enum status gradient_again(struct graph *graph, const struct node *node, 
     return STATUS_OK;
 }
 
-ACTIVATION(op_relu, "Relu", relu, "relu", "features", gradient_relu)
-ACTIVATION(op_relu6, "Relu6", relu6, "relu6", "features", gradient_relu6)
+UNARY_OP(op_relu, "Relu", "relu", "features", "T", unary_infer, gradient_relu, NUMBER_LOOPS(relu))
+UNARY_OP(op_relu6, "Relu6", "relu6", "features", "T", unary_infer, gradient_relu6, NUMBER_LOOPS(relu6))
 GRADIENT_OP(op_relu_grad, "ReluGrad", relu_grad, b > 0.0f ? a : 0.0f, b > 0.0 ? a : 0.0, gradient_again)
 GRADIENT_OP(op_relu6_grad, "Relu6Grad", relu6_grad, b > 0.0f && b < 6.0f ? a : 0.0f, b > 0.0 && b < 6.0 ? a : 0.0,
             gradient_again)
@@ -251,8 +207,6 @@ UNARY_LOOP(elu_float32, float, float, x < 0 ? expm1f(x) : x)
 UNARY_LOOP(elu_float64, double, double, x < 0 ? expm1(x) : x)
 UNARY_LOOP(selu_float32, float, float, x < 0 ? (float)SELU_SCALE_ALPHA * expm1f(x) : (float)SELU_SCALE * x)
 UNARY_LOOP(selu_float64, double, double, x < 0 ? SELU_SCALE_ALPHA * expm1(x) : SELU_SCALE * x)
-static const struct unary_loops elu_loops = {{TABLE(elu)}};
-static const struct unary_loops selu_loops = {{TABLE(selu)}};
 
 static enum status gradient_elu(struct graph *graph, const struct node *node, const struct output *gradients,
                                 struct output *ret, struct error *error)
@@ -281,8 +235,8 @@ static enum status gradient_elu_grad(struct graph *graph, const struct node *nod
     return graph_add_masked(graph, is_negative, product, &ret[1], error);
 }
 
-ACTIVATION(op_elu, "Elu", elu, "elu", "features", gradient_elu)
-ACTIVATION(op_selu, "Selu", selu, "selu", "features", gradient_selu)
+UNARY_OP(op_elu, "Elu", "elu", "features", "T", unary_infer, gradient_elu, FLOAT_LOOPS(elu))
+UNARY_OP(op_selu, "Selu", "selu", "features", "T", unary_infer, gradient_selu, FLOAT_LOOPS(selu))
 GRADIENT_OP(op_elu_grad, "EluGrad", elu_grad, b < 0 ? a * (b + 1.0f) : a, b < 0 ? a * (b + 1.0) : a, gradient_elu_grad)
 GRADIENT_OP(op_selu_grad, "SeluGrad", selu_grad, b < 0 ? a * (b + (float)SELU_SCALE_ALPHA) : a * (float)SELU_SCALE,
             b < 0 ? a * (b + SELU_SCALE_ALPHA) : a * SELU_SCALE, gradient_elu_grad)
@@ -294,8 +248,6 @@ UNARY_LOOP(softplus_float32, float, float, (x > 0 ? x : 0) + log1pf(expf(-fabsf(
 UNARY_LOOP(softplus_float64, double, double, (x > 0 ? x : 0) + log1p(exp(-fabs(x))))
 UNARY_LOOP(softsign_float32, float, float, x / (1.0f + fabsf(x)))
 UNARY_LOOP(softsign_float64, double, double, x / (1.0 + fabs(x)))
-static const struct unary_loops softplus_loops = {{TABLE(softplus)}};
-static const struct unary_loops softsign_loops = {{TABLE(softsign)}};
 
 /* g σ(x) */
 static enum status gradient_softplus(struct graph *graph, const struct node *node, const struct output *gradients,
@@ -320,5 +272,5 @@ static enum status gradient_softsign(struct graph *graph, const struct node *nod
     return graph_add_binary(graph, "RealDiv", gradients[0], sum, &ret[0], error);
 }
 
-ACTIVATION(op_softplus, "Softplus", softplus, "softplus", "features", gradient_softplus)
-ACTIVATION(op_softsign, "Softsign", softsign, "softsign", "features", gradient_softsign)
+UNARY_OP(op_softplus, "Softplus", "softplus", "features", "T", unary_infer, gradient_softplus, FLOAT_LOOPS(softplus))
+UNARY_OP(op_softsign, "Softsign", "softsign", "features", "T", unary_infer, gradient_softsign, FLOAT_LOOPS(softsign))

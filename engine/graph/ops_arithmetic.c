@@ -10,54 +10,24 @@
 #define WRAP32(OPERATOR) (int32_t)((uint32_t)a OPERATOR(uint32_t) b)
 #define WRAP64(OPERATOR) (int64_t)((uint64_t)a OPERATOR(uint64_t) b)
 
-#define FLOAT_LOOPS(NAME, FLOAT32, FLOAT64)                                                                            \
+/* The loops of an op of all numbers. */
+#define ARITHMETIC(NAME, FLOAT32, FLOAT64, INT32, INT64)                                                               \
     BINARY_LOOP(NAME##_float32, float, float, FLOAT32)                                                                 \
-    BINARY_LOOP(NAME##_float64, double, double, FLOAT64)
-
-#define NUMBER_LOOPS(NAME, FLOAT32, FLOAT64, INT32, INT64)                                                             \
-    FLOAT_LOOPS(NAME, FLOAT32, FLOAT64)                                                                                \
+    BINARY_LOOP(NAME##_float64, double, double, FLOAT64)                                                               \
     BINARY_LOOP(NAME##_int32, int32_t, int32_t, INT32)                                                                 \
-    BINARY_LOOP(NAME##_int64, int64_t, int64_t, INT64)                                                                 \
-    static const struct binary_loops NAME##_loops = {{[DTYPE_FLOAT32] = NAME##_float32,                                \
-                                                      [DTYPE_FLOAT64] = NAME##_float64,                                \
-                                                      [DTYPE_INT32] = NAME##_int32,                                    \
-                                                      [DTYPE_INT64] = NAME##_int64}};
+    BINARY_LOOP(NAME##_int64, int64_t, int64_t, INT64)
 
-/* The functions of a row: NAME##_loops gives its types. */
-#define ROW_FUNCTIONS(NAME)                                                                                            \
-    static enum status infer_##NAME(struct inference *inference, struct error *error)                                  \
-    {                                                                                                                  \
-        return binary_infer(inference, &NAME##_loops, error);                                                          \
-    }                                                                                                                  \
-    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                   \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        binary_compute(run, &NAME##_loops);                                                                            \
-        return STATUS_OK;                                                                                              \
-    }
-
-#define BINARY_OP(ROW, NAME, FUNCTIONS, CALL, GRADIENT)                                                                \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 2,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = GRADIENT,                                                                       \
-                           .call = CALL,                                                                               \
-                           .arguments = "x y",                                                                         \
-                           .argument_types = "TT"};
+#define ARITHMETIC_OP(ROW, NAME, CALL, COMPUTE, GRADIENT, ...)                                                         \
+    BINARY_OP(ROW, NAME, CALL, "x y", "TT", binary_infer, COMPUTE, GRADIENT, __VA_ARGS__)
 
 /* ---- sums, products ---- */
 
-NUMBER_LOOPS(add, a + b, a + b, WRAP32(+), WRAP64(+))
-NUMBER_LOOPS(sub, a - b, a - b, WRAP32(-), WRAP64(-))
-NUMBER_LOOPS(mul, a *b, a *b, WRAP32(*), WRAP64(*))
-NUMBER_LOOPS(squared_difference, (a - b) * (a - b), (a - b) * (a - b),
-             (int32_t)(((uint32_t)a - (uint32_t)b) * ((uint32_t)a - (uint32_t)b)),
-             (int64_t)(((uint64_t)a - (uint64_t)b) * ((uint64_t)a - (uint64_t)b)))
-ROW_FUNCTIONS(add)
-ROW_FUNCTIONS(sub)
-ROW_FUNCTIONS(mul)
-ROW_FUNCTIONS(squared_difference)
+ARITHMETIC(add, a + b, a + b, WRAP32(+), WRAP64(+))
+ARITHMETIC(sub, a - b, a - b, WRAP32(-), WRAP64(-))
+ARITHMETIC(mul, a *b, a *b, WRAP32(*), WRAP64(*))
+ARITHMETIC(squared_difference, (a - b) * (a - b), (a - b) * (a - b),
+           (int32_t)(((uint32_t)a - (uint32_t)b) * ((uint32_t)a - (uint32_t)b)),
+           (int64_t)(((uint64_t)a - (uint64_t)b) * ((uint64_t)a - (uint64_t)b)))
 
 static enum status gradient_add(struct graph *graph, const struct node *node, const struct output *gradients,
                                 struct output *ret, struct error *error)
@@ -102,12 +72,12 @@ static enum status gradient_squared_difference(struct graph *graph, const struct
     return graph_add_sum_to_shape(graph, negative, node->inputs[1], &ret[1], error);
 }
 
-BINARY_OP(op_add, "Add", add, "add", gradient_add)
-BINARY_OP(op_add_v2, "AddV2", add, NULL, gradient_add)
-BINARY_OP(op_sub, "Sub", sub, "subtract|sub", gradient_sub)
-BINARY_OP(op_mul, "Mul", mul, "multiply|mul", gradient_mul)
-BINARY_OP(op_squared_difference, "SquaredDifference", squared_difference, "squared_difference",
-          gradient_squared_difference)
+ARITHMETIC_OP(op_add, "Add", "add", binary_compute, gradient_add, NUMBER_LOOPS(add))
+ARITHMETIC_OP(op_add_v2, "AddV2", NULL, binary_compute, gradient_add, NUMBER_LOOPS(add))
+ARITHMETIC_OP(op_sub, "Sub", "subtract|sub", binary_compute, gradient_sub, NUMBER_LOOPS(sub))
+ARITHMETIC_OP(op_mul, "Mul", "multiply|mul", binary_compute, gradient_mul, NUMBER_LOOPS(mul))
+ARITHMETIC_OP(op_squared_difference, "SquaredDifference", "squared_difference", binary_compute,
+              gradient_squared_difference, NUMBER_LOOPS(squared_difference))
 
 /* ---- quotients and remainders ---- */
 
@@ -130,18 +100,17 @@ static inline double floor_rest_float64(double a, double b)
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
 
-FLOAT_LOOPS(real_div, a / b, a / b)
-static const struct binary_loops real_div_loops = {
-    {[DTYPE_FLOAT32] = real_div_float32, [DTYPE_FLOAT64] = real_div_float64}};
-NUMBER_LOOPS(div, a / b, a / b, TRUNCATE_DIVIDE(int32_t, uint32_t), TRUNCATE_DIVIDE(int64_t, uint64_t))
-NUMBER_LOOPS(truncate_div, truncf(a / b), trunc(a / b), TRUNCATE_DIVIDE(int32_t, uint32_t),
-             TRUNCATE_DIVIDE(int64_t, uint64_t))
-NUMBER_LOOPS(floor_div, floorf(a / b), floor(a / b), FLOOR_DIVIDE(int32_t, uint32_t), FLOOR_DIVIDE(int64_t, uint64_t))
-NUMBER_LOOPS(mod, fmodf(a, b), fmod(a, b), TRUNCATE_REST, TRUNCATE_REST)
-NUMBER_LOOPS(floor_mod, floor_rest_float32(a, b), floor_rest_float64(a, b), FLOOR_REST, FLOOR_REST)
-ROW_FUNCTIONS(real_div)
+BINARY_LOOP(real_div_float32, float, float, a / b)
+BINARY_LOOP(real_div_float64, double, double, a / b)
+ARITHMETIC(div, a / b, a / b, TRUNCATE_DIVIDE(int32_t, uint32_t), TRUNCATE_DIVIDE(int64_t, uint64_t))
+ARITHMETIC(truncate_div, truncf(a / b), trunc(a / b), TRUNCATE_DIVIDE(int32_t, uint32_t),
+           TRUNCATE_DIVIDE(int64_t, uint64_t))
+ARITHMETIC(floor_div, floorf(a / b), floor(a / b), FLOOR_DIVIDE(int32_t, uint32_t), FLOOR_DIVIDE(int64_t, uint64_t))
+ARITHMETIC(mod, fmodf(a, b), fmod(a, b), TRUNCATE_REST, TRUNCATE_REST)
+ARITHMETIC(floor_mod, floor_rest_float32(a, b), floor_rest_float64(a, b), FLOOR_REST, FLOOR_REST)
 
-static enum status check_divisors(const struct op_run *run, struct error *error)
+/* Refuses whole divisors of 0. */
+static enum status compute_division(const struct op_run *run, struct error *error)
 {
     const struct tensor *divisors = &run->inputs[1];
     size_t count = dtype_is_float(divisors->dtype) || tensor_element_count(&run->outputs[0]) == 0
@@ -152,26 +121,8 @@ static enum status check_divisors(const struct op_run *run, struct error *error)
             return op_run_error(run, error, "Integer division by zero");
         }
     }
-    return STATUS_OK;
+    return binary_compute(run, error);
 }
-
-#define DIVISION_FUNCTIONS(NAME)                                                                                       \
-    static enum status infer_##NAME(struct inference *inference, struct error *error)                                  \
-    {                                                                                                                  \
-        return binary_infer(inference, &NAME##_loops, error);                                                          \
-    }                                                                                                                  \
-    static enum status compute_##NAME(const struct op_run *run, struct error *error)                                   \
-    {                                                                                                                  \
-        TRY(check_divisors(run, error));                                                                               \
-        binary_compute(run, &NAME##_loops);                                                                            \
-        return STATUS_OK;                                                                                              \
-    }
-
-DIVISION_FUNCTIONS(div)
-DIVISION_FUNCTIONS(truncate_div)
-DIVISION_FUNCTIONS(floor_div)
-DIVISION_FUNCTIONS(mod)
-DIVISION_FUNCTIONS(floor_mod)
 
 /* d(a/b) = g/b, −g·(a/b)/b */
 static enum status gradient_div(struct graph *graph, const struct node *node, const struct output *gradients,
@@ -201,27 +152,28 @@ static enum status gradient_floor_mod(struct graph *graph, const struct node *no
     return graph_add_sum_to_shape(graph, negative, node->inputs[1], &ret[1], error);
 }
 
-BINARY_OP(op_div, "RealDiv", real_div, "realdiv", gradient_div)
-BINARY_OP(op_plain_div, "Div", div, NULL, gradient_div)
-BINARY_OP(op_truncate_div, "TruncateDiv", truncate_div, "truncatediv", op_gradient_none)
+ARITHMETIC_OP(op_div, "RealDiv", "realdiv", binary_compute, gradient_div, FLOAT_LOOPS(real_div))
+ARITHMETIC_OP(op_plain_div, "Div", NULL, compute_division, gradient_div, NUMBER_LOOPS(div))
+ARITHMETIC_OP(op_truncate_div, "TruncateDiv", "truncatediv", compute_division, op_gradient_none,
+              NUMBER_LOOPS(truncate_div))
 const struct op op_floor_div = {.name = "FloorDiv",
                                 .input_count = 2,
-                                .infer = infer_floor_div,
-                                .compute = compute_floor_div,
+                                .infer = binary_infer,
+                                .compute = compute_division,
+                                .binary = &(const struct binary_loops){{NUMBER_LOOPS(floor_div)}},
                                 .gradient = op_gradient_none,
                                 .call = "floordiv",
                                 .default_name = "floordiv",
                                 .arguments = "x y"};
-BINARY_OP(op_mod, "Mod", mod, NULL, NULL)
-BINARY_OP(op_truncate_mod, "TruncateMod", mod, "truncatemod", NULL)
-BINARY_OP(op_floor_mod, "FloorMod", floor_mod, "floormod|mod|floor_mod", gradient_floor_mod)
+ARITHMETIC_OP(op_mod, "Mod", NULL, compute_division, NULL, NUMBER_LOOPS(mod))
+ARITHMETIC_OP(op_truncate_mod, "TruncateMod", "truncatemod", compute_division, NULL, NUMBER_LOOPS(mod))
+ARITHMETIC_OP(op_floor_mod, "FloorMod", "floormod|mod|floor_mod", compute_division, gradient_floor_mod,
+              NUMBER_LOOPS(floor_mod))
 
 /* ---- Minimum, Maximum: NaN wins ---- */
 
-NUMBER_LOOPS(minimum, a < b || a != a ? a : b, a < b || a != a ? a : b, a < b ? a : b, a < b ? a : b)
-NUMBER_LOOPS(maximum, a > b || a != a ? a : b, a > b || a != a ? a : b, a > b ? a : b, a > b ? a : b)
-ROW_FUNCTIONS(minimum)
-ROW_FUNCTIONS(maximum)
+ARITHMETIC(minimum, a < b || a != a ? a : b, a < b || a != a ? a : b, a < b ? a : b, a < b ? a : b)
+ARITHMETIC(maximum, a > b || a != a ? a : b, a > b || a != a ? a : b, a > b ? a : b, a > b ? a : b)
 
 /* The gradient goes to the operand that was taken: the first, when they are equal. */
 static enum status gradient_selected(struct graph *graph, const struct node *node, const char *comparison,
@@ -250,5 +202,5 @@ static enum status gradient_maximum(struct graph *graph, const struct node *node
     return gradient_selected(graph, node, "GreaterEqual", gradients, ret, error);
 }
 
-BINARY_OP(op_minimum, "Minimum", minimum, "minimum", gradient_minimum)
-BINARY_OP(op_maximum, "Maximum", maximum, "maximum", gradient_maximum)
+ARITHMETIC_OP(op_minimum, "Minimum", "minimum", binary_compute, gradient_minimum, NUMBER_LOOPS(minimum))
+ARITHMETIC_OP(op_maximum, "Maximum", "maximum", binary_compute, gradient_maximum, NUMBER_LOOPS(maximum))

@@ -11,29 +11,8 @@
     BINARY_LOOP(NAME##_int32, int32_t, bool, a OPERATOR b)                                                             \
     BINARY_LOOP(NAME##_int64, int64_t, bool, a OPERATOR b)
 
-#define COMPARE_TABLE(NAME)                                                                                            \
-    [DTYPE_FLOAT32] = NAME##_float32, [DTYPE_FLOAT64] = NAME##_float64, [DTYPE_INT32] = NAME##_int32,                  \
-    [DTYPE_INT64] = NAME##_int64
-
-#define COMPARE_OP(ROW, NAME, FUNCTIONS, CALL, TYPES)                                                                  \
-    static enum status infer_##FUNCTIONS(struct inference *inference, struct error *error)                             \
-    {                                                                                                                  \
-        return binary_infer_bool(inference, &FUNCTIONS##_loops, error);                                                \
-    }                                                                                                                  \
-    static enum status compute_##FUNCTIONS(const struct op_run *run, struct error *error)                              \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        binary_compute(run, &FUNCTIONS##_loops);                                                                       \
-        return STATUS_OK;                                                                                              \
-    }                                                                                                                  \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 2,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = op_gradient_none,                                                               \
-                           .call = CALL,                                                                               \
-                           .arguments = "x y",                                                                         \
-                           .argument_types = TYPES};
+#define COMPARE_OP(ROW, NAME, CALL, TYPES, ...)                                                                        \
+    BINARY_OP(ROW, NAME, CALL, "x y", TYPES, binary_infer_bool, binary_compute, op_gradient_none, __VA_ARGS__)
 
 COMPARE_LOOPS(equal, ==)
 COMPARE_LOOPS(not_equal, !=)
@@ -43,51 +22,22 @@ COMPARE_LOOPS(greater, >)
 COMPARE_LOOPS(greater_equal, >=)
 BINARY_LOOP(equal_bool, bool, bool, a == b)
 BINARY_LOOP(not_equal_bool, bool, bool, a != b)
-static const struct binary_loops equal_loops = {{COMPARE_TABLE(equal), [DTYPE_BOOL] = equal_bool}};
-static const struct binary_loops not_equal_loops = {{COMPARE_TABLE(not_equal), [DTYPE_BOOL] = not_equal_bool}};
-static const struct binary_loops less_loops = {{COMPARE_TABLE(less)}};
-static const struct binary_loops less_equal_loops = {{COMPARE_TABLE(less_equal)}};
-static const struct binary_loops greater_loops = {{COMPARE_TABLE(greater)}};
-static const struct binary_loops greater_equal_loops = {{COMPARE_TABLE(greater_equal)}};
-COMPARE_OP(op_equal, "Equal", equal, "equal", "TT")
-COMPARE_OP(op_not_equal, "NotEqual", not_equal, "not_equal", "TT")
-COMPARE_OP(op_less, "Less", less, "less", "TT")
-COMPARE_OP(op_less_equal, "LessEqual", less_equal, "less_equal", "TT")
-COMPARE_OP(op_greater, "Greater", greater, "greater", "TT")
-COMPARE_OP(op_greater_equal, "GreaterEqual", greater_equal, "greater_equal", "TT")
+COMPARE_OP(op_equal, "Equal", "equal", "TT", NUMBER_LOOPS(equal), [DTYPE_BOOL] = equal_bool)
+COMPARE_OP(op_not_equal, "NotEqual", "not_equal", "TT", NUMBER_LOOPS(not_equal), [DTYPE_BOOL] = not_equal_bool)
+COMPARE_OP(op_less, "Less", "less", "TT", NUMBER_LOOPS(less))
+COMPARE_OP(op_less_equal, "LessEqual", "less_equal", "TT", NUMBER_LOOPS(less_equal))
+COMPARE_OP(op_greater, "Greater", "greater", "TT", NUMBER_LOOPS(greater))
+COMPARE_OP(op_greater_equal, "GreaterEqual", "greater_equal", "TT", NUMBER_LOOPS(greater_equal))
 
 /* ---- logic ---- */
 
 BINARY_LOOP(and_bool, bool, bool, (a & b) != 0)
 BINARY_LOOP(or_bool, bool, bool, (a | b) != 0)
-static const struct binary_loops logical_and_loops = {{[DTYPE_BOOL] = and_bool}};
-static const struct binary_loops logical_or_loops = {{[DTYPE_BOOL] = or_bool}};
-COMPARE_OP(op_logical_and, "LogicalAnd", logical_and, "logical_and", "bb")
-COMPARE_OP(op_logical_or, "LogicalOr", logical_or, "logical_or", "bb")
+COMPARE_OP(op_logical_and, "LogicalAnd", "logical_and", "bb", [DTYPE_BOOL] = and_bool)
+COMPARE_OP(op_logical_or, "LogicalOr", "logical_or", "bb", [DTYPE_BOOL] = or_bool)
 
 UNARY_LOOP(not_bool, bool, bool, !x)
-static const struct unary_loops not_loops = {{[DTYPE_BOOL] = not_bool}};
-
-static enum status infer_logical_not(struct inference *inference, struct error *error)
-{
-    return unary_infer(inference, "x", &not_loops, error);
-}
-
-static enum status compute_logical_not(const struct op_run *run, struct error *error)
-{
-    (void)error;
-    unary_compute(run, &not_loops);
-    return STATUS_OK;
-}
-
-const struct op op_logical_not = {.name = "LogicalNot",
-                                  .input_count = 1,
-                                  .infer = infer_logical_not,
-                                  .compute = compute_logical_not,
-                                  .gradient = op_gradient_none,
-                                  .call = "logical_not",
-                                  .arguments = "x",
-                                  .argument_types = "b"};
+UNARY_OP(op_logical_not, "LogicalNot", "logical_not", "x", "b", unary_infer, op_gradient_none, [DTYPE_BOOL] = not_bool)
 
 /* ---- Masked: condition (bool), x of the same shape → x where the condition holds, 0 elsewhere; for gradients ---- */
 

@@ -300,10 +300,8 @@ static const struct binary_loops bias_loops = {
 
 static enum status compute_bias_add(const struct op_run *run, struct error *error)
 {
-    (void)error;
     if (run->outputs[0].dtype != DTYPE_FLOAT32) {
-        binary_compute(run, &bias_loops);
-        return STATUS_OK;
+        return binary_compute(run, error);
     }
     size_t columns = (size_t)run->inputs[1].shape.dimensions[0];
     size_t count = tensor_element_count(&run->outputs[0]);
@@ -326,6 +324,7 @@ const struct op op_bias_add = {.name = "BiasAdd",
                                .input_count = 2,
                                .infer = infer_bias_add,
                                .compute = compute_bias_add,
+                               .binary = &bias_loops,
                                .gradient = gradient_bias_add,
                                .call = "bias_add",
                                .arguments = "value bias"};

@@ -20,15 +20,6 @@ BINARY_LOOP(pow_float32, float, float, powf(a, b))
 BINARY_LOOP(pow_float64, double, double, pow(a, b))
 BINARY_LOOP(pow_int32, int32_t, int32_t, (int32_t)(uint32_t)whole_power((uint64_t)a, (uint64_t)b))
 BINARY_LOOP(pow_int64, int64_t, int64_t, (int64_t)whole_power((uint64_t)a, (uint64_t)b))
-static const struct binary_loops pow_loops = {{[DTYPE_FLOAT32] = pow_float32,
-                                               [DTYPE_FLOAT64] = pow_float64,
-                                               [DTYPE_INT32] = pow_int32,
-                                               [DTYPE_INT64] = pow_int64}};
-
-static enum status infer_pow(struct inference *inference, struct error *error)
-{
-    return binary_infer(inference, &pow_loops, error);
-}
 
 static enum status compute_pow(const struct op_run *run, struct error *error)
 {
@@ -39,8 +30,7 @@ static enum status compute_pow(const struct op_run *run, struct error *error)
             return op_run_error(run, error, "Integers to negative integer powers are not allowed");
         }
     }
-    binary_compute(run, &pow_loops);
-    return STATUS_OK;
+    return binary_compute(run, error);
 }
 
 /* By the base: g·y·x^(y−1). */
@@ -89,32 +79,12 @@ static enum status gradient_pow(struct graph *graph, const struct node *node, co
     return gradient_by_exponent(graph, node, gradients[0], &ret[1], error);
 }
 
-const struct op op_pow = {.name = "Pow",
-                          .input_count = 2,
-                          .infer = infer_pow,
-                          .compute = compute_pow,
-                          .gradient = gradient_pow,
-                          .call = "pow",
-                          .arguments = "x y",
-                          .argument_types = "TT"};
+BINARY_OP(op_pow, "Pow", "pow", "x y", "TT", binary_infer, compute_pow, gradient_pow, NUMBER_LOOPS(pow))
 
 /* ---- Atan2: y, x → the angle of (x, y) ---- */
 
 BINARY_LOOP(atan2_float32, float, float, atan2f(a, b))
 BINARY_LOOP(atan2_float64, double, double, atan2(a, b))
-static const struct binary_loops atan2_loops = {{[DTYPE_FLOAT32] = atan2_float32, [DTYPE_FLOAT64] = atan2_float64}};
-
-static enum status infer_atan2(struct inference *inference, struct error *error)
-{
-    return binary_infer(inference, &atan2_loops, error);
-}
-
-static enum status compute_atan2(const struct op_run *run, struct error *error)
-{
-    (void)error;
-    binary_compute(run, &atan2_loops);
-    return STATUS_OK;
-}
 
 /* g·x / (x² + y²), −g·y / (x² + y²) */
 static enum status gradient_atan2(struct graph *graph, const struct node *node, const struct output *gradients,
@@ -136,11 +106,4 @@ static enum status gradient_atan2(struct graph *graph, const struct node *node, 
     return graph_add_sum_to_shape(graph, product, x, &ret[1], error);
 }
 
-const struct op op_atan2 = {.name = "Atan2",
-                            .input_count = 2,
-                            .infer = infer_atan2,
-                            .compute = compute_atan2,
-                            .gradient = gradient_atan2,
-                            .call = "atan2",
-                            .arguments = "y x",
-                            .argument_types = "TT"};
+BINARY_OP(op_atan2, "Atan2", "atan2", "y x", "TT", binary_infer, binary_compute, gradient_atan2, FLOAT_LOOPS(atan2))

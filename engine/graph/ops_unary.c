@@ -6,46 +6,19 @@
 #include "engine/graph/elementwise.h"
 #include "engine/graph/op_rules.h"
 
-#define FLOAT_LOOPS(NAME, FLOAT32, FLOAT64)                                                                            \
-    UNARY_LOOP(NAME##_float32, float, float, FLOAT32)                                                                  \
-    UNARY_LOOP(NAME##_float64, double, double, FLOAT64)
-
-#define FLOAT_TABLE(NAME) [DTYPE_FLOAT32] = NAME##_float32, [DTYPE_FLOAT64] = NAME##_float64
-
-#define UNARY_OP(ROW, NAME, FUNCTIONS, CALL, GRADIENT)                                                                 \
-    static enum status infer_##FUNCTIONS(struct inference *inference, struct error *error)                             \
-    {                                                                                                                  \
-        return unary_infer(inference, "x", &FUNCTIONS##_loops, error);                                                 \
-    }                                                                                                                  \
-    static enum status compute_##FUNCTIONS(const struct op_run *run, struct error *error)                              \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        unary_compute(run, &FUNCTIONS##_loops);                                                                        \
-        return STATUS_OK;                                                                                              \
-    }                                                                                                                  \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 1,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = GRADIENT,                                                                       \
-                           .call = CALL,                                                                               \
-                           .arguments = "x",                                                                           \
-                           .argument_types = "T"};
-
 /* An op of floats alone. */
 #define FLOAT_OP(ROW, NAME, FUNCTIONS, CALL, FLOAT32, FLOAT64, GRADIENT)                                               \
-    FLOAT_LOOPS(FUNCTIONS, FLOAT32, FLOAT64)                                                                           \
-    static const struct unary_loops FUNCTIONS##_loops = {{FLOAT_TABLE(FUNCTIONS)}};                                    \
-    UNARY_OP(ROW, NAME, FUNCTIONS, CALL, GRADIENT)
+    UNARY_LOOP(FUNCTIONS##_float32, float, float, FLOAT32)                                                             \
+    UNARY_LOOP(FUNCTIONS##_float64, double, double, FLOAT64)                                                           \
+    UNARY_OP(ROW, NAME, CALL, "x", "T", unary_infer, GRADIENT, FLOAT_LOOPS(FUNCTIONS))
 
 /* An op of all numbers. */
 #define NUMBER_OP(ROW, NAME, FUNCTIONS, CALL, FLOAT32, FLOAT64, INT32, INT64, GRADIENT)                                \
-    FLOAT_LOOPS(FUNCTIONS, FLOAT32, FLOAT64)                                                                           \
+    UNARY_LOOP(FUNCTIONS##_float32, float, float, FLOAT32)                                                             \
+    UNARY_LOOP(FUNCTIONS##_float64, double, double, FLOAT64)                                                           \
     UNARY_LOOP(FUNCTIONS##_int32, int32_t, int32_t, INT32)                                                             \
     UNARY_LOOP(FUNCTIONS##_int64, int64_t, int64_t, INT64)                                                             \
-    static const struct unary_loops FUNCTIONS##_loops = {                                                              \
-        {FLOAT_TABLE(FUNCTIONS), [DTYPE_INT32] = FUNCTIONS##_int32, [DTYPE_INT64] = FUNCTIONS##_int64}};               \
-    UNARY_OP(ROW, NAME, FUNCTIONS, CALL, GRADIENT)
+    UNARY_OP(ROW, NAME, CALL, "x", "T", unary_infer, GRADIENT, NUMBER_LOOPS(FUNCTIONS))
 
 /* ret = g · factor */
 static enum status multiply(struct graph *graph, const struct output *gradients, struct output factor,
@@ -285,27 +258,7 @@ FLOAT_OP(op_cosh, "Cosh", cosh, "cosh", coshf(x), cosh(x), gradient_cosh)
 #define CLASS_OP(ROW, NAME, FUNCTIONS, CALL, TEST)                                                                     \
     UNARY_LOOP(FUNCTIONS##_float32, float, bool, TEST(x) != 0)                                                         \
     UNARY_LOOP(FUNCTIONS##_float64, double, bool, TEST(x) != 0)                                                        \
-    static const struct unary_loops FUNCTIONS##_loops = {{FLOAT_TABLE(FUNCTIONS)}};                                    \
-    static enum status infer_##FUNCTIONS(struct inference *inference, struct error *error)                             \
-    {                                                                                                                  \
-        TRY(unary_infer(inference, "x", &FUNCTIONS##_loops, error));                                                   \
-        inference->outputs[0].dtype = DTYPE_BOOL;                                                                      \
-        return STATUS_OK;                                                                                              \
-    }                                                                                                                  \
-    static enum status compute_##FUNCTIONS(const struct op_run *run, struct error *error)                              \
-    {                                                                                                                  \
-        (void)error;                                                                                                   \
-        unary_compute(run, &FUNCTIONS##_loops);                                                                        \
-        return STATUS_OK;                                                                                              \
-    }                                                                                                                  \
-    const struct op ROW = {.name = NAME,                                                                               \
-                           .input_count = 1,                                                                           \
-                           .infer = infer_##FUNCTIONS,                                                                 \
-                           .compute = compute_##FUNCTIONS,                                                             \
-                           .gradient = op_gradient_none,                                                               \
-                           .call = CALL,                                                                               \
-                           .arguments = "x",                                                                           \
-                           .argument_types = "T"};
+    UNARY_OP(ROW, NAME, CALL, "x", "T", unary_infer_bool, op_gradient_none, FLOAT_LOOPS(FUNCTIONS))
 
 CLASS_OP(op_is_nan, "IsNan", is_nan, "is_nan", isnan)
 CLASS_OP(op_is_inf, "IsInf", is_inf, "is_inf", isinf)
