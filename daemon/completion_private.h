@@ -6,15 +6,17 @@
 
 #include "daemon/completion.h"
 
-enum { COMPLETION_MAGIC = 0x636f6d70, COMPLETION_PENDING_BYTES_MAX = 8 * GENERATION_RING_BYTES };
+enum { COMPLETION_MAGIC = 0x636f6d70, COMPLETION_PIECE_BYTES_MAX = 8 * GENERATION_RING_BYTES };
 
 struct completions {
     struct server *server;
     struct completion *first;
     size_t count;
     pthread_mutex_t lock;
-    struct choice *queued; /* under lock: choices whose generations advanced */
-    bool is_posted;        /* under lock */
+    struct choice *queued;                  /* under lock: choices whose generations advanced */
+    bool is_posted;                         /* under lock */
+    char piece[COMPLETION_PIECE_BYTES_MAX]; /* of a stream, being made */
+    size_t piece_length;
     struct message message;
 };
 
@@ -71,7 +73,7 @@ struct completion {
     bool wants_cancel, is_over;
     uv_timer_t timer;
     uint64_t flushed_ms, written_ms; /* when text, and anything, was last handed to the stream */
-    char *pending;                   /* made, not yet read by the stream */
+    char *pending;                   /* of a piece, what the stream had no room for; or NULL */
     size_t pending_length, pending_offset;
     size_t turn; /* the choice to be read next */
     bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;

@@ -117,8 +117,8 @@ enum made { MADE_SOMETHING, MADE_NOTHING, MADE_END, MADE_FAILURE };
 static enum made make_event(struct completion *completion, json_t *object)
 {
     static const char before[] = "data: ", after[] = "\n\n";
-    size_t room = COMPLETION_PENDING_BYTES_MAX - sizeof before - sizeof after;
-    char *place = completion->pending;
+    size_t room = COMPLETION_PIECE_BYTES_MAX - sizeof before - sizeof after;
+    char *place = completion->owner->piece;
     size_t length = object == NULL ? 0 : json_dumpb(object, place + sizeof before - 1, room, JSON_COMPACT);
     json_decref(object);
     if (length == 0 || length > room) {
@@ -126,14 +126,14 @@ static enum made make_event(struct completion *completion, json_t *object)
     }
     memcpy(place, before, sizeof before - 1);
     memcpy(place + sizeof before - 1 + length, after, sizeof after - 1);
-    completion->pending_length = sizeof before - 1 + length + sizeof after - 1;
+    completion->owner->piece_length = sizeof before - 1 + length + sizeof after - 1;
     return MADE_SOMETHING;
 }
 
 static enum made make_line(struct completion *completion, const char *line)
 {
-    completion->pending_length = strlen(line);
-    memcpy(completion->pending, line, completion->pending_length);
+    completion->owner->piece_length = strlen(line);
+    memcpy(completion->owner->piece, line, completion->owner->piece_length);
     return MADE_SOMETHING;
 }
 
@@ -205,29 +205,63 @@ static enum made make_next_event(struct completion *completion)
 static enum made make_next_text(struct completion *completion)
 {
     struct choice *choice = &completion->choices[0];
-    completion->pending_length = completion_read_choice(choice, completion->pending);
-    if (completion->pending_length > 0) {
+    completion->owner->piece_length = completion_read_choice(choice, completion->owner->piece);
+    if (completion->owner->piece_length > 0) {
         return MADE_SOMETHING;
     }
     return choice->finish == FINISH_NONE ? MADE_NOTHING : choice->finish == FINISH_FAILED ? MADE_FAILURE : MADE_END;
 }
 
-static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state)
+static size_t read_pending(struct completion *completion, char *bytes, size_t bytes_max)
 {
-    struct completion *completion = context;
-    if (completion->pending_offset == completion->pending_length) {
-        completion->pending_offset = completion->pending_length = 0;
-        enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
-        completion->wants_ping = false;
-        if (made != MADE_SOMETHING) {
-            *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
-            return 0;
-        }
-    }
     size_t left = completion->pending_length - completion->pending_offset;
     size_t length = left < bytes_max ? left : bytes_max;
     memcpy(bytes, completion->pending + completion->pending_offset, length);
     completion->pending_offset += length;
+    if (length == left) {
+        mem_free(completion->pending);
+        completion->pending = NULL;
+    }
+    return length;
+}
+
+/* Gives the stream the piece that was made, and keeps what it has no room for. False without memory. */
+static bool read_piece(struct completion *completion, char *bytes, size_t bytes_max, size_t *ret_length)
+{
+    const char *piece = completion->owner->piece;
+    size_t piece_length = completion->owner->piece_length;
+    *ret_length = piece_length < bytes_max ? piece_length : bytes_max;
+    memcpy(bytes, piece, *ret_length);
+    completion->pending_offset = 0;
+    completion->pending_length = piece_length - *ret_length;
+    if (completion->pending_length == 0) {
+        return true;
+    }
+    completion->pending = mem_allocate(completion->pending_length, 1);
+    if (completion->pending == NULL) {
+        return false;
+    }
+    memcpy(completion->pending, piece + *ret_length, completion->pending_length);
+    return true;
+}
+
+static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state)
+{
+    struct completion *completion = context;
+    if (completion->pending != NULL) {
+        completion->written_ms = clock_now_ms();
+        return read_pending(completion, bytes, bytes_max);
+    }
+    enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
+    completion->wants_ping = false;
+    size_t length = 0;
+    if (made == MADE_SOMETHING && !read_piece(completion, bytes, bytes_max, &length)) {
+        made = MADE_FAILURE;
+    }
+    if (made != MADE_SOMETHING) {
+        *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
+        return 0;
+    }
     completion->written_ms = clock_now_ms();
     return length;
 }
@@ -240,15 +274,6 @@ static void on_release(void *context)
 void completion_reply_stream(struct completion *completion)
 {
     static const struct stream_source source = {.read = on_read, .release = on_release};
-    completion->pending = mem_allocate(COMPLETION_PENDING_BYTES_MAX, 1);
-    if (completion->pending == NULL) {
-        struct error error;
-        error_set(&error, STATUS_NO_MEMORY, "no memory for a stream");
-        completion->form = FORM_JSON;
-        request_reply_error(completion->request, &error);
-        completion_cancel(completion);
-        return;
-    }
     completion->is_started = true;
     add_headers(completion);
     request_add_header(completion->request, "X-Accel-Buffering", "no");

@@ -93,8 +93,8 @@ static enum status create_generations(struct completion *completion, struct erro
     const struct generate_request *fields = &completion->fields;
     size_t longest = 0;
     for (size_t i = 0; i < fields->prompt_count; i++) {
-        const struct generate_prompt *prompt = &fields->prompts[i];
-        size_t length = prompt->text != NULL ? prompt->length : json_array_size(prompt->symbols);
+        struct generate_prompt prompt = generate_request_prompt(fields, i);
+        size_t length = prompt.text != NULL ? prompt.length : json_array_size(prompt.symbols);
         longest = length > longest ? length : longest;
     }
     uint32_t *symbols = mem_allocate(longest, sizeof *symbols);
@@ -104,7 +104,8 @@ static enum status create_generations(struct completion *completion, struct erro
     enum status status = STATUS_OK;
     for (size_t i = 0; i < fields->prompt_count && status == STATUS_OK; i++) {
         size_t count = 0;
-        status = encode_prompt(completion, &fields->prompts[i], symbols, &count, error);
+        struct generate_prompt prompt = generate_request_prompt(fields, i);
+        status = encode_prompt(completion, &prompt, symbols, &count, error);
         if (status == STATUS_OK && (count == 0 || count > GENERATION_PROMPT_SYMBOLS_MAX)) {
             error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", count,
                       GENERATION_PROMPT_SYMBOLS_MAX);
@@ -211,14 +212,16 @@ static enum status apply_model_settings(struct completion *completion, struct er
     for (size_t i = 0; (name = generate_request_default_name(i)) != NULL; i++) {
         TRY(generate_request_default(fields, name, model_setting(completion, name), error));
     }
-    bool is_empty = fields->prompt_count == 0 ||
-                    (fields->prompt_count == 1 && fields->prompts[0].text != NULL && fields->prompts[0].length == 0);
+    bool is_empty =
+        fields->prompt_count == 0 || (fields->prompt_count == 1 && generate_request_prompt(fields, 0).text != NULL &&
+                                      generate_request_prompt(fields, 0).length == 0);
     if (is_empty) {
         const json_t *start = model_setting(completion, "start");
         bool has_start = json_is_string(start) && json_string_length(start) > 0;
         const char *text = has_start ? json_string_value(start) : "\n";
         completion->is_default_start = !has_start;
-        fields->prompts[0] = (struct generate_prompt){.text = text, .length = strlen(text)};
+        fields->prompts = NULL;
+        fields->prompt = (struct generate_prompt){.text = text, .length = strlen(text)};
         fields->prompt_count = 1;
     }
     return STATUS_OK;
@@ -269,7 +272,7 @@ static enum status prepare(struct completion *completion, struct error *error)
 static void log_prompts(const struct completion *completion)
 {
     for (size_t i = 0; completion->owner->server->settings.log_text && i < completion->fields.prompt_count; i++) {
-        const char *text = completion->fields.prompts[i].text;
+        const char *text = generate_request_prompt(&completion->fields, i).text;
         log_event(LOG_LEVEL_INFO, "prompt", text == NULL ? "(symbols)" : text, "id=%s model=%s",
                   request_id(completion->request), completion->model);
     }

@@ -133,16 +133,27 @@ static enum status fail_prompt(struct error *error)
     return fail("prompt", error);
 }
 
-static enum status add_prompt(struct generate_request *request, const json_t *value, struct error *error)
+static struct generate_prompt prompt_of(const json_t *value)
 {
-    if (request->prompt_count == GENERATE_PROMPTS_MAX) {
+    return json_is_string(value)
+               ? (struct generate_prompt){.text = json_string_value(value), .length = json_string_length(value)}
+               : (struct generate_prompt){.symbols = value};
+}
+
+struct generate_prompt generate_request_prompt(const struct generate_request *request, size_t index)
+{
+    CHECK(index < request->prompt_count);
+    return request->prompts == NULL ? request->prompt : prompt_of(json_array_get(request->prompts, index));
+}
+
+static enum status count_prompt(struct generate_request *request, const json_t *value, struct error *error)
+{
+    if (request->prompt_count++ == GENERATE_PROMPTS_MAX) {
         error_set(error, STATUS_INVALID, "prompt has more than %d texts", GENERATE_PROMPTS_MAX);
         return fail("prompt", error);
     }
-    struct generate_prompt *prompt = &request->prompts[request->prompt_count++];
     if (json_is_string(value)) {
-        *prompt = (struct generate_prompt){.text = json_string_value(value), .length = json_string_length(value)};
-        request->prompt_bytes += prompt->length;
+        request->prompt_bytes += json_string_length(value);
         return STATUS_OK;
     }
     if (!json_is_array(value)) {
@@ -157,7 +168,6 @@ static enum status add_prompt(struct generate_request *request, const json_t *va
             return fail_prompt(error);
         }
     }
-    *prompt = (struct generate_prompt){.symbols = value};
     request->prompt_bytes += sizeof(uint32_t) * json_array_size(value);
     return STATUS_OK;
 }
@@ -165,16 +175,18 @@ static enum status add_prompt(struct generate_request *request, const json_t *va
 static enum status read_prompt(struct generate_request *request, const json_t *value, struct error *error)
 {
     if (!json_is_array(value) || json_is_integer(json_array_get(value, 0))) {
-        return add_prompt(request, value, error);
+        request->prompt = prompt_of(value);
+        return count_prompt(request, value, error);
     }
     if (json_array_size(value) == 0) {
         return fail_prompt(error);
     }
+    request->prompts = value;
     size_t index;
     json_t *item;
     json_array_foreach(value, index, item)
     {
-        TRY(add_prompt(request, item, error));
+        TRY(count_prompt(request, item, error));
     }
     return STATUS_OK;
 }

@@ -30,10 +30,11 @@ struct generate_prompt {
 };
 
 struct generate_request {
-    const char *model; /* NULL: the default */
-    struct generate_prompt prompts[GENERATE_PROMPTS_MAX];
-    size_t prompt_count; /* 0: the model's start text */
-    size_t prompt_bytes; /* of all, symbols counted as 4 */
+    const char *model;             /* NULL: the default */
+    struct generate_prompt prompt; /* where there is one */
+    const json_t *prompts;         /* checked, where there are several: generate_request_prompt */
+    size_t prompt_count;           /* 0: the model's start text */
+    size_t prompt_bytes;           /* of all, symbols counted as 4 */
     int64_t max_tokens;
     int64_t n;
     int64_t seed;
@@ -66,6 +67,9 @@ struct generate_request {
  * UNSUPPORTED, code "unsupported". `error->param` is the field's name. `object` must outlive the result. */
 enum status generate_request_read(struct generate_request *request, const json_t *object, enum generate_door door,
                                   struct error *error) MUST_CHECK;
+
+/* The prompt of that number, below prompt_count. */
+struct generate_prompt generate_request_prompt(const struct generate_request *request, size_t index);
 
 /* The entries of `logit_bias`; returns their number. */
 size_t generate_request_biases(const struct generate_request *request,

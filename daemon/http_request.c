@@ -4,7 +4,7 @@
 
 #include "engine/base/mem.h"
 
-enum { STREAM_BLOCK_BYTES = 16384 };
+enum { STREAM_BLOCK_BYTES = 2048 };
 
 static ssize_t on_read(void *context, uint64_t position, char *bytes, size_t bytes_max)
 {

@@ -31,6 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
             CHECK(biases[i].bias >= -100 || isinf(biases[i].bias));
         }
         CHECK(request.prompt_count <= GENERATE_PROMPTS_MAX && request.stop_count <= STOP_STRINGS_MAX);
+        for (size_t i = 0; i < request.prompt_count; i++) {
+            struct generate_prompt prompt = generate_request_prompt(&request, i);
+            CHECK((prompt.text != NULL) != json_is_array(prompt.symbols));
+        }
         for (size_t i = 0; i < request.stop_count; i++) {
             CHECK(request.stop_lengths[i] > 0 && request.stop_lengths[i] <= STOP_STRING_BYTES_MAX);
         }

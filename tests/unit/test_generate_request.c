@@ -51,14 +51,14 @@ static void test_prompts(void **state)
         read_text("{\"prompt\":[\"a\",\"bcd\"],\"stop\":[\"x\",\"yz\"]}", DOOR_COMPLETIONS, &object, &error),
         STATUS_OK);
     assert_int_equal(request.prompt_count, 2);
-    assert_int_equal(request.prompts[1].length, 3);
+    assert_int_equal(generate_request_prompt(&request, 1).length, 3);
     assert_int_equal(request.prompt_bytes, 4);
     assert_int_equal(request.stop_count, 2);
     assert_int_equal(request.stop_lengths[1], 2);
     json_decref(object);
     assert_int_equal(read_text("{\"prompt\":[1,2,3]}", DOOR_COMPLETIONS, &object, &error), STATUS_OK);
     assert_int_equal(request.prompt_count, 1);
-    assert_int_equal(json_array_size(request.prompts[0].symbols), 3);
+    assert_int_equal(json_array_size(generate_request_prompt(&request, 0).symbols), 3);
     json_decref(object);
     assert_int_equal(read_text("{\"prompt\":[[1],[2,3]]}", DOOR_COMPLETIONS, &object, &error), STATUS_OK);
     assert_int_equal(request.prompt_count, 2);
@@ -232,7 +232,7 @@ static void test_queries(void **state)
     }
     assert_int_equal(generate_request_add_query(object, "prompt", "again", &error), STATUS_INVALID);
     assert_int_equal(generate_request_read(&request, object, DOOR_GENERATE, &error), STATUS_OK);
-    assert_string_equal(request.prompts[0].text, "12");
+    assert_string_equal(generate_request_prompt(&request, 0).text, "12");
     assert_int_equal(request.max_tokens, 7);
     assert_true(request.temperature == 0.5);
     assert_true(request.stream);
