@@ -86,11 +86,14 @@ all: $(OUT)/lstmd $(if $(filter release,$(FLAVOUR)),$(BUILD)/lstmd) ## build the
 $(BUILD)/lstmd: $(BUILD)/release/lstmd
 	@ln -sfn release/lstmd $@
 
-# New flags rebuild everything. A missing library is one line here, not a page of compiler errors.
+# New flags rebuild everything; with the same ones nothing is to do, so that `make -q all` can tell. A missing library is
+# one line here, not a page of compiler errors.
+ifneq ($(file <$(OUT)/flags),$(strip $(ALL_FLAGS)))
 $(OUT)/flags: FORCE
 	@pkg-config --exists $(LIBRARIES) 2>/dev/null || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
 	@mkdir -p $(@D)
-	@echo '$(subst ','\'',$(ALL_FLAGS))' | cmp -s - $@ || echo '$(subst ','\'',$(ALL_FLAGS))' > $@
+	@echo '$(subst ','\'',$(strip $(ALL_FLAGS)))' > $@
+endif
 
 $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)

@@ -18,11 +18,15 @@ class Install(unittest.TestCase):
         cls.make("install")
 
     @classmethod
-    def make(cls, target, *arguments):
+    def try_make(cls, *arguments):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-        done = subprocess.run(["make", "--no-print-directory", target, f"DESTDIR={cls.folder}", *arguments], cwd=ROOT,
+        return subprocess.run(["make", "--no-print-directory", f"DESTDIR={cls.folder}", *arguments], cwd=ROOT,
                               env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, check=False)
+
+    @classmethod
+    def make(cls, *arguments):
+        done = cls.try_make(*arguments)
         if done.returncode != 0:
             raise AssertionError(done.stdout)
 
@@ -59,6 +63,11 @@ class Install(unittest.TestCase):
                                self.path("etc/lstmd/lstmd.conf")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_what_is_built_is_not_built_again(self):
+        """`make run` asks so whether there is anything to build."""
+        self.assertEqual(self.try_make("-q", "all").returncode, 0)
+        self.assertEqual(self.try_make("-q", "all", "CFLAGS=-DANOTHER").returncode, 1)
 
     def test_a_changed_configuration_survives_the_next_install(self):
         with open(self.path("etc/lstmd/lstmd.conf"), "a", encoding="utf-8") as file:
