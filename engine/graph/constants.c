@@ -47,8 +47,13 @@ static bool are_outputs_small(const struct inference *inference)
     return inference->output_count > 0;
 }
 
-static bool allocate_outputs(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
-                             struct tensor *ret_outputs)
+static enum status no_memory(const struct node *node, struct error *error)
+{
+    return error_set(error, STATUS_NO_MEMORY, "no memory for the value of %s", node->name);
+}
+
+static enum status allocate_outputs(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
+                                    struct tensor *ret_outputs, struct error *error)
 {
     bool is_alias = (inference->node->op->flags & OP_ALIAS) != 0;
     for (size_t i = 0; i < inference->output_count; i++) {
@@ -56,50 +61,57 @@ static bool allocate_outputs(const struct inference *inference, const struct ten
         *output = (struct tensor){.dtype = inference->outputs[i].dtype, .shape = inference->outputs[i].shape};
         output->data = is_alias && i == 0 ? inputs[0].data : arena_allocate(arena, 1, tensor_bytes(output) + 1);
         if (output->data == NULL) {
-            return false;
+            return no_memory(inference->node, error);
         }
     }
-    return true;
+    return STATUS_OK;
 }
 
-static bool run_kernel(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
-                       struct tensor *ret_outputs)
+static enum status run_kernel(const struct inference *inference, const struct tensor *inputs, struct arena *arena,
+                              struct tensor *ret_outputs, struct error *error)
 {
     const struct op *op = inference->node->op;
     size_t scratch_bytes = op->scratch_bytes == NULL ? 0 : op->scratch_bytes(inference);
     void *scratch = mem_allocate_aligned_raw(scratch_bytes + 1, 1);
-    struct error ignored; /* the run computes it again and reports */
     struct op_run run = {.node = inference->node,
                          .inputs = inputs,
                          .input_count = inference->input_count,
                          .outputs = ret_outputs,
                          .scratch = scratch};
-    bool is_done = scratch != NULL && allocate_outputs(inference, inputs, arena, ret_outputs) &&
-                   (op->compute == NULL || op->compute(&run, &ignored) == STATUS_OK);
+    enum status status = scratch == NULL ? no_memory(inference->node, error) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = allocate_outputs(inference, inputs, arena, ret_outputs, error);
+    }
+    if (status == STATUS_OK && op->compute != NULL) {
+        status = op->compute(&run, error);
+    }
     mem_free(scratch);
-    return is_done;
+    return status;
 }
 
-bool constants_compute(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs)
+enum status constants_compute(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs,
+                              bool *ret_is_known, struct error *error)
 {
+    *ret_is_known = false;
     if (!is_pure(inference->node->op) || !are_inputs_known(inference) || !are_outputs_small(inference)) {
-        return false;
+        return STATUS_OK;
     }
     struct tensor *inputs = mem_allocate(inference->input_count + 1, sizeof *inputs);
     if (inputs == NULL) {
-        return false;
+        return no_memory(inference->node, error);
     }
     for (size_t i = 0; i < inference->input_count; i++) {
         inputs[i] = inference->constants[i] != NULL
                         ? *inference->constants[i]
                         : (struct tensor){.dtype = inference->inputs[i].dtype, .shape = inference->inputs[i].shape};
     }
-    bool is_done = run_kernel(inference, inputs, arena, ret_outputs);
-    if (!is_done) {
+    enum status status = run_kernel(inference, inputs, arena, ret_outputs, error);
+    *ret_is_known = status == STATUS_OK;
+    if (status != STATUS_OK) {
         memset(ret_outputs, 0, inference->output_count * sizeof *ret_outputs);
     }
     mem_free(inputs);
-    return is_done;
+    return status == STATUS_NO_MEMORY ? status : STATUS_OK; /* what a kernel refuses, the run refuses again and says */
 }
 
 /* ---- shapes known in part ---- */
@@ -233,57 +245,92 @@ struct shape constants_as_shape(const struct inference *inference, size_t input)
 
 /* ---- what a node keeps ---- */
 
-/* Dimensions as a tensor of `type`; false when one is unknown. */
-static bool tensor_from_dimensions(const struct output_type *type, const int64_t *dimensions, struct arena *arena,
-                                   struct tensor *ret_tensor)
+/* Dimensions as a tensor of `type`; data NULL when one is unknown. */
+static enum status tensor_from_dimensions(const struct output_type *type, const int64_t *dimensions,
+                                          struct arena *arena, struct tensor *ret_tensor)
 {
     struct tensor tensor = {.dtype = type->dtype, .shape = type->shape};
     size_t count = tensor_element_count(&tensor);
-    tensor.data = arena_allocate(arena, count + 1, sizeof(int64_t));
     for (size_t i = 0; i < count; i++) {
-        if (tensor.data == NULL || dimensions[i] < 0 || (type->dtype == DTYPE_INT32 && dimensions[i] > INT32_MAX)) {
-            return false;
+        if (dimensions[i] < 0 || (type->dtype == DTYPE_INT32 && dimensions[i] > INT32_MAX)) {
+            return STATUS_OK;
         }
+    }
+    tensor.data = arena_allocate(arena, count + 1, sizeof(int64_t));
+    if (tensor.data == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
         tensor_set_integer(&tensor, i, dimensions[i]);
     }
     *ret_tensor = tensor;
-    return tensor.data != NULL;
+    return STATUS_OK;
 }
 
 /* Outputs that pick known elements of a shape known in part; data NULL for those that do not. */
-static bool compute_in_part(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs)
+static enum status compute_in_part(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs,
+                                   struct error *error)
 {
     const struct node *node = inference->node;
     int visits_left = CONSTANTS_VISITS_MAX;
     bool is_unpack = node_is(node, "Unpack");
     if (node->input_count == 0 || !is_whole_number(inference->inputs[0].dtype) ||
         inference->inputs[0].shape.rank != 1 || !(is_unpack || picks_elements(node))) {
-        return false;
+        return STATUS_OK;
     }
     struct shape shape =
         is_unpack ? shape_behind(node->inputs[0], &visits_left) : shape_behind_pick(node, &visits_left);
-    bool has_any = false;
     for (size_t i = 0; i < inference->output_count && shape.rank != SHAPE_RANK_UNKNOWN; i++) {
-        has_any |= tensor_from_dimensions(&inference->outputs[i], shape.dimensions + i, arena, &ret_outputs[i]);
+        if (tensor_from_dimensions(&inference->outputs[i], shape.dimensions + i, arena, &ret_outputs[i]) != STATUS_OK) {
+            return no_memory(node, error);
+        }
     }
-    return has_any;
+    return STATUS_OK;
 }
 
-const struct tensor *const *constants_of_node(const struct inference *inference, struct arena *arena)
+/* Copies of the tensors that have data, and pointers to them; NULL when none has. */
+static enum status keep(const struct inference *inference, const struct tensor *computed, struct arena *arena,
+                        const struct tensor *const **ret_constants, struct error *error)
+{
+    const struct tensor **values = NULL;
+    for (size_t i = 0; i < inference->output_count; i++) {
+        if (computed[i].data == NULL) {
+            continue;
+        }
+        if (values == NULL) {
+            values = arena_allocate(arena, inference->output_count, sizeof *values);
+        }
+        const struct tensor *copy = values == NULL ? NULL : arena_copy(arena, &computed[i], 1, sizeof *computed);
+        if (copy == NULL) {
+            return no_memory(inference->node, error);
+        }
+        values[i] = copy;
+    }
+    *ret_constants = values;
+    return STATUS_OK;
+}
+
+enum status constants_of_node(const struct inference *inference, struct arena *arena,
+                              const struct tensor *const **ret_constants, struct error *error)
 {
     const struct node *node = inference->node;
-    size_t count = inference->output_count;
-    bool is_const = node->op == &op_const;
-    struct tensor *computed = is_const ? NULL : mem_allocate(count + 1, sizeof *computed);
-    bool has_any = is_const || (computed != NULL && (constants_compute(inference, arena, computed) ||
-                                                     compute_in_part(inference, arena, computed)));
-    const struct tensor **values = has_any ? arena_allocate(arena, count, sizeof *values) : NULL;
-    if (values != NULL && is_const) {
-        values[0] = &node_attribute(node, "value")->tensor;
+    bool is_known = false;
+    if (node->op == &op_const) {
+        const struct tensor *value = &node_attribute(node, "value")->tensor;
+        *ret_constants = arena_copy(arena, &value, 1, sizeof value);
+        return *ret_constants == NULL ? no_memory(node, error) : STATUS_OK;
     }
-    for (size_t i = 0; values != NULL && !is_const && i < count; i++) {
-        values[i] = computed[i].data == NULL ? NULL : arena_copy(arena, &computed[i], 1, sizeof *computed);
+    struct tensor *computed = mem_allocate(inference->output_count + 1, sizeof *computed);
+    if (computed == NULL) {
+        return no_memory(node, error);
+    }
+    enum status status = constants_compute(inference, arena, computed, &is_known, error);
+    if (status == STATUS_OK && !is_known) {
+        status = compute_in_part(inference, arena, computed, error);
+    }
+    if (status == STATUS_OK) {
+        status = keep(inference, computed, arena, ret_constants, error);
     }
     mem_free(computed);
-    return values;
+    return status;
 }

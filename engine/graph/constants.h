@@ -15,14 +15,17 @@ enum {
 const struct tensor *graph_constant_value(const struct graph *graph, struct output output);
 
 /* Computes a node ahead of any run, by its own kernel: `inference` after its shape rule has run, with the inputs'
- * values in `constants` (those of ops that only look at shapes may be missing). False when the op or its size does not
- * allow it, an input is missing, or the kernel refuses (then the run will say so). `ret_outputs`, one for each output,
- * get data in `arena`, or share an input's. Thread: any. */
-bool constants_compute(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs);
+ * values in `constants` (those of ops that only look at shapes may be missing). Not known when the op or its size does
+ * not allow it, an input is missing, or the kernel refuses (then the run will say so). `ret_outputs`, one for each
+ * output, get data in `arena`, or share an input's. NO_MEMORY. Thread: any. */
+enum status constants_compute(const struct inference *inference, struct arena *arena, struct tensor *ret_outputs,
+                              bool *ret_is_known, struct error *error) MUST_CHECK;
 
 /* What graph_add_node remembers with a node: the value of each output (the array or its entries NULL where unknown),
- * in `arena`. While building, it knows more than constants_compute: elements of shapes that are known in part. */
-const struct tensor *const *constants_of_node(const struct inference *inference, struct arena *arena);
+ * in `arena`. While building, it knows more than constants_compute: elements of shapes that are known in part.
+ * NO_MEMORY. */
+enum status constants_of_node(const struct inference *inference, struct arena *arena,
+                              const struct tensor *const **ret_constants, struct error *error) MUST_CHECK;
 
 /* An input's value taken as a shape, TensorFlow's constant_value_as_shape: whole numbers below 0 and what is not known
  * become unknown dimensions. Rank unknown when not even the length is known or it is above SHAPE_RANK_MAX. */

@@ -89,7 +89,7 @@ static enum status infer_outputs(struct graph *graph, struct arena *arena, struc
         status = node->outputs == NULL ? no_memory(error) : STATUS_OK;
     }
     if (status == STATUS_OK) {
-        node->constants = constants_of_node(&inference, arena);
+        status = constants_of_node(&inference, arena, &node->constants, error);
     }
     op_inference_end(&inference);
     mem_free(inputs);

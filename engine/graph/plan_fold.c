@@ -114,7 +114,7 @@ static void set_slots(struct plan *plan, const struct step *step, const struct i
 }
 
 /* Computes a step whose inputs are known; its outputs are constants of the plan unless they come from feeds. */
-static void fold(struct compiler *compiler, struct step *step)
+static enum status fold(struct compiler *compiler, struct step *step, struct error *error)
 {
     struct plan *plan = compiler->plan;
     struct tensor *outputs = compiler->computed;
@@ -124,8 +124,11 @@ static void fold(struct compiler *compiler, struct step *step)
     } else {
         bool only_looks_at_shapes = (step->node->op->flags & OP_OF_SHAPE) != 0;
         feeds = only_looks_at_shapes ? 0 : feeds;
-        if (!constants_compute(&compiler->inference, feeds == 0 ? &plan->arena : &compiler->arena, outputs)) {
-            return;
+        bool is_known = false;
+        TRY(constants_compute(&compiler->inference, feeds == 0 ? &plan->arena : &compiler->arena, outputs, &is_known,
+                              error));
+        if (!is_known) {
+            return STATUS_OK;
         }
     }
     for (uint32_t i = 0; i < step->output_count; i++) {
@@ -138,6 +141,7 @@ static void fold(struct compiler *compiler, struct step *step)
         }
     }
     step->is_folded = feeds == 0;
+    return STATUS_OK;
 }
 
 /* Shapes that do not go together are a ValueError while building and, as here, an InvalidArgumentError in a run. */
@@ -159,7 +163,7 @@ enum status plan_infer_step(struct compiler *compiler, struct step *step, struct
         return status;
     }
     set_slots(compiler->plan, step, &compiler->inference);
-    fold(compiler, step);
+    TRY(fold(compiler, step, error));
     if (step->is_folded) {
         return STATUS_OK;
     }

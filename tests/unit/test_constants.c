@@ -1,4 +1,5 @@
 /* What is known of values before a run: constants, shapes in part, what is computed from them; and what is not. */
+#include "engine/base/mem.h"
 #include "engine/graph/constants.h"
 #include "tests/unit/function_rig.h"
 
@@ -169,13 +170,42 @@ static void test_long_chains(void **state)
     graph_unref(graph);
 }
 
+/* Without memory there is no node: never one that knows less than it would. */
+static void test_no_memory_is_told(void **state)
+{
+    (void)state;
+    struct graph *graph = new_graph();
+    struct error error;
+    struct output shape = wholes(graph, (int64_t[]){3, 4, 5}, 3);
+    struct output one = whole(graph, 1);
+    struct output sum;
+    enum status status = STATUS_NO_MEMORY;
+    uint64_t failed = 0;
+    for (uint64_t after = 0; status != STATUS_OK && after < 1000; after++) {
+        struct graph *clone = NULL;
+        must(graph_clone(graph, &clone, &error), &error);
+        mem_fail_after(after);
+        status = graph_add(clone, "Add", NULL, (struct output[]){shape, one}, 2, &sum, &error);
+        mem_fail_after(UINT64_MAX);
+        if (status == STATUS_OK) {
+            assert_known(clone, sum, (int64_t[]){4, 5, 6}, 3);
+        } else {
+            assert_int_equal(status, STATUS_NO_MEMORY);
+            failed++;
+        }
+        graph_unref(clone);
+    }
+    assert_int_equal(status, STATUS_OK);
+    assert_true(failed > 0);
+    graph_unref(graph);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_is_known),
-        cmocka_unit_test(test_shapes_in_part),
-        cmocka_unit_test(test_what_is_never_known),
-        cmocka_unit_test(test_long_chains),
+        cmocka_unit_test(test_what_is_known),       cmocka_unit_test(test_shapes_in_part),
+        cmocka_unit_test(test_what_is_never_known), cmocka_unit_test(test_long_chains),
+        cmocka_unit_test(test_no_memory_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
