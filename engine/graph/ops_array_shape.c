@@ -2,6 +2,18 @@
  * ExpandDims, Squeeze). Thread: see op.h. No data is moved: the first read shapes alone, the others are aliases. */
 #include "engine/graph/array_rules.h"
 
+#define SHAPE_OP(ROW, NAME, CALL, INFER, COMPUTE, ATTRIBUTES)                                                          \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .input_count = 1,                                                                           \
+                           .flags = OP_OF_SHAPE,                                                                       \
+                           .infer = INFER,                                                                             \
+                           .compute = COMPUTE,                                                                         \
+                           .gradient = op_gradient_none,                                                               \
+                           .call = CALL,                                                                               \
+                           .arguments = "input",                                                                       \
+                           .argument_types = "A",                                                                      \
+                           .attributes = ATTRIBUTES};
+
 /* ---- Shape: x → its dimensions ---- */
 
 static const struct attribute_rule out_type[] = {
@@ -41,16 +53,7 @@ static enum status compute_shape(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_shape = {.name = "Shape",
-                            .input_count = 1,
-                            .flags = OP_OF_SHAPE,
-                            .infer = infer_shape,
-                            .compute = compute_shape,
-                            .gradient = op_gradient_none,
-                            .call = "shape",
-                            .arguments = "input",
-                            .argument_types = "A",
-                            .attributes = out_type};
+SHAPE_OP(op_shape, "Shape", "shape", infer_shape, compute_shape, out_type)
 
 /* ---- Size: x → how many elements; Rank: x → how many dimensions ---- */
 
@@ -70,16 +73,7 @@ static enum status compute_size(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_size = {.name = "Size",
-                           .input_count = 1,
-                           .flags = OP_OF_SHAPE,
-                           .infer = infer_size,
-                           .compute = compute_size,
-                           .gradient = op_gradient_none,
-                           .call = "size",
-                           .arguments = "input",
-                           .argument_types = "A",
-                           .attributes = out_type};
+SHAPE_OP(op_size, "Size", "size", infer_size, compute_size, out_type)
 
 static enum status compute_rank(const struct op_run *run, struct error *error)
 {
@@ -88,15 +82,7 @@ static enum status compute_rank(const struct op_run *run, struct error *error)
     return STATUS_OK;
 }
 
-const struct op op_rank = {.name = "Rank",
-                           .input_count = 1,
-                           .flags = OP_OF_SHAPE,
-                           .infer = infer_size,
-                           .compute = compute_rank,
-                           .gradient = op_gradient_none,
-                           .call = "rank",
-                           .arguments = "input",
-                           .argument_types = "A"};
+SHAPE_OP(op_rank, "Rank", "rank", infer_size, compute_rank, NULL)
 
 /* ---- Reshape: tensor, shape → the same elements in that shape, of which one dimension may be −1 ---- */
 

@@ -20,6 +20,14 @@ static enum status infer_initial(struct inference *inference, struct error *erro
     return STATUS_OK;
 }
 
+#define INITIAL_OP(ROW, NAME, FLAGS, COMPUTE, SCRATCH_BYTES)                                                           \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .flags = FLAGS,                                                                             \
+                           .infer = infer_initial,                                                                     \
+                           .compute = COMPUTE,                                                                         \
+                           .gradient = op_gradient_none,                                                               \
+                           .scratch_bytes = SCRATCH_BYTES};
+
 /* ---- ConstantInitializer: `values` in order, the last one repeated ---- */
 
 static enum status compute_constant(const struct op_run *run, struct error *error)
@@ -37,8 +45,7 @@ static enum status compute_constant(const struct op_run *run, struct error *erro
     return STATUS_OK;
 }
 
-const struct op op_initial_constant = {
-    .name = "ConstantInitializer", .infer = infer_initial, .compute = compute_constant, .gradient = op_gradient_none};
+INITIAL_OP(op_initial_constant, "ConstantInitializer", OP_PLAIN, compute_constant, NULL)
 
 /* ---- RandomUniformInitializer: [low, high); whole numbers too ---- */
 
@@ -65,11 +72,7 @@ static enum status compute_uniform(const struct op_run *run, struct error *error
     return STATUS_OK;
 }
 
-const struct op op_initial_uniform = {.name = "RandomUniformInitializer",
-                                      .flags = OP_RANDOM,
-                                      .infer = infer_initial,
-                                      .compute = compute_uniform,
-                                      .gradient = op_gradient_none};
+INITIAL_OP(op_initial_uniform, "RandomUniformInitializer", OP_RANDOM, compute_uniform, NULL)
 
 /* ---- RandomNormalInitializer, TruncatedNormalInitializer: mean, deviation ---- */
 
@@ -84,50 +87,42 @@ static double standard_normal(uint64_t key, uint64_t stream, uint64_t counter)
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 
+/* Redrawn while it is further than two deviations away. */
+static double truncated_normal(uint64_t key, uint64_t stream, uint64_t counter)
+{
+    double number = standard_normal(key, stream, counter);
+    while (fabs(number) > 2) { /* one in 22 */
+        counter += (uint64_t)1 << REDRAW_SHIFT;
+        number = standard_normal(key, stream, counter);
+    }
+    return number;
+}
+
+static enum status draw(const struct op_run *run, double (*number)(uint64_t key, uint64_t stream, uint64_t counter))
+{
+    size_t count = tensor_element_count(&run->outputs[0]);
+    double mean = node_attribute_number(run->node, "mean", 0);
+    double deviation = node_attribute_number(run->node, "deviation", 1);
+    for (size_t i = 0; i < count; i++) {
+        tensor_set_number(&run->outputs[0], i, mean + deviation * number(run->random_key, stream_of(run), i));
+    }
+    return STATUS_OK;
+}
+
 static enum status compute_normal(const struct op_run *run, struct error *error)
 {
     (void)error;
-    struct tensor *output = &run->outputs[0];
-    size_t count = tensor_element_count(output);
-    double mean = node_attribute_number(run->node, "mean", 0);
-    double deviation = node_attribute_number(run->node, "deviation", 1);
-    for (size_t i = 0; i < count; i++) {
-        tensor_set_number(output, i, mean + deviation * standard_normal(run->random_key, stream_of(run), i));
-    }
-    return STATUS_OK;
+    return draw(run, standard_normal);
 }
 
-const struct op op_initial_normal = {.name = "RandomNormalInitializer",
-                                     .flags = OP_RANDOM,
-                                     .infer = infer_initial,
-                                     .compute = compute_normal,
-                                     .gradient = op_gradient_none};
-
-/* Redraws what is further than two deviations away. */
 static enum status compute_truncated_normal(const struct op_run *run, struct error *error)
 {
     (void)error;
-    struct tensor *output = &run->outputs[0];
-    size_t count = tensor_element_count(output);
-    double mean = node_attribute_number(run->node, "mean", 0);
-    double deviation = node_attribute_number(run->node, "deviation", 1);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t counter = i;
-        double number = standard_normal(run->random_key, stream_of(run), counter);
-        while (fabs(number) > 2) { /* one in 22 */
-            counter += (uint64_t)1 << REDRAW_SHIFT;
-            number = standard_normal(run->random_key, stream_of(run), counter);
-        }
-        tensor_set_number(output, i, mean + deviation * number);
-    }
-    return STATUS_OK;
+    return draw(run, truncated_normal);
 }
 
-const struct op op_initial_truncated_normal = {.name = "TruncatedNormalInitializer",
-                                               .flags = OP_RANDOM,
-                                               .infer = infer_initial,
-                                               .compute = compute_truncated_normal,
-                                               .gradient = op_gradient_none};
+INITIAL_OP(op_initial_normal, "RandomNormalInitializer", OP_RANDOM, compute_normal, NULL)
+INITIAL_OP(op_initial_truncated_normal, "TruncatedNormalInitializer", OP_RANDOM, compute_truncated_normal, NULL)
 
 /* ---- OrthogonalInitializer: gain · Q of the QR decomposition of normal numbers, R's diagonal positive; leading
  * dimensions are rows. Of a matrix wider than high, the rows are orthonormal, else the columns. ---- */
@@ -203,9 +198,4 @@ static enum status compute_orthogonal(const struct op_run *run, struct error *er
     return STATUS_OK;
 }
 
-const struct op op_initial_orthogonal = {.name = "OrthogonalInitializer",
-                                         .flags = OP_RANDOM,
-                                         .infer = infer_initial,
-                                         .compute = compute_orthogonal,
-                                         .gradient = op_gradient_none,
-                                         .scratch_bytes = orthogonal_scratch_bytes};
+INITIAL_OP(op_initial_orthogonal, "OrthogonalInitializer", OP_RANDOM, compute_orthogonal, orthogonal_scratch_bytes)

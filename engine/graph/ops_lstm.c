@@ -22,7 +22,6 @@ struct layer {
     size_t inputs;
     size_t units;
     size_t rows; /* time × batch */
-    size_t gate_columns;
     bool takes_symbols;
 };
 
@@ -34,7 +33,6 @@ static struct layer layer_of(const struct tensor *x, const struct tensor *c, con
                           .takes_symbols = x->dtype == DTYPE_INT32};
     layer.inputs = (size_t)kernel->shape.dimensions[0] - layer.units;
     layer.rows = layer.time * layer.batch;
-    layer.gate_columns = 4 * layer.units;
     return layer;
 }
 
@@ -99,28 +97,14 @@ static enum status check_symbols(const struct op_run *run, const int32_t *symbol
     return STATUS_OK;
 }
 
-/* gates = x · kernel_x + bias, for every step at once. */
-static enum status project_inputs(const struct op_run *run, const struct layer *layer, float *gates,
-                                  struct error *error)
+/* gates = rows of the kernel + bias. */
+static void project_symbols(const int32_t *symbols, const struct fused_layer *layer, const struct fused_sums *gates)
 {
-    const float *kernel = run->inputs[INPUT_KERNEL].data;
-    const float *bias = run->inputs[INPUT_BIAS].data;
-    const int32_t *symbols = run->inputs[INPUT_X].data;
-    if (layer->takes_symbols) {
-        TRY(check_symbols(run, symbols, layer, error));
+    for (size_t row = 0; row < layer->steps->count * layer->steps->batch; row++) {
+        float *to = gates->data + row * gates->stride;
+        memcpy(to, layer->weights[1], gates->columns * sizeof(float));
+        pointwise()->add_to(gates->columns, layer->weights[0] + (size_t)symbols[row] * gates->columns, to);
     }
-    for (size_t row = 0; row < layer->rows; row++) {
-        float *to = gates + row * layer->gate_columns;
-        memcpy(to, bias, layer->gate_columns * sizeof(float));
-        if (layer->takes_symbols) {
-            pointwise()->add_to(layer->gate_columns, kernel + (size_t)symbols[row] * layer->gate_columns, to);
-        }
-    }
-    if (!layer->takes_symbols) {
-        gemm(layer->rows, layer->gate_columns, layer->inputs, fused_plain(run->inputs[INPUT_X].data, layer->inputs),
-             fused_plain(kernel, layer->gate_columns), 1, gates, layer->gate_columns);
-    }
-    return STATUS_OK;
 }
 
 /* The layer as the fused kernel of Recurrence takes it; states and histories are elsewhere among the tensors. */
@@ -148,7 +132,13 @@ static enum status compute_lstm(const struct op_run *run, struct error *error)
     fused.history[0] = run->outputs[OUTPUT_C].data;
     fused.history[1] = run->outputs[OUTPUT_H].data;
     fused.saved = run->outputs[OUTPUT_GATES].data;
-    TRY(project_inputs(run, &layer, fused.saved, error));
+    struct fused_sums gates = fused_lstm_gates(&fused, fused.saved);
+    if (layer.takes_symbols) {
+        TRY(check_symbols(run, run->inputs[INPUT_X].data, &layer, error));
+        project_symbols(run->inputs[INPUT_X].data, &fused, &gates);
+    } else {
+        fused_project(&fused, &gates);
+    }
     fused_lstm_steps(&fused);
     TRY(op_run_check(run, error));
     memcpy(run->outputs[OUTPUT_LAST_C].data, fused_before(&fused, 0, layer.time), state_bytes);
@@ -194,26 +184,12 @@ static size_t lstm_grad_scratch_bytes(const struct inference *inference)
     return tensor_bytes(&gates);
 }
 
-static void weight_gradients(const struct op_run *run, const struct layer *layer, const float *d_gates)
+static void symbol_gradients(const int32_t *symbols, const struct fused_layer *layer, const struct fused_sums *d_gates)
 {
-    size_t columns = layer->gate_columns;
-    float *d_kernel = run->outputs[GRAD_KERNEL].data;
-    float *d_bias = run->outputs[GRAD_BIAS].data;
-    memset(d_bias, 0, columns * sizeof(float));
-    for (size_t row = 0; row < layer->rows; row++) {
-        pointwise()->add_to(columns, d_gates + row * columns, d_bias);
-    }
-    if (layer->takes_symbols) {
-        const int32_t *symbols = run->inputs[GRAD_X].data;
-        memset(d_kernel, 0, layer->inputs * columns * sizeof(float));
-        for (size_t row = 0; row < layer->rows; row++) {
-            pointwise()->add_to(columns, d_gates + row * columns, d_kernel + (size_t)symbols[row] * columns);
-        }
-    } else {
-        gemm(layer->inputs, columns, layer->rows, fused_transposed(run->inputs[GRAD_X].data, layer->inputs),
-             fused_plain(d_gates, columns), 0, d_kernel, columns);
-        gemm(layer->rows, layer->inputs, columns, fused_plain(d_gates, columns),
-             fused_transposed(run->inputs[GRAD_KERNEL].data, columns), 0, run->outputs[GRAD_X].data, layer->inputs);
+    for (size_t row = 0; row < layer->steps->count * layer->steps->batch; row++) {
+        const float *from = d_gates->data + row * d_gates->stride;
+        pointwise()->add_to(d_gates->columns, from, layer->d_weights[1]);
+        pointwise()->add_to(d_gates->columns, from, layer->d_weights[0] + (size_t)symbols[row] * d_gates->columns);
     }
 }
 
@@ -223,9 +199,7 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     struct recurrence_steps steps = {.time = layer.time, .batch = layer.batch, .count = layer.time};
     struct fused_layer fused = fused_of(run, &layer, &steps);
     size_t state_bytes = layer.batch * layer.units * sizeof(float);
-    size_t hidden_at = layer.inputs * layer.gate_columns;
-    float *d_gates = run->scratch;
-    float *d_kernel = run->outputs[GRAD_KERNEL].data;
+    struct fused_sums d_gates = fused_lstm_gates(&fused, run->scratch);
     fused.history[0] = run->inputs[GRAD_C].data;
     fused.history[1] = run->inputs[GRAD_H].data;
     fused.saved = run->inputs[GRAD_GATES].data;
@@ -234,11 +208,19 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     fused.d_state[1] = run->outputs[GRAD_H0].data;
     memcpy(fused.d_state[0], run->inputs[GRAD_D_LAST_C].data, state_bytes);
     memcpy(fused.d_state[1], run->inputs[GRAD_D_LAST_H].data, state_bytes);
-    fused_lstm_steps_back(&fused, d_gates);
+    fused.d_weights[0] = run->outputs[GRAD_KERNEL].data;
+    fused.d_weights[1] = run->outputs[GRAD_BIAS].data;
+    memset(fused.d_weights[0], 0, tensor_bytes(&run->outputs[GRAD_KERNEL]));
+    memset(fused.d_weights[1], 0, tensor_bytes(&run->outputs[GRAD_BIAS]));
+    fused_lstm_steps_back(&fused, d_gates.data);
     TRY(op_run_check(run, error));
-    weight_gradients(run, &layer, d_gates);
-    memset(d_kernel + hidden_at, 0, layer.units * layer.gate_columns * sizeof(float));
-    fused_lstm_hidden_gradient(&fused, d_gates, d_kernel + hidden_at);
+    if (layer.takes_symbols) {
+        symbol_gradients(run->inputs[GRAD_X].data, &fused, &d_gates);
+    } else {
+        fused.dx = run->outputs[GRAD_X].data;
+        fused_project_back(&fused, &d_gates, false);
+    }
+    fused_hidden_gradient(&fused, 1, &d_gates);
     return STATUS_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/graph/ops_recurrence_fused.h"
 
 #include "engine/base/check.h"
+#include "engine/math/pointwise.h"
 
 /* ---- what kernels share ---- */
 
@@ -43,6 +44,46 @@ void fused_back_product(const struct fused_layer *layer, size_t step, const stru
          fused_transposed(product->kernel, product->kernel_stride), adds ? 1 : 0, d_before, units);
 }
 
+void fused_project(const struct fused_layer *layer, const struct fused_sums *sums)
+{
+    size_t rows = layer->steps->count * layer->steps->batch;
+    for (size_t row = 0; row < rows; row++) {
+        memcpy(sums->data + row * sums->stride, layer->weights[2 * sums->pair + 1], sums->columns * sizeof(float));
+    }
+    gemm(rows, sums->columns, layer->inputs, fused_plain(layer->x, layer->inputs),
+         fused_plain(layer->weights[2 * sums->pair], sums->columns), 1, sums->data, sums->stride);
+}
+
+void fused_project_back(const struct fused_layer *layer, const struct fused_sums *d_sums, bool adds)
+{
+    size_t rows = layer->steps->count * layer->steps->batch;
+    size_t columns = d_sums->columns;
+    for (size_t row = 0; row < rows; row++) {
+        pointwise()->add_to(columns, d_sums->data + row * d_sums->stride, layer->d_weights[2 * d_sums->pair + 1]);
+    }
+    gemm(layer->inputs, columns, rows, fused_transposed(layer->x, layer->inputs),
+         fused_plain(d_sums->data, d_sums->stride), 1, layer->d_weights[2 * d_sums->pair], columns);
+    if (layer->dx != NULL) {
+        gemm(rows, layer->inputs, columns, fused_plain(d_sums->data, d_sums->stride),
+             fused_transposed(layer->weights[2 * d_sums->pair], columns), adds ? 1 : 0, layer->dx, layer->inputs);
+    }
+}
+
+void fused_hidden_gradient(const struct fused_layer *layer, size_t state, const struct fused_sums *d_sums)
+{
+    size_t batch = layer->steps->batch;
+    size_t units = layer->units;
+    size_t columns = d_sums->columns;
+    float *d_kernel = layer->d_weights[2 * d_sums->pair] + layer->inputs * columns;
+    if (layer->steps->count == 0) {
+        return;
+    }
+    gemm(units, columns, batch, fused_transposed(layer->initial[state], units),
+         fused_plain(d_sums->data, d_sums->stride), 1, d_kernel, columns);
+    gemm(units, columns, (layer->steps->count - 1) * batch, fused_transposed(layer->history[state], units),
+         fused_plain(d_sums->data + batch * d_sums->stride, d_sums->stride), 1, d_kernel, columns);
+}
+
 /* ---- a pass over the stack ---- */
 
 struct pass {
@@ -80,8 +121,9 @@ static size_t kernel_floats(const struct recurrence_stack *stack, size_t rows, s
     size_t most = 0;
     for (size_t l = 0; l < stack->layer_count; l++) {
         const struct fused_layer_match *layer = &stack->layers[l];
-        size_t floats = is_backward ? layer->row->backward_floats(rows, batch, layer->units)
-                                    : layer->row->forward_floats(rows, batch, layer->units);
+        size_t (*needed)(size_t, size_t, size_t) =
+            is_backward ? layer->row->backward_floats : layer->row->forward_floats;
+        size_t floats = needed == NULL ? 0 : needed(rows, batch, layer->units);
         most = floats > most ? floats : most;
     }
     return most;

@@ -53,7 +53,7 @@ struct fused_row {
     /* Rows whose sequence is over are left as they come: the caller puts their states back. */
     void (*forward)(const struct fused_layer *layer);
     void (*backward)(const struct fused_layer *layer);
-    /* Scratch in floats. */
+    /* Scratch in floats; NULL: none. */
     size_t (*forward_floats)(size_t rows, size_t batch, size_t units);
     size_t (*backward_floats)(size_t rows, size_t batch, size_t units);
 };
@@ -126,6 +126,28 @@ static inline const float *fused_before(const struct fused_layer *layer, size_t 
     size_t size = layer->steps->batch * layer->units;
     return step == 0 ? layer->initial[state] : layer->history[state] + (step - 1) * size;
 }
+
+/* What a layer's `pair` of weights, a kernel [inputs + units, columns] and a bias, makes of every row of a sequence:
+ * sums before activation, or gradients of them; rows are `stride` apart. */
+struct fused_sums {
+    float *data;
+    size_t pair;
+    size_t columns;
+    size_t stride;
+};
+
+/* The kernel's rows that the state before goes through. */
+static inline const float *fused_hidden_kernel(const struct fused_layer *layer, size_t pair, size_t columns)
+{
+    return layer->weights[2 * pair] + layer->inputs * columns;
+}
+
+/* data = x · kernel + bias, for every step at once. */
+void fused_project(const struct fused_layer *layer, const struct fused_sums *sums);
+/* Adds the gradients by the bias and by the kernel's rows for x; dx becomes what these sums give it, or has it added. */
+void fused_project_back(const struct fused_layer *layer, const struct fused_sums *d_sums, bool adds);
+/* Adds the gradient by the kernel's rows for `state`. */
+void fused_hidden_gradient(const struct fused_layer *layer, size_t state, const struct fused_sums *d_sums);
 
 /* The rows that take part in a step, run by run: from `row` on, the next run; false when there is none. */
 static inline bool fused_next_run(const struct recurrence_steps *steps, size_t step, size_t *row, size_t *ret_end)

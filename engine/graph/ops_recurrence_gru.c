@@ -4,32 +4,18 @@
 #include "engine/graph/ops_recurrence_fused.h"
 #include "engine/math/pointwise.h"
 
-enum { GATES_KERNEL, GATES_BIAS, CANDIDATE_KERNEL, CANDIDATE_BIAS };
+enum { GATES, CANDIDATE }; /* the pairs of weights */
 
-static const float *gates_kernel_h(const struct fused_layer *layer)
+static struct fused_sums gates_of(const struct fused_layer *layer, float *data)
 {
-    return layer->weights[GATES_KERNEL] + layer->inputs * 2 * layer->units;
-}
-
-static const float *candidate_kernel_h(const struct fused_layer *layer)
-{
-    return layer->weights[CANDIDATE_KERNEL] + layer->inputs * layer->units;
-}
-
-/* saved = x · kernels + biases, for every step at once. */
-static void project_inputs(const struct fused_layer *layer)
-{
-    size_t rows = layer->steps->count * layer->steps->batch;
     size_t units = layer->units;
-    for (size_t row = 0; row < rows; row++) {
-        float *to = layer->saved + row * 3 * units;
-        memcpy(to, layer->weights[GATES_BIAS], 2 * units * sizeof(float));
-        memcpy(to + 2 * units, layer->weights[CANDIDATE_BIAS], units * sizeof(float));
-    }
-    gemm(rows, 2 * units, layer->inputs, fused_plain(layer->x, layer->inputs),
-         fused_plain(layer->weights[GATES_KERNEL], 2 * units), 1, layer->saved, 3 * units);
-    gemm(rows, units, layer->inputs, fused_plain(layer->x, layer->inputs),
-         fused_plain(layer->weights[CANDIDATE_KERNEL], units), 1, layer->saved + 2 * units, 3 * units);
+    return (struct fused_sums){.data = data, .pair = GATES, .columns = 2 * units, .stride = 3 * units};
+}
+
+static struct fused_sums candidate_of(const struct fused_layer *layer, float *data)
+{
+    size_t units = layer->units;
+    return (struct fused_sums){.data = data + 2 * units, .pair = CANDIDATE, .columns = units, .stride = 3 * units};
 }
 
 static void forward(const struct fused_layer *layer)
@@ -37,15 +23,18 @@ static void forward(const struct fused_layer *layer)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     float *reset_h = layer->scratch;
-    project_inputs(layer);
+    struct fused_sums gate_sums = gates_of(layer, layer->saved);
+    struct fused_sums candidate_sums = candidate_of(layer, layer->saved);
+    fused_project(layer, &gate_sums);
+    fused_project(layer, &candidate_sums);
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * 3 * units;
         const float *before = fused_before(layer, 0, t);
-        gemm(batch, 2 * units, units, fused_plain(before, units), fused_plain(gates_kernel_h(layer), 2 * units), 1,
-             gates, 3 * units);
+        gemm(batch, 2 * units, units, fused_plain(before, units),
+             fused_plain(fused_hidden_kernel(layer, GATES, 2 * units), 2 * units), 1, gates, 3 * units);
         pointwise()->gru_gates(batch, units, gates, before, reset_h);
-        gemm(batch, units, units, fused_plain(reset_h, units), fused_plain(candidate_kernel_h(layer), units), 1,
-             gates + 2 * units, 3 * units);
+        gemm(batch, units, units, fused_plain(reset_h, units),
+             fused_plain(fused_hidden_kernel(layer, CANDIDATE, units), units), 1, gates + 2 * units, 3 * units);
         pointwise()->gru_forward(batch, units, gates, before, layer->history[0] + t * batch * units);
         fused_hold(layer, 1, t);
     }
@@ -67,7 +56,7 @@ static void step_back(const struct fused_layer *layer, size_t step, float *d_gat
     }
     fused_clear(layer->steps, step, 3 * units, d_gates);
     gemm(batch, units, units, fused_plain(d_step + 2 * units, 3 * units),
-         fused_transposed(candidate_kernel_h(layer), units), 0, d_reset_h, units);
+         fused_transposed(fused_hidden_kernel(layer, CANDIDATE, units), units), 0, d_reset_h, units);
     for (size_t row = 0; fused_next_run(layer->steps, step, &row, &end); row = end) {
         size_t at = (step * batch + row) * units;
         pointwise()->gru_gates_backward(end - row, units, layer->saved + 3 * at,
@@ -77,21 +66,10 @@ static void step_back(const struct fused_layer *layer, size_t step, float *d_gat
     struct fused_product product = {.d_gates = d_step,
                                     .stride = 3 * units,
                                     .columns = 2 * units,
-                                    .kernel = gates_kernel_h(layer),
+                                    .kernel = fused_hidden_kernel(layer, GATES, 2 * units),
                                     .kernel_stride = 2 * units,
                                     .adds = true};
     fused_back_product(layer, step, &product, dh);
-}
-
-/* Gradients by the rows of both kernels that `from` [rows, columns] went through. */
-static void kernel_gradient(const struct fused_layer *layer, size_t first_step, size_t step_count, const float *from,
-                            const float *d_gates)
-{
-    size_t units = layer->units;
-    size_t rows = step_count * layer->steps->batch;
-    gemm(units, 2 * units, rows, fused_transposed(from, units),
-         fused_plain(d_gates + first_step * layer->steps->batch * 3 * units, 3 * units), 1,
-         layer->d_weights[GATES_KERNEL] + layer->inputs * 2 * units, 2 * units);
 }
 
 /* r ∘ h of every row, as the candidate saw it. */
@@ -112,48 +90,22 @@ static void reset_again(const struct fused_layer *layer, float *reset_h)
     }
 }
 
-static void input_gradients(const struct fused_layer *layer, const float *d_gates)
-{
-    size_t rows = layer->steps->count * layer->steps->batch;
-    size_t units = layer->units;
-    size_t inputs = layer->inputs;
-    gemm(inputs, 2 * units, rows, fused_transposed(layer->x, inputs), fused_plain(d_gates, 3 * units), 1,
-         layer->d_weights[GATES_KERNEL], 2 * units);
-    gemm(inputs, units, rows, fused_transposed(layer->x, inputs), fused_plain(d_gates + 2 * units, 3 * units), 1,
-         layer->d_weights[CANDIDATE_KERNEL], units);
-    if (layer->dx != NULL) {
-        gemm(rows, inputs, 2 * units, fused_plain(d_gates, 3 * units),
-             fused_transposed(layer->weights[GATES_KERNEL], 2 * units), 0, layer->dx, inputs);
-        gemm(rows, inputs, units, fused_plain(d_gates + 2 * units, 3 * units),
-             fused_transposed(layer->weights[CANDIDATE_KERNEL], units), 1, layer->dx, inputs);
-    }
-}
-
 static void backward(const struct fused_layer *layer)
 {
-    size_t batch = layer->steps->batch;
     size_t units = layer->units;
-    size_t rows = layer->steps->count * batch;
-    float *d_gates = layer->scratch;
-    float *reset_h = d_gates + rows * 3 * units;
-    float *d_reset_h = reset_h + rows * units;
-    if (rows == 0) {
-        return;
-    }
+    size_t rows = layer->steps->count * layer->steps->batch;
+    float *reset_h = (float *)layer->scratch + rows * 3 * units;
+    struct fused_sums d_gates = gates_of(layer, layer->scratch);
+    struct fused_sums d_candidate = candidate_of(layer, layer->scratch);
     for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
-        step_back(layer, t, d_gates, d_reset_h);
+        step_back(layer, t, d_gates.data, reset_h + rows * units);
     }
-    for (size_t row = 0; row < rows; row++) {
-        const float *from = d_gates + row * 3 * units;
-        pointwise()->add_to(2 * units, from, layer->d_weights[GATES_BIAS]);
-        pointwise()->add_to(units, from + 2 * units, layer->d_weights[CANDIDATE_BIAS]);
-    }
-    input_gradients(layer, d_gates);
-    kernel_gradient(layer, 0, 1, layer->initial[0], d_gates);
-    kernel_gradient(layer, 1, layer->steps->count - 1, layer->history[0], d_gates);
+    fused_project_back(layer, &d_gates, false);
+    fused_project_back(layer, &d_candidate, true);
+    fused_hidden_gradient(layer, 0, &d_gates);
     reset_again(layer, reset_h);
-    gemm(units, units, rows, fused_transposed(reset_h, units), fused_plain(d_gates + 2 * units, 3 * units), 1,
-         layer->d_weights[CANDIDATE_KERNEL] + layer->inputs * units, units);
+    gemm(units, units, rows, fused_transposed(reset_h, units), fused_plain(d_candidate.data, d_candidate.stride), 1,
+         layer->d_weights[2 * CANDIDATE] + layer->inputs * units, units);
 }
 
 /* r ∘ h of one step. */

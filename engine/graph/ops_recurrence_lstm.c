@@ -8,9 +8,9 @@
 
 enum { C, H };
 
-static const float *kernel_h(const struct fused_layer *layer)
+struct fused_sums fused_lstm_gates(const struct fused_layer *layer, float *data)
 {
-    return layer->weights[0] + layer->inputs * 4 * layer->units;
+    return (struct fused_sums){.data = data, .columns = 4 * layer->units, .stride = 4 * layer->units};
 }
 
 void fused_lstm_steps(const struct fused_layer *layer)
@@ -21,7 +21,7 @@ void fused_lstm_steps(const struct fused_layer *layer)
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * columns;
         gemm(batch, columns, units, fused_plain(fused_before(layer, H, t), units),
-             fused_plain(kernel_h(layer), columns), 1, gates, columns);
+             fused_plain(fused_hidden_kernel(layer, 0, columns), columns), 1, gates, columns);
         pointwise()->lstm_forward(batch, units, (float)layer->numbers[0], gates, fused_before(layer, C, t),
                                   layer->history[C] + t * batch * units, layer->history[H] + t * batch * units);
         fused_hold(layer, 2, t);
@@ -30,13 +30,8 @@ void fused_lstm_steps(const struct fused_layer *layer)
 
 static void forward(const struct fused_layer *layer)
 {
-    size_t rows = layer->steps->count * layer->steps->batch;
-    size_t columns = 4 * layer->units;
-    for (size_t row = 0; row < rows; row++) {
-        memcpy(layer->saved + row * columns, layer->weights[1], columns * sizeof(float));
-    }
-    gemm(rows, columns, layer->inputs, fused_plain(layer->x, layer->inputs), fused_plain(layer->weights[0], columns), 1,
-         layer->saved, columns);
+    struct fused_sums gates = fused_lstm_gates(layer, layer->saved);
+    fused_project(layer, &gates);
     fused_lstm_steps(layer);
 }
 
@@ -58,52 +53,18 @@ void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates)
         struct fused_product product = {.d_gates = d_gates + t * batch * 4 * units,
                                         .stride = 4 * units,
                                         .columns = 4 * units,
-                                        .kernel = kernel_h(layer),
+                                        .kernel = fused_hidden_kernel(layer, 0, 4 * units),
                                         .kernel_stride = 4 * units};
         fused_back_product(layer, t, &product, dh);
     }
 }
 
-void fused_lstm_hidden_gradient(const struct fused_layer *layer, const float *d_gates, float *d_kernel_h)
-{
-    size_t batch = layer->steps->batch;
-    size_t units = layer->units;
-    size_t columns = 4 * units;
-    if (layer->steps->count == 0) {
-        return;
-    }
-    gemm(units, columns, batch, fused_transposed(layer->initial[H], units), fused_plain(d_gates, columns), 1,
-         d_kernel_h, columns);
-    if (layer->steps->count > 1) {
-        gemm(units, columns, (layer->steps->count - 1) * batch, fused_transposed(layer->history[H], units),
-             fused_plain(d_gates + batch * columns, columns), 1, d_kernel_h, columns);
-    }
-}
-
 static void backward(const struct fused_layer *layer)
 {
-    size_t rows = layer->steps->count * layer->steps->batch;
-    size_t columns = 4 * layer->units;
-    float *d_gates = layer->scratch;
-    fused_lstm_steps_back(layer, d_gates);
-    for (size_t row = 0; row < rows; row++) {
-        pointwise()->add_to(columns, d_gates + row * columns, layer->d_weights[1]);
-    }
-    gemm(layer->inputs, columns, rows, fused_transposed(layer->x, layer->inputs), fused_plain(d_gates, columns), 1,
-         layer->d_weights[0], columns);
-    fused_lstm_hidden_gradient(layer, d_gates, layer->d_weights[0] + layer->inputs * columns);
-    if (layer->dx != NULL) {
-        gemm(rows, layer->inputs, columns, fused_plain(d_gates, columns), fused_transposed(layer->weights[0], columns),
-             0, layer->dx, layer->inputs);
-    }
-}
-
-static size_t no_floats(size_t rows, size_t batch, size_t units)
-{
-    (void)rows;
-    (void)batch;
-    (void)units;
-    return 0;
+    struct fused_sums d_gates = fused_lstm_gates(layer, layer->scratch);
+    fused_lstm_steps_back(layer, d_gates.data);
+    fused_project_back(layer, &d_gates, false);
+    fused_hidden_gradient(layer, H, &d_gates);
 }
 
 /* d_gates. */
@@ -115,30 +76,19 @@ static size_t backward_floats(size_t rows, size_t batch, size_t units)
 
 #define LSTM_SUM "BiasAdd(MatMul(ConcatV2(x,s1,#1),w0),w1)"
 
-const struct fused_row fused_lstm = {.name = "lstm",
-                                     .signature =
-                                         "Add(Mul(s0,Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
-                                         ").2,n0))),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Tanh(%0),Sigmoid(%4.3))",
-                                     .state_count = 2,
-                                     .output_state = H,
-                                     .weight_count = 2,
-                                     .saved_multiple = 4,
-                                     .gate_counts = {4},
-                                     .forward = forward,
-                                     .backward = backward,
-                                     .forward_floats = no_floats,
-                                     .backward_floats = backward_floats};
+#define LSTM_ROW(ROW, SIGNATURE)                                                                                       \
+    const struct fused_row ROW = {.name = "lstm",                                                                      \
+                                  .signature = SIGNATURE,                                                              \
+                                  .state_count = 2,                                                                    \
+                                  .output_state = H,                                                                   \
+                                  .weight_count = 2,                                                                   \
+                                  .saved_multiple = 4,                                                                 \
+                                  .gate_counts = {4},                                                                  \
+                                  .forward = forward,                                                                  \
+                                  .backward = backward,                                                                \
+                                  .backward_floats = backward_floats};
 
-const struct fused_row fused_lstm_operators = {
-    .name = "lstm",
-    .signature = "Add(Mul(Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
-                 ").2,n0)),s0),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Sigmoid(%4.3),Tanh(%0))",
-    .state_count = 2,
-    .output_state = H,
-    .weight_count = 2,
-    .saved_multiple = 4,
-    .gate_counts = {4},
-    .forward = forward,
-    .backward = backward,
-    .forward_floats = no_floats,
-    .backward_floats = backward_floats};
+LSTM_ROW(fused_lstm, "Add(Mul(s0,Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
+                     ").2,n0))),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Tanh(%0),Sigmoid(%4.3))")
+LSTM_ROW(fused_lstm_operators, "Add(Mul(Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
+                               ").2,n0)),s0),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Sigmoid(%4.3),Tanh(%0))")

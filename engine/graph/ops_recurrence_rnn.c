@@ -2,26 +2,21 @@
 #include "engine/graph/ops_recurrence_fused.h"
 #include "engine/math/pointwise.h"
 
-static const float *kernel_h(const struct fused_layer *layer)
+static struct fused_sums sums_of(const struct fused_layer *layer, float *data)
 {
-    return layer->weights[0] + layer->inputs * layer->units;
+    return (struct fused_sums){.data = data, .columns = layer->units, .stride = layer->units};
 }
 
 static void forward(const struct fused_layer *layer)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
-    size_t rows = layer->steps->count * batch;
-    float *h = layer->history[0];
-    for (size_t row = 0; row < rows; row++) {
-        memcpy(h + row * units, layer->weights[1], units * sizeof(float));
-    }
-    gemm(rows, units, layer->inputs, fused_plain(layer->x, layer->inputs), fused_plain(layer->weights[0], units), 1, h,
-         units);
+    struct fused_sums sums = sums_of(layer, layer->history[0]);
+    fused_project(layer, &sums);
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
-        float *step = h + t * batch * units;
-        gemm(batch, units, units, fused_plain(fused_before(layer, 0, t), units), fused_plain(kernel_h(layer), units), 1,
-             step, units);
+        float *step = sums.data + t * batch * units;
+        gemm(batch, units, units, fused_plain(fused_before(layer, 0, t), units),
+             fused_plain(fused_hidden_kernel(layer, 0, units), units), 1, step, units);
         pointwise()->tanh(batch * units, step, step);
         fused_hold(layer, 1, t);
     }
@@ -51,7 +46,7 @@ static void steps_back(const struct fused_layer *layer, float *d_sums)
         struct fused_product product = {.d_gates = d_sums + t * batch * units,
                                         .stride = units,
                                         .columns = units,
-                                        .kernel = kernel_h(layer),
+                                        .kernel = fused_hidden_kernel(layer, 0, units),
                                         .kernel_stride = units};
         fused_back_product(layer, t, &product, dh);
     }
@@ -59,36 +54,10 @@ static void steps_back(const struct fused_layer *layer, float *d_sums)
 
 static void backward(const struct fused_layer *layer)
 {
-    size_t batch = layer->steps->batch;
-    size_t units = layer->units;
-    size_t rows = layer->steps->count * batch;
-    float *d_sums = layer->scratch;
-    float *d_kernel_h = layer->d_weights[0] + layer->inputs * units;
-    if (rows == 0) {
-        return;
-    }
-    steps_back(layer, d_sums);
-    for (size_t row = 0; row < rows; row++) {
-        pointwise()->add_to(units, d_sums + row * units, layer->d_weights[1]);
-    }
-    gemm(layer->inputs, units, rows, fused_transposed(layer->x, layer->inputs), fused_plain(d_sums, units), 1,
-         layer->d_weights[0], units);
-    gemm(units, units, batch, fused_transposed(layer->initial[0], units), fused_plain(d_sums, units), 1, d_kernel_h,
-         units);
-    gemm(units, units, rows - batch, fused_transposed(layer->history[0], units),
-         fused_plain(d_sums + batch * units, units), 1, d_kernel_h, units);
-    if (layer->dx != NULL) {
-        gemm(rows, layer->inputs, units, fused_plain(d_sums, units), fused_transposed(layer->weights[0], units), 0,
-             layer->dx, layer->inputs);
-    }
-}
-
-static size_t forward_floats(size_t rows, size_t batch, size_t units)
-{
-    (void)rows;
-    (void)batch;
-    (void)units;
-    return 0;
+    struct fused_sums d_sums = sums_of(layer, layer->scratch);
+    steps_back(layer, d_sums.data);
+    fused_project_back(layer, &d_sums, false);
+    fused_hidden_gradient(layer, 0, &d_sums);
 }
 
 /* d_sums. */
@@ -107,5 +76,4 @@ const struct fused_row fused_rnn = {.name = "rnn",
                                     .gate_counts = {1},
                                     .forward = forward,
                                     .backward = backward,
-                                    .forward_floats = forward_floats,
                                     .backward_floats = backward_floats};
