@@ -51,7 +51,7 @@ struct binary_loops {
     void (*of[DTYPE_COUNT])(size_t count, const void *a, size_t a_step, const void *b, size_t b_step, void *result);
 };
 
-/* Shape rules of rows with such loops: inputs x and y are of one dtype that has a loop; the result has it, or is bool. */
+/* Shape rules of rows with such loops: x and y are of one dtype that has a loop; the result has it, or is bool. */
 enum status binary_infer(struct inference *inference, struct error *error) MUST_CHECK;
 enum status binary_infer_bool(struct inference *inference, struct error *error) MUST_CHECK;
 /* Their kernel; succeeds always. */

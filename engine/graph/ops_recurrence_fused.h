@@ -144,7 +144,7 @@ static inline const float *fused_hidden_kernel(const struct fused_layer *layer, 
 
 /* data = x · kernel + bias, for every step at once. */
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums);
-/* Adds the gradients by the bias and by the kernel's rows for x; dx becomes what these sums give it, or has it added. */
+/* Adds the gradients by the bias and by the kernel's rows for x; dx becomes what the sums give it, or has it added. */
 void fused_project_back(const struct fused_layer *layer, const struct fused_sums *d_sums, bool adds);
 /* Adds the gradient by the kernel's rows for `state`. */
 void fused_hidden_gradient(const struct fused_layer *layer, size_t state, const struct fused_sums *d_sums);

@@ -104,7 +104,7 @@ enum status builder_scratch(struct builder *builder, size_t count, size_t bytes,
 /* INVALID "/program/2/args/1: <message>", with that path as error->param. */
 enum status refuse_place(struct builder *builder, const struct place *place, const char *format, ...) PRINTF_LIKE(3, 4);
 enum status refuse_field(struct builder *builder, const struct step *step, const char *field, const char *message);
-/* INVALID: a Python exception about what stands at `place`: the message is TensorFlow's, the path only in error->param. */
+/* INVALID, a Python exception about `place`: the message is TensorFlow's, the path only in error->param. */
 enum status raise_place(struct builder *builder, const struct place *place, enum exception exception,
                         const char *format, ...) PRINTF_LIKE(4, 5);
 /* Adds the path of `place` to an error that has none. */
