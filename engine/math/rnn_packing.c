@@ -8,7 +8,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
-#include "engine/math/rnn_packed.h"
+#include "engine/math/rnn_packed_sets.h"
 
 static const size_t WORD_TERMS[] = {1, 2, 4};
 static_assert(sizeof WORD_TERMS / sizeof *WORD_TERMS == RNN_PRECISION_COUNT, "terms of a word");
@@ -68,10 +68,11 @@ static int8_t int8_of_float(float value, float maximum)
     return (int8_t)(fabs(rounded) <= RNN_INT8_MAX ? rounded : copysign(RNN_INT8_MAX, rounded));
 }
 
+/* Rounded once, as the vector kernels do: a product rounded before might stand at a tie that the exact one misses. */
 static uint8_t byte_of_hidden(float value)
 {
     float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
-    return (uint8_t)(lrintf(clamped * RNN_INT8_MAX) + RNN_INT8_ZERO);
+    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_MAX, EXP_ROUNDER) - EXP_ROUNDER) + RNN_INT8_ZERO);
 }
 
 float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)

@@ -434,12 +434,50 @@ static void test_not_finite_and_no_memory(void **state)
     }
 }
 
+/* The reference rounds h · 127 once, as the vector kernels do: around every tie, the whole number nearest to the exact
+ * product. */
+static void test_hidden_is_rounded_once(void **state)
+{
+    (void)state;
+    for (int n = -127; n < 127; n++) {
+        float x = (float)((n + 0.5) / RNN_INT8_MAX);
+        for (int i = 0; i < 4; i++) {
+            x = nextafterf(x, -2);
+        }
+        for (int i = 0; i < 9; i++, x = nextafterf(x, 2)) {
+            uint8_t byte = 0;
+            rnn_write_hidden(RNN_PRECISION_INT8, &x, 1, &byte);
+            assert_int_equal(byte, (int)rint((double)x * RNN_INT8_MAX) + RNN_INT8_ZERO);
+        }
+    }
+}
+
+/* Where there is no vector version, the plain one serves. */
+static void test_every_set_has_every_precision(void **state)
+{
+    (void)state;
+    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+        for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+            const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), (enum rnn_precision)precision);
+            assert_non_null(steps);
+            assert_int_equal(steps->precision, precision);
+            print_message("%s in %s: %s\n", rnn_kernels_at(set)->name, rnn_precision_name(steps->precision),
+                          steps->name);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_int8_lstm),         cmocka_unit_test(test_bf16_lstm),
-        cmocka_unit_test(test_int8_extremes),     cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_hidden_round_trip), cmocka_unit_test(test_not_finite_and_no_memory),
+        cmocka_unit_test(test_hidden_is_rounded_once),
+        cmocka_unit_test(test_every_set_has_every_precision),
+        cmocka_unit_test(test_int8_lstm),
+        cmocka_unit_test(test_bf16_lstm),
+        cmocka_unit_test(test_int8_extremes),
+        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_hidden_round_trip),
+        cmocka_unit_test(test_not_finite_and_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
