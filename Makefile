@@ -1,11 +1,11 @@
 # lstmd: one Makefile for everything. `make help` lists the targets; ARCHITECTURE.md is the map.
 #
 # FLAVOUR=release|asan|tsan|fuzz chooses how to build (fuzz needs CC=clang); flavours never share objects.
-# CC=clang builds beside gcc in BUILD=build/clang, so the two never share objects either.
+# CC=clang builds beside gcc in BUILD=build/clang, so the two never share objects either; a cross compiler in its own.
 
 FLAVOUR    ?= release
 CC         ?= cc
-BUILD      ?= $(if $(findstring clang,$(CC)),build/clang,build)
+BUILD      ?= build$(if $(findstring clang,$(CC)),/clang)$(if $(findstring aarch64,$(CC)),/aarch64)
 OUT        := $(BUILD)/$(FLAVOUR)
 PORT       ?= 8080
 MODELS     ?= models
@@ -131,6 +131,17 @@ $(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libdaemon.a $(OUT)/l
 $(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
 
+# The tests of the kernels alone, without any library: for processors that only an emulator has.
+CROSS_TESTS   := $(addprefix $(OUT)/tests/cross/test_,rnn_packed rnn_narrow decode_plan batcher)
+CROSS_OBJECTS := $(filter-out %/gemm.o %/vocabulary_json.o,\
+                     $(foreach folder,base math text decode,$(filter $(OUT)/engine/$(folder)/%,$(ENGINE_OBJECTS))))
+
+$(OUT)/tests/cross/%: $(OUT)/tests/unit/%.o $(CROSS_OBJECTS)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $^ -lm
+
+cross-tests: $(CROSS_TESTS)
+
 unit-tests: $(UNIT_TESTS)
 fuzz-replays: $(FUZZ_REPLAYS)
 fuzz-targets: $(FUZZ_TARGETS)
@@ -148,8 +159,9 @@ test: ## install what the tests need, build, run all tests (minutes)
 	@config/packages build test
 	@tests/run
 
-test-all: ## also sanitizers for everything, clang, fuzzing, a booted systemd (up to an hour)
+test-all: ## also sanitizers for everything, clang, fuzzing, aarch64, a booted systemd (up to an hour)
 	@config/packages build test test-all
+	@config/packages aarch64 || true
 	@tests/run --all
 
 unit: ## build and run the unit and property tests of one FLAVOUR
@@ -160,6 +172,10 @@ integration: ## build and run the tests of the daemon over HTTP, of one FLAVOUR
 
 conformance: ## build and run TensorFlow's cases, through C calls and over HTTP, of one FLAVOUR
 	@tests/run --suite conformance --flavour $(FLAVOUR)
+
+aarch64: ## build the kernels' tests for aarch64 and run them under qemu
+	@config/packages aarch64 || true
+	@tests/run --suite aarch64
 
 fuzz: ## run each libFuzzer target for a while (clang)
 	@tests/run --suite fuzz --flavour fuzz
@@ -226,7 +242,8 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: all run test test-all unit integration conformance fuzz unit-tests fuzz-replays fuzz-targets \
-        conformance-driver tidy format lint bench demo-model packages install uninstall clean help FORCE
+.PHONY: all run test test-all unit integration conformance fuzz unit-tests cross-tests aarch64 \
+        fuzz-replays fuzz-targets conformance-driver tidy format lint bench demo-model packages install uninstall \
+        clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)
