@@ -53,19 +53,11 @@ static enum status print(const struct bench *bench, json_t *json, struct error *
         "layers", (json_int_t)bench->layers, "vocabulary", (json_int_t)bench->vocabulary, "threads",
         (json_int_t)bench->threads, "precision", rnn_precision_name(bench->precision), "peak_rss_bytes",
         (json_int_t)peak_rss_kib() * 1024, "kernels", info.kernels, "blas", info.blas, "version", info.version);
-    char *line = NULL;
-    if (json && json_object_update(json, common) == 0) {
-        line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    }
+    bool is_whole = json != NULL && json_object_update(json, common) == 0;
+    enum status status = command_print_json(is_whole ? json : NULL, 6, error);
     json_decref(common);
     json_decref(json);
-    if (!line) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for a line");
-    }
-    puts(line);
-    fflush(stdout);
-    free(line); /* jansson's own */
-    return STATUS_OK;
+    return status;
 }
 
 /* ---- the model ---- */

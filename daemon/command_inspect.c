@@ -2,7 +2,6 @@
 #include <inttypes.h>
 
 #include "daemon/commands.h"
-#include "daemon/model_reference.h"
 
 static const struct option_row ROWS[] = {
     {"graph", OPTION_FLAG, NULL, NULL, "adds the graph: every node"},
@@ -174,40 +173,22 @@ static void print_value(const char *key, const json_t *value, int depth, bool is
     print_items(value, depth + 1);
 }
 
-static enum status print(const struct options *options, const json_t *facts, struct error *error)
-{
-    if (!options_is_given(options, "json")) {
-        print_items(facts, 0);
-        return STATUS_OK;
-    }
-    char *line = json_dumps(facts, JSON_COMPACT);
-    if (!line) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
-    }
-    puts(line);
-    free(line); /* jansson's own */
-    return STATUS_OK;
-}
-
 int command_inspect(int argc, char **argv)
 {
     struct options options;
+    struct model_reference reference;
+    struct error error;
     int exit_status;
-    if (!command_parse(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] [OPTION]…", 1, 1, argc,
-                       argv, &exit_status)) {
+    if (!command_parse_model(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] [OPTION]…", 1, argc,
+                             argv, &reference, &exit_status)) {
         return exit_status;
     }
-    struct error error;
-    struct model_reference reference;
-    enum status status = model_reference_parse(options.positional[0], &reference, &error);
-    if (status != STATUS_OK) {
-        command_fail("inspect", &error);
-        return EXIT_USAGE;
-    }
     json_t *facts = NULL;
-    status = collect(&options, &reference, &facts, &error);
-    if (status == STATUS_OK) {
-        status = print(&options, facts, &error);
+    enum status status = collect(&options, &reference, &facts, &error);
+    if (status == STATUS_OK && options_is_given(&options, "json")) {
+        status = command_print_json(facts, 0, &error);
+    } else if (status == STATUS_OK) {
+        print_items(facts, 0);
     }
     json_decref(facts);
     return status == STATUS_OK ? EXIT_DONE : command_fail("inspect", &error);

@@ -4,7 +4,6 @@
 
 #include "daemon/commands.h"
 #include "daemon/local_batcher.h"
-#include "daemon/model_reference.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 
@@ -92,14 +91,9 @@ static enum status print_json(const struct snapshot *snapshot, const struct text
     json_t *json =
         json_pack("{s:s, s:I, s:s%, s:s}", "model", snapshot_full_name(snapshot), "seed", (json_int_t)seed, "text",
                   text->bytes ? text->bytes : "", text->length, "finish_reason", finish_name(generation));
-    char *line = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    enum status status = command_print_json(json, 0, error);
     json_decref(json);
-    if (!line) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
-    }
-    puts(line);
-    free(line); /* jansson's own */
-    return STATUS_OK;
+    return status;
 }
 
 static enum status generate(const struct options *options, struct snapshot *snapshot,
@@ -160,18 +154,13 @@ static enum status sample(const struct options *options, const struct model_refe
 int command_sample(int argc, char **argv)
 {
     struct options options;
+    struct model_reference reference;
+    struct error error;
     int exit_status;
-    if (!command_parse(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] [OPTION]…", 1, 1, argc,
-                       argv, &exit_status)) {
+    if (!command_parse_model(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] [OPTION]…", 1, argc,
+                             argv, &reference, &exit_status)) {
         return exit_status;
     }
-    struct error error;
-    struct model_reference reference;
-    enum status status = model_reference_parse(options.positional[0], &reference, &error);
-    if (status != STATUS_OK) {
-        command_fail("sample", &error);
-        return EXIT_USAGE;
-    }
-    status = sample(&options, &reference, &error);
+    enum status status = sample(&options, &reference, &error);
     return status == STATUS_OK ? EXIT_DONE : command_fail("sample", &error);
 }

@@ -4,7 +4,6 @@
 
 #include "daemon/commands.h"
 #include "daemon/local_batcher.h"
-#include "daemon/model_reference.h"
 #include "engine/base/mem.h"
 
 /* A longer text is read in pieces, each after this many symbols of the one before, whose scores do not count again. */
@@ -86,14 +85,9 @@ static enum status print(const struct options *options, const struct snapshot *s
     json_t *json = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f}", "model", snapshot_full_name(snapshot), "precision",
                              options_text(options, "precision"), "symbols", (json_int_t)score->symbols,
                              "nats_per_symbol", nats, "bits_per_character", bits, "perplexity", exp(nats));
-    char *line = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    enum status status = command_print_json(json, 9, error);
     json_decref(json);
-    if (!line) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
-    }
-    puts(line);
-    free(line); /* jansson's own */
-    return STATUS_OK;
+    return status;
 }
 
 static enum status score_corpus(const struct options *options, struct snapshot *snapshot, struct corpus *corpus,
@@ -139,17 +133,12 @@ static enum status score(const struct options *options, const struct model_refer
 int command_score(int argc, char **argv)
 {
     struct options options;
-    int exit_status;
-    if (!command_parse(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] TEXTFILE [OPTION]…", 2, 2,
-                       argc, argv, &exit_status)) {
-        return exit_status;
-    }
-    struct error error;
     struct model_reference reference;
-    enum status status = model_reference_parse(options.positional[0], &reference, &error);
-    if (status != STATUS_OK) {
-        command_fail("score", &error);
-        return EXIT_USAGE;
+    struct error error;
+    int exit_status;
+    if (!command_parse_model(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] TEXTFILE [OPTION]…",
+                             2, argc, argv, &reference, &exit_status)) {
+        return exit_status;
     }
     if (!rnn_precision_find(options_text(&options, "precision"), &reference.precision)) {
         error_set(&error, STATUS_INVALID, "--precision is '%.40s', not fp32, bf16 or int8",
@@ -157,10 +146,8 @@ int command_score(int argc, char **argv)
         command_fail("score", &error);
         return EXIT_USAGE;
     }
-    if (options_is_given(&options, "adapt")) {
-        status = error_set(&error, STATUS_UNSUPPORTED, "--adapt is not built yet");
-    } else {
-        status = score(&options, &reference, &error);
-    }
+    enum status status = options_is_given(&options, "adapt")
+                             ? error_set(&error, STATUS_UNSUPPORTED, "--adapt is not built yet")
+                             : score(&options, &reference, &error);
     return status == STATUS_OK ? EXIT_DONE : command_fail("score", &error);
 }

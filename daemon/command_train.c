@@ -83,12 +83,7 @@ static void watch_signals(struct training_job *job)
 
 static void print_json_line(json_t *json)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-    if (text) {
-        puts(text);
-        fflush(stdout);
-    }
-    free(text);
+    command_print_json(json, 6, NULL);
     json_decref(json);
 }
 

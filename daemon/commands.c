@@ -28,6 +28,34 @@ bool command_parse(struct options *options, const struct option_row *rows, size_
     return true;
 }
 
+bool command_parse_model(struct options *options, const struct option_row *rows, size_t row_count, const char *synopsis,
+                         size_t positional_count, int argc, char **argv, struct model_reference *ret_reference,
+                         int *ret_exit)
+{
+    if (!command_parse(options, rows, row_count, synopsis, positional_count, positional_count, argc, argv, ret_exit)) {
+        return false;
+    }
+    struct error error;
+    if (model_reference_parse(options->positional[0], ret_reference, &error) != STATUS_OK) {
+        command_fail(argv[0], &error);
+        *ret_exit = EXIT_USAGE;
+        return false;
+    }
+    return true;
+}
+
+enum status command_print_json(const json_t *json, int digits, struct error *error)
+{
+    char *line = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(digits));
+    if (line == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
+    }
+    puts(line);
+    fflush(stdout);
+    free(line); /* jansson's own */
+    return STATUS_OK;
+}
+
 int command_fail(const char *command, const struct error *error)
 {
     fprintf(stderr, "lstmd %s: %s\n", command, error->message);

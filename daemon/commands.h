@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "daemon/model_reference.h"
 #include "daemon/options.h"
 
 enum {
@@ -17,6 +18,16 @@ enum {
  * wrong and one line on standard error said so. `synopsis` is what follows the command's name: "CORPUS… --out DIR". */
 bool command_parse(struct options *options, const struct option_row *rows, size_t row_count, const char *synopsis,
                    size_t positional_min, size_t positional_max, int argc, char **argv, int *ret_exit);
+
+/* command_parse for a command whose first argument is MODELS/NAME[@VERSION], which it reads too; it takes
+ * `positional_count` of them. */
+bool command_parse_model(struct options *options, const struct option_row *rows, size_t row_count, const char *synopsis,
+                         size_t positional_count, int argc, char **argv, struct model_reference *ret_reference,
+                         int *ret_exit);
+
+/* Prints `json` as one line to standard output, reals with `digits` digits, or 0: all. NULL is no memory, as is the
+ * want of it here: NO_MEMORY. */
+enum status command_print_json(const json_t *json, int digits, struct error *error);
 
 /* Prints "lstmd COMMAND: message" to standard error and returns EXIT_FAILED. */
 int command_fail(const char *command, const struct error *error);
