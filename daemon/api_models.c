@@ -107,6 +107,9 @@ static enum status try_language_model(const char *name, const json_t *specificat
     }
     TRY(model_create(name, &model, error));
     enum status status = model_make_language_model(model, specification, 1, error);
+    if (status != STATUS_OK) {
+        error_move(error, "", "/language_model");
+    }
     model_unref(model);
     return status;
 }

@@ -141,6 +141,26 @@ bool error_is(const struct error *error, enum exception exception)
     return error != NULL && strcmp(error->type, exception_names[exception]) == 0;
 }
 
+void error_move(struct error *error, const char *from, const char *to)
+{
+    size_t length = strlen(from);
+    if (error == NULL || strncmp(error->param, from, length) != 0) {
+        return;
+    }
+    char below[ERROR_PLACE_BYTES_MAX];
+    char message[ERROR_MESSAGE_BYTES_MAX];
+    snprintf(below, sizeof below, "%s", error->param + length);
+    size_t path_length = strlen(error->param);
+    bool is_said = path_length > 0 && strncmp(error->message, error->param, path_length) == 0 &&
+                   strncmp(error->message + path_length, ": ", 2) == 0;
+    snprintf(error->param, sizeof error->param, "%.200s%.50s", to, below);
+    if (is_said) {
+        memcpy(message, error->message, sizeof message);
+        snprintf(error->message, sizeof error->message, "%s", error->param);
+        append(error, message + path_length + 2);
+    }
+}
+
 void error_prefix(struct error *error, const char *format, ...)
 {
     if (error == NULL) {

@@ -96,6 +96,10 @@ void error_type(struct error *error, enum exception exception);
 /* Whether `error`, which may be NULL, is of that type. */
 bool error_is(const struct error *error, enum exception exception);
 
+/* An error about part of a document becomes one about the whole: where `param`, a JSON path, begins with `from` ("" is
+ * the path of all), `to` takes its place, also where the message begins with that path. `error` may be NULL. */
+void error_move(struct error *error, const char *from, const char *to);
+
 /* Puts `format: ` before the message that is already there. `error` may be NULL. */
 void error_prefix(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 

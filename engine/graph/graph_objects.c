@@ -352,6 +352,16 @@ size_t handle_leaf_count(const struct handle *handle)
     return count;
 }
 
+const struct handle *handle_part(const struct handle *handle, const char *path)
+{
+    while (handle != NULL && path[0] == '.') {
+        size_t length = strcspn(path + 1, ".");
+        handle = find_item(handle, path + 1, length);
+        path += length + 1;
+    }
+    return handle;
+}
+
 const struct handle *graph_find_handle(const struct graph *graph, const char *path)
 {
     char first[HANDLE_PATH_BYTES_MAX];
@@ -362,13 +372,7 @@ const struct handle *graph_find_handle(const struct graph *graph, const char *pa
     memcpy(first, path, length);
     first[length] = '\0';
     const struct name_count *entry = name_counts_find(&graph->handle_names, first);
-    const struct handle *handle = entry == NULL ? NULL : graph->handles[entry->count];
-    while (handle != NULL && path[length] == '.') {
-        path += length + 1;
-        length = strcspn(path, ".");
-        handle = find_item(handle, path, length);
-    }
-    return handle;
+    return entry == NULL ? NULL : handle_part(graph->handles[entry->count], path + length);
 }
 
 size_t graph_handle_count(const struct graph *graph)

@@ -47,6 +47,9 @@ struct handle handle_object(enum object_kind kind, uint32_t id);
 enum status graph_set_handle(struct graph *graph, const char *name, const struct handle *handle,
                              struct error *error) MUST_CHECK;
 
+/* The part of a handle that a dotted path below it means (".state.c", ".list.0"; "": the handle itself), or NULL. */
+const struct handle *handle_part(const struct handle *handle, const char *path);
+
 /* The handle a dotted path means ("r.state.c", "g.list.0"), or NULL. Borrowed from the graph. */
 const struct handle *graph_find_handle(const struct graph *graph, const char *path);
 

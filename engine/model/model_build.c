@@ -230,6 +230,9 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
     enum status status = model_build(model, request, NULL, &reply, error);
     json_decref(request);
     json_decref(reply);
-    TRY(status);
+    if (status != STATUS_OK) {
+        error_move(error, "/program/0", "");
+        return status;
+    }
     return initialize(model, seed, error);
 }

@@ -159,8 +159,7 @@ static enum status name_result(struct builder *builder, const json_t *as, const 
                                const struct handle *handle)
 {
     const char *name = json_string_value(as);
-    if (name == NULL || name[0] == '\0' || strpbrk(name, ".:") != NULL ||
-        json_string_length(as) >= HANDLE_PATH_BYTES_MAX) {
+    if (!is_result_name(as)) {
         return refuse_place(builder, place, "must be a name without \".\" and \":\", shorter than %d bytes",
                             HANDLE_PATH_BYTES_MAX);
     }

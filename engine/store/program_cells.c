@@ -281,13 +281,15 @@ static enum status call_program(struct graph *graph, const void *context, struct
     return status == STATUS_OK ? graph_set_origin(graph, &builder->step_origin, error) : status;
 }
 
-static enum status check_names(struct builder *builder, const struct step *step, const char *field, size_t count)
+/* `are_paths`: may have dots, which lead into lists. */
+static enum status check_names(struct builder *builder, const struct step *step, const char *field, bool are_paths,
+                               size_t count)
 {
     const json_t *names = json_object_get(step->json, field);
     bool is_good = json_is_array(names) && json_array_size(names) == count;
     for (size_t i = 0; is_good && i < count; i++) {
-        const char *name = json_string_value(json_array_get(names, i));
-        is_good = name != NULL && strlen(name) < HANDLE_PATH_BYTES_MAX;
+        const json_t *name = json_array_get(names, i);
+        is_good = are_paths ? json_is_string(name) : is_result_name(name);
     }
     char message[96];
     snprintf(message, sizeof message, "must be a list of %zu name%s, one for each state", count, count == 1 ? "" : "s");
@@ -317,13 +319,13 @@ static enum status read_state_sizes(struct builder *builder, const struct step *
 
 static enum status check_program_cell(struct builder *builder, const struct step *step, size_t state_count)
 {
-    static const char *const names[] = {"input", "output"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *name = NULL;
-        TRY(need_text(builder, step, names[i], &name));
+    const char *output = NULL;
+    TRY(need_text(builder, step, "output", &output));
+    if (!is_result_name(json_object_get(step->json, "input"))) {
+        return refuse_field(builder, step, "input", "must be a name without \".\" and \":\"");
     }
-    TRY(check_names(builder, step, "states", state_count));
-    TRY(check_names(builder, step, "next_states", state_count));
+    TRY(check_names(builder, step, "states", false, state_count));
+    TRY(check_names(builder, step, "next_states", true, state_count));
     return json_is_array(json_object_get(step->json, "body"))
                ? STATUS_OK
                : refuse_field(builder, step, "body", "must be a list of steps");

@@ -7,15 +7,17 @@
 
 /* ---- handles ---- */
 
-/* Inside a cell's body, its own names come first. */
-static const struct handle *find_local(const struct builder *builder, const char *text)
+/* What the first name of a dotted path means: inside a cell's body, its own names come first. */
+static const struct handle *find_result(const struct builder *builder, const char *path)
 {
+    size_t length = strcspn(path, ".");
     for (size_t i = builder->local_count; i > 0; i--) {
-        if (strcmp(builder->locals[i - 1].name, text) == 0) {
-            return &builder->locals[i - 1].handle;
+        const struct local *local = &builder->locals[i - 1];
+        if (strncmp(local->name, path, length) == 0 && local->name[length] == '\0') {
+            return handle_part(&local->handle, path + length);
         }
     }
-    return NULL;
+    return graph_find_handle(builder->graph, path);
 }
 
 /* A tensor or operation of the graph, as a handle in scratch. */
@@ -55,10 +57,7 @@ enum status read_handle(struct builder *builder, const json_t *json, const struc
         return STATUS_INVALID;
     }
     bool is_graph_name = strncmp(text, "name=", 5) == 0;
-    const struct handle *handle = is_graph_name ? NULL : find_local(builder, text);
-    if (handle == NULL && !is_graph_name) {
-        handle = graph_find_handle(builder->graph, text);
-    }
+    const struct handle *handle = is_graph_name ? NULL : find_result(builder, text);
     if (handle != NULL) {
         *ret_handle = handle;
         return STATUS_OK;

@@ -134,10 +134,22 @@ static enum status read_specification(struct builder *builder, const struct step
     json_object_del(specification, "op");
     enum status status = language_model_options_from_json(specification, ret_options, builder->error);
     json_decref(specification);
-    if (status != STATUS_OK && builder->error != NULL && builder->error->param[0] == '/') {
-        char field[ERROR_PLACE_BYTES_MAX];
-        snprintf(field, sizeof field, "%s", builder->error->param);
-        snprintf(builder->error->param, sizeof builder->error->param, "%.200s%.50s", step->path, field);
+    if (status != STATUS_OK) {
+        error_move(builder->error, "", step->path);
+    }
+    return status;
+}
+
+static enum status read_vocabulary(struct builder *builder, const struct step *step, struct vocabulary **ret_vocabulary)
+{
+    const json_t *json = json_object_get(step->json, "vocabulary");
+    if (json == NULL) {
+        return refuse_field(builder, step, "vocabulary", "a build step needs one");
+    }
+    enum status status = vocabulary_from_json(json, ret_vocabulary, builder->error);
+    if (status != STATUS_OK) {
+        error_move(builder->error, "", "/vocabulary");
+        error_move(builder->error, "", step->path);
     }
     return status;
 }
@@ -147,11 +159,7 @@ static enum status apply_language_model(struct builder *builder, const struct st
     struct language_model_options options;
     struct vocabulary *vocabulary = NULL;
     TRY(read_specification(builder, step, &options));
-    const json_t *vocabulary_json = json_object_get(step->json, "vocabulary");
-    if (vocabulary_json == NULL) {
-        return refuse_field(builder, step, "vocabulary", "a build step needs one");
-    }
-    TRY(vocabulary_from_json(vocabulary_json, &vocabulary, builder->error));
+    TRY(read_vocabulary(builder, step, &vocabulary));
     vocabulary_unref(builder->result.vocabulary);
     builder->result.vocabulary = vocabulary;
     options.vocabulary_size = vocabulary_size(vocabulary);

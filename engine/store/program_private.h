@@ -109,6 +109,8 @@ enum status raise_place(struct builder *builder, const struct place *place, enum
                         const char *format, ...) PRINTF_LIKE(4, 5);
 /* Adds the path of `place` to an error that has none. */
 enum status at_place(struct builder *builder, const struct place *place, enum status status);
+/* Whether a result may be called so: text without "." and ":", not empty, shorter than HANDLE_PATH_BYTES_MAX. */
+bool is_result_name(const json_t *json);
 /* Whether `key` is in a list of words separated by spaces. */
 bool word_is_in(const char *key, const char *words);
 enum status check_fields(struct builder *builder, const struct step *step, const char *fields) MUST_CHECK;

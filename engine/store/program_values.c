@@ -77,6 +77,13 @@ enum status raise_place(struct builder *builder, const struct place *place, enum
     return at_place(builder, place, status);
 }
 
+bool is_result_name(const json_t *json)
+{
+    const char *name = json_string_value(json);
+    return name != NULL && name[0] != '\0' && strpbrk(name, ".:") == NULL &&
+           json_string_length(json) < HANDLE_PATH_BYTES_MAX;
+}
+
 bool word_is_in(const char *key, const char *words)
 {
     size_t length = strlen(key);

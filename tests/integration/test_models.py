@@ -80,7 +80,9 @@ class Models(DaemonTest):
         self.expect(400, "PUT", "/v1/models/bad", {"languagemodel": {}}, error="unknown_field")
         self.expect(400, "PUT", "/v1/models/bad", {"import": {"path": "/x"}}, error="unsupported")
         self.expect(400, "PUT", "/v1/models/bad", {"language_model": 3})
-        self.expect(400, "PUT", "/v1/models/bad", {"language_model": {"units": "many"}})
+        error = self.expect(400, "PUT", "/v1/models/bad", {"language_model": {"units": "many"}})["error"]
+        self.assertEqual(error["param"], "/language_model/units")
+        self.assertTrue(error["message"].startswith("/language_model/units: must be"), error["message"])
         self.expect(400, "PUT", "/v1/models/bad", {"language_model": {"wings": 2}})
         self.expect(400, "PUT", "/v1/models/bad", {"language_model": {
             "vocabulary": {"kind": "characters", "corpus": {"text": "abc"}}}}, error="unsupported")

@@ -148,6 +148,31 @@ static void test_names_inside_a_cell(void **state)
     end(&play);
 }
 
+/* Dotted paths lead into what the body itself named. */
+static void test_paths_inside_a_cell(void **state)
+{
+    (void)state;
+    struct play play = begin();
+    assert_int_equal(step(&play, "{\"op\":\"constant\",\"value\":[[1.0,2.0]],\"as\":\"y\"}"), STATUS_OK);
+    assert_int_equal(step(&play, "{\"op\":\"cell\",\"num_units\":2,\"input\":\"i\",\"states\":[\"s\"],"
+                                 "\"output\":\"sum\",\"next_states\":[\"parts.1\"],\"as\":\"c\",\"body\":["
+                                 "{\"op\":\"stack\",\"args\":[[\"i\",\"s\"]],\"as\":\"both\"},"
+                                 "{\"op\":\"unstack\",\"args\":[\"both\"],\"as\":\"parts\"},"
+                                 "{\"op\":\"add\",\"args\":[\"parts.0\",\"parts.1\"],\"as\":\"sum\"}]}"),
+                     STATUS_OK);
+    if (step(&play, "{\"op\":\"call_cell\",\"cell\":\"c\",\"input\":\"y\",\"state\":\"y\",\"as\":\"r\"}") !=
+        STATUS_OK) {
+        fail_msg("%s", play.error.message);
+    }
+    assert_string_equal(name_of(&play, "r.output"), "Add:0");
+    assert_string_equal(name_of(&play, "r.state"), "unstack:1");
+    assert_int_equal(step(&play, "{\"op\":\"cell\",\"num_units\":2,\"input\":\"i.j\",\"states\":[\"s\"],"
+                                 "\"output\":\"s\",\"next_states\":[\"s\"],\"body\":[]}"),
+                     STATUS_INVALID);
+    assert_string_equal(play.error.param, "/step/input");
+    end(&play);
+}
+
 static void test_results_are_described(void **state)
 {
     (void)state;
@@ -202,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_leaving_out_of_order),
         cmocka_unit_test(test_a_failed_step_is_undone_by_going_back),
         cmocka_unit_test(test_names_inside_a_cell),
+        cmocka_unit_test(test_paths_inside_a_cell),
         cmocka_unit_test(test_results_are_described),
         cmocka_unit_test(test_variables_are_not_set_during_training),
     };
