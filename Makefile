@@ -197,10 +197,10 @@ lint: ## clang-tidy and shellcheck over everything
 	@clang-tidy --quiet $*.c -- $(BASE) -DMAY_ALLOCATE $(LIBRARY_CFLAGS) \
 	    $(if $(filter engine/base/status,$*),,-include tests/lint.h)
 
-bench: all ## measure decoding, training and serving
-	$(BUILD)/lstmd bench decode
-	$(BUILD)/lstmd bench train
+bench: all ## measure decoding and training beside the peers that are installed, serving and runs
+	tests/bench/compare $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
+	$(BUILD)/lstmd bench run
 	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn
 	OPENBLAS_CORETYPE=$${OPENBLAS_CORETYPE:-SkylakeX} $(BUILD)/release/tests/bench/bench_rnn
 
