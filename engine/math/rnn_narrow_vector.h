@@ -13,46 +13,30 @@
 typedef int32_t vector_ints __attribute__((vector_size(LANES * 4), may_alias));
 typedef uint16_t vector_halves __attribute__((vector_size(LANES * 2), may_alias));
 typedef uint8_t vector_bytes __attribute__((vector_size(LANES), may_alias));
-typedef uint32_t word __attribute__((may_alias));
+typedef uint32_t term __attribute__((may_alias));
+typedef vector_bits vector_terms;
 #if defined(FIRST_SUMS)
 typedef vector_ints vector_sum;
 #else
 typedef vector vector_sum;
 #endif
 
-INLINE vector_bits words_load(const word *words)
+INLINE vector_terms terms_splat(term x)
 {
-    return *(const vector_bits *)words;
+    return x + (vector_terms){0};
 }
 
-/* Adds `count` words of terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
-INLINE const word *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const word *weights,
-                              const word *const inputs[TILE_ROWS], size_t count)
-{
-    for (size_t k = 0; k < count; k++, weights += BLOCK) {
-        vector_bits x[TILE_ROWS];
-        UNROLLED_FOR (row, row_count) {
-            x[row] = inputs[row][k] + (vector_bits){0};
-        }
-        UNROLLED_FOR (gate, RNN_GATES) {
-            vector_bits weight = words_load(weights + gate * LANES);
-            UNROLLED_FOR (row, row_count) {
-                sums[row][gate] = vector_dot(sums[row][gate], x[row], weight);
-            }
-        }
-    }
-    return weights;
-}
+#include "engine/math/rnn_tile_vector.h"
 
 #if defined(FIRST_SUMS)
 /* ---- int8 ---- */
 
 /* Sets the whole-number sums of `row_count` rows to what they start from. */
-INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const word *offsets)
+INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const term *offsets)
 {
     UNROLLED_FOR (row, row_count) {
         UNROLLED_FOR (gate, RNN_GATES) {
-            sums[row][gate] = (vector_sum)FIRST_SUMS(words_load(offsets + gate * LANES));
+            sums[row][gate] = (vector_sum)FIRST_SUMS(terms_load(offsets + gate * LANES));
         }
     }
 }
@@ -68,12 +52,12 @@ INLINE void scaled_input_sums(size_t row_count, const struct rnn_lstm *layer, si
                               const struct rnn_lstm_row *rows, vector ret_sums[TILE_ROWS][RNN_GATES])
 {
     vector_sum sums[TILE_ROWS][RNN_GATES];
-    const word *inputs[TILE_ROWS];
+    const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + block * BLOCK);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
-    const word *weights = layer->weights;
+    const term *weights = layer->weights;
     weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
     accumulate(row_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
@@ -91,15 +75,15 @@ INLINE void hidden_sums(size_t row_count, const struct rnn_lstm *layer, size_t b
                         size_t input_words, vector ret_sums[TILE_ROWS][RNN_GATES])
 {
     vector_sum sums[TILE_ROWS][RNN_GATES];
-    const word *inputs[TILE_ROWS];
+    const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + (layer->block_count + block) * BLOCK);
-    const word *weights = layer->weights;
+    const term *weights = layer->weights;
     weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
             UNROLLED_FOR (gate, RNN_GATES) {
-                vector_bits offset = FIRST_SUMS(words_load(layer->offsets + block * BLOCK + gate * LANES));
+                vector_bits offset = FIRST_SUMS(terms_load(layer->offsets + block * BLOCK + gate * LANES));
                 sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + offset);
             }
         }
@@ -138,12 +122,12 @@ static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t blo
 INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
 {
     vector_sum sums[TILE_ROWS][RNN_GATES];
-    const word *inputs[TILE_ROWS];
+    const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + block * BLOCK);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
-    const word *weights = layer->weights;
+    const term *weights = layer->weights;
     accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
     UNROLLED_FOR (gate, RNN_GATES) {
         size_t at = block * BLOCK + gate * LANES;
@@ -164,53 +148,7 @@ INLINE void hidden_store(void *hidden, size_t at, vector from)
 #else
 /* ---- bf16 ---- */
 
-INLINE void tile_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_GATES])
-{
-    vector_sum sums[TILE_ROWS][RNN_GATES];
-    const word *inputs[TILE_ROWS];
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_GATES) {
-            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
-        }
-    }
-    const word *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
-    weights = accumulate(row_count, sums, weights, inputs, layer->input_words);
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].hidden;
-    }
-    accumulate(row_count, sums, weights, inputs, layer->hidden_words);
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
-            ret_sums[row][gate] = sums[row][gate];
-        }
-    }
-}
-
-static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_GATES]){
-    WITH_ROW_COUNT(row_count, tile_sums, layer, block, rows, ret_sums)}
-
-INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
-{
-    vector_sum sums[TILE_ROWS][RNN_GATES];
-    const word *inputs[TILE_ROWS];
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_GATES) {
-            sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
-        }
-    }
-    const word *weights = layer->weights;
-    accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
-            vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
-        }
-    }
-}
+#include "engine/math/rnn_float_sums.h"
 
 /* Rounded to the nearest bf16, ties to even. */
 INLINE void hidden_store(void *hidden, size_t at, vector from)
@@ -220,38 +158,6 @@ INLINE void hidden_store(void *hidden, size_t at, vector from)
     *(vector_halves *)((uint16_t *)hidden + at) = __builtin_convertvector(bits, vector_halves);
 }
 #endif
-
-/* Not inlined: its constants would stay in registers that the sums need. */
-static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
-                                                   vector sums[TILE_ROWS][RNN_GATES])
-{
-    for (size_t row = 0; row < row_count; row++) {
-        vector hidden = update_cell(rows[row].cell + block * LANES, sums[row]);
-        hidden_store(rows[row].hidden_next, block * LANES, hidden);
-    }
-}
-
-static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
-{
-    while (row_count > 0) {
-        size_t count = tile_rows(row_count);
-        vector sums[TILE_ROWS][RNN_GATES];
-        lstm_sums(count, layer, block, rows, sums);
-        update_cells(count, block, rows, sums);
-        rows += count;
-        row_count -= count;
-    }
-}
-
-static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
-{
-    while (row_count > 0) {
-        size_t count = tile_rows(row_count);
-        WITH_ROW_COUNT(count, dense_sums, layer, block, rows)
-        rows += count;
-        row_count -= count;
-    }
-}
 
 const struct rnn_steps STEPS = {
     .name = STEPS_NAME,

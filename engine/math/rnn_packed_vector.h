@@ -4,106 +4,23 @@
  *   TILE_ROWS    rows a tile holds: TILE_ROWS × 4 sums, TILE_ROWS inputs and 1 weight must fit the registers
  *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep
  *   a NaN in x
- * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
- * in every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
+ * Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_PACKED_VECTOR_H
 #define ENGINE_MATH_RNN_PACKED_VECTOR_H
 
 #include "engine/math/rnn_vector.h"
 
-/* Adds `count` terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
-INLINE const float *accumulate(size_t row_count, vector sums[TILE_ROWS][RNN_GATES], const float *weights,
-                               const float *const inputs[TILE_ROWS], size_t count)
-{
-    for (size_t k = 0; k < count; k++, weights += BLOCK) {
-        vector x[TILE_ROWS];
-        UNROLLED_FOR (row, row_count) {
-            x[row] = vector_splat(inputs[row][k]);
-        }
-        UNROLLED_FOR (gate, RNN_GATES) {
-            vector weight = vector_load(weights + gate * LANES);
-            UNROLLED_FOR (row, row_count) {
-                sums[row][gate] = vector_fma(x[row], weight, sums[row][gate]);
-            }
-        }
-    }
-    return weights;
-}
+typedef float term;
+typedef vector vector_terms;
+typedef vector vector_sum;
+#define terms_splat(x) vector_splat(x)
+#define vector_dot(sum, x, weights) vector_fma(x, weights, sum)
 
-INLINE void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_GATES])
-{
-    vector sums[TILE_ROWS][RNN_GATES];
-    const float *inputs[TILE_ROWS];
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_GATES) {
-            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
-        }
-    }
-    const float *weights = layer->weights;
-    weights += block * (layer->input_size + layer->units) * BLOCK;
-    weights = accumulate(row_count, sums, weights, inputs, layer->input_size);
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].hidden;
-    }
-    accumulate(row_count, sums, weights, inputs, layer->units);
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
-            ret_sums[row][gate] = sums[row][gate];
-        }
-    }
-}
+#include "engine/math/rnn_float_sums.h"
 
-INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+INLINE void hidden_store(void *hidden, size_t at, vector from)
 {
-    vector sums[TILE_ROWS][RNN_GATES];
-    const float *inputs[TILE_ROWS];
-    UNROLLED_FOR (row, row_count) {
-        inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_GATES) {
-            sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
-        }
-    }
-    const float *weights = layer->weights;
-    accumulate(row_count, sums, weights + block * layer->input_size * BLOCK, inputs, layer->input_size);
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
-            vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
-        }
-    }
-}
-
-/* Not inlined: its constants would stay in registers that the sums need. */
-static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
-                                                   vector sums[TILE_ROWS][RNN_GATES])
-{
-    for (size_t row = 0; row < row_count; row++) {
-        vector hidden = update_cell(rows[row].cell + block * LANES, sums[row]);
-        vector_store((float *)rows[row].hidden_next + block * LANES, hidden);
-    }
-}
-
-static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
-{
-    while (row_count > 0) {
-        size_t count = tile_rows(row_count);
-        vector sums[TILE_ROWS][RNN_GATES];
-        WITH_ROW_COUNT(count, lstm_sums, layer, block, rows, sums)
-        update_cells(count, block, rows, sums);
-        rows += count;
-        row_count -= count;
-    }
-}
-
-static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count)
-{
-    while (row_count > 0) {
-        size_t count = tile_rows(row_count);
-        WITH_ROW_COUNT(count, dense_sums, layer, block, rows)
-        rows += count;
-        row_count -= count;
-    }
+    vector_store((float *)hidden + at, from);
 }
 
 static bool find_maximum(const float *values, size_t count, float *ret_maximum)
