@@ -44,7 +44,7 @@ bool command_parse_model(struct options *options, const struct option_row *rows,
     return true;
 }
 
-enum status command_print_json(const json_t *json, int digits, struct error *error)
+enum status command_print_json(const json_t *json, size_t digits, struct error *error)
 {
     char *line = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(digits));
     if (line == NULL) {
