@@ -275,6 +275,14 @@ void session_close(struct session *session)
     unlock(session);
 }
 
+enum status session_reserve(struct session *session, const struct graph *graph, struct error *error)
+{
+    lock(session);
+    enum status status = values_grow(session->values, graph, error);
+    unlock(session);
+    return status;
+}
+
 enum status session_adopt(struct session *session, struct graph *graph, struct error *error)
 {
     lock(session);

@@ -134,38 +134,50 @@ static enum status begin_step(struct workbench *workbench, uint32_t number, stru
     return STATUS_OK;
 }
 
-static enum status adopt(struct workbench *workbench, uint32_t number, struct graph *clone, struct error *error)
+/* Room in all sessions of the graph, so that none fails to take the clone. */
+static enum status reserve(struct workbench *workbench, uint32_t number, const struct graph *clone, struct error *error)
 {
     for (uint32_t i = 0; i < workbench->session_count; i++) {
         if (workbench->sessions[i].graph == number) {
-            TRY(session_adopt(workbench->sessions[i].session, clone, error));
+            TRY(session_reserve(workbench->sessions[i].session, clone, error));
         }
     }
     return STATUS_OK;
 }
 
-static enum status end_step(struct workbench *workbench, uint32_t number, struct graph *clone, enum status status,
-                            struct error *error)
+/* There is room. */
+static void adopt(struct workbench *workbench, uint32_t number, struct graph *clone)
 {
+    struct error error;
     struct bench_graph *graph = &workbench->graphs[number];
-    if (status == STATUS_OK) {
-        status = adopt(workbench, number, clone, error);
-    }
-    if (status != STATUS_OK) {
-        builder_set_graph(graph->builder, graph->graph);
-        graph_unref(clone);
-        return status;
+    for (uint32_t i = 0; i < workbench->session_count; i++) {
+        if (workbench->sessions[i].graph == number) {
+            CHECK(session_adopt(workbench->sessions[i].session, clone, &error) == STATUS_OK);
+        }
     }
     graph_unref(graph->graph);
     graph->graph = clone;
-    return STATUS_OK;
 }
 
-/* Hands over what the step named. */
-static enum status take_results(struct workbench *workbench, uint32_t graph, json_t **ret_results, struct error *error)
+/* After the step itself came to `status`, having opened `context` (0: none): keeps it all or nothing. `ret_results` may
+ * be NULL. */
+static enum status end_step(struct workbench *workbench, uint32_t number, struct graph *clone, uint32_t context,
+                            enum status status, json_t **ret_results, struct error *error)
 {
+    struct bench_graph *graph = &workbench->graphs[number];
     struct program_result result;
-    TRY(builder_finish(workbench->graphs[graph].builder, &result, error));
+    if (status == STATUS_OK) {
+        status = reserve(workbench, number, clone, error);
+    }
+    if (status == STATUS_OK) {
+        status = builder_finish(graph->builder, &result, error);
+    }
+    if (status != STATUS_OK) {
+        builder_go_back(graph->builder, graph->graph, context);
+        graph_unref(clone);
+        return status;
+    }
+    adopt(workbench, number, clone);
     if (ret_results != NULL) {
         *ret_results = json_incref(result.results);
     }
@@ -186,29 +198,33 @@ enum status workbench_step(struct workbench *workbench, const json_t *step, json
     write_path(workbench, number, path);
     TRY(begin_step(workbench, number, &clone, error));
     enum status status = builder_step(workbench->graphs[number].builder, step, path, error);
-    TRY(end_step(workbench, number, clone, status, error));
-    return take_results(workbench, number, ret_results, error);
+    return end_step(workbench, number, clone, 0, status, ret_results, error);
 }
 
 /* ---- contexts ---- */
 
-static enum status push(struct workbench *workbench, struct open_context context, uint32_t *ret_context,
-                        struct error *error)
+static enum status check_room(const struct workbench *workbench, struct error *error)
 {
-    if (workbench->context_count == WORKBENCH_CONTEXTS_MAX) {
-        return error_set(error, STATUS_LIMIT, "there are %d open contexts, the maximum", WORKBENCH_CONTEXTS_MAX);
-    }
+    return workbench->context_count < WORKBENCH_CONTEXTS_MAX
+               ? STATUS_OK
+               : error_set(error, STATUS_LIMIT, "there are %d open contexts, the maximum", WORKBENCH_CONTEXTS_MAX);
+}
+
+/* There is room. Returns its number. */
+static uint32_t push(struct workbench *workbench, struct open_context context)
+{
     context.number = ++workbench->last_context;
     workbench->contexts[workbench->context_count++] = context;
-    *ret_context = context.number;
-    return STATUS_OK;
+    return context.number;
 }
 
 enum status workbench_enter_graph(struct workbench *workbench, uint32_t graph, uint32_t *ret_context,
                                   struct error *error)
 {
     CHECK(graph < workbench->graph_count);
-    return push(workbench, (struct open_context){.kind = CONTEXT_GRAPH, .graph = graph}, ret_context, error);
+    TRY(check_room(workbench, error));
+    *ret_context = push(workbench, (struct open_context){.kind = CONTEXT_GRAPH, .graph = graph});
+    return STATUS_OK;
 }
 
 enum status workbench_open(struct workbench *workbench, const json_t *step, uint32_t *ret_context, json_t **ret_results,
@@ -221,11 +237,12 @@ enum status workbench_open(struct workbench *workbench, const json_t *step, uint
     struct graph *clone = NULL;
     char path[64];
     write_path(workbench, number, path);
+    TRY(check_room(workbench, error));
     TRY(begin_step(workbench, number, &clone, error));
     enum status status = builder_enter(workbench->graphs[number].builder, step, path, &context.inner, error);
-    TRY(end_step(workbench, number, clone, status, error));
-    TRY(push(workbench, context, ret_context, error));
-    return take_results(workbench, number, ret_results, error);
+    TRY(end_step(workbench, number, clone, context.inner, status, ret_results, error));
+    *ret_context = push(workbench, context);
+    return STATUS_OK;
 }
 
 static enum status enter_session(struct workbench *workbench, uint32_t session, enum context_kind kind,
@@ -233,7 +250,9 @@ static enum status enter_session(struct workbench *workbench, uint32_t session, 
 {
     CHECK(session > 0 && session <= workbench->session_count);
     struct open_context context = {.kind = kind, .session = session, .graph = workbench->sessions[session - 1].graph};
-    return push(workbench, context, ret_context, error);
+    TRY(check_room(workbench, error));
+    *ret_context = push(workbench, context);
+    return STATUS_OK;
 }
 
 enum status workbench_enter_session(struct workbench *workbench, uint32_t session, uint32_t *ret_context,
@@ -298,6 +317,22 @@ static enum status check_order(const struct workbench *workbench, uint32_t at, s
     return is_on_graph_stack(context->kind) && has_graph ? refuse_nesting(error, false) : STATUS_OK;
 }
 
+/* Adds no variable and names nothing: once it is left nothing can fail. */
+static enum status leave_scope(struct workbench *workbench, const struct open_context *left, struct error *error)
+{
+    struct graph *clone = NULL;
+    struct bench_graph *graph = &workbench->graphs[left->graph];
+    TRY(begin_step(workbench, left->graph, &clone, error));
+    enum status status = builder_exit(graph->builder, left->inner, error);
+    if (status != STATUS_OK) {
+        builder_go_back(graph->builder, graph->graph, 0);
+        graph_unref(clone);
+        return status;
+    }
+    adopt(workbench, left->graph, clone);
+    return STATUS_OK;
+}
+
 enum status workbench_leave(struct workbench *workbench, uint32_t context, struct error *error)
 {
     uint32_t at = workbench->context_count;
@@ -310,10 +345,7 @@ enum status workbench_leave(struct workbench *workbench, uint32_t context, struc
     struct open_context left = workbench->contexts[--at];
     TRY(check_order(workbench, at, error));
     if (left.kind == CONTEXT_VARIABLE_SCOPE || left.kind == CONTEXT_OTHER) {
-        struct graph *clone = NULL;
-        TRY(begin_step(workbench, left.graph, &clone, error));
-        enum status status = builder_exit(workbench->graphs[left.graph].builder, left.inner, error);
-        TRY(end_step(workbench, left.graph, clone, status, error));
+        TRY(leave_scope(workbench, &left, error));
     } else if (left.kind == CONTEXT_SESSION) {
         workbench_close_session(workbench, left.session);
         workbench->sessions[left.session - 1].is_entered = false;

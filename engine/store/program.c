@@ -90,6 +90,25 @@ void builder_set_graph(struct builder *builder, struct graph *graph)
     builder->graph = graph;
 }
 
+void builder_go_back(struct builder *builder, struct graph *graph, uint32_t context)
+{
+    struct program_result *result = &builder->result;
+    builder_set_graph(builder, graph);
+    if (context != 0) {
+        CHECK(builder->contexts[builder->context_count - 1].number == context);
+        builder->context_count--;
+    }
+    (void)json_object_clear(result->handles); /* fails only where there is no object */
+    (void)json_object_clear(result->results);
+    (void)json_array_clear(result->variables);
+    (void)json_array_clear(result->warnings);
+    vocabulary_unref(result->vocabulary);
+    result->vocabulary = NULL;
+    if (builder->noted != NULL) {
+        memset(builder->noted, 0, builder->noted_count);
+    }
+}
+
 void program_result_release(struct program_result *result)
 {
     json_decref(result->handles);

@@ -45,9 +45,11 @@ enum status builder_create(struct graph *graph, uint32_t number, const char *req
                            struct error *error) MUST_CHECK;
 void builder_destroy(struct builder *builder);
 
-/* Goes on with another graph: a clone made before a step, or back to the one from before a failed step. Before the one
- * it leaves is dropped. */
+/* Goes on with another graph: a clone made before a step. Before the one it leaves is dropped. */
 void builder_set_graph(struct builder *builder, struct graph *graph);
+/* Back to the graph from before a step that failed or is not kept, without what it named and the context it opened (0:
+ * none). Before the clone is dropped. */
+void builder_go_back(struct builder *builder, struct graph *graph, uint32_t context);
 
 /* Applies one step with its body, if it has one. On failure the graph is to be dropped; contexts are open as before. */
 enum status builder_step(struct builder *builder, const json_t *step, const char *path, struct error *error) MUST_CHECK;

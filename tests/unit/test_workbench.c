@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "engine/base/mem.h"
 #include "engine/model/workbench.h"
 
 struct fixture {
@@ -154,6 +155,68 @@ static void test_sessions(void **state)
     assert_string_equal(fixture->error.message, "Attempted to use a closed Session.");
 }
 
+/* The graph that two sessions have is the graph there is. */
+static void assert_in_step(const struct fixture *fixture, const uint32_t sessions[2])
+{
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_equal(session_graph(workbench_session(fixture->workbench, sessions[i])),
+                         workbench_graph(fixture->workbench, 0));
+    }
+}
+
+/* Without memory a step is done nowhere: not in one of two sessions, not with a scope left open. */
+static void test_no_memory_leaves_all_as_it_was(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *fill = json_loads("{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2],\"as\":\"w\"}", 0, NULL);
+    json_t *scope = json_loads("{\"op\":\"variable_scope\",\"name\":\"s\",\"as\":\"s\"}", 0, NULL);
+    uint32_t sessions[2];
+    uint32_t context = 0;
+    enum status status = STATUS_NO_MEMORY;
+    for (int i = 0; i < 2; i++) {
+        must(fixture, workbench_new_session(fixture->workbench, 0, &sessions[i], &fixture->error));
+    }
+    for (uint64_t after = 0; status != STATUS_OK && after < 10000; after++) {
+        size_t node_count = graph_node_count(workbench_graph(fixture->workbench, 0));
+        mem_fail_after(after);
+        status = workbench_step(fixture->workbench, fill, NULL, &fixture->error);
+        mem_fail_after(UINT64_MAX);
+        assert_in_step(fixture, sessions);
+        assert_true(status == STATUS_OK || graph_node_count(workbench_graph(fixture->workbench, 0)) == node_count);
+    }
+    assert_int_equal(status, STATUS_OK);
+    status = STATUS_NO_MEMORY;
+    for (uint64_t after = 0; status != STATUS_OK && after < 10000; after++) {
+        mem_fail_after(after);
+        status = workbench_open(fixture->workbench, scope, &context, NULL, &fixture->error);
+        mem_fail_after(UINT64_MAX);
+        assert_in_step(fixture, sessions);
+    }
+    assert_int_equal(status, STATUS_OK);
+    must(fixture, workbench_leave(fixture->workbench, context, &fixture->error));
+    assert_int_equal(apply(fixture, variable_step), STATUS_OK); /* at the root: no scope was left open */
+    assert_non_null(graph_find_node(workbench_graph(fixture->workbench, 0), "v"));
+    json_decref(fill);
+    json_decref(scope);
+}
+
+static void test_contexts_have_a_maximum(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *scope = json_loads("{\"op\":\"variable_scope\",\"name\":\"s\"}", 0, NULL);
+    uint32_t context = 0;
+    for (int i = 0; i < WORKBENCH_CONTEXTS_MAX; i++) {
+        must(fixture, workbench_enter_graph(fixture->workbench, 0, &context, &fixture->error));
+    }
+    assert_int_equal(workbench_open(fixture->workbench, scope, &context, NULL, &fixture->error), STATUS_LIMIT);
+    for (int i = 0; i < WORKBENCH_CONTEXTS_MAX; i++) {
+        must(fixture, workbench_leave(fixture->workbench, 0, &fixture->error));
+    }
+    assert_int_equal(apply(fixture, variable_step), STATUS_OK);
+    assert_non_null(graph_find_node(workbench_graph(fixture->workbench, 0), "v")); /* not "s/v" */
+    json_decref(scope);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +225,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_scopes_stay_open_over_steps_and_close_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_failed_step_leaves_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sessions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_memory_leaves_all_as_it_was, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_contexts_have_a_maximum, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
