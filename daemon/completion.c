@@ -11,7 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { HALF_CLOSED_GRACE_MS = 2000 };
+enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64 };
 
 static struct completion *completion_from(void *pointer)
 {
@@ -39,6 +39,7 @@ static void completion_unref(struct completion *completion)
     }
     for (size_t i = 0; i < completion->choice_count; i++) {
         mem_free(completion->choices[i].text);
+        json_decref(completion->choices[i].logprobs);
     }
     *completion->link = completion->next;
     if (completion->next != NULL) {
@@ -164,20 +165,22 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         return 0;
     }
     struct generation_progress progress = generation_progress(choice->generation); /* before the text: see finish */
-    size_t length = generation_read(choice->generation, bytes, GENERATION_RING_BYTES);
+    bool is_long = completion->form == FORM_EVENTS && generate_request_is_given(&completion->fields, "logprobs");
+    size_t length = generation_read(choice->generation, bytes, is_long ? LOGPROBS_EVENT_BYTES : GENERATION_RING_BYTES);
     choice->prompt_count = progress.prompt_count;
     choice->token_count = progress.token_count;
     choice->joined_ms = progress.joined_ms;
     uint64_t now_ms = clock_now_ms();
-    if (length > 0) {
+    if (length > 0 && progress.token_count > 0) {
         choice->first_ms = choice->first_ms == 0 ? now_ms : choice->first_ms;
         choice->last_ms = now_ms;
     }
-    if (length > GENERATION_RING_BYTES / 4) {
+    if (length > 0 && progress.readable_bytes > GENERATION_RING_BYTES / 4) {
         batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
     }
     if (length == 0 && progress.finish != FINISH_NONE) {
         choice->finish = progress.finish;
+        completion_take_logprobs(choice, progress.finish);
         if (progress.finish == FINISH_FAILED) {
             generation_failure(choice->generation, &choice->failure);
         }
@@ -214,6 +217,8 @@ static void collect(struct choice *choice)
     for (size_t length; (length = completion_read_choice(choice, bytes)) > 0;) {
         if (choice->completion->form == FORM_JSON && !choice->completion->is_abandoned) {
             append_text(choice, bytes, length);
+            choice->shown_bytes = choice->text_length;
+            completion_take_logprobs(choice, FINISH_NONE);
         }
     }
 }

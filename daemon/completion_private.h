@@ -35,8 +35,11 @@ struct choice {
     struct error failure;
     char *text; /* FORM_JSON: what was read so far */
     size_t text_length, text_capacity;
-    bool is_cut;         /* reply_bytes_max was reached */
-    size_t prompt_count; /* symbols */
+    bool is_cut;          /* reply_bytes_max was reached */
+    size_t shown_bytes;   /* of text, so far in the reply or its stream */
+    json_t *logprobs;     /* made, not yet in the reply or its stream; NULL: none */
+    size_t logprob_count; /* symbols whose logprobs were made */
+    size_t prompt_count;  /* symbols */
     size_t token_count;
     uint64_t joined_ms;         /* its first decode step */
     uint64_t first_ms, last_ms; /* when text first and last came */
@@ -50,6 +53,7 @@ struct completion {
     struct completion *next, **link;
     struct request *request; /* held */
     json_t *object;          /* what `fields` borrows from */
+    json_t *reply;           /* FORM_JSON, while a job writes it down */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
     enum generate_door door;
@@ -96,10 +100,13 @@ void completion_release_choice(void *lifetime);
 void completion_on_gone(void *context, struct request *request);
 
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
- * GENERATION_RING_BYTES) written to `bytes`. */
+ * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
 
-/* Replies FORM_JSON when every choice has ended. */
+/* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. */
+void completion_take_logprobs(struct choice *choice, enum finish_reason finish);
+
+/* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */
 void completion_reply_whole(struct completion *completion);
 
 /* Begins the reply of a stream. */

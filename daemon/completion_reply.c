@@ -6,6 +6,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
+enum { LOGPROBS_INLINE_MAX = 512 };
+
 static const char *finish_name(const struct choice *choice)
 {
     static const char *const names[] = {
@@ -49,11 +51,13 @@ static json_t *make_envelope(const struct completion *completion)
                      completion->fingerprint, "seed", (json_int_t)completion->seed);
 }
 
-static json_t *make_choice(const struct choice *choice, const char *text, size_t length)
+static json_t *make_choice(struct choice *choice, const char *text, size_t length)
 {
+    json_t *logprobs = choice->logprobs == NULL ? json_null() : choice->logprobs;
+    choice->logprobs = NULL;
     const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : finish_name(choice);
     finish = choice->completion->form == FORM_JSON ? finish_name(choice) : finish;
-    return json_pack("{s:i, s:s%, s:n, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs",
+    return json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs", logprobs,
                      "finish_reason", finish);
 }
 
@@ -79,11 +83,48 @@ static void add_headers(struct completion *completion)
     request_add_header(completion->request, "Cache-Control", "no-store");
 }
 
+static void write_reply(struct job *job)
+{
+    struct completion *completion = (struct completion *)job; /* its first member */
+    completion->pending_length = 0;
+    completion->pending = http_json_bytes(completion->reply, &completion->pending_length);
+    completion->reply = NULL;
+}
+
+static void on_reply_written(struct job *job)
+{
+    struct completion *completion = (struct completion *)job;
+    completion->is_in_job = false;
+    if (!completion->is_abandoned) {
+        request_reply_json_bytes(completion->request, 200, completion->pending, completion->pending_length);
+        completion->pending = NULL;
+    }
+    completion_close_if_over(completion);
+}
+
+/* Long replies are written down on a run thread: only logprobs make them long. Takes the reference. */
+static void reply_json(struct completion *completion, json_t *body)
+{
+    size_t symbol_count = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        symbol_count += completion->choices[i].logprob_count;
+    }
+    if (symbol_count <= LOGPROBS_INLINE_MAX || body == NULL) {
+        request_reply_json(completion->request, 200, body);
+        return;
+    }
+    completion->reply = body;
+    completion->job.run = write_reply;
+    completion->job.done = on_reply_written;
+    completion->is_in_job = true;
+    workers_submit_always(completion->owner->server->run, &completion->job);
+}
+
 void completion_reply_whole(struct completion *completion)
 {
     json_t *choices = json_array();
     for (size_t i = 0; i < completion->choice_count; i++) {
-        const struct choice *choice = &completion->choices[i];
+        struct choice *choice = &completion->choices[i];
         if (choice->finish == FINISH_FAILED) {
             json_decref(choices);
             request_reply_error(completion->request, &choice->failure);
@@ -106,28 +147,51 @@ void completion_reply_whole(struct completion *completion)
         body = NULL; /* replied as 503 */
     }
     json_decref(warnings);
-    request_reply_json(completion->request, 200, body);
+    reply_json(completion, body);
 }
 
 /* ---- Streams */
 
+enum { EVENT_BYTES_MAX = 8 << 20 };
 enum made { MADE_SOMETHING, MADE_NOTHING, MADE_END, MADE_FAILURE };
+
+static const char EVENT_BEFORE[] = "data: ", EVENT_AFTER[] = "\n\n";
+enum { EVENT_FRAME_BYTES = sizeof EVENT_BEFORE + sizeof EVENT_AFTER - 2 };
+
+/* Writes the object as an event, as far as there is room. Returns its length; 0: it has none. */
+static size_t write_event(const json_t *object, char *place, size_t room)
+{
+    size_t length = json_dumpb(object, place + sizeof EVENT_BEFORE - 1, room - EVENT_FRAME_BYTES, JSON_COMPACT);
+    if (length > 0 && length + EVENT_FRAME_BYTES <= room) {
+        memcpy(place, EVENT_BEFORE, sizeof EVENT_BEFORE - 1);
+        memcpy(place + sizeof EVENT_BEFORE - 1 + length, EVENT_AFTER, sizeof EVENT_AFTER - 1);
+    }
+    return length == 0 ? 0 : length + EVENT_FRAME_BYTES;
+}
+
+/* An event that is no piece: logprobs name up to six symbols for each in the text, each as long as symbols can be. */
+static enum made make_long_event(struct completion *completion, const json_t *object, size_t length)
+{
+    completion->pending = length <= EVENT_BYTES_MAX ? mem_allocate(length, 1) : NULL;
+    if (completion->pending == NULL) {
+        return MADE_FAILURE;
+    }
+    completion->pending_offset = 0;
+    completion->pending_length = write_event(object, completion->pending, length);
+    return MADE_SOMETHING;
+}
 
 /* Makes the object the next event; takes its reference. */
 static enum made make_event(struct completion *completion, json_t *object)
 {
-    static const char before[] = "data: ", after[] = "\n\n";
-    size_t room = COMPLETION_PIECE_BYTES_MAX - sizeof before - sizeof after;
-    char *place = completion->owner->piece;
-    size_t length = object == NULL ? 0 : json_dumpb(object, place + sizeof before - 1, room, JSON_COMPACT);
+    struct completions *owner = completion->owner;
+    size_t length = object == NULL ? 0 : write_event(object, owner->piece, COMPLETION_PIECE_BYTES_MAX);
+    enum made made = length == 0                            ? MADE_FAILURE
+                     : length <= COMPLETION_PIECE_BYTES_MAX ? MADE_SOMETHING
+                                                            : make_long_event(completion, object, length);
+    owner->piece_length = length;
     json_decref(object);
-    if (length == 0 || length > room) {
-        return MADE_FAILURE;
-    }
-    memcpy(place, before, sizeof before - 1);
-    memcpy(place + sizeof before - 1 + length, after, sizeof after - 1);
-    completion->owner->piece_length = sizeof before - 1 + length + sizeof after - 1;
-    return MADE_SOMETHING;
+    return made;
 }
 
 static enum made make_line(struct completion *completion, const char *line)
@@ -160,6 +224,8 @@ static enum made make_choice_event(struct choice *choice)
     struct completion *completion = choice->completion;
     char bytes[GENERATION_RING_BYTES];
     size_t length = completion_read_choice(choice, bytes);
+    choice->shown_bytes += length;
+    completion_take_logprobs(choice, FINISH_NONE);
     if (length == 0 && (choice->finish == FINISH_NONE || choice->is_finish_sent)) {
         return MADE_NOTHING;
     }
@@ -255,7 +321,9 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
     enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
     completion->wants_ping = false;
     size_t length = 0;
-    if (made == MADE_SOMETHING && !read_piece(completion, bytes, bytes_max, &length)) {
+    if (completion->pending != NULL) {
+        length = read_pending(completion, bytes, bytes_max);
+    } else if (made == MADE_SOMETHING && !read_piece(completion, bytes, bytes_max, &length)) {
         made = MADE_FAILURE;
     }
     if (made != MADE_SOMETHING) {

@@ -80,11 +80,26 @@ static enum status create_generation(struct completion *completion, struct choic
         .stop_count = fields->stop_count,
         .tokens_min = (size_t)fields->min_tokens,
         .priority = (int)fields->priority,
+        .want_echo = fields->echo,
+        .want_logprobs = generate_request_is_given(fields, "logprobs"),
+        .top_logprobs = (size_t)fields->logprobs,
         .deadline_ms = completion->deadline_ms,
         .owner = choice,
     };
     return generation_create(snapshot_decode_plan(completion->snapshot), snapshot_vocabulary(completion->snapshot),
                              &options, choice, completion_release_choice, &choice->generation, error);
+}
+
+/* Whether there is room for the log-probabilities of `count` symbols, all texts together. */
+static enum status check_logprobs(const struct generate_request *fields, size_t count, struct error *error)
+{
+    if (!generate_request_is_given(fields, "logprobs") || count <= GENERATION_LOGPROBS_MAX) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID, "logprobs of up to %zu symbols are asked for, at most %d", count,
+              GENERATION_LOGPROBS_MAX);
+    snprintf(error->param, sizeof error->param, "logprobs");
+    return STATUS_INVALID;
 }
 
 /* Encodes every prompt and makes its n generations. Thread: loop or run. */
@@ -102,6 +117,7 @@ static enum status create_generations(struct completion *completion, struct erro
         return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu bytes", longest);
     }
     enum status status = STATUS_OK;
+    size_t written_max = 0;
     for (size_t i = 0; i < fields->prompt_count && status == STATUS_OK; i++) {
         size_t count = 0;
         struct generate_prompt prompt = generate_request_prompt(fields, i);
@@ -111,6 +127,10 @@ static enum status create_generations(struct completion *completion, struct erro
                       GENERATION_PROMPT_SYMBOLS_MAX);
             snprintf(error->param, sizeof error->param, "prompt");
             status = STATUS_INVALID;
+        }
+        written_max += (size_t)fields->n * ((size_t)fields->max_tokens + (fields->echo ? count : 0));
+        if (status == STATUS_OK) {
+            status = check_logprobs(fields, written_max, error);
         }
         for (int64_t j = 0; j < fields->n && status == STATUS_OK; j++) {
             struct choice *choice = &completion->choices[i * (size_t)fields->n + (size_t)j];
@@ -223,6 +243,7 @@ static enum status apply_model_settings(struct completion *completion, struct er
         fields->prompts = NULL;
         fields->prompt = (struct generate_prompt){.text = text, .length = strlen(text)};
         fields->prompt_count = 1;
+        fields->echo = false; /* it is not the caller's text */
     }
     return STATUS_OK;
 }
@@ -247,6 +268,12 @@ static enum status prepare(struct completion *completion, struct error *error)
     if (completion->form == FORM_TEXT && completion->choice_count > 1) {
         error_set(error, STATUS_INVALID, "bare text takes one prompt and n 1, not %zu texts", completion->choice_count);
         snprintf(error->param, sizeof error->param, "n");
+        completion->choice_count = 0;
+        return STATUS_INVALID;
+    }
+    if (completion->form == FORM_TEXT && generate_request_is_given(fields, "logprobs")) {
+        error_set(error, STATUS_INVALID, "bare text has no place for logprobs");
+        snprintf(error->param, sizeof error->param, "logprobs");
         completion->choice_count = 0;
         return STATUS_INVALID;
     }

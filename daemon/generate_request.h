@@ -56,7 +56,9 @@ struct generate_request {
     size_t stop_lengths[STOP_STRINGS_MAX];
     size_t stop_count;
     enum unknown_symbols unknown_symbols;
+    int64_t logprobs; /* of how many symbols beside each */
     bool stream;
+    bool echo;
     bool include_usage;
     uint64_t given;                              /* a bit for each row of the table that the caller set */
     const char *warnings[GENERATE_WARNINGS_MAX]; /* names of unknown fields */

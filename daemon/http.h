@@ -93,6 +93,11 @@ bool request_is_replied(const struct request *request);
 /* Replies `length` bytes from mem_allocate, which the reply takes over (NULL: none). Exactly one reply a request. */
 void request_reply(struct request *request, unsigned status, const char *content_type, char *bytes, size_t length);
 
+/* JSON as bytes for request_reply_json_bytes, so that long ones are made elsewhere. Takes the reference; NULL without
+ * memory. Thread: any. */
+char *http_json_bytes(json_t *body, size_t *ret_length);
+void request_reply_json_bytes(struct request *request, unsigned status, char *bytes, size_t length);
+
 /* Takes the reference; NULL (no memory for it) becomes a 503. */
 void request_reply_json(struct request *request, unsigned status, json_t *body);
 

@@ -98,19 +98,31 @@ json_t *error_to_json(const struct error *given, unsigned status)
     return object;
 }
 
-void request_reply_json(struct request *request, unsigned status, json_t *body)
+char *http_json_bytes(json_t *body, size_t *ret_length)
 {
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(body);
     size_t length = text == NULL ? 0 : strlen(text);
     char *bytes = text == NULL ? NULL : mem_copy_bytes(text, length + 1);
     free(text);
-    if (bytes == NULL) {
-        status = 503; /* no memory; a reply without a body still needs none */
-    } else {
+    if (bytes != NULL) {
         bytes[length++] = '\n';
+        *ret_length = length;
     }
-    request_reply(request, status, "application/json", bytes, length);
+    return bytes;
+}
+
+void request_reply_json_bytes(struct request *request, unsigned status, char *bytes, size_t length)
+{
+    /* no memory; a reply without a body still needs none */
+    request_reply(request, bytes == NULL ? 503 : status, "application/json", bytes, bytes == NULL ? 0 : length);
+}
+
+void request_reply_json(struct request *request, unsigned status, json_t *body)
+{
+    size_t length = 0;
+    char *bytes = http_json_bytes(body, &length);
+    request_reply_json_bytes(request, status, bytes, length);
 }
 
 void request_reply_error_as(struct request *request, unsigned status, const struct error *error)

@@ -10,6 +10,7 @@
 #include "engine/decode/generation_row.h"
 
 static_assert((int)GENERATION_RING_BYTES == (int)BYTE_RING_BYTES, "the ring is as large as promised");
+static_assert((int)GENERATION_SYMBOL_BYTES_MAX == (int)TEXT_STREAM_SYMBOL_BYTES_MAX, "a symbol is as long as promised");
 static_assert((int)DECODE_SYMBOLS_MAX >= (int)VOCABULARY_SYMBOLS_MAX, "any vocabulary can have a plan");
 
 static enum status refuse(struct error *error, const char *option)
@@ -28,6 +29,12 @@ static enum status check_share(const char *name, double value, struct error *err
     }
     error_set(error, STATUS_INVALID, "%s is %g, not 0 to 1", name, value);
     return refuse(error, name);
+}
+
+/* How many symbols its text can have, where their log-probabilities are wanted. */
+static size_t count_logprobs(const struct generation_options *options)
+{
+    return options->want_logprobs ? options->tokens_max + (options->want_echo ? options->prompt_count : 0) : 0;
 }
 
 static enum status check_options(const struct decode_plan *plan, const struct vocabulary *vocabulary,
@@ -58,6 +65,12 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
     if (!isfinite(options->temperature) || options->temperature < 0.0) {
         error_set(error, STATUS_INVALID, "temperature is %g, not a number from 0 up", options->temperature);
         return refuse(error, "temperature");
+    }
+    size_t logprob_count = count_logprobs(options);
+    if (logprob_count > GENERATION_LOGPROBS_MAX || options->top_logprobs > LOGPROBS_TOP_MAX) {
+        error_set(error, STATUS_INVALID, "logprobs of %zu symbols with %zu beside each, at most %d with %d",
+                  logprob_count, options->top_logprobs, GENERATION_LOGPROBS_MAX, LOGPROBS_TOP_MAX);
+        return refuse(error, "logprobs");
     }
     TRY(check_share("top_p", options->top_p, error));
     TRY(check_share("min_p", options->min_p, error));
@@ -95,6 +108,7 @@ static void release(struct generation *generation)
 {
     text_stream_release(&generation->stream);
     penalties_release(&generation->penalties);
+    logprobs_release(&generation->logprobs);
     mem_free(generation->prompt);
     mem_free(generation->slot);
     mem_free(generation->state);
@@ -105,8 +119,9 @@ static void release(struct generation *generation)
 static enum status init_stream(struct generation *generation, const struct vocabulary *vocabulary,
                                const struct generation_options *options, struct error *error)
 {
-    enum status status = text_stream_init(&generation->stream, vocabulary, options->prompt[options->prompt_count - 1],
-                                          options->stop, options->stop_lengths, options->stop_count, error);
+    uint32_t last = options->want_echo ? TEXT_STREAM_START : options->prompt[options->prompt_count - 1];
+    enum status status = text_stream_init(&generation->stream, vocabulary, last, options->stop, options->stop_lengths,
+                                          options->stop_count, error);
     if (status == STATUS_INVALID || status == STATUS_LIMIT) {
         refuse(error, "stop");
     }
@@ -128,7 +143,9 @@ static enum status init_sampler(struct generation *generation, const struct gene
         .banned = penalties->banned,
         .banned_count = penalties->banned_count,
     };
-    return STATUS_OK;
+    return !options->want_logprobs ? STATUS_OK
+                                   : logprobs_init(&generation->logprobs, decode_plan_vocabulary_size(generation->plan),
+                                                   count_logprobs(options), options->top_logprobs, error);
 }
 
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
@@ -151,6 +168,7 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->deadline_ms = options->deadline_ms;
     generation->priority = options->priority;
     generation->want_state = options->want_state;
+    generation->want_echo = options->want_echo;
     generation->is_made_fed = true;
     enum status status = allocate(generation, options, error);
     if (status == STATUS_OK) {
@@ -218,6 +236,17 @@ void generation_cancel(struct generation *generation)
 static bool has_ended(const struct generation *generation)
 {
     return atomic_load(&generation->finish) != FINISH_NONE;
+}
+
+const struct symbol_logprob *generation_logprobs(const struct generation *generation, size_t *ret_count)
+{
+    return logprobs_entries(&generation->logprobs, ret_count);
+}
+
+size_t generation_spell(const struct vocabulary *vocabulary, uint32_t symbol, struct text_position begin,
+                        char text[GENERATION_SYMBOL_BYTES_MAX])
+{
+    return text_stream_spell(vocabulary, symbol, begin.is_line_begun, text);
 }
 
 const float *generation_prompt_logprobs(const struct generation *generation)

@@ -8,6 +8,7 @@
 
 #include "engine/base/status.h"
 #include "engine/decode/decode_plan.h"
+#include "engine/decode/logprobs.h"
 #include "engine/decode/penalties.h"
 #include "engine/text/stop_strings.h"
 #include "engine/text/vocabulary.h"
@@ -15,6 +16,8 @@
 enum {
     GENERATION_PROMPT_SYMBOLS_MAX = 1 << 20,
     GENERATION_TOKENS_MAX = 1 << 20,
+    GENERATION_LOGPROBS_MAX = 1 << 14, /* symbols of a text with logprobs */
+    GENERATION_SYMBOL_BYTES_MAX = 1 + VOCABULARY_SYMBOL_BYTES_MAX,
     GENERATION_RING_BYTES = 4096, /* text waiting for a slow reader; a full ring pauses the row */
 };
 
@@ -36,6 +39,9 @@ struct generation_options {
     const size_t *stop_lengths;
     size_t stop_count;
     size_t tokens_min;         /* stop strings are only looked for behind that many symbols made */
+    bool want_echo;            /* the prompt is part of the text, as the vocabulary spells it */
+    bool want_logprobs;        /* of each symbol of the text; see generation_logprobs */
+    size_t top_logprobs;       /* and of so many of the likeliest beside it, at most LOGPROBS_TOP_MAX */
     bool want_prompt_logprobs; /* scoring: keep log p(prompt[i] | prompt[..i]) */
     bool want_state;           /* keep the state at the end: costs one step more after the last symbol made */
     uint64_t deadline_ms;      /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
@@ -89,6 +95,15 @@ size_t generation_read(struct generation *generation, char *bytes, size_t bytes_
 /* Asks it to end at the next step with FINISH_CANCELLED; batcher_wake makes that soon where no step is due. Any
  * thread. */
 void generation_cancel(struct generation *generation);
+
+/* With want_logprobs: those of all symbols written so far, in the text's order, also of what stop strings hold back or
+ * cut off. Entries that are there do not change; after the end it is all of them. Borrowed. One reader. */
+const struct symbol_logprob *generation_logprobs(const struct generation *generation, size_t *ret_count);
+
+/* What a symbol writes where it stands alone behind `begin`: a word with the space before it; a byte as that byte.
+ * Returns its length. Any thread. */
+size_t generation_spell(const struct vocabulary *vocabulary, uint32_t symbol, struct text_position begin,
+                        char text[GENERATION_SYMBOL_BYTES_MAX]);
 
 /* After the end, with want_prompt_logprobs: natural-log probabilities of prompt symbols 1…; entry 0 is NaN (it had no
  * context), as are those that were not reached. NULL without the option. Borrowed. */

@@ -59,7 +59,7 @@ bool generation_row_wants_logits(const struct generation *generation)
         return false;
     }
     if (generation->prompt_read + 1 < generation->prompt_count) {
-        return generation->prompt_logprobs != NULL;
+        return generation->prompt_logprobs != NULL || (generation->want_echo && generation->logprobs.entries != NULL);
     }
     return generation->symbols_made < generation->tokens_max;
 }
@@ -73,9 +73,33 @@ static void fail(struct generation *generation)
     error_code(&generation->failure, "not_finite");
 }
 
+/* Writes a symbol to the text. True when that completed a stop string. */
+static bool write_symbol(struct generation *generation, uint32_t symbol, bool may_stop)
+{
+    struct text_position begin = generation->stream.position;
+    bool is_stopped = text_stream_push(&generation->stream, symbol, may_stop);
+    if (generation->logprobs.entries != NULL) {
+        logprobs_add(&generation->logprobs, symbol, begin, generation->stream.position.bytes);
+    }
+    return is_stopped;
+}
+
+static bool predict(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
+                    float *weights)
+{
+    return generation->logprobs.entries == NULL || logprobs_predict(&generation->logprobs, kernels, logits, weights);
+}
+
 static void score_prompt(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,
                          float *weights)
 {
+    if (!predict(generation, kernels, logits, weights)) {
+        fail(generation);
+        return;
+    }
+    if (generation->prompt_logprobs == NULL) {
+        return;
+    }
     double normalizer;
     uint32_t symbol = generation->prompt[generation->prompt_read];
     if (!sampler_find_normalizer(kernels, logits, weights, decode_plan_vocabulary_size(generation->plan),
@@ -86,11 +110,17 @@ static void score_prompt(struct generation *generation, const struct rnn_kernels
     generation->prompt_logprobs[generation->prompt_read] = (float)((double)logits[symbol] - normalizer);
 }
 
+static void echo(struct generation *generation, size_t index)
+{
+    CHECK(!write_symbol(generation, generation->prompt[index], false));
+}
+
 static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits, float *weights)
 {
     size_t count = decode_plan_vocabulary_size(generation->plan);
     double uniform = rng_uniform(generation->seed, generation->choice, generation->symbols_made);
-    if (!penalties_apply(&generation->penalties, kernels, logits, weights, count) ||
+    if (!predict(generation, kernels, logits, weights) ||
+        !penalties_apply(&generation->penalties, kernels, logits, weights, count) ||
         !sampler_choose(kernels, &generation->sampler, logits, weights, count, uniform, &generation->made)) {
         fail(generation);
         return;
@@ -98,7 +128,7 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
     generation->is_made_fed = false;
     generation->symbols_made++;
     penalties_add(&generation->penalties, generation->made);
-    if (text_stream_push(&generation->stream, generation->made, generation->symbols_made > generation->tokens_min)) {
+    if (write_symbol(generation, generation->made, generation->symbols_made > generation->tokens_min)) {
         generation->ending = FINISH_STOP;
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
@@ -111,18 +141,23 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
     if (generation->prompt_read < generation->prompt_count) {
         if (generation->prompt_read == 0) {
             atomic_store_explicit(&generation->joined_ms, clock_now_ms(), memory_order_relaxed);
+            if (generation->want_echo) {
+                echo(generation, 0);
+            }
         }
         generation->prompt_read++;
         atomic_store_explicit(&generation->prompt_progress, generation->prompt_read, memory_order_relaxed);
     } else {
         generation->is_made_fed = true;
     }
-    if (logits == NULL) {
-        return;
-    }
-    if (generation->prompt_read < generation->prompt_count) {
+    bool is_in_prompt = generation->prompt_read < generation->prompt_count;
+    if (is_in_prompt && logits != NULL) {
         score_prompt(generation, kernels, logits, weights);
-    } else {
+    }
+    if (is_in_prompt && generation->want_echo) {
+        echo(generation, generation->prompt_read);
+    }
+    if (!is_in_prompt && logits != NULL) {
         make_symbol(generation, kernels, logits, weights);
     }
 }

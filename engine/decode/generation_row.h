@@ -35,6 +35,7 @@ struct generation {
     uint64_t deadline_ms;
     int priority;
     bool want_state;
+    bool want_echo;
 
     /* Where it stands; the compute threads' own until it has ended. */
     float *slot; /* recurrent state (decode_plan_layout.h), owned */
@@ -46,6 +47,7 @@ struct generation {
     enum finish_reason ending; /* why it ends, known before it has ended */
     struct error failure;
     struct penalties penalties;
+    struct logprobs logprobs; /* `entries` NULL unless wanted */
     struct text_stream stream;
     size_t prompt_read;
     size_t symbols_made;

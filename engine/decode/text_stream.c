@@ -5,7 +5,7 @@
 
 /* A space and a symbol, what was held back before them, and what may be held back after them. */
 enum {
-    TEXT_BYTES_MAX = 1 + VOCABULARY_SYMBOL_BYTES_MAX,
+    TEXT_BYTES_MAX = TEXT_STREAM_SYMBOL_BYTES_MAX,
     ROOM_NEEDED_BYTES = TEXT_BYTES_MAX + 2 * (int)STOP_STRING_BYTES_MAX
 };
 static_assert((int)ROOM_NEEDED_BYTES <= (int)BYTE_RING_BYTES / 2, "an empty ring has room for more than one symbol");
@@ -23,7 +23,9 @@ enum status text_stream_init(struct text_stream *stream, const struct vocabulary
                              const char *const *stop, const size_t *stop_lengths, size_t stop_count,
                              struct error *error)
 {
-    *stream = (struct text_stream){.vocabulary = vocabulary, .is_line_begun = is_end_of_line(vocabulary, last)};
+    *stream =
+        (struct text_stream){.vocabulary = vocabulary,
+                             .position.is_line_begun = last == TEXT_STREAM_START || is_end_of_line(vocabulary, last)};
     for (size_t i = 0; i < stop_count; i++) {
         size_t malformed = utf8_find_malformed(stop[i], stop_lengths[i]);
         if (malformed < stop_lengths[i]) {
@@ -44,34 +46,37 @@ bool text_stream_is_ready(const struct text_stream *stream)
     return byte_ring_room(&stream->ring) >= ROOM_NEEDED_BYTES;
 }
 
-/* A word with what separates it from the one before. */
-static size_t spell_word(struct text_stream *stream, uint32_t symbol, char text[TEXT_BYTES_MAX])
+size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, bool is_line_begun,
+                         char text[TEXT_STREAM_SYMBOL_BYTES_MAX])
 {
-    bool was_line_begun = stream->is_line_begun;
-    stream->is_line_begun = is_end_of_line(stream->vocabulary, symbol);
-    if (stream->is_line_begun) {
+    size_t length;
+    const char *characters = vocabulary_symbol(vocabulary, symbol, &length);
+    if (vocabulary_kind(vocabulary) != VOCABULARY_WORDS) {
+        memcpy(text, characters, length);
+        return length;
+    }
+    if (is_end_of_line(vocabulary, symbol)) {
         text[0] = '\n';
         return 1;
     }
-    size_t space = was_line_begun ? 0 : 1;
+    size_t space = is_line_begun ? 0 : 1;
     text[0] = ' ';
-    size_t length;
-    const char *word = vocabulary_symbol(stream->vocabulary, symbol, &length);
-    memcpy(text + space, word, length);
+    memcpy(text + space, characters, length);
     return space + length;
 }
 
 static size_t spell(struct text_stream *stream, uint32_t symbol, char text[TEXT_BYTES_MAX])
 {
-    size_t length;
-    const char *characters = vocabulary_symbol(stream->vocabulary, symbol, &length);
-    switch (vocabulary_kind(stream->vocabulary)) {
-    case VOCABULARY_BYTES: return utf8_assembler_push(&stream->assembler, (unsigned char)characters[0], text);
-    case VOCABULARY_WORDS: return spell_word(stream, symbol, text);
-    case VOCABULARY_CHARACTERS:
-    case VOCABULARY_KIND_COUNT: break;
+    struct text_position *position = &stream->position;
+    size_t length = text_stream_spell(stream->vocabulary, symbol, position->is_line_begun, text);
+    if (vocabulary_kind(stream->vocabulary) == VOCABULARY_BYTES) {
+        length = utf8_assembler_push(&stream->assembler, (unsigned char)text[0], text);
     }
-    memcpy(text, characters, length);
+    position->is_line_begun = is_end_of_line(stream->vocabulary, symbol);
+    position->bytes += length;
+    for (size_t i = 0; i < length; i++) {
+        position->characters += ((unsigned char)text[i] & 0xC0) != 0x80; /* each has one byte that continues none */
+    }
     return length;
 }
 

@@ -12,20 +12,24 @@
 #include <stdint.h>
 
 #include "engine/decode/byte_ring.h"
+#include "engine/decode/logprobs.h"
 #include "engine/text/stop_strings.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
+
+enum { TEXT_STREAM_SYMBOL_BYTES_MAX = 1 + VOCABULARY_SYMBOL_BYTES_MAX };
+#define TEXT_STREAM_START UINT32_MAX
 
 struct text_stream {
     struct byte_ring ring;
     const struct vocabulary *vocabulary; /* borrowed */
     struct stop_strings *stop;           /* owned */
     struct utf8_assembler assembler;
-    bool is_line_begun; /* the last symbol was an end of line */
+    struct text_position position; /* behind all that was pushed, whatever stop strings hold back */
 };
 
-/* Starts after the prompt symbol `last`. Owned: text_stream_release. Errors of stop_strings_create; INVALID for a stop
- * string that is not UTF-8. */
+/* Starts after the prompt symbol `last`, or with TEXT_STREAM_START where nothing stands before. Owned:
+ * text_stream_release. Errors of stop_strings_create; INVALID for a stop string that is not UTF-8. */
 enum status text_stream_init(struct text_stream *stream, const struct vocabulary *vocabulary, uint32_t last,
                              const char *const *stop, const size_t *stop_lengths, size_t stop_count,
                              struct error *error) MUST_CHECK;
@@ -37,6 +41,10 @@ bool text_stream_is_ready(const struct text_stream *stream);
 /* Writes the next symbol; the stream must be ready. True when that completed a stop string: nothing may follow. Stop
  * strings are looked for in what `may_stop` symbols write; once one may stop, so must those behind it. */
 bool text_stream_push(struct text_stream *stream, uint32_t symbol, bool may_stop) MUST_CHECK;
+
+/* What a symbol would write there, alone; a byte of a byte vocabulary is that byte, not yet a character. Any thread. */
+size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, bool is_line_begun,
+                         char text[TEXT_STREAM_SYMBOL_BYTES_MAX]);
 
 /* At the end: writes what stop strings held back. Never stalls. */
 void text_stream_finish(struct text_stream *stream);

@@ -109,8 +109,8 @@ static void test_refusals(void **state)
         {"{\"logit_bias\":{\"x\":1}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object of at most 1024"},
         {"{\"logit_bias\":{\"1048576\":1}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object"},
         {"{\"logit_bias\":{\"1\":-101}}", STATUS_INVALID, "logit_bias", "logit_bias must be an object"},
-        {"{\"logprobs\":0}", STATUS_UNSUPPORTED, "logprobs", "logprobs is documented, but not in this build"},
-        {"{\"echo\":true}", STATUS_UNSUPPORTED, "echo", "echo is documented"},
+        {"{\"logprobs\":6}", STATUS_INVALID, "logprobs", "logprobs must be an integer of 0 to 5"},
+        {"{\"echo\":1}", STATUS_INVALID, "echo", "echo must be true or false"},
         {"{\"best_of\":2}", STATUS_UNSUPPORTED, "best_of", "best_of is documented"},
         {"{\"session\":\"s\"}", STATUS_UNSUPPORTED, "session", "session is documented"},
     };

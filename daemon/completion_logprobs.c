@@ -1,0 +1,78 @@
+/* Log-probabilities in a reply, in OpenAI's form: four arrays side by side. Thread: loop. Owns nothing.
+ *
+ * Symbols are told with the text they wrote: those that stop strings still hold back wait with it, those that a stop
+ * string cut off are left out. So a stream and a whole reply tell the same. */
+#include "daemon/completion_private.h"
+
+#include <math.h>
+
+#include "engine/base/check.h"
+
+enum { BYTE_NAME_BYTES_MAX = 16 };
+
+/* A symbol's name: its text where it stands; a byte that is no character alone is "bytes:\xc3", as OpenAI has it. */
+static size_t name_symbol(const struct choice *choice, uint32_t symbol, const struct symbol_logprob *entry,
+                          char text[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX])
+{
+    const struct vocabulary *vocabulary = snapshot_vocabulary(choice->completion->snapshot);
+    size_t length = generation_spell(vocabulary, symbol, entry->begin, text);
+    unsigned char byte = (unsigned char)text[0];
+    if (vocabulary_kind(vocabulary) == VOCABULARY_BYTES && byte >= 0x80) {
+        return (size_t)snprintf(text, BYTE_NAME_BYTES_MAX, "bytes:\\x%02x", byte);
+    }
+    return length;
+}
+
+/* {"e": -0.5, …}: the likeliest and the symbol itself. New reference. */
+static json_t *make_top(const struct choice *choice, const struct symbol_logprob *entry, const char *name,
+                        size_t length)
+{
+    json_t *top = json_object();
+    for (size_t i = 0; i < entry->top_count; i++) {
+        char other[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
+        size_t other_length = name_symbol(choice, entry->top_symbols[i], entry, other);
+        json_object_setn_new(top, other, other_length, json_real((double)entry->top_logprobs[i]));
+    }
+    json_object_setn_new(top, name, length, json_real((double)entry->logprob));
+    return top;
+}
+
+static void append(json_t *logprobs, const char *name, json_t *value)
+{
+    json_array_append_new(json_object_get(logprobs, name), value);
+}
+
+static void append_entry(struct choice *choice, const struct symbol_logprob *entry)
+{
+    char name[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
+    size_t length = name_symbol(choice, entry->symbol, entry, name);
+    bool is_first = isnan(entry->logprob); /* nothing stood before it */
+    append(choice->logprobs, "tokens", json_stringn(name, length));
+    append(choice->logprobs, "token_logprobs", is_first ? json_null() : json_real((double)entry->logprob));
+    append(choice->logprobs, "top_logprobs", is_first ? json_null() : make_top(choice, entry, name, length));
+    append(choice->logprobs, "text_offset", json_integer((json_int_t)entry->begin.characters));
+}
+
+void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
+{
+    const struct completion *completion = choice->completion;
+    if (choice->generation == NULL || !generate_request_is_given(&completion->fields, "logprobs")) {
+        return;
+    }
+    bool is_cut = choice->is_cut || finish == FINISH_STOP;
+    size_t count;
+    const struct symbol_logprob *entries = generation_logprobs(choice->generation, &count);
+    for (; choice->logprob_count < count; choice->logprob_count++) {
+        const struct symbol_logprob *entry = &entries[choice->logprob_count];
+        bool is_begun = entry->begin.bytes < choice->shown_bytes;
+        bool is_out = is_begun && entry->end_bytes <= choice->shown_bytes;
+        if (!is_out && (finish == FINISH_NONE || (is_cut && !is_begun))) {
+            return;
+        }
+        if (choice->logprobs == NULL) {
+            choice->logprobs =
+                json_pack("{s:[], s:[], s:[], s:[]}", "tokens", "token_logprobs", "top_logprobs", "text_offset");
+        }
+        append_entry(choice, entry);
+    }
+}
