@@ -142,6 +142,20 @@ class Logprobs(DaemonTest):
         self.assertEqual(len(whole["logprobs"]["tokens"]), 304)
         self.assertEqual(self.stream(max_tokens=300, **fields), whole)
 
+    def test_long_words_beside_short_ones(self):
+        """Events far longer than the text they bring."""
+        words = ["a"] + [character * 999 for character in "bcdefghi"]
+        made = {"language_model": {"layers": 1, "units": 8, "vocabulary": {"kind": "words", "symbols": words}}}
+        status, reply = self.daemon.json("PUT", "/v1/models/words", made)
+        self.assertEqual(status, 201, reply)
+        self.assertEqual(self.daemon.json("POST", "/v1/models/words/save", {})[0], 200)
+        fields = {"model": "words", "prompt": "a", "echo": True, "max_tokens": 200, "logprobs": 5,
+                  "logit_bias": {"0": 100}, "flush_ms": 1000}
+        whole = self.complete(**fields)
+        self.assertEqual(whole["text"], "a" + 200 * " a")
+        self.assertEqual("".join(whole["logprobs"]["tokens"]), whole["text"])
+        self.assertEqual(self.stream(**fields), whole)
+
     def test_limits(self):
         self.assertEqual(self.complete(400, logprobs=1, max_tokens=16385)["param"], "logprobs")
         self.assertEqual(self.complete(400, logprobs=1, max_tokens=130, n=127)["param"], "logprobs")
