@@ -144,7 +144,7 @@ class Completions(DaemonTest):
 
     def test_refusals(self):
         self.assertEqual(self.refusal(400, temperature=3)["param"], "temperature")
-        self.assertEqual(self.refusal(400, logprobs=1)["code"], "unsupported")
+        self.assertEqual(self.refusal(400, best_of=2)["code"], "unsupported")
         self.assertEqual(self.refusal(404, model="nobody")["code"], "model_not_found")
         self.assertEqual(self.refusal(404, model="bard@99")["code"], "version_not_found")
         self.assertEqual(self.refusal(404, model="bard:nolabel")["code"], "label_not_found")
