@@ -86,7 +86,7 @@ all: $(OUT)/lstmd $(if $(filter release,$(FLAVOUR)),$(BUILD)/lstmd) ## build the
 $(BUILD)/lstmd: $(BUILD)/release/lstmd
 	@ln -sfn release/lstmd $@
 
-# New flags rebuild everything; with the same ones nothing is to do, and `make -q all` can tell. A missing library is one
+# New flags rebuild everything; with the same ones nothing is to do, and `make -q all` tells. A missing library is one
 # line here, not a page of compiler errors.
 ifneq ($(file <$(OUT)/flags),$(strip $(ALL_FLAGS)))
 $(OUT)/flags: FORCE

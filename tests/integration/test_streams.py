@@ -38,7 +38,8 @@ class Streams(DaemonTest):
         """Reads whatever comes until each stream has that many bytes."""
         give_up = time.monotonic() + SECONDS_MAX
         while min(received.values()) < byte_count:
-            self.assertLess(time.monotonic(), give_up, f"{sum(n < byte_count for n in received.values())} streams starve")
+            starving = sum(count < byte_count for count in received.values())
+            self.assertLess(time.monotonic(), give_up, f"{starving} streams starve")
             for descriptor, _ in poller.poll(1):
                 with contextlib.suppress(BlockingIOError):
                     text = streams[descriptor].recv(1 << 16)
