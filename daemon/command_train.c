@@ -18,8 +18,9 @@ static const struct option_row ROWS[] = {
     {"out", OPTION_TEXT, "MODELS/NAME", NULL, "the model's directory; the result becomes its next version"},
     {"layers", OPTION_COUNT, "N", "2", "recurrent layers"},
     {"units", OPTION_COUNT, "N", "128", "units of a layer"},
-    {"cell", OPTION_TEXT, "KIND", "lstm", "lstm"},
+    {"cell", OPTION_TEXT, "KIND", "lstm", "lstm, gru or rnn"},
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
+    {"tie", OPTION_FLAG, NULL, NULL, "the output's weights are the embedding's; needs --embedding equal to --units"},
     {"vocabulary", OPTION_TEXT, "KIND", "characters", "characters or bytes"},
     {"batch", OPTION_COUNT, "N", "64", "rows of a batch"},
     {"sequence-length", OPTION_COUNT, "N", "64", "symbols of a row between two updates"},
@@ -174,6 +175,16 @@ static const char *json_name(const char *option, char name[64])
     return name;
 }
 
+static json_t *option_json(const struct options *options, const struct option_row *row)
+{
+    if (row->kind == OPTION_FLAG) {
+        return json_true();
+    }
+    return row->kind == OPTION_COUNT    ? json_integer((json_int_t)options_count(options, row->name))
+           : row->kind == OPTION_NUMBER ? json_real(options_number(options, row->name))
+                                        : json_string(options_text(options, row->name));
+}
+
 /* Puts the options that were given into `object`, under their JSON names. */
 static void put_given(const struct options *options, const char *const *names, size_t count, json_t *object)
 {
@@ -184,11 +195,7 @@ static void put_given(const struct options *options, const char *const *names, s
         }
         for (size_t row = 0; row < ROW_COUNT; row++) {
             if (strcmp(ROWS[row].name, names[i]) == 0) {
-                json_object_set_new(object, json_name(names[i], name),
-                                    ROWS[row].kind == OPTION_COUNT
-                                        ? json_integer((json_int_t)options_count(options, names[i]))
-                                    : ROWS[row].kind == OPTION_NUMBER ? json_real(options_number(options, names[i]))
-                                                                      : json_string(options_text(options, names[i])));
+                json_object_set_new(object, json_name(names[i], name), option_json(options, &ROWS[row]));
             }
         }
     }
@@ -228,11 +235,11 @@ static json_t *make_request(const struct options *options)
 
 static json_t *make_specification(const struct options *options)
 {
-    static const char *const names[] = {"embedding", "dropout"};
+    static const char *const names[] = {"embedding", "tie", "dropout"};
     json_t *specification =
         json_pack("{s:s, s:I, s:I}", "cell", options_text(options, "cell"), "layers",
                   (json_int_t)options_count(options, "layers"), "units", (json_int_t)options_count(options, "units"));
-    put_given(options, names, 2, specification);
+    put_given(options, names, sizeof names / sizeof names[0], specification);
     const char *kind = options_text(options, "vocabulary");
     json_object_set_new(specification, "vocabulary",
                         strcmp(kind, "bytes") == 0 ? json_string("bytes") : json_pack("{s:s}", "kind", kind));
@@ -282,10 +289,10 @@ static enum status make_model(const struct command *command, struct model **ret_
 static enum status make_job(struct command *command, struct model *model, const json_t *request,
                             struct training_job **ret_job, struct error *error)
 {
-    static const char *const architecture[] = {"layers", "units", "embedding"};
+    static const char *const architecture[] = {"cell", "layers", "units", "embedding", "tie"};
     const struct options *options = &command->options;
     json_t *asked = json_object();
-    put_given(options, architecture, 3, asked);
+    put_given(options, architecture, sizeof architecture / sizeof architecture[0], asked);
     struct training_job_options job = {
         .model_directory = command->out.directory,
         .request = request,
@@ -394,7 +401,7 @@ static enum status check_arguments(struct command *command, struct error *error)
     }
     static const char *const cells[] = {"lstm", "gru", "rnn", NULL};
     static const char *const vocabularies[] = {"characters", "bytes", "words", NULL};
-    TRY(check_kind(options, "cell", cells, 1, "lstm", error));
+    TRY(check_kind(options, "cell", cells, 3, "lstm, gru or rnn", error));
     TRY(check_kind(options, "vocabulary", vocabularies, 2, "characters or bytes", error));
     for (int i = 0; i < 2; i++) {
         const char *name = i == 0 ? "preset" : "logdir";

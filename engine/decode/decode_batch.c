@@ -11,7 +11,8 @@
 
 enum {
     ROWS_PER_ITEM_MAX = 48,
-    WORKSPACE_FLOATS = 2 * (DECODE_SYMBOLS_MAX + RNN_GATES * RNN_LANES_MAX), /* one row at least: logits and weights */
+    WORKSPACE_FLOATS =
+        2 * (DECODE_SYMBOLS_MAX + RNN_VECTORS * RNN_LANES_MAX), /* one row at least: logits and weights */
     SMALL_PHASE_NS = 8000, /* below, starting and ending together costs more than sharing gains */
     CACHE_BYTES_PER_NS = 100,
     WORDS_MULTIPLIED_PER_NS = 100,
@@ -25,7 +26,7 @@ struct decode_batch {
     size_t row_count;
     size_t listener_count; /* rows that want logits */
     enum stage stage;
-    size_t layer_count; /* layers begun: the current one is the last of them */
+    size_t part_count;  /* parts of layers begun: the current one is the last of them */
     size_t chunk_begin; /* STAGE_LOGITS, STAGE_ROWS: the current listeners */
     size_t chunk_count;
     size_t group_count; /* of rows, in the current phase */
@@ -33,7 +34,7 @@ struct decode_batch {
     float *workspace;
     struct generation *rows[DECODE_BATCH_ROWS_MAX];
     struct generation *listeners[DECODE_BATCH_ROWS_MAX];
-    struct rnn_lstm_row lstm_rows[DECODE_BATCH_ROWS_MAX];
+    struct rnn_layer_row layer_rows[DECODE_BATCH_ROWS_MAX];
     struct rnn_dense_row dense_rows[DECODE_BATCH_ROWS_MAX];
 };
 
@@ -66,7 +67,7 @@ void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *pl
     batch->plan = plan;
     batch->row_count = 0;
     batch->listener_count = 0;
-    batch->layer_count = 0;
+    batch->part_count = 0;
     batch->chunk_begin = 0;
     batch->chunk_count = 0;
     batch->stage = STAGE_LAYERS;
@@ -107,8 +108,8 @@ static void run_phase_item(void *context, size_t item)
     size_t block = item / batch->group_count;
     size_t begin = item % batch->group_count * batch->group_rows;
     if (batch->stage == STAGE_LAYERS) {
-        const struct rnn_lstm *layer = &plan->layers[batch->layer_count - 1];
-        layer->steps->lstm(layer, block, batch->lstm_rows + begin, group_length(batch, begin, batch->row_count));
+        const struct rnn_layer *layer = &plan->parts[batch->part_count - 1].weights;
+        layer->steps->layer(layer, block, batch->layer_rows + begin, group_length(batch, begin, batch->row_count));
     } else {
         plan->output.steps->dense(&plan->output, block, batch->dense_rows + begin,
                                   group_length(batch, begin, batch->chunk_count));
@@ -130,15 +131,15 @@ static struct thread_team_phase make_phase(struct decode_batch *batch, size_t bl
                                       .is_small = ns < SMALL_PHASE_NS};
 }
 
-static struct thread_team_phase begin_layer(struct decode_batch *batch)
+static struct thread_team_phase begin_part(struct decode_batch *batch)
 {
-    size_t index = batch->layer_count++;
-    const struct rnn_lstm *layer = &batch->plan->layers[index];
+    size_t index = batch->part_count++;
+    const struct rnn_layer *layer = &batch->plan->parts[index].weights;
     for (size_t i = 0; i < batch->row_count; i++) {
         struct generation *row = batch->rows[i];
-        batch->lstm_rows[i] = decode_plan_row(batch->plan, index, row->slot, row->parity, generation_row_symbol(row));
+        batch->layer_rows[i] = decode_plan_row(batch->plan, index, row->slot, row->parity, generation_row_symbol(row));
     }
-    size_t block_words = (layer->input_words + layer->hidden_words) * RNN_GATES * layer->steps->lanes;
+    size_t block_words = (layer->input_words + layer->hidden_words) * RNN_VECTORS * layer->steps->lanes;
     return make_phase(batch, layer->block_count, block_words, batch->row_count);
 }
 
@@ -156,7 +157,7 @@ static struct thread_team_phase begin_logits(struct decode_batch *batch)
             .output = batch->workspace + i * row_floats,
         };
     }
-    size_t block_words = output->input_words * RNN_GATES * output->steps->lanes;
+    size_t block_words = output->input_words * RNN_VECTORS * output->steps->lanes;
     return make_phase(batch, output->block_count, block_words, batch->chunk_count);
 }
 
@@ -184,8 +185,8 @@ bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phas
 {
     switch (batch->stage) {
     case STAGE_LAYERS:
-        if (batch->layer_count < batch->plan->layer_count) {
-            *ret_phase = begin_layer(batch);
+        if (batch->part_count < batch->plan->part_count) {
+            *ret_phase = begin_part(batch);
             return true;
         }
         break;

@@ -1,6 +1,6 @@
-/* One decode step of up to DECODE_BATCH_ROWS_MAX rows of one plan, cut into phases for the thread team: each layer,
- * then the logits of the rows that want them, then what each row makes of its logits. Thread: filled and asked for
- * phases by one thread at a time, with nothing running. Owns the workspace of the logits. */
+/* One decode step of up to DECODE_BATCH_ROWS_MAX rows of one plan, cut into phases for the thread team: each part of
+ * each layer, then the logits of the rows that want them, then what each row makes of its logits. Thread: filled and
+ * asked for phases by one thread at a time, with nothing running. Owns the workspace of the logits. */
 #ifndef ENGINE_DECODE_DECODE_BATCH_H
 #define ENGINE_DECODE_DECODE_BATCH_H
 

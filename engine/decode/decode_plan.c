@@ -43,14 +43,38 @@ static enum status check_sizes(const struct decode_weights *weights, struct erro
         }
         input_size = layer->units;
     }
+    if (weights->softmax_w == NULL && weights->embedding_size != input_size) {
+        return error_set(error, STATUS_INVALID, "embedding size %zu cannot be tied to an output of %zu units",
+                         weights->embedding_size, input_size);
+    }
     return STATUS_OK;
 }
 
-static size_t layer_bytes(const struct rnn_lstm *layer)
+/* ---- parts ---- */
+
+static size_t part_count_of(enum decode_cell cell)
+{
+    return cell == DECODE_CELL_GRU ? 2 : 1;
+}
+
+/* Part `index` of a layer. */
+static struct rnn_layer_weights part_weights(const struct decode_layer_weights *layer, size_t index)
+{
+    static const enum rnn_kind kinds[] = {
+        [DECODE_CELL_LSTM] = RNN_KIND_LSTM, [DECODE_CELL_GRU] = RNN_KIND_GRU_GATES, [DECODE_CELL_RNN] = RNN_KIND_TANH};
+    return (struct rnn_layer_weights){.kind = index == 0 ? kinds[layer->cell] : RNN_KIND_GRU_CANDIDATE,
+                                      .input_size = layer->input_size,
+                                      .units = layer->units,
+                                      .kernel = index == 0 ? layer->kernel : layer->candidate_kernel,
+                                      .bias = index == 0 ? layer->bias : layer->candidate_bias,
+                                      .forget_bias = layer->forget_bias};
+}
+
+static size_t layer_bytes(const struct rnn_layer *layer)
 {
     size_t words = layer->input_words + layer->hidden_words + 1;
     words += layer->scales == NULL ? 0 : 3; /* scales, offsets of inputs and of h */
-    return layer->stride * RNN_GATES * words * RNN_WORD_BYTES;
+    return layer->column_stride * words * RNN_WORD_BYTES;
 }
 
 static size_t output_bytes(const struct rnn_dense *output)
@@ -58,16 +82,17 @@ static size_t output_bytes(const struct rnn_dense *output)
     return output->stride * (output->input_words + (output->scales == NULL ? 1 : 3)) * RNN_WORD_BYTES;
 }
 
-/* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, 4 × units],
- * whose sums are the ones that stepping with the gathered embedding would make. */
-static enum status fill_embedded_table(const struct decode_plan *plan, const struct decode_weights *weights,
+/* ---- layer 0's input ---- */
+
+/* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, columns],
+ * whose sums are the ones that stepping with the gathered embedding would make. `gates` is what they start from. */
+static enum status fill_embedded_table(const struct decode_plan *plan, const struct decode_part *part,
+                                       const struct decode_weights *weights, const struct rnn_layer_weights *from,
                                        const float *gates, struct error *error)
 {
-    const struct decode_layer_weights *from = &weights->layers[0];
-    const struct rnn_lstm *layer = &plan->layers[0];
     struct rnn_dense dense;
-    TRY(rnn_dense_init(&dense, &plan->kernels->fp32, weights->embedding_size, RNN_GATES * from->units, from->kernel,
-                       gates, error));
+    TRY(rnn_dense_init(&dense, &plan->kernels->fp32, weights->embedding_size, rnn_gate_count(from->kind) * from->units,
+                       from->kernel, gates, error));
     float *sums = mem_allocate_aligned(TABLE_CHUNK_SYMBOLS * dense.stride, sizeof *sums);
     if (sums == NULL) {
         rnn_dense_release(&dense);
@@ -85,7 +110,8 @@ static enum status fill_embedded_table(const struct decode_plan *plan, const str
             dense.steps->dense(&dense, block, rows, count);
         }
         for (size_t i = 0; i < count; i++) {
-            rnn_lstm_pack_start(layer, rows[i].output, plan->table + (symbol + i) * RNN_GATES * layer->stride);
+            rnn_layer_pack_start(&part->weights, rows[i].output,
+                                 plan->table + (symbol + i) * plan->table_stride + part->table_offset);
         }
     }
     mem_free(sums);
@@ -93,44 +119,57 @@ static enum status fill_embedded_table(const struct decode_plan *plan, const str
     return STATUS_OK;
 }
 
-/* One-hot: a symbol's gate sums are its kernel row plus the bias. `sums` is scratch, [4 × units]. */
-static void fill_one_hot_table(const struct decode_plan *plan, const struct decode_weights *weights, const float *gates,
-                               float *sums)
+/* One-hot: a symbol's gate sums are its kernel row plus the bias. `sums` is scratch, of all columns. */
+static void fill_one_hot_table(const struct decode_plan *plan, const struct decode_part *part,
+                               const struct rnn_layer_weights *from, const float *gates, float *sums)
 {
-    const struct rnn_lstm *layer = &plan->layers[0];
-    size_t gate_count = RNN_GATES * layer->units;
-    for (size_t symbol = 0; symbol < weights->vocabulary_size; symbol++) {
-        for (size_t n = 0; n < gate_count; n++) {
-            sums[n] = gates[n] + weights->layers[0].kernel[symbol * gate_count + n];
+    size_t columns = rnn_gate_count(from->kind) * from->units;
+    for (size_t symbol = 0; symbol < plan->vocabulary_size; symbol++) {
+        for (size_t n = 0; n < columns; n++) {
+            sums[n] = gates[n] + from->kernel[symbol * columns + n];
         }
-        rnn_lstm_pack_start(layer, sums, plan->table + symbol * RNN_GATES * layer->stride);
+        rnn_layer_pack_start(&part->weights, sums, plan->table + symbol * plan->table_stride + part->table_offset);
     }
+}
+
+static enum status fill_table(const struct decode_plan *plan, const struct decode_part *part,
+                              const struct decode_weights *weights, const struct rnn_layer_weights *from,
+                              struct error *error)
+{
+    size_t columns = rnn_gate_count(from->kind) * from->units;
+    float *gates = mem_allocate(2 * columns, sizeof *gates);
+    if (gates == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the input table");
+    }
+    rnn_layer_bias(from, gates);
+    enum status status = STATUS_OK;
+    if (weights->embedding_size > 0) {
+        status = fill_embedded_table(plan, part, weights, from, gates, error);
+    } else {
+        fill_one_hot_table(plan, part, from, gates, gates + columns);
+    }
+    mem_free(gates);
+    return status;
 }
 
 static enum status make_table(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
 {
-    const struct decode_layer_weights *from = &weights->layers[0];
-    size_t gate_count = RNN_GATES * from->units;
-    size_t row_floats = RNN_GATES * plan->layers[0].stride;
-    plan->table = mem_allocate_aligned_raw(plan->vocabulary_size * row_floats, sizeof(float));
-    float *gates = mem_allocate(2 * gate_count, sizeof *gates);
-    if (plan->table == NULL || gates == NULL) {
-        mem_free(gates);
+    size_t part_count = part_count_of(weights->layers[0].cell);
+    for (size_t i = 0; i < part_count; i++) {
+        plan->parts[i].table_offset = plan->table_stride;
+        plan->table_stride += plan->parts[i].weights.column_stride;
+    }
+    plan->table = mem_allocate_aligned_raw(plan->vocabulary_size * plan->table_stride, sizeof(float));
+    if (plan->table == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for an input table of %zu × %zu", plan->vocabulary_size,
-                         row_floats);
+                         plan->table_stride);
     }
-    for (size_t n = 0; n < gate_count; n++) {
-        gates[n] = from->bias[n] + (n / from->units == RNN_GATE_FORGET ? from->forget_bias : 0.0f);
+    plan->bytes += plan->vocabulary_size * plan->table_stride * sizeof(float);
+    for (size_t i = 0; i < part_count; i++) {
+        struct rnn_layer_weights from = part_weights(&weights->layers[0], i);
+        TRY(fill_table(plan, &plan->parts[i], weights, &from, error));
     }
-    enum status status = STATUS_OK;
-    if (weights->embedding_size > 0) {
-        status = fill_embedded_table(plan, weights, gates, error);
-    } else {
-        fill_one_hot_table(plan, weights, gates, gates + gate_count);
-    }
-    mem_free(gates);
-    plan->bytes += plan->vocabulary_size * row_floats * sizeof(float);
-    return status;
+    return STATUS_OK;
 }
 
 static enum status pack_embedding(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
@@ -151,7 +190,9 @@ static enum status pack_embedding(struct decode_plan *plan, const struct decode_
             plan->embedding_scales[symbol] = scale;
         }
     }
-    plan->layers[0].is_input_scaled = is_int8;
+    for (size_t i = 0; i < part_count_of(weights->layers[0].cell); i++) {
+        plan->parts[i].weights.is_input_scaled = is_int8;
+    }
     plan->bytes += plan->vocabulary_size * (plan->embedding_words + is_int8) * RNN_WORD_BYTES;
     return STATUS_OK;
 }
@@ -161,8 +202,7 @@ static enum status check_first_input(const struct decode_plan *plan, const struc
                                      struct error *error)
 {
     const float *values = plan->table != NULL ? plan->table : weights->embedding;
-    size_t count =
-        plan->vocabulary_size * (plan->table != NULL ? RNN_GATES * plan->layers[0].stride : weights->embedding_size);
+    size_t count = plan->vocabulary_size * (plan->table != NULL ? plan->table_stride : weights->embedding_size);
     for (size_t n = 0; plan->precision != RNN_PRECISION_FP32 && n < count; n++) {
         if (!isfinite(values[n])) {
             error_set(error, STATUS_UNPROCESSABLE, "a weight of layer 0's input is not a finite number");
@@ -173,30 +213,87 @@ static enum status check_first_input(const struct decode_plan *plan, const struc
     return STATUS_OK;
 }
 
-/* A table holds 4 × units floats a symbol; it replaces the embedding and the input rows of layer 0's kernel. */
+/* A table holds a float a symbol and column; it replaces the embedding and the input rows of layer 0's kernels. */
 static bool is_table_worth_it(const struct decode_weights *weights)
 {
-    size_t gate_count = RNN_GATES * weights->layers[0].units;
+    size_t columns = 0;
     size_t embedding_size = weights->embedding_size;
-    return embedding_size == 0 || weights->vocabulary_size * gate_count <=
-                                      weights->vocabulary_size * embedding_size + embedding_size * gate_count;
+    for (size_t i = 0; i < part_count_of(weights->layers[0].cell); i++) {
+        columns += rnn_gate_count(part_weights(&weights->layers[0], i).kind) * weights->layers[0].units;
+    }
+    return embedding_size == 0 ||
+           weights->vocabulary_size * columns <= weights->vocabulary_size * embedding_size + embedding_size * columns;
 }
+
+/* ---- packing ---- */
 
 static size_t align_slot(size_t bytes)
 {
     return (bytes + MEM_ALIGNMENT_BYTES - 1) / MEM_ALIGNMENT_BYTES * SLOT_ALIGNMENT_FLOATS;
 }
 
-/* Gives layer `index` its place in a slot. */
-static void lay_out_slot(struct decode_plan *plan, size_t index)
+/* The next `bytes` of a slot: where they begin. */
+static size_t take_slot(struct decode_plan *plan, size_t bytes)
 {
-    static const size_t item_bytes[] = {sizeof(float), sizeof(uint16_t), sizeof(uint8_t)};
-    static_assert(sizeof item_bytes / sizeof *item_bytes == RNN_PRECISION_COUNT, "bytes of an h");
-    size_t stride = plan->layers[index].stride;
-    plan->slot_offsets[index] = plan->slot_floats;
-    plan->hidden_offsets[index] = plan->slot_floats + align_slot(stride * sizeof(float));
-    plan->hidden_strides[index] = align_slot(stride * item_bytes[plan->precision]);
-    plan->slot_floats = plan->hidden_offsets[index] + 2 * plan->hidden_strides[index];
+    size_t offset = plan->slot_floats;
+    plan->slot_floats += align_slot(bytes);
+    return offset;
+}
+
+/* Gives every layer its place in a slot. The last part of a layer has the widest padding. */
+static void lay_out_slot(struct decode_plan *plan)
+{
+    size_t widest_gru = 0;
+    for (size_t i = 0; i < plan->part_count; i++) {
+        struct decode_layer *layer = &plan->layers[plan->parts[i].layer];
+        size_t stride = plan->parts[i].weights.stride;
+        if (i + 1 < plan->part_count && plan->parts[i + 1].layer == plan->parts[i].layer) {
+            continue;
+        }
+        layer->cell_offset = take_slot(plan, layer->cell == DECODE_CELL_RNN ? 0 : stride * sizeof(float));
+        layer->hidden_stride = align_slot(rnn_hidden_bytes(plan->precision, stride));
+        layer->hidden_offset = take_slot(plan, 2 * layer->hidden_stride * sizeof(float));
+        widest_gru = layer->cell == DECODE_CELL_GRU && stride > widest_gru ? stride : widest_gru;
+    }
+    plan->update_offset = take_slot(plan, widest_gru * sizeof(float));
+    plan->reset_offset = take_slot(plan, rnn_hidden_bytes(plan->precision, widest_gru));
+}
+
+static enum status pack_layer(struct decode_plan *plan, const struct decode_layer_weights *from, size_t skipped,
+                              const struct rnn_steps *steps, struct error *error)
+{
+    plan->layers[plan->layer_count] = (struct decode_layer){.cell = from->cell, .units = from->units};
+    for (size_t i = 0; i < part_count_of(from->cell); i++) {
+        struct decode_part *part = &plan->parts[plan->part_count];
+        struct rnn_layer_weights weights = part_weights(from, i);
+        weights.skipped = skipped;
+        TRY(rnn_layer_init(&part->weights, steps, &weights, error));
+        part->layer = plan->layer_count;
+        plan->bytes += layer_bytes(&part->weights);
+        plan->part_count++;
+    }
+    plan->layer_count++;
+    return STATUS_OK;
+}
+
+/* The output layer over the embedding's transpose. */
+static enum status pack_tied_output(struct decode_plan *plan, const struct decode_weights *weights,
+                                    const struct rnn_steps *steps, struct error *error)
+{
+    size_t symbols = weights->vocabulary_size;
+    size_t units = weights->embedding_size;
+    float *transposed = mem_allocate(symbols * units, sizeof *transposed);
+    if (transposed == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an output layer of %zu × %zu", units, symbols);
+    }
+    for (size_t symbol = 0; symbol < symbols; symbol++) {
+        for (size_t unit = 0; unit < units; unit++) {
+            transposed[unit * symbols + symbol] = weights->embedding[symbol * units + unit];
+        }
+    }
+    enum status status = rnn_dense_init(&plan->output, steps, units, symbols, transposed, weights->softmax_b, error);
+    mem_free(transposed);
+    return status;
 }
 
 static enum status pack(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
@@ -205,17 +302,17 @@ static enum status pack(struct decode_plan *plan, const struct decode_weights *w
     const struct rnn_steps *steps = rnn_kernels_steps(plan->kernels, plan->precision);
     for (size_t i = 0; i < weights->layer_count; i++) {
         const struct decode_layer_weights *from = &weights->layers[i];
-        struct rnn_lstm *layer = &plan->layers[i];
-        TRY(rnn_lstm_init(layer, steps, from->input_size, i == 0 && has_table ? from->input_size : 0, from->units,
-                          from->kernel, from->bias, from->forget_bias, error));
-        plan->layer_count = i + 1;
-        plan->bytes += layer_bytes(layer);
-        lay_out_slot(plan, i);
+        TRY(pack_layer(plan, from, i == 0 && has_table ? from->input_size : 0, steps, error));
     }
+    lay_out_slot(plan);
     TRY(has_table ? make_table(plan, weights, error) : pack_embedding(plan, weights, error));
     TRY(check_first_input(plan, weights, error));
-    TRY(rnn_dense_init(&plan->output, steps, weights->layers[weights->layer_count - 1].units, weights->vocabulary_size,
-                       weights->softmax_w, weights->softmax_b, error));
+    if (weights->softmax_w == NULL) {
+        TRY(pack_tied_output(plan, weights, steps, error));
+    } else {
+        TRY(rnn_dense_init(&plan->output, steps, weights->layers[weights->layer_count - 1].units,
+                           weights->vocabulary_size, weights->softmax_w, weights->softmax_b, error));
+    }
     plan->bytes += output_bytes(&plan->output);
     return STATUS_OK;
 }
@@ -249,8 +346,8 @@ void decode_plan_destroy(struct decode_plan *plan)
     if (plan == NULL) {
         return;
     }
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        rnn_lstm_release(&plan->layers[i]);
+    for (size_t i = 0; i < plan->part_count; i++) {
+        rnn_layer_release(&plan->parts[i].weights);
     }
     rnn_dense_release(&plan->output);
     mem_free(plan->table);
@@ -261,10 +358,11 @@ void decode_plan_destroy(struct decode_plan *plan)
 
 static enum status check_logits(const struct decode_plan *plan, float *slot, float *logits, struct error *error)
 {
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        struct rnn_lstm_row row = decode_plan_row(plan, i, slot, 0, 0);
-        for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
+    for (size_t i = 0; i < plan->part_count; i++) {
+        const struct rnn_layer *layer = &plan->parts[i].weights;
+        struct rnn_layer_row row = decode_plan_row(plan, i, slot, 0, 0);
+        for (size_t block = 0; block < layer->block_count; block++) {
+            layer->steps->layer(layer, block, &row, 1);
         }
     }
     struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, 0), .output = logits};
@@ -316,38 +414,47 @@ size_t decode_plan_state_count(const struct decode_plan *plan)
 {
     size_t count = 0;
     for (size_t i = 0; i < plan->layer_count; i++) {
-        count += 2 * plan->layers[i].units;
+        count += (plan->layers[i].cell == DECODE_CELL_LSTM ? 2 : 1) * plan->layers[i].units;
     }
     return count;
 }
 
-/* Layer `layer`'s h: the current one for the parity, the one a step writes for the other parity. */
-static void *slot_hidden(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity)
+/* A layer's h: the current one for the parity, the one a step writes for the other parity. */
+static void *slot_hidden(const struct decode_layer *layer, float *slot, unsigned parity)
 {
-    return slot + plan->hidden_offsets[layer] + parity * plan->hidden_strides[layer];
+    return slot + layer->hidden_offset + parity * layer->hidden_stride;
 }
 
 void decode_plan_reset_slot(const struct decode_plan *plan, float *slot)
 {
     memset(slot, 0, plan->slot_floats * sizeof *slot);
     for (size_t i = 0; plan->precision == RNN_PRECISION_INT8 && i < plan->layer_count; i++) {
-        memset(slot_hidden(plan, i, slot, 0), RNN_INT8_ZERO, 2 * plan->hidden_strides[i] * sizeof *slot);
+        const struct decode_layer *layer = &plan->layers[i];
+        memset(slot_hidden(layer, slot, 0), RNN_INT8_ZERO, 2 * layer->hidden_stride * sizeof *slot);
     }
 }
 
-struct rnn_lstm_row decode_plan_row(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity,
-                                    uint32_t symbol)
+struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
+                                     uint32_t symbol)
 {
-    struct rnn_lstm_row row = {
-        .start = plan->layers[layer].start,
-        .hidden = slot_hidden(plan, layer, slot, parity),
-        .hidden_next = slot_hidden(plan, layer, slot, parity ^ 1),
-        .cell = slot + plan->slot_offsets[layer],
+    const struct rnn_layer *weights = &plan->parts[part].weights;
+    const struct decode_layer *layer = &plan->layers[plan->parts[part].layer];
+    struct rnn_layer_row row = {
+        .start = weights->start,
+        .hidden = slot_hidden(layer, slot, parity),
+        .hidden_next = slot_hidden(layer, slot, parity ^ 1),
+        .cell = slot + layer->cell_offset,
+        .update = slot + plan->update_offset,
     };
-    if (layer > 0) {
-        row.input = slot_hidden(plan, layer - 1, slot, parity ^ 1);
+    if (weights->kind == RNN_KIND_GRU_GATES) {
+        row.hidden_next = slot + plan->reset_offset;
+    } else if (weights->kind == RNN_KIND_GRU_CANDIDATE) {
+        row.hidden = slot + plan->reset_offset;
+    }
+    if (plan->parts[part].layer > 0) {
+        row.input = slot_hidden(layer - 1, slot, parity ^ 1);
     } else if (plan->table != NULL) {
-        row.start = plan->table + symbol * RNN_GATES * plan->layers[0].stride;
+        row.start = plan->table + symbol * plan->table_stride + plan->parts[part].table_offset;
     } else {
         row.input = (const uint32_t *)plan->embedding + symbol * plan->embedding_words;
         row.input_scale = plan->embedding_scales == NULL ? 1 : plan->embedding_scales[symbol];
@@ -357,17 +464,22 @@ struct rnn_lstm_row decode_plan_row(const struct decode_plan *plan, size_t layer
 
 const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity)
 {
-    size_t top = plan->layer_count - 1;
-    return slot + plan->hidden_offsets[top] + (parity ^ 1) * plan->hidden_strides[top];
+    const struct decode_layer *top = &plan->layers[plan->layer_count - 1];
+    return slot + top->hidden_offset + (parity ^ 1) * top->hidden_stride;
 }
 
 void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state)
 {
     for (size_t i = 0; i < plan->layer_count; i++) {
-        size_t units = plan->layers[i].units;
-        memcpy(state, slot + plan->slot_offsets[i], units * sizeof *state);
-        rnn_read_hidden(plan->precision, slot + plan->hidden_offsets[i] + parity * plan->hidden_strides[i], units,
-                        state + units);
-        state += 2 * units;
+        const struct decode_layer *layer = &plan->layers[i];
+        if (layer->cell != DECODE_CELL_RNN) {
+            memcpy(state, slot + layer->cell_offset, layer->units * sizeof *state);
+            state += layer->units;
+        }
+        if (layer->cell != DECODE_CELL_GRU) {
+            rnn_read_hidden(plan->precision, slot + layer->hidden_offset + parity * layer->hidden_stride, layer->units,
+                            state);
+            state += layer->units;
+        }
     }
 }

@@ -1,9 +1,11 @@
-/* Weights packed for generation: a stack of LSTM cells between a symbol and its successor's logits.
+/* Weights packed for generation: a stack of LSTM, GRU or RNN cells between a symbol and its successor's logits.
  * Immutable once made, shared by every compute thread. Made on the loader thread.
  *
- * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000; x is
- * one-hot(symbol) or embedding[symbol]):
- *   [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c')
+ * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000; its GRUCell,
+ * Cho et al. 2014; its BasicRNNCell; x is one-hot(symbol) or embedding[symbol]):
+ *   LSTM  [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c')
+ *   GRU   [r u] = σ([x h] kernel + bias);  h' = u·h + (1 − u)·tanh([x r·h] candidate_kernel + candidate_bias)
+ *   RNN   h' = tanh([x h] kernel + bias)
  *   logits = h_top softmax_w + softmax_b
  * A row's sums run over the same terms in the same order whatever the batch, the tile and the number of threads. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_H
@@ -14,13 +16,18 @@
 
 enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384, DECODE_SYMBOLS_MAX = 1 << 20 };
 
+enum decode_cell { DECODE_CELL_LSTM, DECODE_CELL_GRU, DECODE_CELL_RNN };
+
 /* One layer's weights as TensorFlow stores them, float32, row-major; borrowed until decode_plan_create returns. */
 struct decode_layer_weights {
+    enum decode_cell cell;
     size_t input_size; /* layer 0: vocabulary size (one-hot) or embedding size; others: units of the layer below */
     size_t units;
-    const float *kernel; /* [input_size + units, 4 × units], gates in the order i, j, f, o */
-    const float *bias;   /* [4 × units] */
-    float forget_bias;
+    const float *kernel; /* [input_size + units, gates × units], gates i, j, f, o; of a GRU r, u; of an RNN one */
+    const float *bias;   /* [gates × units] */
+    float forget_bias;   /* of an LSTM */
+    const float *candidate_kernel; /* of a GRU: [input_size + units, units] */
+    const float *candidate_bias;   /* of a GRU: [units] */
 };
 
 struct decode_weights {
@@ -29,7 +36,7 @@ struct decode_weights {
     const float *embedding; /* [vocabulary_size, embedding_size] or NULL */
     size_t layer_count;
     struct decode_layer_weights layers[DECODE_LAYERS_MAX];
-    const float *softmax_w;       /* [units of the top layer, vocabulary_size] */
+    const float *softmax_w;       /* [units of the top layer, vocabulary_size]; NULL: the embedding, transposed */
     const float *softmax_b;       /* [vocabulary_size] */
     const char *kernels;          /* NULL: the fastest this CPU has; or one of rnn_kernels_at's, to test and measure */
     enum rnn_precision precision; /* of packed weights and h; c, tables and logits are fp32 in all of them */
@@ -37,10 +44,10 @@ struct decode_weights {
 
 struct decode_plan;
 
-/* Packs the weights. INVALID for sizes that do not fit together, LIMIT for ones over the maxima above, UNSUPPORTED
- * for kernels this CPU lacks, UNPROCESSABLE, code "not_finite", where a narrow precision cannot hold a weight,
- * NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where that is no larger
- * than what it replaces. Slow (reads every weight): never on the loop. Owned. */
+/* Packs the weights. INVALID for sizes that do not fit together, a tied embedding's among them, LIMIT for ones over
+ * the maxima above, UNSUPPORTED for kernels this CPU lacks, UNPROCESSABLE, code "not_finite", where a narrow precision
+ * cannot hold a weight, NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where
+ * that is no larger than what it replaces. Slow (reads every weight): never on the loop. Owned. */
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
@@ -56,7 +63,7 @@ size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
 /* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni". */
 const char *decode_plan_kernels(const struct decode_plan *plan);
 enum rnn_precision decode_plan_precision(const struct decode_plan *plan);
-/* Floats of one row's recurrent state: for each layer c [units], then h [units]. */
+/* Floats of one row's recurrent state: for each layer c [units], then h [units]; of a GRU or RNN h alone. */
 size_t decode_plan_state_count(const struct decode_plan *plan);
 
 #endif

@@ -1,8 +1,12 @@
 /* What a decode plan holds and how a row's state lies in memory. For engine/decode alone.
  *
- * A slot is one row's state while it generates: for each layer c ([stride] floats), h and the other h ([stride] items
- * of the plan's precision), each from an aligned offset. A step reads one h and writes the other, since blocks of one
- * row run on several threads; `parity` says which h is the current one. */
+ * A slot is one row's state while it generates: for each layer c, of a GRU h in fp32, of an RNN nothing ([stride]
+ * floats), h and the other h ([stride] items of the plan's precision), each from an aligned offset. A step reads one h
+ * and writes the other, since blocks of one row run on several threads; `parity` says which h is the current one.
+ * Behind the layers is room for what passes from a GRU's first half to its second.
+ *
+ * A step goes through the plan's parts in order, each of them all blocks before the next: a layer is one part, a GRU
+ * layer two. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 #define ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 
@@ -11,18 +15,34 @@
 #include "engine/decode/decode_plan.h"
 #include "engine/math/rnn_packed.h"
 
+struct decode_part {
+    struct rnn_layer weights;
+    size_t layer;
+    size_t table_offset; /* layer 0: of its sums in a symbol's row of the table */
+};
+
+struct decode_layer {
+    enum decode_cell cell;
+    size_t units;
+    size_t cell_offset; /* in a slot, in floats, as the next two */
+    size_t hidden_offset;
+    size_t hidden_stride; /* from h to the other h */
+};
+
 struct decode_plan {
     const struct rnn_kernels *kernels;
     enum rnn_precision precision;
     size_t vocabulary_size;
     size_t layer_count;
-    struct rnn_lstm layers[DECODE_LAYERS_MAX];
-    size_t slot_offsets[DECODE_LAYERS_MAX];   /* of each layer's c, in floats */
-    size_t hidden_offsets[DECODE_LAYERS_MAX]; /* of its h, in floats */
-    size_t hidden_strides[DECODE_LAYERS_MAX]; /* from h to the other h, in floats */
+    struct decode_layer layers[DECODE_LAYERS_MAX];
+    size_t part_count;
+    struct decode_part parts[2 * DECODE_LAYERS_MAX];
+    size_t update_offset; /* of a GRU's update gate in a slot, and of its r·h */
+    size_t reset_offset;
     size_t slot_floats;
     struct rnn_dense output;
-    float *table;            /* [vocabulary_size, block_count, 4, lanes] of layer 0: the symbol's gate sums; or NULL */
+    float *table; /* [vocabulary_size, table_stride]: layer 0's sums, part by part; or NULL */
+    size_t table_stride;
     void *embedding;         /* [vocabulary_size, embedding_words] in the plan's precision, where there is no table */
     float *embedding_scales; /* [vocabulary_size], with an int8 embedding */
     size_t embedding_size;   /* 0 for one-hot */
@@ -33,9 +53,9 @@ struct decode_plan {
 /* Makes a new slot's state the one before any symbol. */
 void decode_plan_reset_slot(const struct decode_plan *plan, float *slot);
 
-/* One row's part of a step of `layer`. Layers must be stepped in order; `symbol` matters to layer 0. */
-struct rnn_lstm_row decode_plan_row(const struct decode_plan *plan, size_t layer, float *slot, unsigned parity,
-                                    uint32_t symbol);
+/* One row's share of part `part` of a step; `symbol` matters to layer 0. */
+struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
+                                     uint32_t symbol);
 
 /* The top layer's h after a step that began with `parity`: the output layer's input. */
 const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity);

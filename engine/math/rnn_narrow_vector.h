@@ -32,10 +32,10 @@ INLINE vector_terms terms_splat(term x)
 /* ---- int8 ---- */
 
 /* Sets the whole-number sums of `row_count` rows to what they start from. */
-INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const term *offsets)
+INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_VECTORS], const term *offsets)
 {
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
+        UNROLLED_FOR (gate, RNN_VECTORS) {
             sums[row][gate] = (vector_sum)FIRST_SUMS(terms_load(offsets + gate * LANES));
         }
     }
@@ -48,10 +48,10 @@ INLINE vector finish_sum(vector_sum sum, vector scale, vector begun)
 }
 
 /* Sums over inputs with a scale of their own, on top of the rows' starts. */
-INLINE void scaled_input_sums(size_t row_count, const struct rnn_lstm *layer, size_t block,
-                              const struct rnn_lstm_row *rows, vector ret_sums[TILE_ROWS][RNN_GATES])
+INLINE void scaled_input_sums(size_t row_count, const struct rnn_layer *layer, size_t block,
+                              const struct rnn_layer_row *rows, vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
-    vector_sum sums[TILE_ROWS][RNN_GATES];
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + block * BLOCK);
     UNROLLED_FOR (row, row_count) {
@@ -62,7 +62,7 @@ INLINE void scaled_input_sums(size_t row_count, const struct rnn_lstm *layer, si
     accumulate(row_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         vector input_scale = vector_splat(rows[row].input_scale);
-        UNROLLED_FOR (gate, RNN_GATES) {
+        UNROLLED_FOR (gate, RNN_VECTORS) {
             vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES) * input_scale;
             vector start = vector_load(rows[row].start + block * BLOCK + gate * LANES);
             ret_sums[row][gate] = finish_sum(sums[row][gate], scale, start);
@@ -71,10 +71,10 @@ INLINE void scaled_input_sums(size_t row_count, const struct rnn_lstm *layer, si
 }
 
 /* Sums over h, and over inputs that are an h too, on top of ret_sums. */
-INLINE void hidden_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                        size_t input_words, vector ret_sums[TILE_ROWS][RNN_GATES])
+INLINE void hidden_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                        size_t input_words, vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
-    vector_sum sums[TILE_ROWS][RNN_GATES];
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + (layer->block_count + block) * BLOCK);
     const term *weights = layer->weights;
@@ -82,7 +82,7 @@ INLINE void hidden_sums(size_t row_count, const struct rnn_lstm *layer, size_t b
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
-            UNROLLED_FOR (gate, RNN_GATES) {
+            UNROLLED_FOR (gate, RNN_VECTORS) {
                 vector_bits offset = FIRST_SUMS(terms_load(layer->offsets + block * BLOCK + gate * LANES));
                 sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + offset);
             }
@@ -96,21 +96,21 @@ INLINE void hidden_sums(size_t row_count, const struct rnn_lstm *layer, size_t b
     }
     accumulate(row_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_GATES) {
+        UNROLLED_FOR (gate, RNN_VECTORS) {
             vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES);
             ret_sums[row][gate] = finish_sum(sums[row][gate], scale, ret_sums[row][gate]);
         }
     }
 }
 
-static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_GATES])
+static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                       vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
     if (layer->is_input_scaled) {
         WITH_ROW_COUNT(row_count, scaled_input_sums, layer, block, rows, ret_sums)
     } else {
         for (size_t row = 0; row < row_count; row++) {
-            for (size_t gate = 0; gate < RNN_GATES; gate++) {
+            for (size_t gate = 0; gate < RNN_VECTORS; gate++) {
                 ret_sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
             }
         }
@@ -121,7 +121,7 @@ static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t blo
 
 INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
 {
-    vector_sum sums[TILE_ROWS][RNN_GATES];
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     begin_sums(row_count, sums, layer->offsets + block * BLOCK);
     UNROLLED_FOR (row, row_count) {
@@ -129,7 +129,7 @@ INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t b
     }
     const term *weights = layer->weights;
     accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
-    UNROLLED_FOR (gate, RNN_GATES) {
+    UNROLLED_FOR (gate, RNN_VECTORS) {
         size_t at = block * BLOCK + gate * LANES;
         UNROLLED_FOR (row, row_count) {
             vector start = vector_load(layer->start + at);
@@ -164,7 +164,7 @@ const struct rnn_steps STEPS = {
     .precision = PRECISION,
     .lanes = LANES,
     .tile_rows = TILE_ROWS,
-    .lstm = lstm,
+    .layer = layer,
     .dense = dense,
 };
 

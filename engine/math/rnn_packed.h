@@ -1,9 +1,11 @@
-/* Kernels for one time step of LSTM layers and of the dense layer above them, over weights packed once at load.
+/* Kernels for one time step of recurrent layers and of the dense layer above them, over weights packed once at load.
  *
- * A block holds `lanes` hidden units × 4 gates (or 4 × lanes columns): its weights are read once for up to `tile_rows`
- * rows of the batch, the sums stay in registers, and the pointwise part follows at once. Every sum starts from its
- * `start` value and adds input terms, then hidden terms, in ascending order with fused multiply-adds, whatever the
- * batch: a row's bits depend on nothing but the row, and every kernel set gives the same bits as the plain one.
+ * A block holds 4 vectors of `lanes` columns: of an LSTM `lanes` units × 4 gates, of a GRU 2 × lanes units × 2 gates
+ * and then, once the products of both with h are known, 4 × lanes units of the candidate; of an RNN, and of a dense
+ * layer, 4 × lanes columns. Its weights are read once for up to `tile_rows` rows of the batch, the sums stay in
+ * registers, and the pointwise part follows at once. Every sum starts from its `start` value and adds input terms, then
+ * hidden terms, in ascending order with fused multiply-adds, whatever the batch: a row's bits depend on nothing but the
+ * row, and every kernel set gives the same bits as the plain one.
  *
  * A layer is packed in one of three precisions. Narrow ones hold their weights, inputs and h in words of 4 bytes, each
  * term list padded with zeros to whole words:
@@ -23,41 +25,55 @@
 
 #include "engine/base/status.h"
 
-enum { RNN_GATES = 4, RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
+enum { RNN_VECTORS = 4, RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 }; /* vectors of a block */
 enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_MAX = 127 };
 
 enum rnn_precision { RNN_PRECISION_FP32, RNN_PRECISION_BF16, RNN_PRECISION_INT8, RNN_PRECISION_COUNT };
 
 struct rnn_steps;
 
-/* One packed LSTM layer. `start`, `weights`, `scales` and `offsets` are owned; release with rnn_lstm_release. */
-struct rnn_lstm {
+/* What a layer's sums become, TensorFlow's cells; σ the logistic function, s the sums of one gate:
+ *   LSTM           c' = c·σ(f) + σ(i)·tanh(j), h' = σ(o)·tanh(c'); |h'| ≤ 1
+ *   GRU_GATES      update = σ(u), hidden_next = σ(r)·cell; cell is h in fp32
+ *   GRU_CANDIDATE  over hidden = what GRU_GATES wrote: cell' = update·cell + (1 − update)·tanh(s), h' = cell'
+ *   TANH           h' = tanh(s): BasicRNNCell
+ * Finite wherever the sums are not NaN. A GRU keeps its h in fp32 beside the one that is multiplied: what changes a
+ * little at each step would not change at all when rounded to a narrow precision. */
+enum rnn_kind { RNN_KIND_LSTM, RNN_KIND_GRU_GATES, RNN_KIND_GRU_CANDIDATE, RNN_KIND_TANH, RNN_KIND_COUNT };
+
+/* One packed layer, or half a GRU's. `start`, `weights`, `scales` and `offsets` are owned; release with
+ * rnn_layer_release. */
+struct rnn_layer {
     const struct rnn_steps *steps; /* what it is packed for */
-    size_t input_size;             /* dense inputs; 0 where every row starts from a row of a table instead */
+    enum rnn_kind kind;
+    size_t input_size; /* dense inputs; 0 where every row starts from a row of a table instead */
     size_t units;
-    size_t block_count; /* ceil(units / lanes) */
-    size_t stride;      /* block_count × lanes: items of a padded c or h; the padding stays 0 */
-    size_t input_words; /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
+    size_t block_count;   /* ceil(units / units of a block) */
+    size_t stride;        /* block_count × units of a block: items of a padded c or h; the padding stays 0 */
+    size_t column_stride; /* block_count × 4 × lanes: a row's padded sums */
+    size_t input_words;   /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
     size_t hidden_words;
     bool is_input_scaled; /* int8, set by the owner: inputs are no h, and rows say their scale */
-    void *weights;        /* [block_count, input_words + hidden_words, 4, lanes] words, gates in the order i, j, f, o */
+    void *weights;        /* [block_count, input_words + hidden_words, 4, lanes] words, gates in TensorFlow's order */
     float *start;         /* [block_count, 4, lanes]: bias, with the forget bias added to f */
     float *scales;     /* int8: [block_count, 4, lanes]: what a product n·n of a weight and an h counts for; or NULL */
     uint32_t *offsets; /* int8: [2, block_count, 4, lanes]: −128 × the weights' sum, of inputs and of h; or NULL */
 };
 
-/* One row's part of an LSTM step. input and hidden: float, bf16 or bytes, by the layer's precision. `hidden` and
- * `hidden_next` must not overlap: blocks of one row run on several threads. */
-struct rnn_lstm_row {
+/* One row's part of a step. input and hidden: float, bf16 or bytes, by the layer's precision. `hidden` and
+ * `hidden_next` must not overlap: blocks of one row run on several threads. A GRU's two halves follow one another, the
+ * second one when the first is done with all blocks. */
+struct rnn_layer_row {
     const float *start; /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
     const void *input;  /* [input_size], whole words; any alignment for float; never read when that is 0 */
-    const void *hidden; /* [stride], before the step */
+    const void *hidden; /* [stride], before the step; GRU_CANDIDATE: the hidden_next of GRU_GATES */
     void *hidden_next;  /* [stride], written */
-    float *cell;        /* [stride], overwritten */
+    float *cell;        /* [stride], overwritten; GRU_GATES: read; TANH: not used */
+    float *update;      /* [stride]; GRU_GATES: written, GRU_CANDIDATE: read; others: not used */
     float input_scale;  /* read where is_input_scaled */
 };
 
-/* One packed dense layer (logits), its fields as in rnn_lstm. Owned; release with rnn_dense_release. */
+/* One packed dense layer (logits), its fields as in rnn_layer. Owned; release with rnn_dense_release. */
 struct rnn_dense {
     const struct rnn_steps *steps;
     size_t input_size;
@@ -83,9 +99,8 @@ struct rnn_steps {
     size_t lanes;     /* at most RNN_LANES_MAX */
     size_t tile_rows; /* rows served by one pass over a block's weights */
 
-    /* One step of `block` for `row_count` rows (at least 1), with
-     * c' = c·σ(f) + σ(i)·tanh(j) and h' = σ(o)·tanh(c'); |h'| ≤ 1, and finite wherever the sums are not NaN. */
-    void (*lstm)(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count);
+    /* One step of `block` for `row_count` rows (at least 1): see rnn_kind. */
+    void (*layer)(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count);
 
     /* output = start + input · weights for the columns of `block`. */
     void (*dense)(const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows, size_t row_count);
@@ -112,18 +127,34 @@ const struct rnn_kernels *rnn_kernels_find(const char *name);
 /* The steps of that precision to go with `kernels`: of the same family where this CPU has them, else plain ones. */
 const struct rnn_steps *rnn_kernels_steps(const struct rnn_kernels *kernels, enum rnn_precision precision);
 
-/* Packs a layer for `steps`. kernel: [input_size + units, 4 × units] row-major as TensorFlow stores it, of which the
- * first `skipped` input rows are left out (a table replaces them); bias: [4 × units]. NO_MEMORY; for narrow precisions
- * UNPROCESSABLE, code "not_finite", where a weight or bias is none. */
-enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_steps *steps, size_t input_size, size_t skipped,
-                          size_t units, const float *kernel, const float *bias, float forget_bias,
-                          struct error *error) MUST_CHECK;
-void rnn_lstm_release(struct rnn_lstm *layer);
+/* A layer as TensorFlow stores it, borrowed while it is packed. */
+struct rnn_layer_weights {
+    enum rnn_kind kind;
+    size_t input_size;
+    size_t skipped; /* input rows of the kernel that are left out: a table replaces them */
+    size_t units;
+    const float *kernel; /* [input_size + units, rnn_gate_count × units], row-major */
+    const float *bias;   /* [rnn_gate_count × units] */
+    float forget_bias;   /* of an LSTM */
+};
 
-/* Writes 4 × units gate sums (TensorFlow's order) into the layout of rnn_lstm_row.start: [block_count, 4, lanes]. */
-void rnn_lstm_pack_start(const struct rnn_lstm *layer, const float *gates, float *start);
+/* Gates of a kind: 4 of an LSTM, 2 of GRU_GATES, 1 of the others. */
+size_t rnn_gate_count(enum rnn_kind kind);
 
-/* Packs weights [input_size, columns], row-major, and bias [columns]. Errors as rnn_lstm_init. */
+/* Packs a layer for `steps`. NO_MEMORY; for narrow precisions UNPROCESSABLE, code "not_finite", where a weight or bias
+ * is none. */
+enum status rnn_layer_init(struct rnn_layer *layer, const struct rnn_steps *steps,
+                           const struct rnn_layer_weights *weights, struct error *error) MUST_CHECK;
+void rnn_layer_release(struct rnn_layer *layer);
+
+/* What a layer's sums start from, bias and forget bias: [rnn_gate_count × units]. */
+void rnn_layer_bias(const struct rnn_layer_weights *weights, float *gates);
+
+/* Writes gate sums [rnn_gate_count × units] (TensorFlow's order) into the layout of rnn_layer_row.start:
+ * [block_count, 4, lanes]. */
+void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, float *start);
+
+/* Packs weights [input_size, columns], row-major, and bias [columns]. Errors as rnn_layer_init. */
 enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
                            const float *weights, const float *bias, struct error *error) MUST_CHECK;
 void rnn_dense_release(struct rnn_dense *layer);
@@ -134,10 +165,13 @@ const char *rnn_precision_name(enum rnn_precision precision);
 /* The precision of that name; false when there is none. */
 bool rnn_precision_find(const char *name, enum rnn_precision *ret_precision) MUST_CHECK;
 
+/* Bytes of an h of `count` items. */
+size_t rnn_hidden_bytes(enum rnn_precision precision, size_t count);
+
 /* Words that hold `count` inputs. */
 size_t rnn_words(enum rnn_precision precision, size_t count);
 
-/* Writes finite values as a row's input: rnn_words(precision, count) words. Returns rnn_lstm_row.input_scale. */
+/* Writes finite values as a row's input: rnn_words(precision, count) words. Returns rnn_layer_row.input_scale. */
 float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words);
 
 /* Reads `count` items of an h, or writes them (clamped to ±1 in int8): what is read and written again is the same. */

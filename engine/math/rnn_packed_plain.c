@@ -1,11 +1,13 @@
 /* The recurrent kernels in plain C: the reference the vector ones must equal to the bit, and the way out on a CPU
- * without their instructions, in fp32, bf16 and int8. Thread: any; no state. Blocks of 16 units, one row at a time. */
+ * without their instructions, in fp32, bf16 and int8. Vectors of 16 columns, one row at a time. Thread: any; no
+ * state. */
 #include <math.h>
 #include <stdint.h>
 
+#include "engine/base/check.h"
 #include "engine/math/rnn_packed_sets.h"
 
-enum { LANES = 16, BLOCK = RNN_GATES * LANES };
+enum { LANES = 16, BLOCK = RNN_VECTORS * LANES };
 
 static uint32_t float_bits(float value)
 {
@@ -69,8 +71,7 @@ static const float *accumulate(float sums[BLOCK], const float *weights, const fl
     return weights;
 }
 
-/* One step of the block's cells from their gate sums; h comes back. */
-static void update_cells(float *cell, const float sums[BLOCK], float ret_hidden[LANES])
+static void update_lstm(float *cell, const float sums[BLOCK], float *ret_hidden)
 {
     for (size_t n = 0; n < LANES; n++) {
         float made = sigmoid(sums[n]) * hyperbolic_tangent(sums[LANES + n]);
@@ -79,7 +80,48 @@ static void update_cells(float *cell, const float sums[BLOCK], float ret_hidden[
     }
 }
 
-static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+static void update_gru_gates(const float *cell, const float sums[BLOCK], float *update, float *ret_hidden)
+{
+    for (size_t n = 0; n < 2 * LANES; n++) {
+        ret_hidden[n] = sigmoid(sums[n]) * cell[n];
+        update[n] = sigmoid(sums[2 * LANES + n]);
+    }
+}
+
+static void update_gru_candidate(float *cell, const float sums[BLOCK], const float *update, float *ret_hidden)
+{
+    for (size_t n = 0; n < BLOCK; n++) {
+        float fresh = (1.0f - update[n]) * hyperbolic_tangent(sums[n]);
+        cell[n] = ret_hidden[n] = fmaf(update[n], cell[n], fresh);
+    }
+}
+
+static void update_tanh(const float sums[BLOCK], float *ret_hidden)
+{
+    for (size_t n = 0; n < BLOCK; n++) {
+        ret_hidden[n] = hyperbolic_tangent(sums[n]);
+    }
+}
+
+/* One step of the block's units from their sums. */
+static void update_units(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *row,
+                         const float sums[BLOCK])
+{
+    size_t count = BLOCK / rnn_gate_count(layer->kind);
+    size_t at = block * count;
+    float hidden[BLOCK];
+    switch (layer->kind) {
+    case RNN_KIND_LSTM: update_lstm(row->cell + at, sums, hidden); break;
+    case RNN_KIND_GRU_GATES: update_gru_gates(row->cell + at, sums, row->update + at, hidden); break;
+    case RNN_KIND_GRU_CANDIDATE: update_gru_candidate(row->cell + at, sums, row->update + at, hidden); break;
+    case RNN_KIND_TANH: update_tanh(sums, hidden); break;
+    case RNN_KIND_COUNT: CHECK(false);
+    }
+    enum rnn_precision precision = layer->steps->precision;
+    rnn_write_hidden(precision, hidden, count, (char *)row->hidden_next + rnn_hidden_bytes(precision, at));
+}
+
+static void layer_fp32(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count)
 {
     for (size_t row = 0; row < row_count; row++) {
         float sums[BLOCK];
@@ -88,7 +130,7 @@ static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_ls
         weights += block * (layer->input_size + layer->units) * BLOCK;
         weights = accumulate(sums, weights, rows[row].input, layer->input_size);
         accumulate(sums, weights, rows[row].hidden, layer->units);
-        update_cells(rows[row].cell + block * LANES, sums, (float *)rows[row].hidden_next + block * LANES);
+        update_units(layer, block, &rows[row], sums);
     }
 }
 
@@ -121,18 +163,16 @@ static const uint16_t *accumulate_bf16(float sums[BLOCK], const uint16_t *weight
     return weights;
 }
 
-static void lstm_bf16(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+static void layer_bf16(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count)
 {
     for (size_t row = 0; row < row_count; row++) {
         float sums[BLOCK];
-        float hidden[LANES];
         memcpy(sums, rows[row].start + block * BLOCK, sizeof sums);
         const uint16_t *weights = layer->weights;
         weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 2;
         weights = accumulate_bf16(sums, weights, rows[row].input, layer->input_words);
         accumulate_bf16(sums, weights, rows[row].hidden, layer->hidden_words);
-        update_cells(rows[row].cell + block * LANES, sums, hidden);
-        rnn_write_hidden(RNN_PRECISION_BF16, hidden, LANES, (uint16_t *)rows[row].hidden_next + block * LANES);
+        update_units(layer, block, &rows[row], sums);
     }
 }
 
@@ -169,12 +209,11 @@ static void finish_sums(int32_t sums[BLOCK], const float *scales, float input_sc
     }
 }
 
-static void lstm_int8(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+static void layer_int8(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count)
 {
     for (size_t row = 0; row < row_count; row++) {
         int32_t sums[BLOCK] = {0};
         float gates[BLOCK];
-        float hidden[LANES];
         const float *scales = layer->scales + block * BLOCK;
         const int8_t *weights = layer->weights;
         weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 4;
@@ -185,8 +224,7 @@ static void lstm_int8(const struct rnn_lstm *layer, size_t block, const struct r
         }
         accumulate_int8(sums, weights, rows[row].hidden, layer->hidden_words);
         finish_sums(sums, scales, 1.0f, gates, gates);
-        update_cells(rows[row].cell + block * LANES, gates, hidden);
-        rnn_write_hidden(RNN_PRECISION_INT8, hidden, LANES, (uint8_t *)rows[row].hidden_next + block * LANES);
+        update_units(layer, block, &rows[row], gates);
     }
 }
 
@@ -233,7 +271,7 @@ const struct rnn_kernels rnn_kernels_plain = {
              .precision = RNN_PRECISION_FP32,
              .lanes = LANES,
              .tile_rows = 1,
-             .lstm = lstm,
+             .layer = layer_fp32,
              .dense = dense},
     .find_maximum = find_maximum,
     .exponentials = exponentials,
@@ -244,7 +282,7 @@ const struct rnn_steps rnn_steps_plain_bf16 = {
     .precision = RNN_PRECISION_BF16,
     .lanes = LANES,
     .tile_rows = 1,
-    .lstm = lstm_bf16,
+    .layer = layer_bf16,
     .dense = dense_bf16,
 };
 
@@ -253,6 +291,6 @@ const struct rnn_steps rnn_steps_plain_int8 = {
     .precision = RNN_PRECISION_INT8,
     .lanes = LANES,
     .tile_rows = 1,
-    .lstm = lstm_int8,
+    .layer = layer_int8,
     .dense = dense_int8,
 };

@@ -1,7 +1,8 @@
 /* Packing weights for the recurrent kernels. Thread: any; no state.
  *
  * Both kinds of layer are a matrix [terms, columns], read row by row: a column's place is a lane of one of the 4
- * vectors of a block. A layer of LSTM cells has two lists of terms, inputs and h, a dense one only inputs; each list
+ * vectors of a block. The columns are gates × units (a dense layer's are all one gate), and a block has as many
+ * vectors of each gate. A recurrent layer has two lists of terms, inputs and h, a dense one only inputs; each list
  * begins a new word. */
 #include <math.h>
 #include <stdint.h>
@@ -21,6 +22,18 @@ static size_t blocks(size_t count, size_t block)
 size_t rnn_words(enum rnn_precision precision, size_t count)
 {
     return blocks(count, WORD_TERMS[precision]);
+}
+
+size_t rnn_hidden_bytes(enum rnn_precision precision, size_t count)
+{
+    return count * (RNN_WORD_BYTES / WORD_TERMS[precision]);
+}
+
+size_t rnn_gate_count(enum rnn_kind kind)
+{
+    static const size_t counts[] = {[RNN_KIND_LSTM] = 4, [RNN_KIND_GRU_GATES] = 2, 1, 1};
+    static_assert(sizeof counts / sizeof *counts == RNN_KIND_COUNT, "gates of each kind");
+    return counts[kind];
 }
 
 static const char *const PRECISION_NAMES[] = {"fp32", "bf16", "int8"};
@@ -139,22 +152,23 @@ void rnn_read_hidden(enum rnn_precision precision, const void *hidden, size_t co
 /* A matrix on its way into blocks. */
 struct packing {
     const struct rnn_steps *steps;
-    size_t columns;
-    size_t units; /* of an LSTM layer, whose columns are 4 × units; 0: a dense layer */
+    size_t gate_count;
+    size_t units; /* columns are gate_count × units */
     size_t block_count;
     size_t word_count; /* of a column */
     uint32_t *words;   /* [block_count, word_count, 4, lanes] */
     float *scales;     /* int8: [block_count, 4, lanes]; else NULL */
 };
 
-/* The columns in vector `gate` of `block`: the first one, and how many there are. */
-static size_t find_columns(const struct packing *packing, size_t block, size_t gate, size_t *ret_first)
+/* The columns in `vector` of all the blocks' vectors: the first one, and how many there are. */
+static size_t find_columns(const struct packing *packing, size_t vector, size_t *ret_first)
 {
     size_t lanes = packing->steps->lanes;
-    size_t begin = packing->units > 0 ? block * lanes : (block * RNN_GATES + gate) * lanes;
-    size_t end = packing->units > 0 ? packing->units : packing->columns;
-    *ret_first = begin + gate * packing->units;
-    return begin >= end ? 0 : end - begin < lanes ? end - begin : lanes;
+    size_t gate_vectors = RNN_VECTORS / packing->gate_count;
+    size_t block = vector / RNN_VECTORS;
+    size_t begin = (block * gate_vectors + vector % gate_vectors) * lanes;
+    *ret_first = vector % RNN_VECTORS / gate_vectors * packing->units + begin;
+    return begin >= packing->units ? 0 : packing->units - begin < lanes ? packing->units - begin : lanes;
 }
 
 /* int8: a product of a column's bytes counts for (max|w| / 127) · (1 / 127). */
@@ -163,16 +177,16 @@ static void find_scales(const struct packing *packing, const float *matrix, size
     size_t lanes = packing->steps->lanes;
     for (size_t term = 0; packing->scales != NULL && term < term_count; term++) {
         float *scales = packing->scales;
-        for (size_t vector = 0; vector < packing->block_count * RNN_GATES; vector++, scales += lanes) {
+        for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++, scales += lanes) {
             size_t first;
-            size_t count = find_columns(packing, vector / RNN_GATES, vector % RNN_GATES, &first);
-            const float *from = matrix + term * packing->columns + first;
+            size_t count = find_columns(packing, vector, &first);
+            const float *from = matrix + term * packing->gate_count * packing->units + first;
             for (size_t i = 0; i < count; i++) {
                 scales[i] = fabsf(from[i]) > scales[i] ? fabsf(from[i]) : scales[i];
             }
         }
     }
-    for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_GATES * lanes; n++) {
+    for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_VECTORS * lanes; n++) {
         packing->scales[n] /= RNN_INT8_MAX * RNN_INT8_MAX;
     }
 }
@@ -203,16 +217,14 @@ static void pack_terms(const struct packing *packing, const float *matrix, size_
     size_t lanes = packing->steps->lanes;
     size_t word_terms = WORD_TERMS[precision];
     for (size_t term = 0; term < term_count; term++) {
-        for (size_t vector = 0; vector < packing->block_count * RNN_GATES; vector++) {
-            size_t block = vector / RNN_GATES;
-            size_t gate = vector % RNN_GATES;
+        for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++) {
             size_t first;
-            size_t count = find_columns(packing, block, gate, &first);
-            size_t word = block * packing->word_count + first_word + term / word_terms;
-            char *to = (char *)(packing->words + (word * RNN_GATES + gate) * lanes);
+            size_t count = find_columns(packing, vector, &first);
+            size_t word = vector / RNN_VECTORS * packing->word_count + first_word + term / word_terms;
+            char *to = (char *)(packing->words + (word * RNN_VECTORS + vector % RNN_VECTORS) * lanes);
             to += term % word_terms * (RNN_WORD_BYTES / word_terms);
             bool is_int8 = packing->scales != NULL;
-            pack_lanes(precision, matrix + term * packing->columns + first, count, to,
+            pack_lanes(precision, matrix + term * packing->gate_count * packing->units + first, count, to,
                        is_int8 ? packing->scales + vector * lanes : NULL, is_int8 ? offsets + vector * lanes : NULL);
         }
     }
@@ -238,37 +250,45 @@ static enum status refuse_not_finite(struct error *error)
 
 /* ---- layers ---- */
 
-static enum status allocate_lstm(struct rnn_lstm *layer, struct error *error)
+static enum status allocate_layer(struct rnn_layer *layer, struct error *error)
 {
     bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
-    size_t row_bytes = RNN_GATES * sizeof(float);
-    layer->weights = mem_allocate_aligned(layer->stride * (layer->input_words + layer->hidden_words), row_bytes);
-    layer->start = mem_allocate_aligned(layer->stride, row_bytes);
-    layer->scales = is_int8 ? mem_allocate_aligned(layer->stride, row_bytes) : NULL;
-    layer->offsets = is_int8 ? mem_allocate_aligned(2 * layer->stride, row_bytes) : NULL;
+    size_t columns = layer->column_stride;
+    layer->weights = mem_allocate_aligned(columns * (layer->input_words + layer->hidden_words), RNN_WORD_BYTES);
+    layer->start = mem_allocate_aligned(columns, sizeof *layer->start);
+    layer->scales = is_int8 ? mem_allocate_aligned(columns, sizeof *layer->scales) : NULL;
+    layer->offsets = is_int8 ? mem_allocate_aligned(2 * columns, sizeof *layer->offsets) : NULL;
     if (layer->weights == NULL || layer->start == NULL ||
         (is_int8 && (layer->scales == NULL || layer->offsets == NULL))) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory to pack an LSTM layer of %zu units", layer->units);
+        return error_set(error, STATUS_NO_MEMORY, "no memory to pack a layer of %zu units", layer->units);
     }
     return STATUS_OK;
 }
 
-/* `gates` is scratch, [4 × units]. */
-static enum status pack_lstm(struct rnn_lstm *layer, const float *kernel, const float *bias, float forget_bias,
-                             float *gates, struct error *error)
+void rnn_layer_bias(const struct rnn_layer_weights *weights, float *gates)
 {
-    size_t gate_count = RNN_GATES * layer->units;
-    for (size_t n = 0; n < gate_count; n++) {
-        gates[n] = bias[n] + (n / layer->units == RNN_GATE_FORGET ? forget_bias : 0.0f);
+    for (size_t n = 0; n < rnn_gate_count(weights->kind) * weights->units; n++) {
+        bool is_forget = weights->kind == RNN_KIND_LSTM && n / weights->units == RNN_GATE_FORGET;
+        gates[n] = weights->bias[n] + (is_forget ? weights->forget_bias : 0.0f);
     }
+}
+
+/* `gates` is scratch, of all columns. */
+static enum status pack_layer(struct rnn_layer *layer, const struct rnn_layer_weights *weights, float *gates,
+                              struct error *error)
+{
+    size_t gate_count = rnn_gate_count(layer->kind);
+    size_t columns = gate_count * layer->units;
+    const float *kernel = weights->kernel + weights->skipped * columns;
     enum rnn_precision precision = layer->steps->precision;
-    if (!is_packable(precision, gates, gate_count) ||
-        !is_packable(precision, kernel, (layer->input_size + layer->units) * gate_count)) {
+    rnn_layer_bias(weights, gates);
+    if (!is_packable(precision, gates, columns) ||
+        !is_packable(precision, kernel, (layer->input_size + layer->units) * columns)) {
         return refuse_not_finite(error);
     }
-    rnn_lstm_pack_start(layer, gates, layer->start);
+    rnn_layer_pack_start(layer, gates, layer->start);
     struct packing packing = {.steps = layer->steps,
-                              .columns = gate_count,
+                              .gate_count = gate_count,
                               .units = layer->units,
                               .block_count = layer->block_count,
                               .word_count = layer->input_words + layer->hidden_words,
@@ -276,56 +296,64 @@ static enum status pack_lstm(struct rnn_lstm *layer, const float *kernel, const 
                               .scales = layer->scales};
     find_scales(&packing, kernel, layer->input_size + layer->units);
     pack_terms(&packing, kernel, layer->input_size, 0, layer->offsets);
-    pack_terms(&packing, kernel + layer->input_size * gate_count, layer->units, layer->input_words,
-               layer->offsets == NULL ? NULL : layer->offsets + layer->stride * RNN_GATES);
+    pack_terms(&packing, kernel + layer->input_size * columns, layer->units, layer->input_words,
+               layer->offsets == NULL ? NULL : layer->offsets + layer->column_stride);
     return STATUS_OK;
 }
 
-enum status rnn_lstm_init(struct rnn_lstm *layer, const struct rnn_steps *steps, size_t input_size, size_t skipped,
-                          size_t units, const float *kernel, const float *bias, float forget_bias, struct error *error)
+enum status rnn_layer_init(struct rnn_layer *layer, const struct rnn_steps *steps,
+                           const struct rnn_layer_weights *weights, struct error *error)
 {
-    CHECK(skipped <= input_size && units > 0);
-    struct rnn_lstm made = {.steps = steps, .input_size = input_size - skipped, .units = units};
-    made.block_count = blocks(units, steps->lanes);
-    made.stride = made.block_count * steps->lanes;
+    CHECK(weights->skipped <= weights->input_size && weights->units > 0);
+    struct rnn_layer made = {.steps = steps,
+                             .kind = weights->kind,
+                             .input_size = weights->input_size - weights->skipped,
+                             .units = weights->units};
+    size_t block_units = RNN_VECTORS / rnn_gate_count(made.kind) * steps->lanes;
+    made.block_count = blocks(made.units, block_units);
+    made.stride = made.block_count * block_units;
+    made.column_stride = made.block_count * RNN_VECTORS * steps->lanes;
     made.input_words = rnn_words(steps->precision, made.input_size);
-    made.hidden_words = rnn_words(steps->precision, units);
-    float *gates = mem_allocate(RNN_GATES * units, sizeof *gates);
+    made.hidden_words = rnn_words(steps->precision, made.units);
+    float *gates = mem_allocate(rnn_gate_count(made.kind) * made.units, sizeof *gates);
     enum status status = STATUS_NO_MEMORY;
     if (gates == NULL) {
-        error_set(error, status, "no memory to pack an LSTM layer of %zu units", units);
+        error_set(error, status, "no memory to pack a layer of %zu units", made.units);
     } else {
-        status = allocate_lstm(&made, error);
+        status = allocate_layer(&made, error);
     }
     if (status == STATUS_OK) {
-        status = pack_lstm(&made, kernel + skipped * RNN_GATES * units, bias, forget_bias, gates, error);
+        status = pack_layer(&made, weights, gates, error);
     }
     mem_free(gates);
     if (status != STATUS_OK) {
-        rnn_lstm_release(&made);
+        rnn_layer_release(&made);
         return status;
     }
     *layer = made;
     return STATUS_OK;
 }
 
-void rnn_lstm_release(struct rnn_lstm *layer)
+void rnn_layer_release(struct rnn_layer *layer)
 {
     mem_free(layer->weights);
     mem_free(layer->start);
     mem_free(layer->scales);
     mem_free(layer->offsets);
-    *layer = (struct rnn_lstm){0};
+    *layer = (struct rnn_layer){0};
 }
 
-void rnn_lstm_pack_start(const struct rnn_lstm *layer, const float *gates, float *start)
+void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, float *start)
 {
-    size_t lanes = layer->steps->lanes;
-    memset(start, 0, layer->stride * RNN_GATES * sizeof *start);
-    for (size_t unit = 0; unit < layer->units; unit++) {
-        for (size_t gate = 0; gate < RNN_GATES; gate++) {
-            start[(unit / lanes * RNN_GATES + gate) * lanes + unit % lanes] = gates[gate * layer->units + unit];
-        }
+    struct packing packing = {.steps = layer->steps,
+                              .gate_count = rnn_gate_count(layer->kind),
+                              .units = layer->units,
+                              .block_count = layer->block_count};
+    memset(start, 0, layer->column_stride * sizeof *start);
+    for (size_t vector = 0; vector < layer->block_count * RNN_VECTORS; vector++) {
+        size_t first;
+        size_t count = find_columns(&packing, vector, &first);
+        memcpy(start + vector * layer->steps->lanes, gates + first, count * sizeof *start);
     }
 }
 
@@ -348,7 +376,7 @@ enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *step
                            const float *weights, const float *bias, struct error *error)
 {
     CHECK(input_size > 0 && columns > 0);
-    size_t block_columns = RNN_GATES * steps->lanes;
+    size_t block_columns = RNN_VECTORS * steps->lanes;
     struct rnn_dense made = {.steps = steps,
                              .input_size = input_size,
                              .columns = columns,
@@ -366,7 +394,8 @@ enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *step
     }
     memcpy(made.start, bias, columns * sizeof *bias);
     struct packing packing = {.steps = steps,
-                              .columns = columns,
+                              .gate_count = 1,
+                              .units = columns,
                               .block_count = made.block_count,
                               .word_count = made.input_words,
                               .words = made.weights,

@@ -4,7 +4,7 @@
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
- * and itself defines lstm_sums, dense_sums and hidden_store, which are declared below.
+ * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
  * in every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_TILE_VECTOR_H
@@ -18,7 +18,7 @@ INLINE vector_terms terms_load(const term *terms)
 }
 
 /* Adds `count` terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
-INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_GATES], const term *weights,
+INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_VECTORS], const term *weights,
                               const term *const inputs[TILE_ROWS], size_t count)
 {
     for (size_t k = 0; k < count; k++, weights += BLOCK) {
@@ -26,7 +26,7 @@ INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_G
         UNROLLED_FOR (row, row_count) {
             x[row] = terms_splat(inputs[row][k]);
         }
-        UNROLLED_FOR (gate, RNN_GATES) {
+        UNROLLED_FOR (gate, RNN_VECTORS) {
             vector_terms weight = terms_load(weights + gate * LANES);
             UNROLLED_FOR (row, row_count) {
                 sums[row][gate] = vector_dot(sums[row][gate], x[row], weight);
@@ -36,29 +36,21 @@ INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_G
     return weights;
 }
 
-/* The gate sums of a tile; a tile of a dense layer; h of LANES cells as terms of the next step. */
-static void lstm_sums(size_t row_count, const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_GATES]);
+/* The gate sums of a tile; a tile of a dense layer; h of LANES units as terms of the next step. */
+static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                       vector ret_sums[TILE_ROWS][RNN_VECTORS]);
 INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows);
 INLINE void hidden_store(void *hidden, size_t at, vector from);
 
-/* Not inlined: its constants would stay in registers that the sums need. */
-static __attribute__((noinline)) void update_cells(size_t row_count, size_t block, const struct rnn_lstm_row *rows,
-                                                   vector sums[TILE_ROWS][RNN_GATES])
-{
-    for (size_t row = 0; row < row_count; row++) {
-        vector hidden = update_cell(rows[row].cell + block * LANES, sums[row]);
-        hidden_store(rows[row].hidden_next, block * LANES, hidden);
-    }
-}
+#include "engine/math/rnn_vector_update.h"
 
-static void lstm(const struct rnn_lstm *layer, size_t block, const struct rnn_lstm_row *rows, size_t row_count)
+static void layer(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count)
 {
     while (row_count > 0) {
         size_t count = tile_rows(row_count);
-        vector sums[TILE_ROWS][RNN_GATES];
-        lstm_sums(count, layer, block, rows, sums);
-        update_cells(count, block, rows, sums);
+        vector sums[TILE_ROWS][RNN_VECTORS];
+        layer_sums(count, layer, block, rows, sums);
+        update_units(count, layer, block, rows, sums);
         rows += count;
         row_count -= count;
     }

@@ -17,7 +17,7 @@
 typedef float vector __attribute__((vector_size(LANES * 4), may_alias));
 typedef uint32_t vector_bits __attribute__((vector_size(LANES * 4), may_alias));
 
-enum { BLOCK = RNN_GATES * LANES };
+enum { BLOCK = RNN_VECTORS * LANES };
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -71,15 +71,6 @@ INLINE vector hyperbolic_tangent(vector x)
     vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
     vector e = vector_fma(scale, p, scale - vector_splat(1.0f));
     return e / (e + vector_splat(2.0f));
-}
-
-/* One step of LANES cells from their gate sums; returns h. */
-INLINE vector update_cell(float *cell, const vector sums[RNN_GATES])
-{
-    vector made = sigmoid(sums[0]) * hyperbolic_tangent(sums[1]);
-    vector next = vector_fma(vector_load(cell), sigmoid(sums[2]), made);
-    vector_store(cell, next);
-    return sigmoid(sums[3]) * hyperbolic_tangent(next);
 }
 
 /* Calls `function` with `row_count` as a constant. */

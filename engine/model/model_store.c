@@ -30,9 +30,9 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
     json_t *architecture = json_pack("{s:I}", "parameters", (json_int_t)parameters);
     if (architecture != NULL && language_model_find(session_graph(model->session), &options)) {
         json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
-        json_t *more =
-            json_pack("{s:s, s:I, s:I, s:o, s:f}", "cell", "lstm", "layers", (json_int_t)options.layers, "units",
-                      (json_int_t)options.units, "embedding", embedding, "dropout", options.dropout);
+        json_t *more = json_pack("{s:s, s:I, s:I, s:o, s:b, s:f}", "cell", recurrent_cell_name(options.cell), "layers",
+                                 (json_int_t)options.layers, "units", (json_int_t)options.units, "embedding", embedding,
+                                 "tie", options.is_tied, "dropout", options.dropout);
         json_object_update_missing(architecture, more);
         json_decref(more);
     }

@@ -88,9 +88,10 @@ static enum status build_training(struct model *model, enum optimizer_kind optim
         TRY(vocabulary_to_json(model->vocabulary, &vocabulary, error));
         json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
         TRY(apply_step(model,
-                       json_pack("{s:s, s:I, s:I, s:o, s:f, s:o, s:[s]}", "op", "language_model", "layers",
-                                 (json_int_t)options.layers, "units", (json_int_t)options.units, "embedding", embedding,
-                                 "dropout", options.dropout, "vocabulary", vocabulary, "heads", "train"),
+                       json_pack("{s:s, s:s, s:I, s:I, s:o, s:b, s:f, s:o, s:[s]}", "op", "language_model", "cell",
+                                 recurrent_cell_name(options.cell), "layers", (json_int_t)options.layers, "units",
+                                 (json_int_t)options.units, "embedding", embedding, "tie", options.is_tied, "dropout",
+                                 options.dropout, "vocabulary", vocabulary, "heads", "train"),
                        error));
     }
     return apply_step(model, json_pack("{s:s, s:s}", "op", optimizer_name(optimizer), "loss", "train/loss:0"), error);

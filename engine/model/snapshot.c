@@ -39,22 +39,43 @@ static const float *weights_of(const struct version_content *content, const char
     return tensor->data;
 }
 
+/* The pair kernel, bias of a layer's cell, "" or in "gates/", "candidate/". */
+static enum status gather_pair(const struct version_content *content, enum recurrent_cell cell, size_t layer,
+                               const char *within, const float **ret_kernel, const float **ret_bias,
+                               struct error *error)
+{
+    const char *const parts[] = {"kernel", "bias"};
+    const float **const ret_parts[] = {ret_kernel, ret_bias};
+    for (size_t i = 0; i < 2; i++) {
+        char name[GRAPH_NAME_BYTES_MAX];
+        snprintf(name, sizeof name, "rnn/multi_rnn_cell/cell_%zu/%s/%s%s", layer, recurrent_cell_scope(cell), within,
+                 parts[i]);
+        *ret_parts[i] = weights_of(content, name, error);
+        if (*ret_parts[i] == NULL) {
+            return STATUS_UNPROCESSABLE;
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status gather_layer(const struct version_content *content, const struct language_model_options *options,
                                 size_t layer, struct decode_layer_weights *ret_layer, struct error *error)
 {
-    char name[GRAPH_NAME_BYTES_MAX];
+    static const enum decode_cell cells[] = {[RECURRENT_CELL_LSTM] = DECODE_CELL_LSTM,
+                                             [RECURRENT_CELL_GRU] = DECODE_CELL_GRU,
+                                             [RECURRENT_CELL_RNN] = DECODE_CELL_RNN};
+    static_assert(sizeof cells / sizeof *cells == RECURRENT_CELL_COUNT, "a row for each cell");
     size_t first_input = options->embedding > 0 ? options->embedding : options->vocabulary_size;
-    struct decode_layer_weights weights = {
-        .input_size = layer == 0 ? first_input : options->units, .units = options->units, .forget_bias = 1};
-    snprintf(name, sizeof name, "rnn/multi_rnn_cell/cell_%zu/basic_lstm_cell/kernel", layer);
-    weights.kernel = weights_of(content, name, error);
-    snprintf(name, sizeof name, "rnn/multi_rnn_cell/cell_%zu/basic_lstm_cell/bias", layer);
-    weights.bias = weights.kernel == NULL ? NULL : weights_of(content, name, error);
-    if (weights.bias == NULL) {
-        return STATUS_UNPROCESSABLE;
-    }
-    *ret_layer = weights;
-    return STATUS_OK;
+    bool is_gru = options->cell == RECURRENT_CELL_GRU;
+    *ret_layer = (struct decode_layer_weights){.cell = cells[options->cell],
+                                               .input_size = layer == 0 ? first_input : options->units,
+                                               .units = options->units,
+                                               .forget_bias = 1};
+    TRY(gather_pair(content, options->cell, layer, is_gru ? "gates/" : "", &ret_layer->kernel, &ret_layer->bias,
+                    error));
+    return is_gru ? gather_pair(content, options->cell, layer, "candidate/", &ret_layer->candidate_kernel,
+                                &ret_layer->candidate_bias, error)
+                  : STATUS_OK;
 }
 
 static enum status make_plan(const struct version_content *content, enum rnn_precision precision,
@@ -80,9 +101,9 @@ static enum status make_plan(const struct version_content *content, enum rnn_pre
     if (options.embedding > 0) {
         weights.embedding = weights_of(content, "embedding", error);
     }
-    weights.softmax_w = weights_of(content, "softmax/w", error);
+    weights.softmax_w = options.is_tied ? NULL : weights_of(content, "softmax/w", error);
     weights.softmax_b = weights_of(content, "softmax/b", error);
-    if (weights.softmax_w == NULL || weights.softmax_b == NULL ||
+    if ((weights.softmax_w == NULL && !options.is_tied) || weights.softmax_b == NULL ||
         (options.embedding > 0 && weights.embedding == NULL)) {
         return STATUS_UNPROCESSABLE;
     }

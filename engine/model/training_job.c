@@ -77,6 +77,17 @@ static enum status check_language_model(const struct training_job *job, const js
         const char *name;
         size_t value;
     } fields[] = {{"layers", model.layers}, {"units", model.units}, {"embedding", model.embedding}};
+    const char *cell = json_string_value(json_object_get(asked, "cell"));
+    if (cell && strcmp(cell, recurrent_cell_name(model.cell)) != 0) {
+        error_set(error, STATUS_CONFLICT, "cell is %s in the interrupted training, not %.40s: leave it out to resume",
+                  recurrent_cell_name(model.cell), cell);
+        return error_code(error, "resume_differs"), STATUS_CONFLICT;
+    }
+    if (json_is_true(json_object_get(asked, "tie")) && !model.is_tied) {
+        error_set(error, STATUS_CONFLICT,
+                  "the output is not tied in the interrupted training: leave tie out to resume");
+        return error_code(error, "resume_differs"), STATUS_CONFLICT;
+    }
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const json_t *value = json_object_get(asked, fields[i].name);
         if (value && (size_t)json_integer_value(value) != fields[i].value) {

@@ -5,7 +5,6 @@
 #include "engine/base/check.h"
 #include "engine/graph/function.h"
 #include "engine/graph/variable.h"
-#include "engine/nn/recurrent.h"
 
 static const char record_name[] = "language_model";
 
@@ -18,9 +17,11 @@ bool language_model_find(const struct graph *graph, struct language_model_option
         return false;
     }
     *ret_options = (struct language_model_options){
+        .cell = (enum recurrent_cell)node_attribute_integer(record, "cell", 0),
         .layers = (size_t)node_attribute_integer(record, "layers", 0),
         .units = (size_t)node_attribute_integer(record, "units", 0),
         .embedding = (size_t)node_attribute_integer(record, "embedding", 0),
+        .is_tied = node_attribute_boolean(record, "tie", false),
         .vocabulary_size = (size_t)node_attribute_integer(record, "vocabulary_size", 0),
         .dropout = node_attribute_number(record, "dropout", 0),
         .has_train_head = graph_find_node(graph, "train/loss") != NULL,
@@ -32,9 +33,11 @@ bool language_model_find(const struct graph *graph, struct language_model_option
 static enum status record(struct graph *graph, const struct language_model_options *options, struct error *error)
 {
     struct attribute attributes[] = {
+        {.name = "cell", .kind = ATTRIBUTE_INTEGER, .integer = options->cell},
         {.name = "layers", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->layers},
         {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->units},
         {.name = "embedding", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->embedding},
+        {.name = "tie", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->is_tied},
         {.name = "vocabulary_size", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->vocabulary_size},
         {.name = "dropout", .kind = ATTRIBUTE_NUMBER, .number = options->dropout},
     };
@@ -44,18 +47,28 @@ static enum status record(struct graph *graph, const struct language_model_optio
     return graph_add_node(graph, "NoOp", &add, &node, error);
 }
 
+enum { DESCRIPTION_BYTES_MAX = 160 };
+
+static const char *describe(const struct language_model_options *options, char text[DESCRIPTION_BYTES_MAX])
+{
+    snprintf(text, DESCRIPTION_BYTES_MAX, "%zu layers × %zu units (%s), embedding %zu%s, %zu symbols", options->layers,
+             options->units, recurrent_cell_name(options->cell), options->embedding, options->is_tied ? " (tied)" : "",
+             options->vocabulary_size);
+    return text;
+}
+
 static enum status compare(const struct language_model_options *have, const struct language_model_options *want,
                            struct error *error)
 {
-    if (have->layers == want->layers && have->units == want->units && have->embedding == want->embedding &&
+    if (have->cell == want->cell && have->layers == want->layers && have->units == want->units &&
+        have->embedding == want->embedding && have->is_tied == want->is_tied &&
         have->vocabulary_size == want->vocabulary_size) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_CONFLICT,
-              "this graph holds a language model of %zu layers × %zu units, embedding %zu, %zu symbols; refusing one "
-              "of %zu layers × %zu units, embedding %zu, %zu symbols over the same names",
-              have->layers, have->units, have->embedding, have->vocabulary_size, want->layers, want->units,
-              want->embedding, want->vocabulary_size);
+    char held[DESCRIPTION_BYTES_MAX];
+    char wanted[DESCRIPTION_BYTES_MAX];
+    error_set(error, STATUS_CONFLICT, "this graph holds a language model of %s; refusing one of %s over the same names",
+              describe(have, held), describe(want, wanted));
     return error_code(error, "architecture_exists"), STATUS_CONFLICT;
 }
 
@@ -86,8 +99,10 @@ static enum status get_model_variables(struct graph *graph, const struct languag
         TRY(get_one(graph, "embedding", shape_matrix(symbols, (int64_t)options->embedding), INITIALIZER_DEFAULT,
                     &ret_variables->embedding, error));
     }
-    TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT,
-                &ret_variables->softmax_w, error));
+    if (!options->is_tied) {
+        TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT,
+                    &ret_variables->softmax_w, error));
+    }
     return get_one(graph, "softmax/b", shape_vector(symbols), INITIALIZER_ZEROS, &ret_variables->softmax_b, error);
 }
 
@@ -107,12 +122,13 @@ static enum status add_placeholder(struct graph *graph, const char *name, struct
     return STATUS_OK;
 }
 
-static enum status add_zero_state(struct graph *graph, const char *part, size_t layer, struct output inputs,
-                                  size_t units, struct output *ret_output, struct error *error)
+static enum status add_zero_state(struct graph *graph, const struct language_model_options *options, size_t index,
+                                  struct output inputs, struct output *ret_output, struct error *error)
 {
+    char place[RECURRENT_STATE_NAME_BYTES_MAX];
     char name[64];
-    snprintf(name, sizeof name, "initial_state/%zu/%s", layer, part);
-    struct attribute size = {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)units};
+    snprintf(name, sizeof name, "initial_state/%s", recurrent_state_name(options->cell, index, place));
+    struct attribute size = {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->units};
     struct node_options add = {
         .name = name, .inputs = &inputs, .input_count = 1, .attributes = &size, .attribute_count = 1};
     struct node *node = NULL;
@@ -121,11 +137,12 @@ static enum status add_zero_state(struct graph *graph, const char *part, size_t 
     return STATUS_OK;
 }
 
-static enum status add_final_state(struct graph *graph, const char *part, size_t layer, struct output state,
+static enum status add_final_state(struct graph *graph, enum recurrent_cell cell, size_t index, struct output state,
                                    struct error *error)
 {
+    char place[RECURRENT_STATE_NAME_BYTES_MAX];
     char name[64];
-    snprintf(name, sizeof name, "final_state/%zu/%s", layer, part);
+    snprintf(name, sizeof name, "final_state/%s", recurrent_state_name(cell, index, place));
     struct output ignored;
     return graph_add(graph, "Identity", name, &state, 1, &ignored, error);
 }
@@ -147,11 +164,13 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
                               struct output embedding, struct output keep, struct output *ret_outputs,
                               struct error *error)
 {
-    struct lstm_stack stack = {.depth = options->vocabulary_size,
-                               .units = options->units,
-                               .layers = options->layers,
-                               .forget_bias = 1,
-                               .keep_probability = keep};
+    struct recurrent_stack stack = {.cell = options->cell,
+                                    .depth = options->vocabulary_size,
+                                    .units = options->units,
+                                    .layers = options->layers,
+                                    .forget_bias = 1,
+                                    .keep_probability = keep};
+    size_t state_count = options->layers * recurrent_cell_state_count(options->cell);
     TRY(add_swapped(graph, "time_major", inputs, &stack.inputs, error));
     if (embedding.node != NULL) {
         struct output look_up[] = {embedding, stack.inputs, {NULL, 0}};
@@ -159,15 +178,13 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
         TRY(graph_add(graph, "GatherV2", "embedding_lookup", look_up, 3, &stack.inputs, error));
         stack.depth = options->embedding;
     }
-    for (size_t layer = 0; layer < options->layers; layer++) {
-        TRY(add_zero_state(graph, "c", layer, inputs, options->units, &stack.initial_c[layer], error));
-        TRY(add_zero_state(graph, "h", layer, inputs, options->units, &stack.initial_h[layer], error));
+    for (size_t i = 0; i < state_count; i++) {
+        TRY(add_zero_state(graph, options, i, inputs, &stack.initial[i], error));
     }
-    struct lstm_stack_outputs outputs;
-    TRY(lstm_stack_build(graph, &stack, &outputs, error));
-    for (size_t layer = 0; layer < options->layers; layer++) {
-        TRY(add_final_state(graph, "c", layer, outputs.last_c[layer], error));
-        TRY(add_final_state(graph, "h", layer, outputs.last_h[layer], error));
+    struct recurrent_stack_outputs outputs;
+    TRY(recurrent_stack_build(graph, &stack, &outputs, error));
+    for (size_t i = 0; i < state_count; i++) {
+        TRY(add_final_state(graph, options->cell, i, outputs.final[i], error));
     }
     *ret_outputs = outputs.outputs;
     return STATUS_OK;
@@ -189,8 +206,12 @@ static enum status add_logits(struct graph *graph, const struct language_model_o
     struct output flat;
     struct output product;
     TRY(add_flat(graph, x, (int64_t)options->units, &flat, error));
-    struct output factors[] = {flat, variables->softmax_w};
-    TRY(graph_add(graph, "MatMul", NULL, factors, 2, &product, error));
+    struct output factors[] = {flat, options->is_tied ? variables->embedding : variables->softmax_w};
+    struct attribute transpose = {.name = "transpose_b", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->is_tied};
+    struct node_options add = {.inputs = factors, .input_count = 2, .attributes = &transpose, .attribute_count = 1};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "MatMul", &add, &node, error));
+    product = (struct output){node, 0};
     struct output terms[] = {product, variables->softmax_b};
     return graph_add(graph, "BiasAdd", NULL, terms, 2, ret_logits, error);
 }
@@ -265,8 +286,10 @@ size_t language_model_parameter_count(const struct language_model_options *optio
     bool overflows = options->embedding > 0 && __builtin_mul_overflow(options->vocabulary_size, inputs, &total);
     for (size_t layer = 0; layer <= options->layers && !overflows; layer++) {
         bool is_output = layer == options->layers;
-        size_t rows = is_output ? options->units + 1 : inputs + options->units + 1; /* one for the bias */
-        size_t columns = is_output ? options->vocabulary_size : 4 * options->units;
+        size_t rows = 1 + (is_output && options->is_tied ? 0 : options->units); /* one for the bias */
+        rows += is_output ? 0 : inputs;
+        size_t gates = recurrent_cell_gate_count(options->cell);
+        size_t columns = is_output ? options->vocabulary_size : gates * options->units;
         size_t count;
         overflows = __builtin_mul_overflow(rows, columns, &count) || __builtin_add_overflow(total, count, &total);
         inputs = options->units;
@@ -287,6 +310,12 @@ static enum status check_sizes(const struct language_model_options *options, str
     if (options->embedding > LANGUAGE_MODEL_UNITS_MAX) {
         return error_set(error, STATUS_INVALID, "embedding is %zu, must be at most %d", options->embedding,
                          LANGUAGE_MODEL_UNITS_MAX);
+    }
+    if (options->is_tied && options->embedding != options->units) {
+        return error_set(error, STATUS_INVALID,
+                         "a tied output needs an embedding of %zu, the units of the top layer, "
+                         "not %zu",
+                         options->units, options->embedding);
     }
     if (!(options->dropout >= 0 && options->dropout < 1)) {
         return error_set(error, STATUS_INVALID, "dropout is %g, must be at least 0 and below 1", options->dropout);

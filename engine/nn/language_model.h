@@ -1,16 +1,18 @@
 /* The text model as a graph: symbol → one-hot or embedding → stack of recurrent cells → logits, with a train head and a
  * predict head over one set of variables. For one building thread.
  *
- * Variables: embedding, rnn/multi_rnn_cell/cell_N/basic_lstm_cell/{kernel,bias}, softmax/w, softmax/b.
+ * Variables: embedding; rnn/multi_rnn_cell/cell_N/basic_lstm_cell/{kernel,bias}, or basic_rnn_cell/{kernel,bias}, or
+ * gru_cell/{gates,candidate}/{kernel,bias}; softmax/w, which a tied model has not; softmax/b.
  * train head:   train/inputs:0, train/targets:0 [batch, time] int32; train/keep_probability:0 (1 − dropout unless fed);
- *               train/initial_state/N/{c,h}:0 [batch, units] (zeros unless fed), train/final_state/N/{c,h}:0;
+ *               train/initial_state/N/{c,h}:0 [batch, units] (zeros unless fed), train/final_state/N/{c,h}:0, of other
+ *               cells than LSTM …/N:0, as their state is no pair;
  *               train/loss:0, mean nats per symbol.
  * predict head: predict/inputs:0 [batch, time]; predict/initial_state/N/{c,h}:0; predict/final_state/N/{c,h}:0;
  *               predict/logits:0, predict/probabilities:0 [batch, time, vocabulary]. */
 #ifndef ENGINE_NN_LANGUAGE_MODEL_H
 #define ENGINE_NN_LANGUAGE_MODEL_H
 
-#include "engine/graph/graph.h"
+#include "engine/nn/recurrent.h"
 
 /* Weights of one model at most: 1 GiB of float32, so that one request cannot take the machine's memory. */
 enum {
@@ -20,16 +22,19 @@ enum {
 };
 
 struct language_model_options {
+    enum recurrent_cell cell;
     size_t layers;
     size_t units;
     size_t embedding; /* 0: one-hot */
+    bool is_tied;     /* the output's weights are the embedding's, transposed: embedding equals units */
     double dropout;   /* the default of keep_probability is 1 − dropout */
     size_t vocabulary_size;
     bool has_train_head;
     bool has_predict_head;
 };
 
-/* Builds the heads that are asked for and not there yet, over shared variables. INVALID names a size out of bounds;
+/* Builds the heads that are asked for and not there yet, over shared variables. INVALID names a size out of bounds, or
+ * a tied embedding of another size than the top layer's output;
  * TOO_LARGE above LANGUAGE_MODEL_PARAMETERS_MAX; CONFLICT when another architecture
  * stands on the same names: get_variable's error where a shape differs, else code "architecture_exists" naming both. */
 enum status language_model_build(struct graph *graph, const struct language_model_options *options,

@@ -1,9 +1,69 @@
 /* Stacks of recurrent cells. Thread: the building one. */
 #include "engine/nn/recurrent.h"
 
+#include <math.h>
+
 #include "engine/base/check.h"
 #include "engine/base/rng.h"
+#include "engine/graph/function.h"
 #include "engine/graph/variable.h"
+#include "engine/nn/recurrence.h"
+
+/* ---- what there is to know of a cell ---- */
+
+static const struct {
+    const char *name;
+    const char *scope;
+    size_t state_count;
+    size_t gate_count;
+    enum cell_kind kind;
+} cells[] = {
+    [RECURRENT_CELL_LSTM] = {"lstm", "basic_lstm_cell", 2, 4, CELL_BASIC_LSTM},
+    [RECURRENT_CELL_GRU] = {"gru", "gru_cell", 1, 3, CELL_GRU},
+    [RECURRENT_CELL_RNN] = {"rnn", "basic_rnn_cell", 1, 1, CELL_BASIC_RNN},
+};
+static_assert(sizeof cells / sizeof *cells == RECURRENT_CELL_COUNT, "a row for each cell");
+
+const char *recurrent_cell_name(enum recurrent_cell cell)
+{
+    return cells[cell].name;
+}
+
+bool recurrent_cell_find(const char *name, enum recurrent_cell *ret_cell)
+{
+    for (size_t i = 0; i < RECURRENT_CELL_COUNT; i++) {
+        if (strcmp(cells[i].name, name) == 0) {
+            *ret_cell = (enum recurrent_cell)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *recurrent_cell_scope(enum recurrent_cell cell)
+{
+    return cells[cell].scope;
+}
+
+size_t recurrent_cell_state_count(enum recurrent_cell cell)
+{
+    return cells[cell].state_count;
+}
+
+size_t recurrent_cell_gate_count(enum recurrent_cell cell)
+{
+    return cells[cell].gate_count;
+}
+
+const char *recurrent_state_name(enum recurrent_cell cell, size_t index, char name[RECURRENT_STATE_NAME_BYTES_MAX])
+{
+    size_t count = cells[cell].state_count;
+    const char *part = count == 1 ? "" : index % count == 0 ? "/c" : "/h";
+    snprintf(name, RECURRENT_STATE_NAME_BYTES_MAX, "%zu%s", index / count, part);
+    return name;
+}
+
+/* ---- LSTM layers, one node each ---- */
 
 struct lstm_weights {
     struct output kernel;
@@ -32,7 +92,7 @@ static enum status get_weights(struct graph *graph, size_t inputs, size_t units,
 static enum status enter_and_get_weights(struct graph *graph, size_t layer, size_t inputs, size_t units,
                                          struct lstm_weights *ret_weights, struct error *error)
 {
-    const char *const scopes[] = {"rnn", "multi_rnn_cell", "cell_", "basic_lstm_cell"};
+    const char *const scopes[] = {"rnn", "multi_rnn_cell", "cell_", recurrent_cell_scope(RECURRENT_CELL_LSTM)};
     enum { SCOPE_COUNT = sizeof scopes / sizeof *scopes };
     struct variable_scope_frame frames[SCOPE_COUNT];
     size_t open = 0;
@@ -67,28 +127,82 @@ static enum status add_dropout(struct graph *graph, struct output x, struct outp
     return STATUS_OK;
 }
 
-enum status lstm_stack_build(struct graph *graph, const struct lstm_stack *stack,
-                             struct lstm_stack_outputs *ret_outputs, struct error *error)
+static enum status build_lstm(struct graph *graph, const struct recurrent_stack *stack,
+                              struct recurrent_stack_outputs *ret_outputs, struct error *error)
 {
-    CHECK(stack->layers >= 1 && stack->layers <= RECURRENT_LAYERS_MAX);
     struct output x = stack->inputs;
     for (size_t layer = 0; layer < stack->layers; layer++) {
         struct lstm_weights weights;
         TRY(enter_and_get_weights(graph, layer, layer == 0 ? stack->depth : stack->units, stack->units, &weights,
                                   error));
-        struct output inputs[] = {x, stack->initial_c[layer], stack->initial_h[layer], weights.kernel, weights.bias};
+        const struct output *initial = stack->initial + RECURRENT_STATES_MAX * layer;
+        struct output inputs[] = {x, initial[0], initial[1], weights.kernel, weights.bias};
         struct attribute forget = {.name = "forget_bias", .kind = ATTRIBUTE_NUMBER, .number = stack->forget_bias};
         struct node_options options = {
             .name = "rnn", .inputs = inputs, .input_count = 5, .attributes = &forget, .attribute_count = 1};
         struct node *node = NULL;
         TRY(graph_add_node(graph, "LstmBlock", &options, &node, error));
         x = (struct output){node, 0};
-        ret_outputs->last_c[layer] = (struct output){node, 1};
-        ret_outputs->last_h[layer] = (struct output){node, 2};
+        ret_outputs->final[RECURRENT_STATES_MAX * layer] = (struct output){node, 1};
+        ret_outputs->final[RECURRENT_STATES_MAX * layer + 1] = (struct output){node, 2};
         if (stack->keep_probability.node != NULL) {
             TRY(add_dropout(graph, x, stack->keep_probability, layer, &x, error));
         }
     }
     ret_outputs->outputs = x;
     return STATUS_OK;
+}
+
+/* ---- other cells, over time by dynamic_rnn ---- */
+
+/* int32 [time, batch] → float32 [time, batch, depth] */
+static enum status add_one_hot(struct graph *graph, struct output symbols, size_t depth, struct output *ret_output,
+                               struct error *error)
+{
+    struct output inputs[] = {symbols, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    TRY(graph_add_integer(graph, "depth", (int64_t)depth, &inputs[1], error));
+    TRY(graph_add_scalar(graph, "on_value", 1, &inputs[2], error));
+    TRY(graph_add_scalar(graph, "off_value", 0, &inputs[3], error));
+    return graph_add(graph, "OneHot", "one_hot", inputs, 4, ret_output, error);
+}
+
+static enum status make_cell(struct graph *graph, const struct recurrent_stack *stack, uint32_t *ret_cell,
+                             struct error *error)
+{
+    struct cell_options cell = {.kind = cells[stack->cell].kind, .units = stack->units};
+    TRY(cell_create(graph, &cell, ret_cell, error));
+    if (stack->keep_probability.node == NULL) {
+        return STATUS_OK;
+    }
+    struct cell_options wrapper = {.kind = CELL_DROPOUT_WRAPPER,
+                                   .children = {*ret_cell},
+                                   .child_count = 1,
+                                   .output_keep = stack->keep_probability,
+                                   .output_keep_value = (double)NAN};
+    return cell_create(graph, &wrapper, ret_cell, error);
+}
+
+static enum status build_over_time(struct graph *graph, const struct recurrent_stack *stack,
+                                   struct recurrent_stack_outputs *ret_outputs, struct error *error)
+{
+    struct cell_options multi = {.kind = CELL_MULTI, .child_count = stack->layers};
+    struct recurrence_options options = {
+        .inputs = stack->inputs, .initial_states = stack->initial, .is_time_major = true};
+    uint32_t cell = 0;
+    for (size_t layer = 0; layer < stack->layers; layer++) {
+        TRY(make_cell(graph, stack, &multi.children[layer], error));
+    }
+    TRY(cell_create(graph, &multi, &cell, error));
+    if (output_type(stack->inputs)->dtype == DTYPE_INT32) {
+        TRY(add_one_hot(graph, stack->inputs, stack->depth, &options.inputs, error));
+    }
+    return dynamic_rnn(graph, cell, &options, &ret_outputs->outputs, ret_outputs->final, error);
+}
+
+enum status recurrent_stack_build(struct graph *graph, const struct recurrent_stack *stack,
+                                  struct recurrent_stack_outputs *ret_outputs, struct error *error)
+{
+    CHECK(stack->layers >= 1 && stack->layers <= RECURRENT_LAYERS_MAX);
+    return stack->cell == RECURRENT_CELL_LSTM ? build_lstm(graph, stack, ret_outputs, error)
+                                              : build_over_time(graph, stack, ret_outputs, error);
 }

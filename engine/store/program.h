@@ -66,7 +66,7 @@ enum status builder_finish(struct builder *builder, struct program_result *ret_r
 
 /* Reads a language_model specification's sizes and heads:
  * {"cell","layers","units","embedding","tie","dropout","heads"}; an unknown field, a wrong type or value is INVALID
- * with error->param; what is not built yet UNSUPPORTED. "vocabulary" is left alone, vocabulary_size is 0. */
+ * with error->param. "vocabulary" is left alone, vocabulary_size is 0. */
 enum status language_model_options_from_json(const json_t *specification, struct language_model_options *ret_options,
                                              struct error *error) MUST_CHECK;
 

@@ -67,27 +67,18 @@ static enum status read_heads(const json_t *specification, struct language_model
     return STATUS_OK;
 }
 
-static enum status refuse_unbuilt(const json_t *specification, struct error *error)
+static enum status read_kind(const json_t *specification, struct language_model_options *options, struct error *error)
 {
     const json_t *cell = json_object_get(specification, "cell");
-    const char *name = json_string_value(cell);
-    bool is_known = name != NULL && (strcmp(name, "lstm") == 0 || strcmp(name, "gru") == 0 || strcmp(name, "rnn") == 0);
-    if (cell != NULL && !is_known) {
+    if (cell != NULL && !(json_is_string(cell) && recurrent_cell_find(json_string_value(cell), &options->cell))) {
         return refuse(error, "cell", "must be \"lstm\", \"gru\" or \"rnn\"");
     }
     const json_t *tie = json_object_get(specification, "tie");
     if (tie != NULL && !json_is_boolean(tie)) {
         return refuse(error, "tie", "must be true or false");
     }
-    const char *unbuilt = cell != NULL && strcmp(name, "lstm") != 0 ? "cell" : json_is_true(tie) ? "tie" : NULL;
-    if (unbuilt == NULL) {
-        return STATUS_OK;
-    }
-    error_set(error, STATUS_UNSUPPORTED, "language_model: this value of \"%s\" is not built yet", unbuilt);
-    if (error != NULL) {
-        snprintf(error->param, sizeof error->param, "/%s", unbuilt);
-    }
-    return STATUS_UNSUPPORTED;
+    options->is_tied = json_is_true(tie);
+    return STATUS_OK;
 }
 
 enum status language_model_options_from_json(const json_t *specification, struct language_model_options *ret_options,
@@ -95,11 +86,17 @@ enum status language_model_options_from_json(const json_t *specification, struct
 {
     struct language_model_options options = {.layers = 2, .units = 128};
     TRY(check_specification(specification, error));
-    TRY(refuse_unbuilt(specification, error));
+    TRY(read_kind(specification, &options, error));
     TRY(read_size(specification, "layers", 1, LANGUAGE_MODEL_LAYERS_MAX, &options.layers, error));
     TRY(read_size(specification, "units", 1, LANGUAGE_MODEL_UNITS_MAX, &options.units, error));
     if (!json_is_null(json_object_get(specification, "embedding"))) {
         TRY(read_size(specification, "embedding", 1, LANGUAGE_MODEL_UNITS_MAX, &options.embedding, error));
+    }
+    if (options.is_tied && options.embedding != options.units) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "needs an embedding of %zu, the units of the top layer, not %zu",
+                 options.units, options.embedding);
+        return refuse(error, "tie", expected);
     }
     const json_t *dropout = json_object_get(specification, "dropout");
     options.dropout = json_number_value(dropout);

@@ -19,9 +19,10 @@ static bool is_part(const struct variable *variable, enum variable_part part)
     return variable->is_slot == (part == PART_SLOTS);
 }
 
-static const char *state_name(size_t index, char name[64])
+static const char *state_name(const struct carried_state *state, size_t index, char name[64])
 {
-    snprintf(name, 64, "final_state/%zu/%s", index / 2, index % 2 == 0 ? "c" : "h");
+    char place[RECURRENT_STATE_NAME_BYTES_MAX];
+    snprintf(name, 64, "final_state/%s", recurrent_state_name(state->cell, index, place));
     return name;
 }
 
@@ -149,14 +150,14 @@ static enum status format_variables(const char *file_name, const struct graph *g
 
 static enum status format_state(const struct carried_state *state, struct version_file *ret_file, struct error *error)
 {
-    struct named_tensor entries[2 * LANGUAGE_MODEL_LAYERS_MAX];
-    char names[2 * LANGUAGE_MODEL_LAYERS_MAX][64];
-    for (size_t i = 0; i < 2 * state->layers; i++) {
-        entries[i] = (struct named_tensor){.name = state_name(i, names[i]), .tensor = state->tensors[i]};
+    struct named_tensor entries[RECURRENT_STATES_MAX * LANGUAGE_MODEL_LAYERS_MAX];
+    char names[RECURRENT_STATES_MAX * LANGUAGE_MODEL_LAYERS_MAX][64];
+    for (size_t i = 0; i < state->count; i++) {
+        entries[i] = (struct named_tensor){.name = state_name(state, i, names[i]), .tensor = state->tensors[i]};
     }
     void *bytes;
     size_t length;
-    TRY(safetensors_format(entries, 2 * state->layers, &bytes, &length, error));
+    TRY(safetensors_format(entries, state->count, &bytes, &length, error));
     *ret_file = (struct version_file){.name = STATE, .bytes = bytes, .length = length};
     return STATUS_OK;
 }
@@ -296,9 +297,9 @@ static enum status restore_state(const struct version_files *files, struct carri
     struct safetensors tensors;
     TRY(parse_tensors(files, STATE, &tensors, error));
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < 2 * state->layers && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < state->count && status == STATUS_OK; i++) {
         char name[64];
-        const struct tensor *tensor = safetensors_find(&tensors, state_name(i, name));
+        const struct tensor *tensor = safetensors_find(&tensors, state_name(state, i, name));
         const struct tensor *own = &state->tensors[i];
         if (!tensor || tensor->dtype != own->dtype || !shape_equal(&tensor->shape, &own->shape)) {
             char shape[SHAPE_TEXT_BYTES_MAX];

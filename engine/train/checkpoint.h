@@ -2,7 +2,8 @@
  *
  *   weights.safetensors     the variables that a version holds, by name
  *   optimizer.safetensors   the optimiser's slots
- *   state.safetensors       the recurrent state carried to the next window: final_state/N/{c,h} [batch, units]
+ *   state.safetensors       the recurrent state carried to the next window: final_state/N/{c,h} [batch, units],
+ *                           of cells whose state is no pair final_state/N
  *   best.safetensors        the best evaluation's variables, once there was one
  *   train.json              options, corpus, position, losses, history
  *   and what the model adds (graph.json, vocab.json), so that the directory can be loaded as a version.

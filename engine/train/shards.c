@@ -6,7 +6,7 @@
 #include "engine/base/rng.h"
 
 enum {
-    STATES_MAX = 2 * LANGUAGE_MODEL_LAYERS_MAX,
+    STATES_MAX = RECURRENT_STATES_MAX * LANGUAGE_MODEL_LAYERS_MAX,
     FEED_INPUTS = 0,
     FEED_TARGETS,
     FEED_KEEP,
@@ -43,9 +43,10 @@ struct shards {
 enum status carried_state_init(struct carried_state *state, const struct language_model_options *model, size_t rows,
                                struct error *error)
 {
-    *state = (struct carried_state){.layers = model->layers};
+    *state =
+        (struct carried_state){.cell = model->cell, .count = model->layers * recurrent_cell_state_count(model->cell)};
     struct shape shape = shape_matrix((int64_t)rows, (int64_t)model->units);
-    for (size_t i = 0; i < 2 * state->layers; i++) {
+    for (size_t i = 0; i < state->count; i++) {
         enum status status = tensor_init(&state->tensors[i], DTYPE_FLOAT32, &shape, error);
         if (status != STATUS_OK) {
             carried_state_release(state);
@@ -57,14 +58,14 @@ enum status carried_state_init(struct carried_state *state, const struct languag
 
 void carried_state_zero(struct carried_state *state)
 {
-    for (size_t i = 0; i < 2 * state->layers; i++) {
+    for (size_t i = 0; i < state->count; i++) {
         memset(state->tensors[i].data, 0, tensor_bytes(&state->tensors[i]));
     }
 }
 
 void carried_state_release(struct carried_state *state)
 {
-    for (size_t i = 0; i < 2 * state->layers; i++) {
+    for (size_t i = 0; i < state->count; i++) {
         tensor_release(&state->tensors[i]);
     }
     *state = (struct carried_state){0};
@@ -72,12 +73,13 @@ void carried_state_release(struct carried_state *state)
 
 /* ---- making ---- */
 
-static enum status find_state(const struct graph *graph, const char *which, size_t index, struct output *ret_output,
-                              struct error *error)
+static enum status find_state(const struct shards_options *options, const char *which, size_t index,
+                              struct output *ret_output, struct error *error)
 {
+    char place[RECURRENT_STATE_NAME_BYTES_MAX];
     char name[64];
-    snprintf(name, sizeof name, "train/%s_state/%zu/%s:0", which, index / 2, index % 2 == 0 ? "c" : "h");
-    return graph_find_output(graph, name, ret_output, error);
+    snprintf(name, sizeof name, "train/%s_state/%s:0", which, recurrent_state_name(options->state->cell, index, place));
+    return graph_find_output(options->graph, name, ret_output, error);
 }
 
 static enum status compile(const struct shards *shards, const struct shard *shard, struct plan **ret_plan,
@@ -92,8 +94,8 @@ static enum status compile(const struct shards *shards, const struct shard *shar
     TRY(graph_find_output(options->graph, "train/keep_probability:0", &feeds[FEED_KEEP], error));
     TRY(graph_find_output(options->graph, "train/loss:0", &fetches[FETCH_LOSS], error));
     for (size_t i = 0; i < shards->state_count; i++) {
-        TRY(find_state(options->graph, "initial", i, &feeds[FEED_STATE + i], error));
-        TRY(find_state(options->graph, "final", i, &fetches[FETCH_STATE + i], error));
+        TRY(find_state(options, "initial", i, &feeds[FEED_STATE + i], error));
+        TRY(find_state(options, "final", i, &fetches[FETCH_STATE + i], error));
     }
     for (size_t i = 0; options->step && i < options->step->variable_count; i++) {
         fetches[FETCH_STATE + shards->state_count + i] = options->step->gradients[i];
@@ -152,7 +154,7 @@ enum status shards_create(const struct shards_options *options, struct shards **
         return error_set(error, STATUS_NO_MEMORY, "training: no memory");
     }
     shards->options = *options;
-    shards->state_count = 2 * options->state->layers;
+    shards->state_count = options->state->count;
     shards->fetch_count = FETCH_STATE + shards->state_count + (options->step ? options->step->variable_count : 0);
     shards->shards = mem_allocate(options->count, sizeof *shards->shards);
     enum status status = shards->shards ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "training: no memory");

@@ -13,8 +13,9 @@
 
 /* The recurrent state of every row between two windows. */
 struct carried_state {
-    size_t layers;
-    struct tensor tensors[2 * LANGUAGE_MODEL_LAYERS_MAX]; /* c, h of layer 0, c, h of layer 1, …: [rows, units] */
+    enum recurrent_cell cell;
+    size_t count;
+    struct tensor tensors[RECURRENT_STATES_MAX * LANGUAGE_MODEL_LAYERS_MAX]; /* layer by layer: [rows, units] */
 };
 
 /* Zeroes for `rows` rows. NO_MEMORY. */

@@ -128,7 +128,7 @@ class Train(CommandTest):
         self.bad(2, "no-such-option", "train", self.corpus, *out, "--no-such-option", "1")
         self.bad(2, "a model's name", "train", self.corpus, "--out", os.path.join(self.directory, ".hidden"))
         self.bad(1, "--preset is not built yet", "train", self.corpus, *out, "--preset", "anna")
-        self.bad(1, "--cell gru is not built yet", "train", self.corpus, *out, "--cell", "gru")
+        self.bad(1, "needs an embedding of 128", "train", self.corpus, *out, "--tie", "--embedding", "64")
         self.bad(1, "--vocabulary words is not built yet", "train", self.corpus, *out, "--vocabulary", "words")
         self.bad(2, "--cell lstn: lstm", "train", self.corpus, *out, "--cell", "lstn")
         self.bad(2, "--vocabulary letters: characters or bytes", "train", self.corpus, *out, "--vocabulary", "letters")
@@ -141,6 +141,19 @@ class Train(CommandTest):
         unknown = self.write("other.txt", TEXT + "§\n")
         self.bad(1, "line 13: the model does not know the character U+00A7", "train", unknown, "--out", self.model,
                  *SMALL, "--from", self.model)
+
+
+    def test_cells(self):
+        for number, options in enumerate((("gru",), ("rnn",), ("gru", "--embedding", "8", "--tie")), 1):
+            self.assertEqual(self.train("--epochs", "2", "--cell", *options)[-1]["version"], number)
+            facts = json.loads(self.good("inspect", self.model, "--json"))
+            self.assertEqual((facts["architecture"]["cell"], facts["architecture"]["tie"]),
+                             (options[0], "--tie" in options))
+            texts = [self.good("sample", self.model, "--prompt", "Call me", "--length", "40", "--seed", "3",
+                               "--threads", threads)
+                     for threads in ("1", "2")]
+            self.assertEqual(texts[0], texts[1])
+            self.assertLess(json.loads(self.good("score", self.model, self.corpus, "--json"))["nats_per_symbol"], 9)
 
 
 class Interrupted(CommandTest):

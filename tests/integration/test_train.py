@@ -172,6 +172,76 @@ class Jobs(Training):
         self.train(422)
 
 
+class Cells(DaemonTest):
+    """Every cell, one-hot, embedded or tied: trains, stops, resumes, serves, and writes what its graph says."""
+
+    def post(self, path, body, code=200):
+        status, reply = self.daemon.json("POST", path, body)
+        self.assertEqual(status, code, reply)
+        return reply
+
+    def trained(self, name, **fields):
+        path = f"/v1/models/{name}"
+        model = {"layers": 2, "units": 12, "vocabulary": "bytes", **fields}
+        status, reply = self.daemon.json("PUT", path, {"language_model": model})
+        self.assertEqual(status, 201, reply)
+        fast = {"name": "adam", "learning_rate": 0.05}  # so that soon what it writes is ASCII
+        self.post(path + "/train", {**ENDLESS, "optimizer": fast}, 202)
+        step = self.daemon.json("DELETE", path + "/train")[1]["step"]
+        self.post(path + "/train", {"corpus": {"text": CORPUS}, "resume": True, "max_steps": step + 20}, 202)
+        self.assertIn(b'"step":%d' % (step + 20), self.daemon.request("GET", path + "/train/events")[2])
+        self.post(path + "/load", {})
+        return path
+
+    def check(self, name, **fields):
+        path = self.trained(name, **fields)
+        body = {"model": name, "prompt": "Call", "max_tokens": 24, "temperature": 0}
+        text = self.post("/v1/completions", body)["choices"][0]["text"]
+        self.assertEqual(self.post("/v1/completions", body)["choices"][0]["text"], text)
+        symbols = list(("Call" + text).encode())
+        reply = self.post(path + "/graph/run", {"feeds": {"predict/inputs:0": [symbols]},
+                                                "fetches": ["predict/logits:0"]})
+        logits = reply["results"]["predict/logits:0"][0]
+        for read, said in zip(logits[3:], symbols[4:]):
+            self.assertGreater(read[said], max(read) - 1e-4)
+        architecture = self.daemon.json("GET", path)[1]["architecture"]
+        self.assertEqual((architecture["cell"], architecture["tie"]), (fields["cell"], fields.get("tie", False)))
+
+    def test_gru(self):
+        self.check("gru", cell="gru")
+        self.check("gru-embedded", cell="gru", embedding=7, dropout=0.2)
+
+    def test_rnn(self):
+        self.check("rnn", cell="rnn")
+
+    def test_tied(self):
+        self.check("tied", cell="lstm", embedding=12, tie=True)
+        self.check("tied-gru", cell="gru", embedding=12, tie=True)
+
+    def test_state_goes_in_and_out(self):
+        """One symbol after another, carrying the state as TensorFlow nests it, is the whole text at once."""
+        path = self.trained("state", cell="gru")
+        text, last = list(b"some"), None
+        whole = self.post(path + "/graph/run", {"feeds": {"predict/inputs:0": [text]}, "fetches": ["predict/logits:0"]})
+        states = {f"predict/initial_state/{i}:0": [[0.0] * 12] for i in range(2)}
+        fetches = ["predict/logits:0", "predict/final_state/0:0", "predict/final_state/1:0"]
+        for symbol in text:
+            run = self.post(path + "/graph/run", {"feeds": {"predict/inputs:0": [[symbol]], **states},
+                                                  "fetches": fetches})["results"]
+            states = {f"predict/initial_state/{i}:0": run[f"predict/final_state/{i}:0"] for i in range(2)}
+            last = run["predict/logits:0"][0][0]
+        for a, b in zip(last, whole["results"]["predict/logits:0"][0][-1]):
+            self.assertAlmostEqual(a, b, delta=1e-4)
+
+    def test_refused(self):
+        for error, fields in (("gru", {"cell": "gated"}), ("true or false", {"tie": 1}),
+                              ("an embedding of 12, the units of the top layer, not 0", {"tie": True}),
+                              ("an embedding of 12, the units of the top layer, not 8", {"tie": True, "embedding": 8})):
+            status, reply = self.daemon.json("PUT", "/v1/models/no", {"language_model": {"units": 12, **fields}})
+            self.assertEqual(status, 400, reply)
+            self.assertIn(error, reply["error"]["message"])
+
+
 class Corpora(Training):
     CONFIG = "corpus_bytes_max = 20000\ncorpora_bytes_max = 30000\n"
 

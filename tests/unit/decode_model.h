@@ -4,7 +4,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
-#include "engine/decode/decode_plan.h"
+#include "engine/decode/decode_plan_layout.h"
 #include "engine/text/vocabulary.h"
 
 struct decode_model {
@@ -20,17 +20,19 @@ static inline const float *decode_model_part(struct decode_model *model, size_t 
     return model->values + (*used - count);
 }
 
-/* Layers of `units` each; embedding_size 0: one-hot. Free with decode_model_release; takes over the vocabulary, whose
- * size is the number of symbols. */
-static inline void decode_model_init(struct decode_model *model, struct vocabulary *vocabulary, size_t embedding_size,
-                                     size_t layer_count, size_t units, uint64_t seed)
+/* Layers of `units` cells each; embedding_size 0: one-hot. Free with decode_model_release; takes over the vocabulary,
+ * whose size is the number of symbols. */
+static inline void decode_model_init_cells(struct decode_model *model, struct vocabulary *vocabulary,
+                                           enum decode_cell cell, size_t embedding_size, size_t layer_count,
+                                           size_t units, uint64_t seed)
 {
     size_t symbols = vocabulary_size(vocabulary);
     size_t input_max = embedding_size > symbols ? embedding_size : symbols;
     input_max = units > input_max ? units : input_max;
     size_t count = symbols * (embedding_size + units + 1) + layer_count * 4 * units * (input_max + units + 1);
     *model = (struct decode_model){.vocabulary = vocabulary, .values = mem_allocate(count, sizeof(float))};
-    rng_fill_uniform(seed, 0, count, -0.8f, 0.8f, model->values);
+    float limit = cell == DECODE_CELL_LSTM ? 0.8f : 0.15f; /* above, these are chaotic: small errors grow */
+    rng_fill_uniform(seed, 0, count, -limit, limit, model->values);
     size_t used = 0;
     struct decode_weights *weights = &model->weights;
     weights->vocabulary_size = symbols;
@@ -38,18 +40,48 @@ static inline void decode_model_init(struct decode_model *model, struct vocabula
     weights->embedding = embedding_size > 0 ? decode_model_part(model, &used, symbols * embedding_size) : NULL;
     weights->layer_count = layer_count;
     size_t input_size = embedding_size > 0 ? embedding_size : symbols;
+    size_t columns = (cell == DECODE_CELL_LSTM ? 4 : cell == DECODE_CELL_GRU ? 2 : 1) * units;
     for (size_t i = 0; i < layer_count; i++) {
         weights->layers[i] = (struct decode_layer_weights){
+            .cell = cell,
             .input_size = input_size,
             .units = units,
-            .kernel = decode_model_part(model, &used, (input_size + units) * 4 * units),
-            .bias = decode_model_part(model, &used, 4 * units),
+            .kernel = decode_model_part(model, &used, (input_size + units) * columns),
+            .bias = decode_model_part(model, &used, columns),
             .forget_bias = 1.0f,
         };
+        if (cell == DECODE_CELL_GRU) {
+            weights->layers[i].candidate_kernel = decode_model_part(model, &used, (input_size + units) * units);
+            weights->layers[i].candidate_bias = decode_model_part(model, &used, units);
+        }
         input_size = units;
     }
     weights->softmax_w = decode_model_part(model, &used, units * symbols);
     weights->softmax_b = decode_model_part(model, &used, symbols);
+}
+
+/* The same of LSTM cells. */
+static inline void decode_model_init(struct decode_model *model, struct vocabulary *vocabulary, size_t embedding_size,
+                                     size_t layer_count, size_t units, uint64_t seed)
+{
+    decode_model_init_cells(model, vocabulary, DECODE_CELL_LSTM, embedding_size, layer_count, units, seed);
+}
+
+/* Feeds one symbol to one row, part by part and block by block: a step as decode_batch makes it. */
+static inline void decode_model_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity,
+                                     float *logits)
+{
+    for (size_t i = 0; i < plan->part_count; i++) {
+        const struct rnn_layer *layer = &plan->parts[i].weights;
+        struct rnn_layer_row row = decode_plan_row(plan, i, slot, parity, symbol);
+        for (size_t block = 0; block < layer->block_count; block++) {
+            layer->steps->layer(layer, block, &row, 1);
+        }
+    }
+    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
+    for (size_t block = 0; block < plan->output.block_count; block++) {
+        plan->output.steps->dense(&plan->output, block, &row, 1);
+    }
 }
 
 /* Frees the weights and gives the vocabulary back; a plan made of them stays. */

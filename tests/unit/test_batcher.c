@@ -164,11 +164,10 @@ struct served {
     struct decode_plan *plan;
 };
 
-static void served_init_in(struct served *served, enum rnn_precision precision, struct vocabulary *vocabulary,
-                           size_t embedding_size, size_t layers, size_t units, const char *kernels)
+/* Packs what is in `model`. */
+static void served_pack(struct served *served, enum rnn_precision precision, const char *kernels)
 {
     struct error error;
-    decode_model_init(&served->model, vocabulary, embedding_size, layers, units, SEED);
     served->model.weights.kernels = kernels;
     served->model.weights.precision = precision;
     assert_int_equal(decode_plan_create(&served->model.weights, &served->plan, &error), STATUS_OK);
@@ -177,7 +176,8 @@ static void served_init_in(struct served *served, enum rnn_precision precision, 
 static void served_init(struct served *served, struct vocabulary *vocabulary, size_t embedding_size, size_t layers,
                         size_t units, const char *kernels)
 {
-    served_init_in(served, RNN_PRECISION_FP32, vocabulary, embedding_size, layers, units, kernels);
+    decode_model_init(&served->model, vocabulary, embedding_size, layers, units, SEED);
+    served_pack(served, RNN_PRECISION_FP32, kernels);
 }
 
 static void served_release(struct served *served)
@@ -328,16 +328,17 @@ static void check_full_batch(const struct served *served, const struct row *alon
     hub_release(&hub);
 }
 
-/* One-hot, with a table, and with a gathered embedding. In fp32 and int8 all kernels
- * give the same bits. */
-static void check_rows(enum rnn_precision precision, size_t embedding_size)
+/* One-hot, with a table, and with a gathered embedding; `is_tied`: which is the output's too. In fp32 and int8 all
+ * kernels give the same bits. */
+static void check_rows(enum decode_cell cell, enum rnn_precision precision, size_t embedding_size, bool is_tied)
 {
     enum { COUNT = 60, FULL_COUNT = 320 };
     struct row *alone = NULL;
     for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
         struct served served;
-        served_init_in(&served, precision, decode_model_characters(40), embedding_size, 2, 21,
-                       rnn_kernels_at(set)->name);
+        decode_model_init_cells(&served.model, decode_model_characters(40), cell, embedding_size, 2, 21, SEED);
+        served.model.weights.softmax_w = is_tied ? NULL : served.model.weights.softmax_w;
+        served_pack(&served, precision, rnn_kernels_at(set)->name);
         if (alone == NULL || precision == RNN_PRECISION_BF16) {
             mem_free(alone);
             alone = run_alone(&served, FULL_COUNT);
@@ -357,8 +358,17 @@ static void test_rows_do_not_depend_on_anything(void **state)
     (void)state;
     print_message("seed %d\n", SEED);
     for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
-        check_rows((enum rnn_precision)precision, 0);
-        check_rows((enum rnn_precision)precision, 6);
+        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 0, false);
+        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 6, false);
+    }
+}
+
+static void test_rows_of_other_cells_do_not_depend_on_anything(void **state)
+{
+    (void)state;
+    for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        check_rows(DECODE_CELL_GRU, (enum rnn_precision)precision, 0, false);
+        check_rows(DECODE_CELL_RNN, (enum rnn_precision)precision, 21, true);
     }
 }
 
@@ -735,6 +745,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_do_not_depend_on_anything),
+        cmocka_unit_test(test_rows_of_other_cells_do_not_depend_on_anything),
         cmocka_unit_test(test_shared_phases_change_nothing),
         cmocka_unit_test(test_more_rows_than_a_step_takes),
         cmocka_unit_test(test_large_vocabularies_come_in_chunks),

@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "engine/decode/decode_plan_layout.h"
 #include "tests/unit/decode_model.h"
 
 enum { SEED = 5, STEPS = 12, UNITS_MAX = 128, SYMBOLS_MAX = 300, LAYERS_MAX = 3 };
@@ -25,22 +24,60 @@ static double sigmoid(double x)
     return 1.0 / (1.0 + exp(-x));
 }
 
+/* sums = [input, h] · kernel + bias */
+static void affine(const struct decode_layer_weights *layer, const double *input, const double *h, const float *kernel,
+                   const float *bias, size_t columns, double *sums)
+{
+    for (size_t column = 0; column < columns; column++) {
+        sums[column] = (double)bias[column];
+        for (size_t k = 0; k < layer->input_size + layer->units; k++) {
+            sums[column] +=
+                (k < layer->input_size ? input[k] : h[k - layer->input_size]) * (double)kernel[k * columns + column];
+        }
+    }
+}
+
+static void reference_step_lstm(const struct decode_layer_weights *layer, const double *input, double *c, double *h)
+{
+    static double sums[4 * UNITS_MAX];
+    size_t units = layer->units;
+    affine(layer, input, h, layer->kernel, layer->bias, 4 * units, sums);
+    for (size_t unit = 0; unit < units; unit++) {
+        c[unit] = c[unit] * sigmoid(sums[2 * units + unit] + (double)layer->forget_bias) +
+                  sigmoid(sums[unit]) * tanh(sums[units + unit]);
+        h[unit] = sigmoid(sums[3 * units + unit]) * tanh(c[unit]);
+    }
+}
+
+static void reference_step_gru(const struct decode_layer_weights *layer, const double *input, double *h)
+{
+    static double sums[2 * UNITS_MAX];
+    static double candidate[UNITS_MAX];
+    static double reset[UNITS_MAX];
+    size_t units = layer->units;
+    affine(layer, input, h, layer->kernel, layer->bias, 2 * units, sums);
+    for (size_t unit = 0; unit < units; unit++) {
+        reset[unit] = sigmoid(sums[unit]) * h[unit];
+    }
+    affine(layer, input, reset, layer->candidate_kernel, layer->candidate_bias, units, candidate);
+    for (size_t unit = 0; unit < units; unit++) {
+        double update = sigmoid(sums[units + unit]);
+        h[unit] = update * h[unit] + (1 - update) * tanh(candidate[unit]);
+    }
+}
+
 static void reference_step_layer(const struct decode_layer_weights *layer, const double *input, double *c, double *h)
 {
-    double before[UNITS_MAX];
-    memcpy(before, h, sizeof before);
-    for (size_t unit = 0; unit < layer->units; unit++) {
-        double gates[4];
-        for (size_t gate = 0; gate < 4; gate++) {
-            size_t column = gate * layer->units + unit;
-            gates[gate] = (double)layer->bias[column];
-            for (size_t k = 0; k < layer->input_size + layer->units; k++) {
-                gates[gate] += (k < layer->input_size ? input[k] : before[k - layer->input_size]) *
-                               (double)layer->kernel[k * 4 * layer->units + column];
-            }
+    static double sums[UNITS_MAX];
+    if (layer->cell == DECODE_CELL_LSTM) {
+        reference_step_lstm(layer, input, c, h);
+    } else if (layer->cell == DECODE_CELL_GRU) {
+        reference_step_gru(layer, input, h);
+    } else {
+        affine(layer, input, h, layer->kernel, layer->bias, layer->units, sums);
+        for (size_t unit = 0; unit < layer->units; unit++) {
+            h[unit] = tanh(sums[unit]);
         }
-        c[unit] = c[unit] * sigmoid(gates[2] + (double)layer->forget_bias) + sigmoid(gates[0]) * tanh(gates[1]);
-        h[unit] = sigmoid(gates[3]) * tanh(c[unit]);
     }
 }
 
@@ -58,22 +95,10 @@ static void reference_step(const struct decode_weights *weights, uint32_t symbol
     for (size_t n = 0; n < weights->vocabulary_size; n++) {
         r->logits[n] = (double)weights->softmax_b[n];
         for (size_t k = 0; k < weights->layers[top].units; k++) {
-            r->logits[n] += r->h[top][k] * (double)weights->softmax_w[k * weights->vocabulary_size + n];
+            float weight = weights->softmax_w == NULL ? weights->embedding[n * weights->embedding_size + k]
+                                                      : weights->softmax_w[k * weights->vocabulary_size + n];
+            r->logits[n] += r->h[top][k] * (double)weight;
         }
-    }
-}
-
-static void plan_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity, float *logits)
-{
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        struct rnn_lstm_row row = decode_plan_row(plan, i, slot, parity, symbol);
-        for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
-        }
-    }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
-    for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->output.steps->dense(&plan->output, block, &row, 1);
     }
 }
 
@@ -83,7 +108,7 @@ static void check_state(const struct decode_plan *plan, const float *slot, unsig
     decode_plan_read_state(plan, slot, parity, state);
     size_t n = 0;
     for (size_t i = 0; i < plan->layer_count; i++) {
-        for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
+        for (size_t unit = 0; plan->layers[i].cell == DECODE_CELL_LSTM && unit < plan->layers[i].units; unit++, n++) {
             assert_true(fabs((double)state[n] - r->c[i][unit]) < 2e-5);
         }
         for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
@@ -105,7 +130,7 @@ static void check_model(struct decode_model *model)
     struct reference *reference = mem_allocate(1, sizeof *reference);
     for (unsigned step = 0; step < STEPS; step++) {
         uint32_t symbol = (uint32_t)(step * 7 % model->weights.vocabulary_size);
-        plan_step(plan, symbol, slot, step % 2, logits);
+        decode_model_step(plan, symbol, slot, step % 2, logits);
         reference_step(&model->weights, symbol, reference);
         check_state(plan, slot, (step + 1) % 2, reference);
         for (size_t n = 0; n < model->weights.vocabulary_size; n++) {
@@ -126,9 +151,8 @@ static struct vocabulary *make_bytes(void)
     return vocabulary;
 }
 
-static void test_steps_equal_reference(void **state)
+static void check_cell(enum decode_cell cell)
 {
-    (void)state;
     static const size_t units[] = {1, 5, 16, 100, 128};
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
         for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
@@ -136,7 +160,7 @@ static void test_steps_equal_reference(void **state)
             for (size_t e = 0; e < sizeof embeddings / sizeof *embeddings; e++) {
                 struct vocabulary *vocabulary = e == 1 ? make_bytes() : decode_model_characters(e == 0 ? 3 : 65);
                 struct decode_model model;
-                decode_model_init(&model, vocabulary, embeddings[e], 1 + u % LAYERS_MAX, units[u], SEED);
+                decode_model_init_cells(&model, vocabulary, cell, embeddings[e], 1 + u % LAYERS_MAX, units[u], SEED);
                 model.weights.kernels = rnn_kernels_at(set)->name;
                 check_model(&model);
                 decode_model_release(&model);
@@ -145,28 +169,56 @@ static void test_steps_equal_reference(void **state)
     }
 }
 
-/* Fewer symbols make the table the smaller choice: the same model with some of its symbols left out must make the same
- * bits as with all of them, which gathers the embedding instead. */
-static void test_table_changes_no_bit(void **state)
+static void test_steps_equal_reference(void **state)
 {
     (void)state;
-    enum { EMBEDDING = 24, UNITS = 20 };
+    check_cell(DECODE_CELL_LSTM);
+}
+
+static void test_other_cells_equal_reference(void **state)
+{
+    (void)state;
+    check_cell(DECODE_CELL_GRU);
+    check_cell(DECODE_CELL_RNN);
+}
+
+static void test_tied_output_equals_reference(void **state)
+{
+    (void)state;
+    static const enum decode_cell cells[] = {DECODE_CELL_LSTM, DECODE_CELL_GRU, DECODE_CELL_RNN};
+    for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            struct decode_model model;
+            decode_model_init_cells(&model, decode_model_characters(70), cells[c], 20, 2, 20, SEED);
+            model.weights.kernels = rnn_kernels_at(set)->name;
+            model.weights.softmax_w = NULL;
+            check_model(&model);
+            decode_model_release(&model);
+        }
+    }
+}
+
+/* Fewer symbols make the table the smaller choice: the same model with some of its symbols left out must make the same
+ * bits as with all of them, which gathers the embedding instead. */
+static void check_table(enum decode_cell cell)
+{
+    enum { EMBEDDING = 24, UNITS = 26 };
     struct decode_model model;
-    decode_model_init(&model, decode_model_characters(50), EMBEDDING, 1, UNITS, SEED);
+    decode_model_init_cells(&model, decode_model_characters(85), cell, EMBEDDING, 1, UNITS, SEED);
     struct decode_plan *plan;
     struct error error;
     assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
-    assert_null(plan->table); /* 50 × 80 floats would replace 50 × 24 + 24 × 80 */
+    assert_null(plan->table); /* 85 × 78 floats (GRU) would replace 85 × 24 + 24 × 78 */
     struct decode_model narrow = model;
-    narrow.weights.vocabulary_size = 30; /* 30 × 80 replace 30 × 24 + 24 × 80 */
+    narrow.weights.vocabulary_size = 30; /* 30 × 78 replace 30 × 24 + 24 × 78 */
     struct decode_plan *tabled;
     assert_int_equal(decode_plan_create(&narrow.weights, &tabled, &error), STATUS_OK);
     assert_non_null(tabled->table);
     float *slots = mem_allocate_aligned(2 * plan->slot_floats, sizeof *slots);
     float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
     for (unsigned step = 0; step < STEPS; step++) {
-        plan_step(plan, step * 2, slots, step % 2, logits);
-        plan_step(tabled, step * 2, slots + plan->slot_floats, step % 2, logits);
+        decode_model_step(plan, step * 2, slots, step % 2, logits);
+        decode_model_step(tabled, step * 2, slots + plan->slot_floats, step % 2, logits);
         assert_memory_equal(slots, slots + plan->slot_floats, plan->slot_floats * sizeof *slots);
     }
     mem_free(slots);
@@ -174,6 +226,13 @@ static void test_table_changes_no_bit(void **state)
     decode_plan_destroy(plan);
     decode_plan_destroy(tabled);
     decode_model_release(&model);
+}
+
+static void test_table_changes_no_bit(void **state)
+{
+    (void)state;
+    check_table(DECODE_CELL_LSTM);
+    check_table(DECODE_CELL_GRU);
 }
 
 static void refuse(struct decode_weights weights, enum status wanted, const char *message)
@@ -210,6 +269,9 @@ static void test_wrong_sizes_are_refused(void **state)
     weights.vocabulary_size = DECODE_SYMBOLS_MAX + 1;
     refuse(weights, STATUS_LIMIT, "1048577 symbols");
     weights = model.weights;
+    weights.softmax_w = NULL;
+    refuse(weights, STATUS_INVALID, "embedding size 4 cannot be tied to an output of 8 units");
+    weights = model.weights;
     weights.kernels = "abacus";
     refuse(weights, STATUS_UNSUPPORTED, "abacus");
     decode_model_release(&model);
@@ -235,7 +297,10 @@ static void test_no_memory_is_reported(void **state)
     (void)state;
     for (size_t embedding_size = 0; embedding_size <= 40; embedding_size += 20) {
         struct decode_model model;
-        decode_model_init(&model, decode_model_characters(20), embedding_size, 2, embedding_size == 20 ? 30 : 4, SEED);
+        decode_model_init_cells(&model, decode_model_characters(20),
+                                embedding_size == 40 ? DECODE_CELL_GRU : DECODE_CELL_LSTM, embedding_size, 2,
+                                embedding_size == 20 ? 20 : 4, SEED);
+        model.weights.softmax_w = embedding_size == 20 ? NULL : model.weights.softmax_w;
         enum status status = STATUS_NO_MEMORY;
         for (uint64_t n = 0; status != STATUS_OK; n++) {
             struct decode_plan *plan = NULL;
@@ -271,9 +336,10 @@ static void test_bytes_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps_equal_reference),   cmocka_unit_test(test_table_changes_no_bit),
-        cmocka_unit_test(test_wrong_sizes_are_refused), cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
-        cmocka_unit_test(test_no_memory_is_reported),   cmocka_unit_test(test_bytes_are_counted),
+        cmocka_unit_test(test_steps_equal_reference),        cmocka_unit_test(test_other_cells_equal_reference),
+        cmocka_unit_test(test_tied_output_equals_reference), cmocka_unit_test(test_table_changes_no_bit),
+        cmocka_unit_test(test_wrong_sizes_are_refused),      cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
+        cmocka_unit_test(test_no_memory_is_reported),        cmocka_unit_test(test_bytes_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

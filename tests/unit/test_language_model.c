@@ -1,5 +1,5 @@
-/* The language model as a graph: its gradients equal central differences, its heads share variables, a second model
- * over the same names is refused. */
+/* The language model as a graph: its gradients equal central differences for every cell, its recurrences
+ * run fused, its heads share variables, a second model over the same names is refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +7,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/graph/ops_recurrence_fused.h"
 #include "engine/graph/plan.h"
 #include "engine/graph/variable.h"
 #include "engine/math/gemm.h"
@@ -21,21 +22,22 @@ struct fixture {
     struct error error;
 };
 
-static void build(struct fixture *fixture, size_t layers, size_t units, size_t embedding, double dropout)
+static void build_model(struct fixture *fixture, struct language_model_options options)
 {
-    struct language_model_options options = {.layers = layers,
-                                             .units = units,
-                                             .embedding = embedding,
-                                             .dropout = dropout,
-                                             .vocabulary_size = SYMBOLS,
-                                             .has_train_head = true,
-                                             .has_predict_head = true};
+    options.vocabulary_size = SYMBOLS;
+    options.has_train_head = options.has_predict_head = true;
     assert_int_equal(graph_create(&fixture->graph, &fixture->error), STATUS_OK);
     if (language_model_build(fixture->graph, &options, &fixture->error) != STATUS_OK) {
         fail_msg("%s", fixture->error.message);
     }
     assert_int_equal(values_create(fixture->graph, &fixture->values, &fixture->error), STATUS_OK);
     assert_int_equal(values_initialize(fixture->values, fixture->graph, 7, &fixture->error), STATUS_OK);
+}
+
+static void build(struct fixture *fixture, size_t layers, size_t units, size_t embedding, double dropout)
+{
+    build_model(fixture, (struct language_model_options){
+                             .layers = layers, .units = units, .embedding = embedding, .dropout = dropout});
 }
 
 static void release(struct fixture *fixture)
@@ -87,11 +89,11 @@ static void run_train(struct fixture *fixture, const struct output *fetches, siz
 }
 
 /* Every weight's derivative of the loss against (loss(w + e) − loss(w − e)) / 2e. */
-static void check_gradients(size_t layers, size_t units, size_t embedding, double dropout)
+static void check_gradients(struct language_model_options options)
 {
     struct fixture fixture = {0};
     make_symbols();
-    build(&fixture, layers, units, embedding, dropout);
+    build_model(&fixture, options);
     struct output loss = output_of(&fixture, "train/loss:0");
     struct train_step step;
     if (train_step_build(fixture.graph, loss, OPTIMIZER_SGD, &step, &fixture.error) != STATUS_OK) {
@@ -139,15 +141,35 @@ static void check_gradients(size_t layers, size_t units, size_t embedding, doubl
 static void test_gradients_one_hot(void **state)
 {
     (void)state;
-    check_gradients(1, 4, 0, 0);
-    check_gradients(2, 3, 0, 0);
+    check_gradients((struct language_model_options){.layers = 1, .units = 4});
+    check_gradients((struct language_model_options){.layers = 2, .units = 3});
 }
 
 static void test_gradients_embedding_and_dropout(void **state)
 {
     (void)state;
-    check_gradients(2, 3, 4, 0);
-    check_gradients(2, 4, 0, 0.3);
+    check_gradients((struct language_model_options){.layers = 2, .units = 3, .embedding = 4});
+    check_gradients((struct language_model_options){.layers = 2, .units = 4, .dropout = 0.3});
+}
+
+static void test_gradients_of_other_cells(void **state)
+{
+    (void)state;
+    for (int i = RECURRENT_CELL_GRU; i <= RECURRENT_CELL_RNN; i++) {
+        enum recurrent_cell cell = (enum recurrent_cell)i;
+        check_gradients((struct language_model_options){.cell = cell, .layers = 1, .units = 4});
+        check_gradients((struct language_model_options){.cell = cell, .layers = 2, .units = 3, .embedding = 4});
+        check_gradients((struct language_model_options){.cell = cell, .layers = 2, .units = 4, .dropout = 0.3});
+    }
+}
+
+static void test_gradients_tied(void **state)
+{
+    (void)state;
+    for (int i = 0; i < RECURRENT_CELL_COUNT; i++) {
+        check_gradients((struct language_model_options){
+            .cell = (enum recurrent_cell)i, .layers = 2, .units = 4, .embedding = 4, .is_tied = true});
+    }
 }
 
 static void test_variables_have_tensorflow_names(void **state)
@@ -170,6 +192,71 @@ static void test_variables_have_tensorflow_names(void **state)
     assert_int_equal(kernel->node->outputs[0].shape.dimensions[0], 3 + 4);
     assert_int_equal(kernel->node->outputs[0].shape.dimensions[1], 16);
     release(&fixture);
+}
+
+static void check_names(struct fixture *fixture, const char *const *names, size_t count)
+{
+    assert_int_equal(graph_variable_count(fixture->graph), count);
+    for (size_t i = 0; i < count; i++) {
+        if (graph_find_variable(fixture->graph, names[i]) == NULL) {
+            fail_msg("no variable %s", names[i]);
+        }
+    }
+}
+
+static void test_other_cells_have_tensorflow_names(void **state)
+{
+    (void)state;
+    struct fixture fixture = {0};
+    build_model(&fixture, (struct language_model_options){.cell = RECURRENT_CELL_GRU, .layers = 2, .units = 4});
+    check_names(
+        &fixture,
+        (const char *const[]){
+            "softmax/w", "softmax/b", "rnn/multi_rnn_cell/cell_0/gru_cell/gates/kernel",
+            "rnn/multi_rnn_cell/cell_0/gru_cell/gates/bias", "rnn/multi_rnn_cell/cell_0/gru_cell/candidate/kernel",
+            "rnn/multi_rnn_cell/cell_0/gru_cell/candidate/bias", "rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel",
+            "rnn/multi_rnn_cell/cell_1/gru_cell/gates/bias", "rnn/multi_rnn_cell/cell_1/gru_cell/candidate/kernel",
+            "rnn/multi_rnn_cell/cell_1/gru_cell/candidate/bias"},
+        10);
+    const struct variable *gates = graph_find_variable(fixture.graph, "rnn/multi_rnn_cell/cell_1/gru_cell/gates/bias");
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(((const float *)values_tensor(fixture.values, gates)->data)[i] == 1.0f);
+    }
+    const char *const states[] = {"train/initial_state/0:0", "train/final_state/1:0", "predict/initial_state/1:0",
+                                  "predict/final_state/0:0"};
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        assert_non_null(output_of(&fixture, states[i]).node);
+    }
+    release(&fixture);
+    build_model(&fixture, (struct language_model_options){
+                              .cell = RECURRENT_CELL_RNN, .layers = 1, .units = 4, .embedding = 4, .is_tied = true});
+    check_names(&fixture,
+                (const char *const[]){"embedding", "softmax/b", "rnn/multi_rnn_cell/cell_0/basic_rnn_cell/kernel",
+                                      "rnn/multi_rnn_cell/cell_0/basic_rnn_cell/bias"},
+                4);
+    release(&fixture);
+}
+
+static void test_recurrences_run_fused(void **state)
+{
+    (void)state;
+    for (int cell = RECURRENT_CELL_GRU; cell <= RECURRENT_CELL_RNN; cell++) {
+        struct fixture fixture = {0};
+        size_t found = 0;
+        build_model(&fixture, (struct language_model_options){
+                                  .cell = (enum recurrent_cell)cell, .layers = 2, .units = 4, .dropout = 0.3});
+        for (size_t i = 0; i < graph_node_count(fixture.graph); i++) {
+            const struct node *node = graph_node(fixture.graph, i);
+            if (strcmp(node->op->name, "Recurrence") == 0) {
+                struct recurrence_stack stack;
+                assert_true(recurrence_match(node, &stack));
+                assert_int_equal(stack.layer_count, 2);
+                found++;
+            }
+        }
+        assert_int_equal(found, 2); /* of the train head and of the predict head */
+        release(&fixture);
+    }
 }
 
 static void test_building_again_adds_nothing(void **state)
@@ -198,6 +285,12 @@ static void test_another_architecture_is_refused(void **state)
         .layers = 3, .units = 4, .vocabulary_size = SYMBOLS, .has_train_head = true};
     assert_int_equal(language_model_build(fixture.graph, &deeper, &fixture.error), STATUS_CONFLICT);
     assert_string_equal(fixture.error.code, "architecture_exists");
+    struct language_model_options other = {
+        .cell = RECURRENT_CELL_GRU, .layers = 2, .units = 4, .vocabulary_size = SYMBOLS, .has_train_head = true};
+    assert_int_equal(language_model_build(fixture.graph, &other, &fixture.error), STATUS_CONFLICT);
+    assert_string_equal(fixture.error.code, "architecture_exists");
+    assert_non_null(strstr(fixture.error.message, "2 layers × 4 units (lstm), embedding 0, 5 symbols; refusing one of "
+                                                  "2 layers × 4 units (gru)"));
     release(&fixture);
 }
 
@@ -212,18 +305,36 @@ static void test_sizes_have_limits(void **state)
     assert_int_equal(language_model_build(graph, &huge, &error), STATUS_TOO_LARGE);
     assert_non_null(strstr(error.message, "at most 268435456"));
     assert_int_equal(language_model_build(graph, &none, &error), STATUS_INVALID);
+    struct language_model_options tied = {
+        .layers = 1, .units = 16, .embedding = 8, .is_tied = true, .vocabulary_size = 9, .has_train_head = true};
+    assert_int_equal(language_model_build(graph, &tied, &error), STATUS_INVALID);
+    assert_string_equal(error.message, "a tied output needs an embedding of 16, the units of the top layer, not 8");
     assert_int_equal(graph_node_count(graph), 0);
     graph_unref(graph);
-    struct fixture fixture = {0};
-    build(&fixture, 2, 4, 3, 0);
-    struct language_model_options built;
-    assert_true(language_model_find(fixture.graph, &built));
-    size_t count = 0;
-    for (size_t i = 0; i < graph_variable_count(fixture.graph); i++) {
-        count += tensor_element_count(values_tensor(fixture.values, graph_variable(fixture.graph, i)));
+}
+
+static void test_parameters_are_counted(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * RECURRENT_CELL_COUNT; i++) {
+        struct fixture fixture = {0};
+        bool is_tied = i >= RECURRENT_CELL_COUNT;
+        build_model(&fixture, (struct language_model_options){.cell = (enum recurrent_cell)(i % RECURRENT_CELL_COUNT),
+                                                              .layers = 2,
+                                                              .units = 4,
+                                                              .embedding = is_tied ? 4 : 3,
+                                                              .is_tied = is_tied});
+        struct language_model_options built;
+        assert_true(language_model_find(fixture.graph, &built));
+        assert_int_equal(built.cell, i % RECURRENT_CELL_COUNT);
+        assert_int_equal(built.is_tied, is_tied);
+        size_t count = 0;
+        for (size_t v = 0; v < graph_variable_count(fixture.graph); v++) {
+            count += tensor_element_count(values_tensor(fixture.values, graph_variable(fixture.graph, v)));
+        }
+        assert_int_equal(language_model_parameter_count(&built), count);
+        release(&fixture);
     }
-    assert_int_equal(language_model_parameter_count(&built), count);
-    release(&fixture);
 }
 
 static void test_raw_second_build_is_refused(void **state)
@@ -244,12 +355,11 @@ static void test_raw_second_build_is_refused(void **state)
 
 /* −log of the predict head's probability of each target averages to the train head's loss: one mathematics, two
  * heads. */
-static void test_heads_agree(void **state)
+static void check_heads(enum recurrent_cell cell)
 {
-    (void)state;
     struct fixture fixture = {0};
     make_symbols();
-    build(&fixture, 2, 6, 0, 0);
+    build_model(&fixture, (struct language_model_options){.cell = cell, .layers = 2, .units = 6});
     struct plan *train = NULL;
     struct workspace *train_workspace = NULL;
     struct tensor loss;
@@ -282,6 +392,14 @@ static void test_heads_agree(void **state)
     plan_unref(plan);
     plan_unref(train);
     release(&fixture);
+}
+
+static void test_heads_agree(void **state)
+{
+    (void)state;
+    for (int cell = 0; cell < RECURRENT_CELL_COUNT; cell++) {
+        check_heads((enum recurrent_cell)cell);
+    }
 }
 
 /* Adam against the equations written out in double. */
@@ -358,10 +476,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_one_hot),
         cmocka_unit_test(test_gradients_embedding_and_dropout),
+        cmocka_unit_test(test_gradients_of_other_cells),
+        cmocka_unit_test(test_gradients_tied),
         cmocka_unit_test(test_variables_have_tensorflow_names),
+        cmocka_unit_test(test_other_cells_have_tensorflow_names),
+        cmocka_unit_test(test_recurrences_run_fused),
         cmocka_unit_test(test_building_again_adds_nothing),
         cmocka_unit_test(test_another_architecture_is_refused),
         cmocka_unit_test(test_sizes_have_limits),
+        cmocka_unit_test(test_parameters_are_counted),
         cmocka_unit_test(test_raw_second_build_is_refused),
         cmocka_unit_test(test_heads_agree),
         cmocka_unit_test(test_adam_follows_its_equations),

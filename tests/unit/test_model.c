@@ -202,7 +202,7 @@ static void test_bad_programs_change_nothing(void **state)
          "{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]},"
          "{\"op\":\"get_variable\",\"name\":\"w\",\"shape\":[2]}]}]}",
          STATUS_CONFLICT, "/program/0/body/1"},
-        {"{\"program\":[{\"op\":\"language_model\",\"vocabulary\":\"bytes\",\"cell\":\"gru\"}]}", STATUS_UNSUPPORTED,
+        {"{\"program\":[{\"op\":\"language_model\",\"vocabulary\":\"bytes\",\"cell\":\"gated\"}]}", STATUS_INVALID,
          "/program/0/cell"},
         {"{\"program\":[{\"op\":\"language_model\",\"vocabulary\":\"bytes\",\"layers\":0}]}", STATUS_INVALID,
          "/program/0/layers"},

@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include "engine/decode/decode_plan_layout.h"
 #include "engine/model/snapshot.h"
 #include "tests/unit/decode_model.h"
 
@@ -33,20 +32,6 @@ static const char TEXT[] =
     "city of a dreamy Sabbath afternoon. Go from Corlears Hook to Coenties Slip, and from thence, by "
     "Whitehall, northward. What do you see? Posted like silent sentinels all around the town, stand "
     "thousands upon thousands of mortal men fixed in ocean reveries.";
-
-static void plan_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity, float *logits)
-{
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        struct rnn_lstm_row row = decode_plan_row(plan, i, slot, parity, symbol);
-        for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
-        }
-    }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
-    for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->output.steps->dense(&plan->output, block, &row, 1);
-    }
-}
 
 static double bits_of(const float *logits, size_t count, uint32_t symbol)
 {
@@ -74,7 +59,7 @@ static double measure(const struct snapshot *snapshot)
                      STATUS_OK);
     assert_int_equal(symbol_count, count);
     for (size_t n = 1; n < count; n++) {
-        plan_step(plan, symbols[n - 1], slot, (n - 1) % 2, logits);
+        decode_model_step(plan, symbols[n - 1], slot, (n - 1) % 2, logits);
         bits += bits_of(logits, plan->vocabulary_size, symbols[n]);
     }
     mem_free(slot);
@@ -144,7 +129,7 @@ static void test_int8_plans_are_equal_on_all_kernels(void **state)
             float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
             decode_plan_reset_slot(plan, slot);
             for (unsigned n = 0; n < 20; n++) {
-                plan_step(plan, n * 7 % 65, slot, n % 2, logits);
+                decode_model_step(plan, n * 7 % 65, slot, n % 2, logits);
             }
             if (set == 0) {
                 memcpy(wanted, logits, sizeof wanted);

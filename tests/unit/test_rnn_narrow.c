@@ -148,8 +148,8 @@ static void problem_release(struct problem *p)
 /* Words of one row's input or h, padded to what the kernels may read. */
 enum { ROW_BYTES = 1024 };
 
-static void prepare_row(const struct problem *p, const struct rnn_lstm *layer, size_t row, char *own, float *cell,
-                        struct rnn_lstm_row *ret_row)
+static void prepare_row(const struct problem *p, const struct rnn_layer *layer, size_t row, char *own, float *cell,
+                        struct rnn_layer_row *ret_row)
 {
     static const unsigned char nothing[] = {0, 0, RNN_INT8_ZERO};
     memset(own, nothing[p->precision], 3 * ROW_BYTES);
@@ -162,33 +162,34 @@ static void prepare_row(const struct problem *p, const struct rnn_lstm *layer, s
     }
     memcpy(cell, p->cell + row * p->units, p->units * sizeof(float));
     rnn_write_hidden(p->precision, p->hidden + row * p->units, p->units, own + ROW_BYTES);
-    *ret_row = (struct rnn_lstm_row){.start = layer->start,
-                                     .input = own,
-                                     .input_scale = input_scale,
-                                     .cell = cell,
-                                     .hidden = own + ROW_BYTES,
-                                     .hidden_next = own + 2 * ROW_BYTES};
+    *ret_row = (struct rnn_layer_row){.start = layer->start,
+                                      .input = own,
+                                      .input_scale = input_scale,
+                                      .cell = cell,
+                                      .hidden = own + ROW_BYTES,
+                                      .hidden_next = own + 2 * ROW_BYTES};
 }
 
 /* One step of all rows in calls of at most `rows_a_call`; c and h come back unpadded, h as numbers. */
 static void step(const struct problem *p, const struct rnn_steps *steps, size_t rows_a_call, float *cell, float *hidden)
 {
-    struct rnn_lstm layer;
+    struct rnn_layer layer;
     struct error error;
-    assert_int_equal(rnn_lstm_init(&layer, steps, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error),
-                     STATUS_OK);
+    struct rnn_layer_weights weights = {
+        .input_size = p->input_size, .units = p->units, .kernel = p->kernel, .bias = p->bias, .forget_bias = 1.0f};
+    assert_int_equal(rnn_layer_init(&layer, steps, &weights, &error), STATUS_OK);
     layer.is_input_scaled = p->is_input_scaled;
     char *words = mem_allocate_aligned(p->row_count * 3, ROW_BYTES);
     size_t cell_floats = (layer.stride + 15) / 16 * 16;
     float *cells = mem_allocate_aligned(p->row_count * cell_floats, sizeof(float));
-    struct rnn_lstm_row rows[ROWS_MAX];
+    struct rnn_layer_row rows[ROWS_MAX];
     for (size_t row = 0; row < p->row_count; row++) {
         prepare_row(p, &layer, row, words + row * 3 * ROW_BYTES, cells + row * cell_floats, &rows[row]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < p->row_count; row += rows_a_call) {
             size_t left = p->row_count - row;
-            steps->lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
+            steps->layer(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
         }
     }
     for (size_t row = 0; row < p->row_count; row++) {
@@ -202,7 +203,7 @@ static void step(const struct problem *p, const struct rnn_steps *steps, size_t 
     }
     mem_free(words);
     mem_free(cells);
-    rnn_lstm_release(&layer);
+    rnn_layer_release(&layer);
 }
 
 static void check_against_double(const struct problem *p, const float *cell, const float *hidden)
@@ -292,7 +293,7 @@ static void test_int8_extremes(void **state)
         for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
             struct rnn_dense layer;
             struct error error;
-            _Alignas(64) float output[RNN_GATES * RNN_LANES_MAX];
+            _Alignas(64) float output[RNN_VECTORS * RNN_LANES_MAX];
             assert_int_equal(rnn_dense_init(&layer, rnn_kernels_steps(rnn_kernels_at(set), RNN_PRECISION_INT8), UNITS,
                                             COLUMNS, weights, bias, &error),
                              STATUS_OK);
@@ -410,14 +411,14 @@ static void test_not_finite_and_no_memory(void **state)
     const struct rnn_kernels *kernels = rnn_kernels_find(NULL);
     for (int precision = RNN_PRECISION_BF16; precision < RNN_PRECISION_COUNT; precision++) {
         const struct rnn_steps *steps = rnn_kernels_steps(kernels, (enum rnn_precision)precision);
-        struct rnn_lstm lstm;
+        struct rnn_layer lstm;
         struct rnn_dense dense;
         struct error error;
         float weights[16 * 8] = {0};
+        struct rnn_layer_weights from = {.input_size = 4, .units = 4, .kernel = weights, .bias = weights};
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
             weights[16 * 8 - 1] = bad[i];
-            assert_int_equal(rnn_lstm_init(&lstm, steps, 4, 0, 4, weights, weights, 1.0f, &error),
-                             STATUS_UNPROCESSABLE);
+            assert_int_equal(rnn_layer_init(&lstm, steps, &from, &error), STATUS_UNPROCESSABLE);
             assert_string_equal(error.code, "not_finite");
             assert_int_equal(rnn_dense_init(&dense, steps, 8, 16, weights, weights, &error), STATUS_UNPROCESSABLE);
         }
@@ -425,12 +426,12 @@ static void test_not_finite_and_no_memory(void **state)
         enum status status = STATUS_NO_MEMORY;
         for (uint64_t n = 0; status == STATUS_NO_MEMORY; n++) {
             mem_fail_after(n);
-            status = rnn_lstm_init(&lstm, steps, 4, 0, 4, weights, weights, 1.0f, &error);
+            status = rnn_layer_init(&lstm, steps, &from, &error);
             mem_fail_after(UINT64_MAX);
             assert_true(n < 10);
         }
         assert_int_equal(status, STATUS_OK);
-        rnn_lstm_release(&lstm);
+        rnn_layer_release(&lstm);
     }
 }
 

@@ -85,28 +85,29 @@ static void problem_release(struct problem *p)
 static void step(const struct problem *p, const struct rnn_kernels *kernels, size_t rows_a_call, float *cell,
                  float *hidden)
 {
-    struct rnn_lstm layer;
+    struct rnn_layer layer;
     struct error error;
-    assert_int_equal(
-        rnn_lstm_init(&layer, &kernels->fp32, p->input_size, 0, p->units, p->kernel, p->bias, 1.0f, &error), STATUS_OK);
+    struct rnn_layer_weights weights = {
+        .input_size = p->input_size, .units = p->units, .kernel = p->kernel, .bias = p->bias, .forget_bias = 1.0f};
+    assert_int_equal(rnn_layer_init(&layer, &kernels->fp32, &weights, &error), STATUS_OK);
     size_t row_floats = 3 * layer.stride;
     row_floats = (row_floats + 15) / 16 * 16;
     float *state = mem_allocate_aligned(p->row_count * row_floats, sizeof(float));
-    struct rnn_lstm_row rows[ROWS_MAX];
+    struct rnn_layer_row rows[ROWS_MAX];
     for (size_t row = 0; row < p->row_count; row++) {
         float *own = state + row * row_floats;
         memcpy(own, p->cell + row * p->units, p->units * sizeof(float));
         memcpy(own + layer.stride, p->hidden + row * p->units, p->units * sizeof(float));
-        rows[row] = (struct rnn_lstm_row){.start = layer.start,
-                                          .input = p->input + row * p->input_size,
-                                          .cell = own,
-                                          .hidden = own + layer.stride,
-                                          .hidden_next = own + 2 * layer.stride};
+        rows[row] = (struct rnn_layer_row){.start = layer.start,
+                                           .input = p->input + row * p->input_size,
+                                           .cell = own,
+                                           .hidden = own + layer.stride,
+                                           .hidden_next = own + 2 * layer.stride};
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < p->row_count; row += rows_a_call) {
             size_t left = p->row_count - row;
-            kernels->fp32.lstm(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
+            kernels->fp32.layer(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
         }
     }
     for (size_t row = 0; row < p->row_count; row++) {
@@ -117,7 +118,7 @@ static void step(const struct problem *p, const struct rnn_kernels *kernels, siz
         }
     }
     mem_free(state);
-    rnn_lstm_release(&layer);
+    rnn_layer_release(&layer);
 }
 
 static void check_lstm(size_t input_size, size_t units, size_t row_count)
@@ -226,15 +227,16 @@ static void step_gates(const struct rnn_kernels *kernels, const float gates[4], 
                        float *ret_hidden)
 {
     static const float zeros[4];
-    struct rnn_lstm layer;
+    struct rnn_layer layer;
     struct error error;
-    assert_int_equal(rnn_lstm_init(&layer, &kernels->fp32, 0, 0, 1, zeros, gates, 0.0f, &error), STATUS_OK);
+    struct rnn_layer_weights weights = {.units = 1, .kernel = zeros, .bias = gates};
+    assert_int_equal(rnn_layer_init(&layer, &kernels->fp32, &weights, &error), STATUS_OK);
     _Alignas(64) float state[3][RNN_LANES_MAX] = {{cell}};
-    struct rnn_lstm_row row = {.start = layer.start, .hidden = state[1], .hidden_next = state[2], .cell = state[0]};
-    kernels->fp32.lstm(&layer, 0, &row, 1);
+    struct rnn_layer_row row = {.start = layer.start, .hidden = state[1], .hidden_next = state[2], .cell = state[0]};
+    kernels->fp32.layer(&layer, 0, &row, 1);
     *ret_cell = state[0][0];
     *ret_hidden = state[2][0];
-    rnn_lstm_release(&layer);
+    rnn_layer_release(&layer);
 }
 
 static double units_in_last_place(double got, double wanted)
@@ -343,10 +345,10 @@ static void test_no_memory_is_reported(void **state)
     float weights[16 * 8] = {0};
     struct error error;
     for (uint64_t n = 0; n < 3; n++) {
-        struct rnn_lstm layer;
+        struct rnn_layer layer;
         mem_fail_after(n);
-        assert_int_equal(rnn_lstm_init(&layer, &rnn_kernels_at(0)->fp32, 4, 0, 4, weights, weights, 1.0f, &error),
-                         STATUS_NO_MEMORY);
+        struct rnn_layer_weights from = {.input_size = 4, .units = 4, .kernel = weights, .bias = weights};
+        assert_int_equal(rnn_layer_init(&layer, &rnn_kernels_at(0)->fp32, &from, &error), STATUS_NO_MEMORY);
     }
     for (uint64_t n = 0; n < 2; n++) {
         struct rnn_dense layer;
