@@ -52,13 +52,8 @@ static void begin(struct server *server, struct request *request,
     struct error error;
     const char *name = route_parameter(request, 0);
     struct corpus_call *call = mem_allocate(1, sizeof *call);
-    enum status status = STATUS_OK;
-    if (call == NULL) {
-        status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
-    } else if (!name_is_valid(name)) {
-        status = error_set(&error, STATUS_INVALID, "'%.64s' is no name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}", name);
-        error_code(&error, "invalid_name");
-    }
+    enum status status =
+        call == NULL ? error_set(&error, STATUS_NO_MEMORY, "no memory for a request") : name_check(name, &error);
     if (status == STATUS_OK) {
         call->request = request;
         call->name = name;

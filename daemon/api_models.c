@@ -155,13 +155,8 @@ void api_models_put(struct server *server, struct request *request)
     struct error error;
     const char *name = route_parameter(request, 0);
     struct put_call *call = mem_allocate(1, sizeof *call);
-    enum status status = STATUS_OK;
-    if (call == NULL) {
-        status = error_set(&error, STATUS_NO_MEMORY, "no memory for a request");
-    } else if (!name_is_valid(name)) {
-        status = error_set(&error, STATUS_INVALID, "'%.64s' is no name: [A-Za-z0-9][A-Za-z0-9._-]{0,63}", name);
-        error_code(&error, "invalid_name");
-    }
+    enum status status =
+        call == NULL ? error_set(&error, STATUS_NO_MEMORY, "no memory for a request") : name_check(name, &error);
     if (status == STATUS_OK) {
         *call = (struct put_call){.server = server, .request = request, .name = name};
         call->content_type = request_header(request, "Content-Type");

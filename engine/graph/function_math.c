@@ -5,25 +5,6 @@
 #include "engine/graph/op_rules.h"
 
 /* Adds the op that bears the call's own name, and makes it the result. */
-static enum status add_named(struct graph *graph, const char *op, const struct function_call *call,
-                             const struct output *inputs, size_t input_count, const struct attribute *attributes,
-                             size_t attribute_count, struct call_result *result, struct error *error)
-{
-    char name[GRAPH_NAME_BYTES_MAX + 2];
-    snprintf(name, sizeof name, "%s/", call->scope);
-    struct node_options options = {.name = name,
-                                   .inputs = inputs,
-                                   .input_count = input_count,
-                                   .controls = call->controls,
-                                   .control_count = call->control_count,
-                                   .attributes = attributes,
-                                   .attribute_count = attribute_count};
-    TRY(graph_add_node(graph, op, &options, &result->operation, error));
-    result->outputs[0] = (struct output){result->operation, 0};
-    result->output_count = 1;
-    return STATUS_OK;
-}
-
 static bool is_set(const struct function_call *call, const char *attribute)
 {
     const struct attribute *found = function_attribute(call, attribute);
@@ -58,8 +39,8 @@ static enum status build_matmul(struct graph *graph, const struct function_call 
                                      {.name = is_batched ? "adj_y" : "transpose_b",
                                       .kind = ATTRIBUTE_BOOLEAN,
                                       .boolean = is_set(call, "transpose_b") || is_set(call, "adjoint_b")}};
-    return add_named(graph, is_batched ? "BatchMatMulV2" : "MatMul", call, call->inputs, 2, attributes, 2, result,
-                     error);
+    return function_finish(graph, call, is_batched ? "BatchMatMulV2" : "MatMul", call->inputs, 2, attributes, 2, result,
+                           error);
 }
 
 static const struct attribute_rule matmul_attributes[] = {{.name = "transpose_a", .kind = ATTRIBUTE_BOOLEAN},
@@ -96,7 +77,7 @@ static enum status build_divide(struct graph *graph, const struct function_call 
             TRY(add_cast(graph, inputs[i], DTYPE_FLOAT64, &inputs[i], error));
         }
     }
-    return add_named(graph, "RealDiv", call, inputs, 2, NULL, 0, result, error);
+    return function_finish(graph, call, "RealDiv", inputs, 2, NULL, 0, result, error);
 }
 
 const struct function function_divide = {
@@ -106,7 +87,7 @@ static enum status build_div(struct graph *graph, const struct function_call *ca
                              struct error *error)
 {
     bool is_whole = dtype_is_integer(output_type(call->inputs[0])->dtype);
-    return add_named(graph, is_whole ? "FloorDiv" : "RealDiv", call, call->inputs, 2, NULL, 0, result, error);
+    return function_finish(graph, call, is_whole ? "FloorDiv" : "RealDiv", call->inputs, 2, NULL, 0, result, error);
 }
 
 const struct function function_div = {.name = "div", .default_name = "div", .arguments = "x y", .build = build_div};
@@ -122,7 +103,7 @@ static enum status build_cast_to(struct graph *graph, const struct function_call
         return STATUS_OK;
     }
     struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = dtype};
-    return add_named(graph, "Cast", call, call->inputs, 1, &to, 1, result, error);
+    return function_finish(graph, call, "Cast", call->inputs, 1, &to, 1, result, error);
 }
 
 static enum status build_cast(struct graph *graph, const struct function_call *call, struct call_result *result,
@@ -166,7 +147,7 @@ static enum status build_logical_xor(struct graph *graph, const struct function_
     TRY(graph_add_binary(graph, "LogicalAnd", call->inputs[0], call->inputs[1], &both, error));
     TRY(graph_add_unary(graph, "LogicalNot", both, &both, error));
     struct output inputs[] = {either, both};
-    return add_named(graph, "LogicalAnd", call, inputs, 2, NULL, 0, result, error);
+    return function_finish(graph, call, "LogicalAnd", inputs, 2, NULL, 0, result, error);
 }
 
 const struct function function_logical_xor = {.name = "logical_xor",
@@ -218,7 +199,7 @@ static enum status build_reduce_logsumexp(struct graph *graph, const struct func
         TRY(graph_add_binary(graph, "ReshapeLike", largest, sum, &largest, error));
     }
     struct output terms[] = {sum, largest};
-    return add_named(graph, "Add", call, terms, 2, NULL, 0, result, error);
+    return function_finish(graph, call, "Add", terms, 2, NULL, 0, result, error);
 }
 
 static const struct attribute_rule logsumexp_attributes[] = {

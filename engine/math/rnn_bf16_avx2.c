@@ -7,12 +7,7 @@
 #define STEPS_NAME "avx2-bf16"
 #define PRECISION RNN_PRECISION_BF16
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256)(sum), (__m256i)(x), (__m256i)(weights)))
-#define LANES 8
 #define TILE_ROWS 2
-#define vector_fma(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define vector_splat(x) ((vector)_mm256_set1_ps(x))
-#define vector_minimum(limit, x) ((vector)_mm256_min_ps((__m256)(limit), (__m256)(x)))
-#define vector_maximum(limit, x) ((vector)_mm256_max_ps((__m256)(limit), (__m256)(x)))
 
 static inline __attribute__((always_inline)) __m256 dot(__m256 sum, __m256i x, __m256i weights)
 {
@@ -23,6 +18,7 @@ static inline __attribute__((always_inline)) __m256 dot(__m256 sum, __m256i x, _
                            _mm256_castsi256_ps(_mm256_slli_epi32(weights, 16)), sum);
 }
 
+#include "engine/math/rnn_lanes_avx2.h"
 #include "engine/math/rnn_narrow_vector.h"
 
 #else

@@ -9,12 +9,7 @@
 #define PRECISION RNN_PRECISION_INT8
 #define FIRST_SUMS(offsets) ((vector_bits){0} & (offsets))
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256i)(sum), (__m256i)(x), (__m256i)(weights)))
-#define LANES 8
 #define TILE_ROWS 2
-#define vector_fma(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define vector_splat(x) ((vector)_mm256_set1_ps(x))
-#define vector_minimum(limit, x) ((vector)_mm256_min_ps((__m256)(limit), (__m256)(x)))
-#define vector_maximum(limit, x) ((vector)_mm256_max_ps((__m256)(limit), (__m256)(x)))
 
 static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i bytes, __m256i weights)
 {
@@ -23,6 +18,7 @@ static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i by
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+#include "engine/math/rnn_lanes_avx2.h"
 #include "engine/math/rnn_narrow_vector.h"
 
 #else

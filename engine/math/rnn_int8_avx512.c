@@ -7,13 +7,9 @@
 #define PRECISION RNN_PRECISION_INT8
 #define FIRST_SUMS(offsets) (offsets)
 #define vector_dot(sum, x, weights) ((vector_sum)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(weights)))
-#define LANES 16
 #define TILE_ROWS 6
-#define vector_fma(a, b, c) ((vector)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define vector_splat(x) ((vector)_mm512_set1_ps(x))
-#define vector_minimum(limit, x) ((vector)_mm512_min_ps((__m512)(limit), (__m512)(x)))
-#define vector_maximum(limit, x) ((vector)_mm512_max_ps((__m512)(limit), (__m512)(x)))
 
+#include "engine/math/rnn_lanes_avx512.h"
 #include "engine/math/rnn_narrow_vector.h"
 
 #else
