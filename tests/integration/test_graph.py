@@ -4,25 +4,13 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import DaemonTest  # noqa: E402
+from graph_case import GraphTest  # noqa: E402
 
 STEP = {"op": "get_variable", "name": "w", "shape": [2, 2]}
 MODEL = {"op": "language_model", "units": 8, "layers": 1, "vocabulary": "bytes"}
 
 
-class Graph(DaemonTest):
-    names = iter(range(1000))
-
-    def setUp(self):
-        self.path = f"/v1/models/g{next(self.names)}"
-        self.expect(201, "PUT", "", {})
-
-    def expect(self, code, method, path, body=None, error=None):
-        return super().expect(code, method, self.path + path, body, error=error)
-
-    def build(self, *steps, code=200, **fields):
-        return self.expect(code, "POST", "/graph/build", {"program": list(steps), **fields})
-
+class Graph(GraphTest):
     def test_run_the_predict_head(self):
         self.build(MODEL)
         self.initialize()
@@ -31,10 +19,6 @@ class Graph(DaemonTest):
         probabilities = reply["results"]["predict/probabilities:0"]
         self.assertEqual(len(probabilities["data"]), 256)
         self.assertAlmostEqual(sum(probabilities["data"]), 1, places=4)
-
-    def initialize(self):
-        names = [v["name"].removesuffix(":0") for v in self.expect(200, "GET", "/variables")["variables"]]
-        self.expect(200, "POST", "/graph/run", {"targets": [name + "/Assign" for name in names]})
 
     def test_scopes(self):
         scope = {"op": "variable_scope", "name": "s", "body": [STEP]}

@@ -1,30 +1,8 @@
 /* Every cell's and wrapper's gradient against central differences, through bodies and through fused kernels; static and
  * bidirectional RNNs against dynamic ones. */
 #include "engine/math/gemm.h"
-#include "engine/nn/cell.h"
 #include "engine/nn/recurrence.h"
-#include "tests/unit/recurrence_rig.h"
-
-/* ---- making ---- */
-
-static uint32_t make(struct graph *graph, const struct cell_options *options)
-{
-    struct error error;
-    uint32_t cell = 0;
-    must(cell_create(graph, options, &cell, &error), &error);
-    return cell;
-}
-
-static uint32_t plain(struct graph *graph, enum cell_kind kind, size_t units)
-{
-    return make(graph, &(struct cell_options){.kind = kind, .units = units});
-}
-
-static uint32_t multi(struct graph *graph, uint32_t a, uint32_t b, bool is_matrix)
-{
-    return make(graph, &(struct cell_options){
-                           .kind = CELL_MULTI, .children = {a, b}, .child_count = 2, .is_state_matrix = is_matrix});
-}
+#include "tests/unit/cell_rig.h"
 
 /* ---- gradients ---- */
 

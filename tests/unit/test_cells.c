@@ -1,8 +1,7 @@
 /* Cells and RNNs: TensorFlow's numbers, names, scopes and texts. */
 #include "engine/math/gemm.h"
-#include "engine/nn/cell.h"
 #include "engine/nn/recurrence.h"
-#include "tests/unit/recurrence_rig.h"
+#include "tests/unit/cell_rig.h"
 
 /* ---- making ---- */
 
@@ -12,25 +11,6 @@ static struct graph *new_graph(void)
     struct graph *graph = NULL;
     must(graph_create(&graph, &error), &error);
     return graph;
-}
-
-static uint32_t make(struct graph *graph, const struct cell_options *options)
-{
-    struct error error;
-    uint32_t cell = 0;
-    must(cell_create(graph, options, &cell, &error), &error);
-    return cell;
-}
-
-static uint32_t plain(struct graph *graph, enum cell_kind kind, size_t units)
-{
-    return make(graph, &(struct cell_options){.kind = kind, .units = units});
-}
-
-static uint32_t multi(struct graph *graph, uint32_t a, uint32_t b, bool is_matrix)
-{
-    return make(graph, &(struct cell_options){
-                           .kind = CELL_MULTI, .children = {a, b}, .child_count = 2, .is_state_matrix = is_matrix});
 }
 
 static struct output floats(struct graph *graph, struct shape shape, const float *values)

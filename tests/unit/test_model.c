@@ -13,16 +13,7 @@
 #include "engine/model/model.h"
 #include "engine/model/snapshot.h"
 #include "engine/store/version_directory.h"
-
-static json_t *parse(const char *text)
-{
-    json_error_t error;
-    json_t *json = json_loads(text, 0, &error);
-    if (json == NULL) {
-        fail_msg("%s: %s", text, error.text);
-    }
-    return json;
-}
+#include "tests/unit/json_rig.h"
 
 static struct model *make_model(const char *specification)
 {

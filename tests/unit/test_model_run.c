@@ -8,16 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/math/gemm.h"
 #include "engine/model/model.h"
-
-static json_t *parse(const char *text)
-{
-    json_error_t error;
-    json_t *json = json_loads(text, 0, &error);
-    if (json == NULL) {
-        fail_msg("%s: %s", text, error.text);
-    }
-    return json;
-}
+#include "tests/unit/json_rig.h"
 
 /* c = Const 3, x a placeholder, v a variable with an assignment, y = x + v. */
 static const char program[] =

@@ -8,16 +8,7 @@
 #include "engine/math/gemm.h"
 #include "engine/model/model.h"
 #include "engine/store/program.h"
-
-static json_t *parse(const char *text)
-{
-    json_error_t error;
-    json_t *json = json_loads(text, 0, &error);
-    if (json == NULL) {
-        fail_msg("%s: %s", text, error.text);
-    }
-    return json;
-}
+#include "tests/unit/json_rig.h"
 
 struct play {
     struct graph *graph;

@@ -5,13 +5,7 @@
 #include <cmocka.h>
 
 #include "engine/train/training_options.h"
-
-static json_t *parse(const char *text)
-{
-    json_t *json = json_loads(text, 0, NULL);
-    assert_non_null(json);
-    return json;
-}
+#include "tests/unit/json_rig.h"
 
 static void test_defaults_and_round_trip(void **state)
 {
