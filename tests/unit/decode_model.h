@@ -103,20 +103,4 @@ static inline struct vocabulary *decode_model_characters(size_t count)
     return vocabulary_create_from_text(text, count, &vocabulary, &error) == STATUS_OK ? vocabulary : NULL;
 }
 
-/* One symbol of one row through the plan: its states are in `slot`; logits [vocabulary_size, rounded up]. */
-static inline void plan_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity,
-                             float *logits)
-{
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        struct rnn_lstm_row row = decode_plan_row(plan, i, slot, parity, symbol);
-        for (size_t block = 0; block < plan->layers[i].block_count; block++) {
-            plan->layers[i].steps->lstm(&plan->layers[i], block, &row, 1);
-        }
-    }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
-    for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->output.steps->dense(&plan->output, block, &row, 1);
-    }
-}
-
 #endif
