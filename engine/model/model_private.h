@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "engine/decode/decode_plan.h"
 #include "engine/graph/session.h"
 #include "engine/model/model.h"
 #include "engine/store/version_directory.h"
@@ -77,6 +78,10 @@ struct version_content {
 /* Errors as snapshot_load. Release with version_content_release. */
 enum status version_content_read(const char *path, struct version_content *ret_content, struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
+/* Packs the language model of its graph, values and vocabulary. UNPROCESSABLE, code "no_language_model",
+ * "missing_variable" or "wrong_shape"; else errors as decode_plan_create. Owned. */
+enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
+                                 struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
 
 /* Changes places: the model has the version's content, one generation up, and `content` what the model had, to be
  * released without the lock. The lock is held alone. */

@@ -78,8 +78,8 @@ static enum status gather_layer(const struct version_content *content, const str
                   : STATUS_OK;
 }
 
-static enum status make_plan(const struct version_content *content, enum rnn_precision precision,
-                             struct decode_plan **ret_plan, struct error *error)
+enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
+                                 struct decode_plan **ret_plan, struct error *error)
 {
     struct language_model_options options;
     if (content->vocabulary == NULL || !language_model_find(content->graph, &options)) {
@@ -137,7 +137,7 @@ static enum status fill(struct snapshot *snapshot, const struct version_content 
         return no_memory(error, full_name);
     }
     snapshot->parameter_count = count_parameters(content->graph);
-    TRY(make_plan(content, precision, &snapshot->plan, error));
+    TRY(version_content_plan(content, precision, &snapshot->plan, error));
     snapshot->vocabulary = vocabulary_ref(content->vocabulary);
     return decode_plan_warm_up(snapshot->plan, error);
 }

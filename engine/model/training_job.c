@@ -8,6 +8,7 @@
 #include "engine/base/mem.h"
 #include "engine/engine.h"
 #include "engine/model/model_training.h"
+#include "engine/model/precision_cost.h"
 #include "engine/model/training_lock.h"
 #include "engine/nn/language_model.h"
 #include "engine/train/checkpoint.h"
@@ -264,6 +265,18 @@ json_t *training_job_evaluation(const struct training_job *job)
                      loss / log(2), "perplexity", exp(loss), "step",
                      (json_int_t)(is_best ? event.best_step : event.step), "steps", (json_int_t)event.step, "epochs",
                      event.epoch, "seconds", event.seconds);
+}
+
+enum status training_job_add_precisions(const struct training_job *job, json_t *evaluation, struct error *error)
+{
+    json_t *report = NULL;
+    TRY(precision_cost_measure(job->parts.graph, job->parts.values, job->vocabulary, job->corpus,
+                               training_symbols(job->corpus, &job->options), corpus_symbol_count(job->corpus), &report,
+                               error));
+    if (report != NULL && json_object_set_new(evaluation, "precisions", report) != 0) {
+        return error_set(error, STATUS_NO_MEMORY, "%s: no memory", job->name);
+    }
+    return STATUS_OK;
 }
 
 json_t *training_job_origin(const struct training_job *job)

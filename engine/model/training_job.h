@@ -60,6 +60,10 @@ enum status training_job_finish(struct training_job *job, struct error *error) M
  * {"kind":"training","corpus": {"sha256","bytes","symbols","files"},"options":{…},"kernels","blas"}. Not while it
  * runs, but inside its events. */
 json_t *training_job_evaluation(const struct training_job *job);
+/* Adds "precisions" to an evaluation, as precision_cost_measure gives it, of the handed-back values on the validation
+ * text; nothing without such text. Seconds long. Not while it runs, but inside its events. */
+enum status training_job_add_precisions(const struct training_job *job, json_t *evaluation,
+                                        struct error *error) MUST_CHECK;
 json_t *training_job_origin(const struct training_job *job);
 
 /* What reading the corpus found and changed. Borrowed. */

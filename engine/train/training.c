@@ -56,8 +56,7 @@ static double seconds_since(uint64_t ns)
 
 /* ---- making ---- */
 
-/* Symbols that are trained on; the rest, at the text's end, is for validation. */
-static size_t train_symbols(const struct corpus *corpus, const struct training_options *options)
+size_t training_symbols(const struct corpus *corpus, const struct training_options *options)
 {
     size_t total = corpus_symbol_count(corpus);
     return options->validation_fraction > 0 ? (size_t)((1 - options->validation_fraction) * (double)total) : total;
@@ -67,7 +66,7 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
                                   struct error *error)
 {
     size_t total = corpus_symbol_count(corpus);
-    size_t train = train_symbols(corpus, options);
+    size_t train = training_symbols(corpus, options);
     size_t least = options->batch * options->sequence_length + 1;
     enum status status = STATUS_OK;
     if (train < least) {
@@ -92,7 +91,7 @@ static enum status make_evaluation(struct training *training, struct error *erro
     if (training->options.validation_fraction <= 0) {
         return STATUS_OK;
     }
-    size_t begin = train_symbols(training->parts.corpus, &training->options);
+    size_t begin = training_symbols(training->parts.corpus, &training->options);
     struct evaluation_options options = {.graph = training->parts.graph,
                                          .values = training->parts.values,
                                          .corpus = training->parts.corpus,
@@ -115,7 +114,7 @@ static enum status make_parts(struct training *training, struct error *error)
     training->options.dropout = dropout;
     training->keep_probability = (float)(1 - dropout);
     TRY(training_check_corpus(parts->corpus, options, error));
-    training->batches = batches_make(parts->corpus, 0, train_symbols(parts->corpus, options), options->batch);
+    training->batches = batches_make(parts->corpus, 0, training_symbols(parts->corpus, options), options->batch);
     training->windows = training->batches.row_symbols / options->sequence_length;
     size_t threads = parts->threads < options->shards ? parts->threads : options->shards;
     TRY(trainer_threads_create(threads, parts->is_idle_priority, &training->threads, error));

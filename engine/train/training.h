@@ -69,6 +69,9 @@ struct training_parts {
     struct training_callbacks callbacks;
 };
 
+/* How many symbols of an encoded corpus are trained on; the rest, at the text's end, is for validation. */
+size_t training_symbols(const struct corpus *corpus, const struct training_options *options);
+
 /* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for
  * training is shorter than one batch or nothing is left for validation. */
 enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,

@@ -85,6 +85,10 @@ class Train(CommandTest):
         self.assertEqual(manifest["origin"]["corpus"]["symbols"], len(TEXT))
         self.assertIn("--epochs 3", manifest["origin"]["command"])
         self.assertEqual(manifest["architecture"]["units"], 8)
+        precisions = manifest["evaluation"]["precisions"]
+        self.assertEqual(list(precisions), ["symbols", "fp32", "bf16", "int8"])
+        self.assertNotEqual(precisions["int8"]["bits_per_character"], precisions["fp32"]["bits_per_character"])
+        self.assertLess(abs(precisions["int8"]["change"]), 0.02)
         self.assertEqual(os.listdir(self.model), ["1"])      # no checkpoint, no lock
         self.train("--epochs", "1", "--seed", "2")
         self.assertEqual(sorted(os.listdir(self.model)), ["1", "2"])

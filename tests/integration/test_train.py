@@ -56,6 +56,7 @@ class Jobs(Training):
         described = self.expect(200, "GET", self.path)
         self.assertEqual(described["versions"][0]["status"], "serving")
         self.assertFalse(described["training"])
+        self.assertIn("change", described["evaluation"]["precisions"]["bf16"])
         self.assertFalse(os.path.exists(os.path.join(self.models, self.name, ".training")))
         self.assertFalse(self.expect(200, "GET", self.path + "/graph")["unsaved"])
 
@@ -70,6 +71,7 @@ class Jobs(Training):
         versions = [event["version"] for event in self.events() if event["event"] == "published"]
         self.assertGreater(len(versions), 1)
         self.assertEqual(versions, sorted(set(versions)))
+        self.assertIn("int8", self.expect(200, "GET", self.path)["evaluation"]["precisions"])
 
     def test_best_publishes_what_is_better(self):
         self.train(publish="best", max_steps=60)

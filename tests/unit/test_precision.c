@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "engine/decode/decode_score.h"
 #include "engine/model/snapshot.h"
 #include "tests/unit/decode_model.h"
 
@@ -42,22 +43,13 @@ static double bits_of(const float *logits, size_t count, uint32_t symbol)
     return log2(sum);
 }
 
-/* Bits per character of TEXT after its first one. */
-static double measure(const struct snapshot *snapshot)
+/* Bits per symbol after the first one. */
+static double measure_symbols(const struct decode_plan *plan, const uint32_t *symbols, size_t count)
 {
-    const struct decode_plan *plan = snapshot_decode_plan(snapshot);
     float *slot = mem_allocate_aligned(plan->slot_floats, sizeof *slot);
     float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
     decode_plan_reset_slot(plan, slot);
-    size_t count = sizeof TEXT - 1;
     double bits = 0;
-    uint32_t symbols[sizeof TEXT];
-    size_t symbol_count;
-    struct error error;
-    assert_int_equal(vocabulary_encode(snapshot_vocabulary(snapshot), TEXT, count, UNKNOWN_SYMBOLS_ERROR, symbols,
-                                       &symbol_count, &error),
-                     STATUS_OK);
-    assert_int_equal(symbol_count, count);
     for (size_t n = 1; n < count; n++) {
         decode_model_step(plan, symbols[n - 1], slot, (n - 1) % 2, logits);
         bits += bits_of(logits, plan->vocabulary_size, symbols[n]);
@@ -65,6 +57,19 @@ static double measure(const struct snapshot *snapshot)
     mem_free(slot);
     mem_free(logits);
     return bits / (double)(count - 1);
+}
+
+/* Bits per character of TEXT. */
+static double measure(const struct snapshot *snapshot)
+{
+    uint32_t symbols[sizeof TEXT];
+    size_t count;
+    struct error error;
+    assert_int_equal(vocabulary_encode(snapshot_vocabulary(snapshot), TEXT, sizeof TEXT - 1, UNKNOWN_SYMBOLS_ERROR,
+                                       symbols, &count, &error),
+                     STATUS_OK);
+    assert_int_equal(count, sizeof TEXT - 1);
+    return measure_symbols(snapshot_decode_plan(snapshot), symbols, count);
 }
 
 static struct snapshot *load(enum rnn_precision precision)
@@ -96,6 +101,34 @@ static void test_bits_per_character(void **state)
         assert_true((double)bytes[precision] <= size_max[precision] * (double)bytes[0]);
         snapshot_unref(snapshot);
     }
+}
+
+/* Rows in lockstep give what single steps give, summed in another order; each begins afresh. */
+static void test_scores_are_those_of_single_steps(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, SYMBOLS = 200 };
+    struct snapshot *snapshot = load(RNN_PRECISION_INT8);
+    const struct decode_plan *plan = snapshot_decode_plan(snapshot);
+    uint32_t symbols[sizeof TEXT];
+    size_t count;
+    struct error error;
+    double nats;
+    double wanted = 0;
+    assert_int_equal(vocabulary_encode(snapshot_vocabulary(snapshot), TEXT, sizeof TEXT - 1, UNKNOWN_SYMBOLS_ERROR,
+                                       symbols, &count, &error),
+                     STATUS_OK);
+    assert_true(count >= ROWS * SYMBOLS);
+    for (size_t row = 0; row < ROWS; row++) {
+        wanted += measure_symbols(plan, symbols + row * SYMBOLS, SYMBOLS) / ROWS;
+    }
+    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, &nats, &error),
+                     STATUS_OK);
+    assert_true(fabs(nats / log(2) - wanted) < 1e-5);
+    symbols[SYMBOLS] = (uint32_t)plan->vocabulary_size;
+    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, &nats, &error),
+                     STATUS_INVALID);
+    snapshot_unref(snapshot);
 }
 
 static void test_precisions_are_found_by_name(void **state)
@@ -164,9 +197,8 @@ static void test_not_finite_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bits_per_character),
-        cmocka_unit_test(test_precisions_are_found_by_name),
-        cmocka_unit_test(test_int8_plans_are_equal_on_all_kernels),
+        cmocka_unit_test(test_bits_per_character),           cmocka_unit_test(test_scores_are_those_of_single_steps),
+        cmocka_unit_test(test_precisions_are_found_by_name), cmocka_unit_test(test_int8_plans_are_equal_on_all_kernels),
         cmocka_unit_test(test_not_finite_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

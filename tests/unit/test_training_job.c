@@ -7,9 +7,10 @@
 #include <cmocka.h>
 
 #include "engine/base/mem.h"
+#include "engine/decode/decode_score.h"
 #include "engine/engine.h"
-#include "tests/unit/training_rig.h"
 
+static char directory[64];
 static char model_directory[128];
 
 static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog sleeps; the fox runs on and on.\n"
@@ -17,15 +18,29 @@ static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog
                            "what does the fox say? the fox says nothing at all, for the dog is near.\n"
                            "the hills are green, the fox is brown, the dog is lazy and the day is long.\n";
 
+#define assert_ok(call, error)                                                                                         \
+    do {                                                                                                               \
+        if ((call) != STATUS_OK) {                                                                                     \
+            fail_msg("%s: %s", #call, (error).message);                                                                \
+        }                                                                                                              \
+    } while (0)
+
 static int make_directory(void **state)
 {
     (void)state;
     engine_start();
-    if (!make_temporary("lstmd-job")) {
+    snprintf(directory, sizeof directory, "/tmp/lstmd-job-XXXXXX");
+    if (mkdtemp(directory) == NULL) {
         return 1;
     }
     snprintf(model_directory, sizeof model_directory, "%s/models/fox", directory);
     return 0;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    return directory_remove(directory, NULL) != STATUS_OK;
 }
 
 static bool exists(const char *parent, const char *name)
@@ -200,6 +215,7 @@ static uint64_t save(struct model *model, struct training_job *job)
     json_t *evaluation = training_job_evaluation(job);
     assert_non_null(origin);
     assert_true(isfinite(json_number_value(json_object_get(evaluation, "validation_loss"))));
+    assert_ok(training_job_add_precisions(job, evaluation, &error), error);
     assert_ok(model_save(model, model_directory, origin, evaluation, &version, &error), error);
     assert_ok(training_job_finish(job, &error), error);
     assert_false(exists(model_directory, ".training"));
@@ -255,10 +271,62 @@ static uint64_t resume(void)
     return version;
 }
 
+/* The validation text through the version as it is served: what the manifest says of each precision. */
+static void check_precisions(uint64_t version)
+{
+    enum { VALIDATION_SYMBOLS = 32 }; /* a tenth of the text */
+    char path[256];
+    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)version);
+    double wide = 0;
+    for (enum rnn_precision precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        struct snapshot *snapshot = NULL;
+        struct error error;
+        uint32_t symbols[sizeof TEXT];
+        size_t count;
+        double nats;
+        assert_ok(snapshot_load(path, "fox", version, precision, &snapshot, &error), error);
+        struct vocabulary *vocabulary = snapshot_vocabulary(snapshot);
+        assert_ok(vocabulary_encode(vocabulary, TEXT, sizeof TEXT - 1, UNKNOWN_SYMBOLS_ERROR, symbols, &count, &error),
+                  error);
+        assert_int_equal(count - (size_t)(0.9 * (double)count), VALIDATION_SYMBOLS);
+        assert_ok(decode_score(snapshot_decode_plan(snapshot), vocabulary, symbols + count - VALIDATION_SYMBOLS, 1,
+                               VALIDATION_SYMBOLS, &nats, &error),
+                  error);
+        wide = precision == RNN_PRECISION_FP32 ? nats : wide;
+        const json_t *report = json_object_get(snapshot_manifest(snapshot), "evaluation");
+        report = json_object_get(report, "precisions");
+        assert_int_equal(json_integer_value(json_object_get(report, "symbols")), VALIDATION_SYMBOLS - 1);
+        report = json_object_get(report, rnn_precision_name(precision));
+        double bits = json_number_value(json_object_get(report, "bits_per_character"));
+        assert_true(bits > 0 && fabs(bits - nats / log(2)) < 1e-9);
+        assert_int_equal(json_object_get(report, "change") == NULL, precision == RNN_PRECISION_FP32);
+        assert_true(fabs(json_number_value(json_object_get(report, "change")) - (nats / wide - 1)) < 1e-9);
+        snapshot_unref(snapshot);
+    }
+}
+
+static void test_nothing_is_measured_without_text(void **state)
+{
+    (void)state;
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model, "{\"batch\":4,\"sequence_length\":8,\"max_steps\":1,\"validation_fraction\":0}", false,
+                       NULL, &job, &error),
+              error);
+    json_t *evaluation = json_object();
+    assert_ok(training_job_add_precisions(job, evaluation, &error), error);
+    assert_int_equal(json_object_size(evaluation), 0);
+    json_decref(evaluation);
+    training_job_destroy(job);
+    model_unref(model);
+}
+
 static void test_resume_ends_in_the_same_version(void **state)
 {
     (void)state;
     uint64_t straight = train_straight();
+    check_precisions(straight);
     stop_at(15);
     uint64_t resumed = resume();
     assert_int_equal(resumed, straight + 1);
@@ -279,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_malformed_text),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_one_job_at_a_time),
+        cmocka_unit_test(test_nothing_is_measured_without_text),
         cmocka_unit_test(test_resume_ends_in_the_same_version),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

@@ -1,0 +1,79 @@
+/* Scoring texts without a batcher: rows of forced steps, all phases run by the caller. Thread: any. */
+#include "engine/decode/decode_score.h"
+
+#include <math.h>
+
+#include "engine/base/check.h"
+#include "engine/decode/decode_batch.h"
+
+/* One step of the rows that are not at their end; false when there was none. */
+static bool step(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,
+                 size_t row_count)
+{
+    struct thread_team_phase phase;
+    size_t ready = 0;
+    decode_batch_begin(batch, plan);
+    for (size_t i = 0; i < row_count; i++) {
+        bool is_over = generation_progress(rows[i]).finish != FINISH_NONE;
+        if (!is_over && generation_row_settle(rows[i], 0) == GENERATION_ROW_READY) {
+            decode_batch_add(batch, rows[i]);
+            ready++;
+        }
+    }
+    while (ready > 0 && decode_batch_next_phase(batch, &phase)) {
+        for (size_t item = 0; item < phase.item_count; item++) {
+            phase.run(phase.context, item);
+        }
+    }
+    return ready > 0;
+}
+
+static enum status sum_up(struct generation *const *rows, size_t row_count, size_t row_symbols, double *ret_nats,
+                          struct error *error)
+{
+    double nats = 0;
+    for (size_t row = 0; row < row_count; row++) {
+        if (generation_progress(rows[row]).finish == FINISH_FAILED) {
+            struct error failure;
+            generation_failure(rows[row], error != NULL ? error : &failure);
+            return STATUS_UNPROCESSABLE;
+        }
+        const float *logprobs = generation_prompt_logprobs(rows[row]);
+        for (size_t i = 1; i < row_symbols; i++) {
+            nats -= (double)logprobs[i];
+        }
+    }
+    *ret_nats = nats / (double)(row_count * (row_symbols - 1));
+    return STATUS_OK;
+}
+
+static enum status score(const struct decode_plan *plan, struct generation *const *rows, size_t row_count,
+                         size_t row_symbols, double *ret_nats, struct error *error)
+{
+    struct decode_batch *batch = NULL;
+    TRY(decode_batch_create(&batch, error));
+    while (step(batch, plan, rows, row_count)) {
+    }
+    decode_batch_destroy(batch);
+    return sum_up(rows, row_count, row_symbols, ret_nats, error);
+}
+
+enum status decode_score(const struct decode_plan *plan, struct vocabulary *vocabulary, const uint32_t *symbols,
+                         size_t row_count, size_t row_symbols, double *ret_nats, struct error *error)
+{
+    CHECK(row_count > 0 && row_count <= DECODE_SCORE_ROWS_MAX && row_symbols > 1);
+    struct generation *rows[DECODE_SCORE_ROWS_MAX] = {NULL};
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < row_count; i++) {
+        struct generation_options options = {
+            .prompt = symbols + i * row_symbols, .prompt_count = row_symbols, .top_p = 1, .want_prompt_logprobs = true};
+        status = generation_create(plan, vocabulary, &options, NULL, NULL, &rows[i], error);
+    }
+    if (status == STATUS_OK) {
+        status = score(plan, rows, row_count, row_symbols, ret_nats, error);
+    }
+    for (size_t i = 0; i < row_count; i++) {
+        generation_unref(rows[i]);
+    }
+    return status;
+}

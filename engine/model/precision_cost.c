@@ -1,0 +1,97 @@
+/* Measuring precisions: the same rows of text through a plan of each. Thread: any; owns nothing. */
+#include "engine/model/precision_cost.h"
+
+#include <math.h>
+
+#include "engine/base/mem.h"
+#include "engine/decode/decode_score.h"
+#include "engine/model/model_private.h"
+
+struct text {
+    uint32_t *symbols; /* [row_count, row_symbols] */
+    size_t row_count;
+    size_t row_symbols;
+};
+
+static enum status read_text(const struct corpus *corpus, size_t begin, size_t end, struct text *ret_text,
+                             struct error *error)
+{
+    size_t count = end - begin;
+    struct text text = {.row_count = count / PRECISION_COST_ROW_SYMBOLS};
+    text.row_count = text.row_count < 1                     ? 1
+                     : text.row_count > PRECISION_COST_ROWS ? PRECISION_COST_ROWS
+                                                            : text.row_count;
+    text.row_symbols = count < PRECISION_COST_ROW_SYMBOLS ? count : PRECISION_COST_ROW_SYMBOLS;
+    text.symbols = mem_allocate(text.row_count * text.row_symbols, sizeof *text.symbols);
+    if (text.symbols == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions");
+    }
+    for (size_t row = 0; row < text.row_count; row++) {
+        size_t at = begin + row * (count / text.row_count);
+        corpus_copy_symbols(corpus, at, text.row_symbols, (int32_t *)(text.symbols + row * text.row_symbols));
+    }
+    *ret_text = text;
+    return STATUS_OK;
+}
+
+static enum status measure(const struct version_content *content, const struct text *text, enum rnn_precision precision,
+                           double *ret_bits, struct error *error)
+{
+    struct decode_plan *plan = NULL;
+    double nats;
+    TRY(version_content_plan(content, precision, &plan, error));
+    enum status status =
+        decode_score(plan, content->vocabulary, text->symbols, text->row_count, text->row_symbols, &nats, error);
+    decode_plan_destroy(plan);
+    TRY(status);
+    *ret_bits = nats / log(2);
+    return STATUS_OK;
+}
+
+static enum status fill(const struct version_content *content, const struct text *text, json_t *report,
+                        struct error *error)
+{
+    double wide = 0;
+    for (enum rnn_precision precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        double bits = 0;
+        struct error reason;
+        enum status status = measure(content, text, precision, &bits, &reason);
+        bool is_refused = precision != RNN_PRECISION_FP32 && (status == STATUS_UNPROCESSABLE || status == STATUS_LIMIT);
+        if (status != STATUS_OK && !is_refused) {
+            *error = reason;
+            return status;
+        }
+        wide = precision == RNN_PRECISION_FP32 ? bits : wide;
+        json_t *entry =
+            is_refused ? json_pack("{s:s}", "refused", reason.message) : json_pack("{s:f}", "bits_per_character", bits);
+        bool has_change = precision != RNN_PRECISION_FP32 && !is_refused && wide > 0;
+        if (entry == NULL || (has_change && json_object_set_new(entry, "change", json_real(bits / wide - 1)) != 0) ||
+            json_object_set_new(report, rnn_precision_name(precision), entry) != 0) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions");
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status precision_cost_measure(struct graph *graph, struct values *values, struct vocabulary *vocabulary,
+                                   const struct corpus *corpus, size_t begin, size_t end, json_t **ret_report,
+                                   struct error *error)
+{
+    struct version_content content = {.graph = graph, .values = values, .vocabulary = vocabulary};
+    struct text text = {.symbols = NULL};
+    if (end < begin + 2) {
+        *ret_report = NULL;
+        return STATUS_OK;
+    }
+    TRY(read_text(corpus, begin, end, &text, error));
+    json_t *report = json_pack("{s:I}", "symbols", (json_int_t)(text.row_count * (text.row_symbols - 1)));
+    enum status status = report == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions")
+                                        : fill(&content, &text, report, error);
+    mem_free(text.symbols);
+    if (status != STATUS_OK) {
+        json_decref(report);
+        return status;
+    }
+    *ret_report = report;
+    return STATUS_OK;
+}
