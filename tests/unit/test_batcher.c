@@ -16,7 +16,7 @@
 #include "engine/text/utf8.h"
 #include "tests/unit/decode_model.h"
 
-enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 4096, PROMPT_MAX = 40, STATE_MAX = 256 };
+enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 4096, PROMPT_MAX = 40, TOKENS_MAX = 60, STATE_MAX = 256 };
 
 /* One generation of a test, and what came of it. */
 struct row {
@@ -28,6 +28,8 @@ struct row {
     size_t length;
     char text[TEXT_BYTES_MAX];
     float logprobs[PROMPT_MAX];
+    size_t top_count; /* of symbols with their likeliest */
+    float top_logprobs[PROMPT_MAX + TOKENS_MAX][1 + LOGPROBS_TOP_MAX];
     size_t state_count; /* at most STATE_MAX */
     float state[STATE_MAX];
 };
@@ -87,6 +89,13 @@ static void keep_result(struct row *row)
     if (logprobs != NULL) {
         memcpy(row->logprobs, logprobs, progress.prompt_count * sizeof *logprobs);
     }
+    size_t top_count;
+    const struct symbol_logprob *entries = generation_logprobs(row->generation, &top_count);
+    for (size_t i = 0; i < top_count; i++) {
+        row->top_logprobs[i][0] = entries[i].logprob;
+        memcpy(row->top_logprobs[i] + 1, entries[i].top_logprobs, sizeof entries[i].top_logprobs);
+    }
+    row->top_count = top_count;
     if (state != NULL) {
         memcpy(row->state, state, row->state_count * sizeof *state);
     }
@@ -228,13 +237,22 @@ static struct generation_options nth_options(size_t n, size_t symbols, uint32_t 
     struct generation_options options = {
         .prompt = prompt,
         .prompt_count = 1 + words.word[0] % PROMPT_MAX,
-        .tokens_max = words.word[1] % 60,
+        .tokens_max = words.word[1] % TOKENS_MAX,
         .temperature = n % 5 == 0 ? 0.0 : 0.3 * (double)(n % 7),
         .top_k = n % 3 == 0 ? 5 : 0,
         .top_p = n % 4 == 0 ? 0.8 : 1.0,
+        .min_p = n % 6 == 1 ? 0.02 : 0.0,
+        .typical_p = n % 7 == 2 ? 0.7 : 1.0,
+        .penalties = {.repetition = n % 5 == 1 ? 1.3 : 1.0,
+                      .repetition_window = n % 11,
+                      .frequency = n % 5 == 2 ? 0.4 : 0.0,
+                      .presence = n % 5 == 3 ? -0.3 : 0.0},
         .seed = n / 2,
         .choice = n % 2,
         .want_prompt_logprobs = n % 2 == 0,
+        .want_echo = n % 3 == 1,
+        .want_logprobs = n % 3 != 0,
+        .top_logprobs = n % (1 + LOGPROBS_TOP_MAX),
         .want_state = true,
         .priority = (int)(n % 3) - 1,
     };
@@ -271,6 +289,8 @@ static void assert_same(const struct row *a, const struct row *b)
     assert_int_equal(a->length, b->length);
     assert_memory_equal(a->text, b->text, a->length);
     assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
+    assert_int_equal(a->top_count, b->top_count);
+    assert_memory_equal(a->top_logprobs, b->top_logprobs, sizeof a->top_logprobs);
     assert_memory_equal(a->state, b->state, sizeof a->state);
 }
 
