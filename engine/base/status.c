@@ -28,6 +28,7 @@ static const char *const exception_names[] = {
     [EXCEPTION_DATA_LOSS] = "DataLossError",
     [EXCEPTION_DEADLINE_EXCEEDED] = "DeadlineExceededError",
     [EXCEPTION_FAILED_PRECONDITION] = "FailedPreconditionError",
+    [EXCEPTION_INDEX] = "IndexError",
     [EXCEPTION_INVALID_ARGUMENT] = "InvalidArgumentError",
     [EXCEPTION_KEY] = "KeyError",
     [EXCEPTION_LOOKUP] = "LookupError",

@@ -75,7 +75,7 @@ static enum status check_keep(const struct output *keep, double value, const cha
     bool is_known = !isnan(value) || keep->node == NULL;
     if (is_known && !(value >= 0 && value <= 1)) {
         return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE, "Parameter %s must be between 0 and 1: %.0f",
-                           name, trunc(value));
+                           name, trunc(value) + 0.0);
     }
     return STATUS_OK;
 }

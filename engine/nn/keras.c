@@ -378,7 +378,10 @@ enum status keras_get_layer(const struct graph *graph, uint32_t model, const cha
     if (name != NULL) {
         return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "No such layer: %.200s", name);
     }
-    if (index >= (int64_t)count || index < -(int64_t)count) {
+    if (index < -(int64_t)count) {
+        return error_raise(error, STATUS_INVALID, EXCEPTION_INDEX, "list index out of range");
+    }
+    if (index >= (int64_t)count) {
         return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
                            "Was asked to retrieve layer at index %lld but model only has %zu layers.", (long long)index,
                            count);

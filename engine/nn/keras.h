@@ -88,8 +88,8 @@ uint32_t keras_layer_at(const struct graph *graph, uint32_t model, size_t index)
 bool keras_model_tensors(const struct graph *graph, uint32_t model, struct output *ret_input,
                          struct output *ret_output);
 
-/* model.get_layer: by name, or by index with `name` NULL. ValueError "No such layer: nope", "Was asked to retrieve
- * layer at index 7 but model only has 2 layers.". */
+/* model.get_layer: by name, or by index with `name` NULL, from the end where it is negative. ValueError "No such layer:
+ * nope", "Was asked to retrieve layer at index 7 but model only has 2 layers."; IndexError before the first. */
 enum status keras_get_layer(const struct graph *graph, uint32_t model, const char *name, int64_t index,
                             uint32_t *ret_layer, struct error *error) MUST_CHECK;
 

@@ -163,6 +163,7 @@ static enum status apply_build_model(struct builder *builder, const struct step 
     return keras_build(builder->graph, layer, &shape, builder->error);
 }
 
+/* By index where there is one, as TensorFlow, else by name. */
 static enum status apply_get_layer(struct builder *builder, const struct step *step)
 {
     const char *name = NULL;
@@ -172,7 +173,13 @@ static enum status apply_get_layer(struct builder *builder, const struct step *s
     TRY(need_layer(builder, step, &model));
     TRY(read_text(builder, step, "name", &name));
     TRY(read_whole(builder, step, "index", INT32_MIN, INT32_MAX, &index));
-    TRY(keras_get_layer(builder->graph, model, name, index, &layer, builder->error));
+    const json_t *given_index = json_object_get(step->json, "index");
+    bool has_index = given_index != NULL && !json_is_null(given_index);
+    if (!has_index && (name == NULL || *name == '\0')) {
+        return error_raise(builder->error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "Provide either a layer name or layer index.");
+    }
+    TRY(keras_get_layer(builder->graph, model, has_index ? NULL : name, index, &layer, builder->error));
     return give_layer(builder, layer);
 }
 

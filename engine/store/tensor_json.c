@@ -55,8 +55,12 @@ enum status shape_from_json(const json_t *json, struct shape *ret_shape, struct 
     struct shape shape = {.rank = (int)json_array_size(json)};
     for (int i = 0; i < shape.rank; i++) {
         const json_t *dimension = json_array_get(json, (size_t)i);
-        if (!json_is_null(dimension) && (!json_is_integer(dimension) || json_integer_value(dimension) < 0)) {
+        if (!json_is_null(dimension) && !json_is_integer(dimension)) {
             return error_set(error, STATUS_INVALID, "dimension %d of a shape is not a number from 0 or null", i);
+        }
+        if (json_integer_value(dimension) < 0) {
+            return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "Dimension %lld must be >= 0",
+                               (long long)json_integer_value(dimension));
         }
         shape.dimensions[i] = json_is_null(dimension) ? DIMENSION_UNKNOWN : json_integer_value(dimension);
     }

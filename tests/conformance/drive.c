@@ -266,9 +266,14 @@ static enum status run_foreign(struct session *session, const json_t *element, b
     float zero = 0;
     const struct tensor value = {DTYPE_FLOAT32, shape_scalar(), &zero};
     struct feed feed = {.value = &value};
-    struct session_request request = {.fetches = &output, .fetch_count = 1};
     TRY(session_find_fetch(workbench_graph(bench, number_of(element, "graph")), text_of(element, "name"), &output,
                            &node, error));
+    struct session_request request = {
+        .fetches = &output,
+        .fetch_count = node == NULL,
+        .targets = &node,
+        .target_count = node != NULL,
+    };
     if (is_feed) {
         feed.output = output;
         request = (struct session_request){.feeds = &feed, .feed_count = 1};

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from urllib.parse import quote
 
-from case import RAW, RUNS, SCOPES, GRAPHS
+from case import FREE, GRAPHS, RAW, RUNS, SCOPES
 from check import Failure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -29,9 +29,36 @@ def start_daemon(program, models):
     return harness.Daemon(models)
 
 
+def handles_in(value):
+    """The handles, and other texts, among a step's arguments."""
+    if isinstance(value, str):
+        return {value.partition(".")[0]}
+    items = value if isinstance(value, list) else list(value) + list(value.values()) if isinstance(value, dict) else []
+    return set().union(*(handles_in(item) for item in items))
+
+
+def outlives_its_graph(case):
+    """Whether a case uses, after a reset, what it made of the graph before."""
+    old, made = set(), set()
+    for step in case["steps"]:
+        arguments = {key: value for key, value in step.items() if key not in ("do", "as", "name", "expect", "raises")}
+        if old & handles_in(arguments):
+            return True
+        if step["do"] == "reset_default_graph":
+            old, made = old | made, set()
+        if "as" in step:
+            old.discard(step["as"])
+            if step["do"] not in FREE:
+                made.add(step["as"])
+    return False
+
+
 def goes_over_http(case):
     """Whether a case needs nothing that a model's one graph has not: other graphs, several sessions, none, one that is
-    closed or older than the graph, a reset inside open contexts, contexts left out of order, raw naming calls."""
+    closed or older than the graph, a reset inside open contexts or things of before it, contexts left out of order, raw
+    naming calls."""
+    if outlives_its_graph(case):
+        return False
     contexts = []  # (verb, handles)
     sessions, closed = set(), {None}
     for step in case["steps"]:

@@ -46,7 +46,11 @@ def reuse(value):
 
 
 def copy_fields(step, names):
-    return {name: step[name] for name in names if name in step}
+    """These fields of a step; a variable's dtype, float32_ref, is float32 wherever one is asked for."""
+    fields = {name: step[name] for name in names if name in step}
+    if isinstance(fields.get("dtype"), str):
+        fields["dtype"] = fields["dtype"].removesuffix("_ref")
+    return fields
 
 
 class Translator:

@@ -127,6 +127,8 @@ static void test_variables_of_a_model(void **state)
     assert_refused(keras_get_layer(graph, model, "nope", 0, &found, &error), &error, "No such layer: nope");
     assert_refused(keras_get_layer(graph, model, NULL, 2, &found, &error), &error,
                    "Was asked to retrieve layer at index 2 but model only has 2 layers.");
+    assert_int_equal(keras_get_layer(graph, model, NULL, -3, &found, &error), STATUS_INVALID);
+    assert_true(error_is(&error, EXCEPTION_INDEX));
     graph_unref(graph);
 }
 
