@@ -159,8 +159,10 @@ static enum status read_nested(const json_t *json, int depth, bool converts, str
         return read_element(json, converts, tensor, (*at)++, error);
     }
     if (!json_is_array(json) || (int64_t)json_array_size(json) != tensor->shape.dimensions[depth]) {
-        return error_set(error, STATUS_INVALID, "the lists are ragged: at depth %d one is not %lld long", depth,
-                         (long long)tensor->shape.dimensions[depth]);
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "setting an array element with a sequence. The lists are ragged: at depth %d one is not "
+                           "%lld long",
+                           depth, (long long)tensor->shape.dimensions[depth]);
     }
     for (size_t i = 0; i < json_array_size(json); i++) {
         TRY(read_nested(json_array_get(json, i), depth + 1, converts, tensor, at, error));

@@ -74,12 +74,12 @@ class Case:
 
     @staticmethod
     def item(result, part, path):
-        """The item of a list by name or number; a list's "items" is the list itself."""
+        """The item of a list by name or number; a list's "items" or "list" is the list itself."""
         items, names = result.get("items", []), result.get("names") or []
         index = names.index(part) if part in names else int(part) if part.isdigit() else len(items)
         if index < len(items):
             return {**items[index], "graph": result.get("graph")}
-        if part == "items" and "items" in result:
+        if part in ("items", "list") and "items" in result:
             return result
         raise Failure(f"{path}: no {part} in {result}")
 
@@ -191,6 +191,10 @@ class Case:
     @staticmethod
     def identity(result):
         return tuple(str(result.get(key)) for key in ("graph", "kind", "name", "id"))
+
+    def known_as(self, path):
+        """The identity of what a handle stands for: a graph or session, or what a step made."""
+        return self.places[path] if path in self.places else self.identity(self.find(path))
 
     # ---- graphs and sessions, raw names: the engine's side alone has them
 
@@ -384,7 +388,7 @@ class Case:
             check_value(f"shape of {name}", seen["shapes"].get(name), {"value": shape})
         for key, is_same in (("same", True), ("distinct", False)):
             for one, other in expect.get(key, []):
-                check_same(f"{one}, {other}", self.identity(self.find(one)), self.identity(self.find(other)), is_same)
+                check_same(f"{one}, {other}", self.known_as(one), self.known_as(other), is_same)
         for path, wanted in expect.get("attrs", {}).items():
             handle, _, attribute = path.rpartition(".")
             result = self.side.look_at(self.names[handle.split(".")[0]])

@@ -19,6 +19,10 @@ KEEP_PROBABILITIES = ("input_keep_prob", "output_keep_prob", "state_keep_prob")
 PASSED_ON = ("dtype", "shape", "name", "trainable", "collections", "synchronization")
 
 
+# What a step has besides its call's arguments.
+NOT_ARGUMENTS = ("do", "type", "as", "expect", "raises", "note", "comment", "source")
+
+
 class Unsupported(Exception):
     """The step has no counterpart in this way of running it."""
 
@@ -51,6 +55,10 @@ def copy_fields(step, names):
     if isinstance(fields.get("dtype"), str):
         fields["dtype"] = fields["dtype"].removesuffix("_ref")
     return fields
+
+
+def arguments_of(step, besides=()):
+    return {key: value for key, value in step.items() if key not in NOT_ARGUMENTS and key not in besides}
 
 
 class Translator:
@@ -181,7 +189,7 @@ class Translator:
 
     def step_op(self, step):
         kind = step["type"]
-        result = {"op": OPERATORS.get(kind, kind), "args": self.handle(step["inputs"])}
+        result = {"op": OPERATORS.get(kind, kind), "args": self.handle(step["inputs"]), **arguments_of(step, ("inputs",))}
         if "name" in step or kind in OPERATORS:
             result["name"] = step.get("name", kind)
         return result
@@ -189,7 +197,7 @@ class Translator:
     # ---- cells
 
     def step_cell(self, step):
-        fields = {key: value for key, value in step.items() if key not in ("do", "type", "as", "expect", "raises")}
+        fields = arguments_of(step)
         if step["type"] == "Plus1":
             size = step["num_units"]
             return {"op": "cell", "num_units": size, "state_sizes": [size], "input": "x", "states": ["s"], "body": [
@@ -204,7 +212,7 @@ class Translator:
         return {"op": "multi_rnn_cell", "cells": self.handle(step["cells"]), **copy_fields(step, ("state_is_tuple",))}
 
     def step_wrapper(self, step):
-        fields = {key: value for key, value in step.items() if key not in ("do", "type", "as", "expect", "raises")}
+        fields = arguments_of(step)
         for name in KEEP_PROBABILITIES:
             if name in fields:
                 fields[name] = self.number(fields[name])
@@ -255,8 +263,7 @@ class Translator:
                 "clip_norm": self.number(step["clip_norm"])}
 
     def optimizer(self, step, op):
-        fields = {key: value if key == "name" else self.number(value) for key, value in step.items()
-                  if key not in ("do", "as", "expect", "raises")}
+        fields = {key: value if key == "name" else self.number(value) for key, value in arguments_of(step).items()}
         return {"op": op, **fields}
 
     def step_sgd(self, step):

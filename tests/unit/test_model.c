@@ -279,7 +279,8 @@ static void test_bad_runs_are_named(void **state)
          "indices[0] = 9 is not in [0, 4)"},
         {"{\"fetches\":[\"nope:0\"]}", "ValueError", "The operation, 'nope', does not exist in the graph."},
         {"{\"fetches\":[\"softmax/w:0\"],\"generation\":9}", "ValueError", "is not an element of this graph"},
-        {"{\"feeds\":{\"predict/inputs:0\":[[1],[1,2]]},\"fetches\":[\"predict/logits:0\"]}", "", "ragged"},
+        {"{\"feeds\":{\"predict/inputs:0\":[[1],[1,2]]},\"fetches\":[\"predict/logits:0\"]}", "ValueError",
+         "setting an array element with a sequence. The lists are ragged"},
         {"{\"feeds\":{\"predict/inputs:0\":[[1.5]]},\"fetches\":[\"predict/logits:0\"]}", "", "no int32"},
         {"{}", "", "a run needs"},
     };
