@@ -189,7 +189,8 @@ class Translator:
 
     def step_op(self, step):
         kind = step["type"]
-        result = {"op": OPERATORS.get(kind, kind), "args": self.handle(step["inputs"]), **arguments_of(step, ("inputs",))}
+        result = {"op": OPERATORS.get(kind, kind), "args": self.handle(step["inputs"])}
+        result.update(arguments_of(step, ("inputs",)))
         if "name" in step or kind in OPERATORS:
             result["name"] = step.get("name", kind)
         return result
