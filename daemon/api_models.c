@@ -231,9 +231,10 @@ static enum status save(struct live_call *call, struct model *model, struct erro
 static void on_saved_loaded(void *context, const struct registry_reply *reply)
 {
     struct live_call *call = context;
+    bool is_loaded = reply->status == STATUS_OK;
+    bool serves = is_loaded && !json_is_false(json_object_get(reply->reply, "serves"));
     json_decref(reply->reply);
-    bool serves = reply->status == STATUS_OK;
-    if (!serves && !call->is_ordinary) {
+    if (!is_loaded && !call->is_ordinary) {
         live_call_fail(call, &reply->error);
         return;
     }

@@ -104,6 +104,20 @@ void live_ticket_release(struct live_ticket *ticket)
     ticket->definition = NULL;
 }
 
+/* What a live graph is filled from: what serves, or a newer version that makes no text, while no label holds the model
+ * to one. NULL: there is none. */
+static const struct registry_version *find_source(const struct registry_model *model)
+{
+    const struct registry_version *current = model_current(model);
+    for (size_t i = model->version_count; i-- > 0 && model_pin(model) == 0;) {
+        const struct registry_version *version = &model->versions[i];
+        if (version == current || version->status == VERSION_TEXTLESS) {
+            return version;
+        }
+    }
+    return current;
+}
+
 enum status registry_live_ticket(struct registry *registry, const char *name, struct live_ticket *ret_ticket,
                                  struct error *error)
 {
@@ -111,14 +125,14 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
-    const struct registry_version *current = model_current(model);
+    const struct registry_version *source = find_source(model);
     struct live_ticket *ticket = ret_ticket;
     *ticket = (struct live_ticket){.live = live_ref(model->live), .is_read_only = model->is_read_only};
     ticket->definition = json_deep_copy(model->definition); /* references are not counted atomically across threads */
     snprintf(ticket->model_path, sizeof ticket->model_path, "%s", model->path);
-    if (current != NULL) {
-        ticket->version = current->number;
-        version_path(model, current->number, ticket->version_path);
+    if (source != NULL) {
+        ticket->version = source->number;
+        version_path(model, source->number, ticket->version_path);
     }
     return STATUS_OK;
 }

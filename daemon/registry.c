@@ -12,10 +12,17 @@
 #include "engine/base/rng.h"
 
 static const char *const status_names[] = {
-    [VERSION_READY] = "ready",           [VERSION_LOADING] = "loading", [VERSION_SERVING] = "serving",
-    [VERSION_INCOMPLETE] = "incomplete", [VERSION_REFUSED] = "refused", [VERSION_RETIRED] = "retired",
+    [VERSION_READY] = "ready",     [VERSION_TEXTLESS] = "ready",        [VERSION_LOADING] = "loading",
+    [VERSION_SERVING] = "serving", [VERSION_INCOMPLETE] = "incomplete", [VERSION_REFUSED] = "refused",
+    [VERSION_RETIRED] = "retired",
 };
 static_assert(sizeof status_names / sizeof *status_names == VERSION_STATUS_COUNT, "one name for each status");
+
+bool version_has_reason(const struct registry_version *version)
+{
+    return version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED ||
+           version->status == VERSION_TEXTLESS;
+}
 
 const char *version_status_name(enum version_status status)
 {
@@ -178,8 +185,7 @@ static bool was_settled(const struct registry *registry, const struct registry_v
 /* What a version that was there before is, now that its files have been looked at again. */
 static void update_version(struct registry *registry, struct registry_version *version, uint64_t fingerprint)
 {
-    bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
-    if (version->status == VERSION_RETIRED || (is_bad && version->fingerprint != fingerprint)) {
+    if (version->status == VERSION_RETIRED || (version_has_reason(version) && version->fingerprint != fingerprint)) {
         version->status = VERSION_READY; /* back, or changed: it gets another chance */
     } else if (version->status == VERSION_INCOMPLETE && was_settled(registry, version)) {
         version->status = VERSION_REFUSED;

@@ -19,7 +19,8 @@ enum {
 };
 
 enum version_status {
-    VERSION_READY, /* on disk; loaded when asked for, or loaded beside the one that serves */
+    VERSION_READY,    /* on disk; loaded when asked for, or loaded beside the one that serves */
+    VERSION_TEXTLESS, /* good, but its graph makes no text: nothing to load; its graph and values can be used */
     VERSION_LOADING,
     VERSION_SERVING,    /* what the model's name means */
     VERSION_INCOMPLETE, /* files missing, short or mismatched: a copy may still run */

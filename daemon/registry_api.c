@@ -273,9 +273,8 @@ static void ask_for_load(struct registry *registry, struct registry_model *model
     ask_for_precision(model, precision);
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *known = &model->versions[i];
-        bool is_bad = known->status == VERSION_INCOMPLETE || known->status == VERSION_REFUSED;
         bool is_asked = version == 0 ? i + 1 == model->version_count : known->number == version;
-        if (is_asked && is_bad) {
+        if (is_asked && version_has_reason(known)) {
             known->status = VERSION_READY; /* asked for by name: it gets another chance at once */
         }
         if (is_asked && version != 0) {

@@ -67,7 +67,7 @@ static json_t *labels_of(const struct registry_model *model, uint64_t number)
 static json_t *describe_version(const struct registry_model *model, const struct registry_version *version)
 {
     json_t *reason = json_null();
-    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED || version->is_precision_refused) {
+    if (version_has_reason(version) || version->is_precision_refused) {
         reason = json_pack("{s:s, s:s, s:s, s:I}", "code",
                            version->reason.code[0] == '\0' ? status_name(version->reason_status) : version->reason.code,
                            "file", version->reason.param, "message", version->reason.message, "at",

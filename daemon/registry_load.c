@@ -107,6 +107,9 @@ static enum status check_awaited(const struct registry_model *model, const struc
                   number, waiter->name);
         return error_code(error, "version_gone");
     }
+    if (version->status == VERSION_TEXTLESS) {
+        return STATUS_OK;
+    }
     bool is_as_wanted = version->snapshot != NULL && snapshot_precision(version->snapshot) == version->precision;
     if (!is_as_wanted && !version->is_precision_refused) {
         error_set(error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
@@ -155,9 +158,10 @@ static void answer_waiter(struct registry *registry, struct registry_model *mode
     char previous[MODEL_NAME_BYTES_MAX + 24];
     snprintf(name, sizeof name, "%s@%llu", waiter->name, (unsigned long long)version->number);
     snprintf(previous, sizeof previous, "%s@%llu", waiter->name, (unsigned long long)waiter->previous);
-    json_t *reply = json_pack("{s:s, s:o, s:f}", "model", name, "previous",
+    json_t *reply = json_pack("{s:s, s:o, s:f, s:o*}", "model", name, "previous",
                               waiter->previous == 0 ? json_null() : json_string(previous), "seconds",
-                              (double)(clock_now_ms() - waiter->started_ms) / 1e3);
+                              (double)(clock_now_ms() - waiter->started_ms) / 1e3, "serves",
+                              version->status == VERSION_TEXTLESS ? json_false() : NULL);
     registry_answer(waiter->callback, STATUS_OK, NULL, reply, false);
 }
 
@@ -247,24 +251,25 @@ static void serve_version(struct registry *registry, struct registry_model *mode
               snapshot_bytes(version->snapshot));
 }
 
-static void keep_reason(struct registry_model *model, struct registry_version *version, enum status status,
-                        const struct error *error)
+static void keep_reason(struct registry_version *version, enum status status, const struct error *error)
 {
     version->reason = *error;
     version->reason_status = status;
     version->reason_at = (int64_t)time(NULL);
-    model->reloads_failed++;
 }
 
 static void note_failure(struct registry *registry, struct registry_model *model, struct registry_version *version,
                          enum status status, const struct error *error)
 {
     bool is_incomplete = strcmp(error->code, "incomplete") == 0;
-    version->status = is_incomplete ? VERSION_INCOMPLETE : VERSION_REFUSED;
+    bool is_textless = strcmp(error->code, "no_language_model") == 0;
+    version->status = is_incomplete ? VERSION_INCOMPLETE : is_textless ? VERSION_TEXTLESS : VERSION_REFUSED;
     version->unchanged_since_ms = clock_now_ms();
-    keep_reason(model, version, status, error);
-    log_event(is_incomplete ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, version_status_name(version->status), error->message,
-              "model=%s version=%llu code=%s", model->name, (unsigned long long)version->number, error->code);
+    model->reloads_failed += is_textless ? 0 : 1;
+    keep_reason(version, status, error);
+    log_event(is_incomplete || is_textless ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, version_status_name(version->status),
+              error->message, "model=%s version=%llu code=%s", model->name, (unsigned long long)version->number,
+              error->code);
     if (is_incomplete) {
         registry_scan_after_settling(registry);
     }
@@ -332,7 +337,8 @@ static void end_repacking(struct registry *registry, struct registry_model *mode
                   snapshot_kernels(version->snapshot), snapshot_bytes(version->snapshot));
     } else if (load->precision == version->precision) {
         version->is_precision_refused = true;
-        keep_reason(model, version, load->status, &load->error);
+        model->reloads_failed++;
+        keep_reason(version, load->status, &load->error);
         log_event(LOG_LEVEL_WARNING, "precision_refused", load->error.message,
                   "model=%s version=%llu precision=%s code=%s", model->name, (unsigned long long)version->number,
                   rnn_precision_name(load->precision), load->error.code);

@@ -18,7 +18,7 @@ struct registry_version {
     bool is_repacking;            /* read again to be packed in another precision, beside the snapshot it has */
     bool is_precision_refused;    /* it could not be packed in `precision`: what it is packed in serves on */
     enum status reason_status;
-    struct error reason; /* while incomplete or refused, or its precision is */
+    struct error reason; /* while incomplete, refused or textless, or its precision is refused */
     int64_t reason_at;   /* seconds since 1970 */
 };
 
@@ -188,6 +188,8 @@ void registry_try_precision(struct registry *registry, struct registry_model *mo
 /* Starts the loads that a model needs now. */
 void registry_load_model(struct registry *registry, struct registry_model *model);
 void registry_changed(struct registry *registry);
+/* Whether something in its files is the reason that it does not serve. */
+bool version_has_reason(const struct registry_version *version);
 /* Whether one of the model's versions is being read. NULL: no. */
 bool model_is_loading(const struct registry_model *model);
 /* Answers the load calls whose scan and loads are over. */

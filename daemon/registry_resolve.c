@@ -118,7 +118,7 @@ static enum status refuse_version(const struct registry_model *model, const stru
 {
     error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s is %s: %.700s", (unsigned long long)version->number,
               model->name, version_status_name(version->status), version->reason.message);
-    return error_code(error, "version_refused"), STATUS_UNPROCESSABLE;
+    return error_code(error, version->status == VERSION_TEXTLESS ? version->reason.code : "version_refused");
 }
 
 /* Why nothing serves under the model's name. */
@@ -154,7 +154,7 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
         error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
-    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+    if (version_has_reason(version)) {
         return refuse_version(model, version, error);
     }
     if (model->is_unloaded) {

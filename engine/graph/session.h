@@ -21,8 +21,8 @@ void session_destroy(struct session *session);
 /* Closing: later runs are refused, UNPROCESSABLE, RuntimeError "Attempted to use a closed Session.". */
 void session_close(struct session *session);
 
-/* Takes a grown clone of its graph instead: room for its new variables; plans stay. NO_MEMORY leaves all as it was; there
- * is none after session_reserve, which only makes the room. */
+/* Takes a grown clone of its graph instead: room for its new variables; plans stay. NO_MEMORY leaves all as it was;
+ * it cannot happen after session_reserve, which only makes the room. */
 enum status session_reserve(struct session *session, const struct graph *graph, struct error *error) MUST_CHECK;
 enum status session_adopt(struct session *session, struct graph *graph, struct error *error) MUST_CHECK;
 /* Begins again with another graph and its values, which change places with the session's: earlier plans are dropped. */

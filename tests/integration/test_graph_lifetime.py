@@ -8,7 +8,7 @@ import unittest
 import xml.etree.ElementTree as xml
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Daemon  # noqa: E402
+from harness import Daemon, wait_until  # noqa: E402
 from graph_case import GraphTest, lstm_layer, placeholder, scope  # noqa: E402
 
 X = placeholder("x", None, 5, 3)
@@ -97,6 +97,33 @@ class Values(GraphTest):
         self.build(scope("s", *lstm_layer("x", 4, "again"), reuse="auto"),
                    {"op": "minimize", "optimizer": "optimizer", "loss": "loss", "as": "train_again"})
         self.assertEqual(len(self.variables()), len(before["variables"]))
+
+    def test_a_version_that_makes_no_text(self):
+        """It is a good one: listed as ready with the reason why it does not serve; loaded, filled from, put back."""
+        self.build({"op": "get_variable", "name": "w", "shape": [2], "initializer": {"constant": 3}, "as": "w"})
+        self.initialize()
+        saved = self.expect(200, "POST", "/save")
+        self.assertEqual(saved["serves"], False)
+        model = self.expect(200, "GET", "")
+        self.assertEqual(model["status"], "ready")
+        entry = model["versions"][0]
+        self.assertEqual((entry["version"], entry["status"], entry["reason"]["code"]),
+                         (saved["version"], "ready", "no_language_model"))
+        self.assertEqual(model["model_version_status"][0]["status"]["error_code"], "OK")
+        self.assertNotIn(self.path.split("/")[-1], self.daemon.json("GET", "/health/ready")[1]["refused"])
+        for body in None, {"version": saved["version"]}:
+            loaded = self.expect(200, "POST", "/load", body)
+            self.assertEqual((loaded["model"], loaded["serves"]), (saved["model"], False))
+        self.expect(200, "POST", "/restore", {"version": saved["version"]})
+        self.expect(422, "POST", "/generate", {"prompt": ""}, error="no_language_model")
+        self.build({"op": "get_variable", "name": "v", "shape": [1]})  # not saved
+        type(self).daemon.stop()
+        type(self).daemon = self.start()
+        wait_until(lambda: self.expect(200, "GET", "")["versions"][0]["reason"], "the version was not looked at")
+        graph = self.expect(200, "GET", "/graph")
+        self.assertEqual(([variable["name"] for variable in graph["variables"]], graph["base_version"]),
+                         (["w:0"], saved["version"]))
+        self.assertEqual(self.expect(200, "POST", "/graph/run", {"fetches": ["w"]})["results"]["w"], [3, 3])
 
     def test_restore_with_a_mapping(self):
         self.build(scope("old", {"op": "get_variable", "name": "w", "shape": [2], "initializer": {"constant": 3}}))
