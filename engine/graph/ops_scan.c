@@ -129,26 +129,20 @@ static enum status complete_arg(struct graph *graph, struct output *inputs, size
 static const struct attribute_rule arg_attributes[] = {
     {.name = "output_type", .kind = ATTRIBUTE_DTYPE, .otherwise = DTYPE_INT64}, {.name = NULL}};
 
-const struct op op_arg_max = {.name = "ArgMax",
-                              .input_count = 2,
-                              .infer = infer_arg,
-                              .compute = compute_arg,
-                              .gradient = op_gradient_none,
-                              .call = "argmax|arg_max",
-                              .arguments = "input axis=dimension?",
-                              .argument_types = "Ti",
-                              .attributes = arg_attributes,
-                              .complete = complete_arg};
-const struct op op_arg_min = {.name = "ArgMin",
-                              .input_count = 2,
-                              .infer = infer_arg,
-                              .compute = compute_arg,
-                              .gradient = op_gradient_none,
-                              .call = "argmin|arg_min",
-                              .arguments = "input axis=dimension?",
-                              .argument_types = "Ti",
-                              .attributes = arg_attributes,
-                              .complete = complete_arg};
+#define ARG_OP(ROW, NAME, CALL)                                                                                        \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .input_count = 2,                                                                           \
+                           .infer = infer_arg,                                                                         \
+                           .compute = compute_arg,                                                                     \
+                           .gradient = op_gradient_none,                                                               \
+                           .call = CALL,                                                                               \
+                           .arguments = "input axis=dimension?",                                                       \
+                           .argument_types = "Ti",                                                                     \
+                           .attributes = arg_attributes,                                                               \
+                           .complete = complete_arg};
+
+ARG_OP(op_arg_max, "ArgMax", "argmax|arg_max")
+ARG_OP(op_arg_min, "ArgMin", "argmin|arg_min")
 
 /* ---- Cumsum, Cumprod: x, axis; attributes exclusive (without the element itself), reverse (from the end) ---- */
 
@@ -246,23 +240,17 @@ static enum status complete_scan(struct graph *graph, struct output *inputs, siz
 static const struct attribute_rule scan_attributes[] = {
     {.name = "exclusive", .kind = ATTRIBUTE_BOOLEAN}, {.name = "reverse", .kind = ATTRIBUTE_BOOLEAN}, {.name = NULL}};
 
-const struct op op_cumsum = {.name = "Cumsum",
-                             .input_count = 2,
-                             .infer = infer_scan,
-                             .compute = compute_scan,
-                             .gradient = gradient_cumsum,
-                             .call = "cumsum",
-                             .arguments = "x axis?",
-                             .argument_types = "Ti",
-                             .attributes = scan_attributes,
-                             .complete = complete_scan};
-const struct op op_cumprod = {.name = "Cumprod",
-                              .input_count = 2,
-                              .infer = infer_scan,
-                              .compute = compute_scan,
-                              .gradient = gradient_cumprod,
-                              .call = "cumprod",
-                              .arguments = "x axis?",
-                              .argument_types = "Ti",
-                              .attributes = scan_attributes,
-                              .complete = complete_scan};
+#define SCAN_OP(ROW, NAME, CALL, GRADIENT)                                                                             \
+    const struct op ROW = {.name = NAME,                                                                               \
+                           .input_count = 2,                                                                           \
+                           .infer = infer_scan,                                                                        \
+                           .compute = compute_scan,                                                                    \
+                           .gradient = GRADIENT,                                                                       \
+                           .call = CALL,                                                                               \
+                           .arguments = "x axis?",                                                                     \
+                           .argument_types = "Ti",                                                                     \
+                           .attributes = scan_attributes,                                                              \
+                           .complete = complete_scan};
+
+SCAN_OP(op_cumsum, "Cumsum", "cumsum", gradient_cumsum)
+SCAN_OP(op_cumprod, "Cumprod", "cumprod", gradient_cumprod)

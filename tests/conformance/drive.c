@@ -60,17 +60,21 @@ static enum status do_default_graph(const json_t *command, json_t **ret_reply, s
     return STATUS_OK;
 }
 
-static enum status reply_context(enum status status, uint32_t context, json_t **ret_reply)
+/* Enters what the command's field names. */
+static enum status enter(const json_t *command, const char *field,
+                         enum status (*open)(struct workbench *workbench, uint32_t number, uint32_t *ret_context,
+                                             struct error *error),
+                         json_t **ret_reply, struct error *error)
 {
-    *ret_reply = status == STATUS_OK ? json_pack("{s:i}", "context", context) : NULL;
-    return status;
+    uint32_t context = 0;
+    TRY(open(bench, number_of(command, field), &context, error));
+    *ret_reply = json_pack("{s:i}", "context", context);
+    return STATUS_OK;
 }
 
 static enum status do_enter_graph(const json_t *command, json_t **ret_reply, struct error *error)
 {
-    uint32_t context = 0;
-    enum status status = workbench_enter_graph(bench, number_of(command, "graph"), &context, error);
-    return reply_context(status, context, ret_reply);
+    return enter(command, "graph", workbench_enter_graph, ret_reply, error);
 }
 
 static enum status do_reset_default_graph(const json_t *command, json_t **ret_reply, struct error *error)
@@ -211,16 +215,12 @@ static enum status do_new_session(const json_t *command, json_t **ret_reply, str
 
 static enum status do_enter_session(const json_t *command, json_t **ret_reply, struct error *error)
 {
-    uint32_t context = 0;
-    enum status status = workbench_enter_session(bench, number_of(command, "session"), &context, error);
-    return reply_context(status, context, ret_reply);
+    return enter(command, "session", workbench_enter_session, ret_reply, error);
 }
 
 static enum status do_enter_session_as_default(const json_t *command, json_t **ret_reply, struct error *error)
 {
-    uint32_t context = 0;
-    enum status status = workbench_enter_default_session(bench, number_of(command, "session"), &context, error);
-    return reply_context(status, context, ret_reply);
+    return enter(command, "session", workbench_enter_default_session, ret_reply, error);
 }
 
 static enum status do_close_session(const json_t *command, json_t **ret_reply, struct error *error)

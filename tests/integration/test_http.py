@@ -25,6 +25,18 @@ class Http(DaemonTest):
         client.close()
         return content
 
+    def send_and_hang_up(self, content):
+        """Reads what comes back until the daemon ends the connection, in whatever way."""
+        client = self.daemon.raw()
+        try:
+            client.sendall(content)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        client.close()
+
     def test_paths_and_methods(self):
         for path in ("/nope", "/v1/models/", "/v1//models", "/health/live/"):
             status, reply = self.daemon.json("GET", path)
@@ -105,15 +117,7 @@ class Http(DaemonTest):
                      b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
                      b"Content-Length: 99999999999999999999\r\n\r\n",
                      b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20000):
-            client = self.daemon.raw()
-            try:
-                client.sendall(junk)
-                client.shutdown(socket.SHUT_WR)
-                while client.recv(65536):
-                    pass
-            except ConnectionError:
-                pass
-            client.close()
+            self.send_and_hang_up(junk)
         self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
 
     def test_ambiguous_requests_are_refused(self):
@@ -157,15 +161,7 @@ class Http(DaemonTest):
     def test_heads_that_never_end(self):
         for head in (b"GET /health/live?a=1 HTTP/1.1\r\n", b"GET /health/live?a=1 HTTP/1.1\r\nno colon\r\n\r\n",
                      b"GET /health/live?a=1 HTTP/1.1\r\n" + b"a:1\r\n" * 3000 + b"\r\n"):
-            client = self.daemon.raw()
-            client.sendall(head)
-            client.shutdown(socket.SHUT_WR)
-            try:
-                while client.recv(65536):
-                    pass
-            except ConnectionError:
-                pass
-            client.close()
+            self.send_and_hang_up(head)
         self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
 
     def test_nothing_follows_the_head_of_a_stream_on_its_connection(self):

@@ -12,10 +12,10 @@
 #include "engine/train/checkpoint.h"
 #include "engine/train/evaluation.h"
 #include "engine/train/training.h"
+#include "tests/unit/training_rig.h"
 
 enum { TEXT_BYTES = 6000, UNITS = 6, LAYERS = 2, MODEL_SEED = 5 };
 
-static char directory[64];
 static char checkpoint_path[96];
 
 struct fixture {
@@ -33,26 +33,12 @@ static int make_directory(void **state)
 {
     (void)state;
     gemm_start();
-    snprintf(directory, sizeof directory, "/tmp/lstmd-training-XXXXXX");
-    if (mkdtemp(directory) == NULL) {
+    if (!make_temporary("lstmd-training")) {
         return 1;
     }
     snprintf(checkpoint_path, sizeof checkpoint_path, "%s/.training", directory);
     return 0;
 }
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) != STATUS_OK;
-}
-
-#define assert_ok(call, error)                                                                                         \
-    do {                                                                                                               \
-        if ((call) != STATUS_OK) {                                                                                     \
-            fail_msg("%s: %s", #call, (error).message);                                                                \
-        }                                                                                                              \
-    } while (0)
 
 /* Text with something to learn: "abcdefg" over and over, some letters replaced, the same for the same seed. */
 static struct corpus *make_corpus(size_t length, uint64_t seed)

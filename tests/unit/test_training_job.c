@@ -9,8 +9,8 @@
 #include "engine/base/mem.h"
 #include "engine/decode/decode_score.h"
 #include "engine/engine.h"
+#include "tests/unit/training_rig.h"
 
-static char directory[64];
 static char model_directory[128];
 
 static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog sleeps; the fox runs on and on.\n"
@@ -18,29 +18,15 @@ static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog
                            "what does the fox say? the fox says nothing at all, for the dog is near.\n"
                            "the hills are green, the fox is brown, the dog is lazy and the day is long.\n";
 
-#define assert_ok(call, error)                                                                                         \
-    do {                                                                                                               \
-        if ((call) != STATUS_OK) {                                                                                     \
-            fail_msg("%s: %s", #call, (error).message);                                                                \
-        }                                                                                                              \
-    } while (0)
-
 static int make_directory(void **state)
 {
     (void)state;
     engine_start();
-    snprintf(directory, sizeof directory, "/tmp/lstmd-job-XXXXXX");
-    if (mkdtemp(directory) == NULL) {
+    if (!make_temporary("lstmd-job")) {
         return 1;
     }
     snprintf(model_directory, sizeof model_directory, "%s/models/fox", directory);
     return 0;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) != STATUS_OK;
 }
 
 static bool exists(const char *parent, const char *name)
