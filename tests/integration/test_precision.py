@@ -4,7 +4,7 @@ import os
 import socket
 import unittest
 
-from harness import DaemonTest, wait_until
+from harness import FLAVOUR, DaemonTest, wait_until
 
 FLOAT_MAX = 3.4028234e38       # bf16 has no number near it but infinity
 KERNEL = "rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel"
@@ -151,6 +151,20 @@ class Precision(DaemonTest):
         self.expect(200, "PATCH", "/v1/models/later/settings", {"precision": None})
         wait_until(lambda: self.model("later")["version"] == 2, "the new version never served")
         self.assertEqual(self.model("later")["precision"], "fp32")
+
+
+class Memory(DaemonTest):
+    MODELS = {"big": {"units": 512, "layers": 2, "batch": 1, "sequence_length": 1, "max_steps": 1}}
+
+    @unittest.skipIf(FLAVOUR != "release", "sanitizers hold memory of their own")
+    def test_a_model_is_held_as_packed(self):
+        """What it was packed from is not kept: the process is its weights as packed and at most 20 MB."""
+        for precision in ("int8", "fp32", "bf16", "int8"):
+            self.expect(200, "PATCH", "/v1/models/big/settings", {"precision": precision})
+            self.expect(200, "POST", "/v1/completions", {"model": "big", "prompt": "I", "max_tokens": 20})
+            packed = self.expect(200, "GET", "/v1/models/big")["bytes"]
+            wait_until(lambda most=packed + 20_000_000: self.daemon.rss_bytes() <= most,
+                       lambda: f"{precision}: {packed} bytes packed, {self.daemon.rss_bytes()} resident")
 
 
 if __name__ == "__main__":
