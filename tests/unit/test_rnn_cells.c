@@ -1,5 +1,5 @@
-/* The packed kernels of every kind of layer, both halves of a GRU among them: the same bits whatever the rows of a call,
- * and in fp32 and int8 those of the plain kernels. What they compute is held against the equations by
+/* The packed kernels of every kind of layer, both halves of a GRU among them: the same bits whatever the rows of a
+ * call, and in fp32 and int8 those of the plain kernels. What they compute is held against the equations by
  * test_decode_plan.c. */
 #include <setjmp.h>
 #include <stdarg.h>
