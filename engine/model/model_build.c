@@ -4,6 +4,7 @@
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
+#include "engine/store/graph_file.h"
 #include "engine/store/program.h"
 
 /* ---- what a build begins from ---- */
@@ -104,6 +105,17 @@ static enum status publish(struct model *model, struct graph *graph, struct voca
     return STATUS_OK;
 }
 
+/* TOO_LARGE for a program more than a saved graph is read back with. */
+static enum status check_program_count(const struct base *base, struct error *error)
+{
+    if (base->program > GRAPH_FILE_PROGRAMS_MAX) {
+        return error_raise(error, STATUS_TOO_LARGE, EXCEPTION_RESOURCE_EXHAUSTED,
+                           "the graph was built by %d programs, the maximum: build more at once, or reset it",
+                           GRAPH_FILE_PROGRAMS_MAX);
+    }
+    return STATUS_OK;
+}
+
 /* Publishes a grown clone, unless it is no different from what it was made of. */
 static enum status offer(struct model *model, const struct base *base, struct graph *graph,
                          const struct model_change *change, struct vocabulary *vocabulary, struct error *error)
@@ -111,6 +123,7 @@ static enum status offer(struct model *model, const struct base *base, struct gr
     bool is_different = graph_differs(graph, base->graph);
     json_t *record = NULL;
     if (is_different) {
+        TRY(check_program_count(base, error));
         TRY(make_record(model, change, &record, error));
     }
     model_lock_alone(model);

@@ -7,6 +7,7 @@
 #include "engine/graph/handles.h"
 #include "engine/math/gemm.h"
 #include "engine/model/model.h"
+#include "engine/store/graph_file.h"
 
 struct fixture {
     struct model *model;
@@ -153,6 +154,27 @@ static void test_a_graph_that_is_full(void **state)
     assert_string_equal(fixture->error.param, "/program/0");
 }
 
+/* Each names the variable anew: a program more in graph.json, not a node more. No graph has more programs than it is
+ * read back with. */
+static void test_programs_have_the_maximum_of_the_file(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *program = json_loads("{\"program\":[{\"op\":\"get_variable\",\"name\":\"v\",\"shape\":[1],"
+                                 "\"as\":\"v\"}],\"reuse\":\"auto\"}",
+                                 0, NULL);
+    enum status status = STATUS_OK;
+    int count = 0;
+    for (; status == STATUS_OK && count <= GRAPH_FILE_PROGRAMS_MAX; count++) {
+        json_t *reply = NULL;
+        status = model_build(fixture->model, program, NULL, &reply, &fixture->error);
+        json_decref(reply);
+    }
+    assert_int_equal(count, GRAPH_FILE_PROGRAMS_MAX + 1);
+    assert_int_equal(status, STATUS_TOO_LARGE);
+    assert_string_equal(fixture->error.type, "ResourceExhaustedError");
+    json_decref(program);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +182,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lists_of_lists_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_results_of_a_program_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_graph_that_is_full, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_programs_have_the_maximum_of_the_file, set_up, tear_down),
     };
     gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
