@@ -35,8 +35,8 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
 
 /* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. Builds are
  * made one after another, and aside: others go on with the graph as it was until a build is done. One whose graph was
- * reset meanwhile (code "generation") or is held by a training that began meanwhile is CONFLICT; one more than GRAPH_FILE_PROGRAMS_MAX that changed something is TOO_LARGE: what was built
- * can be saved and read back. */
+ * reset meanwhile (code "generation") or is held by a training that began meanwhile is CONFLICT; one that changes
+ * something after GRAPH_FILE_PROGRAMS_MAX such ones is TOO_LARGE: what was built can be saved and read back. */
 enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 
