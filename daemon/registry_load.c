@@ -470,9 +470,8 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     }
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
-        if (can_load(version) && (version->is_wanted || is_labelled(model, version->number))) {
-            start_load(registry, model, version);
-        } else if (must_repack(version)) {
+        bool must_load = can_load(version) && (version->is_wanted || is_labelled(model, version->number));
+        if (must_load || must_repack(version)) {
             start_load(registry, model, version);
         }
     }

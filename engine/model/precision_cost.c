@@ -84,7 +84,8 @@ enum status precision_cost_measure(struct graph *graph, struct values *values, s
         return STATUS_OK;
     }
     TRY(read_text(corpus, begin, end, &text, error));
-    json_t *report = json_pack("{s:I}", "symbols", (json_int_t)(text.row_count * (text.row_symbols - 1)));
+    size_t scored = text.row_count * (text.row_symbols - 1);
+    json_t *report = json_pack("{s:I}", "symbols", (json_int_t)scored);
     enum status status = report == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions")
                                         : fill(&content, &text, report, error);
     mem_free(text.symbols);
