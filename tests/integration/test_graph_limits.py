@@ -33,7 +33,7 @@ BAD = {
         ([scope("s", V, as_="s")], "/program/0/as_", "unknown field"),
         ([V, {"op": "get_variable", "name": "w", "shape": [2], "initializer": {"nope": 1}}], "/program/1/initializer",
          "no initializer"),
-        ([V, {"op": "get_variable", "name": "w", "shape": [-1]}], "/program/1/shape", "dimension 0"),
+        ([V, {"op": "get_variable", "name": "w", "shape": [-1]}], "/program/1/shape", "Dimension -1 must be >= 0"),
         ([V, {"op": "get_variable", "name": "w", "shape": [2], "dtype": "float33"}], "/program/1/dtype", "float64"),
         ([V, {"op": "get_variable", "name": "w w", "shape": [2]}], "/program/1", "not a valid scope name"),
         ([V, {"op": "get_collection", "key": "variables", "scope_prefix": "(a{1,999}){1,999}"}],
