@@ -78,6 +78,7 @@ static bool find_exactly(const char *name, struct signature *signature)
         if (is_spelled(function->name, name)) {
             *signature = (struct signature){.name = name,
                                             .default_name = function->default_name,
+                                            .shown = function->shown,
                                             .function = function,
                                             .attributes = function->attributes};
             read_parameters(function->arguments, function->argument_types, signature);

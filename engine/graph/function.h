@@ -56,6 +56,7 @@ const struct attribute *function_attribute(const struct function_call *call, con
 struct function {
     const char *name;
     const char *default_name; /* of its name scope; NULL: it opens none */
+    const char *shown;        /* the op that errors about its arguments' dtypes name; NULL: none */
     const char *arguments;    /* these as in op.h; a number given for an argument of type n is left to `build` */
     const char *argument_types;
     const struct attribute_rule *attributes;

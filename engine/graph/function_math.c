@@ -51,6 +51,7 @@ static const struct attribute_rule matmul_attributes[] = {{.name = "transpose_a"
 
 const struct function function_matmul = {.name = "matmul",
                                          .default_name = "MatMul",
+                                         .shown = "MatMul",
                                          .arguments = "a b",
                                          .attributes = matmul_attributes,
                                          .build = build_matmul};

@@ -19,7 +19,7 @@ struct parameter {
 struct signature {
     const char *name;         /* "reduce_sum" */
     const char *default_name; /* NULL: opens no name scope */
-    const char *shown;        /* in errors about dtypes: the op's name; NULL of a composed function */
+    const char *shown;        /* in errors about dtypes: the op's name; NULL of most composed functions */
     const struct op *op;      /* one of these */
     const struct function *function;
     struct parameter parameters[FUNCTION_PARAMETERS_MAX];
