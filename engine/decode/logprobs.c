@@ -1,6 +1,7 @@
 /* Log-probabilities, step by step. Threads: one appends, one reads. */
 #include "engine/decode/logprobs.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "engine/base/check.h"
@@ -35,9 +36,11 @@ void logprobs_release(struct logprobs *logprobs)
     logprobs->logits = NULL;
 }
 
+/* Finite even where the exact one is beyond what floats hold; NaN while nothing is predicted. */
 static float logprob_of(const struct logprobs *logprobs, uint32_t symbol)
 {
-    return (float)((double)logprobs->logits[symbol] - logprobs->normalizer);
+    double logprob = (double)logprobs->logits[symbol] - logprobs->normalizer;
+    return logprob < -(double)FLT_MAX ? -FLT_MAX : (float)logprob;
 }
 
 /* Finds the likeliest in one pass: most symbols are only compared with the last of them. */

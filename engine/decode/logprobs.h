@@ -21,7 +21,7 @@ struct text_position {
 /* One symbol of the text. */
 struct symbol_logprob {
     uint32_t symbol;
-    float logprob;                          /* ln p(symbol | what stood before); NaN for a text's first symbol */
+    float logprob;                          /* ln p(symbol | what stood before), finite; NaN for a text's first */
     uint32_t top_symbols[LOGPROBS_TOP_MAX]; /* the likeliest, lowest ids on ties; the symbol itself may be another */
     float top_logprobs[LOGPROBS_TOP_MAX];   /* equal to `logprob` where it is the same symbol */
     size_t top_count;                       /* 0 for a text's first symbol */

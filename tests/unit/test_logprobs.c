@@ -1,4 +1,5 @@
 /* Log-probabilities of a text's symbols, and the echo of its prompt: values against a sort, places in the text. */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,6 +58,26 @@ static void test_values_equal_a_sort(void **state)
         assert_false(logprobs_predict(&logprobs, rnn_kernels_find(NULL), logits, weights));
         logprobs_release(&logprobs);
     }
+}
+
+/* Logits as far apart as floats are: the difference is bounded, for JSON has no infinity. */
+static void test_they_are_finite(void **state)
+{
+    (void)state;
+    struct error error;
+    struct logprobs logprobs = {0};
+    assert_int_equal(logprobs_init(&logprobs, 3, 1, 3, &error), STATUS_OK);
+    logits[0] = FLT_MAX;
+    logits[1] = -FLT_MAX;
+    logits[2] = 0.0f;
+    assert_true(logprobs_predict(&logprobs, rnn_kernels_find(NULL), logits, weights));
+    logprobs_add(&logprobs, 1, (struct text_position){0}, 1);
+    size_t count;
+    const struct symbol_logprob *entry = logprobs_entries(&logprobs, &count);
+    assert_true(entry->logprob == -FLT_MAX);
+    assert_true(entry->top_logprobs[0] == 0.0f && entry->top_logprobs[1] == -FLT_MAX);
+    assert_true(entry->top_symbols[2] == 1 && entry->top_logprobs[2] == -FLT_MAX);
+    logprobs_release(&logprobs);
 }
 
 /* What a filter or penalty does to the logits is not seen. */
@@ -279,6 +300,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_equal_a_sort),
+        cmocka_unit_test(test_they_are_finite),
         cmocka_unit_test(test_they_are_the_models_own),
         cmocka_unit_test(test_places_of_characters_with_echo),
         cmocka_unit_test(test_places_of_bytes),
