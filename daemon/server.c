@@ -23,7 +23,7 @@ static enum status create_workers(struct server *server, struct error *error)
                                   .thread_count = settings->run_threads,
                                   .queue_max = settings->run_queue_max,
                                   .is_nice = true,
-                                  .linger_ns = cpu_usable_count() > 1 ? settings->linger_us * 1000 : 0,
+                                  .linger_ns = server->linger_ns,
                                   .mailbox = server->mailbox};
     struct workers_options loader = {
         .name = "loader", .thread_count = 1, .queue_max = settings->load_queue_max, .mailbox = server->mailbox};
@@ -59,6 +59,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
 
 enum status server_start(struct server *server, const char *demo_path, struct error *error)
 {
+    server->linger_ns = cpu_usable_count() > 1 ? server->settings.linger_us * 1000 : 0;
     int failed = uv_loop_init(&server->loop);
     if (failed != 0) {
         return error_set(error, STATUS_IO, "uv_loop_init: %s", uv_strerror(failed));
@@ -72,30 +73,26 @@ enum status server_start(struct server *server, const char *demo_path, struct er
     return status;
 }
 
-/* Turns the loop without sleeping until linger_us have gone by without a request or a reply. */
-static void linger(struct server *server)
+/* Turns the loop once; whether a request came or a reply went meanwhile. */
+static bool turn(struct server *server, uv_run_mode mode)
 {
-    uint64_t linger_ns = server->settings.linger_us * 1000;
     uint64_t seen = http_event_count(server->http);
-    uint64_t until_ns = clock_now_ns() + linger_ns;
-    while (!server->is_ended && completions_count(server->completions) == 0 && clock_now_ns() < until_ns) {
-        uv_run(&server->loop, UV_RUN_NOWAIT);
-        sched_yield();
-        if (http_event_count(server->http) != seen) {
-            seen = http_event_count(server->http);
-            until_ns = clock_now_ns() + linger_ns;
-        }
-    }
+    workers_let_linger(server->run, completions_count(server->completions) == 0);
+    uv_run(&server->loop, mode);
+    return http_event_count(server->http) != seen;
 }
 
 void server_run(struct server *server)
 {
-    bool may_linger = server->settings.linger_us > 0 && cpu_usable_count() > 1;
+    uint64_t until_ns = 0; /* till then the loop looks out instead of sleeping */
     while (!server->is_ended) {
-        uint64_t seen = http_event_count(server->http);
-        uv_run(&server->loop, UV_RUN_ONCE);
-        if (may_linger && http_event_count(server->http) != seen) {
-            linger(server);
+        bool may_sleep = until_ns == 0 || completions_count(server->completions) > 0 || clock_now_ns() >= until_ns;
+        if (turn(server, may_sleep ? UV_RUN_ONCE : UV_RUN_NOWAIT)) {
+            until_ns = server->linger_ns == 0 ? 0 : clock_now_ns() + server->linger_ns;
+        } else if (may_sleep) {
+            until_ns = 0;
+        } else {
+            sched_yield();
         }
     }
 }

@@ -28,6 +28,7 @@ struct server {
     struct pictures *pictures;   /* graphs being drawn */
     bool is_draining;            /* SIGTERM came: new requests get 503 */
     bool is_ended;               /* the loop is to stop */
+    uint64_t linger_ns;          /* setting linger_us; 0 where there is one CPU only */
 };
 
 /* Makes every part of a zeroed server whose settings are filled in, and begins the first scan; nothing listens yet.

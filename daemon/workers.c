@@ -21,8 +21,9 @@ struct workers {
     struct job *first, **last; /* under lock */
     atomic_size_t waiting;     /* written under lock */
     atomic_bool is_ending;     /* written under lock, by the loop thread alone */
-    atomic_bool is_lingering;  /* one thread at a time; it will look at the queue once more before it sleeps */
-    size_t pending;            /* loop thread only */
+    atomic_bool may_linger;
+    atomic_bool is_lingering; /* one thread at a time; it will look at the queue once more before it sleeps */
+    size_t pending;           /* loop thread only */
     pthread_t threads[WORKER_THREADS_MAX];
     size_t thread_count;
 };
@@ -40,14 +41,14 @@ static void on_done(struct message *message)
  * thread does; it looks by itself, so nobody has to wake it. */
 static void linger(struct workers *workers)
 {
-    if (workers->options.linger_ns == 0 || atomic_exchange(&workers->is_lingering, true)) {
+    if (!workers->may_linger || atomic_exchange(&workers->is_lingering, true)) {
         return;
     }
     uint64_t until_ns = clock_now_ns() + workers->options.linger_ns;
-    while (atomic_load(&workers->waiting) == 0 && !atomic_load(&workers->is_ending) && clock_now_ns() < until_ns) {
+    while (workers->may_linger && workers->waiting == 0 && !workers->is_ending && clock_now_ns() < until_ns) {
         sched_yield();
     }
-    atomic_store(&workers->is_lingering, false);
+    workers->is_lingering = false;
 }
 
 static struct job *take_job(struct workers *workers)
@@ -106,6 +107,7 @@ enum status workers_create(const struct workers_options *options, struct workers
     }
     workers->options = *options;
     workers->last = &workers->first;
+    workers_let_linger(workers, true);
     CHECK(pthread_mutex_init(&workers->lock, NULL) == 0);
     CHECK(pthread_cond_init(&workers->wake, NULL) == 0);
     while (workers->thread_count < options->thread_count) {
@@ -118,6 +120,11 @@ enum status workers_create(const struct workers_options *options, struct workers
     }
     *ret_workers = workers;
     return STATUS_OK;
+}
+
+void workers_let_linger(struct workers *workers, bool may_linger)
+{
+    workers->may_linger = may_linger && workers->options.linger_ns > 0;
 }
 
 void workers_end(struct workers *workers)

@@ -21,7 +21,7 @@ struct workers_options {
     size_t thread_count;
     size_t queue_max;
     bool is_nice;       /* nice 5: serving comes first */
-    uint64_t linger_ns; /* a thread that has done a job looks out for the next so long before it sleeps */
+    uint64_t linger_ns; /* a thread that has done a job looks out for the next so long before it sleeps; 0: not */
     struct mailbox *mailbox;
 };
 
@@ -30,6 +30,9 @@ struct workers;
 /* Thread: loop, as all below. Owned. */
 enum status workers_create(const struct workers_options *options, struct workers **ret_workers,
                            struct error *error) MUST_CHECK;
+
+/* Whether threads may look out for the next job (at first they may): not while others need the CPUs. */
+void workers_let_linger(struct workers *workers, bool may_linger);
 
 /* Lets the queue run empty, ends the threads and waits for them. The last `done`s are then in the mailbox. */
 void workers_end(struct workers *workers);

@@ -115,9 +115,54 @@ static void test_a_queue_runs_empty_at_the_end(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* One to three jobs at a time, each round when the threads may just be falling asleep or still look out: whoever is
+ * not woken must have seen its job, or the loop would turn for ever. */
+static void look_out(size_t thread_count, bool may_change)
+{
+    enum { ROUNDS = 10000, JOBS_MAX = 3 };
+    uv_loop_t loop;
+    struct mailbox *mailbox;
+    struct workers *workers;
+    struct error error;
+    static struct count_job jobs[JOBS_MAX];
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(mailbox_create(&loop, &mailbox, &error), STATUS_OK);
+    struct workers_options options = {
+        .name = "test", .thread_count = thread_count, .queue_max = JOBS_MAX, .linger_ns = 20000, .mailbox = mailbox};
+    assert_int_equal(workers_create(&options, &workers, &error), STATUS_OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        int done_count = 0;
+        int count = 1 + round % JOBS_MAX;
+        if (may_change) {
+            workers_let_linger(workers, round % 5 != 0);
+        }
+        for (int i = 0; i < count; i++) {
+            jobs[i] = (struct count_job){
+                .job = {.run = run, .done = done}, .loop_thread = pthread_self(), .done_count = &done_count};
+            assert_int_equal(workers_submit(workers, &jobs[i].job, &error), STATUS_OK);
+        }
+        while (done_count < count) {
+            uv_run(&loop, UV_RUN_ONCE);
+        }
+    }
+    workers_destroy(workers);
+    mailbox_destroy(mailbox);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+static void test_threads_that_look_out_miss_nothing(void **state)
+{
+    (void)state;
+    look_out(1, false);
+    look_out(4, false);
+    look_out(4, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_that_look_out_miss_nothing),
         cmocka_unit_test(test_jobs_are_done_on_the_loop),
         cmocka_unit_test(test_a_queue_runs_empty_at_the_end),
     };
