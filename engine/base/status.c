@@ -96,7 +96,7 @@ enum status error_set(struct error *error, enum status status, const char *forma
     return status;
 }
 
-enum status error_raise(struct error *error, enum status status, enum exception exception, const char *format, ...)
+enum status(error_raise)(struct error *error, enum status status, enum exception exception, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

@@ -82,6 +82,9 @@ enum status error_set(struct error *error, enum status status, const char *forma
 /* As error_set, with `exception` as the error's type. */
 enum status error_raise(struct error *error, enum status status, enum exception exception, const char *format, ...)
     PRINTF_LIKE(4, 5);
+#ifdef __clang_analyzer__ /* it cannot look into status.c */
+#define error_raise(error, status, ...) ((error_raise)((error), (status), __VA_ARGS__), (status))
+#endif
 
 /* As error_set, with the text of `error_number` (an errno value) appended after ": ". Maps ENOENT to NOT_FOUND, ENOMEM
  * to NO_MEMORY and everything else to IO; returns that status. */
