@@ -91,9 +91,13 @@ enum status live_open(const struct live_ticket *ticket, struct model **ret_model
 
 void live_note_saved(const struct live_ticket *ticket, uint64_t version)
 {
-    pthread_mutex_lock(&ticket->live->lock);
-    ticket->live->version = version;
-    pthread_mutex_unlock(&ticket->live->lock);
+    struct live *live = ticket->live;
+    pthread_mutex_lock(&live->lock);
+    bool is_base = model_base_version(live->model) == version; /* not a checkpoint's */
+    if (is_base || version > live->version) {
+        live->version = version;
+    }
+    pthread_mutex_unlock(&live->lock);
 }
 
 void live_ticket_release(struct live_ticket *ticket)

@@ -95,7 +95,8 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
 enum status live_open(const struct live_ticket *ticket, struct model **ret_model, struct error *error) MUST_CHECK;
 void live_ticket_release(struct live_ticket *ticket);
 
-/* The live graph was saved as `version`: it need not be filled from it again. Thread: run threads. */
+/* The live graph was saved as `version`: it need not be filled from it again, nor from an older one. Thread: run
+ * threads. */
 void live_note_saved(const struct live_ticket *ticket, uint64_t version);
 
 /* The path of version `version` of a model. NOT_FOUND, code "version_not_found"; UNPROCESSABLE, code "version_gone",

@@ -31,6 +31,7 @@ enum status model_create(const char *name, struct model **ret_model, struct erro
     CHECK(pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) == 0);
     CHECK(pthread_rwlock_init(&model->lock, &writers_first) == 0);
     CHECK(pthread_rwlockattr_destroy(&writers_first) == 0);
+    CHECK(pthread_mutex_init(&model->saving, NULL) == 0);
     CHECK(pthread_mutex_init(&model->building, NULL) == 0);
     model->name = copy;
     model->generation = 1;
@@ -83,6 +84,7 @@ struct model *model_unref(struct model *model)
         vocabulary_unref(model->vocabulary);
         CHECK(pthread_rwlock_destroy(&model->lock) == 0);
         CHECK(pthread_mutex_destroy(&model->building) == 0);
+        CHECK(pthread_mutex_destroy(&model->saving) == 0);
         mem_free(model->name);
         mem_free(model);
     }
@@ -133,6 +135,14 @@ uint64_t model_generation(struct model *model)
     uint64_t generation = model->generation;
     model_unlock(model);
     return generation;
+}
+
+uint64_t model_base_version(struct model *model)
+{
+    model_lock_shared(model);
+    uint64_t version = model->base_version;
+    model_unlock(model);
+    return version;
 }
 
 void model_fill(struct model *model, struct version_content *content, uint64_t version)

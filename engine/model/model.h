@@ -70,7 +70,8 @@ enum status model_list_variables(struct model *model, json_t **ret_reply, struct
 /* The graph as a picture in Graphviz' language (graph_to_dot); free with mem_free. */
 enum status model_draw_graph(struct model *model, char **ret_dot, size_t *ret_length, struct error *error) MUST_CHECK;
 
-/* Freezes graph, values and vocabulary into the next version below `model_directory` and returns its number.
+/* Freezes graph, values and vocabulary into the next version below `model_directory` and returns its number. Saves are
+ * made one after another: of two, the higher number holds what is newer. A reset meanwhile leaves the base version.
  * UNPROCESSABLE when a variable is uninitialised, holds a NaN, or there is no graph. `origin` and `evaluation` (may be
  * NULL) go into the manifest. */
 enum status model_save(struct model *model, const char *model_directory, const json_t *origin, const json_t *evaluation,
@@ -101,6 +102,8 @@ bool model_makes_text(struct model *model);
 /* Whether anything was built, assigned or trained since it was filled or saved. */
 bool model_is_unsaved(struct model *model);
 uint64_t model_generation(struct model *model);
+/* The version it was last filled from or saved as; 0: none. */
+uint64_t model_base_version(struct model *model);
 
 /* While a training job named `job` holds the model, builds, restore and reset answer CONFLICT naming it, and reads see
  * the last values handed back. CONFLICT when another job holds it. */

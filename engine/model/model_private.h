@@ -12,6 +12,9 @@
 struct model {
     _Atomic size_t references;
     char *name;
+    /* Held by who saves until the version is written: a higher number never holds what is older. Taken before the
+     * locks below. */
+    pthread_mutex_t saving;
     /* Held by who builds for as long as that takes: builds are made one after another, aside, and published under the
      * other lock. Taken before it, never by who holds it. */
     pthread_mutex_t building;
@@ -28,7 +31,8 @@ struct model {
     uint64_t base_version; /* 0: none */
     bool is_unsaved;
     uint64_t change_count; /* of what left it unsaved */
-    bool is_training;      /* the job alone changes the fields above, and so reads them without the lock */
+    bool is_training;      /* the job alone changes graph, values, programs, vocabulary and specification, and so
+                            * reads these without the lock */
     char training_job[64];
 };
 

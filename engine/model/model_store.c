@@ -1,6 +1,7 @@
 /* Saving a model's live graph as a version. Thread: run threads. */
 #include <math.h>
 
+#include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
@@ -233,9 +234,9 @@ static enum status collect(const struct model *model, const char *saver_name, co
     return make_manifest(model, origin, evaluation, &saved->manifest, error);
 }
 
-/* Files are formatted under the lock, which others who read share, and written without it. */
-static enum status save(struct model *model, const char *directory, const char *saver_name, const json_t *origin,
-                        const json_t *evaluation, uint64_t *ret_version, struct error *error)
+/* Files are formatted under the lock, which others who read share, and written without it. `saving` is held. */
+static enum status save_now(struct model *model, const char *directory, const char *saver_name, const json_t *origin,
+                            const json_t *evaluation, uint64_t *ret_version, struct error *error)
 {
     struct saved_files saved = {.count = 0};
     uint64_t version = 0;
@@ -257,6 +258,15 @@ static enum status save(struct model *model, const char *directory, const char *
     if (status == STATUS_OK) {
         *ret_version = version;
     }
+    return status;
+}
+
+static enum status save(struct model *model, const char *directory, const char *saver_name, const json_t *origin,
+                        const json_t *evaluation, uint64_t *ret_version, struct error *error)
+{
+    CHECK(pthread_mutex_lock(&model->saving) == 0);
+    enum status status = save_now(model, directory, saver_name, origin, evaluation, ret_version, error);
+    CHECK(pthread_mutex_unlock(&model->saving) == 0);
     return status;
 }
 

@@ -181,24 +181,29 @@ struct builder_thread {
     struct model *model;
     int number;
     pthread_t thread;
+    enum status status; /* of the first call that failed */
+    struct error error;
 };
 
 static void *build_often(void *context)
 {
     struct builder_thread *builder = context;
-    for (int i = 0; i < BUILDS; i++) {
-        struct error error;
+    for (int i = 0; builder->status == STATUS_OK && i < BUILDS; i++) {
         json_t *reply = NULL;
         char name[32];
         snprintf(name, sizeof name, "v_%d_%d", builder->number, i);
         json_t *request =
             json_pack("{s:[{s:s, s:s, s:[i]}]}", "program", "op", "get_variable", "name", name, "shape", 2);
-        assert_int_equal(model_build(builder->model, request, NULL, &reply, &error), STATUS_OK);
+        builder->status = model_build(builder->model, request, NULL, &reply, &builder->error);
         json_decref(request);
         json_decref(reply);
+        if (builder->status != STATUS_OK) {
+            break;
+        }
+        reply = NULL;
         request = json_pack("{s:[f, f]}", "data", 1.5, (double)i);
-        assert_int_equal(model_set_variable(builder->model, name, json_object_get(request, "data"), &reply, &error),
-                         STATUS_OK);
+        builder->status =
+            model_set_variable(builder->model, name, json_object_get(request, "data"), &reply, &builder->error);
         json_decref(request);
         json_decref(reply);
     }
@@ -210,6 +215,16 @@ static void begin_builders(struct builder_thread builders[BUILDERS], struct mode
     for (int i = 0; i < BUILDERS; i++) {
         builders[i] = (struct builder_thread){.model = model, .number = i};
         assert_int_equal(pthread_create(&builders[i].thread, NULL, build_often, &builders[i]), 0);
+    }
+}
+
+static void end_builders(struct builder_thread builders[BUILDERS])
+{
+    for (int i = 0; i < BUILDERS; i++) {
+        pthread_join(builders[i].thread, NULL);
+    }
+    for (int i = 0; i < BUILDERS; i++) {
+        assert_int_equal(builders[i].status, STATUS_OK);
     }
 }
 
@@ -229,9 +244,7 @@ static void test_builders_take_turns(void **state)
     struct model *model = make_model();
     struct builder_thread builders[BUILDERS];
     begin_builders(builders, model);
-    for (int i = 0; i < BUILDERS; i++) {
-        pthread_join(builders[i].thread, NULL);
-    }
+    end_builders(builders);
     assert_int_equal(count_variables(model), BUILDERS * BUILDS);
     model_unref(model);
 }
@@ -252,9 +265,7 @@ static void test_saves_among_builds(void **state)
         enum status status = model_save(model, directory, NULL, NULL, &version, &error);
         assert_true(status == STATUS_OK || status == STATUS_UNPROCESSABLE); /* nothing yet, or without a value */
     }
-    for (int i = 0; i < BUILDERS; i++) {
-        pthread_join(builders[i].thread, NULL);
-    }
+    end_builders(builders);
     bool is_unsaved = model_is_unsaved(model);
     if (is_unsaved) {
         assert_int_equal(model_save(model, directory, NULL, NULL, &version, &error), STATUS_OK);
@@ -269,12 +280,106 @@ static void test_saves_among_builds(void **state)
     assert_int_equal(directory_remove(directory, &error), STATUS_OK);
 }
 
+enum { SAVE_ROUNDS = 20, SAVERS = 2, SAVES = 2 };
+
+/* Assigns and saves, on a thread of its own. */
+struct saver_thread {
+    struct model *model;
+    const char *directory;
+    int number;
+    pthread_t thread;
+    enum status status; /* of the first call that failed */
+    struct error error;
+};
+
+static enum status assign(struct model *model, int value, struct error *error)
+{
+    json_t *reply = NULL;
+    json_t *data = json_pack("[i, i]", value, value);
+    enum status status = model_set_variable(model, "v", data, &reply, error);
+    json_decref(data);
+    json_decref(reply);
+    return status;
+}
+
+static void *save_often(void *context)
+{
+    struct saver_thread *saver = context;
+    for (int i = 0; saver->status == STATUS_OK && i < SAVES; i++) {
+        uint64_t version = 0;
+        saver->status = assign(saver->model, saver->number * SAVES + i, &saver->error);
+        if (saver->status == STATUS_OK) {
+            saver->status = model_save(saver->model, saver->directory, NULL, NULL, &version, &saver->error);
+        }
+    }
+    return NULL;
+}
+
+static json_t *value_of_v(struct model *model)
+{
+    struct error error;
+    json_t *reply = NULL;
+    json_t *request = json_pack("{s:[s]}", "fetches", "v:0");
+    assert_int_equal(model_run(model, request, &reply, &error), STATUS_OK);
+    json_t *value = json_incref(json_object_get(reply, "results"));
+    json_decref(request);
+    json_decref(reply);
+    return value;
+}
+
+static void save_in_turns(struct model *model, const char *directory)
+{
+    struct saver_thread savers[SAVERS];
+    for (int i = 0; i < SAVERS; i++) {
+        savers[i] = (struct saver_thread){.model = model, .directory = directory, .number = i};
+        assert_int_equal(pthread_create(&savers[i].thread, NULL, save_often, &savers[i]), 0);
+    }
+    for (int i = 0; i < SAVERS; i++) {
+        pthread_join(savers[i].thread, NULL);
+    }
+    for (int i = 0; i < SAVERS; i++) {
+        assert_int_equal(savers[i].status, STATUS_OK);
+    }
+}
+
+/* Each assigns before it saves, so the highest version holds what was assigned last. */
+static void test_the_last_save_is_the_newest(void **state)
+{
+    (void)state;
+    struct model *model = make_model();
+    struct error error;
+    json_t *reply = NULL;
+    json_t *request = json_pack("{s:[{s:s, s:s, s:[i]}]}", "program", "op", "get_variable", "name", "v", "shape", 2);
+    assert_int_equal(model_build(model, request, NULL, &reply, &error), STATUS_OK);
+    json_decref(request);
+    json_decref(reply);
+    for (int round = 0; round < SAVE_ROUNDS; round++) {
+        struct model *loaded = NULL;
+        char directory[] = "/tmp/lstmd-test-threads-XXXXXX";
+        char path[128];
+        assert_non_null(mkdtemp(directory));
+        save_in_turns(model, directory);
+        assert_int_equal(model_base_version(model), SAVERS * SAVES);
+        assert_false(model_is_unsaved(model));
+        snprintf(path, sizeof path, "%s/%d", directory, SAVERS * SAVES);
+        assert_int_equal(model_create_from_version("bard", path, 1, &loaded, &error), STATUS_OK);
+        json_t *saved = value_of_v(loaded);
+        json_t *live = value_of_v(model);
+        assert_true(json_equal(saved, live));
+        json_decref(saved);
+        json_decref(live);
+        model_unref(loaded);
+        assert_int_equal(directory_remove(directory, &error), STATUS_OK);
+    }
+    model_unref(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_others_go_on_during_a_build), cmocka_unit_test(test_a_reset_passes_a_build),
         cmocka_unit_test(test_a_training_passes_a_build),   cmocka_unit_test(test_builders_take_turns),
-        cmocka_unit_test(test_saves_among_builds),
+        cmocka_unit_test(test_saves_among_builds),          cmocka_unit_test(test_the_last_save_is_the_newest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
