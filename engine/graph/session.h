@@ -30,7 +30,7 @@ void session_reset(struct session *session, struct graph **graph, struct values 
 /* Puts other values of the same graph in their place (the session's from then on); returns the earlier ones, the
  * caller's to destroy. */
 struct values *session_swap_values(struct session *session, struct values *values) MUST_CHECK;
-/* None of these three while a run lasts. Graph and values are borrowed until the next of them. */
+/* None of the four above while a run lasts. Graph and values are borrowed until the next of them. */
 struct graph *session_graph(const struct session *session);
 struct values *session_values(const struct session *session);
 
