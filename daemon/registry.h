@@ -134,7 +134,8 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
  * "version_refused" with the reason and what serves on, or "version_gone" when the files of what would serve are gone;
  * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. `precision` not RNN_PRECISION_COUNT: the
  * model's versions are packed so in place of its setting, until another load says otherwise, the setting is patched, or
- * the model is unloaded; UNPROCESSABLE, code "precision_refused", when a version cannot be: it serves on as it was. */
+ * the model is unloaded; UNPROCESSABLE, code "precision_refused", when a version cannot be: it serves on as it was;
+ * CONFLICT, code "precision_changed", when another call asked for another one meanwhile. */
 void registry_load(struct registry *registry, const char *name, uint64_t version, enum rnn_precision precision,
                    struct registry_callback callback);
 

@@ -352,8 +352,7 @@ void registry_unload(struct registry *registry, const char *name, struct registr
         struct registry_version *version = &model->versions[i];
         version->is_wanted = false;
         if (version->snapshot != NULL) {
-            registry_drop(registry, version->snapshot);
-            version->snapshot = NULL;
+            registry_drop_version(registry, version);
             version->status = VERSION_READY;
         }
     }

@@ -46,6 +46,7 @@ void registry_drop_version(struct registry *registry, struct registry_version *v
 {
     registry_drop(registry, version->snapshot);
     version->snapshot = NULL;
+    version->is_precision_refused = false;
 }
 
 /* ---- waiting calls ---- */
@@ -110,6 +111,11 @@ static enum status check_awaited(const struct registry_model *model, const struc
     if (version->status == VERSION_TEXTLESS) {
         return STATUS_OK;
     }
+    if (waiter->precision != RNN_PRECISION_COUNT && waiter->precision != version->precision) {
+        error_set(error, STATUS_CONFLICT, "another call changed the precision of %s to %s meanwhile", waiter->name,
+                  rnn_precision_name(version->precision));
+        return error_code(error, "precision_changed");
+    }
     bool is_as_wanted = version->snapshot != NULL && snapshot_precision(version->snapshot) == version->precision;
     if (!is_as_wanted && !version->is_precision_refused) {
         error_set(error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
@@ -125,11 +131,24 @@ static enum status check_awaited(const struct registry_model *model, const struc
     return STATUS_OK;
 }
 
-/* A precision that was asked for and cannot be had is forgotten, so that the setting holds again. */
+/* Whether another call that waits asked for the same. */
+static bool is_asked_by_another(const struct registry *registry, const struct registry_waiter *waiter)
+{
+    for (const struct registry_waiter *other = registry->waiters; other != NULL; other = other->next) {
+        if (other->precision == waiter->precision && strcmp(other->name, waiter->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A precision that was asked for and cannot be had is forgotten, once all who asked for it have been told. `waiter` is
+ * none of the registry's any more. */
 static void forget_precision(struct registry *registry, struct registry_model *model,
                              const struct registry_waiter *waiter)
 {
-    if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision) {
+    if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision &&
+        !is_asked_by_another(registry, waiter)) {
         model->asked_precision = RNN_PRECISION_COUNT;
         registry_load_model(registry, model);
     }

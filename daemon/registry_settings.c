@@ -249,6 +249,13 @@ enum status model_file_add_reason(const struct registry_model *model, enum model
 
 /* ---- settings ---- */
 
+static enum rnn_precision settings_precision(const json_t *settings)
+{
+    const char *name = json_string_value(json_object_get(settings, "precision"));
+    enum rnn_precision precision;
+    return name != NULL && rnn_precision_find(name, &precision) ? precision : RNN_PRECISION_FP32;
+}
+
 enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
 {
     const struct registry_model *model = registry_need(registry, name, error);
@@ -256,8 +263,9 @@ enum status registry_settings(struct registry *registry, const char *name, json_
         return STATUS_NOT_FOUND;
     }
     json_t *reply =
-        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", rnn_precision_name(RNN_PRECISION_FP32), "unknown_symbols",
-                  "error", "generation", "versions_kept", (json_int_t)registry->settings->versions_kept, "start", "");
+        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", rnn_precision_name(settings_precision(model->settings)),
+                  "unknown_symbols", "error", "generation", "versions_kept",
+                  (json_int_t)registry->settings->versions_kept, "start", "");
     if (reply == NULL || json_object_update(reply, model->settings) != 0 ||
         model_file_add_reason(model, MODEL_FILE_SETTINGS, reply, error) != STATUS_OK) {
         json_decref(reply);
@@ -265,14 +273,6 @@ enum status registry_settings(struct registry *registry, const char *name, json_
     }
     *ret_reply = reply;
     return STATUS_OK;
-}
-
-static enum rnn_precision settings_precision(const json_t *settings)
-{
-    const char *name = json_string_value(json_object_get(settings, "precision"));
-    enum rnn_precision precision = RNN_PRECISION_FP32;
-    bool is_set = name != NULL && rnn_precision_find(name, &precision);
-    return is_set ? precision : RNN_PRECISION_FP32;
 }
 
 enum rnn_precision model_precision(const struct registry_model *model)
@@ -309,11 +309,13 @@ static enum status merge_settings(const struct registry_model *model, const json
     return STATUS_OK;
 }
 
-/* Another precision than what serves is packed in, and something serves. */
+/* Another precision than what serves is packed in, or about to be, and something serves. */
 static bool must_try(const struct registry_model *model, const json_t *patch, const json_t *settings)
 {
-    return json_object_get(patch, "precision") != NULL && model_current(model) != NULL &&
-           settings_precision(settings) != model_precision(model);
+    const struct registry_version *current = model_current(model);
+    enum rnn_precision precision = settings_precision(settings);
+    return json_object_get(patch, "precision") != NULL && current != NULL &&
+           (precision != snapshot_precision(current->snapshot) || precision != model_precision(model));
 }
 
 /* Takes `settings`. */

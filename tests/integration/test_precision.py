@@ -136,6 +136,7 @@ class Precision(DaemonTest):
         now = self.model("edited")
         self.assertEqual((now["version"], now["precision"], self.setting("edited")), (version, "fp32", "int8"))
         self.assertEqual(now["versions"][0]["reason"]["code"], "not_finite", reply)
+        self.expect(422, "PATCH", "/v1/models/edited/settings", {"precision": "int8"}, error="precision_refused")
         self.complete("edited")
         self.write("edited/settings.json", '{"precision": "fp32"}')
         self.expect(200, "POST", "/v1/models/edited/load")

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "daemon/registry.h"
+#include "tests/unit/json_rig.h"
 
 struct fixture {
     uv_loop_t loop;
@@ -77,14 +78,20 @@ static int stop(void **state)
     return 0;
 }
 
+/* Runs the loop until another call has been answered than those `before`. */
+static void await(struct fixture *fixture, int before)
+{
+    while (fixture->answers == before) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+}
+
 /* Reads the directories, to the end. */
 static void scan(struct fixture *fixture)
 {
     int before = fixture->answers;
     registry_load(fixture->registry, "none", 0, RNN_PRECISION_COUNT, callback(fixture));
-    while (fixture->answers == before) {
-        uv_run(&fixture->loop, UV_RUN_ONCE);
-    }
+    await(fixture, before);
 }
 
 static size_t listed(const struct fixture *fixture)
@@ -112,9 +119,7 @@ static void test_nobody_sees_a_model_that_is_being_deleted(void **state)
     assert_int_equal(listed(fixture), 1);
     assert_int_equal(registry_resolve(fixture->registry, NULL, &snapshot, &error), STATUS_UNAVAILABLE);
     assert_string_equal(error.message, "model two has no version yet: train or save it first");
-    while (fixture->answers == before) {
-        uv_run(&fixture->loop, UV_RUN_ONCE);
-    }
+    await(fixture, before);
     assert_int_equal(fixture->last.status, STATUS_OK);
     assert_int_equal(listed(fixture), 1);
 }
@@ -179,9 +184,7 @@ static void test_what_could_not_be_written_is_taken_back(void **state)
     make_directory(fixture, "one/labels.json/full");
     int before = fixture->answers;
     registry_put_label(fixture->registry, "one", "stable", target, callback(fixture));
-    while (fixture->answers == before) {
-        uv_run(&fixture->loop, UV_RUN_ONCE);
-    }
+    await(fixture, before);
     assert_int_not_equal(fixture->last.status, STATUS_OK);
     snprintf(path, sizeof path, "%s/one/labels.json", fixture->models);
     struct error error;
@@ -191,12 +194,140 @@ static void test_what_could_not_be_written_is_taken_back(void **state)
     json_decref(target);
 }
 
+/* ---- precisions ---- */
+
+static const double UNHOLDABLE = 3.4028234e38; /* bf16 has no number near it but infinity */
+
+/* The next version of model "one"; `weight` is one of its weights. */
+static void save_version(const struct fixture *fixture, double weight)
+{
+    enum { ROWS = 16, COLUMNS = 32 };
+    char path[128];
+    struct model *model = NULL;
+    struct error error;
+    json_t *reply = NULL;
+    uint64_t version;
+    snprintf(path, sizeof path, "%s/one", fixture->models);
+    json_t *specification = parse("{\"layers\":2,\"units\":8,\"vocabulary\":{\"kind\":\"characters\","
+                                  "\"symbols\":[\" \",\"a\",\"b\",\"c\"]}}");
+    json_t *kernel = json_array();
+    for (size_t i = 0; i < ROWS; i++) {
+        json_t *row = json_array();
+        for (size_t n = 0; n < COLUMNS; n++) {
+            json_array_append_new(row, json_real(i == 0 && n == 0 ? weight : 0));
+        }
+        json_array_append_new(kernel, row);
+    }
+    assert_int_equal(model_create("one", &model, &error), STATUS_OK);
+    if (model_make_language_model(model, specification, 1, &error) != STATUS_OK ||
+        model_set_variable(model, "rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel", kernel, &reply, &error) !=
+            STATUS_OK ||
+        model_save(model, path, NULL, NULL, &version, &error) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+    json_decref(reply);
+    json_decref(kernel);
+    json_decref(specification);
+    model_unref(model);
+}
+
+static void load(struct fixture *fixture, enum rnn_precision precision, enum status status)
+{
+    int before = fixture->answers;
+    registry_load(fixture->registry, "one", 0, precision, callback(fixture));
+    await(fixture, before);
+    assert_int_equal(fixture->last.status, status);
+}
+
+static enum rnn_precision served_precision(struct fixture *fixture)
+{
+    struct snapshot *snapshot = NULL;
+    struct error error;
+    assert_int_equal(registry_resolve(fixture->registry, "one", &snapshot, &error), STATUS_OK);
+    enum rnn_precision precision = snapshot_precision(snapshot);
+    registry_release(fixture->registry, snapshot);
+    return precision;
+}
+
+struct answer {
+    int count;
+    struct registry_reply reply; /* without its reply */
+};
+
+static void on_answer_of(void *context, const struct registry_reply *reply)
+{
+    struct answer *answer = context;
+    json_decref(reply->reply);
+    answer->reply = *reply;
+    answer->count++;
+}
+
+static struct registry_callback answer_to(struct answer *answer)
+{
+    return (struct registry_callback){.done = on_answer_of, .context = answer};
+}
+
+static void await_both(struct fixture *fixture, const struct answer answers[2])
+{
+    while (answers[0].count + answers[1].count < 2) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(answers[0].count, 1);
+}
+
+static void test_all_who_ask_for_a_precision_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    save_version(fixture, UNHOLDABLE);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    json_t *patch = parse("{\"precision\":\"int8\"}");
+    for (int is_patch_first = 0; is_patch_first < 2; is_patch_first++) {
+        struct answer answers[2] = {{0}};
+        for (int i = 0; i < 2; i++) {
+            if (i == is_patch_first) {
+                registry_load(fixture->registry, "one", 0, RNN_PRECISION_INT8, answer_to(&answers[i]));
+            } else {
+                registry_patch_settings(fixture->registry, "one", patch, answer_to(&answers[i]));
+            }
+        }
+        await_both(fixture, answers);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(answers[i].reply.status, STATUS_UNPROCESSABLE);
+            assert_string_equal(answers[i].reply.error.code, "precision_refused");
+        }
+        assert_null(registry_setting(fixture->registry, "one", "precision"));
+        load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+        assert_int_equal(served_precision(fixture), RNN_PRECISION_FP32);
+    }
+    json_decref(patch);
+}
+
+static void test_who_asked_for_another_precision_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer answers[2] = {{0}};
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    json_t *patch = parse("{\"precision\":\"int8\"}");
+    registry_patch_settings(fixture->registry, "one", patch, answer_to(&answers[0]));
+    registry_load(fixture->registry, "one", 0, RNN_PRECISION_BF16, answer_to(&answers[1]));
+    await_both(fixture, answers);
+    assert_int_equal(answers[0].reply.status, STATUS_CONFLICT);
+    assert_string_equal(answers[0].reply.error.code, "precision_changed");
+    assert_int_equal(answers[1].reply.status, STATUS_OK);
+    assert_null(registry_setting(fixture->registry, "one", "precision"));
+    assert_int_equal(served_precision(fixture), RNN_PRECISION_BF16);
+    json_decref(patch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nobody_sees_a_model_that_is_being_deleted, start, stop),
         cmocka_unit_test_setup_teardown(test_what_was_set_stays_while_scans_run, start, stop),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_written_is_taken_back, start, stop),
+        cmocka_unit_test_setup_teardown(test_all_who_ask_for_a_precision_are_refused, start, stop),
+        cmocka_unit_test_setup_teardown(test_who_asked_for_another_precision_is_told, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
