@@ -135,6 +135,17 @@ void registry_on_change(struct registry *registry, void (*on_change)(void *conte
 
 /* ---- scanning ---- */
 
+/* What the last of the calls that wait for the model asked for before it was known. */
+static enum rnn_precision awaited_precision(const struct registry *registry, const char *name)
+{
+    for (const struct registry_waiter *waiter = registry->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->precision != RNN_PRECISION_COUNT && strcmp(waiter->name, name) == 0) {
+            return waiter->precision;
+        }
+    }
+    return RNN_PRECISION_COUNT;
+}
+
 static struct registry_model *add_model(struct registry *registry, const struct found_model *found)
 {
     struct registry_model **models =
@@ -151,7 +162,8 @@ static struct registry_model *add_model(struct registry *registry, const struct 
         return NULL;
     }
     model->live = live;
-    model->asked_precision = RNN_PRECISION_COUNT;
+    model->asked_precision = awaited_precision(registry, found->name);
+    model->held_precision = RNN_PRECISION_COUNT;
     snprintf(model->name, sizeof model->name, "%s", found->name);
     size_t at = registry->model_count;
     while (at > 0 && strcmp(registry->models[at - 1]->name, found->name) > 0) {

@@ -348,6 +348,7 @@ void registry_unload(struct registry *registry, const char *name, struct registr
     }
     model->is_unloaded = true;
     model->asked_precision = RNN_PRECISION_COUNT;
+    model->held_precision = RNN_PRECISION_COUNT;
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         version->is_wanted = false;

@@ -149,7 +149,7 @@ static void forget_precision(struct registry *registry, struct registry_model *m
 {
     if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision &&
         !is_asked_by_another(registry, waiter)) {
-        model->asked_precision = RNN_PRECISION_COUNT;
+        model->asked_precision = model->held_precision;
         registry_load_model(registry, model);
     }
 }
@@ -172,6 +172,9 @@ static void answer_waiter(struct registry *registry, struct registry_model *mode
         forget_precision(registry, model, waiter);
         registry_answer_error(waiter->callback, &error);
         return;
+    }
+    if (waiter->precision != RNN_PRECISION_COUNT) {
+        model->held_precision = waiter->precision;
     }
     char name[MODEL_NAME_BYTES_MAX + 24];
     char previous[MODEL_NAME_BYTES_MAX + 24];

@@ -49,6 +49,7 @@ struct registry_model {
     bool is_unloaded;
     bool is_training;
     enum rnn_precision asked_precision; /* by a load, in place of the setting; RNN_PRECISION_COUNT: none was */
+    enum rnn_precision held_precision;  /* the last one of these that could be had: a refusal leads back to it */
     bool is_deleting;                   /* nobody finds it any more */
     bool is_deleted;                   /* its files are gone: what a scan still finds under its name is another model */
     struct registry_version *versions; /* ascending */
@@ -88,7 +89,7 @@ struct registry {
     char demo_path[REGISTRY_PATH_BYTES_MAX]; /* "": none */
     struct registry_model **models;          /* by name */
     size_t model_count;
-    struct registry_waiter *waiters;
+    struct registry_waiter *waiters; /* the last one first */
     void (*on_change)(void *context);
     void *on_change_context;
     uv_timer_t *timer; /* closes by itself after registry_destroy */

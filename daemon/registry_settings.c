@@ -327,6 +327,7 @@ static void write_settings(struct registry *registry, struct registry_model *mod
     model_file_set(registry, model, MODEL_FILE_SETTINGS, settings);
     if (json_object_get(patch, "precision") != NULL) {
         model->asked_precision = RNN_PRECISION_COUNT;
+        model->held_precision = RNN_PRECISION_COUNT;
     }
     enum status status = registry_settings(registry, model->name, &reply, &error);
     registry_submit_file(registry, model->name, model->path, model_file_name(MODEL_FILE_SETTINGS), settings,

@@ -320,6 +320,26 @@ static void test_who_asked_for_another_precision_is_told(void **state)
     json_decref(patch);
 }
 
+static void test_a_load_of_an_unknown_model_keeps_its_precision(void **state)
+{
+    struct fixture *fixture = *state;
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_BF16, STATUS_OK);
+    assert_int_equal(served_precision(fixture), RNN_PRECISION_BF16);
+}
+
+static void test_a_refusal_leads_back_to_what_was_asked_for_before(void **state)
+{
+    struct fixture *fixture = *state;
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    load(fixture, RNN_PRECISION_BF16, STATUS_OK);
+    save_version(fixture, UNHOLDABLE);
+    load(fixture, RNN_PRECISION_INT8, STATUS_UNPROCESSABLE);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_UNPROCESSABLE);
+    assert_int_equal(served_precision(fixture), RNN_PRECISION_BF16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +348,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_could_not_be_written_is_taken_back, start, stop),
         cmocka_unit_test_setup_teardown(test_all_who_ask_for_a_precision_are_refused, start, stop),
         cmocka_unit_test_setup_teardown(test_who_asked_for_another_precision_is_told, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_load_of_an_unknown_model_keeps_its_precision, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_refusal_leads_back_to_what_was_asked_for_before, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
