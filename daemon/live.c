@@ -132,7 +132,8 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
     const struct registry_version *source = find_source(model);
     struct live_ticket *ticket = ret_ticket;
     *ticket = (struct live_ticket){.live = live_ref(model->live), .is_read_only = model->is_read_only};
-    ticket->definition = json_deep_copy(model->definition); /* references are not counted atomically across threads */
+    /* A thread's own: only some builds of jansson count references atomically. */
+    ticket->definition = json_deep_copy(model->definition);
     snprintf(ticket->model_path, sizeof ticket->model_path, "%s", model->path);
     if (source != NULL) {
         ticket->version = source->number;

@@ -13,6 +13,7 @@ struct base {
     struct graph *graph; /* one reference */
     struct vocabulary *vocabulary;
     uint64_t generation;
+    uint64_t change_count;
     uint32_t program; /* the number of the next one */
 };
 
@@ -22,15 +23,20 @@ static enum status check_holder(const struct model *model, const struct model_ch
     return change->is_for_training ? STATUS_OK : model_check_not_training(model, error);
 }
 
+/* `ret_values` gets a copy of the values too; NULL: none. */
 static enum status take_base(struct model *model, const struct model_change *change, struct base *ret_base,
-                             struct error *error)
+                             struct values **ret_values, struct error *error)
 {
     model_lock_shared(model);
     enum status status = check_holder(model, change, error);
+    if (status == STATUS_OK && ret_values != NULL) {
+        status = values_copy(session_values(model->session), ret_values, error);
+    }
     if (status == STATUS_OK) {
         *ret_base = (struct base){.graph = graph_ref(session_graph(model->session)),
                                   .vocabulary = model->vocabulary == NULL ? NULL : vocabulary_ref(model->vocabulary),
                                   .generation = model->generation,
+                                  .change_count = model->change_count,
                                   .program = (uint32_t)json_array_size(model->programs) + 1};
     }
     model_unlock(model);
@@ -131,8 +137,8 @@ static enum status offer(struct model *model, const struct base *base, struct gr
     if (status == STATUS_OK && is_different) {
         status = publish(model, graph, vocabulary, record, error);
     }
+    json_decref(record); /* under the lock: who saves reads the same object */
     model_unlock(model);
-    json_decref(record);
     return status;
 }
 
@@ -164,7 +170,7 @@ enum status model_apply(struct model *model, const struct model_change *change, 
 {
     struct base base;
     struct graph *graph = NULL;
-    TRY(take_base(model, change, &base, error));
+    TRY(take_base(model, change, &base, NULL, error));
     enum status status = graph_clone(base.graph, &graph, error);
     if (status == STATUS_OK) {
         status = apply_to_clone(model, &base, graph, change, ret_reply, error);
@@ -181,6 +187,43 @@ enum status model_build(struct model *model, const json_t *request, const char *
     CHECK(pthread_mutex_lock(&model->building) == 0);
     enum status status = model_apply(model, &change, ret_reply, error);
     CHECK(pthread_mutex_unlock(&model->building) == 0);
+    return status;
+}
+
+/* ---- initialising ---- */
+
+/* Puts values made aside in the place of those of `base`. */
+static enum status offer_values(struct model *model, const struct base *base, const struct model_change *change,
+                                struct values **values, struct error *error)
+{
+    model_lock_alone(model);
+    enum status status = check_base(model, base, change, error);
+    if (status == STATUS_OK && model->change_count != base->change_count) {
+        status = error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
+                             "values of model %s were changed while its initialisers ran", model->name);
+    }
+    if (status == STATUS_OK) {
+        *values = session_swap_values(model->session, *values);
+    }
+    model_unlock(model);
+    return status;
+}
+
+enum status model_initialize(struct model *model, bool is_for_training, uint64_t seed, struct error *error)
+{
+    const struct model_change change = {.is_for_training = is_for_training};
+    struct base base;
+    struct values *values = NULL;
+    TRY(take_base(model, &change, &base, &values, error));
+    enum status status = values_grow(values, base.graph, error);
+    if (status == STATUS_OK) {
+        status = values_initialize(values, base.graph, seed, error);
+    }
+    if (status == STATUS_OK) {
+        status = offer_values(model, &base, &change, &values, error);
+    }
+    values_destroy(values);
+    release_base(&base);
     return status;
 }
 
@@ -210,18 +253,6 @@ static enum status wait_for_vocabulary(struct model *model, json_t *specificatio
     return status;
 }
 
-/* Runs the initialisers of what has no values yet. */
-static enum status initialize(struct model *model, uint64_t seed, struct error *error)
-{
-    model_lock_alone(model);
-    enum status status = model_check_not_training(model, error);
-    if (status == STATUS_OK) {
-        status = values_initialize(session_values(model->session), session_graph(model->session), seed, error);
-    }
-    model_unlock(model);
-    return status;
-}
-
 enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,
                                       struct error *error)
 {
@@ -247,5 +278,8 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
         error_move(error, "/program/0", "");
         return status;
     }
-    return initialize(model, seed, error);
+    CHECK(pthread_mutex_lock(&model->building) == 0);
+    status = model_initialize(model, false, seed, error);
+    CHECK(pthread_mutex_unlock(&model->building) == 0);
+    return status;
 }

@@ -19,7 +19,7 @@ struct model {
      * other lock. Taken before it, never by who holds it. */
     pthread_mutex_t building;
     /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone, for
-     * no longer than it takes to write variables' values. */
+     * no longer than it takes to copy and write variables' values. */
     pthread_rwlock_t lock;
     _Atomic uint32_t run_count;    /* at work, or waiting for the lock */
     _Atomic bool cancel_runs;      /* set while a forced reset waits for the lock */
@@ -61,6 +61,10 @@ struct model_change {
  * be NULL. */
 enum status model_apply(struct model *model, const struct model_change *change, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
+
+/* Runs the initialisers of what has no values yet, aside, and puts the values in place. CONFLICT when the model was
+ * reset or values changed meanwhile, or a training holds it. `building` is held, the lock is not. */
+enum status model_initialize(struct model *model, bool is_for_training, uint64_t seed, struct error *error) MUST_CHECK;
 
 /* The saver a build named so. NOT_FOUND. The lock is held. */
 enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver,

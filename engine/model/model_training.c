@@ -97,39 +97,6 @@ static enum status build_training(struct model *model, enum optimizer_kind optim
     return apply_step(model, json_pack("{s:s, s:s}", "op", optimizer_name(optimizer), "loss", "train/loss:0"), error);
 }
 
-static void swap_values(struct model *model, struct values *values, bool is_change)
-{
-    model_lock_alone(model);
-    struct values *old = session_swap_values(model->session, values);
-    if (is_change) {
-        model_note_change(model);
-    }
-    model_unlock(model);
-    values_destroy(old);
-}
-
-/* Runs the initialisers of what has no values yet, aside, and keeps a copy. */
-static enum status initialize(struct model *model, uint64_t seed, struct values **ret_values, struct error *error)
-{
-    struct values *values = NULL;
-    struct values *copy = NULL;
-    TRY(values_copy(session_values(model->session), &values, error));
-    enum status status = values_grow(values, session_graph(model->session), error);
-    if (status == STATUS_OK) {
-        status = values_initialize(values, session_graph(model->session), seed, error);
-    }
-    if (status == STATUS_OK) {
-        status = values_copy(values, &copy, error);
-    }
-    if (status != STATUS_OK) {
-        values_destroy(values);
-        return status;
-    }
-    swap_values(model, values, false);
-    *ret_values = copy;
-    return STATUS_OK;
-}
-
 static enum status copy_out(struct model *model, enum optimizer_kind optimizer, struct model_training *training,
                             struct error *error)
 {
@@ -154,7 +121,8 @@ static enum status prepare(struct model *model, struct vocabulary *vocabulary, e
         return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
     }
     TRY(build_training(model, optimizer, error));
-    TRY(initialize(model, seed, &training->values, error));
+    TRY(model_initialize(model, true, seed, error));
+    TRY(values_copy(session_values(model->session), &training->values, error));
     return copy_out(model, optimizer, training, error);
 }
 
@@ -186,6 +154,10 @@ enum status model_hand_back(struct model *model, const struct values *values, st
 {
     struct values *copy = NULL;
     TRY(values_copy(values, &copy, error));
-    swap_values(model, copy, true);
+    model_lock_alone(model);
+    struct values *old = session_swap_values(model->session, copy);
+    model_note_change(model);
+    model_unlock(model);
+    values_destroy(old);
     return STATUS_OK;
 }
