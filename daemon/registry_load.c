@@ -299,6 +299,22 @@ static void note_failure(struct registry *registry, struct registry_model *model
 
 /* ---- old versions ---- */
 
+/* The version that ought to serve: the pinned one, else the newest that is not known to be bad. */
+static struct registry_version *desired(const struct registry_model *model)
+{
+    uint64_t pin = model_pin(model);
+    if (pin != 0) {
+        return model_version(model, pin);
+    }
+    for (size_t i = model->version_count; i-- > 0;) {
+        enum version_status status = model->versions[i].status;
+        if (status == VERSION_READY || status == VERSION_LOADING || status == VERSION_SERVING) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
 struct prune {
     struct job job;
     char path[REGISTRY_PATH_BYTES_MAX];
@@ -318,17 +334,35 @@ static void prune_done(struct job *job)
     mem_free(job);
 }
 
+/* Versions from here on are not old: what serves or, where none is pinned, a newer one that makes no text. 0: all, also
+ * while something that may serve is still to be read. */
+static uint64_t newest_good(const struct registry_model *model)
+{
+    const struct registry_version *current = model_current(model);
+    uint64_t newest = current == NULL ? 0 : current->number;
+    if (model_pin(model) != 0 || (current == NULL && desired(model) != NULL)) {
+        return newest;
+    }
+    for (size_t i = 0; i < model->version_count; i++) {
+        const struct registry_version *version = &model->versions[i];
+        newest = version->status == VERSION_TEXTLESS && version->number > newest ? version->number : newest;
+    }
+    return newest;
+}
+
 /* Removes the oldest versions above the model's versions_kept; what serves or bears a label stays, and everything while
  * the files that say so cannot be read. */
 static void prune_versions(struct registry *registry, const struct registry_model *model)
 {
     json_int_t own = json_integer_value(json_object_get(model->settings, "versions_kept"));
     size_t kept = own > 0 ? (size_t)own : (size_t)registry->settings->versions_kept;
+    uint64_t newest = newest_good(model);
     size_t good = 0;
     for (size_t i = model->version_count; i-- > 0 && !model->is_read_only && !model_has_problem(model);) {
         const struct registry_version *version = &model->versions[i];
-        bool is_old = version->status == VERSION_READY && ++good >= kept && model_current(model) != NULL &&
-                      version->number < model_current(model)->number;
+        bool is_spare = version->status == VERSION_READY || version->status == VERSION_TEXTLESS;
+        good += is_spare || version->status == VERSION_SERVING ? 1 : 0;
+        bool is_old = is_spare && good > kept && version->number < newest;
         struct prune *prune = is_old && !is_labelled(model, version->number) && !version->is_wanted
                                   ? mem_allocate(1, sizeof *prune)
                                   : NULL;
@@ -377,6 +411,7 @@ static void end_loading(struct registry *registry, struct registry_model *model,
         version->status = VERSION_READY; /* it ought to be another one by now */
     } else if (load->status != STATUS_OK) {
         note_failure(registry, model, version, load->status, &load->error);
+        prune_versions(registry, model);
     } else {
         struct registry_version *current = model_current(model);
         uint64_t pin = model_pin(model);
@@ -458,22 +493,6 @@ static void follow_precision(const struct registry_model *model, struct registry
         version->is_precision_refused = false;
         version->status = version->status == VERSION_REFUSED ? VERSION_READY : version->status;
     }
-}
-
-/* The version that ought to serve: the pinned one, else the newest that is not known to be bad. */
-static struct registry_version *desired(const struct registry_model *model)
-{
-    uint64_t pin = model_pin(model);
-    if (pin != 0) {
-        return model_version(model, pin);
-    }
-    for (size_t i = model->version_count; i-- > 0;) {
-        enum version_status status = model->versions[i].status;
-        if (status == VERSION_READY || status == VERSION_LOADING || status == VERSION_SERVING) {
-            return &model->versions[i];
-        }
-    }
-    return NULL;
 }
 
 void registry_load_model(struct registry *registry, struct registry_model *model)

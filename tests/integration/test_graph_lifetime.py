@@ -219,6 +219,17 @@ class Lifetime(GraphTest):
         error = self.refuse(400, {"op": "identity", "args": ["v"]})
         self.assertIn("'v' is neither a result", error["message"])
 
+    def test_old_versions_go(self):
+        """Those that make no text are counted, too."""
+        directory = os.path.join(self.daemon.models, os.path.basename(self.path))
+        self.expect(200, "PATCH", "/settings", {"versions_kept": 2})
+        self.build(variable("v", 1.0))
+        self.initialize()
+        for _ in range(4):
+            self.expect(200, "POST", "/save")
+        wait_until(lambda: sorted(filter(str.isdigit, os.listdir(directory))) == ["3", "4"],
+                   lambda: f"kept: {os.listdir(directory)}")
+
     def test_finalize(self):
         self.build(variable("v", 1.0), {"op": "global_variables_initializer", "as": "init"}, {"op": "finalize"})
         self.run_graph("init")
