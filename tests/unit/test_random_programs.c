@@ -9,6 +9,7 @@
 #include "engine/base/rng.h"
 #include "engine/math/gemm.h"
 #include "engine/model/model.h"
+#include "engine/store/version_directory.h"
 
 enum { KIND_TENSOR, KIND_VARIABLE, KIND_CELL, KIND_SCOPE, KIND_OPTIMIZER, KIND_LAYER, KIND_COUNT };
 enum { NAMES_OF_KIND_MAX = 24, RANDOM_DEPTH_MAX = 3 };
@@ -388,6 +389,64 @@ static void check_replay(struct model *model, const json_t *programs)
     model_unref(other);
 }
 
+/* All there is to see of a model's graph but how it came to be: read back it is the same as the one that was saved. */
+static json_t *look_at_graph(struct model *model)
+{
+    json_t *graph = look_at(model);
+    json_object_del(graph, "generation");
+    json_object_del(graph, "base_version");
+    json_object_del(graph, "unsaved");
+    return graph;
+}
+
+/* Runs all initialisers; some random ones cannot be run. */
+static void give_values(struct model *model)
+{
+    struct error error;
+    json_t *reply = NULL;
+    json_t *request = json_pack("{s:[{s:s,s:s}]}", "program", "op", "global_variables_initializer", "as", "all");
+    assert_int_equal(model_build(model, request, "id", &reply, &error), STATUS_OK);
+    json_decref(request);
+    json_decref(reply);
+    request = json_pack("{s:[s]}", "targets", "all");
+    enum status status = model_run_within(model, request, RUN_MS_MAX, &reply, &error);
+    if (status == STATUS_OK) {
+        json_decref(reply);
+    }
+    json_decref(request);
+}
+
+/* Saved and read back it is the same graph. Returns whether it could be saved: not without a value for each variable. */
+static bool check_save(struct model *model)
+{
+    struct error error;
+    uint64_t version = 0;
+    char directory[] = "/tmp/lstmd-test-random-XXXXXX";
+    char path[64];
+    assert_non_null(mkdtemp(directory));
+    enum status status = model_save(model, directory, NULL, NULL, &version, &error);
+    assert_true(status == STATUS_OK || status == STATUS_UNPROCESSABLE);
+    if (status == STATUS_OK) {
+        struct model *loaded = NULL;
+        snprintf(path, sizeof path, "%s/%llu", directory, (unsigned long long)version);
+        if (model_create_from_version("random", path, version, &loaded, &error) != STATUS_OK) {
+            fail_msg("%s", error.message);
+        }
+        json_t *one = look_at_graph(model);
+        json_t *two = look_at_graph(loaded);
+        char *one_text = json_dumps(one, JSON_SORT_KEYS);
+        char *two_text = json_dumps(two, JSON_SORT_KEYS);
+        assert_string_equal(one_text, two_text);
+        free(one_text);
+        free(two_text);
+        json_decref(one);
+        json_decref(two);
+        model_unref(loaded);
+    }
+    assert_int_equal(directory_remove(directory, &error), STATUS_OK);
+    return status == STATUS_OK;
+}
+
 /* Runs a few things; what they give is not known here, only that they end. */
 static void run_something(struct chance *chance, struct model *model)
 {
@@ -445,6 +504,7 @@ static void test_random_programs(void **state)
     size_t program_count = slow == NULL ? PROGRAMS_QUICK : PROGRAMS_SLOW;
     struct chance chance = {.seed = choose_seed()};
     size_t applied = 0;
+    size_t saved = 0;
     print_message("TEST_SEED=%llu\n", (unsigned long long)chance.seed);
     for (size_t round = 0; round * PROGRAMS_A_ROUND < program_count; round++) {
         struct model *model = make_model();
@@ -457,10 +517,14 @@ static void test_random_programs(void **state)
         check_consistent(model);
         check_replay(model, programs);
         run_something(&chance, model);
+        give_values(model);
+        saved += check_save(model);
         json_decref(programs);
         model_unref(model);
     }
     assert_in_range(applied, program_count / 5, program_count * 9 / 10);
+    print_message("%zu saved\n", saved);
+    assert_true(saved > 0);
 }
 
 /* Each allocation of a program fails once: a status, nothing changed, nothing leaked. */
