@@ -230,6 +230,20 @@ class Lifetime(GraphTest):
         wait_until(lambda: sorted(filter(str.isdigit, os.listdir(directory))) == ["3", "4"],
                    lambda: f"kept: {os.listdir(directory)}")
 
+    def test_handles_of_a_reset_graph(self):
+        self.build({"op": "constant", "value": 1.0, "as": "t"},
+                   {"op": "variable_scope", "name": "s", "as": "sc", "body": []},
+                   {"op": "basic_lstm_cell", "num_units": 2, "as": "cell"})
+        self.expect(200, "POST", "/graph/reset")
+        uses = (("t", {"op": "identity", "args": ["t"]}),
+                ("sc", {"op": "variable_scope", "scope": "sc", "body": []}),
+                ("cell", {"op": "zero_state", "cell": "cell", "batch_size": 1}))
+        for name, step in uses:
+            self.assertIn(f"'{name}'", self.refuse(400, step)["message"])
+        self.assertEqual(self.expect(200, "GET", "/graph")["nodes"], [])
+        self.build({"op": "constant", "value": 2.0})
+        self.expect(404, "POST", "/graph/run", {"fetches": ["t"]})
+
     def test_finalize(self):
         self.build(variable("v", 1.0), {"op": "global_variables_initializer", "as": "init"}, {"op": "finalize"})
         self.run_graph("init")

@@ -94,6 +94,31 @@ static void test_reset_is_refused_while_something_is_entered(void **state)
     assert_int_equal(apply(fixture, variable_step), STATUS_CONFLICT);
 }
 
+/* What the old graph's handles are called, the new graph does not know. */
+static void test_handles_of_a_reset_graph(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct {
+        const char *name;
+        const char *step;
+    } uses[] = {
+        {"'t'", "{\"op\":\"identity\",\"args\":[\"t\"]}"},
+        {"'sc'", "{\"op\":\"variable_scope\",\"scope\":\"sc\",\"body\":[]}"},
+        {"'cell'", "{\"op\":\"zero_state\",\"cell\":\"cell\",\"batch_size\":1}"},
+    };
+    must(fixture, apply(fixture, "{\"op\":\"constant\",\"value\":1.0,\"as\":\"t\"}"));
+    must(fixture, apply(fixture, "{\"op\":\"variable_scope\",\"name\":\"s\",\"as\":\"sc\",\"body\":[]}"));
+    must(fixture, apply(fixture, "{\"op\":\"basic_lstm_cell\",\"num_units\":2,\"as\":\"cell\"}"));
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        must(fixture, apply(fixture, uses[i].step));
+    }
+    must(fixture, workbench_reset_default_graph(fixture->workbench, &fixture->error));
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        assert_int_equal(apply(fixture, uses[i].step), STATUS_INVALID);
+        assert_non_null(strstr(fixture->error.message, uses[i].name));
+    }
+}
+
 static void test_scopes_stay_open_over_steps_and_close_in_order(void **state)
 {
     struct fixture *fixture = *state;
@@ -222,6 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_default_graph_is_the_one_entered_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reset_is_refused_while_something_is_entered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_handles_of_a_reset_graph, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_scopes_stay_open_over_steps_and_close_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_failed_step_leaves_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sessions, set_up, tear_down),
