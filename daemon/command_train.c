@@ -315,10 +315,8 @@ static enum status publish(struct command *command, struct model *model, struct 
     json_t *evaluation = training_job_evaluation(job);
     uint64_t version = 0;
     json_object_set_new(origin, "command", json_string(command->command_line));
-    enum status status = training_job_add_precisions(job, evaluation, error);
-    if (status == STATUS_OK) {
-        status = model_save(model, command->out.directory, origin, evaluation, &version, error);
-    }
+    training_job_add_precisions(job, evaluation);
+    enum status status = model_save(model, command->out.directory, origin, evaluation, &version, error);
     if (status == STATUS_OK) {
         status = training_job_finish(job, error);
     }

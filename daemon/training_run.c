@@ -59,7 +59,7 @@ static void tell(struct training_run *run, json_t *json, bool is_progress, uint6
 static enum status publish(struct training_run *run, json_t *evaluation, struct error *error)
 {
     uint64_t version;
-    TRY(training_job_add_precisions(run->training, evaluation, error));
+    training_job_add_precisions(run->training, evaluation);
     json_t *origin = training_job_origin(run->training);
     enum status status = model_save(run->model, run->ticket.model_path, origin, evaluation, &version, error);
     json_decref(origin);

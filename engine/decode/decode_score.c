@@ -2,6 +2,7 @@
 #include "engine/decode/decode_score.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 #include "engine/base/check.h"
 #include "engine/decode/decode_batch.h"
@@ -48,18 +49,24 @@ static enum status sum_up(struct generation *const *rows, size_t row_count, size
 }
 
 static enum status score(const struct decode_plan *plan, struct generation *const *rows, size_t row_count,
-                         size_t row_symbols, double *ret_nats, struct error *error)
+                         size_t row_symbols, const _Atomic bool *is_cancelled, double *ret_nats, struct error *error)
 {
     struct decode_batch *batch = NULL;
+    bool must_stop = false;
     TRY(decode_batch_create(&batch, error));
-    while (step(batch, plan, rows, row_count)) {
-    }
+    do {
+        must_stop = is_cancelled != NULL && atomic_load(is_cancelled);
+    } while (!must_stop && step(batch, plan, rows, row_count));
     decode_batch_destroy(batch);
+    if (must_stop) {
+        return error_set(error, STATUS_CANCELLED, "scoring was cancelled");
+    }
     return sum_up(rows, row_count, row_symbols, ret_nats, error);
 }
 
 enum status decode_score(const struct decode_plan *plan, struct vocabulary *vocabulary, const uint32_t *symbols,
-                         size_t row_count, size_t row_symbols, double *ret_nats, struct error *error)
+                         size_t row_count, size_t row_symbols, const _Atomic bool *is_cancelled, double *ret_nats,
+                         struct error *error)
 {
     CHECK(row_count > 0 && row_count <= DECODE_SCORE_ROWS_MAX && row_symbols > 1);
     struct generation *rows[DECODE_SCORE_ROWS_MAX] = {NULL};
@@ -70,7 +77,7 @@ enum status decode_score(const struct decode_plan *plan, struct vocabulary *voca
         status = generation_create(plan, vocabulary, &options, NULL, NULL, &rows[i], error);
     }
     if (status == STATUS_OK) {
-        status = score(plan, rows, row_count, row_symbols, ret_nats, error);
+        status = score(plan, rows, row_count, row_symbols, is_cancelled, ret_nats, error);
     }
     for (size_t i = 0; i < row_count; i++) {
         generation_unref(rows[i]);

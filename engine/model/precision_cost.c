@@ -35,29 +35,29 @@ static enum status read_text(const struct corpus *corpus, size_t begin, size_t e
 }
 
 static enum status measure(const struct version_content *content, const struct text *text, enum rnn_precision precision,
-                           double *ret_bits, struct error *error)
+                           const _Atomic bool *is_cancelled, double *ret_bits, struct error *error)
 {
     struct decode_plan *plan = NULL;
     double nats;
     TRY(version_content_plan(content, precision, &plan, error));
-    enum status status =
-        decode_score(plan, content->vocabulary, text->symbols, text->row_count, text->row_symbols, &nats, error);
+    enum status status = decode_score(plan, content->vocabulary, text->symbols, text->row_count, text->row_symbols,
+                                      is_cancelled, &nats, error);
     decode_plan_destroy(plan);
     TRY(status);
     *ret_bits = nats / log(2);
     return STATUS_OK;
 }
 
-static enum status fill(const struct version_content *content, const struct text *text, json_t *report,
-                        struct error *error)
+static enum status fill(const struct version_content *content, const struct text *text,
+                        const _Atomic bool *is_cancelled, json_t *report, struct error *error)
 {
     double wide = 0;
     for (enum rnn_precision precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
         double bits = 0;
         struct error reason;
-        enum status status = measure(content, text, precision, &bits, &reason);
-        bool is_refused = precision != RNN_PRECISION_FP32 && (status == STATUS_UNPROCESSABLE || status == STATUS_LIMIT);
-        if (status != STATUS_OK && !is_refused) {
+        enum status status = measure(content, text, precision, is_cancelled, &bits, &reason);
+        bool is_refused = status != STATUS_OK;
+        if (status == STATUS_CANCELLED) {
             *error = reason;
             return status;
         }
@@ -74,8 +74,8 @@ static enum status fill(const struct version_content *content, const struct text
 }
 
 enum status precision_cost_measure(struct graph *graph, struct values *values, struct vocabulary *vocabulary,
-                                   const struct corpus *corpus, size_t begin, size_t end, json_t **ret_report,
-                                   struct error *error)
+                                   const struct corpus *corpus, size_t begin, size_t end,
+                                   const _Atomic bool *is_cancelled, json_t **ret_report, struct error *error)
 {
     struct version_content content = {.graph = graph, .values = values, .vocabulary = vocabulary};
     struct text text = {.symbols = NULL};
@@ -87,7 +87,7 @@ enum status precision_cost_measure(struct graph *graph, struct values *values, s
     size_t scored = text.row_count * (text.row_symbols - 1);
     json_t *report = json_pack("{s:I}", "symbols", (json_int_t)scored);
     enum status status = report == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions")
-                                        : fill(&content, &text, report, error);
+                                        : fill(&content, &text, is_cancelled, report, error);
     mem_free(text.symbols);
     if (status != STATUS_OK) {
         json_decref(report);

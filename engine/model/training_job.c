@@ -267,16 +267,16 @@ json_t *training_job_evaluation(const struct training_job *job)
                      event.epoch, "seconds", event.seconds);
 }
 
-enum status training_job_add_precisions(const struct training_job *job, json_t *evaluation, struct error *error)
+void training_job_add_precisions(const struct training_job *job, json_t *evaluation)
 {
     json_t *report = NULL;
-    TRY(precision_cost_measure(job->parts.graph, job->parts.values, job->vocabulary, job->corpus,
-                               training_symbols(job->corpus, &job->options), corpus_symbol_count(job->corpus), &report,
-                               error));
-    if (report != NULL && json_object_set_new(evaluation, "precisions", report) != 0) {
-        return error_set(error, STATUS_NO_MEMORY, "%s: no memory", job->name);
+    struct error error;
+    enum status status = precision_cost_measure(
+        job->parts.graph, job->parts.values, job->vocabulary, job->corpus, training_symbols(job->corpus, &job->options),
+        corpus_symbol_count(job->corpus), training_stop_flag(job->training), &report, &error);
+    if (status == STATUS_OK && report != NULL) {
+        json_object_set_new(evaluation, "precisions", report);
     }
-    return STATUS_OK;
 }
 
 json_t *training_job_origin(const struct training_job *job)

@@ -233,6 +233,11 @@ void training_stop(struct training *training)
     atomic_store(&training->is_stopping, true);
 }
 
+const _Atomic bool *training_stop_flag(const struct training *training)
+{
+    return &training->is_stopping;
+}
+
 /* ---- telling ---- */
 
 static void speed_add(struct speed *speed, double symbols, double seconds)

@@ -97,6 +97,8 @@ enum status training_run(struct training *training, struct error *error) MUST_CH
 
 /* Asks it to stop after the current step. Any thread, and signal handlers. */
 void training_stop(struct training *training);
+/* Whether it was asked to; borrowed, for what else must end then. */
+const _Atomic bool *training_stop_flag(const struct training *training);
 
 /* The last state as an event record; only on the training thread or when it does not run. */
 void training_describe(const struct training *training, struct training_event *ret_event);

@@ -122,11 +122,15 @@ static void test_scores_are_those_of_single_steps(void **state)
     for (size_t row = 0; row < ROWS; row++) {
         wanted += measure_symbols(plan, symbols + row * SYMBOLS, SYMBOLS) / ROWS;
     }
-    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, &nats, &error),
+    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, NULL, &nats, &error),
                      STATUS_OK);
     assert_true(fabs(nats / log(2) - wanted) < 1e-5);
+    const _Atomic bool is_cancelled = true;
+    assert_int_equal(
+        decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, &is_cancelled, &nats, &error),
+        STATUS_CANCELLED);
     symbols[SYMBOLS] = (uint32_t)plan->vocabulary_size;
-    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, &nats, &error),
+    assert_int_equal(decode_score(plan, snapshot_vocabulary(snapshot), symbols, ROWS, SYMBOLS, NULL, &nats, &error),
                      STATUS_INVALID);
     snapshot_unref(snapshot);
 }

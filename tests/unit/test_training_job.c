@@ -201,7 +201,7 @@ static uint64_t save(struct model *model, struct training_job *job)
     json_t *evaluation = training_job_evaluation(job);
     assert_non_null(origin);
     assert_true(isfinite(json_number_value(json_object_get(evaluation, "validation_loss"))));
-    assert_ok(training_job_add_precisions(job, evaluation, &error), error);
+    training_job_add_precisions(job, evaluation);
     assert_ok(model_save(model, model_directory, origin, evaluation, &version, &error), error);
     assert_ok(training_job_finish(job, &error), error);
     assert_false(exists(model_directory, ".training"));
@@ -276,7 +276,7 @@ static void check_precisions(uint64_t version)
                   error);
         assert_int_equal(count - (size_t)(0.9 * (double)count), VALIDATION_SYMBOLS);
         assert_ok(decode_score(snapshot_decode_plan(snapshot), vocabulary, symbols + count - VALIDATION_SYMBOLS, 1,
-                               VALIDATION_SYMBOLS, &nats, &error),
+                               VALIDATION_SYMBOLS, NULL, &nats, &error),
                   error);
         wide = precision == RNN_PRECISION_FP32 ? nats : wide;
         const json_t *report = json_object_get(snapshot_manifest(snapshot), "evaluation");
@@ -301,9 +301,56 @@ static void test_nothing_is_measured_without_text(void **state)
                        NULL, &job, &error),
               error);
     json_t *evaluation = json_object();
-    assert_ok(training_job_add_precisions(job, evaluation, &error), error);
+    training_job_add_precisions(job, evaluation);
     assert_int_equal(json_object_size(evaluation), 0);
     json_decref(evaluation);
+    training_job_destroy(job);
+    model_unref(model);
+}
+
+static void test_nothing_is_measured_once_stopped(void **state)
+{
+    (void)state;
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model, REQUEST, false, NULL, &job, &error), error);
+    for (int is_stopped = 0; is_stopped < 2; is_stopped++) {
+        json_t *evaluation = json_object();
+        training_job_add_precisions(job, evaluation);
+        assert_int_equal(json_object_size(evaluation), is_stopped ? 0 : 1);
+        json_decref(evaluation);
+        training_job_stop(job);
+    }
+    training_job_destroy(job);
+    model_unref(model);
+}
+
+/* Whatever allocation fails, the evaluation stays good: at most it says what could not be measured. */
+static void test_what_cannot_be_measured_is_said(void **state)
+{
+    (void)state;
+    enum { ALLOCATIONS_BETWEEN = 3, FAILURES = 100 };
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    size_t refused = 0;
+    assert_ok(make_job(model, REQUEST, false, NULL, &job, &error), error);
+    for (uint64_t i = 0; i < FAILURES; i++) {
+        json_t *evaluation = json_pack("{s:i}", "step", 1);
+        mem_fail_after(i * ALLOCATIONS_BETWEEN);
+        training_job_add_precisions(job, evaluation);
+        mem_fail_after(UINT64_MAX);
+        const json_t *report = json_object_get(evaluation, "precisions");
+        for (int precision = RNN_PRECISION_FP32; report != NULL && precision < RNN_PRECISION_COUNT; precision++) {
+            const json_t *entry = json_object_get(report, rnn_precision_name((enum rnn_precision)precision));
+            assert_non_null(entry);
+            refused += json_object_get(entry, "refused") != NULL ? 1 : 0;
+        }
+        assert_int_equal(json_integer_value(json_object_get(evaluation, "step")), 1);
+        json_decref(evaluation);
+    }
+    assert_true(refused > 0);
     training_job_destroy(job);
     model_unref(model);
 }
@@ -334,6 +381,8 @@ int main(void)
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_one_job_at_a_time),
         cmocka_unit_test(test_nothing_is_measured_without_text),
+        cmocka_unit_test(test_nothing_is_measured_once_stopped),
+        cmocka_unit_test(test_what_cannot_be_measured_is_said),
         cmocka_unit_test(test_resume_ends_in_the_same_version),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
