@@ -179,11 +179,11 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
     }
     if (length == 0 && progress.finish != FINISH_NONE) {
-        choice->finish = progress.finish;
         completion_take_logprobs(choice, progress.finish);
         if (progress.finish == FINISH_FAILED) {
             generation_failure(choice->generation, &choice->failure);
         }
+        choice->finish = choice->failure.status == STATUS_OK ? progress.finish : FINISH_FAILED;
         completion->ended_count++;
         choice->generation = generation_unref(choice->generation);
     }

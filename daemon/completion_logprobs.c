@@ -23,40 +23,49 @@ static size_t name_symbol(const struct choice *choice, uint32_t symbol, const st
     return length;
 }
 
-/* {"e": -0.5, …}: the likeliest and the symbol itself. New reference. */
+/* {"e": -0.5, …}: the likeliest and the symbol itself. New reference, NULL without memory. */
 static json_t *make_top(const struct choice *choice, const struct symbol_logprob *entry, const char *name,
                         size_t length)
 {
     json_t *top = json_object();
+    bool is_whole = true;
     for (size_t i = 0; i < entry->top_count; i++) {
         char other[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
         size_t other_length = name_symbol(choice, entry->top_symbols[i], entry, other);
-        json_object_setn_new(top, other, other_length, json_real((double)entry->top_logprobs[i]));
+        json_t *logprob = json_real((double)entry->top_logprobs[i]);
+        is_whole = json_object_setn_new(top, other, other_length, logprob) == 0 && is_whole;
     }
-    json_object_setn_new(top, name, length, json_real((double)entry->logprob));
+    is_whole = json_object_setn_new(top, name, length, json_real((double)entry->logprob)) == 0 && is_whole;
+    if (!is_whole) {
+        json_decref(top);
+        return NULL;
+    }
     return top;
 }
 
-static void append(json_t *logprobs, const char *name, json_t *value)
+static bool append(json_t *logprobs, const char *name, json_t *value)
 {
-    json_array_append_new(json_object_get(logprobs, name), value);
+    return json_array_append_new(json_object_get(logprobs, name), value) == 0;
 }
 
-static void append_entry(struct choice *choice, const struct symbol_logprob *entry)
+/* False without memory: then the arrays are no longer side by side. */
+static bool append_entry(struct choice *choice, const struct symbol_logprob *entry)
 {
     char name[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
     size_t length = name_symbol(choice, entry->symbol, entry, name);
     bool is_first = isnan(entry->logprob); /* nothing stood before it */
-    append(choice->logprobs, "tokens", json_stringn(name, length));
-    append(choice->logprobs, "token_logprobs", is_first ? json_null() : json_real((double)entry->logprob));
-    append(choice->logprobs, "top_logprobs", is_first ? json_null() : make_top(choice, entry, name, length));
-    append(choice->logprobs, "text_offset", json_integer((json_int_t)entry->begin.characters));
+    json_t *logprobs = choice->logprobs;
+    return append(logprobs, "tokens", json_stringn(name, length)) &&
+           append(logprobs, "token_logprobs", is_first ? json_null() : json_real((double)entry->logprob)) &&
+           append(logprobs, "top_logprobs", is_first ? json_null() : make_top(choice, entry, name, length)) &&
+           append(logprobs, "text_offset", json_integer((json_int_t)entry->begin.characters));
 }
 
 void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
 {
     const struct completion *completion = choice->completion;
-    if (choice->generation == NULL || !generate_request_is_given(&completion->fields, "logprobs")) {
+    bool is_wanted = generate_request_is_given(&completion->fields, "logprobs") && choice->failure.status == STATUS_OK;
+    if (choice->generation == NULL || !is_wanted) {
         return;
     }
     bool is_cut = choice->is_cut || finish == FINISH_STOP;
@@ -73,6 +82,13 @@ void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
             choice->logprobs =
                 json_pack("{s:[], s:[], s:[], s:[]}", "tokens", "token_logprobs", "top_logprobs", "text_offset");
         }
-        append_entry(choice, entry);
+        if (!append_entry(choice, entry)) {
+            error_set(&choice->failure, STATUS_NO_MEMORY, "no memory for the logprobs of symbol %zu",
+                      choice->logprob_count);
+            json_decref(choice->logprobs);
+            choice->logprobs = NULL;
+            generation_cancel(choice->generation);
+            return;
+        }
     }
 }

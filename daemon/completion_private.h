@@ -32,7 +32,7 @@ struct choice {
     bool is_queued;
     enum finish_reason finish; /* set when its last byte was read */
     bool is_finish_sent;
-    struct error failure;
+    struct error failure; /* status OK: none so far */
     char *text; /* FORM_JSON: what was read so far */
     size_t text_length, text_capacity;
     bool is_cut;          /* reply_bytes_max was reached */
@@ -103,7 +103,8 @@ void completion_on_gone(void *context, struct request *request);
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
 
-/* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. */
+/* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. Without
+ * memory the choice fails: `failure` is set and its generation cancelled. */
 void completion_take_logprobs(struct choice *choice, enum finish_reason finish);
 
 /* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */
