@@ -154,7 +154,7 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
     if (is_in_prompt && logits != NULL) {
         score_prompt(generation, kernels, logits, weights);
     }
-    if (is_in_prompt && generation->want_echo) {
+    if (is_in_prompt && generation->want_echo && generation->ending == FINISH_NONE) {
         echo(generation, generation->prompt_read);
     }
     if (!is_in_prompt && logits != NULL) {

@@ -160,6 +160,26 @@ static void test_places_of_characters_with_echo(void **state)
     end(&f);
 }
 
+/* A symbol whose logits are no numbers was not predicted: it is neither told nor written. */
+static void test_echo_ends_where_logits_are_not_finite(void **state)
+{
+    (void)state;
+    static const uint32_t prompt[] = {1, 2, 3};
+    static const struct place places[] = {{0, 0, 1}, {1, 1, 2}};
+    struct fixture f;
+    begin(&f, decode_model_characters(5),
+          (struct generation_options){.prompt = prompt, .prompt_count = 3, .want_echo = true, .want_logprobs = true});
+    assert_int_equal(step(&f, 2), GENERATION_ROW_READY);
+    logits[4] = NAN;
+    generation_row_advance(f.generation, rnn_kernels_find(NULL), logits, weights);
+    assert_int_equal(generation_row_settle(f.generation, 0), GENERATION_ROW_ENDED);
+    assert_int_equal(generation_progress(f.generation).finish, FINISH_FAILED);
+    check_places(&f, places, 2);
+    read_all(&f, 100);
+    assert_string_equal(f.text, "\"#");
+    end(&f);
+}
+
 static void test_places_of_bytes(void **state)
 {
     (void)state;
@@ -303,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_they_are_finite),
         cmocka_unit_test(test_they_are_the_models_own),
         cmocka_unit_test(test_places_of_characters_with_echo),
+        cmocka_unit_test(test_echo_ends_where_logits_are_not_finite),
         cmocka_unit_test(test_places_of_bytes),
         cmocka_unit_test(test_words_spell_the_text),
         cmocka_unit_test(test_echo_of_a_long_prompt_waits_for_its_reader),
