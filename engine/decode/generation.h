@@ -97,7 +97,7 @@ size_t generation_read(struct generation *generation, char *bytes, size_t bytes_
 void generation_cancel(struct generation *generation);
 
 /* With want_logprobs: those of all symbols written so far, in the text's order, also of what stop strings hold back or
- * cut off. Entries that are there do not change; after the end it is all of them. Borrowed. One reader. */
+ * cut off; of whatever generation_read gave, they are there. Entries that are there do not change; after the end it is all of them. Borrowed. One reader. */
 const struct symbol_logprob *generation_logprobs(const struct generation *generation, size_t *ret_count);
 
 /* What a symbol writes where it stands alone behind `begin`: a word with the space before it; a byte as that byte.

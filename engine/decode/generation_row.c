@@ -73,15 +73,17 @@ static void fail(struct generation *generation)
     error_code(&generation->failure, "not_finite");
 }
 
-/* Writes a symbol to the text. True when that completed a stop string. */
+/* Writes a symbol to the text, its log-probability first: who reads the text finds it. True when that completed a stop
+ * string. */
 static bool write_symbol(struct generation *generation, uint32_t symbol, bool may_stop)
 {
     struct text_position begin = generation->stream.position;
-    bool is_stopped = text_stream_push(&generation->stream, symbol, may_stop);
+    char text[TEXT_STREAM_SYMBOL_BYTES_MAX];
+    size_t length = text_stream_push(&generation->stream, symbol, text);
     if (generation->logprobs.entries != NULL) {
         logprobs_add(&generation->logprobs, symbol, begin, generation->stream.position.bytes);
     }
-    return is_stopped;
+    return text_stream_write(&generation->stream, text, length, may_stop);
 }
 
 static bool predict(struct generation *generation, const struct rnn_kernels *kernels, const float *logits,

@@ -65,8 +65,9 @@ size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, b
     return space + length;
 }
 
-static size_t spell(struct text_stream *stream, uint32_t symbol, char text[TEXT_BYTES_MAX])
+size_t text_stream_push(struct text_stream *stream, uint32_t symbol, char text[TEXT_STREAM_SYMBOL_BYTES_MAX])
 {
+    CHECK(text_stream_is_ready(stream));
     struct text_position *position = &stream->position;
     size_t length = text_stream_spell(stream->vocabulary, symbol, position->is_line_begun, text);
     if (vocabulary_kind(stream->vocabulary) == VOCABULARY_BYTES) {
@@ -80,11 +81,8 @@ static size_t spell(struct text_stream *stream, uint32_t symbol, char text[TEXT_
     return length;
 }
 
-bool text_stream_push(struct text_stream *stream, uint32_t symbol, bool may_stop)
+bool text_stream_write(struct text_stream *stream, const char *text, size_t length, bool may_stop)
 {
-    CHECK(text_stream_is_ready(stream));
-    char text[TEXT_BYTES_MAX];
-    size_t length = spell(stream, symbol, text);
     if (length == 0) {
         return false;
     }

@@ -38,9 +38,14 @@ void text_stream_release(struct text_stream *stream);
 /* Whether there is room for another symbol. Writing thread. */
 bool text_stream_is_ready(const struct text_stream *stream);
 
-/* Writes the next symbol; the stream must be ready. True when that completed a stop string: nothing may follow. Stop
- * strings are looked for in what `may_stop` symbols write; once one may stop, so must those behind it. */
-bool text_stream_push(struct text_stream *stream, uint32_t symbol, bool may_stop) MUST_CHECK;
+/* Takes the next symbol; the stream must be ready. Moves `position` behind it, and returns the length of what it writes,
+ * which nobody can read before text_stream_write. */
+size_t text_stream_push(struct text_stream *stream, uint32_t symbol,
+                        char text[TEXT_STREAM_SYMBOL_BYTES_MAX]) MUST_CHECK;
+
+/* Writes what the symbol pushed last came to. True when that completed a stop string: nothing may follow. Stop strings
+ * are looked for in what `may_stop` symbols write; once one may stop, so must those behind it. */
+bool text_stream_write(struct text_stream *stream, const char *text, size_t length, bool may_stop) MUST_CHECK;
 
 /* What a symbol would write there, alone; a byte of a byte vocabulary is that byte, not yet a character. Any thread. */
 size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, bool is_line_begun,

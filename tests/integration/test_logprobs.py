@@ -82,6 +82,15 @@ class Logprobs(DaemonTest):
                        {"max_tokens": 400, "echo": True, "temperature": 2}, {"max_tokens": 0, "echo": True}):
             self.assertEqual(self.stream(logprobs=3, **fields), self.complete(logprobs=3, **fields), fields)
 
+    def test_a_chunk_tells_its_own_text(self):
+        """Symbols come with the text they wrote, neither before nor behind it; here each is one byte."""
+        body = {"prompt": "Call me", "max_tokens": 2000, "seed": 4, "stream": True, "logprobs": 0, "flush_ms": 0}
+        chunks = [json.loads(event)["choices"][0] for event in self.daemon.events("/v1/completions", body)[:-1]]
+        self.assertGreater(len(chunks), 30)
+        for chunk in chunks:
+            tokens = [] if chunk["logprobs"] is None else chunk["logprobs"]["tokens"]
+            self.assertEqual("".join(tokens), chunk["text"])
+
     def test_alone_or_among_others(self):
         alone = self.complete(logprobs=5, echo=True)
         body = {"prompt": ["Some years ago", "Call me", "Call"], "n": 4, "max_tokens": 30, "seed": 4, "logprobs": 5,
