@@ -37,12 +37,16 @@ static const struct field {
     {"top_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, top_p)},
     {"min_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, min_p)},
     {"typical_p", FIELD_NUMBER, true, 0, 1, offsetof(struct generate_request, typical_p)},
-    {"repetition_penalty", FIELD_NUMBER, true, 0.01, 100, offsetof(struct generate_request, repetition_penalty)},
+    {"repetition_penalty", FIELD_NUMBER, true, PENALTIES_REPETITION_MIN, PENALTIES_REPETITION_MAX,
+     offsetof(struct generate_request, repetition_penalty)},
     {"repetition_window", FIELD_INTEGER, true, 0, PENALTIES_WINDOW_MAX,
      offsetof(struct generate_request, repetition_window)},
-    {"frequency_penalty", FIELD_NUMBER, true, -2, 2, offsetof(struct generate_request, frequency_penalty)},
-    {"presence_penalty", FIELD_NUMBER, true, -2, 2, offsetof(struct generate_request, presence_penalty)},
-    {"logit_bias", FIELD_LOGIT_BIAS, true, -100, 100, offsetof(struct generate_request, logit_bias)},
+    {"frequency_penalty", FIELD_NUMBER, true, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX,
+     offsetof(struct generate_request, frequency_penalty)},
+    {"presence_penalty", FIELD_NUMBER, true, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX,
+     offsetof(struct generate_request, presence_penalty)},
+    {"logit_bias", FIELD_LOGIT_BIAS, true, -PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX,
+     offsetof(struct generate_request, logit_bias)},
     {"min_tokens", FIELD_INTEGER, true, 0, GENERATION_TOKENS_MAX, offsetof(struct generate_request, min_tokens)},
     {"stop", FIELD_STOP, true, 0, 0, 0},
     {"seed", FIELD_INTEGER, true, -0x1p63, 0x1p63, offsetof(struct generate_request, seed)},
@@ -258,10 +262,11 @@ static enum status read_logit_bias(struct generate_request *request, const json_
         is_known = is_known && read_bias(name, value, &bias);
     }
     if (!is_known) {
-        error_set(error, STATUS_INVALID,
-                  "logit_bias must be an object of at most %d symbol numbers, each with a number of -100 to 100, or "
-                  "false for never",
-                  PENALTIES_BIASES_MAX);
+        error_set(
+            error, STATUS_INVALID,
+            "logit_bias must be an object of at most %d symbol numbers, each with a number of -%d to %d, or false "
+            "for never",
+            PENALTIES_BIASES_MAX, PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX);
         return fail("logit_bias", error);
     }
     request->logit_bias = object;

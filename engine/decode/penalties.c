@@ -28,11 +28,12 @@ static enum status check_number(const char *name, double value, double min, doub
 static enum status check_options(const struct penalty_options *options, size_t symbol_count, struct error *error)
 {
     if (options->repetition != 0.0) {
-        TRY(check_number("repetition_penalty", options->repetition, 0.01, 100, error));
+        TRY(check_number("repetition_penalty", options->repetition, PENALTIES_REPETITION_MIN, PENALTIES_REPETITION_MAX,
+                         error));
     }
     TRY(check_number("repetition_window", (double)options->repetition_window, 0, PENALTIES_WINDOW_MAX, error));
-    TRY(check_number("frequency_penalty", options->frequency, -2, 2, error));
-    TRY(check_number("presence_penalty", options->presence, -2, 2, error));
+    TRY(check_number("frequency_penalty", options->frequency, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX, error));
+    TRY(check_number("presence_penalty", options->presence, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX, error));
     if (options->bias_count > PENALTIES_BIASES_MAX) {
         error_set(error, STATUS_INVALID, "logit_bias names %zu symbols, at most %d", options->bias_count,
                   PENALTIES_BIASES_MAX);
@@ -46,7 +47,7 @@ static enum status check_options(const struct penalty_options *options, size_t s
             return refuse(error, "logit_bias");
         }
         if (bias->bias != (double)-INFINITY) {
-            TRY(check_number("logit_bias", bias->bias, -100, 100, error));
+            TRY(check_number("logit_bias", bias->bias, -PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX, error));
         }
     }
     return STATUS_OK;

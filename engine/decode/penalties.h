@@ -18,19 +18,26 @@
 
 #include "engine/math/rnn_packed.h"
 
-enum { PENALTIES_WINDOW_MAX = 4096, PENALTIES_BIASES_MAX = 1024 };
+enum {
+    PENALTIES_WINDOW_MAX = 4096,
+    PENALTIES_BIASES_MAX = 1024,
+    PENALTIES_BIAS_MAX = 100, /* and as far below 0 */
+    PENALTIES_TAKEN_MAX = 2,  /* frequency's and presence's, and as far below 0 */
+    PENALTIES_REPETITION_MAX = 100,
+};
+#define PENALTIES_REPETITION_MIN 0.01
 
 struct penalty_bias {
     uint32_t symbol;
-    double bias; /* −100 to 100; −INFINITY: never chosen */
+    double bias; /* −INFINITY: never chosen */
 };
 
 /* All zero: nothing changes. */
 struct penalty_options {
-    double repetition; /* 0.01 to 100; 0 and 1: off */
+    double repetition; /* 0 and 1: off */
     size_t repetition_window;
-    double frequency; /* −2 to 2 */
-    double presence;  /* −2 to 2 */
+    double frequency;
+    double presence;
     const struct penalty_bias *biases;
     size_t bias_count;
 };
