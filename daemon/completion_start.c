@@ -1,5 +1,5 @@
 /* The beginning of a completion: body → fields → snapshot → symbols → generations → batcher. Thread: loop; parsing a
- * large body and encoding a large prompt happen on a run thread, which then alone touches the completion
+ * large body and encoding a large prompt happen on a run thread, which then alone touches the fields and the choices
  * (is_in_job). */
 #include "daemon/completion_private.h"
 
@@ -53,14 +53,21 @@ static enum status encode_prompt(struct completion *completion, const struct gen
     return STATUS_OK;
 }
 
-static enum status create_generation(struct completion *completion, struct choice *choice, const uint32_t *symbols,
-                                     size_t count, size_t index_of_n, struct error *error)
+/* What is encoded of a request: the same memory for one prompt after another, and for all of them. */
+struct encoded {
+    uint32_t *symbols;
+    size_t count;
+    struct penalty_bias *biases;
+    size_t bias_count;
+};
+
+static enum status create_generation(struct completion *completion, struct choice *choice,
+                                     const struct encoded *encoded, size_t index_of_n, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
-    struct penalty_bias biases[PENALTIES_BIASES_MAX];
     struct generation_options options = {
-        .prompt = symbols,
-        .prompt_count = count,
+        .prompt = encoded->symbols,
+        .prompt_count = encoded->count,
         .tokens_max = (size_t)fields->max_tokens,
         .temperature = fields->temperature,
         .top_k = (size_t)fields->top_k,
@@ -71,15 +78,15 @@ static enum status create_generation(struct completion *completion, struct choic
                       .repetition_window = (size_t)fields->repetition_window,
                       .frequency = fields->frequency_penalty,
                       .presence = fields->presence_penalty,
-                      .biases = biases,
-                      .bias_count = generate_request_biases(fields, biases)},
+                      .biases = encoded->biases,
+                      .bias_count = encoded->bias_count},
         .seed = completion->seed,
         .choice = index_of_n,
         .stop = fields->stop,
         .stop_lengths = fields->stop_lengths,
         .stop_count = fields->stop_count,
         .tokens_min = (size_t)fields->min_tokens,
-        .priority = (int)fields->priority,
+        .priority = (enum generation_priority)fields->priority,
         .want_echo = fields->echo,
         .want_logprobs = generate_request_is_given(fields, "logprobs"),
         .top_logprobs = (size_t)fields->logprobs,
@@ -102,6 +109,29 @@ static enum status check_logprobs(const struct generate_request *fields, size_t 
     return STATUS_INVALID;
 }
 
+static enum status create_generations_of(struct completion *completion, struct encoded *encoded, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    size_t written_max = 0;
+    for (size_t i = 0; i < fields->prompt_count; i++) {
+        struct generate_prompt prompt = generate_request_prompt(fields, i);
+        TRY(encode_prompt(completion, &prompt, encoded->symbols, &encoded->count, error));
+        if (encoded->count == 0 || encoded->count > GENERATION_PROMPT_SYMBOLS_MAX) {
+            error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", encoded->count,
+                      GENERATION_PROMPT_SYMBOLS_MAX);
+            snprintf(error->param, sizeof error->param, "prompt");
+            return STATUS_INVALID;
+        }
+        written_max += (size_t)fields->n * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
+        TRY(check_logprobs(fields, written_max, error));
+        for (size_t j = 0; j < (size_t)fields->n; j++) {
+            struct choice *choice = &completion->choices[i * (size_t)fields->n + j];
+            TRY(create_generation(completion, choice, encoded, j, error));
+        }
+    }
+    return STATUS_OK;
+}
+
 /* Encodes every prompt and makes its n generations. Thread: loop or run. */
 static enum status create_generations(struct completion *completion, struct error *error)
 {
@@ -112,32 +142,21 @@ static enum status create_generations(struct completion *completion, struct erro
         size_t length = prompt.text != NULL ? prompt.length : json_array_size(prompt.symbols);
         longest = length > longest ? length : longest;
     }
-    uint32_t *symbols = mem_allocate(longest, sizeof *symbols);
-    if (symbols == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu bytes", longest);
-    }
+    size_t bias_count = json_object_size(fields->logit_bias);
+    struct encoded encoded = {
+        .symbols = mem_allocate(longest, sizeof *encoded.symbols),
+        .biases = mem_allocate(bias_count, sizeof *encoded.biases),
+    };
     enum status status = STATUS_OK;
-    size_t written_max = 0;
-    for (size_t i = 0; i < fields->prompt_count && status == STATUS_OK; i++) {
-        size_t count = 0;
-        struct generate_prompt prompt = generate_request_prompt(fields, i);
-        status = encode_prompt(completion, &prompt, symbols, &count, error);
-        if (status == STATUS_OK && (count == 0 || count > GENERATION_PROMPT_SYMBOLS_MAX)) {
-            error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", count,
-                      GENERATION_PROMPT_SYMBOLS_MAX);
-            snprintf(error->param, sizeof error->param, "prompt");
-            status = STATUS_INVALID;
-        }
-        written_max += (size_t)fields->n * ((size_t)fields->max_tokens + (fields->echo ? count : 0));
-        if (status == STATUS_OK) {
-            status = check_logprobs(fields, written_max, error);
-        }
-        for (int64_t j = 0; j < fields->n && status == STATUS_OK; j++) {
-            struct choice *choice = &completion->choices[i * (size_t)fields->n + (size_t)j];
-            status = create_generation(completion, choice, symbols, count, (size_t)j, error);
-        }
+    if (encoded.symbols == NULL || encoded.biases == NULL) {
+        status = error_set(error, STATUS_NO_MEMORY,
+                           "no memory for a prompt of %zu bytes and a logit_bias of %zu symbols", longest, bias_count);
+    } else {
+        encoded.bias_count = generate_request_biases(fields, encoded.biases);
+        status = create_generations_of(completion, &encoded, error);
     }
-    mem_free(symbols);
+    mem_free(encoded.symbols);
+    mem_free(encoded.biases);
     return status;
 }
 
@@ -203,7 +222,7 @@ static void submit(struct completion *completion)
     }
 }
 
-static void encoded(struct job *job)
+static void on_encoded(struct job *job)
 {
     submit((struct completion *)job);
 }
@@ -321,7 +340,7 @@ static void parsed(struct job *job)
     }
     if (status == STATUS_OK && completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX) {
         completion->job.run = encode_job;
-        completion->job.done = encoded;
+        completion->job.done = on_encoded;
         status = workers_submit(server->run, &completion->job, &error);
         completion->is_in_job = status == STATUS_OK;
         if (status == STATUS_OK) {

@@ -273,7 +273,7 @@ static enum status read_logit_bias(struct generate_request *request, const json_
     return STATUS_OK;
 }
 
-size_t generate_request_biases(const struct generate_request *request, struct penalty_bias biases[PENALTIES_BIASES_MAX])
+size_t generate_request_biases(const struct generate_request *request, struct penalty_bias *biases)
 {
     size_t count = 0;
     const char *name;

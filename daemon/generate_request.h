@@ -73,9 +73,8 @@ enum status generate_request_read(struct generate_request *request, const json_t
 /* The prompt of that number, below prompt_count. */
 struct generate_prompt generate_request_prompt(const struct generate_request *request, size_t index);
 
-/* The entries of `logit_bias`; returns their number. */
-size_t generate_request_biases(const struct generate_request *request,
-                               struct penalty_bias biases[PENALTIES_BIASES_MAX]);
+/* Fills in the entries of `logit_bias`, as many as the object has; returns their number. */
+size_t generate_request_biases(const struct generate_request *request, struct penalty_bias *biases);
 
 /* Sets a field that the caller left out from the model's settings; a value that the table refuses is an error. */
 enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,

@@ -72,6 +72,11 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
                   logprob_count, options->top_logprobs, GENERATION_LOGPROBS_MAX, LOGPROBS_TOP_MAX);
         return refuse(error, "logprobs");
     }
+    if (options->priority < GENERATION_PRIORITY_LOW || options->priority > GENERATION_PRIORITY_HIGH) {
+        error_set(error, STATUS_INVALID, "priority is %d, not %d to %d", (int)options->priority,
+                  GENERATION_PRIORITY_LOW, GENERATION_PRIORITY_HIGH);
+        return refuse(error, "priority");
+    }
     TRY(check_share("top_p", options->top_p, error));
     TRY(check_share("min_p", options->min_p, error));
     return check_share("typical_p", options->typical_p, error);

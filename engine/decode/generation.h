@@ -38,15 +38,15 @@ struct generation_options {
     const char *const *stop; /* copied; see stop_strings_create */
     const size_t *stop_lengths;
     size_t stop_count;
-    size_t tokens_min;         /* stop strings are only looked for behind that many symbols made */
-    bool want_echo;            /* the prompt is part of the text, as the vocabulary spells it */
-    bool want_logprobs;        /* of each symbol of the text; see generation_logprobs */
-    size_t top_logprobs;       /* and of so many of the likeliest beside it, at most LOGPROBS_TOP_MAX */
-    bool want_prompt_logprobs; /* scoring: keep log p(prompt[i] | prompt[..i]) */
-    bool want_state;           /* keep the state at the end: costs one step more after the last symbol made */
-    uint64_t deadline_ms;      /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
-    int priority;              /* a generation_priority: higher first when rows are scarce */
-    void *owner;               /* the caller's, returned by generation_owner */
+    size_t tokens_min;                 /* stop strings are only looked for behind that many symbols made */
+    bool want_echo;                    /* the prompt is part of the text, as the vocabulary spells it */
+    bool want_logprobs;                /* of each symbol of the text; see generation_logprobs */
+    size_t top_logprobs;               /* and of so many of the likeliest beside it, at most LOGPROBS_TOP_MAX */
+    bool want_prompt_logprobs;         /* scoring: keep log p(prompt[i] | prompt[..i]) */
+    bool want_state;                   /* keep the state at the end: costs one step more after the last symbol made */
+    uint64_t deadline_ms;              /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
+    enum generation_priority priority; /* higher first when rows are scarce */
+    void *owner;                       /* the caller's, returned by generation_owner */
 };
 
 enum finish_reason {
@@ -97,7 +97,8 @@ size_t generation_read(struct generation *generation, char *bytes, size_t bytes_
 void generation_cancel(struct generation *generation);
 
 /* With want_logprobs: those of all symbols written so far, in the text's order, also of what stop strings hold back or
- * cut off; of whatever generation_read gave, they are there. Entries that are there do not change; after the end it is all of them. Borrowed. One reader. */
+ * cut off; those of what generation_read gave are there. Entries that are there do not change; after the end it is all
+ * of them. Borrowed. One reader. */
 const struct symbol_logprob *generation_logprobs(const struct generation *generation, size_t *ret_count);
 
 /* What a symbol writes where it stands alone behind `begin`: a word with the space before it; a byte as that byte.

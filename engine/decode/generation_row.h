@@ -33,7 +33,7 @@ struct generation {
     uint64_t seed;
     uint64_t choice;
     uint64_t deadline_ms;
-    int priority;
+    enum generation_priority priority;
     bool want_state;
     bool want_echo;
 

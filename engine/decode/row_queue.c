@@ -73,7 +73,7 @@ void row_queue_release_model(struct row_model *model)
 
 static struct row_list *ready_list(struct row_model *model, const struct generation *row)
 {
-    return &model->ready[row->priority > 0 ? 0 : row->priority == 0 ? 1 : 2];
+    return &model->ready[GENERATION_PRIORITY_HIGH - row->priority];
 }
 
 void row_model_add_ready(struct row_model *model, struct generation *row)

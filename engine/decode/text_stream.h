@@ -38,8 +38,8 @@ void text_stream_release(struct text_stream *stream);
 /* Whether there is room for another symbol. Writing thread. */
 bool text_stream_is_ready(const struct text_stream *stream);
 
-/* Takes the next symbol; the stream must be ready. Moves `position` behind it, and returns the length of what it writes,
- * which nobody can read before text_stream_write. */
+/* Takes the next symbol; the stream must be ready. Moves `position` behind it, and returns the length of what it
+ * writes, which nobody can read before text_stream_write. */
 size_t text_stream_push(struct text_stream *stream, uint32_t symbol,
                         char text[TEXT_STREAM_SYMBOL_BYTES_MAX]) MUST_CHECK;
 

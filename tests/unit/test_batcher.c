@@ -254,7 +254,7 @@ static struct generation_options nth_options(size_t n, size_t symbols, uint32_t 
         .want_logprobs = n % 3 != 0,
         .top_logprobs = n % (1 + LOGPROBS_TOP_MAX),
         .want_state = true,
-        .priority = (int)(n % 3) - 1,
+        .priority = (enum generation_priority)((int)(n % 3) - 1),
     };
     for (size_t i = 0; i < options.prompt_count; i++) {
         prompt[i] = rng_philox(SEED, n + 2, i).word[0] % (uint32_t)symbols;

@@ -369,6 +369,11 @@ static void test_wrong_options_are_refused(void **state)
     options.typical_p = -0.1;
     refuse(options, STATUS_INVALID, "typical_p");
     options = good;
+    options.priority = (enum generation_priority)(GENERATION_PRIORITY_HIGH + 1);
+    refuse(options, STATUS_INVALID, "priority");
+    options.priority = (enum generation_priority)(GENERATION_PRIORITY_LOW - 1);
+    refuse(options, STATUS_INVALID, "priority");
+    options = good;
     options.penalties.presence = 2.5;
     refuse(options, STATUS_INVALID, "presence_penalty");
     options = good;

@@ -19,7 +19,7 @@ static const struct decode_plan *plan_at(size_t index)
 }
 
 /* Ready rows, whose prompt_read counts their steps here. */
-static struct generation *make_rows(struct row_model *model, size_t count, int priority)
+static struct generation *make_rows(struct row_model *model, size_t count, enum generation_priority priority)
 {
     struct generation *rows = mem_allocate_aligned(count, sizeof *rows);
     for (size_t i = 0; i < count; i++) {
@@ -52,7 +52,7 @@ static void test_rows_of_one_priority_take_turns(void **state)
     (void)state;
     struct row_queue *queue = mem_allocate(1, sizeof *queue);
     struct row_model *model = row_queue_find_model(queue, plan_at(0));
-    struct generation *rows = make_rows(model, 150, 0);
+    struct generation *rows = make_rows(model, 150, GENERATION_PRIORITY_NORMAL);
     for (size_t step = 0; step < 75; step++) {
         assert_int_equal(take_step(model), STEP_ROWS);
     }
@@ -66,9 +66,9 @@ static void test_higher_priorities_come_first_but_not_alone(void **state)
     (void)state;
     struct row_queue *queue = mem_allocate(1, sizeof *queue);
     struct row_model *model = row_queue_find_model(queue, plan_at(0));
-    struct generation *high = make_rows(model, 100, 1);
-    struct generation *normal = make_rows(model, 100, 0);
-    struct generation *low = make_rows(model, 100, -1);
+    struct generation *high = make_rows(model, 100, GENERATION_PRIORITY_HIGH);
+    struct generation *normal = make_rows(model, 100, GENERATION_PRIORITY_NORMAL);
+    struct generation *low = make_rows(model, 100, GENERATION_PRIORITY_LOW);
     for (size_t step = 0; step < 100; step++) {
         assert_int_equal(take_step(model), STEP_ROWS);
     }
@@ -102,7 +102,7 @@ static void test_models_take_turns(void **state)
     struct generation *rows[3];
     for (size_t i = 0; i < 3; i++) {
         models[i] = row_queue_find_model(queue, plan_at(i));
-        rows[i] = make_rows(models[i], 1, 0);
+        rows[i] = make_rows(models[i], 1, GENERATION_PRIORITY_NORMAL);
         assert_ptr_equal(row_queue_find_model(queue, plan_at(i)), models[i]);
     }
     for (size_t turn = 0; turn < 9; turn++) {
