@@ -425,9 +425,10 @@ json_t *completions_describe(const struct completions *completions)
         size_t token_count = 0;
         for (size_t i = 0; i < completion->choice_count; i++) {
             const struct choice *choice = &completion->choices[i];
-            token_count += choice->generation == NULL || !completion->is_submitted
-                               ? choice->token_count
-                               : generation_progress(choice->generation).token_count;
+            /* before it is submitted, a job may be making the generation */
+            token_count += completion->is_submitted && choice->generation != NULL
+                               ? generation_progress(choice->generation).token_count
+                               : choice->token_count;
         }
         char id[REQUEST_ID_BYTES_MAX + 8];
         completion_id(completion, id);

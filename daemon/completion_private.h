@@ -70,7 +70,7 @@ struct completion {
     int64_t created; /* seconds since 1970 */
     uint64_t started_ms, deadline_ms, first_ms;
     bool is_default_start; /* nobody said what text to begin from */
-    bool is_in_job;        /* on a run thread: only that may touch choices */
+    bool is_in_job;        /* on a run thread: encoding owns the choices, writing only `reply` */
     bool is_submitted;
     bool is_started;   /* a stream reads from here */
     bool is_abandoned; /* nobody will read the reply */
