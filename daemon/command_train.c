@@ -82,9 +82,13 @@ static void watch_signals(struct training_job *job)
 
 /* ---- telling ---- */
 
+/* Takes the reference. */
 static void print_json_line(json_t *json)
 {
-    command_print_json(json, 6, NULL);
+    struct error error;
+    if (command_print_json(json, 6, &error) != STATUS_OK) {
+        command_fail("train", &error);
+    }
     json_decref(json);
 }
 

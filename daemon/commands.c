@@ -46,7 +46,7 @@ bool command_parse_model(struct options *options, const struct option_row *rows,
 
 enum status command_print_json(const json_t *json, size_t digits, struct error *error)
 {
-    char *line = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION((size_t)digits));
+    char *line = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(digits));
     if (line == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for the reply");
     }

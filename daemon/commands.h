@@ -27,7 +27,7 @@ bool command_parse_model(struct options *options, const struct option_row *rows,
 
 /* Prints `json` as one line to standard output, reals with `digits` digits, or 0: all. NULL is no memory, as is the
  * want of it here: NO_MEMORY. */
-enum status command_print_json(const json_t *json, size_t digits, struct error *error);
+enum status command_print_json(const json_t *json, size_t digits, struct error *error) MUST_CHECK;
 
 /* Prints "lstmd COMMAND: message" to standard error and returns EXIT_FAILED. */
 int command_fail(const char *command, const struct error *error);

@@ -5,6 +5,8 @@
 #include <float.h>
 #include <math.h>
 
+#include "engine/base/check.h"
+
 enum { SUM_BLOCK = 64, SUM_LANES = 8, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
 
 static double sum_block(const float *weights, size_t count)
@@ -117,9 +119,7 @@ static uint32_t find_cumulated(const float *weights, size_t count, double target
 static void keep_share(const struct rnn_kernels *kernels, float *weights, size_t count, double share)
 {
     float largest;
-    if (!kernels->find_maximum(weights, count, &largest)) {
-        return; /* weights are finite */
-    }
+    CHECK(kernels->find_maximum(weights, count, &largest)); /* weights are finite */
     double least = share * (double)largest;
     for (size_t n = 0; n < count; n++) {
         weights[n] = (double)weights[n] < least ? 0.0f : weights[n];
