@@ -19,6 +19,8 @@ static const struct option_row ROWS[] = {
     {"repetition-window", OPTION_COUNT, "N", "64", "symbols that --repetition-penalty looks back"},
     {"frequency-penalty", OPTION_NUMBER, "X", "0", "taken from a logit each time its symbol was made"},
     {"presence-penalty", OPTION_NUMBER, "X", "0", "taken from a logit once its symbol was made"},
+    {"stop", OPTION_LIST, "TEXT", NULL, "the text ends before this"},
+    {"min-tokens", OPTION_COUNT, "N", "0", "symbols to make before --stop counts"},
     {"seed", OPTION_COUNT, "N", NULL, "same seed, same text; without it another one each time"},
     {"threads", OPTION_COUNT, "N", "1", "compute threads"},
     {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
@@ -128,6 +130,13 @@ static enum status sample(const struct options *options, const struct model_refe
     struct snapshot *snapshot = NULL;
     TRY(model_reference_load(reference, &snapshot, error));
     uint32_t *prompt = NULL;
+    const char *stop[OPTIONS_VALUES_MAX];
+    size_t stop_lengths[OPTIONS_VALUES_MAX];
+    size_t stop_count = 0;
+    for (const char *text; (text = options_list(options, "stop", stop_count)) != NULL; stop_count++) {
+        stop[stop_count] = text;
+        stop_lengths[stop_count] = strlen(text);
+    }
     struct generation_options generation = {
         .tokens_max = (size_t)options_count(options, "length"),
         .temperature = options_number(options, "temperature"),
@@ -139,6 +148,10 @@ static enum status sample(const struct options *options, const struct model_refe
                       .repetition_window = (size_t)options_count(options, "repetition-window"),
                       .frequency = options_number(options, "frequency-penalty"),
                       .presence = options_number(options, "presence-penalty")},
+        .stop = stop,
+        .stop_lengths = stop_lengths,
+        .stop_count = stop_count,
+        .tokens_min = (size_t)options_count(options, "min-tokens"),
         .seed = options_is_given(options, "seed") ? options_count(options, "seed") : rng_system() >> 11};
     enum status status = encode_prompt(snapshot_vocabulary(snapshot), options_text(options, "prompt"), &prompt,
                                        &generation.prompt_count, error);

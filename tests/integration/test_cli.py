@@ -274,6 +274,12 @@ class Use(CommandTest):
         self.assertEqual(reply, {"model": "moby@1", "seed": 3, "text": first[len("Call me"):-1],
                                  "finish_reason": "length"})
         self.assertEqual(len(self.good("sample", self.model, "--length", "9")), 10)
+        stopped = ("sample", self.model, "--length", "40", "--seed", "3", "--stop", "\x01", "--stop")
+        text = self.good(*stopped, "\x02")[:-1]
+        self.assertEqual(self.good(*stopped, text[0])[:-1], "")
+        later = text.find(text[0], 8)
+        self.assertEqual(self.good(*stopped, text[0], "--min-tokens", "8")[:-1], text[:later] if later >= 0 else text)
+        self.bad(1, "stop strings", "sample", self.model, *["--stop=x"] * 20)
         self.bad(1, "U+00E9", "sample", self.model, "--prompt", "é")
         self.bad(1, "temperature", "sample", self.model, "--temperature", "-1")
         self.bad(1, "nothing", "sample", os.path.join(self.directory, "nothing"))
