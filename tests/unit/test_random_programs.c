@@ -416,7 +416,7 @@ static void give_values(struct model *model)
     json_decref(request);
 }
 
-/* Saved and read back it is the same graph. Returns whether it could be saved: not without a value for each variable. */
+/* Saved and read back it is the same graph. Returns whether it was saved: not where a variable has no value. */
 static bool check_save(struct model *model)
 {
     struct error error;
