@@ -61,8 +61,8 @@ enum status training_job_finish(struct training_job *job, struct error *error) M
  * runs, but inside its events. */
 json_t *training_job_evaluation(const struct training_job *job);
 /* Adds "precisions" to an evaluation, as precision_cost_measure gives it, of the handed-back values on the validation
- * text. Advice: nothing without such text, without memory, and once the job was asked to stop. Seconds long. Not while it
- * runs, but inside its events. */
+ * text. Advice: nothing without such text, without memory, and once the job was asked to stop. Seconds long. Not while
+ * it runs, but inside its events. */
 void training_job_add_precisions(const struct training_job *job, json_t *evaluation);
 json_t *training_job_origin(const struct training_job *job);
 
