@@ -33,7 +33,7 @@ struct choice {
     enum finish_reason finish; /* set when its last byte was read */
     bool is_finish_sent;
     struct error failure; /* status OK: none so far */
-    char *text; /* FORM_JSON: what was read so far */
+    char *text;           /* FORM_JSON: what was read so far */
     size_t text_length, text_capacity;
     bool is_cut;          /* reply_bytes_max was reached */
     size_t shown_bytes;   /* of text, so far in the reply or its stream */
