@@ -6,9 +6,7 @@
  * A request is answered in one way only: the reply is stored, and queued when MHD calls the handler (again). Resuming
  * happens in one place, an idle callback, so never inside an MHD callback, and MHD is run right after it. While a
  * connection sleeps MHD neither times it out nor sees the client leave: a uv_poll watches its descriptor then.
- *
- * A request is counted: by its connection, by its response while MHD has it, by each holder, by its open uv_poll.
- * Thread: loop. Owns sockets, MHD daemons, requests. */
+ * Thread: loop. Owns sockets, MHD daemons. */
 #include "daemon/http_private.h"
 
 #include <sys/socket.h>
@@ -21,252 +19,15 @@
 
 enum {
     BUSY_ROUNDS_MAX = 64,
-    SWALLOWED_BYTES_MAX = 64 << 20,  /* of a body that is over its maximum: read so that the client sees the 413 */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
 };
 
-static void part_closed(struct http *http)
+void http_part_closed(struct http *http)
 {
     CHECK(http->open_parts > 0);
     if (--http->open_parts == 0 && http->is_destroyed) {
         mem_free(http);
     }
-}
-
-/* ---- Life of a request */
-
-void http_request_unref(struct request *request)
-{
-    CHECK(request->references > 0);
-    if (--request->references > 0) {
-        return;
-    }
-    struct http *http = request->listener->http;
-    if (request->response != NULL) {
-        MHD_destroy_response(request->response);
-    }
-    mem_free(request->body);
-    arena_release(&request->arena);
-    request->magic = 0;
-    mem_free(request);
-    part_closed(http);
-}
-
-static void on_watch_closed(uv_handle_t *handle)
-{
-    http_request_unref(http_request_from(handle->data));
-}
-
-static void tell_gone(struct request *request)
-{
-    if (request->on_gone != NULL) {
-        request->on_gone(request->gone_context, request);
-    }
-}
-
-static void on_watch(uv_poll_t *watch, int status, int events)
-{
-    struct request *request = http_request_from(watch->data);
-    if (status < 0 || (events & UV_DISCONNECT) != 0) {
-        uv_poll_stop(watch);
-        request->is_half_closed = true;
-        tell_gone(request);
-    }
-}
-
-static void watch_client(struct request *request)
-{
-    if (!request->has_watch) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (info == NULL || uv_poll_init(request->listener->http->loop, &request->watch, info->connect_fd) != 0) {
-            return; /* the deadline and the next write notice as well, only later */
-        }
-        request->watch.data = request;
-        request->has_watch = true;
-        request->references++;
-    }
-    if (!request->is_half_closed) {
-        uv_poll_start(&request->watch, UV_DISCONNECT, on_watch);
-    }
-}
-
-void http_suspend(struct request *request)
-{
-    CHECK(!request->is_suspended);
-    request->is_suspended = true;
-    MHD_suspend_connection(request->connection);
-    watch_client(request);
-}
-
-static void on_resume(uv_idle_t *idle);
-
-void http_wake(struct request *request)
-{
-    struct http *http = request->listener->http;
-    if (request->is_woken || !request->is_suspended || request->connection == NULL) {
-        return;
-    }
-    request->is_woken = true;
-    request->references++;
-    request->next_woken = NULL;
-    *http->woken_last = request;
-    http->woken_last = &request->next_woken;
-    uv_idle_start(&http->resume, on_resume);
-}
-
-/* ---- What MHD calls */
-
-static void append_body(struct request *request, const char *bytes, size_t length)
-{
-    size_t needed = request->body_length + length;
-    if (request->has_reply || request->is_too_large || needed > request->body_bytes_max) {
-        request->is_too_large = request->is_too_large || !request->has_reply;
-        request->swallowed_bytes += length;
-        return;
-    }
-    if (needed + 1 > request->body_capacity) {
-        size_t capacity = request->body_capacity < 2048 ? 4096 : 2 * request->body_capacity;
-        capacity = capacity < needed + 1 ? needed + 1 : capacity;
-        char *body = mem_reallocate(request->body, capacity, 1);
-        if (body == NULL) {
-            struct error error;
-            error_set(&error, STATUS_NO_MEMORY, "no memory for a body of %zu bytes", needed);
-            request_reply_error(request, &error);
-            return;
-        }
-        request->body = body;
-        request->body_capacity = capacity;
-    }
-    memcpy(request->body + request->body_length, bytes, length);
-    request->body_length = needed;
-    request->body[needed] = '\0';
-}
-
-static enum MHD_Result queue_reply(struct request *request)
-{
-    struct MHD_Response *response = request->response;
-    request->response = NULL;
-    request->listener->http->event_count++;
-    if (response == NULL) {
-        return MHD_NO; /* no memory for it */
-    }
-    enum MHD_Result result = MHD_queue_response(request->connection, request->status, response);
-    MHD_destroy_response(response);
-    return result;
-}
-
-/* The body is here, or the connection was resumed. */
-static enum MHD_Result dispatch(struct request *request)
-{
-    struct http *http = request->listener->http;
-    if (!request->is_dispatched) {
-        request->is_dispatched = true;
-        http->event_count++;
-        if (request->is_too_large && !request->has_reply) {
-            http_reply_too_large(request);
-        }
-        if (!request->has_reply) {
-            request->references++;
-            http->callbacks.on_request(http->callbacks.context, request);
-            CHECK(request->has_reply || request->references > 2); /* answered or held */
-            http_request_unref(request);
-        }
-    }
-    if (request->has_reply) {
-        return queue_reply(request);
-    }
-    if (request->is_gone) {
-        return MHD_NO;
-    }
-    http_suspend(request);
-    return MHD_YES;
-}
-
-/* The first that MHD says of a request, before it looks at the query; what is returned becomes on_access's state. MHD
- * is kept from parsing the query: it would take a record of its connection's memory for each parameter, and when that
- * is used up (a few hundred of "a=1") it forgets, in 0.9.75, to send the 431 that it has made: the client waits for its
- * time-out. */
-static void *on_target(void *context, const char *target, struct MHD_Connection *connection)
-{
-    struct request *request = target == NULL ? NULL : http_request_create(context, connection, target);
-    char *query = target == NULL ? NULL : strchr(target, '?');
-    if (query != NULL) {
-        query[1] = '\0'; /* in MHD's own buffer, where it puts NULs itself a moment later */
-    }
-    return request;
-}
-
-static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,
-                                 const char *version, const char *upload, size_t *upload_bytes, void **state)
-{
-    (void)connection;
-    (void)url;
-    struct listener *listener = context;
-    struct http *http = listener->http;
-    if (*state == NULL) {
-        return MHD_NO; /* no memory for it */
-    }
-    struct request *request = http_request_from(*state);
-    if (!request->is_begun) {
-        if (!http_request_begin(request, method)) {
-            return MHD_NO;
-        }
-        if (http_refuse_head(request, version)) {
-            request->is_dispatched = true;
-            return queue_reply(request);
-        }
-        http->callbacks.on_head(http->callbacks.context, request);
-        if (http_refuse_expected(request)) {
-            request->is_dispatched = true;
-            return queue_reply(request);
-        }
-        return MHD_YES;
-    }
-    if (*upload_bytes > 0) {
-        append_body(request, upload, *upload_bytes);
-        *upload_bytes = 0;
-        return request->swallowed_bytes > SWALLOWED_BYTES_MAX ? MHD_NO : MHD_YES;
-    }
-    request->is_suspended = false;
-    return dispatch(request);
-}
-
-static void on_completed(void *context, struct MHD_Connection *connection, void **state,
-                         enum MHD_RequestTerminationCode how)
-{
-    (void)context;
-    (void)connection;
-    if (*state == NULL) {
-        return;
-    }
-    struct request *request = http_request_from(*state);
-    struct http *http = request->listener->http;
-    *state = NULL;
-    request->connection = NULL;
-    request->is_gone = true;
-    if (!request->is_begun) { /* its headers never came, or were refused by MHD */
-        http_request_unref(request);
-        return;
-    }
-    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
-        tell_gone(request);
-    }
-    request->on_gone = NULL;
-    if (request->response != NULL) { /* a stream's holds the request */
-        MHD_destroy_response(request->response);
-        request->response = NULL;
-    }
-    http->callbacks.on_end(http->callbacks.context, request);
-    *request->link = request->next;
-    if (request->next != NULL) {
-        request->next->link = request->link;
-    }
-    http->request_count--;
-    if (request->has_watch) {
-        uv_close((uv_handle_t *)&request->watch, on_watch_closed);
-    }
-    http_request_unref(request);
 }
 
 static void on_log(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
@@ -360,6 +121,20 @@ static void on_resume(uv_idle_t *idle)
     }
 }
 
+void http_wake(struct request *request)
+{
+    struct http *http = request->listener->http;
+    if (request->is_woken || !request->is_suspended || request->connection == NULL) {
+        return;
+    }
+    request->is_woken = true;
+    request->references++;
+    request->next_woken = NULL;
+    *http->woken_last = request;
+    http->woken_last = &request->next_woken;
+    uv_idle_start(&http->resume, on_resume);
+}
+
 /* ---- Starting and stopping */
 
 enum status http_create(uv_loop_t *loop, const struct settings *settings, const struct http_callbacks *callbacks,
@@ -386,7 +161,7 @@ static void on_listener_closed(uv_handle_t *handle)
     if (--listener->open_handles == 0) {
         struct http *http = listener->http;
         mem_free(listener);
-        part_closed(http);
+        http_part_closed(http);
     }
 }
 
@@ -405,12 +180,12 @@ static struct MHD_Daemon *start_mhd(struct listener *listener, int fd)
 {
     const struct settings *settings = listener->http->settings;
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, listener,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, http_on_access, listener,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->connection_timeout_seconds,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,
-        on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, on_target, listener, MHD_OPTION_END);
+        on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, listener, MHD_OPTION_END);
 }
 
 enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error)
@@ -484,7 +259,7 @@ void http_destroy(struct http *http)
         next = request->next;
         request->is_gone = true;
         request->references++;
-        tell_gone(request);
+        http_tell_gone(request);
         http_wake(request);
         http_request_unref(request);
     }
@@ -497,5 +272,5 @@ void http_destroy(struct http *http)
     http->listener_count = 0;
     http->is_destroyed = true;
     uv_close((uv_handle_t *)&http->resume, NULL);
-    part_closed(http);
+    http_part_closed(http);
 }

@@ -1,6 +1,5 @@
-/* What http.c (listeners, connections, the life of a request), http_head.c (its head) and http_request.c (what handlers
- * call) share.
- * Thread: loop. */
+/* What http.c (listeners, running MHD), http_connection.c (the life of a request), http_head.c (its head) and
+ * http_request.c (what handlers call) share. Thread: loop. */
 #ifndef DAEMON_HTTP_PRIVATE_H
 #define DAEMON_HTTP_PRIVATE_H
 
@@ -77,6 +76,24 @@ static inline struct request *http_request_from(void *pointer)
     CHECK(request != NULL && request->magic == HTTP_REQUEST_MAGIC);
     return request;
 }
+
+/* The first that MHD says of a request, before it looks at the query. What is returned, the request, becomes the
+ * `state` of the two below; NULL without memory. `context` is the listener. */
+void *http_on_target(void *context, const char *target, struct MHD_Connection *connection);
+
+/* MHD's access handler: the head, then parts of the body, then its end, and again after the connection was resumed. */
+enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+                               const char *version, const char *upload, size_t *upload_bytes, void **state);
+
+/* Ends a request, however it went. */
+void http_on_completed(void *context, struct MHD_Connection *connection, void **state,
+                       enum MHD_RequestTerminationCode how);
+
+/* Tells who holds the request that its client is gone. */
+void http_tell_gone(struct request *request);
+
+/* One of `open_parts` is closed; the last one after http_destroy frees `http`. */
+void http_part_closed(struct http *http);
 
 /* Puts the request's connection to sleep, watching for its client to leave. Only inside an MHD callback. */
 void http_suspend(struct request *request);

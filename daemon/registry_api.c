@@ -99,30 +99,11 @@ static void file_run(struct job *base)
     }
 }
 
-/* Puts a call among those that wait for a scan that has yet to begin, and for its loads: one that runs may have missed
- * what the caller has just written or copied. NULL without memory. */
-static struct registry_waiter *add_waiter(struct registry *registry, const char *name,
-                                          struct registry_callback callback)
-{
-    struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
-    if (waiter == NULL) {
-        return NULL;
-    }
-    *waiter = (struct registry_waiter){.callback = callback,
-                                       .started_ms = clock_now_ms(),
-                                       .scan = registry->scans_started + 1,
-                                       .precision = RNN_PRECISION_COUNT,
-                                       .next = registry->waiters};
-    snprintf(waiter->name, sizeof waiter->name, "%s", name);
-    registry->waiters = waiter;
-    return waiter;
-}
-
 /* What was written is so for every request after the answer: the answer waits for a scan that has seen it. */
 static bool wait_for_scan(struct file_job *job)
 {
     struct registry_waiter *waiter =
-        job->status == STATUS_OK ? add_waiter(job->registry, job->model, job->callback) : NULL;
+        job->status == STATUS_OK ? registry_add_waiter(job->registry, job->model, job->callback) : NULL;
     if (waiter == NULL) {
         return false;
     }
@@ -290,7 +271,7 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
     struct error error;
     /* A model that is not known yet may have been copied in a moment ago: the scan will tell. */
     struct registry_model *model = registry_find(registry, name);
-    struct registry_waiter *waiter = add_waiter(registry, name, callback);
+    struct registry_waiter *waiter = registry_add_waiter(registry, name, callback);
     if (waiter == NULL) {
         no_memory(&error);
         registry_answer_error(callback, &error);
@@ -310,7 +291,7 @@ void registry_try_precision(struct registry *registry, struct registry_model *mo
                             struct registry_callback callback)
 {
     struct error error;
-    struct registry_waiter *waiter = add_waiter(registry, model->name, callback);
+    struct registry_waiter *waiter = registry_add_waiter(registry, model->name, callback);
     if (waiter == NULL) {
         no_memory(&error);
         registry_answer_error(callback, &error);
@@ -327,7 +308,7 @@ void registry_rescan(struct registry *registry, struct registry_callback callbac
 {
     struct error error;
     json_t *reply = json_pack("{s:b}", "reloaded", true);
-    struct registry_waiter *waiter = reply == NULL ? NULL : add_waiter(registry, "", callback);
+    struct registry_waiter *waiter = reply == NULL ? NULL : registry_add_waiter(registry, "", callback);
     if (waiter == NULL) {
         json_decref(reply);
         no_memory(&error);

@@ -193,7 +193,11 @@ void registry_changed(struct registry *registry);
 bool version_has_reason(const struct registry_version *version);
 /* Whether one of the model's versions is being read. NULL: no. */
 bool model_is_loading(const struct registry_model *model);
-/* Answers the load calls whose scan and loads are over. */
+/* Puts a call among those that wait for a scan that has yet to begin, and for its loads: one that runs may have missed
+ * what the caller has just written or copied. `name` "" waits for every model. NULL without memory. */
+struct registry_waiter *registry_add_waiter(struct registry *registry, const char *name,
+                                            struct registry_callback callback);
+/* Answers the calls whose scan is over and whose model has no load under way. */
 void registry_answer_waiters(struct registry *registry);
 /* An incomplete version is looked at again once it has had its time. */
 void registry_scan_after_settling(struct registry *registry);

@@ -1,5 +1,5 @@
-/* One training job over HTTP: what its thread and the loop share. Thread: loop for trainings.c, the job's own for
- * training_run.c; each field says whose it is. */
+/* One training job over HTTP: what its thread and the loop share. Thread: loop for trainings.c and training_history.c,
+ * the job's own for training_run.c; each field says whose it is. */
 #ifndef DAEMON_TRAINING_RUN_H
 #define DAEMON_TRAINING_RUN_H
 
@@ -38,6 +38,7 @@ struct training_run {
     struct message message; /* the thread's: records wait */
     size_t references;      /* the table's, the thread's, streams' */
     struct trainings *trainings;
+    struct registry *registry;
     struct mailbox *mailbox;
     char name[MODEL_NAME_BYTES_MAX];
     char id[32]; /* "train-3" */
@@ -90,6 +91,18 @@ void training_run_thread(struct job *job);
 
 /* Frees a record; NULL is allowed. */
 void training_record_free(struct training_record *record);
+
+/* Another reference for the caller. Thread: loop, as all below. */
+struct training_run *training_run_ref(struct training_run *run);
+
+/* "running", … */
+const char *training_run_state(const struct training_run *run);
+
+/* Takes the record into the history, numbers it, and looks for the version that it published. */
+void training_run_keep(struct training_run *run, struct training_record *record);
+
+/* Tells the watches. */
+void training_run_changed(struct training_run *run, bool is_ping);
 
 /* Where corpora are kept: the setting, or .corpora in the models directory. */
 void corpora_directory(const struct settings *settings, char path[REGISTRY_PATH_BYTES_MAX]);

@@ -1,4 +1,4 @@
-/* The table of training jobs and their histories. Thread: loop. Owns the jobs' records and the ping timer. */
+/* The table of training jobs: starting, stopping, their ends. Thread: loop. Owns the table and the ping timer. */
 #include "daemon/trainings.h"
 
 #include "daemon/live_call.h"
@@ -17,9 +17,6 @@ struct trainings {
     bool is_ending;
 };
 
-static const char *const state_names[] = {"starting", "running", "stopping", "done", "stopped", "failed"};
-static_assert(sizeof state_names / sizeof *state_names == TRAINING_STATE_COUNT, "one name for each state");
-
 void corpora_directory(const struct settings *settings, char path[REGISTRY_PATH_BYTES_MAX])
 {
     if (settings->corpora[0] != '\0') {
@@ -27,75 +24,6 @@ void corpora_directory(const struct settings *settings, char path[REGISTRY_PATH_
     } else {
         snprintf(path, REGISTRY_PATH_BYTES_MAX, "%s/.corpora", settings->models);
     }
-}
-
-/* ---- One job's memory */
-
-static struct training_run *run_ref(struct training_run *run)
-{
-    run->references++;
-    return run;
-}
-
-void training_run_unref(struct training_run *run)
-{
-    if (run == NULL || --run->references > 0) {
-        return;
-    }
-    CHECK(run->watches == NULL && run->over == NULL && run->request == NULL);
-    for (size_t i = 0; i < run->record_count; i++) {
-        training_record_free(run->records[i]);
-    }
-    mem_free(run->records);
-    json_decref(run->options);
-    pthread_mutex_destroy(&run->lock);
-    mem_free(run);
-}
-
-static void change(struct training_run *run, bool is_ping)
-{
-    struct training_watch *next;
-    for (struct training_watch *watch = run->watches; watch != NULL; watch = next) {
-        next = watch->next;
-        watch->on_change(watch, is_ping);
-    }
-}
-
-/* ---- Records */
-
-/* Halves the progress records, so that a plot keeps its whole length. */
-static void thin_out(struct training_run *run)
-{
-    size_t kept = 0;
-    bool is_kept = false;
-    for (size_t i = 0; i < run->record_count; i++) {
-        struct training_record *record = run->records[i];
-        is_kept = record->is_progress ? !is_kept : is_kept;
-        if (record->is_progress && !is_kept) {
-            training_record_free(record);
-        } else {
-            run->records[kept++] = record;
-        }
-    }
-    if (kept == TRAINING_RECORDS_MAX) { /* no progress among them: the oldest goes */
-        training_record_free(run->records[0]);
-        memmove(run->records, run->records + 1, --kept * sizeof *run->records);
-    }
-    run->record_count = kept;
-}
-
-static void keep(struct training_run *run, struct training_record *record)
-{
-    if (run->record_count == TRAINING_RECORDS_MAX) {
-        thin_out(run);
-    }
-    record->next = NULL;
-    record->number = ++run->record_number;
-    if (record->version != 0) {
-        run->version = record->version;
-        registry_scan(run->trainings->server->registry);
-    }
-    run->records[run->record_count++] = record;
 }
 
 /* ---- From the thread */
@@ -128,10 +56,10 @@ static void take_records(struct training_run *run)
     }
     while (record != NULL) {
         struct training_record *next = record->next;
-        keep(run, record);
+        training_run_keep(run, record);
         record = next;
     }
-    change(run, false);
+    training_run_changed(run, false);
 }
 
 static void on_message(struct message *message)
@@ -152,7 +80,7 @@ static void keep_failure(struct training_run *run)
         return;
     }
     record->json = json;
-    keep(run, record);
+    training_run_keep(run, record);
 }
 
 static void remove_run(struct trainings *trainings, const struct training_run *run)
@@ -189,10 +117,10 @@ static void on_ended(struct job *job)
     was_begun = was_begun || run->request == NULL;
     run->state = run->status == STATUS_OK ? TRAINING_FINISHED : is_stopped ? TRAINING_STOPPED : TRAINING_FAILED;
     log_event(run->state == TRAINING_FAILED && was_begun ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "training ended", NULL,
-              "job=%s model=%s state=%s%s%s", run->id, run->name, state_names[run->state],
+              "job=%s model=%s state=%s%s%s", run->id, run->name, training_run_state(run),
               run->state == TRAINING_FAILED ? " reason=" : "", run->state == TRAINING_FAILED ? run->error.message : "");
     trainings->running_count--;
-    registry_set_training(trainings->server->registry, run->name, false);
+    registry_set_training(run->registry, run->name, false);
     live_ticket_release(&run->ticket);
     if (!was_begun) {
         request_reply_error(run->request, &run->error);
@@ -202,7 +130,7 @@ static void on_ended(struct job *job)
     } else if (run->state == TRAINING_FAILED) {
         keep_failure(run);
     }
-    change(run, false);
+    training_run_changed(run, false);
     tell_over(run);
     training_run_unref(run);
 }
@@ -217,11 +145,6 @@ static struct training_run *find(const struct trainings *trainings, const char *
         }
     }
     return NULL;
-}
-
-bool training_run_is_over(const struct training_run *run)
-{
-    return run->state >= TRAINING_FINISHED;
 }
 
 static enum status check_start(const struct trainings *trainings, const char *name, struct error *error)
@@ -261,6 +184,7 @@ static enum status make_run(struct trainings *trainings, const char *name, struc
     }
     run->references = 1;
     run->trainings = trainings;
+    run->registry = trainings->server->registry;
     run->mailbox = trainings->server->mailbox;
     run->records = records;
     run->last = &run->first;
@@ -305,7 +229,7 @@ static enum status start(struct trainings *trainings, const char *name, struct r
     if (before != NULL) {
         remove_run(trainings, before);
     }
-    trainings->runs[trainings->run_count++] = run_ref(run); /* the table's; the first is the thread's */
+    trainings->runs[trainings->run_count++] = training_run_ref(run); /* the table's; the first is the thread's */
     trainings->running_count++;
     registry_set_training(trainings->server->registry, name, true);
     return STATUS_OK;
@@ -393,70 +317,8 @@ enum status trainings_find(struct trainings *trainings, const char *name, struct
         error_code(error, "no_training");
         return STATUS_NOT_FOUND;
     }
-    *ret_run = run_ref(run);
+    *ret_run = training_run_ref(run);
     return STATUS_OK;
-}
-
-json_t *training_run_describe(const struct training_run *run, bool has_history)
-{
-    const struct training_record *last = run->record_count == 0 ? NULL : run->records[run->record_count - 1];
-    json_t *json = last == NULL ? json_object() : json_copy(last->json);
-    json_object_del(json, "event");
-    int failed = json_object_set_new(json, "id", json_string(run->id));
-    failed |= json_object_set_new(json, "model", json_string(run->name));
-    failed |= json_object_set_new(json, "state", json_string(state_names[run->state]));
-    failed |=
-        json_object_set_new(json, "version", run->version == 0 ? json_null() : json_integer((json_int_t)run->version));
-    if (run->options != NULL) {
-        failed |= json_object_set(json, "options", run->options);
-    }
-    json_t *history = has_history ? json_array() : NULL;
-    for (size_t i = 0; has_history && i < run->record_count; i++) {
-        failed |= json_array_append(history, run->records[i]->json);
-    }
-    if (has_history) {
-        failed |= json_object_set_new(json, "history", history);
-    }
-    if (failed != 0) {
-        json_decref(json);
-        return NULL;
-    }
-    return json;
-}
-
-const json_t *training_run_record(const struct training_run *run, uint64_t after, uint64_t *ret_number)
-{
-    size_t low = 0;
-    size_t high = run->record_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (run->records[middle]->number <= after) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    if (low == run->record_count) {
-        return NULL;
-    }
-    *ret_number = run->records[low]->number;
-    return run->records[low]->json;
-}
-
-void training_run_watch(struct training_run *run, struct training_watch *watch)
-{
-    watch->next = run->watches;
-    run->watches = watch;
-}
-
-void training_run_unwatch(struct training_run *run, struct training_watch *watch)
-{
-    for (struct training_watch **link = &run->watches; *link != NULL; link = &(*link)->next) {
-        if (*link == watch) {
-            *link = watch->next;
-            return;
-        }
-    }
 }
 
 /* ---- The table */
@@ -465,7 +327,7 @@ static void on_ping(uv_timer_t *timer)
 {
     struct trainings *trainings = timer->data;
     for (size_t i = 0; i < trainings->run_count; i++) {
-        change(trainings->runs[i], true);
+        training_run_changed(trainings->runs[i], true);
     }
 }
 

@@ -1,0 +1,230 @@
+/* What MHD calls for a connection: the life of a request from its head to its end, asleep meanwhile or not.
+ *
+ * A request is counted: by its connection, by its response while MHD has it, by each holder, by its open uv_poll.
+ * Thread: loop. Owns requests. */
+#include "daemon/http_private.h"
+
+#include "engine/base/mem.h"
+
+enum {
+    SWALLOWED_BYTES_MAX = 64 << 20, /* of a body that is over its maximum: read so that the client sees the 413 */
+};
+
+/* ---- Life of a request */
+
+void http_request_unref(struct request *request)
+{
+    CHECK(request->references > 0);
+    if (--request->references > 0) {
+        return;
+    }
+    struct http *http = request->listener->http;
+    if (request->response != NULL) {
+        MHD_destroy_response(request->response);
+    }
+    mem_free(request->body);
+    arena_release(&request->arena);
+    request->magic = 0;
+    mem_free(request);
+    http_part_closed(http);
+}
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    http_request_unref(http_request_from(handle->data));
+}
+
+void http_tell_gone(struct request *request)
+{
+    if (request->on_gone != NULL) {
+        request->on_gone(request->gone_context, request);
+    }
+}
+
+static void on_watch(uv_poll_t *watch, int status, int events)
+{
+    struct request *request = http_request_from(watch->data);
+    if (status < 0 || (events & UV_DISCONNECT) != 0) {
+        uv_poll_stop(watch);
+        request->is_half_closed = true;
+        http_tell_gone(request);
+    }
+}
+
+static void watch_client(struct request *request)
+{
+    if (!request->has_watch) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        if (info == NULL || uv_poll_init(request->listener->http->loop, &request->watch, info->connect_fd) != 0) {
+            return; /* the deadline and the next write notice as well, only later */
+        }
+        request->watch.data = request;
+        request->has_watch = true;
+        request->references++;
+    }
+    if (!request->is_half_closed) {
+        uv_poll_start(&request->watch, UV_DISCONNECT, on_watch);
+    }
+}
+
+void http_suspend(struct request *request)
+{
+    CHECK(!request->is_suspended);
+    request->is_suspended = true;
+    MHD_suspend_connection(request->connection);
+    watch_client(request);
+}
+
+/* ---- What MHD calls */
+
+static void append_body(struct request *request, const char *bytes, size_t length)
+{
+    size_t needed = request->body_length + length;
+    if (request->has_reply || request->is_too_large || needed > request->body_bytes_max) {
+        request->is_too_large = request->is_too_large || !request->has_reply;
+        request->swallowed_bytes += length;
+        return;
+    }
+    if (needed + 1 > request->body_capacity) {
+        size_t capacity = request->body_capacity < 2048 ? 4096 : 2 * request->body_capacity;
+        capacity = capacity < needed + 1 ? needed + 1 : capacity;
+        char *body = mem_reallocate(request->body, capacity, 1);
+        if (body == NULL) {
+            struct error error;
+            error_set(&error, STATUS_NO_MEMORY, "no memory for a body of %zu bytes", needed);
+            request_reply_error(request, &error);
+            return;
+        }
+        request->body = body;
+        request->body_capacity = capacity;
+    }
+    memcpy(request->body + request->body_length, bytes, length);
+    request->body_length = needed;
+    request->body[needed] = '\0';
+}
+
+static enum MHD_Result queue_reply(struct request *request)
+{
+    struct MHD_Response *response = request->response;
+    request->response = NULL;
+    request->listener->http->event_count++;
+    if (response == NULL) {
+        return MHD_NO; /* no memory for it */
+    }
+    enum MHD_Result result = MHD_queue_response(request->connection, request->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* The body is here, or the connection was resumed. */
+static enum MHD_Result dispatch(struct request *request)
+{
+    struct http *http = request->listener->http;
+    if (!request->is_dispatched) {
+        request->is_dispatched = true;
+        http->event_count++;
+        if (request->is_too_large && !request->has_reply) {
+            http_reply_too_large(request);
+        }
+        if (!request->has_reply) {
+            request->references++;
+            http->callbacks.on_request(http->callbacks.context, request);
+            CHECK(request->has_reply || request->references > 2); /* answered or held */
+            http_request_unref(request);
+        }
+    }
+    if (request->has_reply) {
+        return queue_reply(request);
+    }
+    if (request->is_gone) {
+        return MHD_NO;
+    }
+    http_suspend(request);
+    return MHD_YES;
+}
+
+void *http_on_target(void *context, const char *target, struct MHD_Connection *connection)
+{
+    struct request *request = target == NULL ? NULL : http_request_create(context, connection, target);
+    char *query = target == NULL ? NULL : strchr(target, '?');
+    /* MHD is kept from parsing the query: it would take a record of its connection's memory for each parameter, and
+     * when that is used up (a few hundred of "a=1") it forgets, in 0.9.75, to send the 431 that it has made: the client
+     * waits for its time-out. */
+    if (query != NULL) {
+        query[1] = '\0'; /* in MHD's own buffer, where it puts NULs itself a moment later */
+    }
+    return request;
+}
+
+enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+                               const char *version, const char *upload, size_t *upload_bytes, void **state)
+{
+    (void)connection;
+    (void)url;
+    struct listener *listener = context;
+    struct http *http = listener->http;
+    if (*state == NULL) {
+        return MHD_NO; /* no memory for it */
+    }
+    struct request *request = http_request_from(*state);
+    if (!request->is_begun) {
+        if (!http_request_begin(request, method)) {
+            return MHD_NO;
+        }
+        if (http_refuse_head(request, version)) {
+            request->is_dispatched = true;
+            return queue_reply(request);
+        }
+        http->callbacks.on_head(http->callbacks.context, request);
+        if (http_refuse_expected(request)) {
+            request->is_dispatched = true;
+            return queue_reply(request);
+        }
+        return MHD_YES;
+    }
+    if (*upload_bytes > 0) {
+        append_body(request, upload, *upload_bytes);
+        *upload_bytes = 0;
+        return request->swallowed_bytes > SWALLOWED_BYTES_MAX ? MHD_NO : MHD_YES;
+    }
+    request->is_suspended = false;
+    return dispatch(request);
+}
+
+void http_on_completed(void *context, struct MHD_Connection *connection, void **state,
+                       enum MHD_RequestTerminationCode how)
+{
+    (void)context;
+    (void)connection;
+    if (*state == NULL) {
+        return;
+    }
+    struct request *request = http_request_from(*state);
+    struct http *http = request->listener->http;
+    *state = NULL;
+    request->connection = NULL;
+    request->is_gone = true;
+    if (!request->is_begun) { /* its headers never came, or were refused by MHD */
+        http_request_unref(request);
+        return;
+    }
+    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        http_tell_gone(request);
+    }
+    request->on_gone = NULL;
+    if (request->response != NULL) { /* a stream's holds the request */
+        MHD_destroy_response(request->response);
+        request->response = NULL;
+    }
+    http->callbacks.on_end(http->callbacks.context, request);
+    *request->link = request->next;
+    if (request->next != NULL) {
+        request->next->link = request->link;
+    }
+    http->request_count--;
+    if (request->has_watch) {
+        uv_close((uv_handle_t *)&request->watch, on_watch_closed);
+    }
+    http_request_unref(request);
+}

@@ -1,0 +1,165 @@
+/* Calls that wait for a scan and for their model's loads: taking them in, and what they are told in the end.
+ * Thread: loop. Owns the waiters. */
+#include "daemon/registry_private.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+
+struct registry_waiter *registry_add_waiter(struct registry *registry, const char *name,
+                                            struct registry_callback callback)
+{
+    struct registry_waiter *waiter = mem_allocate(1, sizeof *waiter);
+    if (waiter == NULL) {
+        return NULL;
+    }
+    *waiter = (struct registry_waiter){.callback = callback,
+                                       .started_ms = clock_now_ms(),
+                                       .scan = registry->scans_started + 1,
+                                       .precision = RNN_PRECISION_COUNT,
+                                       .next = registry->waiters};
+    snprintf(waiter->name, sizeof waiter->name, "%s", name);
+    registry->waiters = waiter;
+    return waiter;
+}
+
+/* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what
+ * serves. */
+static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)
+{
+    if (waiter->is_trial) {
+        return model_current(model);
+    }
+    uint64_t asked = waiter->version != 0 ? waiter->version : model_pin(model);
+    if (asked != 0) {
+        return model_version(model, asked);
+    }
+    for (size_t i = model->version_count; i-- > 0;) {
+        if (model->versions[i].status != VERSION_RETIRED) {
+            return &model->versions[i];
+        }
+    }
+    return NULL;
+}
+
+/* What a load call came to, but for success: `version` is the one it awaited, or NULL. */
+static enum status check_awaited(const struct registry_model *model, const struct registry_waiter *waiter,
+                                 const struct registry_version *version, struct error *error)
+{
+    const struct registry_version *current = model_current(model);
+    unsigned long long number = version == NULL ? waiter->version : version->number;
+    if (version == NULL && number == 0) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version yet: train or save it first", waiter->name);
+        return error_code(error, "version_not_found");
+    }
+    if (version == NULL || version->status == VERSION_RETIRED) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", waiter->name, number);
+        return error_code(error, "version_not_found");
+    }
+    if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
+        char serving[64] = "nothing serves";
+        if (current != NULL) {
+            snprintf(serving, sizeof serving, "version %llu serves on", (unsigned long long)current->number);
+        }
+        error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s", number, waiter->name,
+                  version->reason.message, serving);
+        return error_code(error, "version_refused");
+    }
+    if (version->is_gone) {
+        error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone; it serves on from memory",
+                  number, waiter->name);
+        return error_code(error, "version_gone");
+    }
+    if (version->status == VERSION_TEXTLESS) {
+        return STATUS_OK;
+    }
+    if (waiter->precision != RNN_PRECISION_COUNT && waiter->precision != version->precision) {
+        error_set(error, STATUS_CONFLICT, "another call changed the precision of %s to %s meanwhile", waiter->name,
+                  rnn_precision_name(version->precision));
+        return error_code(error, "precision_changed");
+    }
+    bool is_as_wanted = version->snapshot != NULL && snapshot_precision(version->snapshot) == version->precision;
+    if (!is_as_wanted && !version->is_precision_refused) {
+        error_set(error, STATUS_UNAVAILABLE, "version %llu of %s could not be loaded now: the loader's queue is full",
+                  number, waiter->name);
+        return error_code(error, "model_loading");
+    }
+    if (!is_as_wanted) {
+        error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s cannot be packed in %s: %.700s; it serves on in %s",
+                  number, waiter->name, rnn_precision_name(version->precision), version->reason.message,
+                  rnn_precision_name(snapshot_precision(version->snapshot)));
+        return error_code(error, "precision_refused");
+    }
+    return STATUS_OK;
+}
+
+/* Whether another call that waits asked for the same. */
+static bool is_asked_by_another(const struct registry *registry, const struct registry_waiter *waiter)
+{
+    for (const struct registry_waiter *other = registry->waiters; other != NULL; other = other->next) {
+        if (other->precision == waiter->precision && strcmp(other->name, waiter->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A precision that was asked for and cannot be had is forgotten, once all who asked for it have been told. `waiter` is
+ * none of the registry's any more. */
+static void forget_precision(struct registry *registry, struct registry_model *model,
+                             const struct registry_waiter *waiter)
+{
+    if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision &&
+        !is_asked_by_another(registry, waiter)) {
+        model->asked_precision = model->held_precision;
+        registry_load_model(registry, model);
+    }
+}
+
+static void answer_waiter(struct registry *registry, struct registry_model *model, const struct registry_waiter *waiter)
+{
+    struct error error;
+    if (waiter->reply != NULL) {
+        registry_answer(waiter->callback, STATUS_OK, NULL, waiter->reply, waiter->is_new);
+        return;
+    }
+    if (model == NULL) {
+        error_set(&error, STATUS_NOT_FOUND, "The model '%s' does not exist", waiter->name);
+        error_code(&error, "model_not_found");
+        registry_answer_error(waiter->callback, &error);
+        return;
+    }
+    const struct registry_version *version = awaited(model, waiter);
+    if (check_awaited(model, waiter, version, &error) != STATUS_OK) {
+        forget_precision(registry, model, waiter);
+        registry_answer_error(waiter->callback, &error);
+        return;
+    }
+    if (waiter->precision != RNN_PRECISION_COUNT) {
+        model->held_precision = waiter->precision;
+    }
+    char name[MODEL_NAME_BYTES_MAX + 24];
+    char previous[MODEL_NAME_BYTES_MAX + 24];
+    snprintf(name, sizeof name, "%s@%llu", waiter->name, (unsigned long long)version->number);
+    snprintf(previous, sizeof previous, "%s@%llu", waiter->name, (unsigned long long)waiter->previous);
+    json_t *reply = json_pack("{s:s, s:o, s:f, s:o*}", "model", name, "previous",
+                              waiter->previous == 0 ? json_null() : json_string(previous), "seconds",
+                              (double)(clock_now_ms() - waiter->started_ms) / 1e3, "serves",
+                              version->status == VERSION_TEXTLESS ? json_false() : NULL);
+    registry_answer(waiter->callback, STATUS_OK, NULL, reply, false);
+}
+
+void registry_answer_waiters(struct registry *registry)
+{
+    struct registry_waiter **link = &registry->waiters;
+    while (*link != NULL) {
+        struct registry_waiter *waiter = *link;
+        struct registry_model *model = registry_find(registry, waiter->name);
+        bool is_loading = waiter->name[0] == '\0' ? registry->loads_running > 0 : model_is_loading(model);
+        if (waiter->scan > registry->scans_done || is_loading) {
+            link = &waiter->next;
+            continue;
+        }
+        *link = waiter->next;
+        answer_waiter(registry, model, waiter);
+        mem_free(waiter);
+    }
+}
