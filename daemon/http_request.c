@@ -192,8 +192,8 @@ void request_reply_stream(struct request *request, unsigned status, const char *
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, on_read, request, on_stream_free);
     if (response == NULL) {
         on_stream_free(request);
-    } else if (strcmp(request->method, "HEAD") == 0) { /* MHD ends it with a last chunk, as if there were a body */
-        MHD_add_response_header(response, "Connection", "close");
+    } else if (strcmp(request->method, "HEAD") == 0) { /* else MHD ends it with a last chunk, as if there were a body */
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     }
     store_reply(request, status, content_type, response);
 }

@@ -166,11 +166,12 @@ class Http(DaemonTest):
             self.send_and_hang_up(head)
         self.assertEqual(self.daemon.json("GET", "/health/live"), (200, {"status": "live"}))
 
-    def test_nothing_follows_the_head_of_a_stream_on_its_connection(self):
+    def test_nothing_follows_the_head_of_a_stream(self):
         head = b"HEAD /v1/models/bard/generate?prompt=Call&max_tokens=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         content = self.exchange(head)       # to the end: it is closed, so that no next reply is read from a last chunk
         self.assertTrue(content.startswith(b"HTTP/1.1 200 "), content)
         self.assertIn(b"Connection: close", content)
+        self.assertEqual(content.partition(b"\r\n\r\n")[2], b"")
 
     def test_loading_a_model_without_versions_says_so(self):
         self.assertEqual(self.daemon.json("PUT", "/v1/models/empty", {})[0], 201)
