@@ -135,7 +135,8 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
  * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. `precision` not RNN_PRECISION_COUNT: the
  * model's versions are packed so in place of its setting, until another load says otherwise, the setting is patched, or
  * the model is unloaded; UNPROCESSABLE, code "precision_refused", when a version cannot be: it serves on as it was;
- * CONFLICT, code "precision_changed", when another call asked for another one meanwhile. */
+ * CONFLICT, code "precision_changed", when another call asked for another one meanwhile, "model_unloaded" when it
+ * unloaded the model. */
 void registry_load(struct registry *registry, const char *name, uint64_t version, enum rnn_precision precision,
                    struct registry_callback callback);
 
@@ -155,7 +156,8 @@ void registry_put_label(struct registry *registry, const char *name, const char 
 
 /* settings.json as it stands with defaults filled in; patch merges (null removes). Unknown keys INVALID, ones not built
  * UNSUPPORTED, each with error->param. Another precision is tried before it is written: the version that serves is
- * packed again, beside; errors then as registry_load's, with nothing changed. */
+ * packed again, beside; errors then as registry_load's, with nothing changed. A patch that could not be written is
+ * answered once what it changed is as it was. */
 enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply,
                               struct error *error) MUST_CHECK;
 void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,

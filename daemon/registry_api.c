@@ -31,6 +31,7 @@ struct file_job {
     char *text;
     json_t *reply;
     bool is_new;
+    enum rnn_precision precision; /* as in struct registry_write */
     enum status status;
     struct error error;
 };
@@ -100,63 +101,79 @@ static void file_run(struct job *base)
 }
 
 /* What was written is so for every request after the answer: the answer waits for a scan that has seen it. */
-static bool wait_for_scan(struct file_job *job)
+static void answer_when_seen(struct file_job *job)
 {
-    struct registry_waiter *waiter =
-        job->status == STATUS_OK ? registry_add_waiter(job->registry, job->model, job->callback) : NULL;
+    struct registry_waiter *waiter = registry_add_waiter(job->registry, job->model, job->callback);
     if (waiter == NULL) {
-        return false;
+        registry_answer(job->callback, STATUS_OK, NULL, job->reply, job->is_new);
+    } else {
+        waiter->reply = job->reply;
+        waiter->is_new = job->is_new;
     }
-    waiter->reply = job->reply;
-    waiter->is_new = job->is_new;
-    return true;
+    registry_scan(job->registry);
 }
 
-static void file_done(struct job *base)
+/* The settings say it now, so nobody needs to ask for it; or they do not. */
+static void end_asking(struct file_job *job, struct registry_model *model)
 {
-    struct file_job *job = (struct file_job *)base;
+    if (job->status != STATUS_OK) {
+        registry_forget_precision(job->registry, model, job->precision);
+    } else if (job->precision != RNN_PRECISION_COUNT && model->asked_precision == job->precision) {
+        model->asked_precision = RNN_PRECISION_COUNT;
+        model->held_precision = RNN_PRECISION_COUNT;
+    }
+}
+
+static void finish(struct file_job *job)
+{
     struct registry_model *model = registry_find(job->registry, job->model);
     if (model != NULL && job->file[0] == '\0') {
         model->is_deleting = job->status == STATUS_OK;
         model->is_deleted = job->status == STATUS_OK;
     }
-    bool waits = wait_for_scan(job);
-    registry_scan(job->registry);
-    if (job->status != STATUS_OK) {
-        json_decref(job->reply);
-        job->reply = NULL;
+    if (model != NULL) {
+        end_asking(job, model);
     }
-    if (!waits) {
-        registry_answer(job->callback, job->status, &job->error, job->reply, job->is_new);
+    if (job->status == STATUS_OK) {
+        answer_when_seen(job);
+    } else {
+        json_decref(job->reply);
+        registry_answer_when_back(job->registry, job->model, &job->error, job->callback);
     }
     mem_free(job->text);
+}
+
+static void file_done(struct job *job)
+{
+    finish((struct file_job *)job);
     mem_free(job);
 }
 
-void registry_submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
-                          const json_t *json, json_t *reply, bool is_new, struct registry_callback callback)
+void registry_submit_file(struct registry *registry, const struct registry_write *write,
+                          struct registry_callback callback)
 {
-    struct error error;
-    struct file_job *job = mem_allocate(1, sizeof *job);
-    char *dumped = json == NULL ? NULL : json_dumps(json, JSON_INDENT(1));
-    char *text = dumped == NULL ? NULL : mem_copy_string(dumped);
+    char *dumped = write->json == NULL ? NULL : json_dumps(write->json, JSON_INDENT(1));
+    struct file_job job = {.registry = registry,
+                           .callback = callback,
+                           .text = dumped == NULL ? NULL : mem_copy_string(dumped),
+                           .reply = write->reply,
+                           .is_new = write->is_new,
+                           .precision = write->precision};
     free(dumped);
-    if (job == NULL || reply == NULL || (json != NULL && text == NULL)) {
-        mem_free(job);
-        mem_free(text);
-        json_decref(reply);
-        no_memory(&error);
-        registry_answer_error(callback, &error);
+    snprintf(job.model, sizeof job.model, "%s", write->model);
+    snprintf(job.directory, sizeof job.directory, "%s", write->directory);
+    snprintf(job.file, sizeof job.file, "%s", write->file);
+    job.job.run = file_run;
+    job.job.done = file_done;
+    struct file_job *submitted = mem_allocate(1, sizeof *submitted);
+    if (submitted == NULL || job.reply == NULL || (write->json != NULL && job.text == NULL)) {
+        mem_free(submitted);
+        job.status = no_memory(&job.error);
+        finish(&job);
         return;
     }
-    *job =
-        (struct file_job){.registry = registry, .callback = callback, .text = text, .reply = reply, .is_new = is_new};
-    snprintf(job->model, sizeof job->model, "%s", model);
-    snprintf(job->directory, sizeof job->directory, "%s", directory);
-    snprintf(job->file, sizeof job->file, "%s", file);
-    job->job.run = file_run;
-    job->job.done = file_done;
-    workers_submit_always(registry->loader, &job->job);
+    *submitted = job;
+    workers_submit_always(registry->loader, &submitted->job);
 }
 
 /* ---- making and deleting ---- */
@@ -200,8 +217,14 @@ void registry_put(struct registry *registry, const char *name, const json_t *def
     }
     char directory[REGISTRY_PATH_BYTES_MAX];
     snprintf(directory, sizeof directory, "%.4000s/%s", registry->models_path, name);
-    registry_submit_file(registry, name, directory, model_file_name(MODEL_FILE_DEFINITION), definition, reply, true,
-                         callback);
+    struct registry_write write = {.model = name,
+                                   .directory = directory,
+                                   .file = model_file_name(MODEL_FILE_DEFINITION),
+                                   .json = definition,
+                                   .reply = reply,
+                                   .is_new = true,
+                                   .precision = RNN_PRECISION_COUNT};
+    registry_submit_file(registry, &write, callback);
 }
 
 static enum status check_deletable(const struct registry_model *model, bool force, struct error *error)
@@ -230,8 +253,13 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
         return;
     }
     model->is_deleting = true;
-    json_t *reply = json_pack("{s:s, s:s, s:b}", "id", name, "object", "model", "deleted", true);
-    registry_submit_file(registry, name, model->path, "", NULL, reply, false, callback);
+    struct registry_write write = {.model = name,
+                                   .directory = model->path,
+                                   .file = "",
+                                   .reply =
+                                       json_pack("{s:s, s:s, s:b}", "id", name, "object", "model", "deleted", true),
+                                   .precision = RNN_PRECISION_COUNT};
+    registry_submit_file(registry, &write, callback);
 }
 
 /* ---- loading and unloading ---- */

@@ -147,6 +147,12 @@ void registry_put_label(struct registry *registry, const char *name, const char 
     bool is_new = json != NULL && json_object_get(model->labels, label) == NULL;
     model_file_set(registry, model, MODEL_FILE_LABELS, labels);
     registry_load_model(registry, model);
-    registry_submit_file(registry, name, model->path, model_file_name(MODEL_FILE_LABELS), labels,
-                         json_pack("{s:O}", "labels", labels), is_new, callback);
+    struct registry_write write = {.model = name,
+                                   .directory = model->path,
+                                   .file = model_file_name(MODEL_FILE_LABELS),
+                                   .json = labels,
+                                   .reply = json_pack("{s:O}", "labels", labels),
+                                   .is_new = is_new,
+                                   .precision = RNN_PRECISION_COUNT};
+    registry_submit_file(registry, &write, callback);
 }

@@ -75,10 +75,11 @@ struct registry_waiter {
     enum rnn_precision precision;    /* the call asked for; RNN_PRECISION_COUNT: it did not */
     uint64_t previous;               /* current when the call came */
     uint64_t started_ms;
-    uint64_t scan; /* the scan it waits for */
-    json_t *reply; /* what it is answered with; NULL: with what was loaded */
-    bool is_new;   /* 201 */
-    bool is_trial; /* of a precision, by the version that serves, whichever that is in the end */
+    uint64_t scan;      /* the scan it waits for */
+    json_t *reply;      /* what it is answered with; NULL: with what was loaded, or why that is not so */
+    bool is_new;        /* 201 */
+    struct error error; /* its status not OK: the call failed already, and what it did is being taken back */
+    bool is_trial;      /* of a precision, by the version that serves, whichever that is in the end */
 };
 
 struct registry {
@@ -148,10 +149,21 @@ void registry_answer_error(struct registry_callback callback, const struct error
 enum status registry_refuse_missing(const char *name, struct error *error);
 /* CONFLICT, code "read_only". */
 enum status registry_refuse_read_only(const struct registry_model *model, struct error *error);
-/* Submits a job that writes `json` to `file` of a model (or, "", removes `directory`; definition.json makes the model
- * first); the answer waits until a scan has seen it. Takes `reply`. */
-void registry_submit_file(struct registry *registry, const char *model, const char *directory, const char *file,
-                          const json_t *json, json_t *reply, bool is_new, struct registry_callback callback);
+/* What is to be written, and the answer to give then. */
+struct registry_write {
+    const char *model;
+    const char *directory;
+    const char *file;   /* of the model; definition.json makes the model first; "": removes `directory` */
+    const json_t *json; /* NULL: nothing is written */
+    json_t *reply;      /* taken; NULL: there was no memory for it, which is the answer */
+    bool is_new;
+    enum rnn_precision precision; /* that the settings bring, and that is asked for until then; RNN_PRECISION_COUNT */
+};
+
+/* Submits a job that writes. The answer waits until a scan has seen what was written or, when that failed, has taken
+ * back what was in force meanwhile. */
+void registry_submit_file(struct registry *registry, const struct registry_write *write,
+                          struct registry_callback callback);
 
 /* "labels.json", … */
 const char *model_file_name(enum model_file which);
@@ -197,6 +209,12 @@ bool model_is_loading(const struct registry_model *model);
  * what the caller has just written or copied. `name` "" waits for every model. NULL without memory. */
 struct registry_waiter *registry_add_waiter(struct registry *registry, const char *name,
                                             struct registry_callback callback);
+/* Answers `error` to a call, once a scan and its loads have taken back what it did. */
+void registry_answer_when_back(struct registry *registry, const char *name, const struct error *error,
+                               struct registry_callback callback);
+/* A precision that was asked for and cannot be had is forgotten, once no call waits for it. RNN_PRECISION_COUNT is
+ * allowed. */
+void registry_forget_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision);
 /* Answers the calls whose scan is over and whose model has no load under way. */
 void registry_answer_waiters(struct registry *registry);
 /* An incomplete version is looked at again once it has had its time. */

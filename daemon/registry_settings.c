@@ -325,13 +325,19 @@ static void write_settings(struct registry *registry, struct registry_model *mod
     struct error error;
     json_t *reply = NULL;
     model_file_set(registry, model, MODEL_FILE_SETTINGS, settings);
-    if (json_object_get(patch, "precision") != NULL) {
-        model->asked_precision = RNN_PRECISION_COUNT;
-        model->held_precision = RNN_PRECISION_COUNT;
+    bool is_precise = json_object_get(patch, "precision") != NULL;
+    enum rnn_precision precision = is_precise ? settings_precision(settings) : RNN_PRECISION_COUNT;
+    if (is_precise) {
+        model->asked_precision = precision;
     }
     enum status status = registry_settings(registry, model->name, &reply, &error);
-    registry_submit_file(registry, model->name, model->path, model_file_name(MODEL_FILE_SETTINGS), settings,
-                         status == STATUS_OK ? reply : NULL, false, callback);
+    struct registry_write write = {.model = model->name,
+                                   .directory = model->path,
+                                   .file = model_file_name(MODEL_FILE_SETTINGS),
+                                   .json = settings,
+                                   .reply = status == STATUS_OK ? reply : NULL,
+                                   .precision = precision};
+    registry_submit_file(registry, &write, callback);
 }
 
 /* A patch whose precision is being tried. */
@@ -339,6 +345,7 @@ struct trial {
     struct registry *registry;
     char name[MODEL_NAME_BYTES_MAX];
     json_t *patch;
+    enum rnn_precision precision;
     struct registry_callback callback;
 };
 
@@ -347,14 +354,14 @@ static void on_tried(void *context, const struct registry_reply *tried)
 {
     struct trial *trial = context;
     struct error error = tried->error;
-    enum status status = tried->status;
     json_t *settings = NULL;
-    struct registry_model *model = status == STATUS_OK ? registry_need(trial->registry, trial->name, &error) : NULL;
-    if (model != NULL) {
-        status = merge_settings(model, trial->patch, &settings, &error);
-    }
-    if (model == NULL || status != STATUS_OK) {
+    struct registry_model *model =
+        tried->status == STATUS_OK ? registry_need(trial->registry, trial->name, &error) : NULL;
+    if (model == NULL) {
         registry_answer_error(trial->callback, &error);
+    } else if (merge_settings(model, trial->patch, &settings, &error) != STATUS_OK) {
+        registry_forget_precision(trial->registry, model, trial->precision);
+        registry_answer_when_back(trial->registry, trial->name, &error, trial->callback);
     } else {
         write_settings(trial->registry, model, trial->patch, settings, trial->callback);
     }
@@ -387,7 +394,7 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
         registry_answer_error(callback, &error);
         return;
     }
-    *trial = (struct trial){.registry = registry, .patch = copy, .callback = callback};
+    *trial = (struct trial){.registry = registry, .patch = copy, .precision = precision, .callback = callback};
     snprintf(trial->name, sizeof trial->name, "%s", name);
     registry_try_precision(registry, model, precision, (struct registry_callback){.done = on_tried, .context = trial});
 }

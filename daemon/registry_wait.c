@@ -21,6 +21,18 @@ struct registry_waiter *registry_add_waiter(struct registry *registry, const cha
     return waiter;
 }
 
+void registry_answer_when_back(struct registry *registry, const char *name, const struct error *error,
+                               struct registry_callback callback)
+{
+    struct registry_waiter *waiter = registry_add_waiter(registry, name, callback);
+    if (waiter == NULL) {
+        registry_answer_error(callback, error);
+    } else {
+        waiter->error = *error;
+    }
+    registry_scan(registry);
+}
+
 /* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what
  * serves. */
 static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)
@@ -46,6 +58,10 @@ static enum status check_awaited(const struct registry_model *model, const struc
 {
     const struct registry_version *current = model_current(model);
     unsigned long long number = version == NULL ? waiter->version : version->number;
+    if (model->is_unloaded) {
+        error_set(error, STATUS_CONFLICT, "another call unloaded model %s meanwhile", waiter->name);
+        return error_code(error, "model_unloaded");
+    }
     if (version == NULL && number == 0) {
         error_set(error, STATUS_NOT_FOUND, "model %s has no version yet: train or save it first", waiter->name);
         return error_code(error, "version_not_found");
@@ -91,24 +107,21 @@ static enum status check_awaited(const struct registry_model *model, const struc
     return STATUS_OK;
 }
 
-/* Whether another call that waits asked for the same. */
-static bool is_asked_by_another(const struct registry *registry, const struct registry_waiter *waiter)
+static bool is_awaited(const struct registry *registry, const struct registry_model *model,
+                       enum rnn_precision precision)
 {
-    for (const struct registry_waiter *other = registry->waiters; other != NULL; other = other->next) {
-        if (other->precision == waiter->precision && strcmp(other->name, waiter->name) == 0) {
+    for (const struct registry_waiter *waiter = registry->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->precision == precision && strcmp(waiter->name, model->name) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* A precision that was asked for and cannot be had is forgotten, once all who asked for it have been told. `waiter` is
- * none of the registry's any more. */
-static void forget_precision(struct registry *registry, struct registry_model *model,
-                             const struct registry_waiter *waiter)
+void registry_forget_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision)
 {
-    if (waiter->precision != RNN_PRECISION_COUNT && model->asked_precision == waiter->precision &&
-        !is_asked_by_another(registry, waiter)) {
+    if (precision != RNN_PRECISION_COUNT && model->asked_precision == precision &&
+        !is_awaited(registry, model, precision)) {
         model->asked_precision = model->held_precision;
         registry_load_model(registry, model);
     }
@@ -117,6 +130,10 @@ static void forget_precision(struct registry *registry, struct registry_model *m
 static void answer_waiter(struct registry *registry, struct registry_model *model, const struct registry_waiter *waiter)
 {
     struct error error;
+    if (waiter->error.status != STATUS_OK) {
+        registry_answer_error(waiter->callback, &waiter->error);
+        return;
+    }
     if (waiter->reply != NULL) {
         registry_answer(waiter->callback, STATUS_OK, NULL, waiter->reply, waiter->is_new);
         return;
@@ -129,11 +146,11 @@ static void answer_waiter(struct registry *registry, struct registry_model *mode
     }
     const struct registry_version *version = awaited(model, waiter);
     if (check_awaited(model, waiter, version, &error) != STATUS_OK) {
-        forget_precision(registry, model, waiter);
+        registry_forget_precision(registry, model, waiter->precision);
         registry_answer_error(waiter->callback, &error);
         return;
     }
-    if (waiter->precision != RNN_PRECISION_COUNT) {
+    if (waiter->precision != RNN_PRECISION_COUNT && !waiter->is_trial) {
         model->held_precision = waiter->precision;
     }
     char name[MODEL_NAME_BYTES_MAX + 24];

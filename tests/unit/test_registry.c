@@ -340,6 +340,59 @@ static void test_a_refusal_leads_back_to_what_was_asked_for_before(void **state)
     assert_int_equal(served_precision(fixture), RNN_PRECISION_BF16);
 }
 
+/* A directory stands where settings.json would be renamed to. */
+static void test_a_precision_that_could_not_be_written_is_taken_back(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/one/settings.json", fixture->models);
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    json_t *patch = parse("{\"precision\":\"int8\"}");
+    for (int is_asked_before = 0; is_asked_before < 2; is_asked_before++) {
+        if (is_asked_before) {
+            load(fixture, RNN_PRECISION_BF16, STATUS_OK);
+        }
+        make_directory(fixture, "one/settings.json");
+        make_directory(fixture, "one/settings.json/full");
+        struct answer answer = {0};
+        struct error error;
+        registry_patch_settings(fixture->registry, "one", patch, answer_to(&answer));
+        while (answer.count == 0) {
+            uv_run(&fixture->loop, UV_RUN_ONCE);
+        }
+        assert_int_not_equal(answer.reply.status, STATUS_OK);
+        assert_int_equal(served_precision(fixture), is_asked_before ? RNN_PRECISION_BF16 : RNN_PRECISION_FP32);
+        assert_null(registry_setting(fixture->registry, "one", "precision"));
+        assert_int_equal(directory_remove(path, &error), STATUS_OK);
+        scan(fixture);
+    }
+    json_decref(patch);
+}
+
+static void test_who_waits_for_a_load_is_told_of_an_unload(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *patch = parse("{\"precision\":\"int8\"}");
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    for (int is_first_load = 0; is_first_load < 2; is_first_load++) {
+        struct answer answers[2] = {{0}};
+        if (is_first_load) {
+            registry_load(fixture->registry, "one", 0, RNN_PRECISION_COUNT, answer_to(&answers[0]));
+        } else {
+            registry_patch_settings(fixture->registry, "one", patch, answer_to(&answers[0]));
+        }
+        registry_unload(fixture->registry, "one", answer_to(&answers[1]));
+        await_both(fixture, answers);
+        assert_int_equal(answers[0].reply.status, STATUS_CONFLICT);
+        assert_string_equal(answers[0].reply.error.code, "model_unloaded");
+        assert_int_equal(answers[1].reply.status, STATUS_OK);
+        assert_null(registry_setting(fixture->registry, "one", "precision"));
+    }
+    json_decref(patch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +402,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_all_who_ask_for_a_precision_are_refused, start, stop),
         cmocka_unit_test_setup_teardown(test_who_asked_for_another_precision_is_told, start, stop),
         cmocka_unit_test_setup_teardown(test_a_load_of_an_unknown_model_keeps_its_precision, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_precision_that_could_not_be_written_is_taken_back, start, stop),
+        cmocka_unit_test_setup_teardown(test_who_waits_for_a_load_is_told_of_an_unload, start, stop),
         cmocka_unit_test_setup_teardown(test_a_refusal_leads_back_to_what_was_asked_for_before, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
