@@ -17,8 +17,8 @@ static enum status list_variables(const char *path, json_t **ret_variables, stru
     const struct version_file *file = version_files_find(&files, "weights.safetensors");
     enum status status = file ? safetensors_parse(file->bytes, file->length, &tensors, error)
                               : error_set(error, STATUS_CORRUPT, "%s: the manifest lists no weights.safetensors", path);
-    version_files_release(&files);
     if (status != STATUS_OK) {
+        version_files_release(&files);
         return status;
     }
     json_t *variables = json_array();
@@ -32,6 +32,7 @@ static enum status list_variables(const char *path, json_t **ret_variables, stru
                                                    dtype_name(tensor->dtype), "shape", shape));
     }
     safetensors_release(&tensors);
+    version_files_release(&files);
     *ret_variables = variables;
     return STATUS_OK;
 }

@@ -58,7 +58,7 @@ enum status model_create_from_version(const char *name, const char *version_path
 {
     struct version_content content;
     struct model *model = NULL;
-    TRY(version_content_read(version_path, &content, error));
+    TRY(version_content_read(version_path, VERSION_USE_LIVE, &content, error));
     enum status status = model_create(name, &model, error);
     if (status == STATUS_OK) {
         model_fill(model, &content, version);
@@ -260,7 +260,7 @@ enum status model_reset(struct model *model, bool force, const char *version_pat
     struct version_content content;
     uint64_t generation = 0;
     TRY(version_path == NULL ? make_empty(model, &content, error)
-                             : version_content_read(version_path, &content, error));
+                             : version_content_read(version_path, VERSION_USE_LIVE, &content, error));
     enum status status =
         replace_content(model, force, false, &content, version_path == NULL ? 0 : version, &generation, error);
     version_content_release(&content);
@@ -277,7 +277,7 @@ enum status model_follow(struct model *model, const char *version_path, uint64_t
 {
     struct version_content content;
     uint64_t generation = 0;
-    TRY(version_content_read(version_path, &content, error));
+    TRY(version_content_read(version_path, VERSION_USE_LIVE, &content, error));
     enum status status = replace_content(model, false, true, &content, version, &generation, error);
     version_content_release(&content);
     return status;

@@ -7,6 +7,7 @@
 #include "engine/decode/decode_plan.h"
 #include "engine/graph/session.h"
 #include "engine/model/model.h"
+#include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
 
 struct model {
@@ -77,16 +78,22 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
 /* What a version's files hold, read and checked: graph replayed, every saved variable's value. */
 struct version_content {
     struct graph *graph;
-    struct values *values; /* slots and what is untrainable and missing: initialised afresh */
+    struct values *values; /* slots and what is untrainable and missing: initialised afresh; NULL: not asked for */
     json_t *programs;
     struct vocabulary *vocabulary;
     json_t *manifest;
+    struct version_files files; /* without values */
+    struct safetensors weights; /* in `files` */
 };
 
+/* What for: a live graph needs values, packing only the weights as they lie in the file, once in memory. */
+enum version_use { VERSION_USE_LIVE, VERSION_USE_PACK };
+
 /* Errors as snapshot_load. Release with version_content_release. */
-enum status version_content_read(const char *path, struct version_content *ret_content, struct error *error) MUST_CHECK;
+enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
+                                 struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
-/* Packs the language model of its graph, values and vocabulary. UNPROCESSABLE, code "no_language_model",
+/* Packs the language model of its graph, values or weights, and vocabulary. UNPROCESSABLE, code "no_language_model",
  * "missing_variable" or "wrong_shape"; else errors as decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, struct error *error) MUST_CHECK;

@@ -83,25 +83,19 @@ static enum status map_names(const struct graph *graph, const json_t *names, str
 
 /* ---- files ---- */
 
-/* The tensors of a version: what a saver wrote, else its weights. */
-static enum status read_tensors(const char *version_path, bool wants_checkpoint, struct safetensors *ret_tensors,
-                                struct error *error)
+/* The tensors of a version, in its files: what a saver wrote, else its weights. */
+static enum status find_tensors(const struct version_files *files, bool wants_checkpoint,
+                                struct safetensors *ret_tensors, struct error *error)
 {
-    struct version_files files;
-    TRY(version_read(version_path, &files, error));
-    const struct version_file *file = wants_checkpoint ? version_files_find(&files, "checkpoint.safetensors") : NULL;
-    enum status status = STATUS_OK;
+    const struct version_file *file = wants_checkpoint ? version_files_find(files, "checkpoint.safetensors") : NULL;
     if (file == NULL) {
-        file = version_files_find(&files, "weights.safetensors");
+        file = version_files_find(files, "weights.safetensors");
     }
     if (file == NULL) {
-        status = error_set(error, STATUS_CORRUPT, "the version holds no weights");
-        error_code(error, "corrupt");
-    } else {
-        status = safetensors_parse(file->bytes, file->length, ret_tensors, error);
+        error_set(error, STATUS_CORRUPT, "the version holds no weights");
+        return error_code(error, "corrupt");
     }
-    version_files_release(&files);
-    return status;
+    return safetensors_parse(file->bytes, file->length, ret_tensors, error);
 }
 
 /* ---- restoring ---- */
@@ -151,15 +145,21 @@ static enum status restore_locked(struct model *model, const char *saver_name, c
 static enum status restore(struct model *model, const char *version_path, const char *saver_name, const json_t *names,
                            json_t **ret_reply, struct error *error)
 {
+    struct version_files files;
     struct safetensors tensors = {0};
     size_t count = 0;
+    uint64_t generation = 0;
     TRY(check_names(names, error));
-    TRY(read_tensors(version_path, saver_name != NULL, &tensors, error));
-    model_lock_alone(model);
-    enum status status = restore_locked(model, saver_name, names, &tensors, &count, error);
-    uint64_t generation = model->generation;
-    model_unlock(model);
+    TRY(version_read(version_path, &files, error));
+    enum status status = find_tensors(&files, saver_name != NULL, &tensors, error);
+    if (status == STATUS_OK) {
+        model_lock_alone(model);
+        status = restore_locked(model, saver_name, names, &tensors, &count, error);
+        generation = model->generation;
+        model_unlock(model);
+    }
     safetensors_release(&tensors);
+    version_files_release(&files);
     if (status == STATUS_NOT_FOUND && error_is(error, EXCEPTION_NOT_FOUND)) {
         status = error->status = STATUS_UNPROCESSABLE; /* the version is there, but does not fit */
     }

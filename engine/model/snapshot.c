@@ -1,5 +1,5 @@
 /* Published versions. Thread: made on the loader thread, referenced from any; immutable in between. A snapshot keeps
- * the packed weights, the vocabulary and the manifest; graph and values are dropped once packed. */
+ * the packed weights, the vocabulary and the manifest; graph and files are dropped once packed. */
 #include "engine/model/snapshot.h"
 
 #include <stdatomic.h>
@@ -30,9 +30,11 @@ static enum status no_memory(struct error *error, const char *path)
 static const float *weights_of(const struct version_content *content, const char *name, struct error *error)
 {
     const struct variable *variable = graph_find_variable(content->graph, name);
-    const struct tensor *tensor = variable == NULL ? NULL : values_tensor(content->values, variable);
+    const struct tensor *tensor = variable == NULL          ? NULL
+                                  : content->values != NULL ? values_tensor(content->values, variable)
+                                                            : safetensors_find(&content->weights, name);
     if (tensor == NULL) {
-        error_set(error, STATUS_UNPROCESSABLE, "the graph has no variable %s", name);
+        error_set(error, STATUS_UNPROCESSABLE, "the graph has no variable %s, or no value for it", name);
         error_code(error, "missing_variable");
         return NULL;
     }
@@ -146,7 +148,7 @@ enum status snapshot_load(const char *path, const char *model_name, uint64_t ver
                           struct snapshot **ret_snapshot, struct error *error)
 {
     struct version_content content;
-    TRY(version_content_read(path, &content, error));
+    TRY(version_content_read(path, VERSION_USE_PACK, &content, error));
     struct snapshot *snapshot = mem_allocate(1, sizeof *snapshot);
     enum status status = STATUS_OK;
     if (snapshot == NULL) {

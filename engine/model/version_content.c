@@ -1,11 +1,10 @@
-/* Reading a version's files into a graph and values, checked. Thread: loader, run threads. */
+/* Reading a version's files into a graph and its values or weights, checked. Thread: loader, run threads. */
 #include <math.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
 #include "engine/store/graph_file.h"
-#include "engine/store/safetensors.h"
 
 enum { WEIGHTS_SEED = 0 };
 
@@ -45,14 +44,16 @@ static enum status check_finite(const struct variable *variable, const struct te
     return STATUS_OK;
 }
 
-static enum status set_one(struct values *values, const struct variable *variable, const struct safetensors *weights,
-                           struct error *error)
+/* `*ret_tensor` is NULL when the variable's initialiser must run. */
+static enum status check_one(const struct variable *variable, const struct safetensors *weights,
+                             const struct tensor **ret_tensor, struct error *error)
 {
     const struct tensor *tensor = safetensors_find(weights, variable->node->name);
     const struct output_type *type = &variable->node->outputs[0];
+    *ret_tensor = tensor;
     if (tensor == NULL) {
         if (variable->is_slot || !variable->is_trainable) {
-            return STATUS_OK; /* its initialiser runs */
+            return STATUS_OK;
         }
         error_set(error, STATUS_UNPROCESSABLE, "%s: variable %s is missing", weights_name, variable->node->name);
         return refuse(error, STATUS_UNPROCESSABLE, "missing_variable", weights_name);
@@ -65,32 +66,42 @@ static enum status set_one(struct values *values, const struct variable *variabl
                   dtype_name(type->dtype), shape_text(&type->shape, want));
         return refuse(error, STATUS_UNPROCESSABLE, "wrong_shape", weights_name);
     }
-    TRY(check_finite(variable, tensor, error));
-    return values_set(values, variable, tensor, error);
+    return check_finite(variable, tensor, error);
 }
 
-static enum status fill_values(struct version_content *content, const struct version_files *files, struct error *error)
+/* Checks every variable's weights, and sets its value where there are values. */
+static enum status check_weights(const struct version_content *content, struct error *error)
+{
+    for (size_t i = 0; i < graph_variable_count(content->graph); i++) {
+        const struct variable *variable = graph_variable(content->graph, i);
+        const struct tensor *tensor = NULL;
+        TRY(check_one(variable, &content->weights, &tensor, error));
+        if (content->values != NULL && tensor != NULL) {
+            TRY(values_set(content->values, variable, tensor, error));
+        }
+    }
+    return content->values == NULL ? STATUS_OK
+                                   : values_initialize(content->values, content->graph, WEIGHTS_SEED, error);
+}
+
+static enum status read_weights(struct version_content *content, enum version_use use, struct error *error)
 {
     const struct version_file *file = NULL;
-    struct safetensors weights;
-    TRY(find_file(files, weights_name, &file, error));
-    enum status status = safetensors_parse(file->bytes, file->length, &weights, error);
+    TRY(find_file(&content->files, weights_name, &file, error));
+    enum status status = safetensors_parse(file->bytes, file->length, &content->weights, error);
     if (status != STATUS_OK) {
         error_prefix(error, "%s", weights_name);
         return refuse(error, status, "corrupt", weights_name);
     }
-    status = values_create(content->graph, &content->values, error);
-    for (size_t i = 0; status == STATUS_OK && i < graph_variable_count(content->graph); i++) {
-        status = set_one(content->values, graph_variable(content->graph, i), &weights, error);
+    if (use == VERSION_USE_LIVE) {
+        TRY(values_create(content->graph, &content->values, error));
     }
-    safetensors_release(&weights);
-    return status == STATUS_OK ? values_initialize(content->values, content->graph, WEIGHTS_SEED, error) : status;
+    return check_weights(content, error);
 }
 
-static enum status read_vocabulary(struct version_content *content, const struct version_files *files,
-                                   struct error *error)
+static enum status read_vocabulary(struct version_content *content, struct error *error)
 {
-    const struct version_file *file = version_files_find(files, "vocab.json");
+    const struct version_file *file = version_files_find(&content->files, "vocab.json");
     if (file == NULL) {
         return STATUS_OK;
     }
@@ -118,11 +129,11 @@ static enum status read_vocabulary(struct version_content *content, const struct
     return STATUS_OK;
 }
 
-static enum status replay_graph(struct version_content *content, const struct version_files *files, struct error *error)
+static enum status replay_graph(struct version_content *content, struct error *error)
 {
     const struct version_file *file = NULL;
     struct replayed_graph replayed;
-    TRY(find_file(files, "graph.json", &file, error));
+    TRY(find_file(&content->files, "graph.json", &file, error));
     enum status status = graph_file_replay(file->bytes, file->length, &replayed, error);
     if (status != STATUS_OK) {
         if (error != NULL && error->code[0] == '\0') {
@@ -136,26 +147,36 @@ static enum status replay_graph(struct version_content *content, const struct ve
     return STATUS_OK;
 }
 
-enum status version_content_read(const char *path, struct version_content *ret_content, struct error *error)
+static enum status read_content(struct version_content *content, enum version_use use, struct error *error)
 {
-    struct version_files files;
+    TRY(replay_graph(content, error));
+    TRY(read_vocabulary(content, error));
+    TRY(read_weights(content, use, error));
+    content->manifest = json_incref(content->files.manifest);
+    return STATUS_OK;
+}
+
+static void release_files(struct version_content *content)
+{
+    safetensors_release(&content->weights);
+    version_files_release(&content->files);
+}
+
+enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
+                                 struct error *error)
+{
     struct version_content content = {.graph = NULL};
-    TRY(version_read(path, &files, error));
-    enum status status = replay_graph(&content, &files, error);
-    if (status == STATUS_OK) {
-        status = read_vocabulary(&content, &files, error);
-    }
-    if (status == STATUS_OK) {
-        status = fill_values(&content, &files, error);
-    }
-    if (status == STATUS_OK) {
-        content.manifest = json_incref(files.manifest);
-        *ret_content = content;
-    } else {
+    TRY(version_read(path, &content.files, error));
+    enum status status = read_content(&content, use, error);
+    if (status != STATUS_OK) {
         version_content_release(&content);
+        return status;
     }
-    version_files_release(&files);
-    return status;
+    if (use == VERSION_USE_LIVE) {
+        release_files(&content);
+    }
+    *ret_content = content;
+    return STATUS_OK;
 }
 
 void version_content_release(struct version_content *content)
@@ -165,5 +186,6 @@ void version_content_release(struct version_content *content)
     json_decref(content->programs);
     json_decref(content->manifest);
     vocabulary_unref(content->vocabulary);
+    release_files(content);
     *content = (struct version_content){.graph = NULL};
 }

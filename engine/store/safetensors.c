@@ -177,7 +177,7 @@ static enum status check_booleans(const struct description *description, const u
     return STATUS_OK;
 }
 
-static enum status copy_tensor(const struct description *description, const unsigned char *data,
+static enum status take_tensor(const struct description *description, const unsigned char *data,
                                struct safetensors *tensors, struct error *error)
 {
     if (description->dtype == DTYPE_BOOL) {
@@ -188,14 +188,21 @@ static enum status copy_tensor(const struct description *description, const unsi
     if (entry->name == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for the name of tensor '%s'", description->name);
     }
-    TRY(tensor_init(&entry->tensor, description->dtype, &description->shape, error));
-    memcpy(entry->tensor.data, data + description->begin, description->end - description->begin);
+    size_t bytes = description->end - description->begin;
+    void *there = (void *)(uintptr_t)(data + description->begin);
+    if ((uintptr_t)there % dtype_bytes(description->dtype) != 0) {
+        there = arena_copy(&tensors->arena, there, bytes, 1);
+    }
+    if (there == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for tensor '%s', %zu bytes", description->name, bytes);
+    }
+    entry->tensor = (struct tensor){.dtype = description->dtype, .shape = description->shape, .data = there};
     tensors->by_name[tensors->count++] = entry;
     return STATUS_OK;
 }
 
-/* Copies names and data out of the file; what is there on failure is released by the caller. */
-static enum status copy_tensors(const struct description *descriptions, size_t count, const unsigned char *data,
+/* Copies names, and what data must be; what is there on failure is released by the caller. */
+static enum status take_tensors(const struct description *descriptions, size_t count, const unsigned char *data,
                                 struct safetensors *tensors, struct error *error)
 {
     tensors->entries = arena_allocate(&tensors->arena, count, sizeof *tensors->entries);
@@ -204,7 +211,7 @@ static enum status copy_tensors(const struct description *descriptions, size_t c
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu tensors", count);
     }
     for (size_t i = 0; i < count; i++) {
-        TRY(copy_tensor(&descriptions[i], data, tensors, error));
+        TRY(take_tensor(&descriptions[i], data, tensors, error));
     }
     qsort(tensors->by_name, count, sizeof *tensors->by_name, by_name);
     return STATUS_OK;
@@ -259,7 +266,7 @@ enum status safetensors_parse(const void *bytes, size_t length, struct safetenso
     }
     status = parse_descriptions(header, length - data_offset, descriptions, &count, error);
     if (status == STATUS_OK) {
-        status = copy_tensors(descriptions, count, (const unsigned char *)bytes + data_offset, &tensors, error);
+        status = take_tensors(descriptions, count, (const unsigned char *)bytes + data_offset, &tensors, error);
     }
     if (status == STATUS_OK) {
         *ret_tensors = tensors;
@@ -378,9 +385,6 @@ const struct tensor *safetensors_find(const struct safetensors *tensors, const c
 
 void safetensors_release(struct safetensors *tensors)
 {
-    for (size_t i = 0; i < tensors->count; i++) {
-        tensor_release(&tensors->entries[i].tensor);
-    }
     arena_release(&tensors->arena);
     *tensors = (struct safetensors){.count = 0};
 }

@@ -24,10 +24,11 @@ struct safetensors {
     struct named_tensor *entries; /* in order of data offset */
     size_t count;
     const struct named_tensor **by_name; /* [count], sorted, for safetensors_find */
-    struct arena arena;                  /* everything but the tensors' data */
+    struct arena arena;                  /* everything but what lies in the file's bytes */
 };
 
-/* Parses a whole file in memory and copies its tensors out. CORRUPT names the tensor and the numbers that disagree
+/* Parses a whole file in memory. The tensors' data lies in `bytes`, which must outlive them, aligned for their dtype at
+ * least (what a foreign writer did not align so is copied). CORRUPT names the tensor and the numbers that disagree
  * (offsets out of bounds, overlaps, holes, dtype × shape ≠ bytes, duplicate names, header too long, invalid JSON, a
  * BOOL that is neither 0 nor 1). UNSUPPORTED for a dtype we do not hold (BF16, F16 …), named, and for a rank above
  * SHAPE_RANK_MAX. LIMIT above SAFETENSORS_TENSORS_MAX. */

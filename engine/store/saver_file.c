@@ -175,11 +175,9 @@ enum status saver_restore(const struct graph *graph, uint32_t saver, struct valu
         return status == STATUS_NOT_FOUND ? refuse_path(path, error) : status;
     }
     status = safetensors_parse(bytes, length, &tensors, error);
-    mem_free(bytes);
-    if (status != STATUS_OK) {
-        return refuse_content(path, status, error);
-    }
-    status = saver_assign(graph, saver, values, &tensors, error);
+    status =
+        status == STATUS_OK ? saver_assign(graph, saver, values, &tensors, error) : refuse_content(path, status, error);
     safetensors_release(&tensors);
+    mem_free(bytes);
     return status;
 }

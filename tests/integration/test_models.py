@@ -9,7 +9,7 @@ import tarfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Daemon, DaemonTest, train, wait_until  # noqa: E402
+from harness import FLAVOUR, Daemon, DaemonTest, train, wait_until  # noqa: E402
 
 SMALL = {"language_model": {"layers": 1, "units": 8, "vocabulary": "bytes"}}
 
@@ -351,6 +351,22 @@ class Installed(DaemonTest):
     def test_graph_runs(self):
         status, reply = self.daemon.json("POST", "/v1/models/demo/graph/run", {"fetches": ["softmax/b:0"]})
         self.assertEqual((status, len(reply["results"]["softmax/b:0"])), (200, 256))
+
+
+@unittest.skipIf(FLAVOUR != "release", "a sanitizer has memory of its own")
+class Peak(DaemonTest):
+    MODELS = {"large": {"units": 800, "sequence_length": 4, "batch": 1, "max_steps": 1}}
+
+    def memory_bytes(self):
+        with open(f"/proc/{self.daemon.process.pid}/status", encoding="ascii") as file:
+            facts = dict(line.split(":", 1) for line in file)
+        return tuple(int(facts[name].split()[0]) << 10 for name in ("VmHWM", "VmRSS"))
+
+    def test_a_load_holds_the_weights_once_beside_what_it_packs(self):
+        file_bytes = os.path.getsize(os.path.join(self.models, "large", "1", "weights.safetensors"))
+        self.assertGreater(file_bytes, 10_000_000)
+        peak, held = self.memory_bytes()
+        self.assertLess(peak - held, 1.3 * file_bytes, (peak, held, file_bytes))
 
 
 if __name__ == "__main__":
