@@ -138,7 +138,7 @@ static void note_failure(struct registry *registry, struct registry_model *model
                          enum status status, const struct error *error)
 {
     bool is_incomplete = strcmp(error->code, "incomplete") == 0;
-    bool is_textless = strcmp(error->code, "no_language_model") == 0;
+    bool is_textless = strcmp(error->code, "no_language_model") == 0 || strcmp(error->code, "cannot_generate") == 0;
     version->status = is_incomplete ? VERSION_INCOMPLETE : is_textless ? VERSION_TEXTLESS : VERSION_REFUSED;
     version->unchanged_since_ms = clock_now_ms();
     model->reloads_failed += is_textless ? 0 : 1;

@@ -203,7 +203,7 @@ static bool begin_step(struct batcher *batcher)
         return false;
     }
     struct generation *rows[BATCHER_ROWS_MAX];
-    size_t count = row_model_take(model, rows, BATCHER_ROWS_MAX);
+    size_t count = row_model_take(model, rows, decode_batch_rows_max(model->plan));
     decode_batch_begin(batcher->batch, model->plan);
     for (size_t i = 0; i < count; i++) {
         decode_batch_add(batcher->batch, rows[i]);

@@ -13,13 +13,14 @@ enum {
     ROWS_PER_ITEM_MAX = 48,
     WORKSPACE_FLOATS =
         2 * (DECODE_SYMBOLS_MAX + RNN_VECTORS * RNN_LANES_MAX), /* one row at least: logits and weights */
+    STEPPED_ROWS_MAX = 8,                                       /* such rows are slow, and others wait for their step */
     SMALL_PHASE_NS = 8000, /* below, starting and ending together costs more than sharing gains */
     CACHE_BYTES_PER_NS = 100,
     WORDS_MULTIPLIED_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
 };
 
-enum stage { STAGE_LAYERS, STAGE_LOGITS, STAGE_ROWS, STAGE_OVER };
+enum stage { STAGE_LAYERS, STAGE_LOGITS, STAGE_ROWS, STAGE_STEPS, STAGE_OVER };
 
 struct decode_batch {
     const struct decode_plan *plan;
@@ -27,7 +28,7 @@ struct decode_batch {
     size_t listener_count; /* rows that want logits */
     enum stage stage;
     size_t part_count;  /* parts of layers begun: the current one is the last of them */
-    size_t chunk_begin; /* STAGE_LOGITS, STAGE_ROWS: the current listeners */
+    size_t chunk_begin; /* STAGE_LOGITS, STAGE_ROWS: the current listeners; STAGE_STEPS: the current rows */
     size_t chunk_count;
     size_t group_count; /* of rows, in the current phase */
     size_t group_rows;
@@ -61,6 +62,11 @@ void decode_batch_destroy(struct decode_batch *batch)
     }
 }
 
+size_t decode_batch_rows_max(const struct decode_plan *plan)
+{
+    return decode_plan_is_stepped(plan) ? STEPPED_ROWS_MAX : DECODE_BATCH_ROWS_MAX;
+}
+
 void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan)
 {
     CHECK(batch->stage == STAGE_OVER);
@@ -70,7 +76,7 @@ void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *pl
     batch->part_count = 0;
     batch->chunk_begin = 0;
     batch->chunk_count = 0;
-    batch->stage = STAGE_LAYERS;
+    batch->stage = decode_plan_is_stepped(plan) ? STAGE_STEPS : STAGE_LAYERS;
 }
 
 void decode_batch_add(struct decode_batch *batch, struct generation *row)
@@ -102,7 +108,7 @@ static void run_phase_item(void *context, size_t item)
     if (batch->stage == STAGE_ROWS) {
         float *logits = batch->dense_rows[item].output;
         generation_row_advance(batch->listeners[batch->chunk_begin + item], plan->kernels, logits,
-                               logits + plan->output.stride);
+                               logits + plan->logits_stride);
         return;
     }
     size_t block = item / batch->group_count;
@@ -115,6 +121,25 @@ static void run_phase_item(void *context, size_t item)
                                   group_length(batch, begin, batch->chunk_count));
     }
 }
+
+/* ---- plans that are stepped: whole rows are the items ---- */
+
+static void step_row(void *context, size_t item)
+{
+    struct decode_batch *batch = context;
+    float *logits = batch->workspace + item * 2 * batch->plan->logits_stride;
+    generation_row_step(batch->rows[batch->chunk_begin + item], logits, logits + batch->plan->logits_stride);
+}
+
+static struct thread_team_phase begin_steps(struct decode_batch *batch)
+{
+    size_t left = batch->row_count - batch->chunk_begin;
+    size_t fitting = WORKSPACE_FLOATS / (2 * batch->plan->logits_stride);
+    batch->chunk_count = left < fitting ? left : fitting;
+    return (struct thread_team_phase){.run = step_row, .context = batch, .item_count = batch->chunk_count};
+}
+
+/* ---- packed plans ---- */
 
 /* A phase over `block_count` blocks of `block_words` words of weights for `row_count` rows. */
 static struct thread_team_phase make_phase(struct decode_batch *batch, size_t block_count, size_t block_words,
@@ -146,7 +171,7 @@ static struct thread_team_phase begin_part(struct decode_batch *batch)
 static struct thread_team_phase begin_logits(struct decode_batch *batch)
 {
     const struct rnn_dense *output = &batch->plan->output;
-    size_t row_floats = 2 * output->stride;
+    size_t row_floats = 2 * batch->plan->logits_stride;
     size_t left = batch->listener_count - batch->chunk_begin;
     size_t fitting = WORKSPACE_FLOATS / row_floats;
     batch->chunk_count = left < fitting ? left : fitting;
@@ -195,6 +220,14 @@ bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phas
         *ret_phase = begin_rows(batch);
         return true;
     case STAGE_ROWS: batch->chunk_begin += batch->chunk_count; break;
+    case STAGE_STEPS:
+        batch->chunk_begin += batch->chunk_count;
+        if (batch->chunk_begin < batch->row_count) {
+            *ret_phase = begin_steps(batch);
+            return true;
+        }
+        batch->stage = STAGE_OVER;
+        return false;
     case STAGE_OVER: return false;
     }
     if (batch->chunk_begin < batch->listener_count) {

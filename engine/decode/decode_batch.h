@@ -1,6 +1,7 @@
 /* One decode step of up to DECODE_BATCH_ROWS_MAX rows of one plan, cut into phases for the thread team: each part of
- * each layer, then the logits of the rows that want them, then what each row makes of its logits. Thread: filled and
- * asked for phases by one thread at a time, with nothing running. Owns the workspace of the logits. */
+ * each layer, then the logits of the rows that want them, then what each row makes of its logits; or, of a plan that is
+ * stepped, the rows one by one. Thread: filled and asked for phases by one thread at a time, with nothing running. Owns
+ * the workspace of the logits. */
 #ifndef ENGINE_DECODE_DECODE_BATCH_H
 #define ENGINE_DECODE_DECODE_BATCH_H
 
@@ -15,6 +16,9 @@ struct decode_batch;
 /* Owned. NO_MEMORY is the only error. */
 enum status decode_batch_create(struct decode_batch **ret_batch, struct error *error) MUST_CHECK;
 void decode_batch_destroy(struct decode_batch *batch);
+
+/* How many rows of a plan should share a step at most, so that others do not wait too long. */
+size_t decode_batch_rows_max(const struct decode_plan *plan);
 
 /* Begins a step of `plan` without rows. */
 void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan);

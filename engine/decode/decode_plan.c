@@ -1,4 +1,4 @@
-/* Packing a model's weights for generation. Thread: the loader's for creation, any for the rest. Owns the packed
+/* Packing a model's weights for generation, or taking a stepper in their place. Thread: the loader's for creation, any for the rest. Owns the packed
  * copies. */
 #include "engine/decode/decode_plan.h"
 
@@ -314,6 +314,7 @@ static enum status pack(struct decode_plan *plan, const struct decode_weights *w
                            weights->vocabulary_size, weights->softmax_w, weights->softmax_b, error));
     }
     plan->bytes += output_bytes(&plan->output);
+    plan->logits_stride = plan->output.stride;
     return STATUS_OK;
 }
 
@@ -341,10 +342,35 @@ enum status decode_plan_create(const struct decode_weights *weights, struct deco
     return STATUS_OK;
 }
 
+enum status decode_plan_create_stepped(const struct stepper *stepper, struct decode_plan **ret_plan,
+                                       struct error *error)
+{
+    CHECK(stepper->symbol_count > 0 && stepper->state_bytes > 0 && stepper->state_bytes % MEM_ALIGNMENT_BYTES == 0);
+    if (stepper->symbol_count > DECODE_SYMBOLS_MAX) {
+        return error_set(error, STATUS_LIMIT, "%zu symbols, at most %d", stepper->symbol_count, DECODE_SYMBOLS_MAX);
+    }
+    struct decode_plan *plan = mem_allocate(1, sizeof *plan);
+    if (plan == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a decode plan");
+    }
+    plan->kernels = rnn_kernels_find(NULL);
+    plan->precision = RNN_PRECISION_FP32;
+    plan->vocabulary_size = stepper->symbol_count;
+    plan->logits_stride = (stepper->symbol_count + RNN_LANES_MAX - 1) / RNN_LANES_MAX * RNN_LANES_MAX;
+    plan->stepper = *stepper;
+    plan->slot_floats = 2 * stepper->state_bytes / sizeof(float);
+    plan->bytes = stepper->bytes;
+    *ret_plan = plan;
+    return STATUS_OK;
+}
+
 void decode_plan_destroy(struct decode_plan *plan)
 {
     if (plan == NULL) {
         return;
+    }
+    if (plan->stepper.step != NULL) {
+        plan->stepper.destroy(plan->stepper.context);
     }
     for (size_t i = 0; i < plan->part_count; i++) {
         rnn_layer_release(&plan->parts[i].weights);
@@ -356,7 +382,7 @@ void decode_plan_destroy(struct decode_plan *plan)
     mem_free(plan);
 }
 
-static enum status check_logits(const struct decode_plan *plan, float *slot, float *logits, struct error *error)
+static void step_packed(const struct decode_plan *plan, float *slot, float *logits)
 {
     for (size_t i = 0; i < plan->part_count; i++) {
         const struct rnn_layer *layer = &plan->parts[i].weights;
@@ -369,7 +395,16 @@ static enum status check_logits(const struct decode_plan *plan, float *slot, flo
     for (size_t block = 0; block < plan->output.block_count; block++) {
         plan->output.steps->dense(&plan->output, block, &row, 1);
     }
+}
+
+static enum status check_logits(const struct decode_plan *plan, float *slot, float *logits, struct error *error)
+{
     float maximum;
+    if (plan->stepper.step == NULL) {
+        step_packed(plan, slot, logits);
+    } else {
+        TRY(decode_plan_step_row(plan, slot, 0, 0, 0, logits, error));
+    }
     if (!plan->kernels->find_maximum(logits, plan->vocabulary_size, &maximum)) {
         error_set(error, STATUS_UNPROCESSABLE, "the model's logits are not finite after symbol 0");
         error_code(error, "not_finite");
@@ -380,7 +415,7 @@ static enum status check_logits(const struct decode_plan *plan, float *slot, flo
 
 enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *error)
 {
-    float *slot = mem_allocate_aligned(plan->slot_floats + plan->output.stride, sizeof *slot);
+    float *slot = mem_allocate_aligned(plan->slot_floats + plan->logits_stride, sizeof *slot);
     if (slot == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a state of %zu floats", plan->slot_floats);
     }
@@ -388,6 +423,11 @@ enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *er
     enum status status = check_logits(plan, slot, slot + plan->slot_floats, error);
     mem_free(slot);
     return status;
+}
+
+bool decode_plan_is_stepped(const struct decode_plan *plan)
+{
+    return plan->stepper.step != NULL;
 }
 
 size_t decode_plan_bytes(const struct decode_plan *plan)
@@ -407,79 +447,5 @@ enum rnn_precision decode_plan_precision(const struct decode_plan *plan)
 
 const char *decode_plan_kernels(const struct decode_plan *plan)
 {
-    return plan->output.steps->name;
-}
-
-size_t decode_plan_state_count(const struct decode_plan *plan)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        count += (plan->layers[i].cell == DECODE_CELL_LSTM ? 2 : 1) * plan->layers[i].units;
-    }
-    return count;
-}
-
-/* A layer's h: the current one for the parity, the one a step writes for the other parity. */
-static void *slot_hidden(const struct decode_layer *layer, float *slot, unsigned parity)
-{
-    return slot + layer->hidden_offset + parity * layer->hidden_stride;
-}
-
-void decode_plan_reset_slot(const struct decode_plan *plan, float *slot)
-{
-    memset(slot, 0, plan->slot_floats * sizeof *slot);
-    for (size_t i = 0; plan->precision == RNN_PRECISION_INT8 && i < plan->layer_count; i++) {
-        const struct decode_layer *layer = &plan->layers[i];
-        memset(slot_hidden(layer, slot, 0), RNN_INT8_ZERO, 2 * layer->hidden_stride * sizeof *slot);
-    }
-}
-
-struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
-                                     uint32_t symbol)
-{
-    const struct rnn_layer *weights = &plan->parts[part].weights;
-    const struct decode_layer *layer = &plan->layers[plan->parts[part].layer];
-    struct rnn_layer_row row = {
-        .start = weights->start,
-        .hidden = slot_hidden(layer, slot, parity),
-        .hidden_next = slot_hidden(layer, slot, parity ^ 1),
-        .cell = slot + layer->cell_offset,
-        .update = slot + plan->update_offset,
-    };
-    if (weights->kind == RNN_KIND_GRU_GATES) {
-        row.hidden_next = slot + plan->reset_offset;
-    } else if (weights->kind == RNN_KIND_GRU_CANDIDATE) {
-        row.hidden = slot + plan->reset_offset;
-    }
-    if (plan->parts[part].layer > 0) {
-        row.input = slot_hidden(layer - 1, slot, parity ^ 1);
-    } else if (plan->table != NULL) {
-        row.start = plan->table + symbol * plan->table_stride + plan->parts[part].table_offset;
-    } else {
-        row.input = (const uint32_t *)plan->embedding + symbol * plan->embedding_words;
-        row.input_scale = plan->embedding_scales == NULL ? 1 : plan->embedding_scales[symbol];
-    }
-    return row;
-}
-
-const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity)
-{
-    const struct decode_layer *top = &plan->layers[plan->layer_count - 1];
-    return slot + top->hidden_offset + (parity ^ 1) * top->hidden_stride;
-}
-
-void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state)
-{
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        const struct decode_layer *layer = &plan->layers[i];
-        if (layer->cell != DECODE_CELL_RNN) {
-            memcpy(state, slot + layer->cell_offset, layer->units * sizeof *state);
-            state += layer->units;
-        }
-        if (layer->cell != DECODE_CELL_GRU) {
-            rnn_read_hidden(plan->precision, slot + layer->hidden_offset + parity * layer->hidden_stride, layer->units,
-                            state);
-            state += layer->units;
-        }
-    }
+    return plan->stepper.step != NULL ? plan->stepper.name : plan->output.steps->name;
 }

@@ -1,5 +1,6 @@
-/* Weights packed for generation: a stack of LSTM, GRU or RNN cells between a symbol and its successor's logits.
- * Immutable once made, shared by every compute thread. Made on the loader thread.
+/* How a model generates: by weights packed for it, a stack of LSTM, GRU or RNN cells between a symbol and its
+ * successor's logits; or, where it is no such stack, by a stepper (stepper.h). Immutable once made, shared by every
+ * compute thread. Made on the loader thread.
  *
  * Equations (TensorFlow 1's BasicLSTMCell; Hochreiter & Schmidhuber 1997, forget gate Gers et al. 2000; its GRUCell,
  * Cho et al. 2014; its BasicRNNCell; x is one-hot(symbol) or embedding[symbol]):
@@ -50,20 +51,30 @@ struct decode_plan;
  * that is no larger than what it replaces. Slow (reads every weight): never on the loop. Owned. */
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
+
+/* A plan whose rows are stepped by `stepper`, which is the plan's from then on; on failure it stays the caller's. LIMIT
+ * above DECODE_SYMBOLS_MAX, NO_MEMORY. Owned. */
+struct stepper;
+enum status decode_plan_create_stepped(const struct stepper *stepper, struct decode_plan **ret_plan,
+                                       struct error *error) MUST_CHECK;
 void decode_plan_destroy(struct decode_plan *plan);
 
 /* Feeds symbol 0 to a fresh state, which touches every weight once. UNPROCESSABLE, code "not_finite", when a logit is
- * not a finite number; NO_MEMORY. */
+ * not a finite number; the stepper's errors; NO_MEMORY. */
 enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *error) MUST_CHECK;
 
-/* Bytes held by the packed weights. */
+/* Whether its rows are stepped by a stepper. */
+bool decode_plan_is_stepped(const struct decode_plan *plan);
+/* Bytes held by the packed weights, or by the stepper. */
 size_t decode_plan_bytes(const struct decode_plan *plan);
 /* Number of symbols: logits of a step, and one more than the largest symbol. */
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
-/* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni". */
+/* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni"; or the stepper's. */
 const char *decode_plan_kernels(const struct decode_plan *plan);
+/* Of a plan that is stepped fp32. */
 enum rnn_precision decode_plan_precision(const struct decode_plan *plan);
-/* Floats of one row's recurrent state: for each layer c [units], then h [units]; of a GRU or RNN h alone. */
+/* Floats of one row's recurrent state: for each layer c [units], then h [units]; of a GRU or RNN h alone.
+ * A stepper's: its numbers as floats. */
 size_t decode_plan_state_count(const struct decode_plan *plan);
 
 #endif

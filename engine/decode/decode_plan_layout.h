@@ -5,6 +5,8 @@
  * and writes the other, since blocks of one row run on several threads; `parity` says which h is the current one.
  * Behind the layers is room for what passes from a GRU's first half to its second.
  *
+ * The slot of a plan that is stepped is its state twice: a step reads one and writes the other.
+ *
  * A step goes through the plan's parts in order, each of them all blocks before the next: a layer is one part, a GRU
  * layer two. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
@@ -13,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/decode/decode_plan.h"
+#include "engine/decode/stepper.h"
 #include "engine/math/rnn_packed.h"
 
 struct decode_part {
@@ -30,6 +33,7 @@ struct decode_layer {
 };
 
 struct decode_plan {
+    struct stepper stepper; /* `step` NULL: the plan is packed; otherwise all about layers is 0 */
     const struct rnn_kernels *kernels;
     enum rnn_precision precision;
     size_t vocabulary_size;
@@ -40,6 +44,7 @@ struct decode_plan {
     size_t update_offset; /* of a GRU's update gate in a slot, and of its r·h */
     size_t reset_offset;
     size_t slot_floats;
+    size_t logits_stride; /* floats of a row's logits, padded */
     struct rnn_dense output;
     float *table; /* [vocabulary_size, table_stride]: layer 0's sums, part by part; or NULL */
     size_t table_stride;
@@ -59,6 +64,10 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
 
 /* The top layer's h after a step that began with `parity`: the output layer's input. */
 const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity);
+
+/* A whole step of one row of a plan that is stepped. Errors are the stepper's. */
+enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
+                                 uint64_t random_key, float *logits, struct error *error) MUST_CHECK;
 
 /* Copies a slot's state out: decode_plan_state_count floats. */
 void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state);

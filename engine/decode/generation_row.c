@@ -7,6 +7,8 @@
 #include "engine/base/rng.h"
 #include "engine/decode/decode_plan_layout.h"
 
+#define STEP_STREAM UINT64_C(0x5354455053) /* apart from the random numbers that choose */
+
 void generation_row_end(struct generation *generation, enum finish_reason reason)
 {
     CHECK(reason != FINISH_NONE);
@@ -162,6 +164,21 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
     if (!is_in_prompt && logits != NULL) {
         make_symbol(generation, kernels, logits, weights);
     }
+}
+
+void generation_row_step(struct generation *generation, float *logits, float *weights)
+{
+    const struct decode_plan *plan = generation->plan;
+    size_t place = generation->prompt_read + generation->symbols_made; /* symbols that stand before */
+    uint64_t key = rng_bits(generation->seed, generation->choice ^ STEP_STREAM, place);
+    bool wants_logits = generation_row_wants_logits(generation);
+    enum status status = decode_plan_step_row(plan, generation->slot, generation->parity,
+                                              generation_row_symbol(generation), key, logits, &generation->failure);
+    if (status != STATUS_OK) {
+        generation->ending = FINISH_FAILED;
+        return;
+    }
+    generation_row_advance(generation, plan->kernels, wants_logits ? logits : NULL, weights);
 }
 
 bool generation_row_has_news(struct generation *generation)

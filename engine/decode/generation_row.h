@@ -86,6 +86,10 @@ bool generation_row_wants_logits(const struct generation *generation);
 void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,
                             float *weights);
 
+/* A whole step of a row whose plan is stepped, generation_row_advance included; where it fails, so does the row.
+ * logits, weights: as above, the plan's logits_stride each. */
+void generation_row_step(struct generation *generation, float *logits, float *weights);
+
 /* Whether there is something new to read since it was last asked. */
 bool generation_row_has_news(struct generation *generation);
 

@@ -5,6 +5,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
+#include "engine/nn/generate_signature.h"
 #include "engine/nn/language_model.h"
 #include "engine/store/graph_json.h"
 #include "engine/store/tensor_json.h"
@@ -124,7 +125,8 @@ bool model_makes_text(struct model *model)
 {
     struct language_model_options ignored;
     model_lock_shared(model);
-    bool makes_text = language_model_find(session_graph(model->session), &ignored);
+    bool makes_text = generate_signature_exists(session_graph(model->session)) ||
+                      language_model_find(session_graph(model->session), &ignored);
     model_unlock(model);
     return makes_text;
 }

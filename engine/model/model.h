@@ -96,7 +96,7 @@ enum status model_restore_checkpoint(struct model *model, const char *version_pa
 enum status model_set_variable(struct model *model, const char *name, const json_t *value, json_t **ret_reply,
                                struct error *error) MUST_CHECK;
 
-/* Whether its graph is a language_model, whose versions can serve text. */
+/* Whether its graph is a language_model or has a signature "generate": whether its versions ought to serve text. */
 bool model_makes_text(struct model *model);
 
 /* Whether anything was built, assigned or trained since it was filled or saved. */

@@ -86,6 +86,9 @@ struct version_content {
     struct safetensors weights; /* in `files` */
 };
 
+/* Of initialisers of what a version's weights leave out. */
+enum { VERSION_WEIGHTS_SEED = 0 };
+
 /* What for: a live graph needs values, packing only the weights as they lie in the file, once in memory. */
 enum version_use { VERSION_USE_LIVE, VERSION_USE_PACK };
 
@@ -93,8 +96,10 @@ enum version_use { VERSION_USE_LIVE, VERSION_USE_PACK };
 enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
                                  struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
-/* Packs the language model of its graph, values or weights, and vocabulary. UNPROCESSABLE, code "no_language_model",
- * "missing_variable" or "wrong_shape"; else errors as decode_plan_create. Owned. */
+/* What generates its text: the signature "generate" where the graph has one, else its language model. UNPROCESSABLE:
+ * code "no_language_model" where it has neither, "cannot_generate" for a signature that does not work (graph_stepper.h),
+ * "not_packed" for one that is run and a narrow precision, "missing_variable", "wrong_shape"; else errors as
+ * decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
 

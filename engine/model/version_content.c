@@ -6,8 +6,6 @@
 #include "engine/model/model_private.h"
 #include "engine/store/graph_file.h"
 
-enum { WEIGHTS_SEED = 0 };
-
 static const char weights_name[] = "weights.safetensors";
 
 static enum status refuse(struct error *error, enum status status, const char *code, const char *file)
@@ -81,7 +79,7 @@ static enum status check_weights(const struct version_content *content, struct e
         }
     }
     return content->values == NULL ? STATUS_OK
-                                   : values_initialize(content->values, content->graph, WEIGHTS_SEED, error);
+                                   : values_initialize(content->values, content->graph, VERSION_WEIGHTS_SEED, error);
 }
 
 static enum status read_weights(struct version_content *content, enum version_use use, struct error *error)

@@ -137,36 +137,43 @@ static enum status read_specification(struct builder *builder, const struct step
     return status;
 }
 
-static enum status read_vocabulary(struct builder *builder, const struct step *step, struct vocabulary **ret_vocabulary)
+enum status take_vocabulary(struct builder *builder, const struct step *step)
 {
-    const json_t *json = json_object_get(step->json, "vocabulary");
-    if (json == NULL) {
-        return refuse_field(builder, step, "vocabulary", "a build step needs one");
-    }
-    enum status status = vocabulary_from_json(json, ret_vocabulary, builder->error);
+    struct vocabulary *vocabulary = NULL;
+    enum status status = vocabulary_from_json(json_object_get(step->json, "vocabulary"), &vocabulary, builder->error);
     if (status != STATUS_OK) {
         error_move(builder->error, "", "/vocabulary");
         error_move(builder->error, "", step->path);
+        return status;
     }
-    return status;
+    vocabulary_unref(builder->result.vocabulary);
+    builder->result.vocabulary = vocabulary;
+    return STATUS_OK;
+}
+
+enum status check_vocabulary(struct builder *builder)
+{
+    const struct vocabulary *vocabulary = builder->result.vocabulary;
+    if (builder->vocabulary == NULL || vocabulary_equal(vocabulary, builder->vocabulary)) {
+        return STATUS_OK;
+    }
+    error_set(builder->error, STATUS_CONFLICT, "the model has another vocabulary, of %zu symbols; this one has %zu",
+              vocabulary_size(builder->vocabulary), vocabulary_size(vocabulary));
+    return error_code(builder->error, "vocabulary_exists"), STATUS_CONFLICT;
 }
 
 static enum status apply_language_model(struct builder *builder, const struct step *step)
 {
     struct language_model_options options;
-    struct vocabulary *vocabulary = NULL;
     TRY(read_specification(builder, step, &options));
-    TRY(read_vocabulary(builder, step, &vocabulary));
-    vocabulary_unref(builder->result.vocabulary);
-    builder->result.vocabulary = vocabulary;
-    options.vocabulary_size = vocabulary_size(vocabulary);
+    if (json_object_get(step->json, "vocabulary") == NULL) {
+        return refuse_field(builder, step, "vocabulary", "a build step needs one");
+    }
+    TRY(take_vocabulary(builder, step));
+    options.vocabulary_size = vocabulary_size(builder->result.vocabulary);
     size_t count_before = graph_variable_count(builder->graph);
     TRY(language_model_build(builder->graph, &options, builder->error));
-    if (builder->vocabulary != NULL && !vocabulary_equal(vocabulary, builder->vocabulary)) {
-        error_set(builder->error, STATUS_CONFLICT, "the model has another vocabulary of the same size, %zu symbols",
-                  vocabulary_size(vocabulary));
-        return error_code(builder->error, "vocabulary_exists"), STATUS_CONFLICT;
-    }
+    TRY(check_vocabulary(builder));
     return note_variables(builder, count_before);
 }
 

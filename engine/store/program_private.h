@@ -207,6 +207,11 @@ enum status read_scope_options(struct builder *builder, const struct step *step,
                                struct variable_scope_options *ret_options,
                                const struct variable_scope_options **ret_set) MUST_CHECK;
 
+/* Field "vocabulary", which becomes what the program gives the model; and, at the end of such a step, CONFLICT, code
+ * "vocabulary_exists", where the model has another one. */
+enum status take_vocabulary(struct builder *builder, const struct step *step) MUST_CHECK;
+enum status check_vocabulary(struct builder *builder) MUST_CHECK;
+
 /* ---- the families' rows; each list ends with a row without op ---- */
 extern const struct step_kind program_scope_steps[];
 extern const struct step_kind program_variable_steps[];

@@ -1,5 +1,6 @@
 /* Steps that say what a graph is for and what of it is kept: saver, signature. Thread: the building one. Owns
  * nothing. */
+#include "engine/nn/generate_signature.h"
 #include "engine/nn/saver.h"
 #include "engine/store/program_private.h"
 
@@ -95,6 +96,25 @@ static enum status read_ends(struct builder *builder, const struct step *step, c
     return STATUS_OK;
 }
 
+/* What has just been signed must make text, as far as can be told before there are weights. */
+static enum status check_generate(struct builder *builder, const struct step *step, bool has_vocabulary)
+{
+    struct generate_signature *signature = NULL;
+    TRY(builder_scratch(builder, 1, sizeof *signature, &signature));
+    TRY(generate_signature_read(builder->graph, signature, builder->error));
+    if (!has_vocabulary) {
+        return STATUS_OK;
+    }
+    TRY(take_vocabulary(builder, step));
+    size_t size = vocabulary_size(builder->result.vocabulary);
+    if (signature->symbol_count != 0 && signature->symbol_count != size) {
+        error_set(builder->error, STATUS_UNPROCESSABLE, "a vocabulary of %zu symbols for %zu scores", size,
+                  signature->symbol_count);
+        return error_code(builder->error, "cannot_generate"), STATUS_UNPROCESSABLE;
+    }
+    return check_vocabulary(builder);
+}
+
 static enum status apply_signature(struct builder *builder, const struct step *step)
 {
     static const char *const names[] = {"name", "inputs", "outputs"};
@@ -105,11 +125,17 @@ static enum status apply_signature(struct builder *builder, const struct step *s
     TRY(read_ends(builder, step, "inputs", &items[1]));
     TRY(read_ends(builder, step, "outputs", &items[2]));
     TRY(builder_give_list(builder, items, names, 3));
-    return graph_add_to_collection(builder->graph, COLLECTION_SIGNATURES, &builder->made, builder->error);
+    TRY(graph_add_to_collection(builder->graph, COLLECTION_SIGNATURES, &builder->made, builder->error));
+    bool has_vocabulary = json_object_get(step->json, "vocabulary") != NULL;
+    if (strcmp(name, GENERATE_SIGNATURE_NAME) == 0) {
+        return check_generate(builder, step, has_vocabulary);
+    }
+    return has_vocabulary ? refuse_field(builder, step, "vocabulary", "belongs to the signature generate alone")
+                          : STATUS_OK;
 }
 
 const struct step_kind program_saver_steps[] = {
     {"saver", "var_list reshape name", apply_saver, NULL},
-    {"signature", "name inputs outputs", apply_signature, NULL},
+    {"signature", "name inputs outputs vocabulary", apply_signature, NULL},
     {NULL, NULL, NULL, NULL},
 };

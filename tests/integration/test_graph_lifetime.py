@@ -170,10 +170,10 @@ class Values(GraphTest):
         self.expect(404, "POST", "/save", {"saver": "none"}, error="not_in_graph")
 
     def test_signatures(self):
-        self.build(X, variable("w", 1.0), {"op": "signature", "name": "generate", "inputs": {"symbol": "x"},
+        self.build(X, variable("w", 1.0), {"op": "signature", "name": "anything", "inputs": {"symbol": "x"},
                                            "outputs": {"logits": "x", "state": ["x:0", "w"]}})
         self.assertEqual(self.expect(200, "GET", "/graph")["signatures"],
-                         {"generate": {"inputs": {"symbol": "x:0"},
+                         {"anything": {"inputs": {"symbol": "x:0"},
                                        "outputs": {"logits": "x:0", "state": ["x:0", "w/read:0"]}}})
         error = self.refuse(404, {"op": "signature", "name": "train", "inputs": {"a": "no:0"}, "outputs": {}})
         self.assertEqual(error["param"], "/program/0/inputs/a")
