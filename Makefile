@@ -43,6 +43,7 @@ FLAGS_engine/base/mem := -DMAY_ALLOCATE
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
 POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
 FLAGS_engine/math/pointwise_plain := $(POINTWISE_FLAGS)
+FLAGS_engine/math/gemm_packed_plain := -O3
 # Loops over elements, for the vectoriser too; signed zeros stay what they are.
 $(foreach file,ops_activation ops_arithmetic ops_compare ops_unary reduction,\
     $(eval FLAGS_engine/graph/$(file) := -O3 -fno-trapping-math))
@@ -52,6 +53,8 @@ FLAGS_engine/math/pointwise_avx512 := $(POINTWISE_FLAGS) -mavx512f -mprefer-vect
 # The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
 FLAGS_engine/math/rnn_packed_avx2   := -mavx2 -mfma
 FLAGS_engine/math/rnn_packed_avx512 := -mavx512f -mfma
+FLAGS_engine/math/gemm_packed_avx2   := -mavx2 -mfma
+FLAGS_engine/math/gemm_packed_avx512 := -mavx512f -mfma
 FLAGS_engine/math/rnn_bf16_avx2     := -mavx2 -mfma
 FLAGS_engine/math/rnn_bf16_avx512   := -mavx512f -mfma -mavx512bf16
 FLAGS_engine/math/rnn_int8_avx2     := -mavx2 -mfma
@@ -132,7 +135,7 @@ $(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libengine.a
 	$(LINK) -o $@ $^ $(LIBRARY_LDFLAGS)
 
 # The tests of the kernels alone, without any library: for processors that only an emulator has.
-CROSS_TESTS   := $(addprefix $(OUT)/tests/cross/test_,rnn_packed rnn_narrow rnn_cells decode_plan batcher)
+CROSS_TESTS   := $(addprefix $(OUT)/tests/cross/test_,rnn_packed rnn_narrow rnn_cells gemm_packed decode_plan batcher)
 CROSS_OBJECTS := $(filter-out %/gemm.o %/vocabulary_json.o,\
                      $(foreach folder,base math text decode,$(filter $(OUT)/engine/$(folder)/%,$(ENGINE_OBJECTS))))
 

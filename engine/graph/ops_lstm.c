@@ -113,6 +113,7 @@ static struct fused_layer fused_of(const struct op_run *run, const struct layer 
 {
     return (struct fused_layer){
         .run = run,
+        .scratch = run->scratch,
         .steps = steps,
         .inputs = layer->inputs,
         .units = layer->units,
@@ -121,6 +122,20 @@ static struct fused_layer fused_of(const struct op_run *run, const struct layer 
         .numbers = {node_attribute_number(run->node, "forget_bias", 1)},
         .initial = {run->inputs[INPUT_C].data, run->inputs[INPUT_H].data},
     };
+}
+
+/* x's and c's places are the same in the gradient. */
+static size_t scratch_bytes(const struct inference *inference, size_t (*floats)(size_t, size_t, size_t))
+{
+    const struct shape *x = &inference->inputs[INPUT_X].shape;
+    const struct shape *c = &inference->inputs[INPUT_C].shape;
+    size_t batch = (size_t)x->dimensions[1];
+    return floats((size_t)x->dimensions[0] * batch, batch, (size_t)c->dimensions[1]) * sizeof(float);
+}
+
+static size_t lstm_scratch_bytes(const struct inference *inference)
+{
+    return scratch_bytes(inference, fused_lstm_forward_floats);
 }
 
 static enum status compute_lstm(const struct op_run *run, struct error *error)
@@ -177,11 +192,9 @@ static enum status infer_lstm_grad(struct inference *inference, struct error *er
     return STATUS_OK;
 }
 
-/* d_gates of every step. */
 static size_t lstm_grad_scratch_bytes(const struct inference *inference)
 {
-    struct tensor gates = {.dtype = DTYPE_FLOAT32, .shape = inference->inputs[GRAD_GATES].shape};
-    return tensor_bytes(&gates);
+    return scratch_bytes(inference, fused_lstm_backward_floats);
 }
 
 static void symbol_gradients(const int32_t *symbols, const struct fused_layer *layer, const struct fused_sums *d_gates)
@@ -199,7 +212,6 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     struct recurrence_steps steps = {.time = layer.time, .batch = layer.batch, .count = layer.time};
     struct fused_layer fused = fused_of(run, &layer, &steps);
     size_t state_bytes = layer.batch * layer.units * sizeof(float);
-    struct fused_sums d_gates = fused_lstm_gates(&fused, run->scratch);
     fused.history[0] = run->inputs[GRAD_C].data;
     fused.history[1] = run->inputs[GRAD_H].data;
     fused.saved = run->inputs[GRAD_GATES].data;
@@ -212,7 +224,7 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     fused.d_weights[1] = run->outputs[GRAD_BIAS].data;
     memset(fused.d_weights[0], 0, tensor_bytes(&run->outputs[GRAD_KERNEL]));
     memset(fused.d_weights[1], 0, tensor_bytes(&run->outputs[GRAD_BIAS]));
-    fused_lstm_steps_back(&fused, d_gates.data);
+    struct fused_sums d_gates = fused_lstm_steps_back(&fused);
     TRY(op_run_check(run, error));
     if (layer.takes_symbols) {
         symbol_gradients(run->inputs[GRAD_X].data, &fused, &d_gates);
@@ -272,4 +284,5 @@ const struct op op_lstm = {.name = "LstmBlock",
                            .input_count = INPUT_COUNT,
                            .infer = infer_lstm,
                            .compute = compute_lstm,
+                           .scratch_bytes = lstm_scratch_bytes,
                            .gradient = gradient_lstm};

@@ -40,8 +40,35 @@ void fused_back_product(const struct fused_layer *layer, size_t step, const stru
         }
         adds = true;
     }
-    gemm(steps->batch, units, product->columns, fused_plain(product->d_gates, product->stride),
-         fused_transposed(product->kernel, product->kernel_stride), adds ? 1 : 0, d_before, units);
+    gemm_by_packed(&(struct gemm_packed_product){.m = steps->batch,
+                                                 .a = fused_plain(product->d_gates, product->stride),
+                                                 .b = product->kernel,
+                                                 .beta = adds ? 1 : 0,
+                                                 .c = d_before,
+                                                 .c_stride = units});
+}
+
+struct gemm_packed fused_pack_hidden(const struct fused_layer *layer, size_t pair, size_t columns, float *room)
+{
+    return gemm_pack(gemm_packed_kernels(), layer->units, columns,
+                     fused_plain(fused_hidden_kernel(layer, pair, columns), columns), room);
+}
+
+struct gemm_packed fused_pack_hidden_back(const struct fused_layer *layer, size_t pair, size_t columns, float *room)
+{
+    return gemm_pack(gemm_packed_kernels(), columns, layer->units,
+                     fused_transposed(fused_hidden_kernel(layer, pair, columns), columns), room);
+}
+
+void fused_add_hidden(const struct fused_layer *layer, const float *states, const struct gemm_packed *kernel,
+                      float *sums, size_t stride)
+{
+    gemm_by_packed(&(struct gemm_packed_product){.m = layer->steps->batch,
+                                                 .a = fused_plain(states, layer->units),
+                                                 .b = kernel,
+                                                 .beta = 1,
+                                                 .c = sums,
+                                                 .c_stride = stride});
 }
 
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums)

@@ -8,7 +8,7 @@
 #define ENGINE_GRAPH_OPS_RECURRENCE_FUSED_H
 
 #include "engine/graph/ops_recurrence.h"
-#include "engine/math/gemm.h"
+#include "engine/math/gemm_packed.h"
 
 enum {
     FUSED_LAYERS_MAX = 16,
@@ -142,6 +142,20 @@ static inline const float *fused_hidden_kernel(const struct fused_layer *layer, 
     return layer->weights[2 * pair] + layer->inputs * columns;
 }
 
+/* That, packed once for the steps of a pass, forward [units, columns] and backward [columns, units]; and the floats of
+ * `room` that either takes. */
+struct gemm_packed fused_pack_hidden(const struct fused_layer *layer, size_t pair, size_t columns, float *room);
+struct gemm_packed fused_pack_hidden_back(const struct fused_layer *layer, size_t pair, size_t columns, float *room);
+static inline size_t fused_packed_floats(size_t units, size_t columns)
+{
+    size_t forward = gemm_packed_floats(units, columns);
+    size_t backward = gemm_packed_floats(columns, units);
+    return forward > backward ? forward : backward;
+}
+/* sums of a step [batch, columns], rows `stride` apart, have states · kernel added. */
+void fused_add_hidden(const struct fused_layer *layer, const float *states, const struct gemm_packed *kernel,
+                      float *sums, size_t stride);
+
 /* data = x · kernel + bias, for every step at once. */
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums);
 /* Adds the gradients by the bias and by the kernel's rows for x; dx becomes what the sums give it, or has it added. */
@@ -171,9 +185,7 @@ void fused_clear(const struct recurrence_steps *steps, size_t step, size_t colum
 struct fused_product {
     const float *d_gates;
     size_t stride;
-    size_t columns;
-    const float *kernel; /* [units, columns], rows `kernel_stride` apart */
-    size_t kernel_stride;
+    const struct gemm_packed *kernel; /* [columns, units] */
     bool adds;
 };
 void fused_back_product(const struct fused_layer *layer, size_t step, const struct fused_product *product,

@@ -18,11 +18,36 @@ static struct fused_sums candidate_of(const struct fused_layer *layer, float *da
     return (struct fused_sums){.data = data + 2 * units, .pair = CANDIDATE, .columns = units, .stride = 3 * units};
 }
 
+/* Both kernels' rows for the state, packed; and the scratch behind them. */
+struct hidden_kernels {
+    struct gemm_packed gates;
+    struct gemm_packed candidate;
+    float *rest;
+};
+
+static size_t kernels_floats(size_t units)
+{
+    return fused_packed_floats(units, 2 * units) + fused_packed_floats(units, units);
+}
+
+static struct hidden_kernels pack(const struct fused_layer *layer,
+                                  struct gemm_packed (*pack_one)(const struct fused_layer *layer, size_t pair,
+                                                                 size_t columns, float *room))
+{
+    size_t units = layer->units;
+    float *room = layer->scratch;
+    return (struct hidden_kernels){.gates = pack_one(layer, GATES, 2 * units, room),
+                                   .candidate =
+                                       pack_one(layer, CANDIDATE, units, room + fused_packed_floats(units, 2 * units)),
+                                   .rest = room + kernels_floats(units)};
+}
+
 static void forward(const struct fused_layer *layer)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
-    float *reset_h = layer->scratch;
+    struct hidden_kernels kernels = pack(layer, fused_pack_hidden);
+    float *reset_h = kernels.rest;
     struct fused_sums gate_sums = gates_of(layer, layer->saved);
     struct fused_sums candidate_sums = candidate_of(layer, layer->saved);
     fused_project(layer, &gate_sums);
@@ -30,18 +55,17 @@ static void forward(const struct fused_layer *layer)
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * 3 * units;
         const float *before = fused_before(layer, 0, t);
-        gemm(batch, 2 * units, units, fused_plain(before, units),
-             fused_plain(fused_hidden_kernel(layer, GATES, 2 * units), 2 * units), 1, gates, 3 * units);
+        fused_add_hidden(layer, before, &kernels.gates, gates, 3 * units);
         pointwise()->gru_gates(batch, units, gates, before, reset_h);
-        gemm(batch, units, units, fused_plain(reset_h, units),
-             fused_plain(fused_hidden_kernel(layer, CANDIDATE, units), units), 1, gates + 2 * units, 3 * units);
+        fused_add_hidden(layer, reset_h, &kernels.candidate, gates + 2 * units, 3 * units);
         pointwise()->gru_forward(batch, units, gates, before, layer->history[0] + t * batch * units);
         fused_hold(layer, 1, t);
     }
 }
 
 /* One step backwards: dh becomes the gradient into h before it. d_reset_h [batch, units]. */
-static void step_back(const struct fused_layer *layer, size_t step, float *d_gates, float *d_reset_h)
+static void step_back(const struct fused_layer *layer, const struct hidden_kernels *kernels, size_t step,
+                      float *d_gates, float *d_reset_h)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
@@ -55,20 +79,18 @@ static void step_back(const struct fused_layer *layer, size_t step, float *d_gat
                                   dh + row * units, d_gates + 3 * at);
     }
     fused_clear(layer->steps, step, 3 * units, d_gates);
-    gemm(batch, units, units, fused_plain(d_step + 2 * units, 3 * units),
-         fused_transposed(fused_hidden_kernel(layer, CANDIDATE, units), units), 0, d_reset_h, units);
+    gemm_by_packed(&(struct gemm_packed_product){.m = batch,
+                                                 .a = fused_plain(d_step + 2 * units, 3 * units),
+                                                 .b = &kernels->candidate,
+                                                 .c = d_reset_h,
+                                                 .c_stride = units});
     for (size_t row = 0; fused_next_run(layer->steps, step, &row, &end); row = end) {
         size_t at = (step * batch + row) * units;
         pointwise()->gru_gates_backward(end - row, units, layer->saved + 3 * at,
                                         fused_before(layer, 0, step) + row * units, d_reset_h + row * units,
                                         dh + row * units, d_gates + 3 * at);
     }
-    struct fused_product product = {.d_gates = d_step,
-                                    .stride = 3 * units,
-                                    .columns = 2 * units,
-                                    .kernel = fused_hidden_kernel(layer, GATES, 2 * units),
-                                    .kernel_stride = 2 * units,
-                                    .adds = true};
+    struct fused_product product = {.d_gates = d_step, .stride = 3 * units, .kernel = &kernels->gates, .adds = true};
     fused_back_product(layer, step, &product, dh);
 }
 
@@ -94,11 +116,12 @@ static void backward(const struct fused_layer *layer)
 {
     size_t units = layer->units;
     size_t rows = layer->steps->count * layer->steps->batch;
-    float *reset_h = (float *)layer->scratch + rows * 3 * units;
-    struct fused_sums d_gates = gates_of(layer, layer->scratch);
-    struct fused_sums d_candidate = candidate_of(layer, layer->scratch);
+    struct hidden_kernels kernels = pack(layer, fused_pack_hidden_back);
+    float *reset_h = kernels.rest + rows * 3 * units;
+    struct fused_sums d_gates = gates_of(layer, kernels.rest);
+    struct fused_sums d_candidate = candidate_of(layer, kernels.rest);
     for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
-        step_back(layer, t, d_gates.data, reset_h + rows * units);
+        step_back(layer, &kernels, t, d_gates.data, reset_h + rows * units);
     }
     fused_project_back(layer, &d_gates, false);
     fused_project_back(layer, &d_candidate, true);
@@ -108,17 +131,17 @@ static void backward(const struct fused_layer *layer)
          layer->d_weights[2 * CANDIDATE] + layer->inputs * units, units);
 }
 
-/* r ∘ h of one step. */
+/* The packed kernels; r ∘ h of one step. */
 static size_t forward_floats(size_t rows, size_t batch, size_t units)
 {
     (void)rows;
-    return batch * units;
+    return kernels_floats(units) + batch * units;
 }
 
-/* d_gates and r ∘ h of every row; d(r ∘ h) of one step. */
+/* The packed kernels; d_gates and r ∘ h of every row; d(r ∘ h) of one step. */
 static size_t backward_floats(size_t rows, size_t batch, size_t units)
 {
-    return (4 * rows + batch) * units;
+    return kernels_floats(units) + (4 * rows + batch) * units;
 }
 
 const struct fused_row fused_gru = {

@@ -18,10 +18,10 @@ void fused_lstm_steps(const struct fused_layer *layer)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     size_t columns = 4 * units;
+    struct gemm_packed kernel = fused_pack_hidden(layer, 0, columns, layer->scratch);
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *gates = layer->saved + t * batch * columns;
-        gemm(batch, columns, units, fused_plain(fused_before(layer, H, t), units),
-             fused_plain(fused_hidden_kernel(layer, 0, columns), columns), 1, gates, columns);
+        fused_add_hidden(layer, fused_before(layer, H, t), &kernel, gates, columns);
         pointwise()->lstm_forward(batch, units, (float)layer->numbers[0], gates, fused_before(layer, C, t),
                                   layer->history[C] + t * batch * units, layer->history[H] + t * batch * units);
         fused_hold(layer, 2, t);
@@ -35,10 +35,12 @@ static void forward(const struct fused_layer *layer)
     fused_lstm_steps(layer);
 }
 
-void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates)
+struct fused_sums fused_lstm_steps_back(const struct fused_layer *layer)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
+    struct gemm_packed kernel = fused_pack_hidden_back(layer, 0, 4 * units, layer->scratch);
+    float *d_gates = (float *)layer->scratch + fused_packed_floats(units, 4 * units);
     float *dc = layer->d_state[C];
     float *dh = layer->d_state[H];
     for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
@@ -50,28 +52,31 @@ void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates)
                                        layer->history[C] + at, dh + row * units, dc + row * units, d_gates + 4 * at);
         }
         fused_clear(layer->steps, t, 4 * units, d_gates);
-        struct fused_product product = {.d_gates = d_gates + t * batch * 4 * units,
-                                        .stride = 4 * units,
-                                        .columns = 4 * units,
-                                        .kernel = fused_hidden_kernel(layer, 0, 4 * units),
-                                        .kernel_stride = 4 * units};
+        struct fused_product product = {
+            .d_gates = d_gates + t * batch * 4 * units, .stride = 4 * units, .kernel = &kernel};
         fused_back_product(layer, t, &product, dh);
     }
+    return fused_lstm_gates(layer, d_gates);
 }
 
 static void backward(const struct fused_layer *layer)
 {
-    struct fused_sums d_gates = fused_lstm_gates(layer, layer->scratch);
-    fused_lstm_steps_back(layer, d_gates.data);
+    struct fused_sums d_gates = fused_lstm_steps_back(layer);
     fused_project_back(layer, &d_gates, false);
     fused_hidden_gradient(layer, H, &d_gates);
 }
 
-/* d_gates. */
-static size_t backward_floats(size_t rows, size_t batch, size_t units)
+size_t fused_lstm_forward_floats(size_t rows, size_t batch, size_t units)
+{
+    (void)rows;
+    (void)batch;
+    return fused_packed_floats(units, 4 * units);
+}
+
+size_t fused_lstm_backward_floats(size_t rows, size_t batch, size_t units)
 {
     (void)batch;
-    return 4 * rows * units;
+    return fused_packed_floats(units, 4 * units) + 4 * rows * units;
 }
 
 #define LSTM_SUM "BiasAdd(MatMul(ConcatV2(x,s1,#1),w0),w1)"
@@ -86,7 +91,8 @@ static size_t backward_floats(size_t rows, size_t batch, size_t units)
                                   .gate_counts = {4},                                                                  \
                                   .forward = forward,                                                                  \
                                   .backward = backward,                                                                \
-                                  .backward_floats = backward_floats};
+                                  .forward_floats = fused_lstm_forward_floats,                                         \
+                                  .backward_floats = fused_lstm_backward_floats};
 
 LSTM_ROW(fused_lstm, "Add(Mul(s0,Sigmoid(Add(Split{num_split=4}(#1," LSTM_SUM
                      ").2,n0))),Mul(Sigmoid(%4.0),Tanh(%4.1)));Mul(Tanh(%0),Sigmoid(%4.3))")

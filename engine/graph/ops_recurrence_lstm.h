@@ -6,9 +6,12 @@
 
 /* The gates before activation, [time, batch, 4 × units], or their gradients. */
 struct fused_sums fused_lstm_gates(const struct fused_layer *layer, float *data);
-/* The steps, layer->saved holding the inputs' products and bias. */
+/* The steps, layer->saved holding the inputs' products and bias, with layer->scratch of fused_lstm_forward_floats. */
+size_t fused_lstm_forward_floats(size_t rows, size_t batch, size_t units);
 void fused_lstm_steps(const struct fused_layer *layer);
-/* The steps backwards: d_gates [time, batch, 4 × units], pre-activation. */
-void fused_lstm_steps_back(const struct fused_layer *layer, float *d_gates);
+/* The steps backwards, with layer->scratch of fused_lstm_backward_floats; returns d_gates [time, batch, 4 × units],
+ * pre-activation, part of that. */
+size_t fused_lstm_backward_floats(size_t rows, size_t batch, size_t units);
+struct fused_sums fused_lstm_steps_back(const struct fused_layer *layer);
 
 #endif

@@ -12,11 +12,11 @@ static void forward(const struct fused_layer *layer)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     struct fused_sums sums = sums_of(layer, layer->history[0]);
+    struct gemm_packed kernel = fused_pack_hidden(layer, 0, units, layer->scratch);
     fused_project(layer, &sums);
     for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
         float *step = sums.data + t * batch * units;
-        gemm(batch, units, units, fused_plain(fused_before(layer, 0, t), units),
-             fused_plain(fused_hidden_kernel(layer, 0, units), units), 1, step, units);
+        fused_add_hidden(layer, fused_before(layer, 0, t), &kernel, step, units);
         pointwise()->tanh(batch * units, step, step);
         fused_hold(layer, 1, t);
     }
@@ -35,6 +35,7 @@ static void steps_back(const struct fused_layer *layer, float *d_sums)
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     float *dh = layer->d_state[0];
+    struct gemm_packed kernel = fused_pack_hidden_back(layer, 0, units, layer->scratch);
     for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
         size_t end = 0;
         for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
@@ -43,28 +44,32 @@ static void steps_back(const struct fused_layer *layer, float *d_sums)
             bend_back((end - row) * units, dh + row * units, layer->history[0] + at, d_sums + at);
         }
         fused_clear(layer->steps, t, units, d_sums);
-        struct fused_product product = {.d_gates = d_sums + t * batch * units,
-                                        .stride = units,
-                                        .columns = units,
-                                        .kernel = fused_hidden_kernel(layer, 0, units),
-                                        .kernel_stride = units};
+        struct fused_product product = {.d_gates = d_sums + t * batch * units, .stride = units, .kernel = &kernel};
         fused_back_product(layer, t, &product, dh);
     }
 }
 
 static void backward(const struct fused_layer *layer)
 {
-    struct fused_sums d_sums = sums_of(layer, layer->scratch);
+    struct fused_sums d_sums =
+        sums_of(layer, (float *)layer->scratch + fused_packed_floats(layer->units, layer->units));
     steps_back(layer, d_sums.data);
     fused_project_back(layer, &d_sums, false);
     fused_hidden_gradient(layer, 0, &d_sums);
 }
 
-/* d_sums. */
+static size_t forward_floats(size_t rows, size_t batch, size_t units)
+{
+    (void)rows;
+    (void)batch;
+    return fused_packed_floats(units, units);
+}
+
+/* The packed kernel and d_sums. */
 static size_t backward_floats(size_t rows, size_t batch, size_t units)
 {
     (void)batch;
-    return rows * units;
+    return fused_packed_floats(units, units) + rows * units;
 }
 
 const struct fused_row fused_rnn = {.name = "rnn",
@@ -76,4 +81,5 @@ const struct fused_row fused_rnn = {.name = "rnn",
                                     .gate_counts = {1},
                                     .forward = forward,
                                     .backward = backward,
+                                    .forward_floats = forward_floats,
                                     .backward_floats = backward_floats};
