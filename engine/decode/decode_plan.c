@@ -1,5 +1,5 @@
-/* Packing a model's weights for generation, or taking a stepper in their place. Thread: the loader's for creation, any for the rest. Owns the packed
- * copies. */
+/* Packing a model's weights for generation, or taking a stepper in their place. Thread: the loader's for creation, any
+ * for the rest. Owns the packed copies. */
 #include "engine/decode/decode_plan.h"
 
 #include <math.h>

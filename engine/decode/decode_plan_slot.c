@@ -1,4 +1,4 @@
-/* Where a row's state lies in its slot, and what a step reads and writes of it. Thread: any; a slot belongs to one row. */
+/* Where a row's state lies in its slot, and what a step reads and writes of it. Thread: any; a slot is one row's. */
 #include "engine/decode/decode_plan_layout.h"
 
 #include "engine/base/mem.h"

@@ -13,9 +13,9 @@
 enum { GRAPH_STEPPER_STEP_MS_MAX = 1000 };
 
 /* Compiles the step and makes the first state. The plan keeps the graph's nodes; `values` are its own from then on, on
- * failure they stay the caller's. UNPROCESSABLE, code "cannot_generate", says what is wrong: a placeholder that is not fed, shapes
- * that do not go together, other than `symbol_count` scores, a step that changes variables or takes too long;
- * NO_MEMORY. Owned. */
+ * failure they stay the caller's. UNPROCESSABLE, code "cannot_generate", says what is wrong: a placeholder that is not
+ * fed, shapes that do not go together, other than `symbol_count` scores, a step that changes variables or takes too
+ * long; NO_MEMORY. Owned. */
 enum status graph_stepper_plan(struct graph *graph, struct values *values, const struct generate_signature *signature,
                                size_t symbol_count, struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
 

@@ -97,9 +97,9 @@ enum status version_content_read(const char *path, enum version_use use, struct 
                                  struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
 /* What generates its text: the signature "generate" where the graph has one, else its language model. UNPROCESSABLE:
- * code "no_language_model" where it has neither, "cannot_generate" for a signature that does not work (graph_stepper.h),
- * "not_packed" for one that is run and a narrow precision, "missing_variable", "wrong_shape"; else errors as
- * decode_plan_create. Owned. */
+ * code "no_language_model" where it has neither, "cannot_generate" for a signature that does not work
+ * (graph_stepper.h), "not_packed" for one that is run and a narrow precision, "missing_variable", "wrong_shape"; else
+ * errors as decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
 

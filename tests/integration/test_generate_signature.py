@@ -220,7 +220,8 @@ class Ends(Signature):
                    call("matmul", "both", "w", **{"as": "product"}),
                    call("cast", "n", dtype="float32", **{"as": "turn"}),
                    call("sin", "turn", **{"as": "wave"}),
-                   call("multiply", "s", 0.9, **{"as": "faded"}), call("add", "faded", "flat", name="s1", **{"as": "s1"}),
+                   call("multiply", "s", 0.9, **{"as": "faded"}),
+                   call("add", "faded", "flat", name="s1", **{"as": "s1"}),
                    call("multiply", "s1", "wave", **{"as": "waved"}),
                    call("add", "product", "waved", name="logits", **{"as": "logits"}),
                    signature({"symbol": "x", "state": ["n", "before", "s"]},
@@ -278,7 +279,8 @@ class Refusals(Signature):
         self.refuse_ends({"symbol": "x", "state": "f"}, {"logits": "f"}, "inputs.state has 1 tensors, outputs.state 0")
         self.refuse_ends({"symbol": "x", "state": "f"}, {"logits": "f", "state": "u"}, "'u:0' does not fit 'f:0'")
         self.refuse_ends({"symbol": "x", "state": "f"}, {"logits": "f", "state": "x"}, "'f:0' is float32, but .* int32")
-        self.refuse_ends({"symbol": "x", "state": ["f", "f"]}, {"logits": "f", "state": ["f", "f"]}, "names 'f:0' twice")
+        twice = ["f", "f"]
+        self.refuse_ends({"symbol": "x", "state": twice}, {"logits": "f", "state": twice}, "names 'f:0' twice")
         self.refuse_ends({"symbol": "x"}, {"logits": "f"}, "vocabulary of 11 symbols for 3 scores")
         self.refuse_ends({"symbol": "f"}, {"logits": "u"}, "'f:0' has 3 columns, but there are 4 scores")
         self.refuse_ends({"symbol": "wide"}, {"logits": "f"}, r"'wide:0' has shape \(2, \?\)",

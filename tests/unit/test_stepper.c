@@ -1,5 +1,5 @@
-/* Plans that are stepped: rows through the batch and decode_score with a stepper of the test's own; and the stepper over
- * graphs where memory runs out. */
+/* Plans that are stepped: rows through the batch and decode_score with a stepper of the test's own; and the stepper
+ * over graphs where memory runs out. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
