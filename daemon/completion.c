@@ -11,7 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64 };
+enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64 };
 
 static struct completion *completion_from(void *pointer)
 {
@@ -301,20 +301,28 @@ static void on_progress_message(struct message *message)
 {
     struct completions *completions =
         (struct completions *)(void *)((char *)message - offsetof(struct completions, message));
-    pthread_mutex_lock(&completions->lock);
-    struct choice *choice = completions->queued;
-    completions->queued = NULL;
-    completions->is_posted = false;
-    pthread_mutex_unlock(&completions->lock);
-    while (choice != NULL) {
+    if (completions->advancing == NULL) {
         pthread_mutex_lock(&completions->lock);
-        struct choice *next = choice->next_queued;
+        completions->advancing = completions->queued;
+        completions->queued = NULL;
+        pthread_mutex_unlock(&completions->lock);
+    }
+    for (size_t i = 0; i < ADVANCES_A_TURN_MAX && completions->advancing != NULL; i++) {
+        struct choice *choice = completions->advancing;
+        pthread_mutex_lock(&completions->lock);
+        completions->advancing = choice->next_queued;
         struct generation *generation = choice->queued_generation;
         choice->is_queued = false; /* from here on it may be queued again */
         pthread_mutex_unlock(&completions->lock);
         advance(choice);
         generation_unref(generation); /* keeps the choice until here */
-        choice = next;
+    }
+    pthread_mutex_lock(&completions->lock);
+    bool has_more = completions->advancing != NULL || completions->queued != NULL;
+    completions->is_posted = has_more;
+    pthread_mutex_unlock(&completions->lock);
+    if (has_more) {
+        mailbox_post(completions->server->mailbox, &completions->message);
     }
 }
 

@@ -14,6 +14,7 @@ struct completions {
     size_t count;
     pthread_mutex_t lock;
     struct choice *queued;                  /* under lock: choices whose generations advanced */
+    struct choice *advancing;               /* taken from there, to be looked at with the next turns */
     bool is_posted;                         /* under lock */
     char piece[COMPLETION_PIECE_BYTES_MAX]; /* of a stream, being made */
     size_t piece_length;

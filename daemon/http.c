@@ -1,14 +1,16 @@
-/* libmicrohttpd inside libuv. Each listener is one MHD daemon, run by hand: its epoll descriptor is watched by
+/* libmicrohttpd inside libuv. Each listener is an MHD daemon, run by hand: its epoll descriptor is watched by
  * uv_poll, and after every MHD_run its timeout is asked for and obeyed (its epoll is edge-triggered, so data can
- * wait without an event; zero means again right after the next poll, a few times, then 1 ms later, since MHD may be
- * waiting, not working).
+ * wait without an event; zero means again with the next turn, a few times, then 1 ms later, since MHD may be waiting,
+ * not working). A turn of the loop runs listeners in turn, until it has spent its time.
  *
  * A request is answered in one way only: the reply is stored, and queued when MHD calls the handler (again). Resuming
- * happens in one place, an idle callback, so never inside an MHD callback, and MHD is run right after it. While a
- * connection sleeps MHD neither times it out nor sees the client leave: a uv_poll watches its descriptor then.
+ * happens in one place, never inside an MHD callback, and MHD is run right after it. While a
+ * connection sleeps MHD neither times it out nor sees the client leave: an epoll of our own watches for it.
  * Thread: loop. Owns sockets, MHD daemons. */
 #include "daemon/http_private.h"
 
+#include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@
 
 enum {
     BUSY_ROUNDS_MAX = 64,
+    TURN_NS_MAX = 500000, /* a turn of the loop runs no other listener for old work, or for new, after that */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
 };
 
@@ -49,93 +52,132 @@ static size_t on_unescape(void *context, struct MHD_Connection *connection, char
 
 /* ---- Running MHD */
 
-static void pump(struct listener *listener);
+static void on_work(uv_idle_t *idle);
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void mark(struct listener *listener)
 {
-    (void)status;
-    (void)events;
-    pump(poll->data);
-}
-
-static void on_idle(uv_idle_t *idle)
-{
-    pump(idle->data);
+    struct http *http = listener->http;
+    if (!listener->has_work) {
+        listener->has_work = true;
+        http->work_count++;
+        uv_idle_start(&http->work, on_work);
+    }
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-    pump(timer->data);
+    mark(timer->data);
 }
 
 static void pump(struct listener *listener)
 {
     CHECK(!listener->is_pumping);
     listener->is_pumping = true;
+    uint64_t began_ns = clock_now_ns();
     CHECK(MHD_run(listener->mhd) == MHD_YES);
+    listener->http->spent_ns += clock_now_ns() - began_ns;
     listener->is_pumping = false;
 
     MHD_UNSIGNED_LONG_LONG wait_ms;
     if (MHD_get_timeout(listener->mhd, &wait_ms) == MHD_NO) {
         listener->busy_rounds = 0;
-        uv_idle_stop(&listener->idle);
         uv_timer_stop(&listener->timer);
     } else if (wait_ms == 0 && ++listener->busy_rounds <= BUSY_ROUNDS_MAX) {
-        uv_idle_start(&listener->idle, on_idle);
+        mark(listener);
     } else {
         listener->busy_rounds = 0;
-        uv_idle_stop(&listener->idle);
         uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : 1, 0);
     }
 }
 
-/* Resumes at most HTTP_RESUMES_A_TURN_MAX connections and lets MHD go on with them. */
-static void on_resume(uv_idle_t *idle)
+/* At once, or in the listener's turn when others have taken their time. */
+static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    struct http *http = idle->data;
-    bool is_touched[HTTP_LISTENERS_MAX] = {false};
-    for (size_t i = 0; i < HTTP_RESUMES_A_TURN_MAX && http->woken_first != NULL; i++) {
-        struct request *request = http->woken_first;
-        http->woken_first = request->next_woken;
+    (void)status;
+    (void)events;
+    struct listener *listener = poll->data;
+    if (listener->http->spent_ns < TURN_NS_MAX) {
+        pump(listener);
+    } else {
+        mark(listener);
+    }
+}
+
+static void resume_some(struct listener *listener)
+{
+    for (size_t i = 0; i < HTTP_RESUMES_A_TURN_MAX && listener->woken_first != NULL; i++) {
+        struct request *request = listener->woken_first;
+        listener->woken_first = request->next_woken;
         request->is_woken = false;
         if (request->connection != NULL && request->is_suspended) {
-            if (request->has_watch) {
-                uv_poll_stop(&request->watch);
-            }
             MHD_resume_connection(request->connection);
             request->is_suspended = false;
-            for (size_t j = 0; j < http->listener_count; j++) {
-                is_touched[j] = is_touched[j] || http->listeners[j] == request->listener;
-            }
         }
         http_request_unref(request);
     }
-    if (http->woken_first == NULL) {
-        http->woken_last = &http->woken_first;
+    if (listener->woken_first == NULL) {
+        listener->woken_last = &listener->woken_first;
+    }
+}
+
+/* Runs the next listener that has work. There is one. */
+static void work(struct http *http)
+{
+    while (!http->listeners[http->next]->has_work) {
+        http->next = (http->next + 1) % http->listener_count;
+    }
+    struct listener *listener = http->listeners[http->next];
+    http->next = (http->next + 1) % http->listener_count;
+    resume_some(listener);
+    listener->has_work = false;
+    http->work_count--;
+    if (listener->woken_first != NULL) {
+        mark(listener);
+    }
+    pump(listener);
+}
+
+static void on_work(uv_idle_t *idle)
+{
+    struct http *http = idle->data;
+    http->spent_ns = 0;
+    do {
+        work(http);
+    } while (http->work_count > 0 && http->spent_ns < TURN_NS_MAX);
+    if (http->work_count == 0) {
         uv_idle_stop(idle);
     }
-    for (size_t j = 0; j < http->listener_count; j++) {
-        if (is_touched[j]) {
-            pump(http->listeners[j]);
-        }
-    }
+}
+
+/* What comes in has time of its own, so that it need not wait behind a crowd of streams. */
+static void on_before_poll(uv_prepare_t *prepare)
+{
+    struct http *http = prepare->data;
+    http->spent_ns = 0;
 }
 
 void http_wake(struct request *request)
 {
-    struct http *http = request->listener->http;
+    struct listener *listener = request->listener;
     if (request->is_woken || !request->is_suspended || request->connection == NULL) {
         return;
     }
     request->is_woken = true;
     request->references++;
     request->next_woken = NULL;
-    *http->woken_last = request;
-    http->woken_last = &request->next_woken;
-    uv_idle_start(&http->resume, on_resume);
+    *listener->woken_last = request;
+    listener->woken_last = &request->next_woken;
+    mark(listener);
 }
 
 /* ---- Starting and stopping */
+
+static void on_departures(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    http_take_departures(poll->data);
+}
 
 enum status http_create(uv_loop_t *loop, const struct settings *settings, const struct http_callbacks *callbacks,
                         struct http **ret_http, struct error *error)
@@ -147,10 +189,24 @@ enum status http_create(uv_loop_t *loop, const struct settings *settings, const 
     http->loop = loop;
     http->settings = settings;
     http->callbacks = *callbacks;
-    http->woken_last = &http->woken_first;
-    http->open_parts = 1;
-    uv_idle_init(loop, &http->resume);
-    http->resume.data = http;
+    http->clients_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (http->clients_fd < 0 || uv_poll_init(loop, &http->clients, http->clients_fd) != 0) {
+        int reason = errno;
+        if (http->clients_fd >= 0) {
+            close(http->clients_fd);
+        }
+        mem_free(http);
+        return error_set_errno(error, reason, "epoll for the clients");
+    }
+    http->open_parts = 3; /* its handles */
+    http->clients.data = http;
+    uv_poll_start(&http->clients, UV_READABLE, on_departures);
+    uv_unref((uv_handle_t *)&http->clients);
+    uv_idle_init(loop, &http->work);
+    uv_prepare_init(loop, &http->before_poll);
+    http->work.data = http->before_poll.data = http;
+    uv_prepare_start(&http->before_poll, on_before_poll);
+    uv_unref((uv_handle_t *)&http->before_poll);
     *ret_http = http;
     return STATUS_OK;
 }
@@ -172,58 +228,89 @@ static void close_listener(struct listener *listener)
     uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
     MHD_stop_daemon(listener->mhd);
     listener->mhd = NULL;
-    uv_close((uv_handle_t *)&listener->idle, on_listener_closed);
     uv_close((uv_handle_t *)&listener->timer, on_listener_closed);
 }
 
-static struct MHD_Daemon *start_mhd(struct listener *listener, int fd)
+static struct MHD_Daemon *start_mhd(struct listener *listener, int fd, size_t connections_max)
 {
     const struct settings *settings = listener->http->settings;
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, http_on_access, listener,
         MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->connection_timeout_seconds,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)settings->connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,
         on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, listener, MHD_OPTION_END);
 }
 
-enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error)
+/* Takes over `fd`, on failure too. */
+static enum status add_listener(struct http *http, int fd, bool is_unix, size_t connections_max, struct error *error)
 {
     struct listener *listener = mem_allocate(1, sizeof *listener);
-    if (listener == NULL || http->listener_count == HTTP_LISTENERS_MAX) {
-        mem_free(listener);
+    if (listener == NULL) {
         close(fd);
-        return error_set(error, STATUS_LIMIT, "listen on %s: no memory, or more than %d sockets", address,
-                         HTTP_LISTENERS_MAX);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a listener");
     }
-    /* Accepted connections inherit it. Left alone, the kernel would take megabytes for each stream nobody reads. */
-    int buffer_bytes = SOCKET_BUFFER_BYTES;
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
     listener->http = http;
     listener->is_unix = is_unix;
-    listener->mhd = start_mhd(listener, fd);
+    listener->woken_last = &listener->woken_first;
+    listener->mhd = start_mhd(listener, fd, connections_max);
     if (listener->mhd == NULL) {
         mem_free(listener);
         close(fd);
-        return error_set(error, STATUS_IO, "listen on %s: libmicrohttpd does not start", address);
+        return error_set(error, STATUS_IO, "libmicrohttpd does not start");
     }
     int epoll = MHD_get_daemon_info(listener->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     int failed = uv_poll_init(http->loop, &listener->poll, epoll);
     if (failed != 0) {
         MHD_stop_daemon(listener->mhd);
         mem_free(listener);
-        return error_set(error, STATUS_IO, "listen on %s: uv_poll_init: %s", address, uv_strerror(failed));
+        return error_set(error, STATUS_IO, "uv_poll_init: %s", uv_strerror(failed));
     }
-    uv_idle_init(http->loop, &listener->idle);
     uv_timer_init(http->loop, &listener->timer);
-    listener->poll.data = listener->idle.data = listener->timer.data = listener;
-    listener->open_handles = 3;
+    listener->poll.data = listener->timer.data = listener;
+    listener->open_handles = 2;
     http->open_parts++;
     http->listeners[http->listener_count++] = listener;
     uv_poll_start(&listener->poll, UV_READABLE, on_poll);
     pump(listener);
     return STATUS_OK;
+}
+
+/* Adds one listener for each LISTENER_CONNECTIONS; the last one has `fd` itself. */
+static enum status add_listeners(struct http *http, int fd, bool is_unix, struct error *error)
+{
+    size_t left = http->settings->connections_max;
+    size_t count = (left + LISTENER_CONNECTIONS - 1) / LISTENER_CONNECTIONS;
+    for (count = count < LISTENERS_A_SOCKET_MAX ? count : LISTENERS_A_SOCKET_MAX; count > 1; count--) {
+        size_t own = (left + count - 1) / count;
+        int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        enum status status =
+            duplicate < 0 ? error_set_errno(error, errno, "dup") : add_listener(http, duplicate, is_unix, own, error);
+        if (status != STATUS_OK) {
+            close(fd);
+            return status;
+        }
+        left -= own;
+    }
+    return add_listener(http, fd, is_unix, left, error);
+}
+
+enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error)
+{
+    if (http->socket_count == HTTP_SOCKETS_MAX) {
+        close(fd);
+        return error_set(error, STATUS_LIMIT, "listen on %s: more than %d sockets", address, HTTP_SOCKETS_MAX);
+    }
+    http->socket_count++;
+    /* Accepted connections inherit it. Left alone, the kernel would take megabytes for each stream nobody reads. */
+    int buffer_bytes = SOCKET_BUFFER_BYTES;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
+    enum status status = add_listeners(http, fd, is_unix, error);
+    if (status != STATUS_OK) {
+        error_prefix(error, "listen on %s", address);
+    }
+    return status;
 }
 
 void http_quiesce(struct http *http)
@@ -249,6 +336,11 @@ uint64_t http_event_count(const struct http *http)
     return http->event_count;
 }
 
+static void on_own_closed(uv_handle_t *handle)
+{
+    http_part_closed(handle->data);
+}
+
 void http_destroy(struct http *http)
 {
     if (http == NULL) {
@@ -263,14 +355,18 @@ void http_destroy(struct http *http)
         http_wake(request);
         http_request_unref(request);
     }
-    while (http->woken_first != NULL) { /* MHD aborts when it is stopped with sleeping connections */
-        on_resume(&http->resume);
-    }
     for (size_t i = 0; i < http->listener_count; i++) {
-        close_listener(http->listeners[i]);
+        struct listener *listener = http->listeners[i];
+        while (listener->woken_first != NULL) { /* MHD aborts when it is stopped with sleeping connections */
+            resume_some(listener);
+            pump(listener);
+        }
+        close_listener(listener);
     }
     http->listener_count = 0;
     http->is_destroyed = true;
-    uv_close((uv_handle_t *)&http->resume, NULL);
-    http_part_closed(http);
+    uv_close((uv_handle_t *)&http->clients, on_own_closed);
+    close(http->clients_fd);
+    uv_close((uv_handle_t *)&http->work, on_own_closed);
+    uv_close((uv_handle_t *)&http->before_poll, on_own_closed);
 }

@@ -23,8 +23,8 @@ struct request;
 
 enum {
     REQUEST_ID_BYTES_MAX = 65,
-    HTTP_LISTENERS_MAX = 16,
-    HTTP_RESUMES_A_TURN_MAX = 256, /* connections woken in one turn of the loop; the rest the next turn */
+    HTTP_SOCKETS_MAX = 16,
+    HTTP_RESUMES_A_TURN_MAX = 32, /* connections woken in one turn of the loop; the rest the next turn */
 };
 
 struct http_callbacks {

@@ -1,8 +1,10 @@
 /* What MHD calls for a connection: the life of a request from its head to its end, asleep meanwhile or not.
  *
- * A request is counted: by its connection, by its response while MHD has it, by each holder, by its open uv_poll.
+ * A request is counted: by its connection, by its response while MHD has it, by each holder.
  * Thread: loop. Owns requests. */
 #include "daemon/http_private.h"
+
+#include <sys/epoll.h>
 
 #include "engine/base/mem.h"
 
@@ -29,11 +31,6 @@ void http_request_unref(struct request *request)
     http_part_closed(http);
 }
 
-static void on_watch_closed(uv_handle_t *handle)
-{
-    http_request_unref(http_request_from(handle->data));
-}
-
 void http_tell_gone(struct request *request)
 {
     if (request->on_gone != NULL) {
@@ -41,30 +38,40 @@ void http_tell_gone(struct request *request)
     }
 }
 
-static void on_watch(uv_poll_t *watch, int status, int events)
+/* From the first sleep to the end of the request: a stream sleeps and wakes so often that starting and stopping, a call
+ * to the kernel each, would take an eighth of the loop's time. */
+static void watch_client(struct request *request)
 {
-    struct request *request = http_request_from(watch->data);
-    if (status < 0 || (events & UV_DISCONNECT) != 0) {
-        uv_poll_stop(watch);
-        request->is_half_closed = true;
-        http_tell_gone(request);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = request};
+    if (info == NULL || epoll_ctl(request->listener->http->clients_fd, EPOLL_CTL_ADD, info->connect_fd, &event) != 0) {
+        return; /* the deadline and the next write notice as well, only later */
+    }
+    request->watched_fd = info->connect_fd;
+    request->is_watched = true;
+}
+
+static void unwatch_client(struct request *request)
+{
+    if (request->is_watched) {
+        request->is_watched = false;
+        epoll_ctl(request->listener->http->clients_fd, EPOLL_CTL_DEL, request->watched_fd, NULL);
     }
 }
 
-static void watch_client(struct request *request)
+void http_take_departures(const struct http *http)
 {
-    if (!request->has_watch) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (info == NULL || uv_poll_init(request->listener->http->loop, &request->watch, info->connect_fd) != 0) {
-            return; /* the deadline and the next write notice as well, only later */
-        }
-        request->watch.data = request;
-        request->has_watch = true;
-        request->references++;
+    struct epoll_event events[HTTP_DEPARTURES_A_TURN_MAX];
+    int count = epoll_wait(http->clients_fd, events, HTTP_DEPARTURES_A_TURN_MAX, 0);
+    for (int i = 0; i < count; i++) {
+        http_request_from(events[i].data.ptr)->references++;
     }
-    if (!request->is_half_closed) {
-        uv_poll_start(&request->watch, UV_DISCONNECT, on_watch);
+    for (int i = 0; i < count; i++) {
+        struct request *request = http_request_from(events[i].data.ptr);
+        request->is_half_closed = true;
+        http_tell_gone(request);
+        http_request_unref(request);
     }
 }
 
@@ -73,7 +80,9 @@ void http_suspend(struct request *request)
     CHECK(!request->is_suspended);
     request->is_suspended = true;
     MHD_suspend_connection(request->connection);
-    watch_client(request);
+    if (!request->is_watched) {
+        watch_client(request);
+    }
 }
 
 /* ---- What MHD calls */
@@ -223,8 +232,6 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
         request->next->link = request->link;
     }
     http->request_count--;
-    if (request->has_watch) {
-        uv_close((uv_handle_t *)&request->watch, on_watch_closed);
-    }
+    unwatch_client(request);
     http_request_unref(request);
 }

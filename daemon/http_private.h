@@ -8,14 +8,22 @@
 #include "daemon/http.h"
 #include "engine/base/check.h"
 
-enum { HTTP_HEADERS_MAX = 16, HTTP_REQUEST_MAGIC = 0x72657175 };
+enum { HTTP_HEADERS_MAX = 16, HTTP_DEPARTURES_A_TURN_MAX = 64, HTTP_REQUEST_MAGIC = 0x72657175 };
+enum {
+    LISTENER_CONNECTIONS = 256, /* of one MHD daemon, unless there are more of these than LISTENERS_A_SOCKET_MAX */
+    LISTENERS_A_SOCKET_MAX = 64,
+};
 
+/* One MHD daemon, which accepts on its own duplicate of a listening socket until it is full. Several share a socket:
+ * MHD deals with all the connections of a daemon that have something to do before it returns, and whenever one is
+ * resumed, it looks at all that sleep. */
 struct listener {
     struct http *http;
+    struct request *woken_first, **woken_last; /* to be resumed */
     struct MHD_Daemon *mhd;
     uv_poll_t poll;
-    uv_idle_t idle;
     uv_timer_t timer;
+    bool has_work; /* MHD is to be run, connections are to be resumed */
     size_t open_handles;
     size_t busy_rounds;
     bool is_pumping;
@@ -27,15 +35,21 @@ struct http {
     uv_loop_t *loop;
     const struct settings *settings;
     struct http_callbacks callbacks;
-    struct listener *listeners[HTTP_LISTENERS_MAX];
+    struct listener *listeners[HTTP_SOCKETS_MAX * LISTENERS_A_SOCKET_MAX];
     size_t listener_count;
-    struct request *requests;                  /* all that have a connection */
-    struct request *woken_first, **woken_last; /* to be resumed */
-    uv_idle_t resume;
+    size_t socket_count;
+    struct request *requests; /* all that have a connection */
+    int clients_fd;           /* an epoll of the connections whose requests sleep, for their clients' departures */
+    uv_poll_t clients;        /* sees it; libuv would deliver ten thousand departures in one turn */
+    uv_idle_t work;           /* while listeners have work */
+    uv_prepare_t before_poll;
+    uint64_t spent_ns; /* in MHD, in this half of the turn of the loop: with old work, with new events */
+    size_t work_count; /* listeners that have work */
+    size_t next;       /* the listener whose turn it is */
     size_t request_count;
     uint64_t event_count; /* requests that came and replies that went */
     bool is_destroyed;
-    size_t open_parts; /* listeners, the idle handle and requests that still need this struct */
+    size_t open_parts; /* listeners, own handles and requests that still need this struct */
 };
 
 struct request {
@@ -65,8 +79,8 @@ struct request {
     unsigned status;
     const struct stream_source *source;
     void *source_context;
-    uv_poll_t watch;
-    bool has_watch, is_begun, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
+    int watched_fd; /* while is_watched, in http->clients_fd */
+    bool is_watched, is_begun, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
 };
 
 /* The one way back from a void pointer. */
@@ -91,6 +105,9 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
 
 /* Tells who holds the request that its client is gone. */
 void http_tell_gone(struct request *request);
+
+/* Tells the holders of requests whose clients closed their side, HTTP_DEPARTURES_A_TURN_MAX at most. */
+void http_take_departures(const struct http *http);
 
 /* One of `open_parts` is closed; the last one after http_destroy frees `http`. */
 void http_part_closed(struct http *http);

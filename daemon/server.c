@@ -64,6 +64,7 @@ enum status server_start(struct server *server, const char *demo_path, struct er
     if (failed != 0) {
         return error_set(error, STATUS_IO, "uv_loop_init: %s", uv_strerror(failed));
     }
+    CHECK(uv_loop_configure(&server->loop, UV_METRICS_IDLE_TIME) == 0);
     enum status status = create_parts(server, demo_path, error);
     if (status == STATUS_OK) {
         registry_scan(server->registry);
@@ -73,12 +74,19 @@ enum status server_start(struct server *server, const char *demo_path, struct er
     return status;
 }
 
+static uint64_t awake_ns(const struct server *server)
+{
+    return clock_now_ns() - uv_metrics_idle_time((uv_loop_t *)(uintptr_t)&server->loop);
+}
+
 /* Turns the loop once; whether a request came or a reply went meanwhile. */
 static bool turn(struct server *server, uv_run_mode mode)
 {
     uint64_t seen = http_event_count(server->http);
+    uint64_t began_ns = awake_ns(server);
     workers_let_linger(server->run, completions_count(server->completions) == 0);
     uv_run(&server->loop, mode);
+    metrics_observe(server->metrics, METRIC_LOOP_TURN_SECONDS, (double)(awake_ns(server) - began_ns) / 1e9);
     return http_event_count(server->http) != seen;
 }
 

@@ -234,7 +234,7 @@ class Http(DaemonTest):
         self.assertGreater(values['lstmd_model_bytes{model="bard",version="1"}'], 1000)
         self.assertGreaterEqual(values['lstmd_symbols_total{kind="made"}'], 5)
         for family in ("lstmd_time_to_first_token_seconds", "lstmd_inter_token_seconds", "lstmd_request_seconds",
-                       "lstmd_queue_seconds"):
+                       "lstmd_queue_seconds", "lstmd_loop_turn_seconds"):
             buckets = [value for name, value in values.items() if name.startswith(f"{family}_bucket")]
             self.assertEqual(buckets, sorted(buckets))
             self.assertEqual(buckets[-1], values[f"{family}_count"])
