@@ -4,13 +4,11 @@
  * LstmBlock: x [time, batch, inputs], or int32 symbols [time, batch] standing for their one-hot vectors; c, h [batch,
  * units]; kernel [inputs + units, 4 × units]; bias [4 × units]; attribute forget_bias. Outputs: h of every step [time,
  * batch, units], the last c and h, and what the gradient needs: activated gates [time, batch, 4 × units] in the order
- * i, j, f, o, and c of every step. Input products of the whole sequence are one GEMM (or table rows); so are the
- * weights' gradients. */
+ * i, j, f, o, and c of every step. */
 #include "engine/base/check.h"
 #include "engine/graph/graph_private.h"
 #include "engine/graph/op.h"
-#include "engine/graph/ops_recurrence_lstm.h"
-#include "engine/math/pointwise.h"
+#include "engine/graph/ops_recurrence_fused.h"
 
 enum { INPUT_X, INPUT_C, INPUT_H, INPUT_KERNEL, INPUT_BIAS, INPUT_COUNT };
 enum { OUTPUT_H, OUTPUT_LAST_C, OUTPUT_LAST_H, OUTPUT_GATES, OUTPUT_C, OUTPUT_COUNT };
@@ -97,16 +95,6 @@ static enum status check_symbols(const struct op_run *run, const int32_t *symbol
     return STATUS_OK;
 }
 
-/* gates = rows of the kernel + bias. */
-static void project_symbols(const int32_t *symbols, const struct fused_layer *layer, const struct fused_sums *gates)
-{
-    for (size_t row = 0; row < layer->steps->count * layer->steps->batch; row++) {
-        float *to = gates->data + row * gates->stride;
-        memcpy(to, layer->weights[1], gates->columns * sizeof(float));
-        pointwise()->add_to(gates->columns, layer->weights[0] + (size_t)symbols[row] * gates->columns, to);
-    }
-}
-
 /* The layer as the fused kernel of Recurrence takes it; states and histories are elsewhere among the tensors. */
 static struct fused_layer fused_of(const struct op_run *run, const struct layer *layer,
                                    const struct recurrence_steps *steps)
@@ -117,7 +105,8 @@ static struct fused_layer fused_of(const struct op_run *run, const struct layer 
         .steps = steps,
         .inputs = layer->inputs,
         .units = layer->units,
-        .x = run->inputs[INPUT_X].data,
+        .x = layer->takes_symbols ? NULL : run->inputs[INPUT_X].data,
+        .symbols = layer->takes_symbols ? run->inputs[INPUT_X].data : NULL,
         .weights = {run->inputs[INPUT_KERNEL].data, run->inputs[INPUT_BIAS].data},
         .numbers = {node_attribute_number(run->node, "forget_bias", 1)},
         .initial = {run->inputs[INPUT_C].data, run->inputs[INPUT_H].data},
@@ -135,7 +124,7 @@ static size_t scratch_bytes(const struct inference *inference, size_t (*floats)(
 
 static size_t lstm_scratch_bytes(const struct inference *inference)
 {
-    return scratch_bytes(inference, fused_lstm_forward_floats);
+    return scratch_bytes(inference, fused_lstm.forward_floats);
 }
 
 static enum status compute_lstm(const struct op_run *run, struct error *error)
@@ -147,14 +136,10 @@ static enum status compute_lstm(const struct op_run *run, struct error *error)
     fused.history[0] = run->outputs[OUTPUT_C].data;
     fused.history[1] = run->outputs[OUTPUT_H].data;
     fused.saved = run->outputs[OUTPUT_GATES].data;
-    struct fused_sums gates = fused_lstm_gates(&fused, fused.saved);
     if (layer.takes_symbols) {
-        TRY(check_symbols(run, run->inputs[INPUT_X].data, &layer, error));
-        project_symbols(run->inputs[INPUT_X].data, &fused, &gates);
-    } else {
-        fused_project(&fused, &gates);
+        TRY(check_symbols(run, fused.symbols, &layer, error));
     }
-    fused_lstm_steps(&fused);
+    fused_lstm.forward(&fused);
     TRY(op_run_check(run, error));
     memcpy(run->outputs[OUTPUT_LAST_C].data, fused_before(&fused, 0, layer.time), state_bytes);
     memcpy(run->outputs[OUTPUT_LAST_H].data, fused_before(&fused, 1, layer.time), state_bytes);
@@ -194,16 +179,7 @@ static enum status infer_lstm_grad(struct inference *inference, struct error *er
 
 static size_t lstm_grad_scratch_bytes(const struct inference *inference)
 {
-    return scratch_bytes(inference, fused_lstm_backward_floats);
-}
-
-static void symbol_gradients(const int32_t *symbols, const struct fused_layer *layer, const struct fused_sums *d_gates)
-{
-    for (size_t row = 0; row < layer->steps->count * layer->steps->batch; row++) {
-        const float *from = d_gates->data + row * d_gates->stride;
-        pointwise()->add_to(d_gates->columns, from, layer->d_weights[1]);
-        pointwise()->add_to(d_gates->columns, from, layer->d_weights[0] + (size_t)symbols[row] * d_gates->columns);
-    }
+    return scratch_bytes(inference, fused_lstm.backward_floats);
 }
 
 static enum status compute_lstm_grad(const struct op_run *run, struct error *error)
@@ -224,16 +200,9 @@ static enum status compute_lstm_grad(const struct op_run *run, struct error *err
     fused.d_weights[1] = run->outputs[GRAD_BIAS].data;
     memset(fused.d_weights[0], 0, tensor_bytes(&run->outputs[GRAD_KERNEL]));
     memset(fused.d_weights[1], 0, tensor_bytes(&run->outputs[GRAD_BIAS]));
-    struct fused_sums d_gates = fused_lstm_steps_back(&fused);
-    TRY(op_run_check(run, error));
-    if (layer.takes_symbols) {
-        symbol_gradients(run->inputs[GRAD_X].data, &fused, &d_gates);
-    } else {
-        fused.dx = run->outputs[GRAD_X].data;
-        fused_project_back(&fused, &d_gates, false);
-    }
-    fused_hidden_gradient(&fused, 1, &d_gates);
-    return STATUS_OK;
+    fused.dx = layer.takes_symbols ? NULL : run->outputs[GRAD_X].data;
+    fused_lstm.backward(&fused);
+    return op_run_check(run, error);
 }
 
 const struct op op_lstm_grad = {.name = "LstmBlockGrad",

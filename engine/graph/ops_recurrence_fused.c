@@ -17,11 +17,11 @@ void fused_hold(const struct fused_layer *layer, size_t state_count, size_t step
     }
 }
 
-void fused_clear(const struct recurrence_steps *steps, size_t step, size_t columns, float *sequence)
+void fused_clear(const struct recurrence_steps *steps, size_t step, size_t columns, float *rows)
 {
     for (size_t row = 0; steps->length != NULL && row < steps->batch; row++) {
         if (!recurrence_is_active(steps, step, row)) {
-            memset(sequence + (step * steps->batch + row) * columns, 0, columns * sizeof(float));
+            memset(rows + row * columns, 0, columns * sizeof(float));
         }
     }
 }
@@ -71,28 +71,57 @@ void fused_add_hidden(const struct fused_layer *layer, const float *states, cons
                                                  .c_stride = stride});
 }
 
+static size_t row_count(const struct fused_layer *layer, struct fused_span span)
+{
+    return (span.end - span.begin) * layer->steps->batch;
+}
+
+/* The first row of a span in a sequence. */
+static size_t first_row(const struct fused_layer *layer, struct fused_span span)
+{
+    return span.begin * layer->steps->batch;
+}
+
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums)
 {
-    size_t rows = layer->steps->count * layer->steps->batch;
+    size_t rows = row_count(layer, sums->span);
+    size_t first = first_row(layer, sums->span);
+    size_t columns = sums->columns;
+    const float *kernel = layer->weights[2 * sums->pair];
     for (size_t row = 0; row < rows; row++) {
-        memcpy(sums->data + row * sums->stride, layer->weights[2 * sums->pair + 1], sums->columns * sizeof(float));
+        float *to = sums->data + row * sums->stride;
+        memcpy(to, layer->weights[2 * sums->pair + 1], columns * sizeof *to);
+        if (layer->symbols != NULL) {
+            pointwise()->add_to(columns, kernel + (size_t)layer->symbols[first + row] * columns, to);
+        }
     }
-    gemm(rows, sums->columns, layer->inputs, fused_plain(layer->x, layer->inputs),
-         fused_plain(layer->weights[2 * sums->pair], sums->columns), 1, sums->data, sums->stride);
+    if (layer->symbols == NULL) {
+        gemm(rows, columns, layer->inputs, fused_plain(layer->x + first * layer->inputs, layer->inputs),
+             fused_plain(kernel, columns), 1, sums->data, sums->stride);
+    }
 }
 
 void fused_project_back(const struct fused_layer *layer, const struct fused_sums *d_sums, bool adds)
 {
-    size_t rows = layer->steps->count * layer->steps->batch;
+    size_t rows = row_count(layer, d_sums->span);
+    size_t first = first_row(layer, d_sums->span);
     size_t columns = d_sums->columns;
+    float *d_kernel = layer->d_weights[2 * d_sums->pair];
     for (size_t row = 0; row < rows; row++) {
-        pointwise()->add_to(columns, d_sums->data + row * d_sums->stride, layer->d_weights[2 * d_sums->pair + 1]);
+        const float *from = d_sums->data + row * d_sums->stride;
+        pointwise()->add_to(columns, from, layer->d_weights[2 * d_sums->pair + 1]);
+        if (layer->symbols != NULL) {
+            pointwise()->add_to(columns, from, d_kernel + (size_t)layer->symbols[first + row] * columns);
+        }
     }
-    gemm(layer->inputs, columns, rows, fused_transposed(layer->x, layer->inputs),
-         fused_plain(d_sums->data, d_sums->stride), 1, layer->d_weights[2 * d_sums->pair], columns);
+    if (layer->symbols == NULL) {
+        gemm(layer->inputs, columns, rows, fused_transposed(layer->x + first * layer->inputs, layer->inputs),
+             fused_plain(d_sums->data, d_sums->stride), 1, d_kernel, columns);
+    }
     if (layer->dx != NULL) {
         gemm(rows, layer->inputs, columns, fused_plain(d_sums->data, d_sums->stride),
-             fused_transposed(layer->weights[2 * d_sums->pair], columns), adds ? 1 : 0, layer->dx, layer->inputs);
+             fused_transposed(layer->weights[2 * d_sums->pair], columns), adds ? 1 : 0,
+             layer->dx + first * layer->inputs, layer->inputs);
     }
 }
 
@@ -101,14 +130,17 @@ void fused_hidden_gradient(const struct fused_layer *layer, size_t state, const 
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     size_t columns = d_sums->columns;
+    size_t begin = d_sums->span.begin;
+    const float *data = d_sums->data;
     float *d_kernel = layer->d_weights[2 * d_sums->pair] + layer->inputs * columns;
-    if (layer->steps->count == 0) {
-        return;
+    if (begin == 0) { /* before the first step are the initial states, which lie elsewhere */
+        gemm(units, columns, batch, fused_transposed(layer->initial[state], units), fused_plain(data, d_sums->stride),
+             1, d_kernel, columns);
+        data += batch * d_sums->stride;
+        begin++;
     }
-    gemm(units, columns, batch, fused_transposed(layer->initial[state], units),
-         fused_plain(d_sums->data, d_sums->stride), 1, d_kernel, columns);
-    gemm(units, columns, (layer->steps->count - 1) * batch, fused_transposed(layer->history[state], units),
-         fused_plain(d_sums->data + batch * d_sums->stride, d_sums->stride), 1, d_kernel, columns);
+    gemm(units, columns, (d_sums->span.end - begin) * batch, fused_transposed(fused_before(layer, state, begin), units),
+         fused_plain(data, d_sums->stride), 1, d_kernel, columns);
 }
 
 /* ---- a pass over the stack ---- */
@@ -292,7 +324,7 @@ static enum status yield(const struct pass *pass, const float *from, struct erro
     TRY(drop_forward(pass, &pass->stack->drops, columns, from, &found, error));
     memcpy(to, found, pass->steps->count * pass->steps->batch * columns * sizeof(float));
     for (size_t t = 0; t < pass->steps->count; t++) {
-        fused_clear(pass->steps, t, columns, to);
+        fused_clear(pass->steps, t, columns, to + t * pass->steps->batch * columns);
     }
     return STATUS_OK;
 }

@@ -16,6 +16,7 @@ enum {
     FUSED_NUMBERS_MAX = 2,
     FUSED_STATES_MAX = 2,
     FUSED_DROPS_MAX = 2, /* one after another: a layer's output's and the next one's input's */
+    FUSED_SPAN_ROWS = 1024,
 };
 
 /* One layer's work, as its kernel sees it. Sequences are [time, batch, columns]; only the first steps->count steps
@@ -26,6 +27,7 @@ struct fused_layer {
     size_t inputs; /* columns of x */
     size_t units;
     const float *x;
+    const int32_t *symbols; /* in place of x: its rows are their one-hot vectors, [time, batch], each below `inputs` */
     const float *weights[FUSED_WEIGHTS_MAX];
     double numbers[FUSED_NUMBERS_MAX];
     const float *initial[FUSED_STATES_MAX]; /* [batch, units] */
@@ -38,6 +40,45 @@ struct fused_layer {
     float *d_weights[FUSED_WEIGHTS_MAX]; /* added to */
     float *dx;                           /* or NULL */
 };
+
+/* Steps that are worked off together: so many that a product over all their rows is fast, so few that what they leave
+ * for one another stays in the caches (and scratch small). */
+struct fused_span {
+    size_t begin;
+    size_t end;
+};
+
+/* How many steps the longest span has. */
+static inline size_t fused_span_steps(size_t batch)
+{
+    return batch == 0 || batch > FUSED_SPAN_ROWS ? 1 : FUSED_SPAN_ROWS / batch;
+}
+
+/* The rows of the longest span of a sequence of `rows`. */
+static inline size_t fused_span_rows(size_t rows, size_t batch)
+{
+    size_t most = fused_span_steps(batch) * batch;
+    return rows < most ? rows : most;
+}
+
+/* The spans of the steps that count, from {0, 0} on, and back from {count, count}; false when there is none left. */
+static inline bool fused_next_span(const struct fused_layer *layer, struct fused_span *span)
+{
+    size_t left = layer->steps->count - span->end;
+    size_t most = fused_span_steps(layer->steps->batch);
+    span->begin = span->end;
+    span->end += left < most ? left : most;
+    return left > 0 && !op_run_must_stop(layer->run);
+}
+
+/* See above. */
+static inline bool fused_span_before(const struct fused_layer *layer, struct fused_span *span)
+{
+    size_t most = fused_span_steps(layer->steps->batch);
+    span->end = span->begin;
+    span->begin -= span->end < most ? span->end : most;
+    return span->end > 0 && !op_run_must_stop(layer->run);
+}
 
 /* A cell with fused kernels. */
 struct fused_row {
@@ -127,10 +168,11 @@ static inline const float *fused_before(const struct fused_layer *layer, size_t 
     return step == 0 ? layer->initial[state] : layer->history[state] + (step - 1) * size;
 }
 
-/* What a layer's `pair` of weights, a kernel [inputs + units, columns] and a bias, makes of every row of a sequence:
- * sums before activation, or gradients of them; rows are `stride` apart. */
+/* What a layer's `pair` of weights, a kernel [inputs + units, columns] and a bias, makes of every row of a span: sums
+ * before activation, or gradients of them; rows are `stride` apart. */
 struct fused_sums {
-    float *data;
+    struct fused_span span;
+    float *data; /* from the span's first row on */
     size_t pair;
     size_t columns;
     size_t stride;
@@ -156,7 +198,7 @@ static inline size_t fused_packed_floats(size_t units, size_t columns)
 void fused_add_hidden(const struct fused_layer *layer, const float *states, const struct gemm_packed *kernel,
                       float *sums, size_t stride);
 
-/* data = x · kernel + bias, for every step at once. */
+/* data = x · kernel + bias, for every row at once. */
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums);
 /* Adds the gradients by the bias and by the kernel's rows for x; dx becomes what the sums give it, or has it added. */
 void fused_project_back(const struct fused_layer *layer, const struct fused_sums *d_sums, bool adds);
@@ -178,8 +220,8 @@ static inline bool fused_next_run(const struct recurrence_steps *steps, size_t s
 
 /* Puts back the states of rows whose sequence is over. */
 void fused_hold(const struct fused_layer *layer, size_t state_count, size_t step);
-/* Sets the rows of a step whose sequence is over to zero; sequence [time, batch, columns]. */
-void fused_clear(const struct recurrence_steps *steps, size_t step, size_t columns, float *sequence);
+/* Sets the rows of a step whose sequence is over to zero; rows [batch, columns]. */
+void fused_clear(const struct recurrence_steps *steps, size_t step, size_t columns, float *rows);
 /* d_before[active rows] = d_gates · kernelᵀ (+ what it holds, with `adds`); other rows, whose d_gates are zero, keep
  * theirs. */
 struct fused_product {

@@ -2,23 +2,27 @@
 #include "engine/graph/ops_recurrence_fused.h"
 #include "engine/math/pointwise.h"
 
-static struct fused_sums sums_of(const struct fused_layer *layer, float *data)
+static struct fused_sums sums_of(const struct fused_layer *layer, struct fused_span span, float *data)
 {
-    return (struct fused_sums){.data = data, .columns = layer->units, .stride = layer->units};
+    return (struct fused_sums){.span = span, .data = data, .columns = layer->units, .stride = layer->units};
 }
 
 static void forward(const struct fused_layer *layer)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
-    struct fused_sums sums = sums_of(layer, layer->history[0]);
     struct gemm_packed kernel = fused_pack_hidden(layer, 0, units, layer->scratch);
-    fused_project(layer, &sums);
-    for (size_t t = 0; t < layer->steps->count && !op_run_must_stop(layer->run); t++) {
-        float *step = sums.data + t * batch * units;
-        fused_add_hidden(layer, fused_before(layer, 0, t), &kernel, step, units);
-        pointwise()->tanh(batch * units, step, step);
-        fused_hold(layer, 1, t);
+    struct fused_span span = {0, 0};
+    while (fused_next_span(layer, &span)) {
+        float *step = layer->history[0] + span.begin * batch * units;
+        struct fused_sums sums = sums_of(layer, span, step);
+        fused_project(layer, &sums);
+        for (size_t t = span.begin; t < span.end && !op_run_must_stop(layer->run); t++) {
+            fused_add_hidden(layer, fused_before(layer, 0, t), &kernel, step, units);
+            pointwise()->tanh(batch * units, step, step);
+            fused_hold(layer, 1, t);
+            step += batch * units;
+        }
     }
 }
 
@@ -30,34 +34,39 @@ static void bend_back(size_t count, const float *dh, const float *h, float *d_su
     }
 }
 
-static void steps_back(const struct fused_layer *layer, float *d_sums)
+static void step_back(const struct fused_layer *layer, size_t t, const struct gemm_packed *kernel, float *d_sums)
 {
     size_t batch = layer->steps->batch;
     size_t units = layer->units;
     float *dh = layer->d_state[0];
-    struct gemm_packed kernel = fused_pack_hidden_back(layer, 0, units, layer->scratch);
-    for (size_t t = layer->steps->count; t-- > 0 && !op_run_must_stop(layer->run);) {
-        size_t end = 0;
-        for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
-            size_t at = (t * batch + row) * units;
-            pointwise()->add_to((end - row) * units, layer->d_output + at, dh + row * units);
-            bend_back((end - row) * units, dh + row * units, layer->history[0] + at, d_sums + at);
-        }
-        fused_clear(layer->steps, t, units, d_sums);
-        struct fused_product product = {.d_gates = d_sums + t * batch * units, .stride = units, .kernel = &kernel};
-        fused_back_product(layer, t, &product, dh);
+    size_t end = 0;
+    for (size_t row = 0; fused_next_run(layer->steps, t, &row, &end); row = end) {
+        size_t at = (t * batch + row) * units;
+        pointwise()->add_to((end - row) * units, layer->d_output + at, dh + row * units);
+        bend_back((end - row) * units, dh + row * units, layer->history[0] + at, d_sums + row * units);
     }
+    fused_clear(layer->steps, t, units, d_sums);
+    struct fused_product product = {.d_gates = d_sums, .stride = units, .kernel = kernel};
+    fused_back_product(layer, t, &product, dh);
 }
 
 static void backward(const struct fused_layer *layer)
 {
-    struct fused_sums d_sums =
-        sums_of(layer, (float *)layer->scratch + fused_packed_floats(layer->units, layer->units));
-    steps_back(layer, d_sums.data);
-    fused_project_back(layer, &d_sums, false);
-    fused_hidden_gradient(layer, 0, &d_sums);
+    size_t units = layer->units;
+    struct gemm_packed kernel = fused_pack_hidden_back(layer, 0, units, layer->scratch);
+    float *scratch = (float *)layer->scratch + fused_packed_floats(units, units);
+    struct fused_span span = {layer->steps->count, layer->steps->count};
+    while (fused_span_before(layer, &span)) {
+        struct fused_sums d_sums = sums_of(layer, span, scratch);
+        for (size_t t = span.end; t-- > span.begin && !op_run_must_stop(layer->run);) {
+            step_back(layer, t, &kernel, scratch + (t - span.begin) * layer->steps->batch * units);
+        }
+        fused_project_back(layer, &d_sums, false);
+        fused_hidden_gradient(layer, 0, &d_sums);
+    }
 }
 
+/* The packed kernel. */
 static size_t forward_floats(size_t rows, size_t batch, size_t units)
 {
     (void)rows;
@@ -65,11 +74,10 @@ static size_t forward_floats(size_t rows, size_t batch, size_t units)
     return fused_packed_floats(units, units);
 }
 
-/* The packed kernel and d_sums. */
+/* The packed kernel; d_sums of a span. */
 static size_t backward_floats(size_t rows, size_t batch, size_t units)
 {
-    (void)batch;
-    return fused_packed_floats(units, units) + rows * units;
+    return fused_packed_floats(units, units) + fused_span_rows(rows, batch) * units;
 }
 
 const struct fused_row fused_rnn = {.name = "rnn",

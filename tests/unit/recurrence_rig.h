@@ -50,7 +50,8 @@ static inline struct output network_variable(struct network *network, const char
 /* A constant vector of whole numbers. */
 static inline struct output network_lengths(struct network *network, const int32_t *lengths, int64_t count)
 {
-    int32_t copy[64];
+    int32_t copy[512];
+    assert_true((size_t)count <= sizeof copy / sizeof *copy);
     memcpy(copy, lengths, (size_t)count * sizeof *copy);
     struct tensor tensor = {DTYPE_INT32, shape_vector(count), copy};
     return rig_constant(network->graph, &tensor);

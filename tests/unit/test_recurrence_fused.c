@@ -256,9 +256,30 @@ static void test_random_stacks(void **state)
     }
 }
 
+/* More rows than fused kernels work off together: three steps, three, and what is left. */
+static void test_several_spans(void **state)
+{
+    (void)state;
+    enum { ROWS = 300, STEPS = 8, STEPS_THAT_COUNT = 7 };
+    int32_t lengths[ROWS];
+    for (int row = 0; row < ROWS; row++) {
+        lengths[row] = row % (STEPS_THAT_COUNT + 1);
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cell_case test = cases[i];
+        test.batch = ROWS;
+        test.time = STEPS;
+        if (test.kernels[0] != NULL) {
+            compare(&test, NULL);
+            compare(&test, lengths);
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks),
+                                       cmocka_unit_test(test_several_spans)};
     gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
