@@ -6,47 +6,12 @@
 #include <unistd.h>
 
 #include "daemon/commands.h"
-#include "daemon/model_reference.h"
 #include "daemon/progress_bar.h"
+#include "daemon/train_arguments.h"
 #include "engine/base/clock.h"
 #include "engine/engine.h"
 
-static const char SYNOPSIS[] = "CORPUS… --out MODELS/NAME [OPTION]…";
 static const double LINE_SECONDS = 5; /* between two progress lines of JSON, besides evaluations */
-
-static const struct option_row ROWS[] = {
-    {"out", OPTION_TEXT, "MODELS/NAME", NULL, "the model's directory; the result becomes its next version"},
-    {"layers", OPTION_COUNT, "N", "2", "recurrent layers"},
-    {"units", OPTION_COUNT, "N", "128", "units of a layer"},
-    {"cell", OPTION_TEXT, "KIND", "lstm", "lstm, gru or rnn"},
-    {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
-    {"tie", OPTION_FLAG, NULL, NULL, "the output's weights are the embedding's; needs --embedding equal to --units"},
-    {"vocabulary", OPTION_TEXT, "KIND", "characters", "characters or bytes"},
-    {"batch", OPTION_COUNT, "N", "64", "rows of a batch"},
-    {"sequence-length", OPTION_COUNT, "N", "64", "symbols of a row between two updates"},
-    {"epochs", OPTION_COUNT, "N", NULL, "passes over the text; 50 without any limit"},
-    {"max-steps", OPTION_COUNT, "N", NULL, "updates; of several limits the first one counts"},
-    {"max-seconds", OPTION_NUMBER, "N", NULL, "time, over all resumes"},
-    {"optimizer", OPTION_TEXT, "NAME", "adam", "adam, sgd, momentum, rmsprop or adagrad"},
-    {"learning-rate", OPTION_NUMBER, "R", "0.002", "how far an update goes, at the beginning"},
-    {"schedule", OPTION_TEXT, "NAME", "step", "step: halved every 5 epochs after the 10th; or constant"},
-    {"clip-norm", OPTION_NUMBER, "N", "5", "gradients are scaled down to this global norm"},
-    {"dropout", OPTION_NUMBER, "P", "0", "share of the connections between layers that are dropped"},
-    {"validation-fraction", OPTION_NUMBER, "P", "0.1",
-     "share of the text, at its end, that is held back; the best weights on it are kept"},
-    {"evaluate-every-steps", OPTION_COUNT, "N", NULL, "measures the validation loss so often, not only after epochs"},
-    {"checkpoint-seconds", OPTION_NUMBER, "N", "60", "how often the state is kept to resume from"},
-    {"seed", OPTION_COUNT, "N", "1", "of initial weights and dropout"},
-    {"threads", OPTION_COUNT, "N", NULL, "all CPUs we may use; the result does not depend on it"},
-    {"shards", OPTION_COUNT, "N", "2",
-     "parts of a batch that threads work on; the last bits of the result depend on it"},
-    {"resume", OPTION_FLAG, NULL, NULL, "goes on with the interrupted training in the directory"},
-    {"from", OPTION_TEXT, "MODELS/NAME[@VERSION]", NULL, "begins with that version's weights and vocabulary"},
-    {"preset", OPTION_TEXT, "NAME", NULL, "not built yet"},
-    {"logdir", OPTION_TEXT, "DIR", NULL, "not built yet"},
-    {"json", OPTION_FLAG, NULL, NULL, "prints JSON lines, on a terminal too"},
-};
-enum { ROW_COUNT = sizeof ROWS / sizeof ROWS[0] };
 
 struct command {
     struct options options;
@@ -170,86 +135,6 @@ static int fail(struct command *command, const struct error *error)
 
 /* ---- what was asked for ---- */
 
-static const char *json_name(const char *option, char name[64])
-{
-    snprintf(name, 64, "%s", option);
-    for (char *at = name; *at != '\0'; at++) {
-        *at = *at == '-' ? '_' : *at;
-    }
-    return name;
-}
-
-static json_t *option_json(const struct options *options, const struct option_row *row)
-{
-    if (row->kind == OPTION_FLAG) {
-        return json_true();
-    }
-    return row->kind == OPTION_COUNT    ? json_integer((json_int_t)options_count(options, row->name))
-           : row->kind == OPTION_NUMBER ? json_real(options_number(options, row->name))
-                                        : json_string(options_text(options, row->name));
-}
-
-/* Puts the options that were given into `object`, under their JSON names. */
-static void put_given(const struct options *options, const char *const *names, size_t count, json_t *object)
-{
-    for (size_t i = 0; i < count; i++) {
-        char name[64];
-        if (!options_is_given(options, names[i])) {
-            continue;
-        }
-        for (size_t row = 0; row < ROW_COUNT; row++) {
-            if (strcmp(ROWS[row].name, names[i]) == 0) {
-                json_object_set_new(object, json_name(names[i], name), option_json(options, &ROWS[row]));
-            }
-        }
-    }
-}
-
-static json_t *make_request(const struct options *options)
-{
-    static const char *const names[] = {"batch",
-                                        "sequence-length",
-                                        "epochs",
-                                        "max-steps",
-                                        "max-seconds",
-                                        "schedule",
-                                        "clip-norm",
-                                        "dropout",
-                                        "validation-fraction",
-                                        "seed",
-                                        "evaluate-every-steps",
-                                        "checkpoint-seconds",
-                                        "shards"};
-    json_t *request = json_object();
-    json_t *optimizer = json_object();
-    put_given(options, names, sizeof names / sizeof names[0], request);
-    put_given(options, (const char *const[]){"learning-rate"}, 1, optimizer);
-    if (options_is_given(options, "optimizer")) {
-        json_object_set_new(optimizer, "name", json_string(options_text(options, "optimizer")));
-    }
-    if (strcmp(options_text(options, "schedule"), "constant") != 0 && options_is_given(options, "schedule")) {
-        json_object_set_new(request, "schedule", json_pack("{s:s}", "name", options_text(options, "schedule")));
-    }
-    if (json_object_size(optimizer) > 0) {
-        json_object_set(request, "optimizer", optimizer);
-    }
-    json_decref(optimizer);
-    return request;
-}
-
-static json_t *make_specification(const struct options *options)
-{
-    static const char *const names[] = {"embedding", "tie", "dropout"};
-    json_t *specification =
-        json_pack("{s:s, s:I, s:I}", "cell", options_text(options, "cell"), "layers",
-                  (json_int_t)options_count(options, "layers"), "units", (json_int_t)options_count(options, "units"));
-    put_given(options, names, sizeof names / sizeof names[0], specification);
-    const char *kind = options_text(options, "vocabulary");
-    json_object_set_new(specification, "vocabulary",
-                        strcmp(kind, "bytes") == 0 ? json_string("bytes") : json_pack("{s:s}", "kind", kind));
-    return specification;
-}
-
 /* The model to train: new, an older version, or the interrupted one. */
 static enum status make_model(const struct command *command, struct model **ret_model, struct error *error)
 {
@@ -277,7 +162,7 @@ static enum status make_model(const struct command *command, struct model **ret_
     }
     struct model *model = NULL;
     TRY(model_create(name, &model, error));
-    json_t *specification = make_specification(options);
+    json_t *specification = train_arguments_model(options);
     enum status status = model_make_language_model(model, specification, options_count(options, "seed"), error);
     json_decref(specification);
     if (status != STATUS_OK) {
@@ -293,10 +178,8 @@ static enum status make_model(const struct command *command, struct model **ret_
 static enum status make_job(struct command *command, struct model *model, const json_t *request,
                             struct training_job **ret_job, struct error *error)
 {
-    static const char *const architecture[] = {"cell", "layers", "units", "embedding", "tie"};
     const struct options *options = &command->options;
-    json_t *asked = json_object();
-    put_given(options, architecture, sizeof architecture / sizeof architecture[0], asked);
+    json_t *asked = train_arguments_architecture(options);
     struct training_job_options job = {
         .model_directory = command->out.directory,
         .request = request,
@@ -376,60 +259,18 @@ static void remember_command_line(struct command *command, int argc, char **argv
     }
 }
 
-/* A known kind that is not built is another thing than a wrong one. */
-static enum status check_kind(const struct options *options, const char *option, const char *const *known,
-                              size_t built_count, const char *built, struct error *error)
-{
-    const char *kind = options_text(options, option);
-    for (size_t i = 0; known[i]; i++) {
-        if (strcmp(kind, known[i]) == 0) {
-            return i < built_count
-                       ? STATUS_OK
-                       : error_set(error, STATUS_UNSUPPORTED, "--%s %s is not built yet: %s", option, kind, built);
-        }
-    }
-    return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, built);
-}
-
-static enum status check_arguments(struct command *command, struct error *error)
-{
-    const struct options *options = &command->options;
-    if (!options_text(options, "out")) {
-        return error_set(error, STATUS_INVALID, "--out MODELS/NAME is missing");
-    }
-    TRY(model_reference_parse(options_text(options, "out"), &command->out, error));
-    if (command->out.version > 0) {
-        return error_set(error, STATUS_INVALID, "--out takes no version: the next free one is made");
-    }
-    if (options_is_given(options, "resume") && options_is_given(options, "from")) {
-        return error_set(error, STATUS_INVALID, "--resume and --from exclude each other");
-    }
-    static const char *const cells[] = {"lstm", "gru", "rnn", NULL};
-    static const char *const vocabularies[] = {"characters", "bytes", "words", NULL};
-    TRY(check_kind(options, "cell", cells, 3, "lstm, gru or rnn", error));
-    TRY(check_kind(options, "vocabulary", vocabularies, 2, "characters or bytes", error));
-    for (int i = 0; i < 2; i++) {
-        const char *name = i == 0 ? "preset" : "logdir";
-        if (options_is_given(options, name)) {
-            return error_set(error, STATUS_UNSUPPORTED, "--%s is not built yet", name);
-        }
-    }
-    return STATUS_OK;
-}
-
 int command_train(int argc, char **argv)
 {
     struct command command = {.bar = {.file = stdout}};
     int exit_status;
-    if (!command_parse(&command.options, ROWS, ROW_COUNT, SYNOPSIS, 1, OPTIONS_POSITIONAL_MAX, argc, argv,
-                       &exit_status)) {
+    if (!train_arguments_parse(&command.options, argc, argv, &exit_status)) {
         return exit_status;
     }
     command.prints_json = options_is_given(&command.options, "json") || !progress_bar_is_possible(stdout);
     remember_command_line(&command, argc, argv);
     struct error error;
-    enum status status = check_arguments(&command, &error);
-    json_t *request = make_request(&command.options);
+    enum status status = train_arguments_check(&command.options, &command.out, &error);
+    json_t *request = train_arguments_request(&command.options);
     if (status == STATUS_OK) {
         json_t *complete = NULL;
         status = training_options_complete(request, &complete, &error);

@@ -56,6 +56,7 @@ struct op_run {
     struct values *values;
     const struct variable *variable; /* for ops whose first input is a variable's state, and for VariableV2 */
     uint64_t random_key;             /* this run's key, or this draw's of a seeded node; mix it with the node's seed */
+    uint64_t loop_key;               /* in a loop's body, the key of the run around it, the same for every turn */
     const void *prepared;            /* what the row's prepare made for this step of the plan */
     const _Atomic bool *cancel;      /* looked at by long kernels (op_run_must_stop); may be NULL */
     uint64_t deadline_ms;            /* likewise; by clock_now_ms; 0: never */

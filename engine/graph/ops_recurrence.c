@@ -247,6 +247,7 @@ static enum status run_step(const struct op_run *run, const struct recurrence *r
     }
     struct run_options options = {.feeds = turn->feeds,
                                   .random_key = recurrence_step_key(run->random_key, step),
+                                  .loop_key = &run->random_key,
                                   .cancel = run->cancel,
                                   .deadline_ms = run->deadline_ms};
     TRY(plan_run(prepared->plan.plan, turn->workspace, run->values, &options, turn->results, error));

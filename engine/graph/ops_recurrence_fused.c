@@ -252,7 +252,8 @@ static enum status drop(const struct pass *pass, const struct fused_drops *drops
                              .inputs = inputs,
                              .input_count = 2,
                              .outputs = &output,
-                             .random_key = recurrence_step_key(pass->run->random_key, t)};
+                             .random_key = recurrence_step_key(pass->run->random_key, t),
+                             .loop_key = pass->run->random_key};
         TRY(node->op->compute(&run, error));
     }
     return STATUS_OK;

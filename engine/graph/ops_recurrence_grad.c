@@ -219,6 +219,7 @@ static enum status step_back(const struct backward *backward, size_t step, struc
     struct run_options options = {
         .feeds = backward->turn.feeds,
         .random_key = recurrence_step_key(run->random_key, step),
+        .loop_key = &run->random_key,
         .cancel = run->cancel,
         .deadline_ms = run->deadline_ms,
     };

@@ -69,6 +69,7 @@ struct workspace *workspace_place(const struct plan *plan, void *memory);
 struct run_options {
     const struct tensor *feeds;  /* one for each of the plan's feeds, same dtype and shape; borrowed during the run */
     uint64_t random_key;         /* keys the random ops of this run: same key, same numbers */
+    const uint64_t *loop_key;    /* of a loop's body, the key of the run that the loop is in; NULL: no loop */
     const uint64_t *seeded_keys; /* one for each of plan_seeded_node; NULL: random_key for them, too */
     const _Atomic bool *cancel;  /* looked at between nodes; may be NULL */
     uint64_t deadline_ms;        /* by clock_now_ms; when it has passed, the run is cancelled; 0: never */

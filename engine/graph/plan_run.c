@@ -126,6 +126,7 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
     }
     if (op->compute != NULL) {
         bool has_key = step->seeded != 0 && options->seeded_keys != NULL;
+        uint64_t random_key = has_key ? options->seeded_keys[step->seeded - 1] : options->random_key;
         struct op_run run = {.node = step->node,
                              .inputs = workspace->inputs,
                              .input_count = step->input_count,
@@ -133,7 +134,8 @@ static enum status run_step(const struct plan *plan, struct workspace *workspace
                              .scratch = workspace->scratch,
                              .values = values,
                              .variable = step->variable,
-                             .random_key = has_key ? options->seeded_keys[step->seeded - 1] : options->random_key,
+                             .random_key = random_key,
+                             .loop_key = options->loop_key != NULL ? *options->loop_key : random_key,
                              .prepared = step->prepared,
                              .cancel = options->cancel,
                              .deadline_ms = options->deadline_ms};

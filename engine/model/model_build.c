@@ -4,6 +4,7 @@
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
+#include "engine/nn/presets.h"
 #include "engine/store/graph_file.h"
 #include "engine/store/program.h"
 
@@ -258,12 +259,14 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
 {
     struct language_model_options options;
     json_t *reply = NULL;
-    TRY(language_model_options_from_json(specification, &options, error));
-    json_t *step = json_deep_copy(specification);
-    if (step == NULL) {
-        return model_no_memory(model, error);
+    json_t *step = NULL;
+    TRY(preset_expand(specification, PRESET_MODEL, &step, error));
+    enum status status = language_model_options_from_json(step, &options, error);
+    if (status != STATUS_OK) {
+        json_decref(step);
+        return status;
     }
-    if (waits_for_vocabulary(specification)) {
+    if (waits_for_vocabulary(step)) {
         return wait_for_vocabulary(model, step, error);
     }
     json_object_set_new(step, "op", json_string("language_model"));
@@ -271,7 +274,7 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
     if (request == NULL) {
         return model_no_memory(model, error);
     }
-    enum status status = model_build(model, request, NULL, &reply, error);
+    status = model_build(model, request, NULL, &reply, error);
     json_decref(request);
     json_decref(reply);
     if (status != STATUS_OK) {

@@ -6,6 +6,7 @@
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
 #include "engine/store/graph_file.h"
+#include "engine/store/program.h"
 #include "engine/store/saver_file.h"
 
 enum { SAVED_FILES_MAX = 4 };
@@ -30,10 +31,7 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
     }
     json_t *architecture = json_pack("{s:I}", "parameters", (json_int_t)parameters);
     if (architecture != NULL && language_model_find(session_graph(model->session), &options)) {
-        json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
-        json_t *more = json_pack("{s:s, s:I, s:I, s:o, s:b, s:f}", "cell", recurrent_cell_name(options.cell), "layers",
-                                 (json_int_t)options.layers, "units", (json_int_t)options.units, "embedding", embedding,
-                                 "tie", options.is_tied, "dropout", options.dropout);
+        json_t *more = language_model_options_to_json(&options);
         json_object_update_missing(architecture, more);
         json_decref(more);
     }

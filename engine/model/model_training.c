@@ -7,6 +7,7 @@
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
 #include "engine/store/graph_file.h"
+#include "engine/store/program.h"
 
 static enum status waiting_kind(const struct model *model, enum vocabulary_kind *ret_kind, struct error *error)
 {
@@ -75,8 +76,26 @@ static enum status build_waiting(struct model *model, struct vocabulary *vocabul
     return STATUS_OK;
 }
 
-/* Adds the train head where it is missing, then the optimiser. */
-static enum status build_training(struct model *model, enum optimizer_kind optimizer, struct error *error)
+/* The step as a program has it. */
+static json_t *step_to_json(const struct train_step_options *options, const char *loss)
+{
+    struct train_step_options usual = train_step_defaults(options->optimizer.kind);
+    json_t *json = json_pack("{s:s, s:s}", "op", optimizer_name(options->optimizer.kind), "loss", loss);
+    const char *name = NULL;
+    bool is_flag = false;
+    for (size_t i = 0; json != NULL && (name = train_step_field(i, &is_flag)) != NULL; i++) {
+        double number = train_step_get(options, i);
+        double otherwise = train_step_get(&usual, i);
+        if (number < otherwise || number > otherwise) {
+            json_object_set_new(json, name, is_flag ? json_boolean(number > 0) : json_real(number));
+        }
+    }
+    return json;
+}
+
+/* Adds the train head where it is missing, then the training step. */
+static enum status build_training(struct model *model, const struct train_step_options *step, const char *loss,
+                                  struct error *error)
 {
     struct language_model_options options;
     if (!language_model_find(session_graph(model->session), &options)) {
@@ -86,30 +105,29 @@ static enum status build_training(struct model *model, enum optimizer_kind optim
     if (!options.has_train_head) {
         json_t *vocabulary = NULL;
         TRY(vocabulary_to_json(model->vocabulary, &vocabulary, error));
-        json_t *embedding = options.embedding == 0 ? json_null() : json_integer((json_int_t)options.embedding);
-        TRY(apply_step(model,
-                       json_pack("{s:s, s:s, s:I, s:I, s:o, s:b, s:f, s:o, s:[s]}", "op", "language_model", "cell",
-                                 recurrent_cell_name(options.cell), "layers", (json_int_t)options.layers, "units",
-                                 (json_int_t)options.units, "embedding", embedding, "tie", options.is_tied, "dropout",
-                                 options.dropout, "vocabulary", vocabulary, "heads", "train"),
-                       error));
+        json_t *head = language_model_options_to_json(&options);
+        json_t *more =
+            json_pack("{s:s, s:o, s:[s]}", "op", "language_model", "vocabulary", vocabulary, "heads", "train");
+        json_object_update(head, more);
+        json_decref(more);
+        TRY(apply_step(model, head, error));
     }
-    return apply_step(model, json_pack("{s:s, s:s}", "op", optimizer_name(optimizer), "loss", "train/loss:0"), error);
+    return apply_step(model, step_to_json(step, loss), error);
 }
 
-static enum status copy_out(struct model *model, enum optimizer_kind optimizer, struct model_training *training,
-                            struct error *error)
+static enum status copy_out(struct model *model, const struct train_step_options *step, const char *loss_name,
+                            struct model_training *training, struct error *error)
 {
     struct output loss;
     TRY(graph_clone(session_graph(model->session), &training->graph, error));
-    TRY(graph_find_output(training->graph, "train/loss:0", &loss, error));
+    TRY(graph_find_output(training->graph, loss_name, &loss, error));
     /* Finds what was built. */
-    TRY(train_step_build(training->graph, loss, optimizer, &training->step, error));
+    TRY(train_step_build(training->graph, loss, step, &training->step, error));
     return graph_file_format(model->programs, &training->graph_json, &training->graph_json_bytes, error);
 }
 
-static enum status prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
-                           uint64_t seed, struct model_training *training, struct error *error)
+static enum status prepare(struct model *model, struct vocabulary *vocabulary, const struct train_step_options *step,
+                           const char *loss, uint64_t seed, struct model_training *training, struct error *error)
 {
     if (model->waiting_specification != NULL) {
         TRY(build_waiting(model, vocabulary, error));
@@ -120,19 +138,21 @@ static enum status prepare(struct model *model, struct vocabulary *vocabulary, e
                   model->vocabulary == NULL ? 0 : vocabulary_size(model->vocabulary), vocabulary_size(vocabulary));
         return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
     }
-    TRY(build_training(model, optimizer, error));
+    TRY(build_training(model, step, loss, error));
     TRY(model_initialize(model, true, seed, error));
     TRY(values_copy(session_values(model->session), &training->values, error));
-    return copy_out(model, optimizer, training, error);
+    return copy_out(model, step, loss, training, error);
 }
 
-enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
-                                   uint64_t seed, struct model_training *ret_training, struct error *error)
+enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary,
+                                   const struct train_step_options *step, bool smooths_labels, uint64_t seed,
+                                   struct model_training *ret_training, struct error *error)
 {
+    const char *loss = smooths_labels ? "train/smoothed_loss:0" : "train/loss:0";
     struct model_training training = {.graph = NULL};
     CHECK(pthread_mutex_lock(&model->building) == 0); /* a build that began before the job did ends, refused */
     CHECK(model->is_training);
-    enum status status = prepare(model, vocabulary, optimizer, seed, &training, error);
+    enum status status = prepare(model, vocabulary, step, loss, seed, &training, error);
     CHECK(pthread_mutex_unlock(&model->building) == 0);
     if (status != STATUS_OK) {
         model_training_release(&training);

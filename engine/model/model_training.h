@@ -21,10 +21,12 @@ struct model_training {
 };
 
 /* Makes the model ready to be trained: builds the waiting language model over `vocabulary` and runs its initialisers
- * with `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the optimiser,
- * as ordinary builds, and initialises what is not (slots). Release with model_training_release. */
-enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary, enum optimizer_kind optimizer,
-                                   uint64_t seed, struct model_training *ret_training, struct error *error) MUST_CHECK;
+ * with `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the training
+ * step over its loss (the smoothed one with `smooths_labels`), as ordinary builds, and initialises what is not (slots).
+ * Release with model_training_release. */
+enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary,
+                                   const struct train_step_options *step, bool smooths_labels, uint64_t seed,
+                                   struct model_training *ret_training, struct error *error) MUST_CHECK;
 void model_training_release(struct model_training *training);
 
 /* Copies `values` whole, slots too, into the model's live values; the graph now counts as unsaved. */

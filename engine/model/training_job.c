@@ -176,8 +176,8 @@ static enum status make(struct training_job *job, const struct training_job_opti
     TRY(training_lock_take(job->directory, &job->lock, error));
     TRY(check_unfinished(job, options, error));
     TRY(read_corpus(job, options, error));
-    TRY(model_training_prepare(job->model, job->vocabulary, job->options.optimizer, job->options.seed, &job->parts,
-                               error));
+    TRY(model_training_prepare(job->model, job->vocabulary, &job->options.step, job->options.label_smoothing > 0,
+                               job->options.seed, &job->parts, error));
     TRY(check_language_model(job, options->is_resume ? options->language_model : NULL, error));
     TRY(make_model_files(job, error));
     return make_training(job, options, callbacks, error);

@@ -64,7 +64,8 @@ struct cell_options {
     double state_keep_value;
     double output_keep_value;
     bool is_variational;
-    int64_t seed; /* 0: from the names */
+    bool has_one_mask; /* the engine's: Dropout with one_mask, a mask for each row that all steps share */
+    int64_t seed;      /* 0: from the names */
     /* PROGRAM */
     cell_call_function *call;
     const void *context; /* in the graph's arena */

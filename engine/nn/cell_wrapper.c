@@ -120,10 +120,11 @@ static enum status get_keep(struct graph *graph, const struct keep *keep, const 
 static enum status add_mask(struct graph *graph, const struct cell_options *options, const struct keep *keep,
                             size_t index, struct output *value, struct error *error)
 {
-    struct attribute seed = {
-        .name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = mask_seed(graph, options, keep, index)};
+    struct attribute attributes[] = {
+        {.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = mask_seed(graph, options, keep, index)},
+        {.name = "one_mask", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->has_one_mask}};
     struct output inputs[2] = {*value};
-    struct node_options add = {.inputs = inputs, .input_count = 2, .attributes = &seed, .attribute_count = 1};
+    struct node_options add = {.inputs = inputs, .input_count = 2, .attributes = attributes, .attribute_count = 2};
     TRY(get_keep(graph, keep, "dropout", output_type(*value)->dtype, &add.name, &inputs[1], error));
     struct node *node = NULL;
     TRY(graph_add_node(graph, "Dropout", &add, &node, error));

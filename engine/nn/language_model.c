@@ -2,13 +2,21 @@
  * node of its own, "language_model", so that a later build can compare. */
 #include "engine/nn/language_model.h"
 
+#include <math.h>
+
 #include "engine/base/check.h"
 #include "engine/graph/function.h"
+#include "engine/graph/op_rules.h"
 #include "engine/graph/variable.h"
 
 static const char record_name[] = "language_model";
 
 /* ---- the record ---- */
+
+double language_model_forget_bias(const struct language_model_options *options)
+{
+    return options->has_forget_bias ? options->forget_bias : 1;
+}
 
 bool language_model_find(const struct graph *graph, struct language_model_options *ret_options)
 {
@@ -24,6 +32,11 @@ bool language_model_find(const struct graph *graph, struct language_model_option
         .is_tied = node_attribute_boolean(record, "tie", false),
         .vocabulary_size = (size_t)node_attribute_integer(record, "vocabulary_size", 0),
         .dropout = node_attribute_number(record, "dropout", 0),
+        .has_input_dropout = node_attribute_boolean(record, "input_dropout", false),
+        .has_one_mask = node_attribute_boolean(record, "variational_dropout", false),
+        .has_forget_bias = true,
+        .forget_bias = node_attribute_number(record, "forget_bias", 1),
+        .initial_range = node_attribute_number(record, "initial_range", 0),
         .has_train_head = graph_find_node(graph, "train/loss") != NULL,
         .has_predict_head = graph_find_node(graph, "predict/logits") != NULL,
     };
@@ -40,6 +53,10 @@ static enum status record(struct graph *graph, const struct language_model_optio
         {.name = "tie", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->is_tied},
         {.name = "vocabulary_size", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->vocabulary_size},
         {.name = "dropout", .kind = ATTRIBUTE_NUMBER, .number = options->dropout},
+        {.name = "input_dropout", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->has_input_dropout},
+        {.name = "variational_dropout", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->has_one_mask},
+        {.name = "forget_bias", .kind = ATTRIBUTE_NUMBER, .number = language_model_forget_bias(options)},
+        {.name = "initial_range", .kind = ATTRIBUTE_NUMBER, .number = options->initial_range},
     };
     struct node_options add = {
         .name = record_name, .attributes = attributes, .attribute_count = sizeof attributes / sizeof *attributes};
@@ -51,9 +68,13 @@ enum { DESCRIPTION_BYTES_MAX = 160 };
 
 static const char *describe(const struct language_model_options *options, char text[DESCRIPTION_BYTES_MAX])
 {
-    snprintf(text, DESCRIPTION_BYTES_MAX, "%zu layers × %zu units (%s), embedding %zu%s, %zu symbols", options->layers,
-             options->units, recurrent_cell_name(options->cell), options->embedding, options->is_tied ? " (tied)" : "",
-             options->vocabulary_size);
+    int length = snprintf(text, DESCRIPTION_BYTES_MAX, "%zu layers × %zu units (%s), embedding %zu%s, %zu symbols",
+                          options->layers, options->units, recurrent_cell_name(options->cell), options->embedding,
+                          options->is_tied ? " (tied)" : "", options->vocabulary_size);
+    if (language_model_forget_bias(options) != 1) {
+        snprintf(text + length, (size_t)(DESCRIPTION_BYTES_MAX - length), ", forget bias %g",
+                 language_model_forget_bias(options));
+    }
     return text;
 }
 
@@ -62,7 +83,8 @@ static enum status compare(const struct language_model_options *have, const stru
 {
     if (have->cell == want->cell && have->layers == want->layers && have->units == want->units &&
         have->embedding == want->embedding && have->is_tied == want->is_tied &&
-        have->vocabulary_size == want->vocabulary_size) {
+        have->vocabulary_size == want->vocabulary_size &&
+        language_model_forget_bias(have) == language_model_forget_bias(want)) {
         return STATUS_OK;
     }
     char held[DESCRIPTION_BYTES_MAX];
@@ -103,7 +125,9 @@ static enum status get_model_variables(struct graph *graph, const struct languag
         TRY(get_one(graph, "softmax/w", shape_matrix((int64_t)options->units, symbols), INITIALIZER_DEFAULT,
                     &ret_variables->softmax_w, error));
     }
-    return get_one(graph, "softmax/b", shape_vector(symbols), INITIALIZER_ZEROS, &ret_variables->softmax_b, error);
+    return get_one(graph, "softmax/b", shape_vector(symbols),
+                   options->initial_range > 0 ? INITIALIZER_DEFAULT : INITIALIZER_ZEROS, &ret_variables->softmax_b,
+                   error);
 }
 
 /* ---- the body of both heads ---- */
@@ -168,8 +192,9 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
                                     .depth = options->vocabulary_size,
                                     .units = options->units,
                                     .layers = options->layers,
-                                    .forget_bias = 1,
-                                    .keep_probability = keep};
+                                    .forget_bias = language_model_forget_bias(options),
+                                    .keep_probability = keep,
+                                    .has_one_mask = options->has_one_mask};
     size_t state_count = options->layers * recurrent_cell_state_count(options->cell);
     TRY(add_swapped(graph, "time_major", inputs, &stack.inputs, error));
     if (embedding.node != NULL) {
@@ -177,6 +202,9 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
         TRY(graph_add_integer(graph, "axis", 0, &look_up[2], error));
         TRY(graph_add(graph, "GatherV2", "embedding_lookup", look_up, 3, &stack.inputs, error));
         stack.depth = options->embedding;
+        if (options->has_input_dropout && keep.node != NULL) {
+            TRY(recurrent_add_dropout(graph, stack.inputs, keep, options->has_one_mask, "input", &stack.inputs, error));
+        }
     }
     for (size_t i = 0; i < state_count; i++) {
         TRY(add_zero_state(graph, options, i, inputs, &stack.initial[i], error));
@@ -216,6 +244,28 @@ static enum status add_logits(struct graph *graph, const struct language_model_o
     return graph_add(graph, "BiasAdd", NULL, terms, 2, ret_logits, error);
 }
 
+/* (1 − s) · loss − s · mean(log p) over all symbols, s the label smoothing. */
+static enum status add_smoothed_loss(struct graph *graph, struct output logits, struct output loss, struct error *error)
+{
+    struct output none;
+    struct output smoothing;
+    struct output one;
+    struct output rest;
+    struct output log_p;
+    struct output mean;
+    struct output terms[2];
+    struct output ignored;
+    TRY(graph_add_scalar(graph, "label_smoothing/default", 0, &none, error));
+    TRY(graph_add(graph, "PlaceholderWithDefault", "train/label_smoothing/", &none, 1, &smoothing, error));
+    TRY(graph_add_scalar(graph, "one", 1, &one, error));
+    TRY(graph_add_binary(graph, "Sub", one, smoothing, &rest, error));
+    TRY(graph_add_binary(graph, "Mul", rest, loss, &terms[0], error));
+    TRY(graph_add_unary(graph, "LogSoftmax", logits, &log_p, error));
+    TRY(graph_call_tensors(graph, "reduce_mean", "mean_log_probability", &log_p, 1, &mean, error));
+    TRY(graph_add_binary(graph, "Mul", mean, smoothing, &terms[1], error));
+    return graph_add(graph, "Sub", "smoothed_loss", terms, 2, &ignored, error);
+}
+
 static enum status build_train_head(struct graph *graph, const struct language_model_options *options,
                                     const struct model_variables *variables, struct error *error)
 {
@@ -238,7 +288,8 @@ static enum status build_train_head(struct graph *graph, const struct language_m
     TRY(add_flat(graph, labels, 0, &labels, error));
     struct output pair[] = {logits, labels};
     TRY(graph_add(graph, "SparseSoftmaxCrossEntropyWithLogits", "cross_entropy", pair, 2, &losses, error));
-    return graph_call_tensors(graph, "reduce_mean", "loss", &losses, 1, &loss, error);
+    TRY(graph_call_tensors(graph, "reduce_mean", "loss", &losses, 1, &loss, error));
+    return add_smoothed_loss(graph, logits, loss, error);
 }
 
 static enum status build_predict_head(struct graph *graph, const struct language_model_options *options,
@@ -320,6 +371,12 @@ static enum status check_sizes(const struct language_model_options *options, str
     if (!(options->dropout >= 0 && options->dropout < 1)) {
         return error_set(error, STATUS_INVALID, "dropout is %g, must be at least 0 and below 1", options->dropout);
     }
+    if (options->has_input_dropout && options->embedding == 0) {
+        return error_set(error, STATUS_INVALID, "a dropout of the input needs an embedding");
+    }
+    if (!(options->initial_range >= 0 && options->initial_range < HUGE_VAL)) {
+        return error_set(error, STATUS_INVALID, "initial_range is %g, must be 0 or more", options->initial_range);
+    }
     if (options->vocabulary_size < 1) {
         return error_set(error, STATUS_INVALID, "the vocabulary has no symbols");
     }
@@ -334,6 +391,13 @@ static enum status check_sizes(const struct language_model_options *options, str
     return STATUS_OK;
 }
 
+/* What the scope's variables begin with, if they do not say so themselves. */
+static enum status set_range(struct graph *graph, uint32_t scope, double range, struct error *error)
+{
+    struct initializer uniform = {.kind = INITIALIZER_UNIFORM, .low = -range, .high = range};
+    return range > 0 ? variable_scope_set_initializer(graph, scope, &uniform, error) : STATUS_OK;
+}
+
 enum status language_model_build(struct graph *graph, const struct language_model_options *options, struct error *error)
 {
     TRY(check_sizes(options, error));
@@ -341,12 +405,12 @@ enum status language_model_build(struct graph *graph, const struct language_mode
     bool is_new = !language_model_find(graph, &have);
     struct variable_scope_frame frame;
     TRY(variable_scope_reopen(graph, REUSE_AUTO, &frame, error));
-    enum status status = STATUS_OK;
+    enum status status = set_range(graph, frame.scope, options->initial_range, error);
     struct model_variables ignored = {0};
-    if (!is_new) {
+    if (status == STATUS_OK && !is_new) {
         status = get_model_variables(graph, options, &ignored, error); /* its error names the variable that differs */
         status = status == STATUS_OK ? compare(&have, options, error) : status;
-    } else {
+    } else if (status == STATUS_OK) {
         status = record(graph, options, error);
     }
     if (status == STATUS_OK && options->has_train_head && !have.has_train_head) {

@@ -10,11 +10,9 @@
 static const struct {
     const char *name;
     const char *op_name;
-} kinds[] = {[OPTIMIZER_SGD] = {"sgd", "GradientDescent"},
-             [OPTIMIZER_ADAM] = {"adam", "Adam"},
-             [OPTIMIZER_MOMENTUM] = {"momentum", "Momentum"},
-             [OPTIMIZER_RMSPROP] = {"rmsprop", "RMSProp"},
-             [OPTIMIZER_ADAGRAD] = {"adagrad", "Adagrad"}};
+} kinds[] = {[OPTIMIZER_SGD] = {"sgd", "GradientDescent"},    [OPTIMIZER_ADAM] = {"adam", "Adam"},
+             [OPTIMIZER_MOMENTUM] = {"momentum", "Momentum"}, [OPTIMIZER_RMSPROP] = {"rmsprop", "RMSProp"},
+             [OPTIMIZER_ADAGRAD] = {"adagrad", "Adagrad"},    [OPTIMIZER_ADAMW] = {"adamw", "AdamW"}};
 static_assert(sizeof kinds / sizeof *kinds == OPTIMIZER_KIND_COUNT, "names for each optimiser");
 
 const char *optimizer_name(enum optimizer_kind kind)

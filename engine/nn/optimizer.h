@@ -21,10 +21,11 @@ enum optimizer_kind {
     OPTIMIZER_MOMENTUM,
     OPTIMIZER_RMSPROP,
     OPTIMIZER_ADAGRAD,
+    OPTIMIZER_ADAMW, /* Adam's updates; what decays the weights is train_step.h's */
     OPTIMIZER_KIND_COUNT
 };
 
-/* Its name in requests: "sgd", "adam", "momentum", "rmsprop", "adagrad". */
+/* Its name in requests: "sgd", "adam", "momentum", "rmsprop", "adagrad", "adamw". */
 const char *optimizer_name(enum optimizer_kind kind);
 /* TensorFlow's name of its operation: "GradientDescent". */
 const char *optimizer_op_name(enum optimizer_kind kind);

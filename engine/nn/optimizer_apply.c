@@ -45,7 +45,8 @@ static const struct update_rule *rule_of(const struct optimizer_options *options
 {
     switch (options->kind) {
     case OPTIMIZER_SGD: return &sgd;
-    case OPTIMIZER_ADAM: return &adam;
+    case OPTIMIZER_ADAM:
+    case OPTIMIZER_ADAMW: return &adam;
     case OPTIMIZER_MOMENTUM: return &momentum;
     case OPTIMIZER_RMSPROP: return options->is_centered ? &centered_rmsprop : &rmsprop;
     case OPTIMIZER_ADAGRAD: return &adagrad;
@@ -140,7 +141,7 @@ static enum status add_powers(const struct apply *apply, struct error *error)
     const struct optimizer *optimizer = graph_object(apply->graph, OBJECT_OPTIMIZER, apply->id);
     const struct variable *powers[2] = {NULL, NULL};
     void *edited = NULL;
-    if (apply->with.kind != OPTIMIZER_ADAM || optimizer->powers[0] != NULL) {
+    if (apply->rule != &adam || optimizer->powers[0] != NULL) {
         return STATUS_OK;
     }
     for (int i = 0; i < 2; i++) {
@@ -304,7 +305,7 @@ static enum status add_power_update(struct apply *apply, int which, struct node 
 static enum status finish(struct apply *apply, const char *name, struct node **ret_node, struct error *error)
 {
     struct node *powers[2] = {NULL, NULL};
-    if (apply->with.kind == OPTIMIZER_ADAM) {
+    if (apply->rule == &adam) {
         TRY(add_power_update(apply, 0, &powers[0], error));
         TRY(add_power_update(apply, 1, &powers[1], error));
         apply->updates[apply->update_count++] = powers[0];

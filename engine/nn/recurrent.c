@@ -112,15 +112,17 @@ static enum status enter_and_get_weights(struct graph *graph, size_t layer, size
     return status;
 }
 
-static enum status add_dropout(struct graph *graph, struct output x, struct output keep, size_t layer,
-                               struct output *ret_output, struct error *error)
+enum status recurrent_add_dropout(struct graph *graph, struct output x, struct output keep_probability,
+                                  bool has_one_mask, const char *salt, struct output *ret_output, struct error *error)
 {
-    char key[GRAPH_NAME_BYTES_MAX + 32];
-    snprintf(key, sizeof key, "%s/dropout/%zu", graph_name_scope(graph), layer);
-    struct attribute seed = {.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)(rng_key(key) >> 1)};
-    struct output inputs[] = {x, keep};
+    char key[GRAPH_NAME_BYTES_MAX + 64];
+    snprintf(key, sizeof key, "%s/dropout/%.32s", graph_name_scope(graph), salt);
+    struct attribute attributes[] = {
+        {.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)(rng_key(key) >> 1)},
+        {.name = "one_mask", .kind = ATTRIBUTE_BOOLEAN, .boolean = has_one_mask}};
+    struct output inputs[] = {x, keep_probability};
     struct node_options options = {
-        .name = "dropout", .inputs = inputs, .input_count = 2, .attributes = &seed, .attribute_count = 1};
+        .name = "dropout", .inputs = inputs, .input_count = 2, .attributes = attributes, .attribute_count = 2};
     struct node *node = NULL;
     TRY(graph_add_node(graph, "Dropout", &options, &node, error));
     *ret_output = (struct output){node, 0};
@@ -146,7 +148,9 @@ static enum status build_lstm(struct graph *graph, const struct recurrent_stack 
         ret_outputs->final[RECURRENT_STATES_MAX * layer] = (struct output){node, 1};
         ret_outputs->final[RECURRENT_STATES_MAX * layer + 1] = (struct output){node, 2};
         if (stack->keep_probability.node != NULL) {
-            TRY(add_dropout(graph, x, stack->keep_probability, layer, &x, error));
+            char salt[24];
+            snprintf(salt, sizeof salt, "%zu", layer);
+            TRY(recurrent_add_dropout(graph, x, stack->keep_probability, stack->has_one_mask, salt, &x, error));
         }
     }
     ret_outputs->outputs = x;
@@ -178,6 +182,7 @@ static enum status make_cell(struct graph *graph, const struct recurrent_stack *
                                    .children = {*ret_cell},
                                    .child_count = 1,
                                    .output_keep = stack->keep_probability,
+                                   .has_one_mask = stack->has_one_mask,
                                    .output_keep_value = (double)NAN};
     return cell_create(graph, &wrapper, ret_cell, error);
 }

@@ -37,6 +37,7 @@ struct recurrent_stack {
     size_t layers;
     double forget_bias;             /* of LSTM cells */
     struct output keep_probability; /* of each layer's output; .node NULL: no dropout */
+    bool has_one_mask;              /* of dropout, for all steps of a run */
     struct output initial[RECURRENT_STATES_MAX * RECURRENT_LAYERS_MAX]; /* [batch, units], layer by layer */
 };
 
@@ -44,6 +45,11 @@ struct recurrent_stack_outputs {
     struct output outputs; /* [time, batch, units] of the top layer, after dropout */
     struct output final[RECURRENT_STATES_MAX * RECURRENT_LAYERS_MAX];
 };
+
+/* Dropout of x [time, batch, columns], or of one step; `salt` tells its random numbers from others'. */
+enum status recurrent_add_dropout(struct graph *graph, struct output x, struct output keep_probability,
+                                  bool has_one_mask, const char *salt, struct output *ret_output,
+                                  struct error *error) MUST_CHECK;
 
 /* Adds the layers; variables as the current scope's reuse says. get_variable's errors. Of an LSTM they are one node a
  * layer, of other cells a Recurrence. */

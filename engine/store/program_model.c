@@ -1,8 +1,16 @@
 /* The step that makes a whole text model: language_model. Thread: the building one. Owns
  * nothing. */
+#include <math.h>
+
 #include "engine/store/program_private.h"
 
+static const double NUMBER_MAX = 100;
+
 /* ---- a language_model's specification ---- */
+
+/* All but its vocabulary and heads. */
+#define MODEL_FIELDS                                                                                                   \
+    "cell layers units embedding tie dropout input_dropout variational_dropout forget_bias initial_range"
 
 static enum status refuse(struct error *error, const char *field, const char *expected)
 {
@@ -22,7 +30,7 @@ static enum status check_specification(const json_t *specification, struct error
     }
     json_object_foreach((json_t *)(uintptr_t)specification, key, value)
     {
-        if (!word_is_in(key, "cell layers units embedding tie dropout vocabulary heads as")) {
+        if (!word_is_in(key, MODEL_FIELDS " vocabulary heads as")) {
             return refuse(error, key, "unknown field");
         }
     }
@@ -73,11 +81,45 @@ static enum status read_kind(const json_t *specification, struct language_model_
     if (cell != NULL && !(json_is_string(cell) && recurrent_cell_find(json_string_value(cell), &options->cell))) {
         return refuse(error, "cell", "must be \"lstm\", \"gru\" or \"rnn\"");
     }
-    const json_t *tie = json_object_get(specification, "tie");
-    if (tie != NULL && !json_is_boolean(tie)) {
-        return refuse(error, "tie", "must be true or false");
+    const struct {
+        const char *name;
+        bool *flag;
+    } flags[] = {{"tie", &options->is_tied},
+                 {"input_dropout", &options->has_input_dropout},
+                 {"variational_dropout", &options->has_one_mask}};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        const json_t *flag = json_object_get(specification, flags[i].name);
+        if (flag != NULL && !json_is_boolean(flag)) {
+            return refuse(error, flags[i].name, "must be true or false");
+        }
+        *flags[i].flag = json_is_true(flag);
     }
-    options->is_tied = json_is_true(tie);
+    return STATUS_OK;
+}
+
+static enum status read_numbers(const json_t *specification, struct language_model_options *options,
+                                struct error *error)
+{
+    const json_t *dropout = json_object_get(specification, "dropout");
+    options->dropout = json_number_value(dropout);
+    if (dropout != NULL && (!json_is_number(dropout) || !(options->dropout >= 0 && options->dropout < 1))) {
+        return refuse(error, "dropout", "must be a number from 0, below 1");
+    }
+    const json_t *bias = json_object_get(specification, "forget_bias");
+    options->has_forget_bias = bias != NULL;
+    options->forget_bias = json_number_value(bias);
+    if (bias != NULL && (!json_is_number(bias) || !(fabs(options->forget_bias) <= NUMBER_MAX))) {
+        return refuse(error, "forget_bias", "must be a number from -100 to 100");
+    }
+    if (bias != NULL && options->cell != RECURRENT_CELL_LSTM) {
+        return refuse(error, "forget_bias", "only an lstm has one");
+    }
+    const json_t *range = json_object_get(specification, "initial_range");
+    options->initial_range = json_number_value(range);
+    if (range != NULL && !json_is_null(range) &&
+        (!json_is_number(range) || !(options->initial_range > 0 && options->initial_range <= NUMBER_MAX))) {
+        return refuse(error, "initial_range", "must be null or a number above 0, at most 100");
+    }
     return STATUS_OK;
 }
 
@@ -98,14 +140,30 @@ enum status language_model_options_from_json(const json_t *specification, struct
                  options.units, options.embedding);
         return refuse(error, "tie", expected);
     }
-    const json_t *dropout = json_object_get(specification, "dropout");
-    options.dropout = json_number_value(dropout);
-    if (dropout != NULL && (!json_is_number(dropout) || !(options.dropout >= 0 && options.dropout < 1))) {
-        return refuse(error, "dropout", "must be a number from 0, below 1");
+    if (options.has_input_dropout && options.embedding == 0) {
+        return refuse(error, "input_dropout", "needs an embedding");
     }
+    TRY(read_numbers(specification, &options, error));
     TRY(read_heads(specification, &options, error));
     *ret_options = options;
     return STATUS_OK;
+}
+
+json_t *language_model_options_to_json(const struct language_model_options *options)
+{
+    json_t *json =
+        json_pack("{s:s, s:I, s:I, s:o, s:b, s:f, s:b, s:b, s:o}", "cell", recurrent_cell_name(options->cell), "layers",
+                  (json_int_t)options->layers, "units", (json_int_t)options->units, "embedding",
+                  options->embedding == 0 ? json_null() : json_integer((json_int_t)options->embedding), "tie",
+                  options->is_tied, "dropout", options->dropout, "input_dropout", options->has_input_dropout,
+                  "variational_dropout", options->has_one_mask, "initial_range",
+                  options->initial_range > 0 ? json_real(options->initial_range) : json_null());
+    if (json != NULL && options->cell == RECURRENT_CELL_LSTM &&
+        json_object_set_new(json, "forget_bias", json_real(language_model_forget_bias(options))) != 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
 }
 
 /* ---- the step ---- */
@@ -178,6 +236,6 @@ static enum status apply_language_model(struct builder *builder, const struct st
 }
 
 const struct step_kind program_model_steps[] = {
-    {"language_model", "cell layers units embedding tie dropout vocabulary heads", apply_language_model, NULL},
+    {"language_model", MODEL_FIELDS " vocabulary heads", apply_language_model, NULL},
     {NULL, NULL, NULL, NULL},
 };

@@ -127,14 +127,32 @@ static enum status apply_clip_by_global_norm(struct builder *builder, const stru
 
 /* ---- optimisers ---- */
 
-/* {"op":"adam","loss":…} alone: the training step over a loss that training jobs use. */
-static enum status apply_train_step(struct builder *builder, const struct step *step, enum optimizer_kind kind)
+/* What the numbers of any optimiser are called, and what a training step over a loss takes besides. */
+#define OPTIMIZER_FIELDS "beta1 beta2 epsilon momentum decay initial_accumulator_value use_nesterov centered"
+#define STEP_FIELDS " clips_values decays_weights adds_noise"
+
+/* {"op":"adam","loss":…}: the training step over a loss that training jobs use. */
+static enum status apply_train_step(struct builder *builder, const struct step *step)
 {
+    enum optimizer_kind kind = OPTIMIZER_SGD;
     struct output loss = {.node = NULL};
     struct train_step ignored;
-    TRY(check_fields(builder, step, "loss"));
+    const char *field = NULL;
+    bool is_flag = false;
+    CHECK(optimizer_kind_from_name(step->op, &kind));
+    struct train_step_options options = train_step_defaults(kind);
+    TRY(check_fields(builder, step, "loss " OPTIMIZER_FIELDS STEP_FIELDS));
     TRY(need_tensor_field(builder, step, "loss", &loss));
-    return train_step_build(builder->graph, loss, kind, &ignored, builder->error);
+    for (size_t i = 0; (field = train_step_field(i, &is_flag)) != NULL; i++) {
+        double number = train_step_get(&options, i);
+        bool flag = number > 0;
+        TRY(is_flag ? read_flag(builder, step, field, &flag) : read_number(builder, step, field, &number));
+        train_step_set(&options, i, is_flag ? (double)flag : number);
+    }
+    if (kind == OPTIMIZER_ADAMW && !options.decays_weights) {
+        return refuse_field(builder, step, "decays_weights", "adamw without it is adam");
+    }
+    return train_step_build(builder->graph, loss, &options, &ignored, builder->error);
 }
 
 static enum status read_rate(struct builder *builder, const struct step *step, struct optimizer_options *options)
@@ -153,10 +171,11 @@ static enum status apply_optimizer(struct builder *builder, const struct step *s
 {
     enum optimizer_kind kind = OPTIMIZER_SGD;
     uint32_t optimizer = 0;
-    CHECK(optimizer_kind_from_name(step->op, &kind));
     if (json_object_get(step->json, "loss") != NULL) {
-        return apply_train_step(builder, step, kind);
+        return apply_train_step(builder, step);
     }
+    TRY(check_fields(builder, step, "learning_rate " OPTIMIZER_FIELDS " name"));
+    CHECK(optimizer_kind_from_name(step->op, &kind));
     struct optimizer_options options = optimizer_defaults(kind);
     if (kind == OPTIMIZER_MOMENTUM && json_object_get(step->json, "momentum") == NULL) {
         struct place place = {.field = step->path};
@@ -287,11 +306,12 @@ static enum status apply_get_slot(struct builder *builder, const struct step *st
 const struct step_kind program_training_steps[] = {
     {"gradients", "ys xs grad_ys stop_gradients unconnected_gradients name", apply_gradients_step, NULL},
     {"clip_by_global_norm", "tensors clip_norm use_norm name", apply_clip_by_global_norm, NULL},
-    {"sgd", "loss learning_rate name", apply_optimizer, NULL},
-    {"momentum", "loss learning_rate momentum use_nesterov name", apply_optimizer, NULL},
-    {"adam", "loss learning_rate beta1 beta2 epsilon name", apply_optimizer, NULL},
-    {"rmsprop", "loss learning_rate decay momentum epsilon centered name", apply_optimizer, NULL},
-    {"adagrad", "loss learning_rate initial_accumulator_value name", apply_optimizer, NULL},
+    {"sgd", "loss learning_rate name" STEP_FIELDS, apply_optimizer, NULL},
+    {"momentum", "loss learning_rate momentum use_nesterov name" STEP_FIELDS, apply_optimizer, NULL},
+    {"adam", "loss learning_rate beta1 beta2 epsilon name" STEP_FIELDS, apply_optimizer, NULL},
+    {"adamw", "loss beta1 beta2 epsilon" STEP_FIELDS, apply_train_step, NULL},
+    {"rmsprop", "loss learning_rate decay momentum epsilon centered name" STEP_FIELDS, apply_optimizer, NULL},
+    {"adagrad", "loss learning_rate initial_accumulator_value name" STEP_FIELDS, apply_optimizer, NULL},
     {"minimize", "optimizer loss var_list global_step name", apply_minimize, NULL},
     {"compute_gradients", "optimizer loss var_list", apply_compute_gradients, NULL},
     {"apply_gradients", "optimizer gradients variables global_step name", apply_apply_gradients, NULL},

@@ -38,12 +38,16 @@ static enum status format_record(const struct checkpoint *checkpoint, struct ver
                                  struct error *error)
 {
     const struct training_position *at = &checkpoint->position;
-    json_t *json = json_pack(
-        "{s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:I, s:s, s:O, s:O}", "format", CHECKPOINT_FORMAT, "step",
-        (json_int_t)at->step, "epoch", (json_int_t)at->epoch, "window", (json_int_t)at->window, "seconds", at->seconds,
-        "smoothed_loss", number_or_null(at->smoothed_loss), "validation_loss", number_or_null(at->validation_loss),
-        "best_loss", number_or_null(at->best_loss), "best_step", (json_int_t)at->best_step, "corpus_sha256",
-        checkpoint->corpus_sha256, "options", checkpoint->options, "history", checkpoint->history);
+    const struct plateau *plateau = &at->plateau;
+    json_t *json = json_pack("{s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:I, s:I, s:{s:o, s:I, s:I}, s:s, s:O, s:O}",
+                             "format", CHECKPOINT_FORMAT, "step", (json_int_t)at->step, "epoch", (json_int_t)at->epoch,
+                             "window", (json_int_t)at->window, "seconds", at->seconds, "smoothed_loss",
+                             number_or_null(at->smoothed_loss), "validation_loss", number_or_null(at->validation_loss),
+                             "best_loss", number_or_null(at->best_loss), "best_step", (json_int_t)at->best_step,
+                             "stale_evaluations", (json_int_t)at->stale_evaluations, "plateau", "best",
+                             number_or_null(plateau->best), "stale_evaluations", (json_int_t)plateau->stale_evaluations,
+                             "reductions", (json_int_t)plateau->reductions, "corpus_sha256", checkpoint->corpus_sha256,
+                             "options", checkpoint->options, "history", checkpoint->history);
     char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (!text) {
@@ -102,6 +106,14 @@ static enum status parse_record(const json_t *json, struct checkpoint *checkpoin
     TRY(read_number(json, "smoothed_loss", &at->smoothed_loss, error));
     TRY(read_number(json, "validation_loss", &at->validation_loss, error));
     TRY(read_number(json, "best_loss", &at->best_loss, error));
+    at->plateau.best = (double)NAN;
+    if (format > 1) { /* the first format knew neither plateaus nor early stopping */
+        const json_t *plateau = json_object_get(json, "plateau");
+        TRY(read_count(json, "stale_evaluations", &at->stale_evaluations, error));
+        TRY(read_number(plateau, "best", &at->plateau.best, error));
+        TRY(read_count(plateau, "stale_evaluations", &at->plateau.stale_evaluations, error));
+        TRY(read_count(plateau, "reductions", &at->plateau.reductions, error));
+    }
     const char *sha256 = json_string_value(json_object_get(json, "corpus_sha256"));
     if (!sha256 || strlen(sha256) != SHA256_TEXT_BYTES - 1) {
         return corrupt_field("corpus_sha256", error);

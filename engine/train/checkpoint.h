@@ -14,9 +14,10 @@
 #include "engine/graph/values.h"
 #include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
+#include "engine/train/schedule.h"
 #include "engine/train/shards.h"
 
-enum { CHECKPOINT_FORMAT = 1 };
+enum { CHECKPOINT_FORMAT = 2 };
 
 /* Where a training stands. */
 struct training_position {
@@ -28,6 +29,8 @@ struct training_position {
     double validation_loss; /* of the last evaluation; NaN before the first */
     double best_loss;       /* NaN before the first evaluation */
     uint64_t best_step;
+    uint64_t stale_evaluations; /* since the best one */
+    struct plateau plateau;     /* of that schedule */
 };
 
 struct checkpoint {

@@ -10,6 +10,7 @@ enum {
     FEED_INPUTS = 0,
     FEED_TARGETS,
     FEED_KEEP,
+    FEED_SMOOTHING,
     FEED_STATE, /* the first of them */
     FEEDS_MAX = FEED_STATE + STATES_MAX,
     FETCH_LOSS = 0,
@@ -24,6 +25,7 @@ struct shard {
     int32_t *inputs; /* [row_count, time] */
     int32_t *targets;
     float keep_probability;
+    float label_smoothing;
     struct tensor feeds[FEEDS_MAX];
     struct tensor *fetches; /* loss, final states, gradients */
     enum status status;     /* of the last run */
@@ -92,6 +94,7 @@ static enum status compile(const struct shards *shards, const struct shard *shar
     TRY(graph_find_output(options->graph, "train/inputs:0", &feeds[FEED_INPUTS], error));
     TRY(graph_find_output(options->graph, "train/targets:0", &feeds[FEED_TARGETS], error));
     TRY(graph_find_output(options->graph, "train/keep_probability:0", &feeds[FEED_KEEP], error));
+    TRY(graph_find_output(options->graph, "train/label_smoothing:0", &feeds[FEED_SMOOTHING], error));
     TRY(graph_find_output(options->graph, "train/loss:0", &fetches[FETCH_LOSS], error));
     for (size_t i = 0; i < shards->state_count; i++) {
         TRY(find_state(options, "initial", i, &feeds[FEED_STATE + i], error));
@@ -135,6 +138,7 @@ static enum status make_shard(struct shards *shards, size_t index, struct error 
     shard->feeds[FEED_INPUTS] = (struct tensor){DTYPE_INT32, shape, shard->inputs};
     shard->feeds[FEED_TARGETS] = (struct tensor){DTYPE_INT32, shape, shard->targets};
     shard->feeds[FEED_KEEP] = (struct tensor){DTYPE_FLOAT32, shape_scalar(), &shard->keep_probability};
+    shard->feeds[FEED_SMOOTHING] = (struct tensor){DTYPE_FLOAT32, shape_scalar(), &shard->label_smoothing};
     for (size_t i = 0; i < shards->state_count; i++) {
         shard->feeds[FEED_STATE + i] = state_rows(&options->state->tensors[i], shard->row_begin, shard->row_count);
     }
@@ -200,6 +204,7 @@ static void run_shard(void *context, size_t index)
     batches_fill(window->batches, shard->row_begin, shard->row_count, window->time_begin, shards->options.time,
                  shard->inputs, shard->targets);
     shard->keep_probability = window->keep_probability;
+    shard->label_smoothing = window->label_smoothing;
     struct rng_words words = rng_philox(window->seed, index, window->step);
     struct run_options run = {.feeds = shard->feeds, .random_key = (uint64_t)words.word[1] << 32 | words.word[0]};
     shard->status =

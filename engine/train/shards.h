@@ -46,6 +46,7 @@ struct shards_window {
     const struct batches *batches;
     size_t time_begin;
     float keep_probability;
+    float label_smoothing;
     uint64_t seed; /* with `step` and the shard: keys dropout */
     uint64_t step;
 };

@@ -1,53 +1,16 @@
 /* The training loop. */
-#include "engine/train/training.h"
-
 #include <math.h>
-#include <stdatomic.h>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/train/checkpoint.h"
-#include "engine/train/evaluation.h"
-#include "engine/train/shards.h"
-#include "engine/train/update.h"
+#include "engine/base/rng.h"
+#include "engine/train/training_private.h"
 
 enum { HISTORY_MAX = 4096 };
 static const double EVENT_SECONDS = 0.2;
-static const double SPEED_WINDOW_SECONDS = 4;
+static const double NOISE_FALL = 0.55;
 enum { SMOOTHED_STEPS = 100 }; /* the train loss that is told remembers about as many */
-
-/* Speed over the last one to two windows of time. */
-struct speed {
-    double symbols; /* in the current window */
-    double seconds;
-    double symbols_before; /* in the one before */
-    double seconds_before;
-};
-
-struct training {
-    struct training_parts parts;
-    struct training_options options;
-    struct language_model_options model;
-    float keep_probability;
-    struct trainer_threads *threads;
-    struct carried_state state;
-    struct shards *shards;
-    struct update *update;
-    struct batches batches;
-    uint64_t windows;              /* in an epoch */
-    struct evaluation *evaluation; /* NULL: no validation text */
-    struct values *best;
-    struct checkpoint record; /* position, options, history */
-    struct speed speed;
-    double seconds_before;  /* of earlier runs */
-    uint64_t began_ns;      /* this run */
-    uint64_t event_ns;      /* the last progress event */
-    uint64_t checkpoint_ns; /* the last checkpoint, or the beginning */
-    bool is_evaluated;      /* at this very step */
-    bool is_best;
-    _Atomic bool is_stopping;
-};
 
 static double seconds_since(uint64_t ns)
 {
@@ -103,6 +66,19 @@ static enum status make_evaluation(struct training *training, struct error *erro
     return values_create(training->parts.graph, &training->best, error);
 }
 
+/* A cosine to the end: when that is. */
+static void settle_schedule(struct training *training)
+{
+    struct training_options *options = &training->options;
+    uint64_t steps = options->epochs * training->windows;
+    if (options->max_steps > 0 && (steps == 0 || options->max_steps < steps)) {
+        steps = options->max_steps;
+    }
+    if (options->schedule.kind == SCHEDULE_COSINE && options->schedule.decay_steps == 0) {
+        options->schedule.decay_steps = steps;
+    }
+}
+
 static enum status make_parts(struct training *training, struct error *error)
 {
     const struct training_parts *parts = &training->parts;
@@ -116,6 +92,7 @@ static enum status make_parts(struct training *training, struct error *error)
     TRY(training_check_corpus(parts->corpus, options, error));
     training->batches = batches_make(parts->corpus, 0, training_symbols(parts->corpus, options), options->batch);
     training->windows = training->batches.row_symbols / options->sequence_length;
+    settle_schedule(training);
     size_t threads = parts->threads < options->shards ? parts->threads : options->shards;
     TRY(trainer_threads_create(threads, parts->is_idle_priority, &training->threads, error));
     TRY(carried_state_init(&training->state, &training->model, options->batch, error));
@@ -148,7 +125,12 @@ static enum status create(const struct training_parts *parts, const struct train
     training->parts = *parts;
     training->options = *options;
     training->record.position = (struct training_position){
-        .smoothed_loss = (double)NAN, .validation_loss = (double)NAN, .best_loss = (double)NAN};
+        .smoothed_loss = (double)NAN,
+        .validation_loss = (double)NAN,
+        .best_loss = (double)NAN,
+        .plateau = {.best = (double)NAN},
+    };
+    training->gradient_norm = (double)NAN;
     enum status status = make_parts(training, error);
     if (status != STATUS_OK) {
         training_destroy(training);
@@ -240,69 +222,6 @@ const _Atomic bool *training_stop_flag(const struct training *training)
 
 /* ---- telling ---- */
 
-static void speed_add(struct speed *speed, double symbols, double seconds)
-{
-    speed->symbols += symbols;
-    speed->seconds += seconds;
-    if (speed->seconds >= SPEED_WINDOW_SECONDS) {
-        speed->symbols_before = speed->symbols;
-        speed->seconds_before = speed->seconds;
-        speed->symbols = 0;
-        speed->seconds = 0;
-    }
-}
-
-static double larger(double a, double b)
-{
-    return a > b ? a : b;
-}
-
-/* How much of the way to the nearest limit is done. */
-static double fraction_done(const struct training *training)
-{
-    const struct training_options *options = &training->options;
-    const struct training_position *at = &training->record.position;
-    double done = 0;
-    if (options->epochs > 0) {
-        double windows = (double)options->epochs * (double)training->windows;
-        done = larger(done, ((double)at->epoch * (double)training->windows + (double)at->window) / windows);
-    }
-    if (options->max_steps > 0) {
-        done = larger(done, (double)at->step / (double)options->max_steps);
-    }
-    if (options->max_seconds > 0) {
-        done = larger(done, at->seconds / options->max_seconds);
-    }
-    return done < 1 ? done : 1;
-}
-
-void training_describe(const struct training *training, struct training_event *ret_event)
-{
-    const struct training_position *at = &training->record.position;
-    const struct speed *speed = &training->speed;
-    double loss = isnan(at->validation_loss) ? at->smoothed_loss : at->validation_loss;
-    double done = fraction_done(training);
-    double seconds = speed->seconds + speed->seconds_before;
-    *ret_event = (struct training_event){
-        .kind = TRAINING_PROGRESS,
-        .step = at->step,
-        .epoch = (double)at->epoch + (double)at->window / (double)training->windows,
-        .train_loss = at->smoothed_loss,
-        .validation_loss = at->validation_loss,
-        .best_loss = at->best_loss,
-        .best_step = at->best_step,
-        .bits_per_character = loss / log(2),
-        .perplexity = exp(loss),
-        .learning_rate = training_learning_rate(&training->options, at->epoch + 1),
-        .symbols_per_second = seconds > 0 ? (speed->symbols + speed->symbols_before) / seconds : (double)NAN,
-        .seconds_left = done > 0 ? at->seconds / done * (1 - done) : (double)NAN,
-        .seconds = at->seconds,
-        .fraction_done = done,
-        .is_evaluation = training->is_evaluated,
-        .is_best = training->is_best,
-    };
-}
-
 static void tell(struct training *training, enum training_event_kind kind)
 {
     training->event_ns = clock_now_ns();
@@ -370,14 +289,36 @@ static enum status evaluate(struct training *training, struct error *error)
     at->seconds = training->seconds_before + seconds_since(training->began_ns);
     training->is_evaluated = true;
     training->is_best = isnan(at->best_loss) || loss < at->best_loss;
+    plateau_note(&at->plateau, &training->options.schedule, loss);
+    at->stale_evaluations++;
     if (training->is_best) {
         at->best_loss = loss;
         at->best_step = at->step;
+        at->stale_evaluations = 0;
         TRY(keep_best(training, error));
     }
     TRY(remember(training, error));
     tell(training, TRAINING_PROGRESS);
     return STATUS_OK;
+}
+
+/* The sum of the shards' gradients goes into the weights. */
+static enum status update(struct training *training, struct error *error)
+{
+    const struct training_options *options = &training->options;
+    uint64_t step = training->record.position.step;
+    const double numbers[TRAIN_STEP_FEED_COUNT] = {
+        [TRAIN_STEP_LEARNING_RATE] = training_rate(training),
+        [TRAIN_STEP_CLIP_NORM] = options->clip_norm,
+        [TRAIN_STEP_CLIP_VALUE] = options->clip_value,
+        [TRAIN_STEP_WEIGHT_DECAY] = options->weight_decay,
+        [TRAIN_STEP_NOISE] = sqrt(options->gradient_noise / pow(1 + (double)step, NOISE_FALL)),
+    };
+    struct rng_words words = rng_philox(options->seed, TRAINING_SHARDS_MAX, step); /* shards count from 0 */
+    uint64_t key = (uint64_t)words.word[1] << 32 | words.word[0];
+    TRY(update_run(training->update, numbers, key, &training->gradient_norm, error));
+    return isfinite(training->gradient_norm) ? STATUS_OK
+                                             : not_finite(training, "gradients' norm", training->gradient_norm, error);
 }
 
 static enum status step(struct training *training, struct error *error)
@@ -392,19 +333,15 @@ static enum status step(struct training *training, struct error *error)
     struct shards_window window = {.batches = &training->batches,
                                    .time_begin = at->window * training->options.sequence_length,
                                    .keep_probability = training->keep_probability,
+                                   .label_smoothing = (float)training->options.label_smoothing,
                                    .seed = training->options.seed,
                                    .step = at->step};
     double loss;
-    double norm;
     TRY(shards_run(training->shards, &window, &loss, error));
     if (!isfinite(loss)) {
         return not_finite(training, "loss", loss, error);
     }
-    TRY(update_run(training->update, training_learning_rate(&training->options, at->epoch + 1),
-                   training->options.clip_norm, &norm, error));
-    if (!isfinite(norm)) {
-        return not_finite(training, "gradients' norm", norm, error);
-    }
+    TRY(update(training, error));
     at->step++;
     double share = 1 / (double)(at->step < SMOOTHED_STEPS ? at->step : SMOOTHED_STEPS);
     at->smoothed_loss = at->step == 1 ? loss : at->smoothed_loss + share * (loss - at->smoothed_loss);
@@ -413,8 +350,8 @@ static enum status step(struct training *training, struct error *error)
         at->window = 0;
         at->epoch++;
     }
-    speed_add(&training->speed, (double)(training->options.batch * training->options.sequence_length),
-              seconds_since(began_ns));
+    training_speed_add(&training->speed, (double)(training->options.batch * training->options.sequence_length),
+                       seconds_since(began_ns));
     at->seconds = training->seconds_before + seconds_since(training->began_ns);
     return STATUS_OK;
 }
@@ -437,7 +374,8 @@ static bool is_at_limit(const struct training *training)
     const struct training_position *at = &training->record.position;
     return (options->epochs > 0 && at->epoch >= options->epochs) ||
            (options->max_steps > 0 && at->step >= options->max_steps) ||
-           (options->max_seconds > 0 && at->seconds >= options->max_seconds);
+           (options->max_seconds > 0 && at->seconds >= options->max_seconds) ||
+           (options->early_stopping > 0 && at->stale_evaluations >= options->early_stopping);
 }
 
 static enum status after_step(struct training *training, struct error *error)

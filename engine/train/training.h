@@ -36,6 +36,7 @@ struct training_event {
     double bits_per_character; /* of the validation loss, else of the train loss */
     double perplexity;
     double learning_rate;
+    double gradient_norm;      /* of the last step, before clipping; NaN before the first */
     double symbols_per_second; /* of training, over the last seconds */
     double seconds_left;       /* NaN when the end is not known */
     double seconds;            /* since the job began, over all its resumes */

@@ -1,9 +1,15 @@
 /* How to train: one record for the command line, the HTTP body and the checkpoint. Plain values. Thread: any.
  *
- *   {"batch":64,"sequence_length":64,"epochs":50,"max_steps":N,"max_seconds":N,"shards":2,"seed":1,
- *    "optimizer":{"name":"adam"|"sgd","learning_rate":0.002},"clip_norm":5,"dropout":0.5,"validation_fraction":0.1,
- *    "schedule":"constant"|{"name":"step","after_epochs":10,"every_epochs":5,"factor":0.5},
- *    "evaluate_every_steps":N,"checkpoint_seconds":60,"publish":"end"|"best"|"checkpoints"|"never"}
+ *   {"preset":"char-rnn","batch":64,"sequence_length":64,"epochs":50,"max_steps":N,"max_seconds":N,"shards":2,"seed":1,
+ *    "optimizer":{"name":"adam","learning_rate":0.002,…},"clip_norm":5,"clip_value":null,"label_smoothing":0,
+ *    "gradient_noise":0,"dropout":0.5,"validation_fraction":0.1,
+ *    "schedule":"constant"|{"name":"step","warmup_steps":0,"after_epochs":10,"every_epochs":5,"factor":0.5},
+ *    "early_stopping":N,"evaluate_every_steps":N,"sample_every_steps":N,"sample_symbols":200,
+ *    "checkpoint_seconds":60,"publish":"end"|"best"|"checkpoints"|"never"}
+ *
+ * Optimisers: adam and adamw (beta1, beta2, epsilon), sgd, momentum (momentum, use_nesterov), rmsprop (decay, momentum,
+ * epsilon, centered), adagrad (initial_accumulator_value), all with learning_rate and weight_decay. Schedules: see
+ * schedule.h. A preset (presets.h) stands for its fields; those beside it come first.
  *
  * Of epochs, max_steps and max_seconds the first one reached ends the training; without any of them 50 epochs do. */
 #ifndef ENGINE_TRAIN_TRAINING_OPTIONS_H
@@ -13,6 +19,7 @@
 #include <stdint.h>
 
 #include "engine/nn/train_step.h"
+#include "engine/train/schedule.h"
 
 enum {
     TRAINING_BATCH_MAX = 4096,
@@ -20,16 +27,10 @@ enum {
     TRAINING_SHARDS_MAX = 64,
     TRAINING_SHARDS_DEFAULT = 2,
     TRAINING_EPOCHS_DEFAULT = 50,
+    TRAINING_SAMPLE_SYMBOLS_MAX = 10000,
 };
 
 enum publish { PUBLISH_END, PUBLISH_BEST, PUBLISH_CHECKPOINTS, PUBLISH_NEVER, PUBLISH_COUNT };
-
-/* The rate is multiplied by `factor` every `every_epochs` after `after_epochs`. every_epochs 0: constant. */
-struct schedule {
-    uint64_t after_epochs;
-    uint64_t every_epochs;
-    double factor;
-};
 
 struct training_options {
     size_t batch; /* rows */
@@ -37,38 +38,42 @@ struct training_options {
     size_t shards;   /* parts of the batch whose gradients are summed in fixed order; at most `batch` */
     uint64_t epochs; /* 0: no limit, here and in the next two */
     uint64_t max_steps;
-    double max_seconds; /* of training, over all resumes */
-    enum optimizer_kind optimizer;
+    double max_seconds;             /* of training, over all resumes */
+    struct train_step_options step; /* the optimiser; what it must do besides follows from the numbers here */
     double learning_rate;
+    double weight_decay;
     struct schedule schedule;
     double clip_norm;              /* global norm; infinity: no clipping (null in JSON) */
+    double clip_value;             /* of each element; infinity: no clipping (null in JSON) */
+    double label_smoothing;        /* share of a target that is spread over all symbols */
+    double gradient_noise;         /* η: variance η / (1 + steps)^0.55 (Neelakantan et al. 2015); 0: none */
     double dropout;                /* NaN: the model's own (left out in JSON) */
     double validation_fraction;    /* of the symbols, at the end of the text; 0: no validation */
     uint64_t seed;                 /* below 2^53 */
+    uint64_t early_stopping;       /* evaluations without a better loss that end the training; 0: none do */
     uint64_t evaluate_every_steps; /* besides every epoch's end; 0: only then */
+    uint64_t sample_every_steps;   /* 0: no samples */
+    size_t sample_symbols;
     double checkpoint_seconds;
     enum publish publish; /* for who runs the job: when to make a version */
 };
 
 /* Reads `request` and fills in what it leaves out. INVALID names an unknown field, a wrong type or a value out of range
- * with its bounds (`param`: the field); UNSUPPORTED, code "unsupported", a documented one that is not built. */
+ * with its bounds (`param`: the field), and what needs validation without any; UNSUPPORTED, code "unsupported", a
+ * documented one that is not built. */
 enum status training_options_read(const json_t *request, struct training_options *ret_options,
                                   struct error *error) MUST_CHECK;
 
 /* All of it as JSON, as training_options_read takes it. New reference; NULL when out of memory. */
 json_t *training_options_write(const struct training_options *options);
 
-/* As read and written: what is missing in `request` added. */
+/* As read and written: what is missing in `request` added, a preset replaced by its fields. */
 enum status training_options_complete(const json_t *request, json_t **ret_options, struct error *error) MUST_CHECK;
 
 /* What a resume goes on with: the checkpoint's options, where `request` may set new limits (epochs, max_steps,
  * max_seconds), checkpoint_seconds and publish. CONFLICT, code "resume_differs", names any other field that differs. */
 enum status training_options_resume(const json_t *checkpoint, const json_t *request,
                                     struct training_options *ret_options, struct error *error) MUST_CHECK;
-
-/* The learning rate in an epoch, counted from 1:
- * learning_rate · factor^⌊max(0, epoch − after_epochs) / every_epochs⌋. */
-double training_learning_rate(const struct training_options *options, uint64_t epoch);
 
 /* As in JSON: "end", "best", … */
 const char *publish_name(enum publish publish);

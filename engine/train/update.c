@@ -12,15 +12,15 @@ struct update {
     struct trainer_threads *threads;
     struct plan *plan;
     struct workspace *workspace;
-    struct tensor *feeds; /* the sums, learning rate, clip norm */
-    float learning_rate;
-    float clip_norm;
+    struct tensor *feeds;                 /* the sums, then the numbers that the step uses */
+    size_t feed_count;                    /* of all */
+    float numbers[TRAIN_STEP_FEED_COUNT]; /* by enum train_step_feed */
 };
 
 static enum status make_feeds(struct update *update, struct error *error)
 {
     size_t count = update->step->variable_count;
-    update->feeds = mem_allocate(count + 2, sizeof *update->feeds);
+    update->feeds = mem_allocate(count + TRAIN_STEP_FEED_COUNT, sizeof *update->feeds);
     if (!update->feeds) {
         return error_set(error, STATUS_NO_MEMORY, "training: no memory");
     }
@@ -29,25 +29,34 @@ static enum status make_feeds(struct update *update, struct error *error)
         CHECK(variable);
         TRY(tensor_init(&update->feeds[i], variable->dtype, &variable->shape, error));
     }
-    update->feeds[count] = (struct tensor){DTYPE_FLOAT32, shape_scalar(), &update->learning_rate};
-    update->feeds[count + 1] = (struct tensor){DTYPE_FLOAT32, shape_scalar(), &update->clip_norm};
+    update->feed_count = count;
+    for (int feed = 0; feed < TRAIN_STEP_FEED_COUNT; feed++) {
+        if (update->step->feeds[feed].node != NULL) {
+            update->feeds[update->feed_count++] =
+                (struct tensor){DTYPE_FLOAT32, shape_scalar(), &update->numbers[feed]};
+        }
+    }
     return STATUS_OK;
 }
 
 static enum status compile(struct graph *graph, struct update *update, struct error *error)
 {
     const struct train_step *step = update->step;
-    struct output feeds[TRAIN_STEP_VARIABLES_MAX + 2];
-    struct shape shapes[TRAIN_STEP_VARIABLES_MAX + 2];
-    memcpy(feeds, step->gradients, step->variable_count * sizeof *feeds);
-    feeds[step->variable_count] = step->learning_rate;
-    feeds[step->variable_count + 1] = step->clip_norm;
-    for (size_t i = 0; i < step->variable_count + 2; i++) {
+    struct output feeds[TRAIN_STEP_VARIABLES_MAX + TRAIN_STEP_FEED_COUNT];
+    struct shape shapes[TRAIN_STEP_VARIABLES_MAX + TRAIN_STEP_FEED_COUNT];
+    size_t count = step->variable_count;
+    memcpy(feeds, step->gradients, count * sizeof *feeds);
+    for (int feed = 0; feed < TRAIN_STEP_FEED_COUNT; feed++) {
+        if (step->feeds[feed].node != NULL) {
+            feeds[count++] = step->feeds[feed];
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
         shapes[i] = update->feeds[i].shape;
     }
     struct plan_options options = {.feeds = feeds,
                                    .feed_shapes = shapes,
-                                   .feed_count = step->variable_count + 2,
+                                   .feed_count = count,
                                    .fetches = &step->global_norm,
                                    .fetch_count = 1,
                                    .targets = &step->apply,
@@ -105,13 +114,14 @@ static void sum_variable(void *context, size_t variable)
     reduce_sum(parts, weights, count, tensor_element_count(sum), sum->data);
 }
 
-enum status update_run(struct update *update, double learning_rate, double clip_norm, double *ret_global_norm,
-                       struct error *error)
+enum status update_run(struct update *update, const double numbers[TRAIN_STEP_FEED_COUNT], uint64_t random_key,
+                       double *ret_global_norm, struct error *error)
 {
     trainer_threads_run(update->threads, update->step->variable_count, sum_variable, update);
-    update->learning_rate = (float)learning_rate;
-    update->clip_norm = (float)clip_norm;
-    struct run_options run = {.feeds = update->feeds};
+    for (int feed = 0; feed < TRAIN_STEP_FEED_COUNT; feed++) {
+        update->numbers[feed] = (float)numbers[feed];
+    }
+    struct run_options run = {.feeds = update->feeds, .random_key = random_key};
     struct tensor norm;
     TRY(plan_run(update->plan, update->workspace, update->values, &run, &norm, error));
     *ret_global_norm = (double)*(const float *)norm.data;

@@ -60,6 +60,33 @@ class Jobs(Training):
         self.assertFalse(os.path.exists(os.path.join(self.models, self.name, ".training")))
         self.assertFalse(self.expect(200, "GET", self.path + "/graph")["unsaved"])
 
+    def test_preset(self):
+        """Its fields, and those beside it, which come first; of a model, too."""
+        options = self.train(preset="char-rnn", optimizer={"learning_rate": 0.01}, epochs=2)["options"]
+        self.assertEqual((options["batch"], options["epochs"], options["clip_value"]), (4, 2, 5))
+        self.assertEqual((options["optimizer"]["name"], options["optimizer"]["decay"],
+                          options["optimizer"]["learning_rate"]), ("rmsprop", 0.95, 0.01))
+        self.assertEqual(self.events()[-1]["event"], "done")
+        self.path = "/v1/models/published"
+        self.expect(201, "PUT", self.path, {"language_model": {"preset": "torch-rnn", "units": 8}})
+        self.train()
+        self.events()
+        self.expect(200, "POST", self.path + "/load")
+        model = self.expect(200, "GET", self.path)["architecture"]
+        self.assertEqual((model["layers"], model["units"], model["embedding"]), (2, 8, 64))
+
+    def test_optimizers_one_after_another(self):
+        """Each has slots of its own, on one graph; what is fed builds nothing."""
+        for optimizer in ({"name": "adamw", "weight_decay": 0.1}, {"name": "momentum", "use_nesterov": True},
+                          {"name": "rmsprop", "centered": True}, {"name": "adagrad"}, {"name": "sgd"}):
+            self.train(optimizer=optimizer, clip_value=0.5, label_smoothing=0.1, gradient_noise=0.01, publish="never")
+            self.assertEqual(self.events()[-1]["event"], "done")
+        built = self.expect(200, "GET", self.path + "/graph")["nodes"]
+        self.train(optimizer={"name": "sgd", "learning_rate": 1}, clip_value=1, label_smoothing=0.2,
+                   gradient_noise=0.02, publish="never")
+        self.assertEqual(self.events()[-1]["event"], "done")
+        self.assertEqual(self.expect(200, "GET", self.path + "/graph")["nodes"], built)
+
     def test_never_publishes(self):
         self.train(publish="never")
         self.assertNotIn("published", [event["event"] for event in self.events()])
@@ -157,7 +184,8 @@ class Jobs(Training):
                        {"optimizer": {"name": "magic"}}, {"corpus": {"text": ""}},
                        {"corpus": {"text": "too short"}}):
             self.train(400, **fields)
-        self.train(400, "unsupported", preset="small")
+        self.train(400, "unsupported", vocabulary_policy="extend")
+        self.assertIn("char-rnn, torch-rnn, anna", self.train(400, preset="small")["error"]["message"])
         self.train(404, "corpus_not_found", corpus={"name": "nothing"})
         self.train(404, "corpus_not_found", corpus={"name": "../t0"})
         self.train(404, "no_checkpoint", resume=True)
@@ -216,6 +244,12 @@ class Cells(DaemonTest):
     def test_rnn(self):
         self.check("rnn", cell="rnn")
 
+    def test_dropout_and_first_weights(self):
+        """A forget bias is served as it was trained; dropout of the input, with one mask a sequence, of each cell."""
+        how = {"embedding": 6, "dropout": 0.3, "input_dropout": True, "variational_dropout": True, "initial_range": 0.3}
+        self.check("biased", cell="lstm", forget_bias=-0.5, **how)
+        self.check("masked-gru", cell="gru", **how)
+
     def test_tied(self):
         self.check("tied", cell="lstm", embedding=12, tie=True)
         self.check("tied-gru", cell="gru", embedding=12, tie=True)
@@ -237,6 +271,9 @@ class Cells(DaemonTest):
 
     def test_refused(self):
         for error, fields in (("gru", {"cell": "gated"}), ("true or false", {"tie": 1}),
+                              ("only an lstm", {"cell": "gru", "forget_bias": 1}),
+                              ("needs an embedding", {"input_dropout": True}), ("above 0", {"initial_range": 0}),
+                              ("must be one of char-rnn", {"preset": "x"}),
                               ("an embedding of 12, the units of the top layer, not 0", {"tie": True}),
                               ("an embedding of 12, the units of the top layer, not 8", {"tie": True, "embedding": 8})):
             status, reply = self.daemon.json("PUT", "/v1/models/no", {"language_model": {"units": 12, **fields}})

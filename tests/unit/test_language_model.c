@@ -95,8 +95,9 @@ static void check_gradients(struct language_model_options options)
     make_symbols();
     build_model(&fixture, options);
     struct output loss = output_of(&fixture, "train/loss:0");
+    struct train_step_options sgd = train_step_defaults(OPTIMIZER_SGD);
     struct train_step step;
-    if (train_step_build(fixture.graph, loss, OPTIMIZER_SGD, &step, &fixture.error) != STATUS_OK) {
+    if (train_step_build(fixture.graph, loss, &sgd, &step, &fixture.error) != STATUS_OK) {
         fail_msg("%s", fixture.error.message);
     }
     struct plan *plan = NULL;
@@ -409,10 +410,10 @@ static void test_adam_follows_its_equations(void **state)
     struct fixture fixture = {0};
     make_symbols();
     build(&fixture, 1, 4, 0, 0);
+    struct train_step_options adam = train_step_defaults(OPTIMIZER_ADAM);
     struct train_step step;
-    assert_int_equal(
-        train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &step, &fixture.error),
-        STATUS_OK);
+    assert_int_equal(train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), &adam, &step, &fixture.error),
+                     STATUS_OK);
     assert_non_null(graph_find_variable(fixture.graph, "softmax/w/Adam"));
     assert_non_null(graph_find_variable(fixture.graph, "softmax/w/Adam_1"));
     assert_int_equal(values_grow(fixture.values, fixture.graph, &fixture.error), STATUS_OK);
@@ -432,8 +433,8 @@ static void test_adam_follows_its_equations(void **state)
         tensors[i] = (struct tensor){DTYPE_FLOAT32, shapes[i], gradient};
     }
     size_t n = step.variable_count;
-    feeds[n] = step.learning_rate;
-    feeds[n + 1] = step.clip_norm;
+    feeds[n] = step.feeds[TRAIN_STEP_LEARNING_RATE];
+    feeds[n + 1] = step.feeds[TRAIN_STEP_CLIP_NORM];
     shapes[n] = shapes[n + 1] = shape_scalar();
     tensors[n] = (struct tensor){DTYPE_FLOAT32, shapes[n], &rate};
     tensors[n + 1] = (struct tensor){DTYPE_FLOAT32, shapes[n], &clip};
@@ -461,8 +462,7 @@ static void test_adam_follows_its_equations(void **state)
     struct train_step again;
     size_t nodes = graph_node_count(fixture.graph);
     assert_int_equal(
-        train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), OPTIMIZER_ADAM, &again, &fixture.error),
-        STATUS_OK);
+        train_step_build(fixture.graph, output_of(&fixture, "train/loss:0"), &adam, &again, &fixture.error), STATUS_OK);
     assert_int_equal(graph_node_count(fixture.graph), nodes);
     assert_ptr_equal(again.apply, step.apply);
     workspace_destroy(workspace);

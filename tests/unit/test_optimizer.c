@@ -70,6 +70,7 @@ static void step_reference(struct reference *at, const struct optimizer_options 
         at->m = with->momentum * at->m + g;
         at->value -= with->uses_nesterov ? r * g + r * with->momentum * at->m : r * at->m;
         break;
+    case OPTIMIZER_ADAMW:
     case OPTIMIZER_ADAM:
         at->m = with->beta1 * at->m + (1 - with->beta1) * g;
         at->v = with->beta2 * at->v + (1 - with->beta2) * g * g;
@@ -137,7 +138,8 @@ static void test_equations(void **state)
             options.uses_nesterov = variant == 2;
             options.is_centered = variant == 2;
             /* Adam's powers are float32 variables, whatever the dtype. */
-            check_equations(&options, DTYPE_FLOAT64, kind == OPTIMIZER_ADAM ? 1e-5 : 1e-12);
+            bool has_powers = kind == OPTIMIZER_ADAM || kind == OPTIMIZER_ADAMW;
+            check_equations(&options, DTYPE_FLOAT64, has_powers ? 1e-5 : 1e-12);
             check_equations(&options, DTYPE_FLOAT32, 1e-5);
         }
     }

@@ -59,19 +59,42 @@ static struct corpus *make_corpus(size_t length, uint64_t seed)
     return corpus;
 }
 
-static void setup(struct fixture *fixture, enum optimizer_kind optimizer)
+static struct training_options options_of(const char *text)
 {
+    struct training_options options;
     struct error error;
-    struct language_model_options model = {
-        .layers = LAYERS, .units = UNITS, .vocabulary_size = 7, .has_train_head = true, .has_predict_head = true};
+    json_t *request = json_loads(text, 0, NULL);
+    assert_non_null(request);
+    assert_ok(training_options_read(request, &options, &error), error);
+    json_decref(request);
+    return options;
+}
+
+/* A model to train as `training` says. */
+static void setup_for(struct fixture *fixture, const struct training_options *training)
+{
+    const char *head = training->label_smoothing > 0 ? "train/smoothed_loss:0" : "train/loss:0";
+    struct error error;
+    struct language_model_options model = {.layers = LAYERS,
+                                           .units = UNITS,
+                                           .has_one_mask = training->gradient_noise > 0,
+                                           .vocabulary_size = 7,
+                                           .has_train_head = true,
+                                           .has_predict_head = true};
     *fixture = (struct fixture){.corpus = make_corpus(TEXT_BYTES, 1)};
     struct output loss;
     assert_ok(graph_create(&fixture->graph, &error), error);
     assert_ok(language_model_build(fixture->graph, &model, &error), error);
-    assert_ok(graph_find_output(fixture->graph, "train/loss:0", &loss, &error), error);
-    assert_ok(train_step_build(fixture->graph, loss, optimizer, &fixture->step, &error), error);
+    assert_ok(graph_find_output(fixture->graph, head, &loss, &error), error);
+    assert_ok(train_step_build(fixture->graph, loss, &training->step, &fixture->step, &error), error);
     assert_ok(values_create(fixture->graph, &fixture->values, &error), error);
     assert_ok(values_initialize(fixture->values, fixture->graph, MODEL_SEED, &error), error);
+}
+
+static void setup(struct fixture *fixture, enum optimizer_kind optimizer)
+{
+    struct training_options options = {.step = train_step_defaults(optimizer)};
+    setup_for(fixture, &options);
 }
 
 static void release(struct fixture *fixture)
@@ -111,17 +134,6 @@ static struct training_parts parts_of(struct fixture *fixture, size_t threads)
                                    .hand_back = on_hand_back,
                                    .hand_back_context = fixture,
                                    .callbacks = {on_event, fixture}};
-}
-
-static struct training_options options_of(const char *text)
-{
-    struct training_options options;
-    struct error error;
-    json_t *request = json_loads(text, 0, NULL);
-    assert_non_null(request);
-    assert_ok(training_options_read(request, &options, &error), error);
-    json_decref(request);
-    return options;
 }
 
 /* Trains from the beginning; returns training_run's status. */
@@ -174,14 +186,15 @@ static void check_resume(const char *options, uint64_t stop_at, uint64_t stop_ag
     struct fixture broken;
     struct fixture resumed;
     struct error error;
-    setup(&straight, OPTIMIZER_ADAM);
+    struct training_options training = options_of(options);
+    setup_for(&straight, &training);
     assert_ok(train(&straight, options, 1, &error), error);
-    setup(&broken, OPTIMIZER_ADAM);
+    setup_for(&broken, &training);
     broken.stop_at = stop_at;
     assert_int_equal(train(&broken, options, 3, &error), STATUS_CANCELLED);
     broken.stop_at = stop_again_at;
     assert_int_equal(resume(&broken, 2, &error), STATUS_CANCELLED);
-    setup(&resumed, OPTIMIZER_ADAM); /* another process would begin like this */
+    setup_for(&resumed, &training); /* another process would begin like this */
     assert_ok(resume(&resumed, 3, &error), error);
     assert_int_equal(resumed.last.kind, TRAINING_DONE);
     assert_int_equal(resumed.last.step, straight.last.step);
@@ -204,6 +217,65 @@ static void test_resume_is_exact(void **state)
     check_resume("{\"batch\":20,\"sequence_length\":12,\"shards\":2,\"epochs\":3,\"validation_fraction\":0.05,"
                  "\"schedule\":{\"name\":\"step\",\"after_epochs\":1,\"every_epochs\":1},\"clip_norm\":0.1}",
                  1, 25);
+    /* What remembers evaluations, and every other random number. */
+    check_resume(
+        "{\"batch\":20,\"sequence_length\":12,\"epochs\":40,\"evaluate_every_steps\":3,\"gradient_noise\":1e-4,"
+        "\"label_smoothing\":0.1,\"clip_value\":0.1,\"dropout\":0.3,\"early_stopping\":9,"
+        "\"optimizer\":{\"name\":\"adamw\",\"learning_rate\":0.05},"
+        "\"schedule\":{\"name\":\"plateau\",\"patience\":0,\"factor\":0.7,\"warmup_steps\":20}}",
+        13, 29);
+    check_resume("{\"batch\":20,\"sequence_length\":12,\"max_steps\":50,\"evaluate_every_steps\":7,"
+                 "\"optimizer\":{\"name\":\"rmsprop\",\"learning_rate\":0.01,\"centered\":true,\"momentum\":0.5},"
+                 "\"schedule\":{\"name\":\"cosine\"}}",
+                 14, 36);
+}
+
+/* Evaluations without a better loss are counted, and end it. */
+static void test_early_stopping(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    setup(&fixture, OPTIMIZER_SGD);
+    assert_ok(
+        train(&fixture,
+              "{\"batch\":20,\"sequence_length\":12,\"epochs\":90,\"evaluate_every_steps\":4,\"early_stopping\":3,"
+              "\"optimizer\":{\"name\":\"sgd\",\"learning_rate\":1e-30}}",
+              1, &error),
+        error);
+    assert_int_equal(fixture.last.best_step, 4);
+    assert_int_equal(fixture.last.step, 16);
+    release(&fixture);
+}
+
+/* The same options find the same step; others make one with slots of its own. */
+static void test_steps_are_told_apart(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    struct output loss;
+    struct train_step same;
+    struct train_step other;
+    setup(&fixture, OPTIMIZER_ADAM);
+    struct train_step_options options = train_step_defaults(OPTIMIZER_ADAM);
+    size_t variables = graph_variable_count(fixture.graph);
+    assert_ok(graph_find_output(fixture.graph, "train/loss:0", &loss, &error), error);
+    assert_ok(train_step_build(fixture.graph, loss, &options, &same, &error), error);
+    assert_ptr_equal(same.apply, fixture.step.apply);
+    assert_string_equal(same.apply->name, "train/Adam");
+    assert_int_equal(graph_variable_count(fixture.graph), variables);
+    options.optimizer.beta1 = 0.5;
+    assert_ok(train_step_build(fixture.graph, loss, &options, &other, &error), error);
+    assert_string_equal(other.apply->name, "train/Adam_1");
+    assert_int_equal(graph_variable_count(fixture.graph), variables + 2 * other.variable_count + 2);
+    assert_true(output_equal(other.gradients[0], same.gradients[0]));
+    assert_null(other.feeds[TRAIN_STEP_NOISE].node);
+    options.adds_noise = true;
+    assert_ok(train_step_build(fixture.graph, loss, &options, &same, &error), error);
+    assert_non_null(same.feeds[TRAIN_STEP_NOISE].node);
+    assert_ptr_not_equal(same.apply, other.apply);
+    release(&fixture);
 }
 
 static void test_threads_do_not_matter(void **state)
@@ -422,10 +494,16 @@ static void test_evaluation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume_is_exact), cmocka_unit_test(test_threads_do_not_matter),
-        cmocka_unit_test(test_shards_agree),    cmocka_unit_test(test_steps_allocate_nothing),
-        cmocka_unit_test(test_it_learns),       cmocka_unit_test(test_nan_ends_it),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_early_stopping),
+        cmocka_unit_test(test_steps_are_told_apart),
+        cmocka_unit_test(test_threads_do_not_matter),
+        cmocka_unit_test(test_shards_agree),
+        cmocka_unit_test(test_steps_allocate_nothing),
+        cmocka_unit_test(test_it_learns),
+        cmocka_unit_test(test_nan_ends_it),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_evaluation),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

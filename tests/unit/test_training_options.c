@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "engine/nn/presets.h"
 #include "engine/train/training_options.h"
 #include "tests/unit/json_rig.h"
 
@@ -33,7 +34,7 @@ static void test_defaults_and_round_trip(void **state)
     assert_int_equal(options.epochs, 0);
     assert_int_equal(options.shards, 1);
     assert_true(isinf(options.clip_norm));
-    assert_int_equal(options.optimizer, OPTIMIZER_SGD);
+    assert_int_equal(options.step.optimizer.kind, OPTIMIZER_SGD);
     assert_int_equal(options.publish, PUBLISH_BEST);
     json_decref(request);
 }
@@ -67,25 +68,124 @@ static void test_refusals(void **state)
     refuse("{\"optimizer\":{\"rate\":8}}", STATUS_INVALID, "optimizer.rate", "not a field");
     refuse("{\"optimizer\":{\"learning_rate\":0}}", STATUS_INVALID, "optimizer.learning_rate", "above 0");
     refuse("{\"optimizer\":{\"name\":\"adadelta\"}}", STATUS_UNSUPPORTED, "optimizer.name", "not one that is built");
-    refuse("{\"schedule\":{\"name\":\"cosine\"}}", STATUS_UNSUPPORTED, "schedule", "not one that is built");
+    refuse("{\"schedule\":{\"name\":\"cyclic\"}}", STATUS_UNSUPPORTED, "schedule", "not one that is built");
+    refuse("{\"schedule\":{\"name\":\"cosine\"},\"max_seconds\":9}", STATUS_INVALID, "schedule.decay_steps",
+           "must be given");
+    refuse("{\"schedule\":{\"name\":\"plateau\"},\"validation_fraction\":0}", STATUS_INVALID, "schedule",
+           "needs a validation text");
+    refuse("{\"early_stopping\":2,\"validation_fraction\":0}", STATUS_INVALID, "early_stopping",
+           "needs a validation text");
+    refuse("{\"schedule\":{\"name\":\"constant\",\"factor\":0.5}}", STATUS_INVALID, "schedule.factor",
+           "not a field of this schedule");
+    refuse("{\"optimizer\":{\"name\":\"adam\",\"decay\":0.5}}", STATUS_INVALID, "optimizer.decay",
+           "not a field of this optimizer");
+    refuse("{\"optimizer\":{\"name\":\"momentum\",\"use_nesterov\":1}}", STATUS_INVALID, "optimizer.use_nesterov",
+           "true or false");
     refuse("{\"schedule\":{\"name\":\"step\",\"factor\":2}}", STATUS_INVALID, "schedule.factor", "at most 1");
     refuse("{\"schedule\":5}", STATUS_INVALID, "schedule", "must be");
     refuse("{\"publish\":\"now\"}", STATUS_INVALID, "publish", "\"end\"");
-    refuse("{\"preset\":\"anna\"}", STATUS_UNSUPPORTED, "preset", "not built yet");
+    refuse("{\"preset\":\"anne\"}", STATUS_INVALID, "preset", "char-rnn, torch-rnn, anna, ptb-small");
+    refuse("{\"from\":\"anna@1\"}", STATUS_UNSUPPORTED, "from", "not built yet");
 }
 
-/* The rates of a well-known recipe: halved every five epochs after the tenth. */
-static void test_schedule(void **state)
+static void assert_near(double a, double b)
+{
+    if (!(fabs(a - b) < 1e-12)) {
+        fail_msg("%.17g is not %.17g", a, b);
+    }
+}
+
+/* The schedule of a request's rate 0.002, in an epoch from 1, after so many steps and reductions. */
+static double rate_at(const char *schedule, uint64_t epoch, uint64_t step, uint64_t reductions)
+{
+    char text[256];
+    struct training_options options;
+    struct error error;
+    snprintf(text, sizeof text, "{\"max_steps\":100,\"schedule\":%s}", schedule);
+    json_t *request = parse(text);
+    if (training_options_read(request, &options, &error) != STATUS_OK) {
+        fail_msg("%s: %s", schedule, error.message);
+    }
+    json_decref(request);
+    struct schedule_position position = {epoch, step, reductions};
+    return schedule_rate(&options.schedule, options.learning_rate, &position);
+}
+
+static void test_schedules(void **state)
 {
     (void)state;
-    struct training_options options = {.learning_rate = 0.002, .schedule = {10, 5, 0.5}};
-    assert_true(fabs(training_learning_rate(&options, 1) - 0.002) < 1e-15);
-    assert_true(fabs(training_learning_rate(&options, 14) - 0.002) < 1e-15);
-    assert_true(fabs(training_learning_rate(&options, 15) - 0.001) < 1e-15);
-    assert_true(fabs(training_learning_rate(&options, 19) - 0.001) < 1e-15);
-    assert_true(fabs(training_learning_rate(&options, 20) - 0.0005) < 1e-15);
-    options.schedule.every_epochs = 0;
-    assert_true(fabs(training_learning_rate(&options, 1000) - 0.002) < 1e-15);
+    /* A well-known recipe, and the default: halved every five epochs after the tenth. */
+    static const char step[] = "{\"name\":\"step\",\"after_epochs\":10,\"every_epochs\":5,\"factor\":0.5}";
+    assert_near(rate_at(step, 1, 0, 0), 0.002);
+    assert_near(rate_at(step, 14, 0, 0), 0.002);
+    assert_near(rate_at(step, 15, 0, 0), 0.001);
+    assert_near(rate_at(step, 19, 0, 0), 0.001);
+    assert_near(rate_at(step, 20, 0, 0), 0.0005);
+    assert_near(rate_at("\"constant\"", 1000, 1000000, 9), 0.002);
+    assert_near(rate_at("{\"name\":\"exponential\",\"factor\":0.25,\"decay_steps\":10}", 1, 5, 0), 0.001);
+    static const char cosine[] = "{\"name\":\"cosine\",\"decay_steps\":8,\"final_fraction\":0.1}";
+    assert_near(rate_at(cosine, 1, 0, 0), 0.002);
+    assert_near(rate_at(cosine, 1, 4, 0), 0.002 * 0.55);
+    assert_near(rate_at(cosine, 1, 8, 0), 0.0002);
+    assert_near(rate_at(cosine, 1, 800, 0), 0.0002);
+    static const char plateau[] = "{\"name\":\"plateau\",\"factor\":0.1,\"least_rate\":0.00005}";
+    assert_near(rate_at(plateau, 1, 0, 1), 0.0002);
+    assert_near(rate_at(plateau, 1, 0, 2), 0.00005);
+    /* Warm-up goes with any: a tenth, two tenths, …, all of the tenth step on. */
+    assert_near(rate_at("{\"name\":\"constant\",\"warmup_steps\":10}", 1, 0, 0), 0.0002);
+    assert_near(rate_at("{\"name\":\"constant\",\"warmup_steps\":10}", 1, 8, 0), 0.0018);
+    assert_near(rate_at("{\"name\":\"constant\",\"warmup_steps\":10}", 1, 9, 0), 0.002);
+    assert_near(rate_at("{\"name\":\"cosine\",\"decay_steps\":8,\"warmup_steps\":10}", 1, 4, 0), 0.0005);
+}
+
+/* PyTorch's ReduceLROnPlateau(patience=2, threshold=0.1), its losses and reductions. */
+static void test_plateau(void **state)
+{
+    (void)state;
+    static const double losses[] = {5, 4, 3.9, 3.8, 3.7, 3.5, 3.5, 3.5, 3.5, 1, 1, 1, 1, 1, 1};
+    static const uint64_t reductions[] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3};
+    struct schedule schedule = {.kind = SCHEDULE_PLATEAU, .patience = 2, .threshold = 0.1};
+    struct plateau plateau = {.best = (double)NAN};
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        plateau_note(&plateau, &schedule, losses[i]);
+        assert_int_equal(plateau.reductions, reductions[i]);
+    }
+}
+
+/* A preset's fields are completed by those beside it, and every preset is one that can be read. */
+static void test_presets(void **state)
+{
+    (void)state;
+    struct error error;
+    struct training_options options;
+    const struct preset *preset = NULL;
+    for (size_t i = 0; (preset = preset_at(i)) != NULL; i++) {
+        json_t *request = json_pack("{s:s}", "preset", preset->name);
+        json_t *model = parse(preset->model);
+        assert_non_null(model);
+        if (training_options_read(request, &options, &error) != STATUS_OK) {
+            fail_msg("%s: %s", preset->name, error.message);
+        }
+        json_decref(model);
+        json_decref(request);
+    }
+    json_t *request = parse("{\"preset\":\"char-rnn\",\"epochs\":3,\"clip_value\":null,"
+                            "\"optimizer\":{\"learning_rate\":0.1},\"schedule\":\"constant\"}");
+    assert_int_equal(training_options_read(request, &options, &error), STATUS_OK);
+    assert_int_equal(options.batch, 50);
+    assert_int_equal(options.epochs, 3);
+    assert_true(isinf(options.clip_value) && isinf(options.clip_norm));
+    assert_int_equal(options.step.optimizer.kind, OPTIMIZER_RMSPROP);
+    assert_near(options.step.optimizer.decay, 0.95);
+    assert_near(options.learning_rate, 0.1);
+    assert_int_equal(options.schedule.kind, SCHEDULE_CONSTANT);
+    json_decref(request);
+    request = parse("{\"preset\":\"char-rnn\",\"optimizer\":{\"name\":\"adamw\"}}");
+    assert_int_equal(training_options_read(request, &options, &error), STATUS_OK);
+    assert_near(options.learning_rate, 0.002);
+    assert_near(options.weight_decay, 0.01);
+    assert_true(options.step.decays_weights && options.step.clips_values && !options.step.adds_noise);
+    json_decref(request);
 }
 
 static void test_resume(void **state)
@@ -105,6 +205,9 @@ static void test_resume(void **state)
     assert_int_equal(training_options_resume(kept, other, &options, &error), STATUS_CONFLICT);
     assert_string_equal(error.param, "batch");
     assert_string_equal(error.code, "resume_differs");
+    json_t *same = parse("{\"schedule\":\"step\",\"max_steps\":900,\"clip_value\":null}");
+    assert_int_equal(training_options_resume(kept, same, &options, &error), STATUS_OK);
+    json_decref(same);
     json_t *nothing = json_object();
     assert_int_equal(training_options_resume(kept, nothing, &options, &error), STATUS_OK);
     assert_int_equal(options.epochs, 3);
@@ -120,7 +223,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_and_round_trip),
         cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_plateau),
+        cmocka_unit_test(test_presets),
         cmocka_unit_test(test_resume),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,225 @@
+/* The options of lstmd train. Thread: main. Owns nothing. */
+#include "daemon/train_arguments.h"
+
+#include "daemon/commands.h"
+
+static const char SYNOPSIS[] = "CORPUS… --out MODELS/NAME [OPTION]…";
+
+static const struct option_row ROWS[] = {
+    {"out", OPTION_TEXT, "MODELS/NAME", NULL, "the model's directory; the result becomes its next version"},
+    {"preset", OPTION_TEXT, "NAME", NULL,
+     "published hyperparameters, under what else is given: char-rnn, torch-rnn, anna, ptb-small, -medium, -large"},
+    {"layers", OPTION_COUNT, "N", "2", "recurrent layers"},
+    {"units", OPTION_COUNT, "N", "128", "units of a layer"},
+    {"cell", OPTION_TEXT, "KIND", "lstm", "lstm, gru or rnn"},
+    {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
+    {"tie", OPTION_FLAG, NULL, NULL, "the output's weights are the embedding's; needs --embedding equal to --units"},
+    {"forget-bias", OPTION_NUMBER, "B", "1", "added to an lstm's forget gate"},
+    {"initial-range", OPTION_NUMBER, "R", NULL,
+     "weights begin uniform from -R to R; without it as TensorFlow's do (Glorot)"},
+    {"vocabulary", OPTION_TEXT, "KIND", "characters", "characters or bytes"},
+    {"batch", OPTION_COUNT, "N", "64", "rows of a batch"},
+    {"sequence-length", OPTION_COUNT, "N", "64", "symbols of a row between two updates"},
+    {"epochs", OPTION_COUNT, "N", NULL, "passes over the text; 50 without any limit"},
+    {"max-steps", OPTION_COUNT, "N", NULL, "updates; of several limits the first one counts"},
+    {"max-seconds", OPTION_NUMBER, "N", NULL, "time, over all resumes"},
+    {"early-stopping", OPTION_COUNT, "N", NULL, "ends after so many evaluations without a better loss"},
+    {"optimizer", OPTION_TEXT, "NAME", "adam", "adam, adamw, sgd, momentum, rmsprop or adagrad"},
+    {"learning-rate", OPTION_NUMBER, "R", "0.002", "how far an update goes, at the beginning"},
+    {"weight-decay", OPTION_NUMBER, "D", NULL, "of every weight; of adamw apart from its gradient, and 0.01"},
+    {"beta1", OPTION_NUMBER, "B", NULL, "of adam and adamw, 0.9"},
+    {"beta2", OPTION_NUMBER, "B", NULL, "of adam and adamw, 0.999"},
+    {"epsilon", OPTION_NUMBER, "E", NULL, "of adam and adamw, 1e-8; of rmsprop, 1e-10"},
+    {"momentum", OPTION_NUMBER, "M", NULL, "of momentum, 0.9; of rmsprop, 0"},
+    {"use-nesterov", OPTION_FLAG, NULL, NULL, "of momentum"},
+    {"decay", OPTION_NUMBER, "D", NULL, "of rmsprop, 0.9"},
+    {"centered", OPTION_FLAG, NULL, NULL, "of rmsprop"},
+    {"initial-accumulator-value", OPTION_NUMBER, "A", NULL, "of adagrad, 0.1"},
+    {"schedule", OPTION_TEXT, "NAME", "step", "of the rate: constant, step, exponential, cosine or plateau"},
+    {"warmup-steps", OPTION_COUNT, "N", NULL, "the rate rises over so many steps, whatever the schedule"},
+    {"after-epochs", OPTION_COUNT, "N", NULL, "of step, 10"},
+    {"every-epochs", OPTION_COUNT, "N", NULL, "of step, 5"},
+    {"factor", OPTION_NUMBER, "F", NULL, "of step, exponential and plateau, 0.5: what the rate is multiplied by"},
+    {"decay-steps", OPTION_COUNT, "N", NULL, "of exponential, 1000, for one factor; of cosine, all steps"},
+    {"final-fraction", OPTION_NUMBER, "F", NULL, "of cosine, 0: what of the rate is left"},
+    {"patience", OPTION_COUNT, "N", NULL, "of plateau, 3: evaluations without progress that are borne"},
+    {"threshold", OPTION_NUMBER, "T", NULL, "of plateau, 0.0001: the share a loss must fall by to be progress"},
+    {"least-rate", OPTION_NUMBER, "R", NULL, "of plateau, 0"},
+    {"clip-norm", OPTION_NUMBER, "N", "5", "gradients are scaled down to this global norm"},
+    {"clip-value", OPTION_NUMBER, "N", NULL, "each element of the gradients is cut to this"},
+    {"label-smoothing", OPTION_NUMBER, "P", "0", "share of a target that is spread over all symbols"},
+    {"gradient-noise", OPTION_NUMBER, "V", "0", "variance of noise on the gradients, falling with the steps"},
+    {"dropout", OPTION_NUMBER, "P", "0", "share of the connections between layers that are dropped"},
+    {"input-dropout", OPTION_FLAG, NULL, NULL, "drops those from the embedding, too"},
+    {"variational-dropout", OPTION_FLAG, NULL, NULL, "drops the same ones at every step of a sequence"},
+    {"validation-fraction", OPTION_NUMBER, "P", "0.1",
+     "share of the text, at its end, that is held back; the best weights on it are kept"},
+    {"evaluate-every-steps", OPTION_COUNT, "N", NULL, "measures the validation loss so often, not only after epochs"},
+    {"checkpoint-seconds", OPTION_NUMBER, "N", "60", "how often the state is kept to resume from"},
+    {"seed", OPTION_COUNT, "N", "1", "of initial weights, dropout and noise"},
+    {"threads", OPTION_COUNT, "N", NULL, "all CPUs we may use; the result does not depend on it"},
+    {"shards", OPTION_COUNT, "N", "2",
+     "parts of a batch that threads work on; the last bits of the result depend on it"},
+    {"resume", OPTION_FLAG, NULL, NULL, "goes on with the interrupted training in the directory"},
+    {"from", OPTION_TEXT, "MODELS/NAME[@VERSION]", NULL, "begins with that version's weights and vocabulary"},
+    {"logdir", OPTION_TEXT, "DIR", NULL, "not built yet"},
+    {"json", OPTION_FLAG, NULL, NULL, "prints JSON lines, on a terminal too"},
+};
+enum { ROW_COUNT = sizeof ROWS / sizeof ROWS[0] };
+static_assert(sizeof ROWS / sizeof ROWS[0] <= OPTIONS_MAX, "a table that options_parse takes");
+
+/* Which options are whose fields. */
+static const char *const TRAINING[] = {"batch",
+                                       "sequence-length",
+                                       "epochs",
+                                       "max-steps",
+                                       "max-seconds",
+                                       "early-stopping",
+                                       "clip-norm",
+                                       "clip-value",
+                                       "label-smoothing",
+                                       "gradient-noise",
+                                       "dropout",
+                                       "validation-fraction",
+                                       "seed",
+                                       "evaluate-every-steps",
+                                       "checkpoint-seconds",
+                                       "shards",
+                                       "preset",
+                                       NULL};
+static const char *const OPTIMIZER[] = {"learning-rate",
+                                        "weight-decay",
+                                        "beta1",
+                                        "beta2",
+                                        "epsilon",
+                                        "momentum",
+                                        "use-nesterov",
+                                        "decay",
+                                        "centered",
+                                        "initial-accumulator-value",
+                                        NULL};
+static const char *const SCHEDULE[] = {"warmup-steps",   "after-epochs", "every-epochs", "factor",     "decay-steps",
+                                       "final-fraction", "patience",     "threshold",    "least-rate", NULL};
+static const char *const ARCHITECTURE[] = {"cell", "layers", "units", "embedding", "tie", NULL};
+static const char *const MODEL[] = {"cell",          "layers",        "units",
+                                    "embedding",     "tie",           "forget-bias",
+                                    "initial-range", "input-dropout", "variational-dropout",
+                                    "dropout",       "preset",        NULL};
+
+bool train_arguments_parse(struct options *options, int argc, char **argv, int *ret_exit_status)
+{
+    return command_parse(options, ROWS, ROW_COUNT, SYNOPSIS, 1, OPTIONS_POSITIONAL_MAX, argc, argv, ret_exit_status);
+}
+
+/* ---- JSON ---- */
+
+static json_t *option_json(const struct options *options, const struct option_row *row)
+{
+    if (row->kind == OPTION_FLAG) {
+        return json_true();
+    }
+    return row->kind == OPTION_COUNT    ? json_integer((json_int_t)options_count(options, row->name))
+           : row->kind == OPTION_NUMBER ? json_real(options_number(options, row->name))
+                                        : json_string(options_text(options, row->name));
+}
+
+/* Those of `names` that were given, under their JSON names. */
+static json_t *given(const struct options *options, const char *const *names)
+{
+    json_t *object = json_object();
+    for (; *names; names++) {
+        char field[64];
+        if (!options_is_given(options, *names)) {
+            continue;
+        }
+        snprintf(field, sizeof field, "%s", *names);
+        for (char *at = field; *at != '\0'; at++) {
+            *at = *at == '-' ? '_' : *at;
+        }
+        for (size_t row = 0; row < ROW_COUNT; row++) {
+            if (strcmp(ROWS[row].name, *names) == 0) {
+                json_object_set_new(object, field, option_json(options, &ROWS[row]));
+            }
+        }
+    }
+    return object;
+}
+
+/* Adds an object of the given fields, of the kind that `option` names; a preset's or the usual one otherwise. */
+static void put_object(const struct options *options, const char *option, const char *const *names, json_t *request)
+{
+    json_t *object = given(options, names);
+    bool is_said = options_is_given(options, option);
+    if (is_said || (json_object_size(object) > 0 && !options_is_given(options, "preset"))) {
+        json_object_set_new(object, "name", json_string(options_text(options, option)));
+    }
+    if (json_object_size(object) > 0) {
+        json_object_set(request, option, object);
+    }
+    json_decref(object);
+}
+
+json_t *train_arguments_request(const struct options *options)
+{
+    json_t *request = given(options, TRAINING);
+    put_object(options, "optimizer", OPTIMIZER, request);
+    put_object(options, "schedule", SCHEDULE, request);
+    return request;
+}
+
+json_t *train_arguments_model(const struct options *options)
+{
+    json_t *specification = given(options, MODEL);
+    const char *kind = options_text(options, "vocabulary");
+    if (options_is_given(options, "vocabulary") || !options_is_given(options, "preset")) {
+        json_object_set_new(specification, "vocabulary",
+                            strcmp(kind, "bytes") == 0 ? json_string("bytes") : json_pack("{s:s}", "kind", kind));
+    }
+    return specification;
+}
+
+json_t *train_arguments_architecture(const struct options *options)
+{
+    return given(options, ARCHITECTURE);
+}
+
+/* ---- checks ---- */
+
+/* A known kind that is not built is another thing than a wrong one. */
+static enum status check_kind(const struct options *options, const char *option, const char *const *known,
+                              size_t built_count, const char *built, struct error *error)
+{
+    const char *kind = options_text(options, option);
+    for (size_t i = 0; known[i]; i++) {
+        if (strcmp(kind, known[i]) == 0) {
+            return i < built_count
+                       ? STATUS_OK
+                       : error_set(error, STATUS_UNSUPPORTED, "--%s %s is not built yet: %s", option, kind, built);
+        }
+    }
+    return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, built);
+}
+
+enum status train_arguments_check(const struct options *options, struct model_reference *ret_out, struct error *error)
+{
+    static const char *const cells[] = {"lstm", "gru", "rnn", NULL};
+    static const char *const vocabularies[] = {"characters", "bytes", "words", NULL};
+    struct model_reference out;
+    if (!options_text(options, "out")) {
+        return error_set(error, STATUS_INVALID, "--out MODELS/NAME is missing");
+    }
+    TRY(model_reference_parse(options_text(options, "out"), &out, error));
+    if (out.version > 0) {
+        return error_set(error, STATUS_INVALID, "--out takes no version: the next free one is made");
+    }
+    if (options_is_given(options, "resume") && options_is_given(options, "from")) {
+        return error_set(error, STATUS_INVALID, "--resume and --from exclude each other");
+    }
+    TRY(check_kind(options, "cell", cells, 3, "lstm, gru or rnn", error));
+    TRY(check_kind(options, "vocabulary", vocabularies, 2, "characters or bytes", error));
+    if (options_is_given(options, "logdir")) {
+        return error_set(error, STATUS_UNSUPPORTED, "--logdir is not built yet");
+    }
+    *ret_out = out;
+    return STATUS_OK;
+}

@@ -1,0 +1,24 @@
+/* The command line of lstmd train, and what it asks for as the JSON that HTTP requests have: an option is its field
+ * with dashes. Thread: main. */
+#ifndef DAEMON_TRAIN_ARGUMENTS_H
+#define DAEMON_TRAIN_ARGUMENTS_H
+
+#include <jansson.h>
+
+#include "daemon/model_reference.h"
+#include "daemon/options.h"
+
+/* As command_parse. */
+bool train_arguments_parse(struct options *options, int argc, char **argv, int *ret_exit_status) MUST_CHECK;
+
+/* --out, and what excludes each other. INVALID, or UNSUPPORTED for what is known but not built. */
+enum status train_arguments_check(const struct options *options, struct model_reference *ret_out,
+                                  struct error *error) MUST_CHECK;
+
+/* What was given, as training_options_read takes it; as a language_model's specification; of that, only what a resumed
+ * model must be. New references. */
+json_t *train_arguments_request(const struct options *options);
+json_t *train_arguments_model(const struct options *options);
+json_t *train_arguments_architecture(const struct options *options);
+
+#endif
