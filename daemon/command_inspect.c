@@ -47,8 +47,8 @@ static enum status describe_graph(const struct model_reference *reference, const
     return status;
 }
 
-/* {"model","version","architecture","variables","files","origin","evaluation","precision","kernels","blas"}, with
- * --graph "graph". */
+/* {"model","version","architecture","variables","files","origin","evaluation","precision","kernels","slow_path",
+ * "blas"}, with --graph "graph". */
 static enum status collect(const struct options *options, const struct model_reference *reference, json_t **ret_facts,
                            struct error *error)
 {
@@ -65,14 +65,15 @@ static enum status collect(const struct options *options, const struct model_ref
     if (status == STATUS_OK) {
         const json_t *manifest = snapshot_manifest(snapshot);
         struct engine_info info = engine_info();
-        json_t *facts = json_pack("{s:s, s:I, s:s, s:I, s:O?, s:O, s:O?, s:O?, s:O?, s:O*, s:s, s:s, s:s}", "model",
-                                  snapshot_full_name(snapshot), "version", (json_int_t)snapshot_version(snapshot),
-                                  "path", path, "bytes_in_memory", (json_int_t)snapshot_bytes(snapshot), "architecture",
-                                  json_object_get(manifest, "architecture"), "variables", variables, "files",
-                                  json_object_get(manifest, "files"), "origin", json_object_get(manifest, "origin"),
-                                  "evaluation", json_object_get(manifest, "evaluation"), "graph", graph, "precision",
-                                  rnn_precision_name(snapshot_precision(snapshot)), "kernels",
-                                  snapshot_kernels(snapshot), "blas", info.blas);
+        json_t *facts =
+            json_pack("{s:s, s:I, s:s, s:I, s:O?, s:O, s:O?, s:O?, s:O?, s:O*, s:s, s:s, s:s?, s:s}", "model",
+                      snapshot_full_name(snapshot), "version", (json_int_t)snapshot_version(snapshot), "path", path,
+                      "bytes_in_memory", (json_int_t)snapshot_bytes(snapshot), "architecture",
+                      json_object_get(manifest, "architecture"), "variables", variables, "files",
+                      json_object_get(manifest, "files"), "origin", json_object_get(manifest, "origin"), "evaluation",
+                      json_object_get(manifest, "evaluation"), "graph", graph, "precision",
+                      rnn_precision_name(snapshot_precision(snapshot)), "kernels", snapshot_kernels(snapshot),
+                      "slow_path", snapshot_slow_path(snapshot), "blas", info.blas);
         status = facts ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "no memory to describe %s", path);
         *ret_facts = facts;
     }

@@ -23,12 +23,13 @@ static json_t *describe_entry(const struct registry_model *model)
         return entry;
     }
     const struct vocabulary *vocabulary = snapshot_vocabulary(current->snapshot);
-    json_t *more = json_pack(
-        "{s:I, s:I, s:s, s:s, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
-        (json_int_t)snapshot_parameter_count(current->snapshot), "precision",
-        rnn_precision_name(snapshot_precision(current->snapshot)), "kernels", snapshot_kernels(current->snapshot),
-        "bytes", (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
-        vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
+    json_t *more =
+        json_pack("{s:I, s:I, s:s, s:s, s:s?, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
+                  (json_int_t)snapshot_parameter_count(current->snapshot), "precision",
+                  rnn_precision_name(snapshot_precision(current->snapshot)), "kernels",
+                  snapshot_kernels(current->snapshot), "slow_path", snapshot_slow_path(current->snapshot), "bytes",
+                  (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
+                  vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
     json_object_update(entry, more);
     json_decref(more);
     return entry;

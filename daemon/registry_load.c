@@ -106,6 +106,16 @@ static bool is_labelled(const struct registry_model *model, uint64_t number)
     return false;
 }
 
+/* Says why a version does not generate as fast as it could. */
+static void log_slow_path(const struct registry_model *model, const struct registry_version *version)
+{
+    const char *reason = snapshot_slow_path(version->snapshot);
+    if (reason != NULL) {
+        log_event(LOG_LEVEL_WARNING, "slow_path", reason, "model=%s version=%llu", model->name,
+                  (unsigned long long)version->number);
+    }
+}
+
 /* Makes `version` what the model's name means. */
 static void serve_version(struct registry *registry, struct registry_model *model, struct registry_version *version)
 {
@@ -125,6 +135,7 @@ static void serve_version(struct registry *registry, struct registry_model *mode
               model->name, (unsigned long long)version->number, old == NULL ? 0 : (unsigned long long)old->number,
               rnn_precision_name(snapshot_precision(version->snapshot)), snapshot_kernels(version->snapshot),
               snapshot_bytes(version->snapshot));
+    log_slow_path(model, version);
 }
 
 static void keep_reason(struct registry_version *version, enum status status, const struct error *error)

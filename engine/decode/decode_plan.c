@@ -382,29 +382,10 @@ void decode_plan_destroy(struct decode_plan *plan)
     mem_free(plan);
 }
 
-static void step_packed(const struct decode_plan *plan, float *slot, float *logits)
-{
-    for (size_t i = 0; i < plan->part_count; i++) {
-        const struct rnn_layer *layer = &plan->parts[i].weights;
-        struct rnn_layer_row row = decode_plan_row(plan, i, slot, 0, 0);
-        for (size_t block = 0; block < layer->block_count; block++) {
-            layer->steps->layer(layer, block, &row, 1);
-        }
-    }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, 0), .output = logits};
-    for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->output.steps->dense(&plan->output, block, &row, 1);
-    }
-}
-
 static enum status check_logits(const struct decode_plan *plan, float *slot, float *logits, struct error *error)
 {
     float maximum;
-    if (plan->stepper.step == NULL) {
-        step_packed(plan, slot, logits);
-    } else {
-        TRY(decode_plan_step_row(plan, slot, 0, 0, 0, logits, error));
-    }
+    TRY(decode_plan_step_alone(plan, slot, 0, 0, logits, error));
     if (!plan->kernels->find_maximum(logits, plan->vocabulary_size, &maximum)) {
         error_set(error, STATUS_UNPROCESSABLE, "the model's logits are not finite after symbol 0");
         error_code(error, "not_finite");

@@ -69,6 +69,10 @@ const void *decode_plan_top(const struct decode_plan *plan, const float *slot, u
 enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
                                  uint64_t random_key, float *logits, struct error *error) MUST_CHECK;
 
+/* A whole step of one row of any plan, on the calling thread. logits: [logits_stride]. The stepper's errors. */
+enum status decode_plan_step_alone(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
+                                   float *logits, struct error *error) MUST_CHECK;
+
 /* Copies a slot's state out: decode_plan_state_count floats. */
 void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state);
 

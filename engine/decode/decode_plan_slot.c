@@ -99,3 +99,28 @@ void decode_plan_read_state(const struct decode_plan *plan, const float *slot, u
         }
     }
 }
+
+static void step_packed(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol, float *logits)
+{
+    for (size_t i = 0; i < plan->part_count; i++) {
+        const struct rnn_layer *layer = &plan->parts[i].weights;
+        struct rnn_layer_row row = decode_plan_row(plan, i, slot, parity, symbol);
+        for (size_t block = 0; block < layer->block_count; block++) {
+            layer->steps->layer(layer, block, &row, 1);
+        }
+    }
+    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
+    for (size_t block = 0; block < plan->output.block_count; block++) {
+        plan->output.steps->dense(&plan->output, block, &row, 1);
+    }
+}
+
+enum status decode_plan_step_alone(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
+                                   float *logits, struct error *error)
+{
+    if (plan->stepper.step != NULL) {
+        return decode_plan_step_row(plan, slot, parity, symbol, 0, logits, error);
+    }
+    step_packed(plan, slot, parity, symbol, logits);
+    return STATUS_OK;
+}

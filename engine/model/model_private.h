@@ -96,12 +96,13 @@ enum version_use { VERSION_USE_LIVE, VERSION_USE_PACK };
 enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
                                  struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
-/* What generates its text: the signature "generate" where the graph has one, else its language model. UNPROCESSABLE:
- * code "no_language_model" where it has neither, "cannot_generate" for a signature that does not work
+/* What generates its text: the signature "generate" where the graph has one, else its language model. Weights are
+ * packed where they can be; else `*ret_slow_path` (owned; NULL: packed) says in a sentence why not. UNPROCESSABLE: code
+ * "no_language_model" where the graph has neither, "cannot_generate" for a signature that does not work
  * (graph_stepper.h), "not_packed" for one that is run and a narrow precision, "missing_variable", "wrong_shape"; else
  * errors as decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
-                                 struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
+                                 struct decode_plan **ret_plan, char **ret_slow_path, struct error *error) MUST_CHECK;
 
 /* Changes places: the model has the version's content, one generation up, and `content` what the model had, to be
  * released without the lock. The lock is held alone. */

@@ -38,8 +38,10 @@ static enum status measure(const struct version_content *content, const struct t
                            const _Atomic bool *is_cancelled, double *ret_bits, struct error *error)
 {
     struct decode_plan *plan = NULL;
+    char *slow_path = NULL;
     double nats;
-    TRY(version_content_plan(content, precision, &plan, error));
+    TRY(version_content_plan(content, precision, &plan, &slow_path, error));
+    mem_free(slow_path);
     enum status status = decode_score(plan, content->vocabulary, text->symbols, text->row_count, text->row_symbols,
                                       is_cancelled, &nats, error);
     decode_plan_destroy(plan);

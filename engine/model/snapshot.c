@@ -14,6 +14,7 @@ struct snapshot {
     char *model_name;
     char *full_name;
     struct decode_plan *plan;
+    char *slow_path; /* NULL: the plan is packed */
     struct vocabulary *vocabulary;
     json_t *manifest;
     size_t parameter_count;
@@ -51,7 +52,7 @@ static enum status fill(struct snapshot *snapshot, const struct version_content 
         return no_memory(error, full_name);
     }
     snapshot->parameter_count = count_parameters(content->graph);
-    TRY(version_content_plan(content, precision, &snapshot->plan, error));
+    TRY(version_content_plan(content, precision, &snapshot->plan, &snapshot->slow_path, error));
     snapshot->vocabulary = vocabulary_ref(content->vocabulary);
     return decode_plan_warm_up(snapshot->plan, error);
 }
@@ -93,6 +94,7 @@ struct snapshot *snapshot_unref(struct snapshot *snapshot)
         json_decref(snapshot->manifest);
         mem_free(snapshot->model_name);
         mem_free(snapshot->full_name);
+        mem_free(snapshot->slow_path);
         mem_free(snapshot);
     }
     return NULL;
@@ -149,6 +151,11 @@ enum rnn_precision snapshot_precision(const struct snapshot *snapshot)
 const char *snapshot_kernels(const struct snapshot *snapshot)
 {
     return decode_plan_kernels(snapshot->plan);
+}
+
+const char *snapshot_slow_path(const struct snapshot *snapshot)
+{
+    return snapshot->slow_path;
 }
 
 size_t snapshot_bytes(const struct snapshot *snapshot)

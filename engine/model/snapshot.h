@@ -36,8 +36,10 @@ const struct decode_plan *snapshot_decode_plan(const struct snapshot *snapshot);
 struct vocabulary *snapshot_vocabulary(const struct snapshot *snapshot); /* borrowed */
 size_t snapshot_parameter_count(const struct snapshot *snapshot);
 enum rnn_precision snapshot_precision(const struct snapshot *snapshot);
-/* What steps it: "avx512-vnni". */
+/* What steps it: "avx512-vnni"; "graph" where its steps are runs of the graph. */
 const char *snapshot_kernels(const struct snapshot *snapshot);
+/* Why its weights are not packed, in a sentence that names a node; NULL where they are. */
+const char *snapshot_slow_path(const struct snapshot *snapshot);
 size_t snapshot_bytes(const struct snapshot *snapshot); /* resident: packed weights, vocabulary */
 /* The manifest: architecture, origin, evaluation. Borrowed; read only. */
 const json_t *snapshot_manifest(const struct snapshot *snapshot);

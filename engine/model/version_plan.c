@@ -2,6 +2,8 @@
 #include <stdio.h>
 
 #include "engine/base/check.h"
+#include "engine/base/mem.h"
+#include "engine/model/graph_pack.h"
 #include "engine/model/graph_stepper.h"
 #include "engine/model/model_private.h"
 #include "engine/nn/language_model.h"
@@ -117,40 +119,72 @@ static enum status copy_values(const struct version_content *content, struct val
     return is_complete ? STATUS_OK : values_initialize(values, content->graph, VERSION_WEIGHTS_SEED, error);
 }
 
+/* Packs what `*plan` runs, where it can be packed, and puts that in its place; else `*ret_slow_path` says why not. */
+static enum status pack_signature(const struct version_content *content, const struct graph_pack_options *options,
+                                  struct decode_plan **plan, char **ret_slow_path, struct error *error)
+{
+    char reason[STEP_VIEW_REASON_BYTES_MAX];
+    struct decode_plan *packed = NULL;
+    TRY(graph_pack(options, &packed, reason, error));
+    if (packed != NULL) {
+        decode_plan_destroy(*plan);
+        *plan = packed;
+        return STATUS_OK;
+    }
+    if (options->precision != RNN_PRECISION_FP32) {
+        error_set(error, STATUS_UNPROCESSABLE, "a graph that is run step by step cannot be packed in %s: %s",
+                  rnn_precision_name(options->precision), reason);
+        return refuse(error, "not_packed");
+    }
+    *ret_slow_path = mem_copy_string(reason);
+    return *ret_slow_path == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory to load a graph of %zu nodes",
+                                              graph_node_count(content->graph))
+                                  : STATUS_OK;
+}
+
 static enum status plan_signature(const struct version_content *content, enum rnn_precision precision,
-                                  struct decode_plan **ret_plan, struct error *error)
+                                  struct decode_plan **ret_plan, char **ret_slow_path, struct error *error)
 {
     struct generate_signature signature;
+    struct values *values = NULL;
+    struct decode_plan *plan = NULL;
     TRY(generate_signature_read(content->graph, &signature, error));
     if (content->vocabulary == NULL) {
         error_set(error, STATUS_UNPROCESSABLE,
                   "the signature " GENERATE_SIGNATURE_NAME " has no vocabulary: give the step one");
         return refuse(error, "cannot_generate");
     }
-    if (precision != RNN_PRECISION_FP32) {
-        error_set(error, STATUS_UNPROCESSABLE, "a graph that is run step by step cannot be packed in %s",
-                  rnn_precision_name(precision));
-        return refuse(error, "not_packed");
-    }
-    struct values *values = NULL;
+    struct graph_pack_options options = {.graph = content->graph,
+                                         .signature = &signature,
+                                         .symbol_count = vocabulary_size(content->vocabulary),
+                                         .precision = precision};
     TRY(values_create(content->graph, &values, error));
     enum status status = copy_values(content, values, error);
     if (status == STATUS_OK) {
-        status = graph_stepper_plan(content->graph, values, &signature, vocabulary_size(content->vocabulary), ret_plan,
-                                    error);
+        status = graph_stepper_plan(content->graph, values, &signature, options.symbol_count, &plan, error);
     }
     if (status != STATUS_OK) {
         values_destroy(values);
+        return status;
     }
-    return status;
+    options.values = values; /* the plan's */
+    options.reference = plan;
+    status = pack_signature(content, &options, &plan, ret_slow_path, error);
+    if (status != STATUS_OK) {
+        decode_plan_destroy(plan);
+        return status;
+    }
+    *ret_plan = plan;
+    return STATUS_OK;
 }
 
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
-                                 struct decode_plan **ret_plan, struct error *error)
+                                 struct decode_plan **ret_plan, char **ret_slow_path, struct error *error)
 {
+    *ret_slow_path = NULL;
     struct language_model_options options;
     if (generate_signature_exists(content->graph)) {
-        return plan_signature(content, precision, ret_plan, error);
+        return plan_signature(content, precision, ret_plan, ret_slow_path, error);
     }
     if (content->vocabulary != NULL && language_model_find(content->graph, &options)) {
         return plan_language_model(content, &options, precision, ret_plan, error);

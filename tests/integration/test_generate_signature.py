@@ -175,6 +175,7 @@ class OrdinaryGraphs(Signature):
         self.assertEqual(scored.returncode, 0, scored.stderr)
         self.assertGreater(json.loads(scored.stdout)["bits_per_character"], 0)
         self.assertIn("kernels: graph", run("inspect", path).stdout)
+        self.assertRegex(run("inspect", path).stdout, r"slow_path: '.*' \(op: 'Relu'\)")
 
     def test_a_narrow_precision_is_refused(self):
         self.build_peepholes()
@@ -190,6 +191,152 @@ class OrdinaryGraphs(Signature):
         type(self).daemon.stop()
         type(self).daemon = self.start()
         self.assertEqual(self.complete(), before)
+
+
+def embedded(cells, units, *above):
+    """x → embedding → cells over time, their first states zeros → `above`, with w and b."""
+    return [placeholder("x", 1, None, dtype="int32"), variable("e", COUNT, 6),
+            call("embedding_lookup", "e", "x", **{"as": "in"}), *cells,
+            {"op": "dynamic_rnn", "cell": "cell", "inputs": "in", "dtype": "float32", "as": "r"},
+            *output("r.outputs", units), *above]
+
+
+def output(below, units):
+    return [variable("w", units, COUNT), variable("b", COUNT),
+            call("reshape", below, [-1, units], **{"as": "flat"}), call("matmul", "flat", "w", **{"as": "product"}),
+            call("bias_add", "product", "b", name="logits", **{"as": "logits"})]
+
+
+def fed_states(*shapes):
+    return [placeholder(f"s{i}", *shape) for i, shape in enumerate(shapes)]
+
+
+class FastPath(Signature):
+    """Stacks of cells are packed, however they are written down, and say what runs of the graph say."""
+
+    def check_packed(self, *names, **fields):
+        self.set_variables()
+        self.save()
+        entry = self.entry()
+        self.assertEqual(entry["slow_path"], None)
+        self.assertNotEqual(entry["kernels"], "graph")
+        self.check_against_runs(*names, **fields)
+
+    def build_and_check(self, steps, shapes, next_states, **fields):
+        states = [f"s{i}" for i in range(len(shapes))]
+        self.build(*fed_states(*shapes), *steps, signature({"symbol": "x", "state": states},
+                                                           {"logits": "logits", "state": next_states}))
+        self.check_packed("x:0", [state + ":0" for state in states], "logits:0", next_states,
+                          zeros=[[[0.0] * shape[1]] for shape in shapes], **fields)
+
+    def test_lstm_over_time(self):
+        steps = [*LSTM[:3], {**LSTM[5], "initial_state": ["s0", "s1"]}, *LSTM[6:]]
+        self.build_and_check(steps, [(1, 12)] * 2, ["r.state.c", "r.state.h"])
+
+    def test_stack_of_gru_over_time(self):
+        cells = [{"op": "gru_cell", "num_units": 7, "as": "a"}, {"op": "gru_cell", "num_units": 9, "as": "b2"},
+                 {"op": "multi_rnn_cell", "cells": ["a", "b2"], "as": "cell"}]
+        steps = embedded(cells, 9)
+        steps[6] = {**steps[6], "initial_state": ["s0", "s1"]}
+        self.build_and_check(steps, [(None, 7), (None, 9)], ["r.state.0", "r.state.1"])
+
+    def test_lstm_cell_for_one_step(self):
+        steps = [placeholder("x", 1, 1, dtype="int64"), variable("e", COUNT, 6),
+                 call("reshape", "x", [1], **{"as": "x1"}), call("embedding_lookup", "e", "x1", **{"as": "in"}),
+                 {"op": "lstm_cell", "num_units": 10, "forget_bias": 0.5, "as": "cell"},
+                 {"op": "static_rnn", "cell": "cell", "inputs": ["in"], "initial_state": ["s0", "s1"], "as": "r"},
+                 *output("r.outputs.0", 10)]
+        self.build_and_check(steps, [(1, 10)] * 2, ["r.state.c", "r.state.h"])
+
+    def test_rnn_with_a_dropout_that_is_off(self):
+        cells = [{"op": "basic_rnn_cell", "num_units": 8, "as": "bare"},
+                 call("placeholder_with_default", 1.0, [], name="keep", **{"as": "keep"}),
+                 {"op": "dropout_wrapper", "cell": "bare", "output_keep_prob": "keep", "as": "cell"}]
+        steps = embedded(cells, 8)
+        steps[6] = {**steps[6], "initial_state": "s0"}
+        self.build_and_check(steps, [(1, 8)], ["r.state"])
+
+    def test_tied_output_and_probabilities(self):
+        self.build(*fed_states((1, 6)), placeholder("x", 1, dtype="int32"), variable("e", COUNT, 6),
+                   call("embedding_lookup", "e", "x", **{"as": "in"}),
+                   {"op": "basic_rnn_cell", "num_units": 6, "as": "cell"},
+                   {"op": "static_rnn", "cell": "cell", "inputs": ["in"], "initial_state": "s0", "as": "r"},
+                   call("matmul", "r.outputs.0", "e", transpose_b=True, name="logits", **{"as": "logits"}),
+                   call("softmax", "logits", **{"as": "p"}),
+                   signature({"symbol": "x", "state": "s0"}, {"probabilities": "p", "state": "r.state"}))
+        self.set_variables()
+        self.save()
+        self.assertEqual(self.entry()["slow_path"], None)
+
+    def test_a_language_model_says_the_same_bytes(self):
+        """The very weights of a language_model, under other names and gates by themselves: the same bytes."""
+        for cell, embedding in ("lstm", None), ("gru", 5), ("rnn", 5):
+            with self.subTest(cell=cell):
+                self.setUp()
+                self.build({"op": "language_model", "cell": cell, "layers": 2, "units": 9, "embedding": embedding,
+                            "vocabulary": VOCABULARY})
+                self.set_variables()
+                self.save()
+                wanted = [self.complete(seed=seed, max_tokens=200, logprobs=2) for seed in range(3)]
+                states = [f"predict/{{}}_state/{layer}{part}:0" for layer in (0, 1)
+                          for part in (("/c", "/h") if cell == "lstm" else ("",))]
+                self.build(signature({"symbol": "predict/inputs:0", "state": [one.format("initial") for one in states]},
+                                     {"probabilities": "predict/probabilities:0",
+                                      "state": [one.format("final") for one in states]}, vocabulary=None))
+                self.save()
+                self.assertEqual(self.entry()["slow_path"], None)
+                self.assertEqual([self.complete(seed=seed, max_tokens=200, logprobs=2) for seed in range(3)], wanted)
+                self.expect(200, "PATCH", "/settings", {"precision": "int8"})
+                self.assertIn("int8" if "avx512" not in self.entry()["kernels"] else "vnni", self.entry()["kernels"])
+
+    def test_keras_layers(self):
+        for layer in ({"type": "lstm", "recurrent_activation": "sigmoid"},
+                      {"type": "gru", "recurrent_activation": "sigmoid", "reset_after": False},
+                      {"type": "simple_rnn"}):
+            with self.subTest(layer=layer["type"]):
+                self.setUp()
+                states = 2 if layer["type"] == "lstm" else 1
+                self.build(*fed_states(*[(1, 8)] * states), placeholder("x", 1, None, dtype="int32"),
+                           {"op": "layer", "type": "embedding", "input_dim": COUNT, "output_dim": 4, "as": "embedding"},
+                           {"op": "call_layer", "layer": "embedding", "input": "x", "as": "in"},
+                           {"op": "layer", **layer, "units": 8, "return_sequences": True, "return_state": True,
+                            "as": "layer"},
+                           {"op": "call_layer", "layer": "layer", "input": "in",
+                            "initial_state": [f"s{i}" for i in range(states)], "as": "r"},
+                           {"op": "layer", "type": "dense", "units": COUNT, "as": "dense"},
+                           {"op": "call_layer", "layer": "dense", "input": "r.0", "as": "logits"},
+                           signature({"symbol": "x", "state": [f"s{i}" for i in range(states)]},
+                                     {"logits": "logits", "state": [f"r.{1 + i}" for i in range(states)]}))
+                self.check_packed("x:0", [f"s{i}:0" for i in range(states)], "logits",
+                                  [f"r.{1 + i}" for i in range(states)], zeros=[[[0.0] * 8]] * states)
+
+    def check_slow(self, reason, *steps):
+        """Runs on the slow path, and says why everywhere."""
+        self.build(*steps)
+        self.set_variables()
+        self.save()
+        self.assertRegex(self.entry()["slow_path"], reason)
+        self.daemon.wait_for_output(f"slow_path.*model={self.model_name()}")
+        self.complete()
+        inspected = run("inspect", os.path.join(self.models, self.model_name()), "--json")
+        self.assertRegex(json.loads(inspected.stdout)["slow_path"], reason)
+
+    def test_what_is_no_such_stack(self):
+        bent = [*LSTM[:-2], call("relu", "flat", name="bend", **{"as": "bent"}),
+                call("matmul", "bent", "w", name="logits", **{"as": "logits"}), signature(*ENDS)]
+        self.check_slow(r"^'bend' \(op: 'Relu'\) is not the output of an LSTM, GRU or RNN cell", *bent)
+
+    def test_what_looks_like_one(self):
+        """A relu among the gates; two layers that share one state; a state that nothing reads."""
+        cells = [{"op": "basic_lstm_cell", "num_units": 12, "activation": "relu", "as": "cell"}]
+        self.check_slow(r"\(op: 'Mul'\) is no h of an LSTM", *LSTM[:2], *cells, *LSTM[3:], signature(*ENDS))
+        self.setUp()
+        self.check_slow("does not read all of the signature's states", *LSTM, placeholder("more", 1, 2),
+                        signature({"symbol": "x", "state": ["c0", "h0", "more"]},
+                                  {"logits": "logits", "state": ["r.state.c", "r.state.h", "more"]}))
+        self.setUp()
+        self.check_slow("is no next state", *LSTM, signature({"symbol": "x", "state": ["c0", "h0"]},
+                                                             {"logits": "logits", "state": ["c0", "r.state.h"]}))
 
 
 class Ends(Signature):

@@ -67,21 +67,11 @@ static inline void decode_model_init(struct decode_model *model, struct vocabula
     decode_model_init_cells(model, vocabulary, DECODE_CELL_LSTM, embedding_size, layer_count, units, seed);
 }
 
-/* Feeds one symbol to one row, part by part and block by block: a step as decode_batch makes it. */
+/* Feeds one symbol to one row of a packed plan. */
 static inline void decode_model_step(const struct decode_plan *plan, uint32_t symbol, float *slot, unsigned parity,
                                      float *logits)
 {
-    for (size_t i = 0; i < plan->part_count; i++) {
-        const struct rnn_layer *layer = &plan->parts[i].weights;
-        struct rnn_layer_row row = decode_plan_row(plan, i, slot, parity, symbol);
-        for (size_t block = 0; block < layer->block_count; block++) {
-            layer->steps->layer(layer, block, &row, 1);
-        }
-    }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
-    for (size_t block = 0; block < plan->output.block_count; block++) {
-        plan->output.steps->dense(&plan->output, block, &row, 1);
-    }
+    assert_int_equal(decode_plan_step_alone(plan, slot, parity, symbol, logits, NULL), STATUS_OK);
 }
 
 /* Frees the weights and gives the vocabulary back; a plan made of them stays. */

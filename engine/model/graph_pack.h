@@ -1,0 +1,25 @@
+/* From a graph with a signature "generate" to packed weights, where its step is a stack of cells (step_match.h).
+ * Thread: loader, run threads. Owns nothing. */
+#ifndef ENGINE_MODEL_GRAPH_PACK_H
+#define ENGINE_MODEL_GRAPH_PACK_H
+
+#include "engine/decode/decode_plan.h"
+#include "engine/graph/values.h"
+#include "engine/model/step_view.h"
+
+struct graph_pack_options {
+    struct graph *graph;
+    struct values *values;
+    const struct generate_signature *signature;
+    size_t symbol_count;
+    enum rnn_precision precision;
+    /* A plan that runs the graph: what is packed must say the same as this, within what rounding does. */
+    const struct decode_plan *reference;
+};
+
+/* `*ret_plan` stays NULL, and `reason` says why in a sentence that names a node, when the graph cannot be packed.
+ * Errors are a narrow precision that cannot hold a weight (decode_plan_create) and NO_MEMORY. Owned. */
+enum status graph_pack(const struct graph_pack_options *options, struct decode_plan **ret_plan,
+                       char reason[STEP_VIEW_REASON_BYTES_MAX], struct error *error) MUST_CHECK;
+
+#endif
