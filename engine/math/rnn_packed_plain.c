@@ -45,19 +45,30 @@ static float split_exp(float x, float *ret_scale)
     return fmaf(r * r, q, r);
 }
 
-static float sigmoid(float x)
+/* 1 + e^−x = 1 / σ(x). */
+static float sigmoid_divisor(float x)
 {
     float scale;
-    float p = split_exp(clamp(-x, EXP_INPUT_MAX), &scale);
-    return 1.0f / (1.0f + fmaf(scale, p, scale));
+    float p = split_exp(clamp(-x, SIGMOID_INPUT_MAX), &scale);
+    return 1.0f + fmaf(scale, p, scale);
 }
 
-/* tanh x = E / (E + 2) with E = e^2x − 1, which keeps small x exact. */
-static float hyperbolic_tangent(float x)
+static float sigmoid(float x)
+{
+    return 1.0f / sigmoid_divisor(x);
+}
+
+/* E = e^2x − 1: tanh x = E / (E + 2), which keeps small x exact. */
+static float tangent_dividend(float x)
 {
     float scale;
     float p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
-    float e = fmaf(scale, p, scale - 1.0f);
+    return fmaf(scale, p, scale - 1.0f);
+}
+
+static float hyperbolic_tangent(float x)
+{
+    float e = tangent_dividend(x);
     return e / (e + 2.0f);
 }
 
@@ -71,12 +82,16 @@ static const float *accumulate(float sums[BLOCK], const float *weights, const fl
     return weights;
 }
 
+/* c' and h' over one common divisor each: divisions cost as much as all else here. */
 static void update_lstm(float *cell, const float sums[BLOCK], float *ret_hidden)
 {
     for (size_t n = 0; n < LANES; n++) {
-        float made = sigmoid(sums[n]) * hyperbolic_tangent(sums[LANES + n]);
-        cell[n] = fmaf(cell[n], sigmoid(sums[2 * LANES + n]), made);
-        ret_hidden[n] = sigmoid(sums[3 * LANES + n]) * hyperbolic_tangent(cell[n]);
+        float made = tangent_dividend(sums[LANES + n]);
+        float made_divisor = sigmoid_divisor(sums[n]) * (made + 2.0f);
+        float kept_divisor = sigmoid_divisor(sums[2 * LANES + n]);
+        cell[n] = fmaf(cell[n], made_divisor, made * kept_divisor) / (made_divisor * kept_divisor);
+        float shown = tangent_dividend(cell[n]);
+        ret_hidden[n] = shown / (sigmoid_divisor(sums[3 * LANES + n]) * (shown + 2.0f));
     }
 }
 

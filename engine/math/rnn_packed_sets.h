@@ -37,4 +37,7 @@ extern const struct rnn_steps rnn_steps_plain_int8;
 #define EXP_INPUT_MAX 87.0f  /* 2^n and 1 / 2^n stay normal numbers */
 #define TANH_INPUT_MAX 18.2f /* of 2x: tanh(9.1) rounds to 1 */
 
+/* σ(−30) is below 1e−13, and with a cell up to 1e16 no product of an LSTM's divisors overflows. */
+#define SIGMOID_INPUT_MAX 30.0f
+
 #endif

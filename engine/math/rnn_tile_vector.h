@@ -12,6 +12,8 @@
 
 #include "engine/math/rnn_vector.h"
 
+enum { PREFETCHED_TERMS = 8 }; /* ahead: 2 KiB of weights */
+
 INLINE vector_terms terms_load(const term *terms)
 {
     return *(const vector_terms *)terms;
@@ -23,6 +25,11 @@ INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_V
 {
     for (size_t k = 0; k < count; k++, weights += BLOCK) {
         vector_terms x[TILE_ROWS];
+        if (row_count == 1) { /* bound by the cache; the CPU's own prefetching ends with each page */
+            UNROLLED_FOR (gate, RNN_VECTORS) {
+                __builtin_prefetch(weights + PREFETCHED_TERMS * BLOCK + gate * LANES);
+            }
+        }
         UNROLLED_FOR (row, row_count) {
             x[row] = terms_splat(inputs[row][k]);
         }

@@ -41,35 +41,65 @@ INLINE vector clamp(vector x, float limit)
     return vector_minimum(vector_splat(limit), vector_maximum(vector_splat(-limit), x));
 }
 
-/* As in rnn_packed_plain.c, operation by operation. */
+/* As in rnn_packed_plain.c, operation by operation; turns each x into its p. Every operation is done for all of `count`
+ * (a constant) vectors before the next one, which waits for it: one after the other they would fill the CPU's window
+ * with waiting operations, and take twice as long. */
+INLINE void split_exps(size_t count, vector x[], vector ret_scales[])
+{
+    static const float c[] = {EXP_C5, EXP_C4, EXP_C3, EXP_C2, EXP_C1, EXP_C0};
+    vector q[RNN_VECTORS];
+    UNROLLED_FOR (n, count) {
+        q[n] = vector_fma(x[n], vector_splat(EXP_LOG2_E), vector_splat(EXP_ROUNDER));
+    }
+    UNROLLED_FOR (n, count) {
+        ret_scales[n] = (vector)(((vector_bits)q[n] << 23) + EXP_ONE_BITS);
+        q[n] = q[n] - vector_splat(EXP_ROUNDER);
+    }
+    UNROLLED_FOR (n, count) {
+        x[n] = vector_fma(q[n], vector_splat(-EXP_LN2_HIGH), x[n]);
+    }
+    UNROLLED_FOR (n, count) {
+        x[n] = vector_fma(q[n], vector_splat(-EXP_LN2_LOW), x[n]);
+        q[n] = vector_splat(c[0]);
+    }
+    UNROLLED_FOR (i, 5) {
+        UNROLLED_FOR (n, count) {
+            q[n] = vector_fma(q[n], x[n], vector_splat(c[i + 1]));
+        }
+    }
+    UNROLLED_FOR (n, count) {
+        x[n] = vector_fma(x[n] * x[n], q[n], x[n]);
+    }
+}
+
 INLINE vector split_exp(vector x, vector *ret_scale)
 {
-    vector rounder = vector_splat(EXP_ROUNDER);
-    vector rounded = vector_fma(x, vector_splat(EXP_LOG2_E), rounder);
-    vector n = rounded - rounder;
-    *ret_scale = (vector)(((vector_bits)rounded << 23) + EXP_ONE_BITS);
-    vector r = vector_fma(n, vector_splat(-EXP_LN2_LOW), vector_fma(n, vector_splat(-EXP_LN2_HIGH), x));
-    vector q = vector_fma(vector_splat(EXP_C5), r, vector_splat(EXP_C4));
-    q = vector_fma(q, r, vector_splat(EXP_C3));
-    q = vector_fma(q, r, vector_splat(EXP_C2));
-    q = vector_fma(q, r, vector_splat(EXP_C1));
-    q = vector_fma(q, r, vector_splat(EXP_C0));
-    return vector_fma(r * r, q, r);
+    split_exps(1, &x, ret_scale);
+    return x;
+}
+
+INLINE vector sigmoid_divisor(vector x)
+{
+    vector scale;
+    vector p = split_exp(clamp(-x, SIGMOID_INPUT_MAX), &scale);
+    return vector_splat(1.0f) + vector_fma(scale, p, scale);
 }
 
 INLINE vector sigmoid(vector x)
 {
+    return vector_splat(1.0f) / sigmoid_divisor(x);
+}
+
+INLINE vector tangent_dividend(vector x)
+{
     vector scale;
-    vector p = split_exp(clamp(-x, EXP_INPUT_MAX), &scale);
-    vector one = vector_splat(1.0f);
-    return one / (one + vector_fma(scale, p, scale));
+    vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
+    return vector_fma(scale, p, scale - vector_splat(1.0f));
 }
 
 INLINE vector hyperbolic_tangent(vector x)
 {
-    vector scale;
-    vector p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
-    vector e = vector_fma(scale, p, scale - vector_splat(1.0f));
+    vector e = tangent_dividend(x);
     return e / (e + vector_splat(2.0f));
 }
 

@@ -7,17 +7,57 @@
 
 #include "engine/math/rnn_vector.h"
 
+enum { SHOWN_ROWS = 3 };
+
 #define UPDATE static __attribute__((noinline)) void
+
+/* c' of a row, over one common divisor; leaves 1 / σ(o) in the last sum. */
+INLINE void next_cell(float *cell, vector sums[RNN_VECTORS])
+{
+    const vector one = vector_splat(1.0f);
+    vector p[RNN_VECTORS] = {clamp(-sums[0], SIGMOID_INPUT_MAX), clamp(sums[1] + sums[1], TANH_INPUT_MAX),
+                             clamp(-sums[2], SIGMOID_INPUT_MAX), clamp(-sums[3], SIGMOID_INPUT_MAX)};
+    vector scales[RNN_VECTORS];
+    split_exps(RNN_VECTORS, p, scales);
+    vector made = vector_fma(scales[1], p[1], scales[1] - one);
+    vector made_divisor = (one + vector_fma(scales[0], p[0], scales[0])) * (made + vector_splat(2.0f));
+    vector kept_divisor = one + vector_fma(scales[2], p[2], scales[2]);
+    vector dividend = vector_fma(vector_load(cell), made_divisor, made * kept_divisor);
+    vector_store(cell, dividend / (made_divisor * kept_divisor));
+    sums[3] = one + vector_fma(scales[3], p[3], scales[3]);
+}
+
+/* h' of `row_count` (a constant) rows from their cells and what next_cell left. */
+INLINE void next_hidden(size_t row_count, size_t block, const struct rnn_layer_row *rows,
+                        vector sums[TILE_ROWS][RNN_VECTORS])
+{
+    vector p[SHOWN_ROWS];
+    vector scales[SHOWN_ROWS];
+    UNROLLED_FOR (row, row_count) {
+        vector cell = vector_load(rows[row].cell + block * LANES);
+        p[row] = clamp(cell + cell, TANH_INPUT_MAX);
+    }
+    split_exps(row_count, p, scales);
+    UNROLLED_FOR (row, row_count) {
+        vector shown = vector_fma(scales[row], p[row], scales[row] - vector_splat(1.0f));
+        vector hidden = shown / (sums[row][3] * (shown + vector_splat(2.0f)));
+        hidden_store(rows[row].hidden_next, block * LANES, hidden);
+    }
+}
 
 UPDATE update_lstm(size_t row_count, size_t block, const struct rnn_layer_row *rows,
                    vector sums[TILE_ROWS][RNN_VECTORS])
 {
     for (size_t row = 0; row < row_count; row++) {
-        float *cell = rows[row].cell + block * LANES;
-        vector made = sigmoid(sums[row][0]) * hyperbolic_tangent(sums[row][1]);
-        vector next = vector_fma(vector_load(cell), sigmoid(sums[row][2]), made);
-        vector_store(cell, next);
-        hidden_store(rows[row].hidden_next, block * LANES, sigmoid(sums[row][3]) * hyperbolic_tangent(next));
+        next_cell(rows[row].cell + block * LANES, sums[row]);
+    }
+    for (; row_count >= SHOWN_ROWS; row_count -= SHOWN_ROWS, rows += SHOWN_ROWS, sums += SHOWN_ROWS) {
+        next_hidden(SHOWN_ROWS, block, rows, sums);
+    }
+    if (row_count == 2) {
+        next_hidden(2, block, rows, sums);
+    } else if (row_count == 1) {
+        next_hidden(1, block, rows, sums);
     }
 }
 
