@@ -47,18 +47,21 @@ FLAGS_engine/math/gemm_packed_plain := -O3
 # Loops over elements, for the vectoriser too; signed zeros stay what they are.
 $(foreach file,ops_activation ops_arithmetic ops_compare ops_unary reduction,\
     $(eval FLAGS_engine/graph/$(file) := -O3 -fno-trapping-math))
+# A tile is compiled for each number of rows: too much for gcc to follow its variables.
+TILE_FLAGS := -g1
+FLAGS_engine/math/rnn_packed_neon := $(TILE_FLAGS)
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 FLAGS_engine/math/pointwise_avx2   := $(POINTWISE_FLAGS) -mavx2
 FLAGS_engine/math/pointwise_avx512 := $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
 # The recurrent kernels are built once for each instruction set and chosen at run time (engine/math/rnn_packed.c).
-FLAGS_engine/math/rnn_packed_avx2   := -mavx2 -mfma
-FLAGS_engine/math/rnn_packed_avx512 := -mavx512f -mfma
+FLAGS_engine/math/rnn_packed_avx2   := $(TILE_FLAGS) -mavx2 -mfma
+FLAGS_engine/math/rnn_packed_avx512 := $(TILE_FLAGS) -mavx512f -mfma
 FLAGS_engine/math/gemm_packed_avx2   := -mavx2 -mfma
 FLAGS_engine/math/gemm_packed_avx512 := -mavx512f -mfma
-FLAGS_engine/math/rnn_bf16_avx2     := -mavx2 -mfma
-FLAGS_engine/math/rnn_bf16_avx512   := -mavx512f -mfma -mavx512bf16
-FLAGS_engine/math/rnn_int8_avx2     := -mavx2 -mfma
-FLAGS_engine/math/rnn_int8_avx512   := -mavx512f -mfma -mavx512vnni
+FLAGS_engine/math/rnn_bf16_avx2     := $(TILE_FLAGS) -mavx2 -mfma
+FLAGS_engine/math/rnn_bf16_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512bf16
+FLAGS_engine/math/rnn_int8_avx2     := $(TILE_FLAGS) -mavx2 -mfma
+FLAGS_engine/math/rnn_int8_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512vnni
 endif
 
 COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -MMD -MP

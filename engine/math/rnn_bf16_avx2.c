@@ -1,5 +1,5 @@
-/* The bf16 kernels with AVX2 and FMA, widening to float: blocks of 8 units, 2 rows a tile (8 sums, 2 pairs of terms,
- * 1 of weights of 16 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no
+/* The bf16 kernels with AVX2 and FMA, widening to float: blocks of 8 units, tiles of 2 rows by 4 vectors or 4 by 2 (8
+ * sums, 2 pairs of terms held, 1 more of 16 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no
  * state. */
 #if defined(__AVX2__)
 
@@ -7,7 +7,7 @@
 #define STEPS_NAME "avx2-bf16"
 #define PRECISION RNN_PRECISION_BF16
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256)(sum), (__m256i)(x), (__m256i)(weights)))
-#define TILE_ROWS 2
+#define TILE_ROWS 4
 
 static inline __attribute__((always_inline)) __m256 dot(__m256 sum, __m256i x, __m256i weights)
 {

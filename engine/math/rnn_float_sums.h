@@ -4,29 +4,38 @@
 
 #include "engine/math/rnn_tile_vector.h"
 
-/* The sums of `row_count` rows, a constant. */
-INLINE void tile_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
-                      vector ret_sums[TILE_ROWS][RNN_VECTORS])
+/* The sums of `row_count` rows in `vector_count` vectors (both constants) from `first` on. */
+INLINE void part_sums(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer, size_t block,
+                      const struct rnn_layer_row *rows, vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + (first + gate) * LANES);
         }
     }
     const term *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
-    weights = accumulate(row_count, sums, weights, inputs, layer->input_words);
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK + first * LANES;
+    weights = accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
     }
-    accumulate(row_count, sums, weights, inputs, layer->hidden_words);
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            ret_sums[row][gate] = sums[row][gate];
+        UNROLLED_FOR (gate, vector_count) {
+            ret_sums[row][first + gate] = sums[row][gate];
         }
+    }
+}
+
+/* The sums of `row_count` rows, a constant. */
+INLINE void tile_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
+        part_sums(row_count, first, tile_vectors(row_count), layer, block, rows, ret_sums);
     }
 }
 
@@ -35,22 +44,24 @@ static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t b
                        vector ret_sums[TILE_ROWS][RNN_VECTORS]){
     WITH_ROW_COUNT(row_count, tile_sums, layer, block, rows, ret_sums)}
 
-/* As rnn_tile_vector.h declares it. */
-INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+/* `vector_count` vectors (a constant) of a dense layer's block, from `first` on. */
+INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_dense *layer, size_t block,
+                       const struct rnn_dense_row *rows)
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            sums[row][gate] = vector_load(layer->start + block * BLOCK + gate * LANES);
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(layer->start + block * BLOCK + (first + gate) * LANES);
         }
     }
     const term *weights = layer->weights;
-    accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
+    weights += block * layer->input_words * BLOCK + first * LANES;
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            vector_store(rows[row].output + block * BLOCK + gate * LANES, sums[row][gate]);
+        UNROLLED_FOR (gate, vector_count) {
+            vector_store(rows[row].output + block * BLOCK + (first + gate) * LANES, sums[row][gate]);
         }
     }
 }

@@ -1,4 +1,5 @@
-/* The int8 kernels with AVX2: blocks of 8 units, 2 rows a tile (8 sums, 2 words and their magnitudes of 16 registers).
+/* The int8 kernels with AVX2: blocks of 8 units, tiles of 2 rows by 4 vectors or 4 by 2 (8 sums, 2 words held, 1
+ * more and magnitudes of 16 registers).
  * VPMADDUBSW multiplies unsigned by signed bytes and saturates the sum of two products at 16 bits; |x| and w · sign(x),
  * both at most 127, never reach that. Built with its own -m flags, called only where the CPU has them. Thread: any; no
  * state. */
@@ -9,7 +10,7 @@
 #define PRECISION RNN_PRECISION_INT8
 #define FIRST_SUMS(offsets) ((vector_bits){0} & (offsets))
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256i)(sum), (__m256i)(x), (__m256i)(weights)))
-#define TILE_ROWS 2
+#define TILE_ROWS 4
 
 static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i bytes, __m256i weights)
 {

@@ -1,5 +1,5 @@
-/* The int8 kernels with AVX-512 VNNI: blocks of 16 units, 6 rows a tile (24 sums, 6 words, 1 word of weights of 32
- * registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
+/* The int8 kernels with AVX-512 VNNI: blocks of 16 units, tiles of 6 rows by 4 vectors or 12 by 2 (24 sums, up
+ * to 4 words held, 1 more of 32 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
 #if defined(__AVX512VNNI__)
 
 #define STEPS rnn_steps_avx512_vnni
@@ -7,7 +7,7 @@
 #define PRECISION RNN_PRECISION_INT8
 #define FIRST_SUMS(offsets) (offsets)
 #define vector_dot(sum, x, weights) ((vector_sum)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(weights)))
-#define TILE_ROWS 6
+#define TILE_ROWS 12
 
 #include "engine/math/rnn_lanes_avx512.h"
 #include "engine/math/rnn_narrow_vector.h"

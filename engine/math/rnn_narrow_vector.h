@@ -4,7 +4,7 @@
  *   PRECISION    RNN_PRECISION_BF16 or RNN_PRECISION_INT8
  *   FIRST_SUMS   int8: what sums start from, of `offsets`: those where the products are of bytes n + 128
  *   vector_dot(sum, x, weights): adds each lane's word of weights × the word of terms x to its sum, a float or an int
- * TILE_ROWS × 4 sums, TILE_ROWS words and 1 word of weights must fit the registers. Thread: any; no state. */
+ * TILE_ROWS as in rnn_packed_vector.h. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_NARROW_VECTOR_H
 #define ENGINE_MATH_RNN_NARROW_VECTOR_H
 
@@ -21,6 +21,8 @@ typedef vector_ints vector_sum;
 typedef vector vector_sum;
 #endif
 
+#define PREFETCHED_TERMS 0 /* costs what it gains: a layer is mostly in the CPU's own cache */
+
 INLINE vector_terms terms_splat(term x)
 {
     return x + (vector_terms){0};
@@ -31,11 +33,12 @@ INLINE vector_terms terms_splat(term x)
 #if defined(FIRST_SUMS)
 /* ---- int8 ---- */
 
-/* Sets the whole-number sums of `row_count` rows to what they start from. */
-INLINE void begin_sums(size_t row_count, vector_sum sums[TILE_ROWS][RNN_VECTORS], const term *offsets)
+/* Sets `vector_count` whole-number sums of `row_count` rows (both constants) to what they start from. */
+INLINE void begin_sums(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
+                       const term *offsets)
 {
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_VECTORS) {
+        UNROLLED_FOR (gate, vector_count) {
             sums[row][gate] = (vector_sum)FIRST_SUMS(terms_load(offsets + gate * LANES));
         }
     }
@@ -47,59 +50,79 @@ INLINE vector finish_sum(vector_sum sum, vector scale, vector begun)
     return vector_fma(__builtin_convertvector(sum, vector), scale, begun);
 }
 
-/* Sums over inputs with a scale of their own, on top of the rows' starts. */
-INLINE void scaled_input_sums(size_t row_count, const struct rnn_layer *layer, size_t block,
-                              const struct rnn_layer_row *rows, vector ret_sums[TILE_ROWS][RNN_VECTORS])
+/* Sums over inputs with a scale of their own, on top of the rows' starts: of `vector_count` (a constant) vectors from
+ * `first` on, as in the next function. */
+INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer,
+                              size_t block, const struct rnn_layer_row *rows, vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
-    begin_sums(row_count, sums, layer->offsets + block * BLOCK);
+    size_t column = block * BLOCK + first * LANES;
+    begin_sums(row_count, vector_count, sums, layer->offsets + column);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
     const term *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
-    accumulate(row_count, sums, weights, inputs, layer->input_words);
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK + first * LANES;
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         vector input_scale = vector_splat(rows[row].input_scale);
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES) * input_scale;
-            vector start = vector_load(rows[row].start + block * BLOCK + gate * LANES);
-            ret_sums[row][gate] = finish_sum(sums[row][gate], scale, start);
+        UNROLLED_FOR (gate, vector_count) {
+            vector scale = vector_load(layer->scales + column + gate * LANES) * input_scale;
+            vector start = vector_load(rows[row].start + column + gate * LANES);
+            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, start);
         }
     }
 }
 
 /* Sums over h, and over inputs that are an h too, on top of ret_sums. */
-INLINE void hidden_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
-                        size_t input_words, vector ret_sums[TILE_ROWS][RNN_VECTORS])
+INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer,
+                        size_t block, const struct rnn_layer_row *rows, size_t input_words,
+                        vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
-    begin_sums(row_count, sums, layer->offsets + (layer->block_count + block) * BLOCK);
+    size_t column = block * BLOCK + first * LANES;
+    begin_sums(row_count, vector_count, sums, layer->offsets + layer->block_count * BLOCK + column);
     const term *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK;
+    weights += block * (layer->input_words + layer->hidden_words) * BLOCK + first * LANES;
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
-            UNROLLED_FOR (gate, RNN_VECTORS) {
-                vector_bits offset = FIRST_SUMS(terms_load(layer->offsets + block * BLOCK + gate * LANES));
+            UNROLLED_FOR (gate, vector_count) {
+                vector_bits offset = FIRST_SUMS(terms_load(layer->offsets + column + gate * LANES));
                 sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + offset);
             }
         }
-        weights = accumulate(row_count, sums, weights, inputs, input_words);
+        weights = accumulate(row_count, vector_count, sums, weights, inputs, input_words);
     } else {
         weights += layer->input_words * BLOCK;
     }
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
     }
-    accumulate(row_count, sums, weights, inputs, layer->hidden_words);
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            vector scale = vector_load(layer->scales + block * BLOCK + gate * LANES);
-            ret_sums[row][gate] = finish_sum(sums[row][gate], scale, ret_sums[row][gate]);
+        UNROLLED_FOR (gate, vector_count) {
+            vector scale = vector_load(layer->scales + column + gate * LANES);
+            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, ret_sums[row][first + gate]);
         }
+    }
+}
+
+INLINE void scaled_input_sums(size_t row_count, const struct rnn_layer *layer, size_t block,
+                              const struct rnn_layer_row *rows, vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
+        scaled_input_part(row_count, first, tile_vectors(row_count), layer, block, rows, ret_sums);
+    }
+}
+
+INLINE void hidden_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                        size_t input_words, vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
+        hidden_part(row_count, first, tile_vectors(row_count), layer, block, rows, input_words, ret_sums);
     }
 }
 
@@ -119,18 +142,21 @@ static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t b
     WITH_ROW_COUNT(row_count, hidden_sums, layer, block, rows, input_words, ret_sums)
 }
 
-INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_dense *layer, size_t block,
+                       const struct rnn_dense_row *rows)
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
-    begin_sums(row_count, sums, layer->offsets + block * BLOCK);
+    size_t column = block * BLOCK + first * LANES;
+    begin_sums(row_count, vector_count, sums, layer->offsets + column);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
     const term *weights = layer->weights;
-    accumulate(row_count, sums, weights + block * layer->input_words * BLOCK, inputs, layer->input_words);
-    UNROLLED_FOR (gate, RNN_VECTORS) {
-        size_t at = block * BLOCK + gate * LANES;
+    weights += block * layer->input_words * BLOCK + first * LANES;
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    UNROLLED_FOR (gate, vector_count) {
+        size_t at = column + gate * LANES;
         UNROLLED_FOR (row, row_count) {
             vector start = vector_load(layer->start + at);
             vector_store(rows[row].output + at, finish_sum(sums[row][gate], vector_load(layer->scales + at), start));

@@ -1,7 +1,7 @@
 /* The recurrent kernels over vectors: one source, included once by each rnn_packed_<set>.c, which says before:
  *   KERNELS      the table's name, KERNELS_NAME its text
  *   LANES        floats of a vector
- *   TILE_ROWS    rows a tile holds: TILE_ROWS × 4 sums, TILE_ROWS inputs and 1 weight must fit the registers
+ *   TILE_ROWS    rows a tile holds: see tile_vectors; twice as many sums, and up to 5 terms, must fit the registers
  *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep
  *   a NaN in x
  * Thread: any; no state. */
@@ -14,6 +14,7 @@ typedef float term;
 typedef vector vector_terms;
 typedef vector vector_sum;
 #define terms_splat(x) vector_splat(x)
+#define PREFETCHED_TERMS 8 /* 2 KiB: a single row waits for the cache, and the CPU's own prefetching ends with a page */
 #define vector_dot(sum, x, weights) vector_fma(x, weights, sum)
 
 #include "engine/math/rnn_float_sums.h"

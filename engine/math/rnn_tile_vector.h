@@ -3,6 +3,7 @@
  *   term, vector_terms   what weights and inputs are made of: floats, or words of narrow numbers
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes
+ *   PREFETCHED_TERMS     how far weights are fetched ahead for a single row; 0: left to the CPU
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
  * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
@@ -12,54 +13,85 @@
 
 #include "engine/math/rnn_vector.h"
 
-enum { PREFETCHED_TERMS = 8 }; /* ahead: 2 KiB of weights */
-
 INLINE vector_terms terms_load(const term *terms)
 {
     return *(const vector_terms *)terms;
 }
 
-/* Adds `count` terms to the sums of `row_count` rows (a constant); returns the weights behind them. */
-INLINE const term *accumulate(size_t row_count, vector_sum sums[TILE_ROWS][RNN_VECTORS], const term *weights,
-                              const term *const inputs[TILE_ROWS], size_t count)
+/* Adds `count` terms to the first `vector_count` sums of `row_count` rows (both constants); returns the weights behind
+ * them. Of inputs and weights, the fewer are held in registers. */
+INLINE const term *accumulate(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
+                              const term *weights, const term *const inputs[TILE_ROWS], size_t count)
 {
     for (size_t k = 0; k < count; k++, weights += BLOCK) {
-        vector_terms x[TILE_ROWS];
-        if (row_count == 1) { /* bound by the cache; the CPU's own prefetching ends with each page */
+        vector_terms held[RNN_VECTORS];
+        if (row_count == 1 && PREFETCHED_TERMS > 0) {
             UNROLLED_FOR (gate, RNN_VECTORS) {
                 __builtin_prefetch(weights + PREFETCHED_TERMS * BLOCK + gate * LANES);
             }
         }
-        UNROLLED_FOR (row, row_count) {
-            x[row] = terms_splat(inputs[row][k]);
-        }
-        UNROLLED_FOR (gate, RNN_VECTORS) {
-            vector_terms weight = terms_load(weights + gate * LANES);
+        if (row_count <= vector_count) {
             UNROLLED_FOR (row, row_count) {
-                sums[row][gate] = vector_dot(sums[row][gate], x[row], weight);
+                held[row] = terms_splat(inputs[row][k]);
+            }
+            UNROLLED_FOR (gate, vector_count) {
+                vector_terms weight = terms_load(weights + gate * LANES);
+                UNROLLED_FOR (row, row_count) {
+                    sums[row][gate] = vector_dot(sums[row][gate], held[row], weight);
+                }
+            }
+        } else {
+            UNROLLED_FOR (gate, vector_count) {
+                held[gate] = terms_load(weights + gate * LANES);
+            }
+            UNROLLED_FOR (row, row_count) {
+                vector_terms x = terms_splat(inputs[row][k]);
+                UNROLLED_FOR (gate, vector_count) {
+                    sums[row][gate] = vector_dot(sums[row][gate], x, held[gate]);
+                }
             }
         }
     }
     return weights;
 }
 
-/* The gate sums of a tile; a tile of a dense layer; h of LANES units as terms of the next step. */
+/* The gate sums of a tile; vectors of a tile of a dense layer; h of LANES units as terms of the next step. */
 static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
                        vector ret_sums[TILE_ROWS][RNN_VECTORS]);
-INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows);
+INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_dense *layer, size_t block,
+                       const struct rnn_dense_row *rows);
 INLINE void hidden_store(void *hidden, size_t at, vector from);
 
 #include "engine/math/rnn_vector_update.h"
+
+/* Rows of a table are spread over memory; the block after this one is likely this thread's next. */
+static void prefetch_starts(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                            size_t row_count)
+{
+    for (size_t row = 0; block < layer->block_count && row < row_count; row++) {
+        UNROLLED_FOR (gate, RNN_VECTORS) {
+            __builtin_prefetch(rows[row].start + block * BLOCK + gate * LANES);
+        }
+    }
+}
 
 static void layer(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count)
 {
     while (row_count > 0) {
         size_t count = tile_rows(row_count);
         vector sums[TILE_ROWS][RNN_VECTORS];
+        prefetch_starts(layer, block + 1, rows, count);
         layer_sums(count, layer, block, rows, sums);
         update_units(count, layer, block, rows, sums);
         rows += count;
         row_count -= count;
+    }
+}
+
+INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
+{
+    for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
+        dense_part(row_count, first, tile_vectors(row_count), layer, block, rows);
     }
 }
 

@@ -1,7 +1,7 @@
 /* What the recurrent kernels over vectors have in common: the vector, its functions, tiles. Included once by each
  * kernel file, through rnn_packed_vector.h or rnn_narrow_vector.h, which says before:
  *   LANES        floats of a vector
- *   TILE_ROWS    rows a tile holds, 2, 3 or 6
+ *   TILE_ROWS    rows a tile holds, 3, 4, 6 or 12
  *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep
  *   a NaN in x
  * Thread: any; no state. */
@@ -23,7 +23,7 @@ enum { BLOCK = RNN_VECTORS * LANES };
 #if defined(__clang__)
 #define UNROLLED_FOR(index, count) _Pragma("clang loop unroll(full)") for (size_t index = 0; index < (count); index++)
 #else
-#define UNROLLED_FOR(index, count) _Pragma("GCC unroll 8") for (size_t index = 0; index < (count); index++)
+#define UNROLLED_FOR(index, count) _Pragma("GCC unroll 12") for (size_t index = 0; index < (count); index++)
 #endif
 
 INLINE vector vector_load(const float *values)
@@ -104,29 +104,39 @@ INLINE vector hyperbolic_tangent(vector x)
 }
 
 /* Calls `function` with `row_count` as a constant. */
-#if TILE_ROWS == 6
-#define CASES_ABOVE_2(function, ...)                                                                                   \
-    case 3: function(3, __VA_ARGS__); break;                                                                           \
-    case 4: function(4, __VA_ARGS__); break;                                                                           \
-    case 5: function(5, __VA_ARGS__); break;                                                                           \
-    case 6:                                                                                                            \
-        function(6, __VA_ARGS__);                                                                                      \
+#define CASE(count, function, ...)                                                                                     \
+    case count:                                                                                                        \
+        function(count, __VA_ARGS__);                                                                                  \
         break;
-#elif TILE_ROWS == 3
-#define CASES_ABOVE_2(function, ...)                                                                                   \
-    case 3:                                                                                                            \
-        function(3, __VA_ARGS__);                                                                                      \
-        break;
+#if TILE_ROWS >= 4
+#define CASE_4(...) CASE(4, __VA_ARGS__)
 #else
-#define CASES_ABOVE_2(function, ...)
+#define CASE_4(...)
 #endif
-#define WITH_ROW_COUNT(row_count, function, ...)                                                                       \
+#if TILE_ROWS >= 6
+#define CASES_TO_6(...) CASE(5, __VA_ARGS__) CASE(6, __VA_ARGS__)
+#else
+#define CASES_TO_6(...)
+#endif
+#if TILE_ROWS == 12
+#define CASES_TO_12(...)                                                                                               \
+    CASE(7, __VA_ARGS__)                                                                                               \
+    CASE(8, __VA_ARGS__)                                                                                               \
+    CASE(9, __VA_ARGS__)                                                                                               \
+    CASE(10, __VA_ARGS__)                                                                                              \
+    CASE(11, __VA_ARGS__)                                                                                              \
+    CASE(12, __VA_ARGS__)
+#else
+#define CASES_TO_12(...)
+#endif
+#define WITH_ROW_COUNT(row_count, ...)                                                                                 \
     switch (row_count) {                                                                                               \
-    case 1: function(1, __VA_ARGS__); break;                                                                           \
-    case 2:                                                                                                            \
-        function(2, __VA_ARGS__);                                                                                      \
-        break;                                                                                                         \
-        CASES_ABOVE_2(function, __VA_ARGS__)                                                                           \
+        CASE(1, __VA_ARGS__)                                                                                           \
+        CASE(2, __VA_ARGS__)                                                                                           \
+        CASE(3, __VA_ARGS__)                                                                                           \
+        CASE_4(__VA_ARGS__)                                                                                            \
+        CASES_TO_6(__VA_ARGS__)                                                                                        \
+        CASES_TO_12(__VA_ARGS__)                                                                                       \
     default: CHECK((row_count) <= TILE_ROWS);                                                                          \
     }
 
@@ -135,6 +145,13 @@ static size_t tile_rows(size_t row_count)
 {
     size_t tile_count = (row_count + TILE_ROWS - 1) / TILE_ROWS;
     return (row_count + tile_count - 1) / tile_count;
+}
+
+/* Vectors of a block that a tile of `row_count` rows sums at once: their sums must fit the registers. With two of them
+ * the block's weights are still read once, and twice as many rows share them. */
+INLINE size_t tile_vectors(size_t row_count)
+{
+    return row_count <= TILE_ROWS / 2 ? RNN_VECTORS : RNN_VECTORS / 2;
 }
 
 #endif
