@@ -95,6 +95,12 @@ size_t utf8_find_malformed(const char *bytes, size_t length)
     return length;
 }
 
+bool utf8_is_white_space(uint32_t c)
+{
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 size_t utf8_assembler_push(struct utf8_assembler *assembler, unsigned char byte,
                            char output[UTF8_ASSEMBLER_OUTPUT_BYTES_MAX])
 {

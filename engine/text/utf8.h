@@ -2,6 +2,7 @@
 #ifndef ENGINE_TEXT_UTF8_H
 #define ENGINE_TEXT_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,9 @@ size_t utf8_encode(uint32_t code_point, char bytes[UTF8_BYTES_MAX]);
 
 /* The offset of the first malformed byte, or `length` when all is well. */
 size_t utf8_find_malformed(const char *bytes, size_t length);
+
+/* Whether the character has Unicode's White_Space property. */
+bool utf8_is_white_space(uint32_t code_point);
 
 /* Puts well-formed text together from a byte-level model's symbols. Zeroed at start; plain value, no memory of its
  * own. */

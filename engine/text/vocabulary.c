@@ -1,32 +1,24 @@
-/* Symbols in order, and their way back to numbers: a direct table for the characters most texts are made of, a hash
- * table for everything else. Thread: any; immutable but for the atomic reference count. Owns copies of the symbols.
- *
- * The hash is keyed by a random number per vocabulary, since a vocabulary may come from a stranger, who could otherwise
- * make all symbols collide. Only speed depends on it. */
+/* Symbols in order, and turning text into them. Thread: any; immutable but for the atomic reference count. Owns copies
+ * of the symbols. */
 #include "engine/text/vocabulary.h"
 
 #include <stdatomic.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
-#include "engine/base/rng.h"
+#include "engine/text/symbol_table.h"
 #include "engine/text/utf8.h"
+#include "engine/text/word_splitter.h"
 
-enum { BYTE_SYMBOLS = 256, DIRECT_CODE_POINTS = 0x800, CODE_POINT_COUNT = 0x110000 };
-
-static const uint32_t no_symbol = UINT32_MAX;
+enum { BYTE_SYMBOLS = 256, CODE_POINT_COUNT = 0x110000, SHOWN_BYTES_MAX = 200 };
 
 struct vocabulary {
     atomic_size_t references;
     enum vocabulary_kind kind;
-    size_t size;
-    char *text;        /* all symbols, one behind the other */
-    uint32_t *offsets; /* [size + 1] into text */
-    uint64_t hash_key;
-    uint32_t *slots; /* [slot_mask + 1] ids by hash with linear probing, at most half full; NULL for bytes */
-    size_t slot_mask;
-    uint32_t replacement;                /* id for UNKNOWN_SYMBOLS_REPLACE */
-    uint32_t direct[DIRECT_CODE_POINTS]; /* characters only: id by code point */
+    struct symbol_table table;
+    uint32_t replacement; /* for UNKNOWN_SYMBOLS_REPLACE */
+    uint32_t unknown;
+    uint32_t end_of_line;
 };
 
 static_assert((uint64_t)VOCABULARY_SYMBOLS_MAX * VOCABULARY_SYMBOL_BYTES_MAX < UINT32_MAX, "offsets fit");
@@ -55,104 +47,60 @@ bool vocabulary_kind_from_name(const char *name, enum vocabulary_kind *ret_kind)
     return false;
 }
 
-/* Spreads every bit over the word. */
-static uint64_t mix(uint64_t bits)
-{
-    bits = (bits ^ bits >> 32) * 0xD6E8FEB86659FD93u;
-    bits = (bits ^ bits >> 29) * 0x9E3779B97F4A7C15u;
-    return bits ^ bits >> 32;
-}
-
-static uint64_t hash(uint64_t key, const char *bytes, size_t length)
-{
-    uint64_t sum = key ^ length;
-    while (length > 0) {
-        uint64_t chunk = 0;
-        size_t step = length < sizeof chunk ? length : sizeof chunk;
-        memcpy(&chunk, bytes, step);
-        sum = mix(sum ^ chunk) + key;
-        bytes += step;
-        length -= step;
-    }
-    return sum ^ sum >> 32;
-}
-
 const char *vocabulary_symbol(const struct vocabulary *vocabulary, uint32_t id, size_t *ret_length)
 {
-    CHECK(id < vocabulary->size);
-    uint32_t begin = vocabulary->offsets[id];
-    *ret_length = vocabulary->offsets[id + 1] - begin;
-    return vocabulary->text + begin;
-}
-
-/* The slot that holds the symbol, or the free one where it belongs. */
-static uint32_t *find_slot(const struct vocabulary *vocabulary, const char *bytes, size_t length)
-{
-    size_t slot = hash(vocabulary->hash_key, bytes, length) & vocabulary->slot_mask;
-    while (vocabulary->slots[slot] != no_symbol) {
-        size_t symbol_length;
-        const char *symbol = vocabulary_symbol(vocabulary, vocabulary->slots[slot], &symbol_length);
-        if (symbol_length == length && memcmp(symbol, bytes, length) == 0) {
-            break;
-        }
-        slot = (slot + 1) & vocabulary->slot_mask;
-    }
-    return &vocabulary->slots[slot];
+    return symbol_table_text(&vocabulary->table, id, ret_length);
 }
 
 static void destroy(struct vocabulary *vocabulary)
 {
-    mem_free(vocabulary->text);
-    mem_free(vocabulary->offsets);
-    mem_free(vocabulary->slots);
+    symbol_table_release(&vocabulary->table);
     mem_free(vocabulary);
 }
 
-/* A vocabulary with one reference and room for its symbols; NULL when memory runs out. */
-static struct vocabulary *allocate(enum vocabulary_kind kind, size_t size, size_t text_bytes)
+/* An empty vocabulary with one reference and room for its symbols. */
+static enum status allocate(enum vocabulary_kind kind, size_t size, size_t text_bytes,
+                            struct vocabulary **ret_vocabulary, struct error *error)
 {
     struct vocabulary *vocabulary = mem_allocate(1, sizeof *vocabulary);
     if (vocabulary == NULL) {
-        return NULL;
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a vocabulary of %zu symbols", size);
     }
     atomic_init(&vocabulary->references, 1);
     vocabulary->kind = kind;
-    vocabulary->size = size;
-    memset(vocabulary->direct, 0xFF, sizeof vocabulary->direct);
-    vocabulary->text = mem_allocate(text_bytes, 1);
-    vocabulary->offsets = mem_allocate(size + 1, sizeof *vocabulary->offsets);
-    bool is_complete = vocabulary->text != NULL && vocabulary->offsets != NULL;
-    if (kind != VOCABULARY_BYTES) {
-        size_t slot_count = 16;
-        while (slot_count < 2 * size) {
-            slot_count *= 2;
-        }
-        vocabulary->hash_key = rng_system();
-        vocabulary->slot_mask = slot_count - 1;
-        vocabulary->slots = mem_allocate(slot_count, sizeof *vocabulary->slots);
-        if (vocabulary->slots != NULL) {
-            memset(vocabulary->slots, 0xFF, slot_count * sizeof *vocabulary->slots);
-        }
-        is_complete = is_complete && vocabulary->slots != NULL;
+    enum status status = symbol_table_init(&vocabulary->table, size, text_bytes, error);
+    if (status != STATUS_OK) {
+        mem_free(vocabulary);
+        return status;
     }
-    if (!is_complete) {
-        destroy(vocabulary);
-        return NULL;
-    }
+    *ret_vocabulary = vocabulary;
+    return STATUS_OK;
+}
+
+/* Once all symbols are there. */
+static struct vocabulary *complete(struct vocabulary *vocabulary)
+{
+    uint32_t unknown = symbol_table_find(&vocabulary->table, VOCABULARY_UNKNOWN, strlen(VOCABULARY_UNKNOWN));
+    uint32_t space = symbol_table_find(&vocabulary->table, " ", 1);
+    uint32_t mark = symbol_table_find(&vocabulary->table, VOCABULARY_END_OF_LINE, strlen(VOCABULARY_END_OF_LINE));
+    uint32_t newline = symbol_table_find(&vocabulary->table, "\n", 1);
+    bool has_words = vocabulary->kind == VOCABULARY_WORDS;
+    vocabulary->replacement = unknown != SYMBOL_NONE ? unknown : space != SYMBOL_NONE ? space : 0;
+    vocabulary->unknown = has_words ? unknown : SYMBOL_NONE;
+    vocabulary->end_of_line = has_words && mark != SYMBOL_NONE ? mark : newline;
     return vocabulary;
 }
 
 enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error)
 {
-    struct vocabulary *vocabulary = allocate(VOCABULARY_BYTES, BYTE_SYMBOLS, BYTE_SYMBOLS);
-    if (vocabulary == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the byte vocabulary");
-    }
+    struct vocabulary *vocabulary = NULL;
+    TRY(allocate(VOCABULARY_BYTES, BYTE_SYMBOLS, BYTE_SYMBOLS, &vocabulary, error));
     for (uint32_t byte = 0; byte < BYTE_SYMBOLS; byte++) {
-        vocabulary->text[byte] = (char)(unsigned char)byte;
-        vocabulary->offsets[byte + 1] = byte + 1;
+        char symbol = (char)(unsigned char)byte;
+        enum status status = symbol_table_add(&vocabulary->table, &symbol, 1, error);
+        CHECK(status == STATUS_OK); /* there is room */
     }
-    *ret_vocabulary = vocabulary;
+    *ret_vocabulary = complete(vocabulary);
     return STATUS_OK;
 }
 
@@ -200,31 +148,15 @@ static enum status check_symbol(enum vocabulary_kind kind, size_t id, const char
     return STATUS_OK;
 }
 
-/* Puts symbol `id` behind the ones before it. */
-static enum status add_symbol(struct vocabulary *vocabulary, uint32_t id, const char *symbol, size_t length,
-                              struct error *error)
+/* Puts a symbol behind the ones before it. */
+static enum status add_symbol(struct vocabulary *vocabulary, const char *symbol, size_t length, struct error *error)
 {
-    uint32_t *slot = find_slot(vocabulary, symbol, length);
-    if (*slot != no_symbol) {
-        return error_set(error, STATUS_INVALID, "symbol %u, \"%.*s\", is symbol %u already", id, (int)length, symbol,
-                         *slot);
+    uint32_t same = symbol_table_find(&vocabulary->table, symbol, length);
+    if (same != SYMBOL_NONE) {
+        return error_set(error, STATUS_INVALID, "symbol %zu, \"%.*s\", is symbol %u already", vocabulary->table.count,
+                         (int)length, symbol, same);
     }
-    memcpy(vocabulary->text + vocabulary->offsets[id], symbol, length);
-    vocabulary->offsets[id + 1] = vocabulary->offsets[id] + (uint32_t)length;
-    *slot = id;
-    uint32_t code_point;
-    if (vocabulary->kind == VOCABULARY_CHARACTERS && utf8_decode(symbol, length, &code_point) == length &&
-        code_point < DIRECT_CODE_POINTS) {
-        vocabulary->direct[code_point] = id;
-    }
-    return STATUS_OK;
-}
-
-static void choose_replacement(struct vocabulary *vocabulary)
-{
-    uint32_t unknown = *find_slot(vocabulary, "<unk>", 5);
-    uint32_t space = *find_slot(vocabulary, " ", 1);
-    vocabulary->replacement = unknown != no_symbol ? unknown : space != no_symbol ? space : 0;
+    return symbol_table_add(&vocabulary->table, symbol, length, error);
 }
 
 enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symbols, const size_t *lengths,
@@ -242,19 +174,16 @@ enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symb
         TRY(check_symbol(kind, id, symbols[id], lengths[id], error));
         text_bytes += lengths[id];
     }
-    struct vocabulary *vocabulary = allocate(kind, count, text_bytes);
-    if (vocabulary == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for a vocabulary of %zu symbols", count);
-    }
-    for (uint32_t id = 0; id < count; id++) {
-        enum status status = add_symbol(vocabulary, id, symbols[id], lengths[id], error);
+    struct vocabulary *vocabulary = NULL;
+    TRY(allocate(kind, count, text_bytes, &vocabulary, error));
+    for (size_t id = 0; id < count; id++) {
+        enum status status = add_symbol(vocabulary, symbols[id], lengths[id], error);
         if (status != STATUS_OK) {
             destroy(vocabulary);
             return status;
         }
     }
-    choose_replacement(vocabulary);
-    *ret_vocabulary = vocabulary;
+    *ret_vocabulary = complete(vocabulary);
     return STATUS_OK;
 }
 
@@ -293,12 +222,11 @@ static enum status mark_characters(const char *text, size_t length, uint64_t *pr
 /* Fills a vocabulary with the marked characters in order of code point. */
 static enum status add_characters(struct vocabulary *vocabulary, const uint64_t *present, struct error *error)
 {
-    uint32_t id = 0;
     for (uint32_t word = 0; word < CODE_POINT_COUNT / 64; word++) {
         for (uint64_t bits = present[word]; bits != 0; bits &= bits - 1) {
             char bytes[UTF8_BYTES_MAX];
             uint32_t code_point = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            TRY(add_symbol(vocabulary, id++, bytes, utf8_encode(code_point, bytes), error));
+            TRY(add_symbol(vocabulary, bytes, utf8_encode(code_point, bytes), error));
         }
     }
     return STATUS_OK;
@@ -327,15 +255,13 @@ enum status vocabulary_create_from_text(const char *text, size_t length, struct 
         status = error_set(error, STATUS_LIMIT, "%zu distinct characters, at most %d", count, VOCABULARY_SYMBOLS_MAX);
         goto done;
     }
-    vocabulary = allocate(VOCABULARY_CHARACTERS, count, bytes);
-    if (vocabulary == NULL) {
-        status = error_set(error, STATUS_NO_MEMORY, "no memory for a vocabulary of %zu symbols", count);
+    status = allocate(VOCABULARY_CHARACTERS, count, bytes, &vocabulary, error);
+    if (status != STATUS_OK) {
         goto done;
     }
     status = add_characters(vocabulary, present, error);
     CHECK(status == STATUS_OK); /* distinct characters cannot collide */
-    choose_replacement(vocabulary);
-    *ret_vocabulary = vocabulary;
+    *ret_vocabulary = complete(vocabulary);
 done:
     mem_free(present);
     return status;
@@ -361,14 +287,31 @@ enum vocabulary_kind vocabulary_kind(const struct vocabulary *vocabulary)
 
 size_t vocabulary_size(const struct vocabulary *vocabulary)
 {
-    return vocabulary->size;
+    return vocabulary->table.count;
+}
+
+uint32_t vocabulary_end_of_line(const struct vocabulary *vocabulary)
+{
+    return vocabulary->end_of_line;
+}
+
+uint32_t vocabulary_unknown(const struct vocabulary *vocabulary)
+{
+    return vocabulary->unknown;
+}
+
+uint32_t vocabulary_find(const struct vocabulary *vocabulary, const char *symbol, size_t length)
+{
+    return symbol_table_find(&vocabulary->table, symbol, length);
 }
 
 bool vocabulary_equal(const struct vocabulary *a, const struct vocabulary *b)
 {
-    return a->kind == b->kind && a->size == b->size &&
-           memcmp(a->offsets, b->offsets, (a->size + 1) * sizeof *a->offsets) == 0 &&
-           memcmp(a->text, b->text, a->offsets[a->size]) == 0;
+    const struct symbol_table *one = &a->table;
+    const struct symbol_table *other = &b->table;
+    return a->kind == b->kind && one->count == other->count &&
+           memcmp(one->offsets, other->offsets, (one->count + 1) * sizeof *one->offsets) == 0 &&
+           memcmp(one->text, other->text, one->offsets[one->count]) == 0;
 }
 
 /* What vocabulary_encode is doing: the text, how far it is, and what it has found. */
@@ -381,35 +324,44 @@ struct encoding {
     size_t count;
 };
 
-/* Takes in a found symbol, or does with an unknown one what the caller wants. */
-static enum status append(struct encoding *encoding, uint32_t id, size_t offset, size_t length, size_t position,
-                          struct error *error)
+static void put(struct encoding *encoding, uint32_t id)
 {
-    if (id != no_symbol) {
-        encoding->ids[encoding->count++] = id;
-        return STATUS_OK;
+    encoding->ids[encoding->count++] = id;
+}
+
+const char *vocabulary_describe_symbol(enum vocabulary_kind kind, const char *symbol, size_t length,
+                                       char text[VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX])
+{
+    if (kind == VOCABULARY_CHARACTERS) {
+        char description[VOCABULARY_DESCRIPTION_BYTES_MAX];
+        vocabulary_describe_character(symbol, length, description);
+        snprintf(text, VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX, "character %s", description);
+        return text;
     }
-    if (encoding->unknown == UNKNOWN_SYMBOLS_REPLACE) {
-        encoding->ids[encoding->count++] = encoding->vocabulary->replacement;
-        return STATUS_OK;
+    int shown = length > SHOWN_BYTES_MAX ? SHOWN_BYTES_MAX : (int)length;
+    while (shown < (int)length && ((unsigned char)symbol[shown] & 0xC0) == 0x80) {
+        shown--; /* never cut inside a character */
     }
+    snprintf(text, VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX, "word \"%.*s\"%s", shown, symbol,
+             shown < (int)length ? "…" : "");
+    return text;
+}
+
+/* Does with an unknown symbol what the caller wants. */
+static enum status put_unknown(struct encoding *encoding, const char *symbol, size_t length, size_t position,
+                               struct error *error)
+{
+    const struct vocabulary *vocabulary = encoding->vocabulary;
     if (encoding->unknown == UNKNOWN_SYMBOLS_SKIP) {
         return STATUS_OK;
     }
-    const char *symbol = encoding->text + offset;
-    if (encoding->vocabulary->kind == VOCABULARY_CHARACTERS) {
-        char description[VOCABULARY_DESCRIPTION_BYTES_MAX];
-        vocabulary_describe_character(symbol, length, description);
-        error_set(error, STATUS_INVALID, "the model does not know the character %s at position %zu", description,
-                  position);
-    } else {
-        int shown = length > 200 ? 200 : (int)length;
-        while (shown < (int)length && ((unsigned char)symbol[shown] & 0xC0) == 0x80) {
-            shown--; /* never cut inside a character */
-        }
-        error_set(error, STATUS_INVALID, "the model does not know the word \"%.*s\"%s at position %zu", shown, symbol,
-                  shown < (int)length ? "…" : "", position);
+    if (encoding->unknown == UNKNOWN_SYMBOLS_REPLACE || vocabulary->unknown != SYMBOL_NONE) {
+        put(encoding, vocabulary->replacement);
+        return STATUS_OK;
     }
+    char description[VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX];
+    error_set(error, STATUS_INVALID, "the model does not know the %s at position %zu",
+              vocabulary_describe_symbol(vocabulary->kind, symbol, length, description), position);
     error_code(error, "unknown_symbol");
     return STATUS_INVALID;
 }
@@ -425,47 +377,51 @@ static enum status encode_characters(struct encoding *encoding, struct error *er
         if (step == 0) {
             return refuse_malformed(offset, error);
         }
-        uint32_t id =
-            code_point < DIRECT_CODE_POINTS ? vocabulary->direct[code_point] : *find_slot(vocabulary, character, step);
-        TRY(append(encoding, id, offset, step, position, error));
+        uint32_t id = symbol_table_find_character(&vocabulary->table, code_point, character, step);
+        if (id != SYMBOL_NONE) {
+            put(encoding, id);
+        } else {
+            TRY(put_unknown(encoding, character, step, position, error));
+        }
         offset += step;
     }
     return STATUS_OK;
 }
 
-/* Unicode's White_Space property. */
-static bool is_white_space(uint32_t c)
+static enum status put_word(struct encoding *encoding, const struct word_splitter *splitter, size_t position,
+                            struct error *error)
 {
-    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    uint32_t id = symbol_table_find(&encoding->vocabulary->table, splitter->word, splitter->length);
+    if (id != SYMBOL_NONE) {
+        put(encoding, id);
+        return STATUS_OK;
+    }
+    return put_unknown(encoding, splitter->word, splitter->length, position, error);
 }
 
 static enum status encode_words(struct encoding *encoding, struct error *error)
 {
+    struct word_splitter splitter = {.length = 0};
     size_t position = 0;
     size_t word_position = 0;
-    size_t word_length = 0;
-    for (size_t offset = 0; offset <= encoding->length; position++) {
-        uint32_t code_point = ' '; /* behind the last word */
-        size_t step = 1;
-        if (offset < encoding->length) {
-            step = utf8_decode(encoding->text + offset, encoding->length - offset, &code_point);
-            if (step == 0) {
-                return refuse_malformed(offset, error);
-            }
+    for (size_t offset = 0; offset < encoding->length; position++) {
+        const char *character = encoding->text + offset;
+        uint32_t code_point;
+        size_t step = utf8_decode(character, encoding->length - offset, &code_point);
+        if (step == 0) {
+            return refuse_malformed(offset, error);
         }
-        if (!is_white_space(code_point)) {
-            word_position = word_length == 0 ? position : word_position;
-            word_length += step;
-        } else if (word_length > 0) {
-            size_t begin = offset - word_length;
-            uint32_t id = *find_slot(encoding->vocabulary, encoding->text + begin, word_length);
-            TRY(append(encoding, id, begin, word_length, word_position, error));
-            word_length = 0;
+        if (word_splitter_push(&splitter, character, step, code_point)) {
+            TRY(put_word(encoding, &splitter, word_position, error));
+        } else if (splitter.length == step) {
+            word_position = position;
+        }
+        if (code_point == '\n' && encoding->vocabulary->end_of_line != SYMBOL_NONE) {
+            put(encoding, encoding->vocabulary->end_of_line);
         }
         offset += step;
     }
-    return STATUS_OK;
+    return word_splitter_finish(&splitter) ? put_word(encoding, &splitter, word_position, error) : STATUS_OK;
 }
 
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,

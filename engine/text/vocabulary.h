@@ -1,8 +1,8 @@
 /* A model's symbols: what its numbers mean as text. Immutable after creation and shared freely between threads.
  *
  * The order of a vocabulary made from a corpus is fixed: characters by code point; bytes are always all 256 by value;
- * words by falling count, then bytewise. vocab.json: {"kind":"characters","symbols":["\n"," ",…]};
- * for bytes the list is left out. */
+ * words by falling count, then by code point (symbol_counts.h). vocab.json: {"kind":"characters",
+ * "symbols":["\n"," ",…]}; for bytes the list is left out. */
 #ifndef ENGINE_TEXT_VOCABULARY_H
 #define ENGINE_TEXT_VOCABULARY_H
 
@@ -21,6 +21,10 @@ enum vocabulary_kind {
 
 /* A symbol and the space before a word fit into one stop_strings_push. */
 enum { VOCABULARY_SYMBOLS_MAX = 1 << 20, VOCABULARY_SYMBOL_BYTES_MAX = 1000 };
+
+/* Words with a meaning of their own: what stands at every line's end, and for every word that is none of the others. */
+#define VOCABULARY_END_OF_LINE "<eos>"
+#define VOCABULARY_UNKNOWN "<unk>"
 
 struct vocabulary;
 
@@ -61,16 +65,23 @@ size_t vocabulary_size(const struct vocabulary *vocabulary);
 /* Symbol `id`'s text and its length in bytes. `id` must be below vocabulary_size. For bytes: that one byte. */
 const char *vocabulary_symbol(const struct vocabulary *vocabulary, uint32_t id, size_t *ret_length);
 
+/* The symbol of that text, or SYMBOL_NONE (symbol_table.h); that of a line's end: of words "<eos>" or, without one, "\n"
+ * (of others the character or byte); of words "<unk>". */
+uint32_t vocabulary_find(const struct vocabulary *vocabulary, const char *symbol, size_t length);
+uint32_t vocabulary_end_of_line(const struct vocabulary *vocabulary);
+uint32_t vocabulary_unknown(const struct vocabulary *vocabulary);
+
 /* Whether both have the same kind and symbols in the same order. */
 bool vocabulary_equal(const struct vocabulary *a, const struct vocabulary *b);
 
 enum unknown_symbols { UNKNOWN_SYMBOLS_ERROR, UNKNOWN_SYMBOLS_SKIP, UNKNOWN_SYMBOLS_REPLACE };
 
 /* Turns text into ids. `ids` has room for `length` entries (no symbol is shorter than a byte). Words lie between white
- * space (Unicode's White_Space), which itself is no symbol. An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID,
- * code "unknown_symbol", naming it (a character also by its U+ number) and its position counted in characters from 0;
- * SKIP leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is
- * always INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
+ * space (Unicode's White_Space), which itself is no symbol, but for a line feed where the vocabulary has an end of line.
+ * An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID, code "unknown_symbol", naming it (a character also by its U+
+ * number) and its position counted in characters from 0, unless words have an "<unk>", which then stands for it; SKIP
+ * leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is always
+ * INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
                               enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count,
                               struct error *error) MUST_CHECK;
@@ -78,5 +89,9 @@ enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *t
 /* A character for people: 'U+00E9 "é"'; control characters by number only. */
 enum { VOCABULARY_DESCRIPTION_BYTES_MAX = 64 };
 void vocabulary_describe_character(const char *character, size_t length, char text[VOCABULARY_DESCRIPTION_BYTES_MAX]);
+/* A symbol for people: 'character U+00E9 "é"', 'word "whale"', long ones shortened. Returns `text`. */
+enum { VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX = 256 };
+const char *vocabulary_describe_symbol(enum vocabulary_kind kind, const char *symbol, size_t length,
+                                       char text[VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX]);
 
 #endif

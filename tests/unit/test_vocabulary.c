@@ -8,6 +8,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/text/symbol_table.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 
@@ -149,8 +150,13 @@ static void test_words_lie_between_white_space(void **state)
     expect_ids(vocabulary, " \n ", UNKNOWN_SYMBOLS_ERROR, 0, (uint32_t[]){0});
     expect_ids(vocabulary, "the white whale", UNKNOWN_SYMBOLS_SKIP, 2, (uint32_t[]){0, 1});
     expect_ids(vocabulary, "the white whale", UNKNOWN_SYMBOLS_REPLACE, 3, (uint32_t[]){0, 2, 1});
-    expect_unknown(vocabulary, "thé white", "unknown_symbol",
-                   "the model does not know the word \"white\" at position 4");
+    expect_ids(vocabulary, "thé white", UNKNOWN_SYMBOLS_ERROR, 2, (uint32_t[]){3, 2}); /* "<unk>" stands for it */
+    assert_int_equal(vocabulary_unknown(vocabulary), 2);
+    assert_int_equal(vocabulary_end_of_line(vocabulary), SYMBOL_NONE);
+    vocabulary_unref(vocabulary);
+    vocabulary = create(VOCABULARY_WORDS, 2, (const char *[]){"the", "thé"});
+    expect_unknown(vocabulary, "thé\u2003 white", "unknown_symbol",
+                   "the model does not know the word \"white\" at position 5");
     expect_unknown(vocabulary, "the \xFF", "malformed_utf8", "not UTF-8 at byte offset 4");
     char text[301];
     memset(text, 'x', 300);
@@ -159,6 +165,39 @@ static void test_words_lie_between_white_space(void **state)
     char message[300];
     snprintf(message, sizeof message, "the model does not know the word \"%.199s\"… at position 0", text);
     expect_unknown(vocabulary, text, "unknown_symbol", message);
+    vocabulary_unref(vocabulary);
+}
+
+/* "<eos>", else "\n", stands for every line feed, wherever white space is around it. */
+static void test_line_ends_are_words(void **state)
+{
+    (void)state;
+    struct vocabulary *vocabulary = create(VOCABULARY_WORDS, 4, (const char *[]){"\n", "<eos>", "the", "whale"});
+    assert_int_equal(vocabulary_end_of_line(vocabulary), 1);
+    expect_ids(vocabulary, "\n the\nwhale \r\n\n", UNKNOWN_SYMBOLS_ERROR, 6, (uint32_t[]){1, 2, 1, 3, 1, 1});
+    expect_ids(vocabulary, "the <eos> whale", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){2, 1, 3});
+    vocabulary_unref(vocabulary);
+    vocabulary = create(VOCABULARY_WORDS, 2, (const char *[]){"the", "\n"});
+    expect_ids(vocabulary, "the\n\u2028the", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){0, 1, 0});
+    vocabulary_unref(vocabulary);
+    vocabulary = create(VOCABULARY_CHARACTERS, 2, (const char *[]){"e", "\n"});
+    assert_int_equal(vocabulary_end_of_line(vocabulary), 1);
+    assert_int_equal(vocabulary_unknown(vocabulary), SYMBOL_NONE);
+    vocabulary_unref(vocabulary);
+}
+
+/* A word as long as a symbol can be is one; a longer one is none, whatever a symbol begins with. */
+static void test_words_of_any_length(void **state)
+{
+    (void)state;
+    char text[2 * VOCABULARY_SYMBOL_BYTES_MAX];
+    memset(text, 'x', sizeof text);
+    text[VOCABULARY_SYMBOL_BYTES_MAX] = '\0';
+    struct vocabulary *vocabulary = create(VOCABULARY_WORDS, 2, (const char *[]){text, "<unk>"});
+    expect_ids(vocabulary, text, UNKNOWN_SYMBOLS_ERROR, 1, (uint32_t[]){0});
+    text[VOCABULARY_SYMBOL_BYTES_MAX] = 'x';
+    text[sizeof text - 1] = '\0';
+    expect_ids(vocabulary, text, UNKNOWN_SYMBOLS_ERROR, 1, (uint32_t[]){1});
     vocabulary_unref(vocabulary);
 }
 
@@ -363,6 +402,8 @@ int main(void)
         cmocka_unit_test(test_characters_of_a_text_in_order),
         cmocka_unit_test(test_unknown_characters),
         cmocka_unit_test(test_words_lie_between_white_space),
+        cmocka_unit_test(test_line_ends_are_words),
+        cmocka_unit_test(test_words_of_any_length),
         cmocka_unit_test(test_bad_symbols_are_refused),
         cmocka_unit_test(test_json_goes_round),
         cmocka_unit_test(test_bad_json_is_refused),
