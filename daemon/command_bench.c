@@ -205,8 +205,7 @@ static enum status run_training(const struct bench *bench, const json_t *request
     struct training_job *job = NULL;
     struct training_job_options options = {.model_directory = bench->directory,
                                            .request = request,
-                                           .corpus_text = text,
-                                           .corpus_text_bytes = length,
+                                           .corpus = {.text = text, .text_bytes = length},
                                            .discards_unfinished = true,
                                            .threads = bench->threads,
                                            .name = "lstmd bench"};

@@ -60,23 +60,11 @@ static enum status score_symbols(struct snapshot *snapshot, const uint32_t *symb
     }
 }
 
-/* Characters, whatever the symbols are: those of the text's UTF-8, or its bytes where they are none. */
-static size_t count_characters(const struct vocabulary *vocabulary, const uint32_t *symbols, size_t count)
-{
-    size_t characters = 0;
-    for (size_t i = 1; i < count; i++) {
-        size_t length;
-        const char *text = vocabulary_symbol(vocabulary, symbols[i], &length);
-        characters += vocabulary_kind(vocabulary) != VOCABULARY_BYTES || ((unsigned char)text[0] & 0xc0) != 0x80;
-    }
-    return characters ? characters : 1;
-}
-
 static enum status print(const struct options *options, const struct snapshot *snapshot, const struct score *score,
-                         size_t characters, struct error *error)
+                         uint64_t characters, struct error *error)
 {
     double nats = score->nats / (double)score->symbols;
-    double bits = score->nats / log(2) / (double)characters;
+    double bits = score->nats / log(2) / (double)(characters ? characters : 1);
     if (!options_is_given(options, "json")) {
         printf("%s: %zu symbols, %.4f nats per symbol, %.4f bits per character, perplexity %.4f\n",
                snapshot_full_name(snapshot), score->symbols, nats, bits, exp(nats));
@@ -103,11 +91,17 @@ static enum status score_corpus(const struct options *options, struct snapshot *
     if (!symbols) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu symbols", count);
     }
-    corpus_copy_symbols(corpus, 0, count, (int32_t *)symbols); /* ids are below 2^20 */
     struct score score = {.symbols = 0};
-    enum status status = score_symbols(snapshot, symbols, count, &score, error);
+    struct corpus_stretch scored = {.begin = 1, .count = count - 1};
+    uint64_t characters = 0;
+    enum status status = corpus_copy_symbols(corpus, 0, count, (int32_t *)symbols, error); /* ids are below 2^20 */
     if (status == STATUS_OK) {
-        size_t characters = count_characters(snapshot_vocabulary(snapshot), symbols, count);
+        status = score_symbols(snapshot, symbols, count, &score, error);
+    }
+    if (status == STATUS_OK) {
+        status = corpus_count_characters(corpus, scored, &characters, error);
+    }
+    if (status == STATUS_OK) {
         status = print(options, snapshot, &score, characters, error);
     }
     mem_free(symbols);
@@ -119,8 +113,8 @@ static enum status score(const struct options *options, const struct model_refer
     struct snapshot *snapshot = NULL;
     struct corpus *corpus = NULL;
     TRY(model_reference_load(reference, &snapshot, error));
-    struct corpus_source source = {
-        .paths = &options->positional[1], .path_count = 1, .kind = vocabulary_kind(snapshot_vocabulary(snapshot))};
+    struct corpus_source source = {.parts = {[CORPUS_TRAIN] = {.paths = &options->positional[1], .path_count = 1}},
+                                   .kind = vocabulary_kind(snapshot_vocabulary(snapshot))};
     enum status status = corpus_create(&source, &corpus, error);
     if (status == STATUS_OK) {
         status = score_corpus(options, snapshot, corpus, error);

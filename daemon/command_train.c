@@ -102,26 +102,44 @@ static void on_event(void *context, struct training *training, const struct trai
     }
 }
 
+/* What was changed in a file; false when nothing was. */
+static bool print_file(struct command *command, const struct corpus_file_report *file)
+{
+    char text[PROGRESS_BAR_TEXT_BYTES_MAX];
+    char line_ends[64] = "";
+    if (file->marks == 0 && file->line_endings == 0) {
+        return false;
+    }
+    if (file->line_endings > 0) {
+        snprintf(line_ends, sizeof line_ends, "%s%llu CRLF line ends read as LF", file->marks > 0 ? ", " : "",
+                 (unsigned long long)file->line_endings);
+    }
+    snprintf(text, sizeof text, "%.200s: %s%s", file->name, file->marks > 0 ? "byte order mark dropped" : "",
+             line_ends);
+    progress_bar_print(&command->bar, text);
+    return true;
+}
+
 static void print_corpus(struct command *command, const struct training_job *job)
 {
-    struct corpus_report report = training_job_corpus_report(job);
+    const struct corpus *corpus = training_job_corpus(job);
+    const struct vocabulary *vocabulary = training_job_vocabulary(job);
+    struct corpus_report report = corpus_report(corpus);
     if (command->prints_json) {
-        print_json_line(json_pack("{s:s, s:I, s:I, s:I, s:I, s:s}", "event", "corpus", "files",
-                                  (json_int_t)report.file_count, "bytes", (json_int_t)report.bytes,
-                                  "byte_order_marks_dropped", (json_int_t)report.marks, "line_endings_changed",
-                                  (json_int_t)report.line_endings, "sha256", report.sha256));
+        print_json_line(training_job_describe_corpus(job));
         return;
     }
     char text[PROGRESS_BAR_TEXT_BYTES_MAX];
-    int length = snprintf(text, sizeof text, "corpus: %zu bytes in %zu %s", report.bytes, report.file_count,
-                          report.file_count == 1 ? "file" : "files");
-    if (report.marks > 0) {
-        length += snprintf(text + length, sizeof text - (size_t)length, "; %zu byte order marks dropped", report.marks);
-    }
-    if (report.line_endings > 0) {
-        snprintf(text + length, sizeof text - (size_t)length, "; %zu CR LF made LF", report.line_endings);
-    }
+    snprintf(text, sizeof text, "corpus: %llu bytes in %zu %s, %zu symbols, a vocabulary of %zu %s",
+             (unsigned long long)report.bytes, report.file_count, report.file_count == 1 ? "file" : "files",
+             corpus_symbol_count(corpus), vocabulary_size(vocabulary),
+             vocabulary_kind_name(vocabulary_kind(vocabulary)));
     progress_bar_print(&command->bar, text);
+    size_t printed = 0;
+    for (size_t i = 0; i < report.file_count && printed < TRAINING_JOB_FILES_MAX; i++) {
+        struct corpus_file_report file = corpus_file_report(corpus, i);
+        printed += print_file(command, &file);
+    }
 }
 
 static int fail(struct command *command, const struct error *error)
@@ -175,16 +193,30 @@ static enum status make_model(const struct command *command, struct model **ret_
 
 /* ---- training ---- */
 
+/* The files that a list option names; `paths` has room for them. */
+static struct corpus_text given_texts(const struct options *options, const char *name,
+                                      const char *paths[OPTIONS_VALUES_MAX])
+{
+    size_t count = 0;
+    while (count < OPTIONS_VALUES_MAX && (paths[count] = options_list(options, name, count)) != NULL) {
+        count++;
+    }
+    return (struct corpus_text){.paths = count > 0 ? paths : NULL, .path_count = count};
+}
+
 static enum status make_job(struct command *command, struct model *model, const json_t *request,
                             struct training_job **ret_job, struct error *error)
 {
     const struct options *options = &command->options;
+    const char *validation[OPTIONS_VALUES_MAX];
+    const char *test[OPTIONS_VALUES_MAX];
     json_t *asked = train_arguments_architecture(options);
     struct training_job_options job = {
         .model_directory = command->out.directory,
         .request = request,
-        .corpus_paths = options->positional,
-        .corpus_path_count = options->positional_count,
+        .corpus = {.paths = options->positional, .path_count = options->positional_count},
+        .validation = given_texts(options, "validation", validation),
+        .test = given_texts(options, "test", test),
         .is_resume = options_is_given(options, "resume"),
         .discards_unfinished = options_is_given(options, "from"),
         .language_model = asked,

@@ -17,7 +17,9 @@ static const struct option_row ROWS[] = {
     {"forget-bias", OPTION_NUMBER, "B", "1", "added to an lstm's forget gate"},
     {"initial-range", OPTION_NUMBER, "R", NULL,
      "weights begin uniform from -R to R; without it as TensorFlow's do (Glorot)"},
-    {"vocabulary", OPTION_TEXT, "KIND", "characters", "characters or bytes"},
+    {"vocabulary", OPTION_TEXT, "KIND", "characters", "characters, bytes or words"},
+    {"min-count", OPTION_COUNT, "N", NULL, "words that come less often are \"<unk>\""},
+    {"max-size", OPTION_COUNT, "N", NULL, "so many words at most, the most frequent ones; the others are \"<unk>\""},
     {"batch", OPTION_COUNT, "N", "64", "rows of a batch"},
     {"sequence-length", OPTION_COUNT, "N", "64", "symbols of a row between two updates"},
     {"epochs", OPTION_COUNT, "N", NULL, "passes over the text; 50 without any limit"},
@@ -54,6 +56,9 @@ static const struct option_row ROWS[] = {
     {"variational-dropout", OPTION_FLAG, NULL, NULL, "drops the same ones at every step of a sequence"},
     {"validation-fraction", OPTION_NUMBER, "P", "0.1",
      "share of the text, at its end, that is held back; the best weights on it are kept"},
+    {"validation", OPTION_LIST, "FILE", NULL, "a text, or several, of its own for that"},
+    {"test-fraction", OPTION_NUMBER, "P", "0", "share of the text, at its very end, for a test of the result"},
+    {"test", OPTION_LIST, "FILE", NULL, "a text, or several, of its own for that"},
     {"evaluate-every-steps", OPTION_COUNT, "N", NULL, "measures the validation loss so often, not only after epochs"},
     {"checkpoint-seconds", OPTION_NUMBER, "N", "60", "how often the state is kept to resume from"},
     {"seed", OPTION_COUNT, "N", "1", "of initial weights, dropout and noise"},
@@ -81,6 +86,7 @@ static const char *const TRAINING[] = {"batch",
                                        "gradient-noise",
                                        "dropout",
                                        "validation-fraction",
+                                       "test-fraction",
                                        "seed",
                                        "evaluate-every-steps",
                                        "checkpoint-seconds",
@@ -100,6 +106,7 @@ static const char *const OPTIMIZER[] = {"learning-rate",
                                         NULL};
 static const char *const SCHEDULE[] = {"warmup-steps",   "after-epochs", "every-epochs", "factor",     "decay-steps",
                                        "final-fraction", "patience",     "threshold",    "least-rate", NULL};
+static const char *const LIMITS[] = {"min-count", "max-size", NULL};
 static const char *const ARCHITECTURE[] = {"cell", "layers", "units", "embedding", "tie", NULL};
 static const char *const MODEL[] = {"cell",          "layers",        "units",
                                     "embedding",     "tie",           "forget-bias",
@@ -172,8 +179,9 @@ json_t *train_arguments_model(const struct options *options)
     json_t *specification = given(options, MODEL);
     const char *kind = options_text(options, "vocabulary");
     if (options_is_given(options, "vocabulary") || !options_is_given(options, "preset")) {
-        json_object_set_new(specification, "vocabulary",
-                            strcmp(kind, "bytes") == 0 ? json_string("bytes") : json_pack("{s:s}", "kind", kind));
+        json_t *vocabulary = given(options, LIMITS);
+        json_object_set_new(vocabulary, "kind", json_string(kind));
+        json_object_set_new(specification, "vocabulary", vocabulary);
     }
     return specification;
 }
@@ -185,19 +193,16 @@ json_t *train_arguments_architecture(const struct options *options)
 
 /* ---- checks ---- */
 
-/* A known kind that is not built is another thing than a wrong one. */
 static enum status check_kind(const struct options *options, const char *option, const char *const *known,
-                              size_t built_count, const char *built, struct error *error)
+                              const char *expected, struct error *error)
 {
     const char *kind = options_text(options, option);
     for (size_t i = 0; known[i]; i++) {
         if (strcmp(kind, known[i]) == 0) {
-            return i < built_count
-                       ? STATUS_OK
-                       : error_set(error, STATUS_UNSUPPORTED, "--%s %s is not built yet: %s", option, kind, built);
+            return STATUS_OK;
         }
     }
-    return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, built);
+    return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, expected);
 }
 
 enum status train_arguments_check(const struct options *options, struct model_reference *ret_out, struct error *error)
@@ -215,8 +220,12 @@ enum status train_arguments_check(const struct options *options, struct model_re
     if (options_is_given(options, "resume") && options_is_given(options, "from")) {
         return error_set(error, STATUS_INVALID, "--resume and --from exclude each other");
     }
-    TRY(check_kind(options, "cell", cells, 3, "lstm, gru or rnn", error));
-    TRY(check_kind(options, "vocabulary", vocabularies, 2, "characters or bytes", error));
+    TRY(check_kind(options, "cell", cells, "lstm, gru or rnn", error));
+    TRY(check_kind(options, "vocabulary", vocabularies, "characters, bytes or words", error));
+    bool has_limits = options_is_given(options, "min-count") || options_is_given(options, "max-size");
+    if (has_limits && strcmp(options_text(options, "vocabulary"), "words") != 0) {
+        return error_set(error, STATUS_INVALID, "--min-count and --max-size are for --vocabulary words");
+    }
     if (options_is_given(options, "logdir")) {
         return error_set(error, STATUS_UNSUPPORTED, "--logdir is not built yet");
     }

@@ -5,14 +5,13 @@
 #include <math.h>
 
 #include "daemon/fields.h"
+#include "daemon/train_texts.h"
 #include "engine/base/mem.h"
 
 /* What the body says besides the engine's options. */
 struct train_request {
-    json_t *options;  /* the rest: owned */
-    const char *text; /* the corpus, borrowed from `body` */
-    size_t text_bytes;
-    char path[PATH_MAX];
+    json_t *options; /* the rest: owned */
+    struct train_texts texts;
     bool is_resume;
     bool discards_unfinished;
     json_t *body;
@@ -126,6 +125,11 @@ static enum status publish_end(struct training_run *run, struct error *error)
     return status;
 }
 
+static bool is_same_number(const json_t *a, const json_t *b, const char *name)
+{
+    return json_number_value(json_object_get(a, name)) == json_number_value(json_object_get(b, name));
+}
+
 /* The validation loss of the version that serves, if it was measured on the same text; else NaN. */
 static double serving_loss(const struct training_run *run, const json_t *options)
 {
@@ -143,83 +147,17 @@ static double serving_loss(const struct training_run *run, const json_t *options
     mem_free(text);
     const json_t *origin = json_object_get(manifest, "origin");
     const char *sha256 = json_string_value(json_object_get(json_object_get(origin, "corpus"), "sha256"));
-    const json_t *fraction = json_object_get(json_object_get(origin, "options"), "validation_fraction");
+    const json_t *fractions = json_object_get(origin, "options");
     const json_t *loss = json_object_get(json_object_get(manifest, "evaluation"), "validation_loss");
-    bool is_same = sha256 != NULL && strcmp(sha256, training_job_corpus_report(run->training).sha256) == 0 &&
-                   json_number_value(fraction) == json_number_value(json_object_get(options, "validation_fraction"));
+    bool is_same = sha256 != NULL && strcmp(sha256, corpus_report(training_job_corpus(run->training)).sha256) == 0 &&
+                   is_same_number(fractions, options, "validation_fraction") &&
+                   is_same_number(fractions, options, "test_fraction");
     double value = is_same && json_is_number(loss) ? json_number_value(loss) : (double)NAN;
     json_decref(manifest);
     return value;
 }
 
 /* ---- Reading the request */
-
-static enum status refuse(struct error *error, enum status status, const char *code, const char *param)
-{
-    error_code(error, code);
-    snprintf(error->param, sizeof error->param, "%s", param);
-    return status;
-}
-
-static enum status find_kept_corpus(const struct training_run *run, const char *name, char path[PATH_MAX],
-                                    struct error *error)
-{
-    char kept[PATH_MAX * 2];
-    snprintf(kept, sizeof kept, "%s/%s", run->corpora_path, name);
-    if (!name_is_valid(name) || access(kept, R_OK) != 0 || strlen(kept) >= PATH_MAX) {
-        error_set(error, STATUS_NOT_FOUND, "there is no corpus '%.64s'", name);
-        return refuse(error, STATUS_NOT_FOUND, "corpus_not_found", "/corpus/name");
-    }
-    memcpy(path, kept, strlen(kept) + 1);
-    return STATUS_OK;
-}
-
-/* Symbolic links are followed before the path is compared with the roots. */
-static enum status find_corpus_file(const struct training_run *run, const char *given, char path[PATH_MAX],
-                                    struct error *error)
-{
-    char item[SETTING_TEXT_BYTES_MAX];
-    char root[PATH_MAX];
-    char found[PATH_MAX];
-    bool is_there = given[0] == '/' && realpath(given, found) != NULL;
-    for (size_t i = 0; is_there && settings_list_item(run->corpora_roots, i, item); i++) {
-        size_t length = realpath(item, root) == NULL ? 0 : strlen(root);
-        if (length > 0 && strncmp(found, root, length) == 0 && (found[length] == '/' || length == 1)) {
-            memcpy(path, found, sizeof found);
-            return STATUS_OK;
-        }
-    }
-    error_set(error, STATUS_INVALID, "'%.200s' is not a file under corpora_roots", given);
-    return refuse(error, STATUS_INVALID, "corpus_path", "/corpus/path");
-}
-
-static enum status read_corpus(const struct training_run *run, const json_t *corpus, struct train_request *request,
-                               struct error *error)
-{
-    const char *name = NULL;
-    const char *path = NULL;
-    const json_t *text = json_object_get(corpus, "text");
-    if (!json_is_object(corpus) || json_object_size(corpus) != 1) {
-        error_set(error, STATUS_INVALID, "corpus must be {\"name\":…}, {\"text\":…} or {\"path\":…}");
-        return refuse(error, STATUS_INVALID, "invalid_corpus", "/corpus");
-    }
-    TRY(fields_only(corpus, "name text path", error));
-    TRY(fields_text(corpus, "name", &name, error));
-    TRY(fields_text(corpus, "path", &path, error));
-    TRY(fields_text(corpus, "text", &request->text, error));
-    request->text_bytes = json_string_length(text);
-    if (name != NULL) {
-        return find_kept_corpus(run, name, request->path, error);
-    }
-    if (path != NULL) {
-        return find_corpus_file(run, path, request->path, error);
-    }
-    if (request->text == NULL) {
-        error_set(error, STATUS_INVALID, "corpus has no text");
-        return refuse(error, STATUS_INVALID, "invalid_corpus", "/corpus");
-    }
-    return STATUS_OK;
-}
 
 static enum status read_request(struct training_run *run, struct train_request *request, struct error *error)
 {
@@ -230,13 +168,16 @@ static enum status read_request(struct training_run *run, struct train_request *
     const json_t *resume = json_object_get(request->body, "resume");
     TRY(fields_flag(request->body, "resume", &request->is_resume, error));
     request->discards_unfinished = json_is_false(resume);
-    TRY(read_corpus(run, json_object_get(request->body, "corpus"), request, error));
+    struct train_texts_folders folders = {.corpora_path = run->corpora_path, .corpora_roots = run->corpora_roots};
+    TRY(train_texts_read(request->body, &folders, &request->texts, error));
     request->options = json_copy(request->body);
     if (request->options == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a training job");
     }
-    json_object_del(request->options, "corpus");
-    json_object_del(request->options, "resume");
+    static const char *const own[] = {"corpus", "validation", "test", "resume"};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        json_object_del(request->options, own[i]);
+    }
     TRY(training_options_read(request->options, &options, error));
     run->publish = options.publish;
     return STATUS_OK;
@@ -247,16 +188,14 @@ static enum status read_request(struct training_run *run, struct train_request *
 static enum status create(struct training_run *run, struct train_request *request, struct training_job **ret_job,
                           struct error *error)
 {
-    const char *const paths[] = {request->path};
     struct training_callbacks callbacks = {.on_event = on_event, .context = run};
     TRY(read_request(run, request, error));
-    bool is_file = request->path[0] != '\0';
     struct training_job_options options = {.model_directory = run->ticket.model_path,
                                            .request = request->options,
-                                           .corpus_paths = is_file ? paths : NULL,
-                                           .corpus_path_count = is_file ? 1 : 0,
-                                           .corpus_text = request->text,
-                                           .corpus_text_bytes = request->text_bytes,
+                                           .corpus = request->texts.parts[CORPUS_TRAIN],
+                                           .validation = request->texts.parts[CORPUS_VALIDATION],
+                                           .test = request->texts.parts[CORPUS_TEST],
+                                           .has_kept_files = !request->texts.has_paths,
                                            .is_resume = request->is_resume,
                                            .discards_unfinished = request->discards_unfinished,
                                            .is_idle_priority = true,
@@ -297,7 +236,7 @@ static enum status train(struct training_run *run, struct error *error)
 
 static enum status create_and_train(struct training_run *run, struct error *error)
 {
-    struct train_request request = {.path = ""};
+    struct train_request request = {.options = NULL};
     struct training_job *job = NULL;
     json_t *options = NULL;
     enum status status = create(run, &request, &job, error);
@@ -308,12 +247,14 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     }
     json_decref(request.options);
     json_decref(request.body);
+    train_texts_release(&request.texts);
     TRY(status);
     pthread_mutex_lock(&run->lock);
     run->training = job;
     pthread_mutex_unlock(&run->lock);
     run->published_loss = run->publish == PUBLISH_BEST ? serving_loss(run, options) : (double)NAN;
     announce(run, options);
+    tell(run, training_job_describe_corpus(job), false, 0);
     status = train(run, error);
     pthread_mutex_lock(&run->lock);
     run->training = NULL;

@@ -230,20 +230,20 @@ enum status model_initialize(struct model *model, bool is_for_training, uint64_t
 
 /* ---- a new language model ---- */
 
-/* Whether its vocabulary is still to come, from the text that it is first trained with. */
-static bool waits_for_vocabulary(const json_t *specification)
-{
-    const json_t *vocabulary = json_object_get(specification, "vocabulary");
-    const char *kind = json_string_value(json_object_get(vocabulary, "kind"));
-    return vocabulary == NULL ||
-           (kind != NULL && strcmp(kind, "characters") == 0 && json_object_get(vocabulary, "symbols") == NULL &&
-            json_object_get(vocabulary, "corpus") == NULL);
-}
-
+/* The vocabulary is to come from the text that the model is first trained with. */
 static enum status wait_for_vocabulary(struct model *model, json_t *specification, struct error *error)
 {
+    enum vocabulary_kind kind;
+    struct vocabulary_limits limits;
+    enum status status =
+        vocabulary_to_come_from_json(json_object_get(specification, "vocabulary"), &kind, &limits, error);
+    if (status != STATUS_OK) {
+        error_move(error, "", "/vocabulary");
+        json_decref(specification);
+        return status;
+    }
     model_lock_alone(model);
-    enum status status = model_check_not_training(model, error);
+    status = model_check_not_training(model, error);
     json_t *replaced = specification;
     if (status == STATUS_OK) {
         replaced = model->waiting_specification;
@@ -266,7 +266,7 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
         json_decref(step);
         return status;
     }
-    if (waits_for_vocabulary(step)) {
+    if (vocabulary_is_to_come(json_object_get(step, "vocabulary"))) {
         return wait_for_vocabulary(model, step, error);
     }
     json_object_set_new(step, "op", json_string("language_model"));

@@ -9,36 +9,25 @@
 #include "engine/store/graph_file.h"
 #include "engine/store/program.h"
 
-static enum status waiting_kind(const struct model *model, enum vocabulary_kind *ret_kind, struct error *error)
+enum status model_training_text(struct model *model, struct model_training_text *ret_text, struct error *error)
 {
-    const json_t *vocabulary = json_object_get(model->waiting_specification, "vocabulary");
-    const char *name = json_is_string(vocabulary) ? json_string_value(vocabulary)
-                                                  : json_string_value(json_object_get(vocabulary, "kind"));
-    *ret_kind = VOCABULARY_CHARACTERS;
-    if (name != NULL && !vocabulary_kind_from_name(name, ret_kind)) {
-        return error_set(error, STATUS_INVALID, "vocabulary kind \"%.40s\" is not characters, bytes or words", name);
-    }
-    return STATUS_OK;
-}
-
-enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
-                                      struct vocabulary **ret_vocabulary, struct error *error)
-{
+    struct model_training_text text = {.vocabulary = NULL};
     model_lock_shared(model);
     enum status status = STATUS_OK;
     if (model->waiting_specification != NULL) {
-        status = waiting_kind(model, ret_kind, error);
-        if (status == STATUS_OK) {
-            *ret_vocabulary = NULL;
-        }
+        status = vocabulary_to_come_from_json(json_object_get(model->waiting_specification, "vocabulary"), &text.kind,
+                                              &text.limits, error);
     } else if (model->vocabulary != NULL) {
-        *ret_kind = vocabulary_kind(model->vocabulary);
-        *ret_vocabulary = vocabulary_ref(model->vocabulary);
+        text.kind = vocabulary_kind(model->vocabulary);
+        text.vocabulary = vocabulary_ref(model->vocabulary);
     } else {
         status = error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
         error_code(error, "no_language_model");
     }
     model_unlock(model);
+    if (status == STATUS_OK) {
+        *ret_text = text;
+    }
     return status;
 }
 

@@ -7,10 +7,16 @@
 #include "engine/model/model.h"
 #include "engine/nn/train_step.h"
 
-/* What the model's text is made of: its kind, and its vocabulary (one reference more), or NULL while the model waits
- * for the first training to give it one. UNPROCESSABLE when the model has no language model. */
-enum status model_training_vocabulary(struct model *model, enum vocabulary_kind *ret_kind,
-                                      struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+/* What the model's text is made of. */
+struct model_training_text {
+    enum vocabulary_kind kind;
+    struct vocabulary *vocabulary;   /* one reference more; NULL: the first training gives it one */
+    struct vocabulary_limits limits; /* of the one to come */
+};
+
+/* UNPROCESSABLE when the model has no language model. */
+enum status model_training_text(struct model *model, struct model_training_text *ret_text,
+                                struct error *error) MUST_CHECK;
 
 struct model_training {
     struct graph *graph;    /* with train head and optimiser; one reference */

@@ -11,12 +11,15 @@ struct text {
     uint32_t *symbols; /* [row_count, row_symbols] */
     size_t row_count;
     size_t row_symbols;
+    double symbols_per_character;
 };
 
-static enum status read_text(const struct corpus *corpus, size_t begin, size_t end, struct text *ret_text,
+static enum status read_text(const struct corpus *corpus, struct corpus_stretch stretch, struct text *ret_text,
                              struct error *error)
 {
-    size_t count = end - begin;
+    uint64_t characters;
+    size_t count = stretch.count;
+    TRY(corpus_count_characters(corpus, stretch, &characters, error));
     struct text text = {.row_count = count / PRECISION_COST_ROW_SYMBOLS};
     text.row_count = text.row_count < 1                     ? 1
                      : text.row_count > PRECISION_COST_ROWS ? PRECISION_COST_ROWS
@@ -26,9 +29,16 @@ static enum status read_text(const struct corpus *corpus, size_t begin, size_t e
     if (text.symbols == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions");
     }
-    for (size_t row = 0; row < text.row_count; row++) {
-        size_t at = begin + row * (count / text.row_count);
-        corpus_copy_symbols(corpus, at, text.row_symbols, (int32_t *)(text.symbols + row * text.row_symbols));
+    text.symbols_per_character = (double)count / (double)(characters > 0 ? characters : 1);
+    enum status status = STATUS_OK;
+    for (size_t row = 0; status == STATUS_OK && row < text.row_count; row++) {
+        size_t at = stretch.begin + row * (count / text.row_count);
+        status = corpus_copy_symbols(corpus, at, text.row_symbols, (int32_t *)(text.symbols + row * text.row_symbols),
+                                     error);
+    }
+    if (status != STATUS_OK) {
+        mem_free(text.symbols);
+        return status;
     }
     *ret_text = text;
     return STATUS_OK;
@@ -46,7 +56,7 @@ static enum status measure(const struct version_content *content, const struct t
                                       is_cancelled, &nats, error);
     decode_plan_destroy(plan);
     TRY(status);
-    *ret_bits = nats / log(2);
+    *ret_bits = nats / log(2) * text->symbols_per_character;
     return STATUS_OK;
 }
 
@@ -76,16 +86,16 @@ static enum status fill(const struct version_content *content, const struct text
 }
 
 enum status precision_cost_measure(struct graph *graph, struct values *values, struct vocabulary *vocabulary,
-                                   const struct corpus *corpus, size_t begin, size_t end,
+                                   const struct corpus *corpus, struct corpus_stretch stretch,
                                    const _Atomic bool *is_cancelled, json_t **ret_report, struct error *error)
 {
     struct version_content content = {.graph = graph, .values = values, .vocabulary = vocabulary};
     struct text text = {.symbols = NULL};
-    if (end < begin + 2) {
+    if (stretch.count < 2) {
         *ret_report = NULL;
         return STATUS_OK;
     }
-    TRY(read_text(corpus, begin, end, &text, error));
+    TRY(read_text(corpus, stretch, &text, error));
     size_t scored = text.row_count * (text.row_symbols - 1);
     json_t *report = json_pack("{s:I}", "symbols", (json_int_t)scored);
     enum status status = report == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory to measure precisions")

@@ -23,7 +23,6 @@ struct training_job {
     struct training_options options;
     struct checkpoint checkpoint; /* of a resume */
     struct corpus *corpus;
-    struct corpus_report report; /* its checksum lives in the corpus */
     struct vocabulary *vocabulary;
     struct model_training parts;
     struct version_file files[2]; /* graph.json, vocab.json */
@@ -100,23 +99,42 @@ static enum status check_language_model(const struct training_job *job, const js
     return STATUS_OK;
 }
 
+/* A part that has a text of its own is no fraction of the corpus. */
+static enum status check_fraction(const struct training_job_options *options, const struct corpus_text *text,
+                                  const char *field, struct error *error)
+{
+    if (!text->paths && !text->text) {
+        return STATUS_OK;
+    }
+    if (json_number_value(json_object_get(options->request, field)) > 0) {
+        error_set(error, STATUS_INVALID, "%s: there is a text of its own for that", field);
+        if (error) {
+            snprintf(error->param, sizeof error->param, "%s", field);
+        }
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
 static enum status read_corpus(struct training_job *job, const struct training_job_options *options,
                                struct error *error)
 {
-    struct corpus_source source = {.paths = options->corpus_paths,
-                                   .path_count = options->corpus_path_count,
-                                   .text = options->corpus_text,
-                                   .text_bytes = options->corpus_text_bytes};
-    TRY(model_training_vocabulary(job->model, &source.kind, &job->vocabulary, error));
+    struct corpus_source source = {.parts = {options->corpus, options->validation, options->test},
+                                   .directory = job->directory};
+    struct model_training_text text;
+    TRY(check_fraction(options, &options->validation, "validation_fraction", error));
+    TRY(check_fraction(options, &options->test, "test_fraction", error));
+    TRY(model_training_text(job->model, &text, error));
+    job->vocabulary = text.vocabulary;
+    source.kind = text.kind;
     TRY(corpus_create(&source, &job->corpus, error));
     if (options->is_resume) {
         TRY(checkpoint_check_corpus(&job->checkpoint, corpus_report(job->corpus).sha256, error));
     }
     if (!job->vocabulary) {
-        TRY(corpus_make_vocabulary(job->corpus, &job->vocabulary, error));
+        TRY(corpus_make_vocabulary(job->corpus, NULL, &text.limits, &job->vocabulary, error));
     }
     TRY(corpus_encode(job->corpus, job->vocabulary, error));
-    job->report = corpus_report(job->corpus);
     return training_check_corpus(job->corpus, &job->options, error);
 }
 
@@ -151,6 +169,7 @@ static enum status make_training(struct training_job *job, const struct training
                                    .values = job->parts.values,
                                    .step = &job->parts.step,
                                    .corpus = job->corpus,
+                                   .is_watched = !options->has_kept_files,
                                    .checkpoint_path = job->checkpoint_path,
                                    .model_files = job->files,
                                    .model_file_count = 2,
@@ -247,12 +266,43 @@ enum status training_job_finish(struct training_job *job, struct error *error)
     return directory_remove(job->checkpoint_path, error);
 }
 
-struct corpus_report training_job_corpus_report(const struct training_job *job)
+const struct corpus *training_job_corpus(const struct training_job *job)
 {
-    return job->report;
+    return job->corpus;
+}
+
+struct vocabulary *training_job_vocabulary(const struct training_job *job)
+{
+    return job->vocabulary;
+}
+
+json_t *training_job_describe_corpus(const struct training_job *job)
+{
+    struct corpus_report report = corpus_report(job->corpus);
+    json_t *changed = json_array();
+    for (size_t i = 0; i < report.file_count && json_array_size(changed) < TRAINING_JOB_FILES_MAX; i++) {
+        struct corpus_file_report file = corpus_file_report(job->corpus, i);
+        if (file.marks > 0 || file.line_endings > 0) {
+            json_array_append_new(changed, json_pack("{s:s, s:I, s:I}", "name", file.name, "byte_order_marks_dropped",
+                                                     (json_int_t)file.marks, "line_endings_changed",
+                                                     (json_int_t)file.line_endings));
+        }
+    }
+    return json_pack("{s:s, s:I, s:I, s:I, s:{s:s, s:I}, s:I, s:I, s:o, s:s}", "event", "corpus", "files",
+                     (json_int_t)report.file_count, "bytes", (json_int_t)report.bytes, "symbols",
+                     (json_int_t)corpus_symbol_count(job->corpus), "vocabulary", "kind",
+                     vocabulary_kind_name(vocabulary_kind(job->vocabulary)), "size",
+                     (json_int_t)vocabulary_size(job->vocabulary), "byte_order_marks_dropped", (json_int_t)report.marks,
+                     "line_endings_changed", (json_int_t)report.line_endings, "changed_files", changed, "sha256",
+                     report.sha256);
 }
 
 /* ---- what the manifest says ---- */
+
+static struct corpus_split split(const struct training_job *job)
+{
+    return corpus_split(job->corpus, job->options.validation_fraction, job->options.test_fraction);
+}
 
 json_t *training_job_evaluation(const struct training_job *job)
 {
@@ -260,20 +310,25 @@ json_t *training_job_evaluation(const struct training_job *job)
     training_describe(job->training, &event);
     bool is_best = isfinite(event.best_loss);
     double loss = is_best ? event.best_loss : event.train_loss;
-    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:f}", "validation_loss",
-                     is_best ? json_real(loss) : json_null(), "train_loss", event.train_loss, "bits_per_character",
-                     loss / log(2), "perplexity", exp(loss), "step",
-                     (json_int_t)(is_best ? event.best_step : event.step), "steps", (json_int_t)event.step, "epochs",
-                     event.epoch, "seconds", event.seconds);
+    json_t *json = json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:f}", "validation_loss",
+                             is_best ? json_real(loss) : json_null(), "train_loss", event.train_loss,
+                             "bits_per_character", loss / log(2) * event.symbols_per_character, "perplexity", exp(loss),
+                             "step", (json_int_t)(is_best ? event.best_step : event.step), "steps",
+                             (json_int_t)event.step, "epochs", event.epoch, "seconds", event.seconds);
+    if (isfinite(event.test_loss)) {
+        json_object_set_new(json, "test_loss", json_real(event.test_loss));
+        json_object_set_new(json, "test_perplexity", json_real(exp(event.test_loss)));
+    }
+    return json;
 }
 
 void training_job_add_precisions(const struct training_job *job, json_t *evaluation)
 {
     json_t *report = NULL;
     struct error error;
-    enum status status = precision_cost_measure(
-        job->parts.graph, job->parts.values, job->vocabulary, job->corpus, training_symbols(job->corpus, &job->options),
-        corpus_symbol_count(job->corpus), training_stop_flag(job->training), &report, &error);
+    struct corpus_stretch stretch = split(job).parts[CORPUS_VALIDATION];
+    enum status status = precision_cost_measure(job->parts.graph, job->parts.values, job->vocabulary, job->corpus,
+                                                stretch, training_stop_flag(job->training), &report, &error);
     if (status == STATUS_OK && report != NULL) {
         json_object_set_new(evaluation, "precisions", report);
     }
@@ -282,8 +337,13 @@ void training_job_add_precisions(const struct training_job *job, json_t *evaluat
 json_t *training_job_origin(const struct training_job *job)
 {
     struct engine_info info = engine_info();
-    return json_pack("{s:s, s:{s:s, s:I, s:I, s:I}, s:o, s:s, s:s}", "kind", "training", "corpus", "sha256",
-                     job->report.sha256, "bytes", (json_int_t)job->report.bytes, "symbols",
-                     (json_int_t)corpus_symbol_count(job->corpus), "files", (json_int_t)job->report.file_count,
-                     "options", training_options_write(&job->options), "kernels", info.kernels, "blas", info.blas);
+    struct corpus_report report = corpus_report(job->corpus);
+    struct corpus_split parts = split(job);
+    return json_pack("{s:s, s:{s:s, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:s, s:s}", "kind", "training", "corpus",
+                     "sha256", report.sha256, "bytes", (json_int_t)report.bytes, "symbols",
+                     (json_int_t)corpus_symbol_count(job->corpus), "training_symbols",
+                     (json_int_t)parts.parts[CORPUS_TRAIN].count, "validation_symbols",
+                     (json_int_t)parts.parts[CORPUS_VALIDATION].count, "test_symbols",
+                     (json_int_t)parts.parts[CORPUS_TEST].count, "files", (json_int_t)report.file_count, "options",
+                     training_options_write(&job->options), "kernels", info.kernels, "blas", info.blas);
 }

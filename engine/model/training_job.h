@@ -10,12 +10,12 @@
 struct training_job;
 
 struct training_job_options {
-    const char *model_directory;     /* <models>/<name>; made if missing; .training/ is made there */
-    const json_t *request;           /* as training_options_read takes it; without the corpus */
-    const char *const *corpus_paths; /* files, read in order as one text; or NULL and */
-    const char *corpus_text;         /* the text itself (copied) */
-    size_t corpus_path_count;
-    size_t corpus_text_bytes;
+    const char *model_directory; /* <models>/<name>; made if missing; .training/ is made there */
+    const json_t *request;       /* as training_options_read takes it; without the corpus */
+    struct corpus_text corpus;
+    struct corpus_text validation; /* in place of a fraction; may be empty, as the next */
+    struct corpus_text test;
+    bool has_kept_files;      /* nobody changes the corpus' files in place: what happens to their names is no matter */
     bool is_resume;           /* go on from .training/ exactly */
     bool discards_unfinished; /* not a resume: an unfinished training there is given up at the first checkpoint */
     /* With is_resume: what the interrupted model must be, {"layers":2,"units":128,"embedding":null} as far as given; or
@@ -56,7 +56,7 @@ void training_job_stop(struct training_job *job);
 enum status training_job_finish(struct training_job *job, struct error *error) MUST_CHECK;
 
 /* What the manifest should say; new references, NULL when out of memory. Evaluation: {"validation_loss",
- * "bits_per_character","perplexity","step","train_loss",…} of the handed-back values. Origin:
+ * "bits_per_character","perplexity","step","train_loss","test_loss",…} of the handed-back values. Origin:
  * {"kind":"training","corpus": {"sha256","bytes","symbols","files"},"options":{…},"kernels","blas"}. Not while it
  * runs, but inside its events. */
 json_t *training_job_evaluation(const struct training_job *job);
@@ -66,8 +66,14 @@ json_t *training_job_evaluation(const struct training_job *job);
 void training_job_add_precisions(const struct training_job *job, json_t *evaluation);
 json_t *training_job_origin(const struct training_job *job);
 
-/* What reading the corpus found and changed. Borrowed. */
-struct corpus_report training_job_corpus_report(const struct training_job *job);
+/* What reading the corpus came to, and found and changed in its files. Borrowed. */
+const struct corpus *training_job_corpus(const struct training_job *job);
+struct vocabulary *training_job_vocabulary(const struct training_job *job);
+/* The same as a record like those of events: {"event":"corpus","files","bytes","symbols","vocabulary":{"kind","size"},
+ * "byte_order_marks_dropped","line_endings_changed","changed_files":[{"name",…}],"sha256"}; of the changed files the
+ * first TRAINING_JOB_FILES_MAX. New reference, NULL when out of memory. */
+enum { TRAINING_JOB_FILES_MAX = 100 };
+json_t *training_job_describe_corpus(const struct training_job *job);
 
 /* Releases the model's training lock and everything else; NULL is allowed. Not while it runs. */
 void training_job_destroy(struct training_job *job);

@@ -42,6 +42,9 @@ struct version_files {
 
 /* Writes lower-case hex SHA-256 of bytes. */
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES]);
+/* The same of all that `context` (nettle's) was given; it begins anew. */
+struct sha256_ctx;
+void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES]);
 
 /* Reads and verifies every file of the version in directory `path`. NOT_FOUND without the directory. Errors, each
  * naming the file and the numbers: code "incomplete" (UNPROCESSABLE): manifest missing or cut off, a listed file

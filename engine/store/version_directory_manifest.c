@@ -17,10 +17,15 @@ static const uint64_t file_bytes_max = (uint64_t)VERSION_FILE_BYTES_MAX_MIB << 2
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES])
 {
     struct sha256_ctx context;
-    uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_init(&context);
     sha256_update(&context, length, bytes);
-    sha256_digest(&context, sizeof digest, digest);
+    sha256_finish_text(&context, text);
+}
+
+void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES])
+{
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_digest(context, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++) {
         text[2 * i] = digits[digest[i] >> 4];
         text[2 * i + 1] = digits[digest[i] & 15];

@@ -32,8 +32,10 @@ struct counted_symbol {
     struct symbol_place place; /* of its first appearance */
 };
 
+/* Nothing counted yet; of characters or words. NO_MEMORY. Owned. */
 enum status symbol_counts_create(enum vocabulary_kind kind, struct symbol_counts **ret_counts,
                                  struct error *error) MUST_CHECK;
+/* NULL is allowed. */
 void symbol_counts_destroy(struct symbol_counts *counts);
 
 /* Counts one more character (its UTF-8, with its code point) or word, and tells its number. LIMIT above
@@ -51,12 +53,6 @@ void symbol_counts_stop(struct symbol_counts *counts);
 /* How many distinct symbols there are, and number `number` of them. */
 size_t symbol_counts_size(const struct symbol_counts *counts);
 struct counted_symbol symbol_counts_get(const struct symbol_counts *counts, uint32_t number);
-
-/* What may be in a vocabulary of words; 0: no limit. */
-struct vocabulary_limits {
-    uint64_t min_count;
-    uint64_t max_size; /* of all symbols */
-};
 
 /* The vocabulary of what was counted; with `base` (not of bytes) its symbols, then those that it lacks. INVALID
  * for no symbols, and for a `max_size` that leaves no place; LIMIT above VOCABULARY_SYMBOLS_MAX, naming the numbers.

@@ -54,6 +54,20 @@ enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_voc
                                  struct error *error) MUST_CHECK;
 enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret_json, struct error *error) MUST_CHECK;
 
+/* What may be in a vocabulary of words that is made of a text; 0: no limit. */
+struct vocabulary_limits {
+    uint64_t min_count; /* how often a word comes at least */
+    uint64_t max_size;  /* of all symbols */
+};
+
+/* Whether the JSON asks for a vocabulary that is to be made of a text: nothing (NULL), or an object without symbols
+ * that is not of bytes. */
+bool vocabulary_is_to_come(const json_t *json);
+/* Reads such a one: {"kind":"characters"} or {"kind":"words","min_count":2,"max_size":10000}; characters by default.
+ * INVALID with the JSON path in error->param. */
+enum status vocabulary_to_come_from_json(const json_t *json, enum vocabulary_kind *ret_kind,
+                                         struct vocabulary_limits *ret_limits, struct error *error) MUST_CHECK;
+
 /* A second reference, counted atomically, and its release; unref takes NULL. */
 struct vocabulary *vocabulary_ref(struct vocabulary *vocabulary);
 void vocabulary_unref(struct vocabulary *vocabulary);
@@ -65,8 +79,8 @@ size_t vocabulary_size(const struct vocabulary *vocabulary);
 /* Symbol `id`'s text and its length in bytes. `id` must be below vocabulary_size. For bytes: that one byte. */
 const char *vocabulary_symbol(const struct vocabulary *vocabulary, uint32_t id, size_t *ret_length);
 
-/* The symbol of that text, or SYMBOL_NONE (symbol_table.h); that of a line's end: of words "<eos>" or, without one, "\n"
- * (of others the character or byte); of words "<unk>". */
+/* The symbol of that text, or SYMBOL_NONE (symbol_table.h); that of a line's end: of words "<eos>" or, without one,
+ * "\n" (of others the character or byte); of words "<unk>". */
 uint32_t vocabulary_find(const struct vocabulary *vocabulary, const char *symbol, size_t length);
 uint32_t vocabulary_end_of_line(const struct vocabulary *vocabulary);
 uint32_t vocabulary_unknown(const struct vocabulary *vocabulary);
@@ -77,11 +91,11 @@ bool vocabulary_equal(const struct vocabulary *a, const struct vocabulary *b);
 enum unknown_symbols { UNKNOWN_SYMBOLS_ERROR, UNKNOWN_SYMBOLS_SKIP, UNKNOWN_SYMBOLS_REPLACE };
 
 /* Turns text into ids. `ids` has room for `length` entries (no symbol is shorter than a byte). Words lie between white
- * space (Unicode's White_Space), which itself is no symbol, but for a line feed where the vocabulary has an end of line.
- * An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID, code "unknown_symbol", naming it (a character also by its U+
- * number) and its position counted in characters from 0, unless words have an "<unk>", which then stands for it; SKIP
- * leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is always
- * INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
+ * space (Unicode's White_Space), which itself is no symbol, but for a line feed where the vocabulary has an end of
+ * line. An unknown symbol under UNKNOWN_SYMBOLS_ERROR is INVALID, code "unknown_symbol", naming it (a character also by
+ * its U+ number) and its position counted in characters from 0, unless words have an "<unk>", which then stands for it;
+ * SKIP leaves it out; REPLACE takes "<unk>" or, without one, the space, or, without one, symbol 0. Malformed UTF-8 is
+ * always INVALID for characters and words, code "malformed_utf8", naming the byte offset. */
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
                               enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count,
                               struct error *error) MUST_CHECK;

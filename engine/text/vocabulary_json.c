@@ -93,3 +93,63 @@ enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret
     *ret_json = json;
     return STATUS_OK;
 }
+
+/* ---- still to come ---- */
+
+bool vocabulary_is_to_come(const json_t *json)
+{
+    const char *kind = json_string_value(json_object_get(json, "kind"));
+    return json == NULL || (json_is_object(json) && json_object_get(json, "symbols") == NULL &&
+                            (kind == NULL || strcmp(kind, vocabulary_kind_name(VOCABULARY_BYTES)) != 0));
+}
+
+static enum status read_limit(const json_t *json, const char *name, json_int_t least, uint64_t *ret_limit,
+                              struct error *error)
+{
+    const json_t *value = json_object_get(json, name);
+    json_int_t number = json_integer_value(value);
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    if (!json_is_integer(value) || number < least || number > VOCABULARY_SYMBOLS_MAX) {
+        char param[64];
+        char message[128];
+        snprintf(param, sizeof param, "/%s", name);
+        snprintf(message, sizeof message, "%s must be a whole number from %d to %d", name, (int)least,
+                 VOCABULARY_SYMBOLS_MAX);
+        return refuse(error, param, message);
+    }
+    *ret_limit = (uint64_t)number;
+    return STATUS_OK;
+}
+
+enum status vocabulary_to_come_from_json(const json_t *json, enum vocabulary_kind *ret_kind,
+                                         struct vocabulary_limits *ret_limits, struct error *error)
+{
+    struct vocabulary_limits limits = {.min_count = 0};
+    enum vocabulary_kind kind = VOCABULARY_CHARACTERS;
+    const json_t *kind_json = json_object_get(json, "kind");
+    if (kind_json != NULL &&
+        (!json_is_string(kind_json) || !vocabulary_kind_from_name(json_string_value(kind_json), &kind))) {
+        return refuse(error, "/kind", "the kind of a vocabulary is \"characters\", \"bytes\" or \"words\"");
+    }
+    TRY(read_limit(json, "min_count", 1, &limits.min_count, error));
+    TRY(read_limit(json, "max_size", 2, &limits.max_size, error));
+    const char *key;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)json, key, value)
+    {
+        bool is_limit = strcmp(key, "min_count") == 0 || strcmp(key, "max_size") == 0;
+        if (strcmp(key, "kind") != 0 && !(is_limit && kind == VOCABULARY_WORDS)) {
+            char param[64];
+            snprintf(param, sizeof param, "/%.50s", key);
+            return refuse(error, param,
+                          is_limit
+                              ? "only a vocabulary of words has limits"
+                              : "a vocabulary that is to come has no keys but \"kind\", \"min_count\", \"max_size\"");
+        }
+    }
+    *ret_kind = kind;
+    *ret_limits = limits;
+    return STATUS_OK;
+}

@@ -1,4 +1,5 @@
-/* Where words end in a text that comes piece by piece: at white space. Plain value, zeroed at the start. Thread: any. */
+/* Where words end in a text that comes piece by piece: at white space. Plain value, zeroed at the start. Thread: any.
+ * */
 #ifndef ENGINE_TEXT_WORD_SPLITTER_H
 #define ENGINE_TEXT_WORD_SPLITTER_H
 

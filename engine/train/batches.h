@@ -14,11 +14,12 @@ struct batches {
     size_t row_symbols; /* n: inputs of one row */
 };
 
-/* Batches over `count` symbols from `begin`. `rows` must be at least 1; row_symbols may come out as 0. */
-struct batches batches_make(const struct corpus *corpus, size_t begin, size_t count, size_t rows);
+/* Batches over a stretch of symbols. `rows` must be at least 1; row_symbols may come out as 0. */
+struct batches batches_make(const struct corpus *corpus, struct corpus_stretch stretch, size_t rows);
 
-/* Writes the inputs and targets [row_count, time] of rows from `row_begin` at times from `time_begin`. */
-void batches_fill(const struct batches *batches, size_t row_begin, size_t row_count, size_t time_begin, size_t time,
-                  int32_t *inputs, int32_t *targets);
+/* Writes the inputs and targets [row_count, time] of rows from `row_begin` at times from `time_begin`. Errors as
+ * corpus_copy_symbols. */
+enum status batches_fill(const struct batches *batches, size_t row_begin, size_t row_count, size_t time_begin,
+                         size_t time, int32_t *inputs, int32_t *targets, struct error *error) MUST_CHECK;
 
 #endif

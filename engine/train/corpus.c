@@ -1,182 +1,286 @@
-/* Reading, cleaning and encoding a training text. Thread: the job's. */
+/* Reading a training text once: symbols get numbers as they first appear, and only the numbers are kept. What the
+ * vocabulary calls them is a table from numbers to symbols, made when the vocabulary is known. Thread: the job's. */
 #include "engine/train/corpus.h"
 
-#include <stdbool.h>
-#include <sys/stat.h>
+#include <nettle/sha2.h>
+#include <stdio.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/store/version_directory.h"
+#include "engine/text/symbol_table.h"
 #include "engine/text/utf8.h"
+#include "engine/text/word_splitter.h"
+#include "engine/train/symbol_store.h"
+#include "engine/train/text_files.h"
+#include "engine/train/text_reader.h"
 
-enum { ENCODE_PIECE_BYTES = 1 << 16 };
+enum { NUMBERS_MAX = 1 << 14 };
+
+static const char *const part_names[] = {"corpus", "validation", "test"};
+static_assert(sizeof part_names / sizeof part_names[0] == CORPUS_PART_COUNT, "one name each");
 
 struct corpus_file {
-    const char *path; /* NULL: the text was given */
-    size_t begin;     /* in the cleaned text */
+    struct corpus_file_report report;
+    struct file_stamp stamp;
+    bool is_stamped;
+};
+
+struct part {
+    struct text_files paths;
+    size_t begin; /* its symbols */
+    size_t count;
+    bool has_text;
+    char sha256[SHA256_TEXT_BYTES];
 };
 
 struct corpus {
-    struct corpus_file *files;
-    char **paths;
-    size_t file_count;
     enum vocabulary_kind kind;
-    char *text; /* until it is encoded */
-    size_t text_bytes;
-    size_t marks;
-    size_t line_endings;
+    struct part parts[CORPUS_PART_COUNT];
+    struct corpus_file *files;
+    size_t file_count;
+    struct symbol_store *store;
+    struct symbol_counts *counts; /* until it is encoded; NULL: bytes */
+    uint32_t *ids;                /* by number; NULL: bytes */
+    uint16_t *characters;         /* of words, by number; 0: an end of line */
     char sha256[SHA256_TEXT_BYTES];
-    uint16_t *narrow; /* symbols when the vocabulary has at most 65,536 */
-    uint32_t *wide;   /* else */
-    size_t symbol_count;
 };
 
-static const char *file_name(const struct corpus_file *file)
+/* ---- reading ---- */
+
+/* A part that is being read. */
+struct reading {
+    struct corpus *corpus;
+    struct part *part;
+    struct text_reader reader;
+    struct corpus_file *file;
+    struct symbol_place place;
+    struct word_splitter splitter;
+    struct sha256_ctx sha256;
+    uint64_t bytes_max; /* of text that is still allowed */
+    uint32_t *numbers;  /* [NUMBERS_MAX] on their way to the store */
+    size_t number_count;
+};
+
+static enum status put_away(struct reading *reading, struct error *error)
 {
-    return file->path ? file->path : "the text";
+    size_t count = reading->number_count;
+    reading->number_count = 0;
+    reading->part->count += count;
+    return symbol_store_append(reading->corpus->store, reading->numbers, count, error);
 }
 
-static enum status fail_in_file(const struct corpus_file *file, const char *code, struct error *error)
+static enum status put(struct reading *reading, uint32_t number, struct error *error)
 {
-    if (code) {
-        error_code(error, code);
-    }
-    if (error && file->path) {
-        snprintf(error->param, sizeof error->param, "%s", file->path);
-    }
-    return error ? error->status : STATUS_INVALID;
+    reading->numbers[reading->number_count++] = number;
+    return reading->number_count < NUMBERS_MAX ? STATUS_OK : put_away(reading, error);
 }
 
-static size_t count_lines(const char *bytes, size_t length)
+static enum status put_word(struct reading *reading, const char *word, size_t length, struct error *error)
 {
-    size_t lines = 0;
-    for (const char *at = bytes; (at = memchr(at, '\n', length - (size_t)(at - bytes))) != NULL; at++) {
-        lines++;
-    }
-    return lines;
+    uint32_t number;
+    TRY(symbol_counts_add_word(reading->corpus->counts, word, length, &reading->place, &number, error));
+    return put(reading, number, error);
 }
 
-/* Checks the bytes of one file before they are cleaned, so that the offset is the file's own. */
-static enum status check_utf8(const struct corpus_file *file, const char *bytes, size_t length, struct error *error)
+/* Whole characters. */
+static enum status put_text(struct reading *reading, const char *text, size_t length, struct error *error)
 {
-    size_t offset = utf8_find_malformed(bytes, length);
-    if (offset == length) {
-        return STATUS_OK;
-    }
-    enum status status =
-        error_set(error, STATUS_INVALID, "corpus: %s: line %zu: invalid UTF-8 at byte offset %zu (0x%02x)",
-                  file_name(file), count_lines(bytes, offset) + 1, offset, (unsigned)(unsigned char)bytes[offset]);
-    fail_in_file(file, "malformed_utf8", error);
-    return status;
-}
-
-/* Appends `bytes` to the text, which has room for them. */
-static void append_cleaned(struct corpus *corpus, const char *bytes, size_t length)
-{
-    char *out = corpus->text + corpus->text_bytes;
-    if (corpus->kind == VOCABULARY_BYTES) {
-        memcpy(out, bytes, length);
-        corpus->text_bytes += length;
-        return;
-    }
-    size_t i = 0;
-    if (length >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
-        i = 3;
-        corpus->marks++;
-    }
-    for (; i < length; i++) {
-        if (bytes[i] == '\r' && i + 1 < length && bytes[i + 1] == '\n') {
-            corpus->line_endings++;
-            continue;
+    struct word_splitter *splitter = &reading->splitter;
+    bool has_words = reading->corpus->kind == VOCABULARY_WORDS;
+    for (size_t offset = 0; offset < length;) {
+        uint32_t code_point;
+        uint32_t number;
+        size_t step = utf8_decode(text + offset, length - offset, &code_point);
+        CHECK(step > 0); /* the reader has checked it */
+        if (!has_words) {
+            TRY(symbol_counts_add_character(reading->corpus->counts, text + offset, step, code_point, &reading->place,
+                                            &number, error));
+            TRY(put(reading, number, error));
+        } else if (word_splitter_push(splitter, text + offset, step, code_point)) {
+            TRY(put_word(reading, splitter->word, splitter->length, error));
         }
-        *out++ = bytes[i];
+        if (code_point == '\n') {
+            if (has_words) {
+                TRY(put_word(reading, VOCABULARY_END_OF_LINE, strlen(VOCABULARY_END_OF_LINE), error));
+            }
+            reading->place.line++;
+        }
+        offset += step;
     }
-    corpus->text_bytes = (size_t)(out - corpus->text);
-}
-
-static enum status add_text(struct corpus *corpus, struct corpus_file *file, const char *bytes, size_t length,
-                            struct error *error)
-{
-    if (length > CORPUS_BYTES_MAX - corpus->text_bytes) {
-        return error_set(error, STATUS_TOO_LARGE, "corpus: more than %zu bytes", CORPUS_BYTES_MAX);
-    }
-    if (corpus->kind == VOCABULARY_CHARACTERS) {
-        TRY(check_utf8(file, bytes, length, error));
-    }
-    if (length == 0) {
-        return STATUS_OK;
-    }
-    char *text = mem_reallocate(corpus->text, corpus->text_bytes + length, 1);
-    if (!text) {
-        return error_set(error, STATUS_NO_MEMORY, "corpus: no memory for %zu bytes", corpus->text_bytes + length);
-    }
-    corpus->text = text;
-    append_cleaned(corpus, bytes, length);
     return STATUS_OK;
 }
 
-static enum status read_file(struct corpus *corpus, size_t index, const char *path, struct error *error)
+static enum status put_piece(struct reading *reading, const char *bytes, size_t length, struct error *error)
 {
-    if (strcmp(path, "-") == 0) {
-        return error_set(error, STATUS_UNSUPPORTED, "corpus: standard input ('-') is not built yet; name a file");
+    if (length > reading->bytes_max) {
+        return error_set(error, STATUS_TOO_LARGE, "more than %llu bytes", (unsigned long long)CORPUS_TEXT_BYTES_MAX);
     }
-    struct corpus_file *file = &corpus->files[index];
-    file->path = corpus->paths[index] = mem_copy_string(path);
-    if (!file->path) {
-        return error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
+    reading->bytes_max -= length;
+    reading->file->report.bytes += length;
+    sha256_update(&reading->sha256, length, (const uint8_t *)bytes);
+    if (reading->corpus->kind != VOCABULARY_BYTES) {
+        return put_text(reading, bytes, length, error);
     }
-    struct stat info;
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
-        enum status status = error_set(error, STATUS_INVALID, "corpus: %s: is no regular file", path);
-        fail_in_file(file, NULL, error);
-        return status;
+    for (size_t i = 0; i < length; i++) {
+        TRY(put(reading, (unsigned char)bytes[i], error));
     }
-    char *bytes;
+    return STATUS_OK;
+}
+
+static enum status read_opened(struct reading *reading, struct error *error)
+{
+    const char *bytes;
     size_t length;
-    enum status status = file_read(path, CORPUS_BYTES_MAX, &bytes, &length, error);
+    char last = '\n';
+    for (;;) {
+        TRY(text_reader_next(&reading->reader, &bytes, &length, error));
+        if (length == 0) {
+            break;
+        }
+        TRY(put_piece(reading, bytes, length, error));
+        last = bytes[length - 1];
+    }
+    if (reading->corpus->kind == VOCABULARY_WORDS && last != '\n') {
+        TRY(put_piece(reading, "\n", 1, error));
+    }
+    struct corpus_file *file = reading->file;
+    file->report.marks = reading->reader.mark_count;
+    file->report.line_endings = reading->reader.line_ends;
+    file->is_stamped = reading->reader.is_regular;
+    file->stamp = reading->reader.stamp;
+    return STATUS_OK;
+}
+
+/* `path` NULL: the text that was given. */
+static enum status read_file(struct reading *reading, const struct corpus_text *text, const char *path,
+                             struct error *error)
+{
+    struct corpus *corpus = reading->corpus;
+    struct text_reader *reader = &reading->reader;
+    bool is_raw = corpus->kind == VOCABULARY_BYTES;
+    TRY(path ? text_reader_open(reader, path, is_raw, error)
+             : text_reader_open_text(reader, text->text, text->text_bytes, is_raw, error));
+    reading->place = (struct symbol_place){.file = (uint32_t)corpus->file_count, .line = 1};
+    reading->file = &corpus->files[corpus->file_count++];
+    reading->file->report.name = reader->name;
+    enum status status = read_opened(reading, error);
+    text_reader_close(reader);
+    return status;
+}
+
+/* An error about a file names it. */
+static enum status blame(enum status status, const char *name, struct error *error)
+{
+    if (status != STATUS_OK && error) {
+        error_prefix(error, "%s", name);
+        snprintf(error->param, sizeof error->param, "%s", name);
+    }
+    return status;
+}
+
+static enum status read_part(struct reading *reading, const struct corpus_text *text, struct error *error)
+{
+    struct part *part = reading->part;
+    part->begin = (size_t)symbol_store_count(reading->corpus->store);
+    sha256_init(&reading->sha256);
+    for (size_t i = 0; i < part->paths.count; i++) {
+        TRY(blame(read_file(reading, text, part->paths.paths[i], error), part->paths.paths[i], error));
+    }
+    enum status status = text->paths ? STATUS_OK : read_file(reading, text, NULL, error);
     if (status != STATUS_OK) {
-        error_prefix(error, "corpus");
-        fail_in_file(file, NULL, error);
+        error_prefix(error, "the text");
         return status;
     }
-    file->begin = corpus->text_bytes;
-    status = add_text(corpus, file, bytes, length, error);
-    mem_free(bytes);
-    return status;
+    TRY(put_away(reading, error));
+    sha256_finish_text(&reading->sha256, part->sha256);
+    if (part->count == 0) {
+        bool has_file = part->paths.count > 0;
+        error_set(error, STATUS_INVALID, "%s%s: empty (0 bytes)", has_file ? part->paths.paths[0] : "the text",
+                  part->paths.count > 1 ? " and the files after it" : "");
+        return error_code(error, "empty_corpus"), STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+static enum status list_files(struct corpus *corpus, const struct corpus_source *source, struct error *error)
+{
+    size_t count = CORPUS_PART_COUNT;
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        struct part *part = &corpus->parts[i];
+        part->has_text = i == CORPUS_TRAIN || source->parts[i].paths || source->parts[i].text;
+        enum status status = text_files_list(source->parts[i].paths, source->parts[i].path_count, &part->paths, error);
+        if (status != STATUS_OK) {
+            error_prefix(error, "%s", part_names[i]);
+            return status;
+        }
+        count += part->paths.count;
+    }
+    corpus->files = mem_allocate(count, sizeof *corpus->files);
+    return corpus->files ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
+}
+
+static enum status read_parts(struct reading *reading, const struct corpus_source *source, struct error *error)
+{
+    struct corpus *corpus = reading->corpus;
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        reading->part = &corpus->parts[i];
+        if (!reading->part->has_text) {
+            continue;
+        }
+        if (i != CORPUS_TRAIN && corpus->kind == VOCABULARY_WORDS) {
+            symbol_counts_stop(corpus->counts);
+        }
+        enum status status = read_part(reading, &source->parts[i], error);
+        if (status != STATUS_OK) {
+            error_prefix(error, "%s", part_names[i]);
+            return status;
+        }
+    }
+    return symbol_store_seal(corpus->store, error);
+}
+
+static void sum_up(struct corpus *corpus)
+{
+    struct sha256_ctx context;
+    sha256_init(&context);
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        sha256_update(&context, strlen(corpus->parts[i].sha256), (const uint8_t *)corpus->parts[i].sha256);
+    }
+    sha256_finish_text(&context, corpus->sha256);
+    if (!corpus->parts[CORPUS_VALIDATION].has_text && !corpus->parts[CORPUS_TEST].has_text) {
+        memcpy(corpus->sha256, corpus->parts[CORPUS_TRAIN].sha256, SHA256_TEXT_BYTES);
+    }
 }
 
 static enum status read_source(struct corpus *corpus, const struct corpus_source *source, struct error *error)
 {
-    corpus->file_count = source->paths ? source->path_count : 1;
-    if (corpus->file_count > CORPUS_FILES_MAX) {
-        return error_set(error, STATUS_LIMIT, "corpus: %zu files, at most %d", corpus->file_count, CORPUS_FILES_MAX);
+    struct symbol_store_options store = {.directory = source->directory, .memory_bytes_max = source->memory_bytes_max};
+    store.memory_bytes_max = store.memory_bytes_max ? store.memory_bytes_max : CORPUS_MEMORY_BYTES_MAX;
+    TRY(list_files(corpus, source, error));
+    TRY(symbol_store_create(&store, &corpus->store, error));
+    if (corpus->kind != VOCABULARY_BYTES) {
+        TRY(symbol_counts_create(corpus->kind, &corpus->counts, error));
     }
-    corpus->files = mem_allocate(corpus->file_count, sizeof *corpus->files);
-    corpus->paths = mem_allocate(corpus->file_count, sizeof *corpus->paths);
-    if (!corpus->files || !corpus->paths) {
-        return error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
+    struct reading *reading = mem_allocate(1, sizeof *reading);
+    uint32_t *numbers = mem_allocate(NUMBERS_MAX, sizeof *numbers);
+    enum status status = STATUS_OK;
+    if (!reading || !numbers) {
+        status = error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
+    } else {
+        reading->corpus = corpus;
+        reading->numbers = numbers;
+        reading->bytes_max = source->directory ? UINT64_MAX : CORPUS_TEXT_BYTES_MAX;
+        status = read_parts(reading, source, error);
+        sum_up(corpus);
     }
-    if (!source->paths) {
-        TRY(add_text(corpus, &corpus->files[0], source->text, source->text_bytes, error));
-    }
-    for (size_t i = 0; source->paths && i < source->path_count; i++) {
-        TRY(read_file(corpus, i, source->paths[i], error));
-    }
-    if (corpus->text_bytes == 0) {
-        error_set(error, STATUS_INVALID, "corpus: %s%s: empty (0 bytes)",
-                  corpus->file_count ? file_name(&corpus->files[0]) : "no file",
-                  corpus->file_count > 1 ? " and the files after it" : "");
-        return error_code(error, "empty_corpus");
-    }
-    sha256_text(corpus->text, corpus->text_bytes, corpus->sha256);
-    return STATUS_OK;
+    mem_free(numbers);
+    mem_free(reading);
+    return status;
 }
 
 enum status corpus_create(const struct corpus_source *source, struct corpus **ret_corpus, struct error *error)
 {
-    if (source->kind == VOCABULARY_WORDS) {
-        return error_set(error, STATUS_UNSUPPORTED, "vocabulary 'words' is not built yet: characters or bytes");
-    }
     struct corpus *corpus = mem_allocate(1, sizeof *corpus);
     if (!corpus) {
         return error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
@@ -196,150 +300,178 @@ void corpus_destroy(struct corpus *corpus)
     if (!corpus) {
         return;
     }
-    for (size_t i = 0; corpus->paths && i < corpus->file_count; i++) {
-        mem_free(corpus->paths[i]);
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        text_files_release(&corpus->parts[i].paths);
     }
-    mem_free(corpus->paths);
+    symbol_store_destroy(corpus->store);
+    symbol_counts_destroy(corpus->counts);
     mem_free(corpus->files);
-    mem_free(corpus->text);
-    mem_free(corpus->narrow);
-    mem_free(corpus->wide);
+    mem_free(corpus->ids);
+    mem_free(corpus->characters);
     mem_free(corpus);
 }
 
+/* ---- what was read ---- */
+
 struct corpus_report corpus_report(const struct corpus *corpus)
 {
-    return (struct corpus_report){
-        .file_count = corpus->file_count,
-        .bytes = corpus->text_bytes,
-        .marks = corpus->marks,
-        .line_endings = corpus->line_endings,
-        .sha256 = corpus->sha256,
-    };
+    struct corpus_report report = {.file_count = corpus->file_count, .sha256 = corpus->sha256};
+    for (size_t i = 0; i < corpus->file_count; i++) {
+        report.bytes += corpus->files[i].report.bytes;
+        report.marks += corpus->files[i].report.marks;
+        report.line_endings += corpus->files[i].report.line_endings;
+    }
+    return report;
 }
 
-enum status corpus_make_vocabulary(const struct corpus *corpus, struct vocabulary **ret_vocabulary, struct error *error)
+struct corpus_file_report corpus_file_report(const struct corpus *corpus, size_t index)
 {
-    CHECK(corpus->text);
-    if (corpus->kind == VOCABULARY_BYTES) {
-        return vocabulary_create_bytes(ret_vocabulary, error);
-    }
-    return vocabulary_create_from_text(corpus->text, corpus->text_bytes, ret_vocabulary, error);
+    CHECK(index < corpus->file_count);
+    return corpus->files[index].report;
 }
 
-/* Where a piece of at most ENCODE_PIECE_BYTES that begins at `begin` ends: behind a line, or at least not inside a
- * character. */
-static size_t piece_end(const struct corpus *corpus, size_t begin)
+enum status corpus_check_files(const struct corpus *corpus, struct error *error)
 {
-    if (corpus->text_bytes - begin <= ENCODE_PIECE_BYTES) {
-        return corpus->text_bytes;
-    }
-    size_t end = begin + ENCODE_PIECE_BYTES;
-    const char *newline = memrchr(corpus->text + begin, '\n', end - begin);
-    if (newline) {
-        return (size_t)(newline - corpus->text) + 1;
-    }
-    while (corpus->kind == VOCABULARY_CHARACTERS && ((unsigned char)corpus->text[end] & 0xc0) == 0x80) {
-        end--;
-    }
-    return end;
-}
-
-/* After the piece was refused with `status`: finds the line that is to blame and names it and its file. */
-static enum status refuse_piece(const struct corpus *corpus, const struct vocabulary *vocabulary, size_t begin,
-                                size_t end, uint32_t *ids, enum status status, struct error *error)
-{
-    while (begin < end) {
-        const char *newline = memchr(corpus->text + begin, '\n', end - begin);
-        size_t line_end = newline ? (size_t)(newline - corpus->text) + 1 : end;
-        size_t count;
-        enum status line_status = vocabulary_encode(vocabulary, corpus->text + begin, line_end - begin,
-                                                    UNKNOWN_SYMBOLS_ERROR, ids, &count, error);
-        if (line_status != STATUS_OK) {
-            status = line_status;
-            break;
-        }
-        begin = line_end;
-    }
-    size_t index = 0;
-    while (index + 1 < corpus->file_count && corpus->files[index + 1].begin <= begin) {
-        index++;
-    }
-    const struct corpus_file *file = &corpus->files[index];
-    size_t line = count_lines(corpus->text + file->begin, begin - file->begin) + 1;
-    error_prefix(error, "corpus: %s: line %zu", file_name(file), line);
-    fail_in_file(file, NULL, error);
-    return status;
-}
-
-static enum status encode_pieces(struct corpus *corpus, const struct vocabulary *vocabulary, uint32_t *ids,
-                                 struct error *error)
-{
-    size_t end = 0;
-    for (size_t begin = 0; begin < corpus->text_bytes; begin = end) {
-        end = piece_end(corpus, begin);
-        size_t count;
-        enum status status =
-            vocabulary_encode(vocabulary, corpus->text + begin, end - begin, UNKNOWN_SYMBOLS_ERROR, ids, &count, error);
+    for (size_t i = 0; i < corpus->file_count; i++) {
+        const struct corpus_file *file = &corpus->files[i];
+        enum status status = file->is_stamped ? file_stamp_check(&file->stamp, file->report.name, error) : STATUS_OK;
+        status = blame(status, file->report.name, error);
         if (status != STATUS_OK) {
-            return refuse_piece(corpus, vocabulary, begin, end, ids, status, error);
+            error_prefix(error, "corpus");
+            return status;
         }
-        for (size_t i = 0; i < count && corpus->narrow; i++) {
-            corpus->narrow[corpus->symbol_count + i] = (uint16_t)ids[i];
-        }
-        if (corpus->wide) {
-            memcpy(corpus->wide + corpus->symbol_count, ids, count * sizeof *ids);
-        }
-        corpus->symbol_count += count;
     }
     return STATUS_OK;
 }
 
-/* At most as many symbols as bytes; characters can be counted exactly. */
-static size_t symbols_max(const struct corpus *corpus)
+/* ---- symbols ---- */
+
+enum status corpus_make_vocabulary(const struct corpus *corpus, const struct vocabulary *base,
+                                   const struct vocabulary_limits *limits, struct vocabulary **ret_vocabulary,
+                                   struct error *error)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < corpus->text_bytes; i++) {
-        count += corpus->kind != VOCABULARY_CHARACTERS || ((unsigned char)corpus->text[i] & 0xc0) != 0x80;
+    if (corpus->kind == VOCABULARY_BYTES) {
+        return vocabulary_create_bytes(ret_vocabulary, error);
+    }
+    CHECK(corpus->counts);
+    return symbol_counts_make_vocabulary(corpus->counts, base, limits, ret_vocabulary, error);
+}
+
+static enum status refuse_unknown(const struct corpus *corpus, const struct counted_symbol *symbol, struct error *error)
+{
+    char description[VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX];
+    const char *name = corpus->files[symbol->place.file].report.name;
+    error_set(error, STATUS_INVALID, "corpus: %s: line %llu: the model does not know the %s", name,
+              (unsigned long long)symbol->place.line,
+              vocabulary_describe_symbol(corpus->kind, symbol->text, symbol->length, description));
+    error_code(error, "unknown_symbol");
+    if (error) {
+        snprintf(error->param, sizeof error->param, "%s", name);
+    }
+    return STATUS_INVALID;
+}
+
+static uint16_t count_characters(const struct counted_symbol *symbol)
+{
+    bool is_end = symbol->length == strlen(VOCABULARY_END_OF_LINE) &&
+                  memcmp(symbol->text, VOCABULARY_END_OF_LINE, symbol->length) == 0;
+    uint16_t count = 0;
+    for (size_t i = 0; i < symbol->length && !is_end; i++) {
+        count = (uint16_t)(count + (((unsigned char)symbol->text[i] & 0xC0) != 0x80));
     }
     return count;
 }
 
 enum status corpus_encode(struct corpus *corpus, const struct vocabulary *vocabulary, struct error *error)
 {
-    CHECK(corpus->text && !corpus->narrow && !corpus->wide);
-    CHECK(vocabulary_kind(vocabulary) == corpus->kind);
-    size_t count = symbols_max(corpus);
-    if (vocabulary_size(vocabulary) <= 65536) {
-        corpus->narrow = mem_allocate(count, sizeof *corpus->narrow);
-    } else {
-        corpus->wide = mem_allocate(count, sizeof *corpus->wide);
+    CHECK(vocabulary_kind(vocabulary) == corpus->kind && !corpus->ids);
+    if (corpus->kind == VOCABULARY_BYTES) {
+        return STATUS_OK;
     }
-    uint32_t *ids = mem_allocate(ENCODE_PIECE_BYTES, sizeof *ids);
-    enum status status = STATUS_OK;
-    if (!ids || (!corpus->narrow && !corpus->wide)) {
-        status = error_set(error, STATUS_NO_MEMORY, "corpus: no memory for %zu symbols", count);
-    } else {
-        status = encode_pieces(corpus, vocabulary, ids, error);
+    size_t count = symbol_counts_size(corpus->counts);
+    corpus->ids = mem_allocate(count, sizeof *corpus->ids);
+    corpus->characters = mem_allocate(count, sizeof *corpus->characters);
+    if (!corpus->ids || !corpus->characters) {
+        return error_set(error, STATUS_NO_MEMORY, "corpus: no memory for %zu symbols", count);
     }
-    mem_free(ids);
-    if (status == STATUS_OK) {
-        CHECK(corpus->symbol_count <= count);
-        mem_free(corpus->text);
-        corpus->text = NULL;
+    for (uint32_t number = 0; number < count; number++) {
+        struct counted_symbol symbol = symbol_counts_get(corpus->counts, number);
+        corpus->characters[number] = count_characters(&symbol);
+        bool is_end = corpus->kind == VOCABULARY_WORDS && corpus->characters[number] == 0;
+        uint32_t id =
+            is_end ? vocabulary_end_of_line(vocabulary) : vocabulary_find(vocabulary, symbol.text, symbol.length);
+        id = id != SYMBOL_NONE ? id : vocabulary_unknown(vocabulary);
+        if (id == SYMBOL_NONE) {
+            return refuse_unknown(corpus, &symbol, error);
+        }
+        corpus->ids[number] = id;
     }
-    return status;
+    symbol_counts_destroy(corpus->counts);
+    corpus->counts = NULL;
+    return STATUS_OK;
 }
 
 size_t corpus_symbol_count(const struct corpus *corpus)
 {
-    return corpus->symbol_count;
+    return (size_t)symbol_store_count(corpus->store);
 }
 
-void corpus_copy_symbols(const struct corpus *corpus, size_t begin, size_t count, int32_t *ids)
+enum status corpus_copy_symbols(const struct corpus *corpus, size_t begin, size_t count, int32_t *ids,
+                                struct error *error)
 {
-    CHECK(begin <= corpus->symbol_count && count <= corpus->symbol_count - begin);
-    for (size_t i = 0; i < count; i++) {
-        ids[i] = corpus->narrow ? corpus->narrow[begin + i] : (int32_t)corpus->wide[begin + i];
+    TRY(symbol_store_read(corpus->store, begin, count, (uint32_t *)ids, error)); /* all are below 2^31 */
+    for (size_t i = 0; corpus->ids && i < count; i++) {
+        ids[i] = (int32_t)corpus->ids[ids[i]];
     }
+    return STATUS_OK;
+}
+
+/* ---- parts ---- */
+
+bool corpus_has_part(const struct corpus *corpus, enum corpus_part part)
+{
+    return corpus->parts[part].has_text;
+}
+
+struct corpus_split corpus_split(const struct corpus *corpus, double validation_fraction, double test_fraction)
+{
+    struct corpus_split split;
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        split.parts[i] = (struct corpus_stretch){.begin = corpus->parts[i].begin, .count = corpus->parts[i].count};
+    }
+    size_t total = split.parts[CORPUS_TRAIN].count;
+    double cut_off = corpus_has_part(corpus, CORPUS_TEST) ? 0 : test_fraction;
+    size_t end = cut_off > 0 ? (size_t)((1 - cut_off) * (double)total) : total;
+    if (cut_off > 0) {
+        split.parts[CORPUS_TEST] = (struct corpus_stretch){.begin = end, .count = total - end};
+    }
+    if (!corpus_has_part(corpus, CORPUS_VALIDATION) && validation_fraction > 0) {
+        size_t begin = (size_t)((1 - validation_fraction - cut_off) * (double)total);
+        split.parts[CORPUS_VALIDATION] = (struct corpus_stretch){.begin = begin, .count = end - begin};
+        end = begin;
+    }
+    split.parts[CORPUS_TRAIN].count = end;
+    return split;
+}
+
+enum status corpus_count_characters(const struct corpus *corpus, struct corpus_stretch stretch, uint64_t *ret_count,
+                                    struct error *error)
+{
+    uint32_t numbers[1024];
+    uint64_t count = corpus->kind == VOCABULARY_CHARACTERS ? stretch.count : 0;
+    bool is_line_begun = true;
+    for (size_t done = 0; corpus->kind != VOCABULARY_CHARACTERS && done < stretch.count;) {
+        size_t piece = stretch.count - done < 1024 ? stretch.count - done : 1024;
+        TRY(symbol_store_read(corpus->store, stretch.begin + done, piece, numbers, error));
+        for (size_t i = 0; i < piece; i++) {
+            bool is_byte = corpus->kind == VOCABULARY_BYTES;
+            uint32_t characters = is_byte ? (numbers[i] & 0xC0) != 0x80 : corpus->characters[numbers[i]];
+            uint32_t space = characters == 0 || !is_line_begun; /* an end of line is one itself */
+            count += characters + (is_byte ? 0 : space);
+            is_line_begun = characters == 0;
+        }
+        done += piece;
+    }
+    *ret_count = count;
+    return STATUS_OK;
 }

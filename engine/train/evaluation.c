@@ -19,8 +19,8 @@ static enum status make_parts(struct evaluation *evaluation, const struct evalua
     if (!language_model_find(options->graph, &model)) {
         return error_set(error, STATUS_UNPROCESSABLE, "the graph holds no language model");
     }
-    size_t rows = options->count - 1 < EVALUATION_ROWS ? options->count - 1 : EVALUATION_ROWS;
-    evaluation->batches = batches_make(options->corpus, options->begin, options->count, rows);
+    size_t rows = options->stretch.count - 1 < EVALUATION_ROWS ? options->stretch.count - 1 : EVALUATION_ROWS;
+    evaluation->batches = batches_make(options->corpus, options->stretch, rows);
     evaluation->rest_time = evaluation->batches.row_symbols % EVALUATION_TIME;
     TRY(carried_state_init(&evaluation->state, &model, rows, error));
     struct shards_options shards = {.graph = options->graph,
@@ -43,7 +43,7 @@ static enum status make_parts(struct evaluation *evaluation, const struct evalua
 enum status evaluation_create(const struct evaluation_options *options, struct evaluation **ret_evaluation,
                               struct error *error)
 {
-    CHECK(options->count >= 2);
+    CHECK(options->stretch.count >= 2);
     struct evaluation *evaluation = mem_allocate(1, sizeof *evaluation);
     if (!evaluation) {
         return error_set(error, STATUS_NO_MEMORY, "evaluation: no memory");

@@ -14,9 +14,8 @@ struct evaluation_options {
     struct graph *graph;
     struct values *values; /* borrowed, as the corpus and the threads, until evaluation_destroy */
     const struct corpus *corpus;
-    size_t begin; /* the stretch of symbols; at least 2 */
-    size_t count;
-    size_t shard_count; /* as many as there are rows at most */
+    struct corpus_stretch stretch; /* at least 2 symbols */
+    size_t shard_count;            /* as many as there are rows at most */
     struct trainer_threads *threads;
 };
 

@@ -201,8 +201,11 @@ static void run_shard(void *context, size_t index)
     struct shards *shards = context;
     const struct shards_window *window = shards->window;
     struct shard *shard = &shards->shards[index];
-    batches_fill(window->batches, shard->row_begin, shard->row_count, window->time_begin, shards->options.time,
-                 shard->inputs, shard->targets);
+    shard->status = batches_fill(window->batches, shard->row_begin, shard->row_count, window->time_begin,
+                                 shards->options.time, shard->inputs, shard->targets, &shard->error);
+    if (shard->status != STATUS_OK) {
+        return;
+    }
     shard->keep_probability = window->keep_probability;
     shard->label_smoothing = window->label_smoothing;
     struct rng_words words = rng_philox(window->seed, index, window->step);

@@ -9,6 +9,7 @@
 
 enum { HISTORY_MAX = 4096 };
 static const double EVENT_SECONDS = 0.2;
+static const double FILES_SECONDS = 1;
 static const double NOISE_FALL = 0.55;
 enum { SMOOTHED_STEPS = 100 }; /* the train loss that is told remembers about as many */
 
@@ -19,17 +20,14 @@ static double seconds_since(uint64_t ns)
 
 /* ---- making ---- */
 
-size_t training_symbols(const struct corpus *corpus, const struct training_options *options)
-{
-    size_t total = corpus_symbol_count(corpus);
-    return options->validation_fraction > 0 ? (size_t)((1 - options->validation_fraction) * (double)total) : total;
-}
-
 enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,
                                   struct error *error)
 {
+    static const char *const names[] = {"training", "validation", "the test"};
+    struct corpus_split split = corpus_split(corpus, options->validation_fraction, options->test_fraction);
+    const bool is_wanted[] = {true, options->validation_fraction > 0, options->test_fraction > 0};
     size_t total = corpus_symbol_count(corpus);
-    size_t train = training_symbols(corpus, options);
+    size_t train = split.parts[CORPUS_TRAIN].count;
     size_t least = options->batch * options->sequence_length + 1;
     enum status status = STATUS_OK;
     if (train < least) {
@@ -38,10 +36,14 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
                       "corpus: too short: %zu of its %zu symbols are for training, and one batch of %zu rows × %zu "
                       "steps takes %zu",
                       train, total, options->batch, options->sequence_length, least);
-    } else if (options->validation_fraction > 0 && total - train < 2) {
-        status = error_set(error, STATUS_INVALID,
-                           "corpus: too short: %zu of its %zu symbols are left for validation, which takes at least 2",
-                           total - train, total);
+    }
+    for (int i = CORPUS_VALIDATION; status == STATUS_OK && i < CORPUS_PART_COUNT; i++) {
+        size_t count = split.parts[i].count;
+        if (count < 2 && (is_wanted[i] || corpus_has_part(corpus, (enum corpus_part)i))) {
+            status = error_set(error, STATUS_INVALID,
+                               "corpus: too short: %zu of its %zu symbols are left for %s, which takes at least 2",
+                               count, total, names[i]);
+        }
     }
     if (status != STATUS_OK) {
         error_code(error, "corpus_too_short");
@@ -49,21 +51,32 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
     return status;
 }
 
-static enum status make_evaluation(struct training *training, struct error *error)
+static enum status make_evaluation(struct training *training, enum corpus_part part, struct evaluation **ret_evaluation,
+                                   struct error *error)
 {
-    if (training->options.validation_fraction <= 0) {
-        return STATUS_OK;
-    }
-    size_t begin = training_symbols(training->parts.corpus, &training->options);
     struct evaluation_options options = {.graph = training->parts.graph,
                                          .values = training->parts.values,
                                          .corpus = training->parts.corpus,
-                                         .begin = begin,
-                                         .count = corpus_symbol_count(training->parts.corpus) - begin,
+                                         .stretch = training->split.parts[part],
                                          .shard_count = training->options.shards,
                                          .threads = training->threads};
-    TRY(evaluation_create(&options, &training->evaluation, error));
-    return values_create(training->parts.graph, &training->best, error);
+    return evaluation_create(&options, ret_evaluation, error);
+}
+
+static enum status make_validation(struct training *training, struct error *error)
+{
+    enum corpus_part part = CORPUS_VALIDATION;
+    if (training->split.parts[part].count > 0) {
+        TRY(make_evaluation(training, part, &training->evaluation, error));
+        TRY(values_create(training->parts.graph, &training->best, error));
+    } else {
+        part = CORPUS_TRAIN;
+    }
+    struct corpus_stretch stretch = training->split.parts[part];
+    uint64_t characters;
+    TRY(corpus_count_characters(training->parts.corpus, stretch, &characters, error));
+    training->symbols_per_character = (double)stretch.count / (double)(characters ? characters : 1);
+    return STATUS_OK;
 }
 
 /* A cosine to the end: when that is. */
@@ -90,7 +103,8 @@ static enum status make_parts(struct training *training, struct error *error)
     training->options.dropout = dropout;
     training->keep_probability = (float)(1 - dropout);
     TRY(training_check_corpus(parts->corpus, options, error));
-    training->batches = batches_make(parts->corpus, 0, training_symbols(parts->corpus, options), options->batch);
+    training->split = corpus_split(parts->corpus, options->validation_fraction, options->test_fraction);
+    training->batches = batches_make(parts->corpus, training->split.parts[CORPUS_TRAIN], options->batch);
     training->windows = training->batches.row_symbols / options->sequence_length;
     settle_schedule(training);
     size_t threads = parts->threads < options->shards ? parts->threads : options->shards;
@@ -107,7 +121,7 @@ static enum status make_parts(struct training *training, struct error *error)
     TRY(shards_create(&shards, &training->shards, error));
     TRY(update_create(parts->graph, parts->values, parts->step, training->shards, training->threads, &training->update,
                       error));
-    TRY(make_evaluation(training, error));
+    TRY(make_validation(training, error));
     training->record.options = training_options_write(&training->options);
     snprintf(training->record.corpus_sha256, sizeof training->record.corpus_sha256, "%s",
              corpus_report(parts->corpus).sha256);
@@ -124,6 +138,7 @@ static enum status create(const struct training_parts *parts, const struct train
     }
     training->parts = *parts;
     training->options = *options;
+    training->test_loss = (double)NAN;
     training->record.position = (struct training_position){
         .smoothed_loss = (double)NAN,
         .validation_loss = (double)NAN,
@@ -396,6 +411,22 @@ static enum status after_step(struct training *training, struct error *error)
     return STATUS_OK;
 }
 
+/* Measures the result. */
+static enum status test(struct training *training, struct error *error)
+{
+    struct evaluation *evaluation = NULL;
+    if (training->split.parts[CORPUS_TEST].count == 0) {
+        return STATUS_OK;
+    }
+    TRY(make_evaluation(training, CORPUS_TEST, &evaluation, error));
+    double loss;
+    enum status status = evaluation_run(evaluation, &loss, error);
+    evaluation_destroy(evaluation);
+    TRY(status);
+    training->test_loss = loss;
+    return isfinite(loss) ? STATUS_OK : not_finite(training, "test loss", loss, error);
+}
+
 /* The best values become the result. */
 static enum status finish(struct training *training, struct error *error)
 {
@@ -410,14 +441,26 @@ static enum status finish(struct training *training, struct error *error)
     if (training->parts.hand_back) {
         TRY(training->parts.hand_back(training->parts.hand_back_context, training->parts.values, error));
     }
+    TRY(test(training, error));
     tell(training, TRAINING_DONE);
     return STATUS_OK;
+}
+
+/* What is on the checkpoint is trained on the text as it was: it could not be resumed with another. */
+static enum status check_files(struct training *training, struct error *error)
+{
+    if (!training->parts.is_watched || seconds_since(training->files_ns) < FILES_SECONDS) {
+        return STATUS_OK;
+    }
+    training->files_ns = clock_now_ns();
+    return corpus_check_files(training->parts.corpus, error);
 }
 
 enum status training_run(struct training *training, struct error *error)
 {
     training->began_ns = clock_now_ns();
     training->event_ns = training->began_ns;
+    training->files_ns = 0;
     training->checkpoint_ns = training->began_ns;
     while (!is_at_limit(training)) {
         if (atomic_load(&training->is_stopping)) {
@@ -425,6 +468,7 @@ enum status training_run(struct training *training, struct error *error)
             return error_set(error, STATUS_CANCELLED, "stopped at step %zu; its checkpoint is kept",
                              (size_t)training->record.position.step);
         }
+        TRY(check_files(training, error));
         TRY(step(training, error));
         TRY(after_step(training, error));
     }

@@ -2,10 +2,10 @@
  * calls training_run and on trainer threads it starts itself (lowest priority when asked). The mathematics is the
  * ordinary graph with its train head.
  *
- * The text's end is held back for validation; the rest is cut into contiguous streams, one for each row of the batch,
- * and the recurrent state is carried along them, zeroed when an epoch begins. Weights depend on options, corpus,
- * initial values and seed alone, never on the clock or the number of threads: a resumed training ends in the same
- * bits. */
+ * The text's end, or another text, is for validation, and one more for a test at the end; the rest is cut into
+ * contiguous streams, one for each row of the batch, and the recurrent state is carried along them, zeroed when an
+ * epoch begins. Weights depend on options, corpus, initial values and seed alone, never on the clock or the number of
+ * threads: a resumed training ends in the same bits. */
 #ifndef ENGINE_TRAIN_TRAINING_H
 #define ENGINE_TRAIN_TRAINING_H
 
@@ -28,13 +28,15 @@ enum training_event_kind { TRAINING_PROGRESS, TRAINING_CHECKPOINT, TRAINING_DONE
 struct training_event {
     enum training_event_kind kind;
     uint64_t step;
-    double epoch;              /* fractional */
-    double train_loss;         /* nats per symbol, smoothed over the last hundred steps or so */
-    double validation_loss;    /* nats per symbol, of the last evaluation; NaN before the first */
-    double best_loss;          /* the lowest validation loss so far; NaN before the first evaluation */
-    uint64_t best_step;        /* where it was measured */
-    double bits_per_character; /* of the validation loss, else of the train loss */
-    double perplexity;
+    double epoch;                 /* fractional */
+    double train_loss;            /* nats per symbol, smoothed over the last hundred steps or so */
+    double validation_loss;       /* nats per symbol, of the last evaluation; NaN before the first */
+    double best_loss;             /* the lowest validation loss so far; NaN before the first evaluation */
+    uint64_t best_step;           /* where it was measured */
+    double bits_per_character;    /* of the validation loss, else of the train loss; of words with their spaces */
+    double perplexity;            /* of the same */
+    double symbols_per_character; /* of the text that bits_per_character is of */
+    double test_loss;             /* nats per symbol, of the result, with DONE; NaN before, and without a test text */
     double learning_rate;
     double gradient_norm;      /* of the last step, before clipping; NaN before the first */
     double symbols_per_second; /* of training, over the last seconds */
@@ -58,6 +60,7 @@ struct training_parts {
     struct values *values;                  /* the job's own, all initialised; trained in place */
     const struct train_step *step;          /* of the graph */
     const struct corpus *corpus;            /* encoded */
+    bool is_watched;                        /* the training ends when a file of the corpus changes */
     const char *checkpoint_path;            /* replaced at every checkpoint */
     const struct version_file *model_files; /* go into the checkpoint as they are */
     size_t model_file_count;
@@ -70,11 +73,8 @@ struct training_parts {
     struct training_callbacks callbacks;
 };
 
-/* How many symbols of an encoded corpus are trained on; the rest, at the text's end, is for validation. */
-size_t training_symbols(const struct corpus *corpus, const struct training_options *options);
-
 /* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for
- * training is shorter than one batch or nothing is left for validation. */
+ * training is shorter than one batch or one for validation or the test than two symbols. */
 enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,
                                   struct error *error) MUST_CHECK;
 
@@ -91,9 +91,10 @@ enum status training_create_resumed(const struct training_parts *parts, const st
 void training_destroy(struct training *training);
 
 /* Trains until the first limit. Ends with the best values by validation, or the last ones without validation text, in
- * parts->values, handed back, and reports DONE. CANCELLED after training_stop, with a checkpoint kept. UNPROCESSABLE,
- * code "not_finite", when the loss or a gradient is not finite: the last checkpoint stands. Other errors: hand_back's,
- * the checkpoint's. */
+ * parts->values, handed back, measures them on the test text, if there is one, and reports DONE. CANCELLED after
+ * training_stop, with a checkpoint kept. UNPROCESSABLE, code "not_finite", when the loss or a gradient is not finite:
+ * the last checkpoint stands. Other errors: hand_back's, the checkpoint's; corpus_check_files' when the corpus is
+ * `watched`. */
 enum status training_run(struct training *training, struct error *error) MUST_CHECK;
 
 /* Asks it to stop after the current step. Any thread, and signal handlers. */

@@ -69,8 +69,10 @@ void training_describe(const struct training *training, struct training_event *r
         .validation_loss = at->validation_loss,
         .best_loss = at->best_loss,
         .best_step = at->best_step,
-        .bits_per_character = loss / log(2),
+        .bits_per_character = loss / log(2) * training->symbols_per_character,
         .perplexity = exp(loss),
+        .symbols_per_character = training->symbols_per_character,
+        .test_loss = training->test_loss,
         .learning_rate = training_rate(training),
         .gradient_norm = training->gradient_norm,
         .symbols_per_second = seconds > 0 ? (speed->symbols + speed->symbols_before) / seconds : (double)NAN,
@@ -111,6 +113,9 @@ json_t *training_event_to_json(const struct training_event *event)
     int failed = 0;
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         failed |= json_object_set_new(json, fields[i].name, number_or_null(fields[i].number));
+    }
+    if (event->kind == TRAINING_DONE) {
+        failed |= json_object_set_new(json, "test_loss", number_or_null(event->test_loss));
     }
     if (failed != 0) {
         json_decref(json);

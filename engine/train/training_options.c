@@ -25,6 +25,7 @@ struct field {
 };
 
 #define AT(member) offsetof(struct training_options, member)
+#define FRACTIONS_MAX 0.95
 #define STEP_AT(member) AT(step.optimizer.member)
 #define SCHEDULE_AT(member) AT(schedule.member)
 #define INTEGER_MAX 9007199254740992.0 /* 2^53: every integer up to it is a double */
@@ -53,6 +54,7 @@ static const struct field FIELDS[] = {
     {.object = TOP, "gradient_noise", FIELD_NUMBER, AT(gradient_noise), 0, 1000, 0},
     {.object = TOP, "dropout", FIELD_NUMBER, AT(dropout), 0, 0.99, (double)NAN},
     {.object = TOP, "validation_fraction", FIELD_NUMBER, AT(validation_fraction), 0, 0.9, 0.1},
+    {.object = TOP, "test_fraction", FIELD_NUMBER, AT(test_fraction), 0, 0.9, 0},
     {.object = TOP, "seed", FIELD_COUNT, AT(seed), 0, INTEGER_MAX - 1, 1},
     {.object = TOP, "early_stopping", FIELD_COUNT, AT(early_stopping), 1, INTEGER_MAX, 0, .is_limit = true},
     {.object = TOP, "evaluate_every_steps", FIELD_COUNT, AT(evaluate_every_steps), 1, INTEGER_MAX, 0,
@@ -324,6 +326,9 @@ static enum status settle(struct training_options *options, struct error *error)
     char message[96];
     if (options->epochs == 0 && options->max_steps == 0 && options->max_seconds <= 0) {
         options->epochs = TRAINING_EPOCHS_DEFAULT;
+    }
+    if (options->validation_fraction + options->test_fraction > FRACTIONS_MAX) {
+        return fail(error, STATUS_INVALID, "test_fraction", "and validation_fraction leave less than 5 % to train on");
     }
     if (options->shards == 0) {
         options->shards = options->batch < TRAINING_SHARDS_DEFAULT ? options->batch : TRAINING_SHARDS_DEFAULT;

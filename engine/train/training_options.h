@@ -2,7 +2,7 @@
  *
  *   {"preset":"char-rnn","batch":64,"sequence_length":64,"epochs":50,"max_steps":N,"max_seconds":N,"shards":2,"seed":1,
  *    "optimizer":{"name":"adam","learning_rate":0.002,…},"clip_norm":5,"clip_value":null,"label_smoothing":0,
- *    "gradient_noise":0,"dropout":0.5,"validation_fraction":0.1,
+ *    "gradient_noise":0,"dropout":0.5,"validation_fraction":0.1,"test_fraction":0,
  *    "schedule":"constant"|{"name":"step","warmup_steps":0,"after_epochs":10,"every_epochs":5,"factor":0.5},
  *    "early_stopping":N,"evaluate_every_steps":N,"sample_every_steps":N,"sample_symbols":200,
  *    "checkpoint_seconds":60,"publish":"end"|"best"|"checkpoints"|"never"}
@@ -48,7 +48,8 @@ struct training_options {
     double label_smoothing;        /* share of a target that is spread over all symbols */
     double gradient_noise;         /* η: variance η / (1 + steps)^0.55 (Neelakantan et al. 2015); 0: none */
     double dropout;                /* NaN: the model's own (left out in JSON) */
-    double validation_fraction;    /* of the symbols, at the end of the text; 0: no validation */
+    double validation_fraction;    /* of the symbols, before the test's; 0: none. Not where a text of its own is */
+    double test_fraction;          /* of the symbols, at the end of the text; the same */
     uint64_t seed;                 /* below 2^53 */
     uint64_t early_stopping;       /* evaluations without a better loss that end the training; 0: none do */
     uint64_t evaluate_every_steps; /* besides every epoch's end; 0: only then */

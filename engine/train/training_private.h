@@ -30,11 +30,15 @@ struct training {
     uint64_t windows;              /* in an epoch */
     struct evaluation *evaluation; /* NULL: no validation text */
     struct values *best;
-    struct checkpoint record; /* position, options, history */
+    struct corpus_split split;
+    double symbols_per_character; /* of the text that the reported loss is of */
+    double test_loss;             /* NaN: not measured */
+    struct checkpoint record;     /* position, options, history */
     struct speed speed;
     double seconds_before;  /* of earlier runs */
     uint64_t began_ns;      /* this run */
     uint64_t event_ns;      /* the last progress event */
+    uint64_t files_ns;      /* the last look at the corpus' files */
     uint64_t checkpoint_ns; /* the last checkpoint, or the beginning */
     double gradient_norm;   /* of the last step; NaN before the first of this run */
     bool is_evaluated;      /* at this very step */

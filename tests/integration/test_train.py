@@ -299,6 +299,32 @@ class Corpora(Training):
         self.assertEqual(self.events()[-1]["event"], "done")
         self.expect(200, "DELETE", "/v1/corpora/trained")
 
+    def test_several_and_parts(self):
+        self.expect(201, "PUT", "/v1/corpora/one", CORPUS[:9000])
+        self.expect(201, "PUT", "/v1/corpora/two", CORPUS[9000:12000].replace("\n", "\r\n"))
+        self.train(corpus={"name": ["one", "two"]}, validation={"name": "two"}, test={"text": CORPUS[:500]})
+        events = self.events()
+        self.assertEqual(events[0]["event"], "corpus")
+        self.assertEqual((events[0]["files"], events[0]["symbols"]), (4, 15500))
+        self.assertEqual([file["line_endings_changed"] for file in events[0]["changed_files"]],
+                         [CORPUS[9000:12000].count("\n")] * 2)
+        self.expect(200, "POST", self.path + "/load")
+        described = self.expect(200, "GET", self.path)
+        self.assertAlmostEqual(described["evaluation"]["test_loss"], events[-1]["test_loss"], 4)
+        self.train(400, validation={"name": "two"}, validation_fraction=0.1)
+        self.train(404, "corpus_not_found", test={"name": "three"})
+        for wrong in ({"name": []}, {"name": [1]}, {"text": "a", "name": "one"}, "one"):
+            self.train(400, "invalid_corpus", validation=wrong)
+        for name in ("one", "two"):
+            self.expect(200, "DELETE", "/v1/corpora/" + name)
+
+    def test_a_kept_text_may_be_replaced_meanwhile(self):
+        self.expect(201, "PUT", "/v1/corpora/kept", CORPUS[:9000])
+        self.train(corpus={"name": "kept"}, max_steps=60)
+        self.expect(200, "PUT", "/v1/corpora/kept", "short")
+        self.assertEqual(self.events()[-1]["event"], "done")
+        self.expect(200, "DELETE", "/v1/corpora/kept")
+
     def test_not_utf8(self):
         self.expect(201, "PUT", "/v1/corpora/bytes", b"\xff\xfe" * 4000)
         error = self.train(400, "malformed_utf8", corpus={"name": "bytes"})["error"]
@@ -336,10 +362,82 @@ class Paths(Training):
         self.train(corpus={"path": os.path.join(self.root, "text")})
         self.assertEqual(self.events()[-1]["event"], "done")
 
+    def test_a_directory(self):
+        self.train(corpus={"path": self.root})       # but for the link in it
+        events = self.events()
+        self.assertEqual((events[0]["files"], events[-1]["event"]), (1, "done"))
+
+    def test_a_file_that_shrinks_ends_the_job(self):
+        path = os.path.join(self.root, "shrinking")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(CORPUS)
+        self.train(**{**ENDLESS, "corpus": {"path": [path]}})
+        os.truncate(path, 100)
+        event = self.events()[-1]
+        self.assertEqual((event["event"], event["error"]["code"]), ("failed", "file_changed"))
+        self.assertIn(f"{path}: changed since it was read: {len(CORPUS.encode())} bytes then, now 100",
+                      event["error"]["message"])
+        os.unlink(path)
+
     def test_elsewhere(self):
         for path in (self.root + "-private/text", self.root + "/../texts-private/text", self.root + "/link",
                      self.root + "/missing", "text", "/etc/passwd"):
             self.train(400, "corpus_path", corpus={"path": path})
+
+
+class Words(Training):
+    """A model whose symbols are words, from its first training to its text."""
+    TEXT = " the whale is white \n" * 40 + " the man sees the whale \n" * 60
+
+    def setUp(self):
+        super().setUp()
+        self.expect(200, "DELETE", self.path)
+        self.expect(201, "PUT", self.path, {"language_model": {
+            "layers": 1, "units": 16, "embedding": 8, "vocabulary": {"kind": "words", "min_count": 41}}})
+        self.train(corpus={"text": self.TEXT}, batch=4, sequence_length=8, max_steps=150,
+                   optimizer={"name": "adam", "learning_rate": 0.02})
+        self.assertEqual(self.events()[-1]["event"], "done")
+        self.expect(200, "POST", self.path + "/load")
+
+    def complete(self, **fields):
+        body = {"model": self.name, "prompt": "the man\nsees  the", "max_tokens": 30, "seed": 5, **fields}
+        return self.expect(200, "POST", "/v1/completions", body)["choices"][0]
+
+    def test_text_prompts_stops_and_logprobs(self):
+        described = self.expect(200, "GET", self.path)
+        self.assertEqual(described["architecture"]["vocabulary"], {"kind": "words", "size": 6})
+        with open(os.path.join(self.models, self.name, "1", "vocab.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["symbols"], ["the", "<eos>", "whale", "<unk>", "man", "sees"])
+        choice = self.complete(logprobs=2)
+        text = choice["text"]
+        self.assertTrue(text.startswith(" ") or text.startswith("\n"), text)
+        for line in text.split("\n")[1:]:
+            self.assertEqual(line, " ".join(line.split()))
+        self.assertLessEqual(set(text.split()), {"the", "whale", "<unk>", "man", "sees"})
+        self.assertEqual("".join(choice["logprobs"]["tokens"]), text)
+        self.assertEqual(len(choice["logprobs"]["tokens"]), 30)
+        status, _, content = self.daemon.request("POST", "/v1/completions", json.dumps(
+            {"model": self.name, "prompt": "the man\nsees  the", "max_tokens": 30, "seed": 5, "stream": True}))
+        events = [json.loads(line[6:]) for line in content.decode().split("\n")
+                  if line.startswith("data: {")]
+        self.assertEqual((status, "".join(event["choices"][0]["text"] for event in events)), (200, text))
+        stopped = self.complete(stop=["\n"])
+        self.assertEqual(stopped["text"], text.split("\n")[0])
+        two = " ".join(text.split(" ")[3:5])
+        self.assertEqual(self.complete(stop=[two])["text"], text[:text.index(two)])
+        self.assertEqual(self.complete(echo=True)["text"].split(), ["the", "man", "sees", "the", *text.split()])
+        self.complete(prompt="the harpooner")           # "<unk>" stands for it
+        self.assertNotEqual(self.complete(prompt="harpooner the", unknown_symbols="skip")["text"], "")
+
+    def test_limits_are_checked(self):
+        for vocabulary, where in (({"kind": "words", "min_count": 0}, "min_count"),
+                                  ({"kind": "words", "max_size": 1}, "max_size"),
+                                  ({"kind": "characters", "max_size": 10}, "only a vocabulary of words"),
+                                  ({"kind": "letters"}, "kind"), ({"kind": "words", "size": 1}, "no keys but")):
+            status, reply = self.daemon.json("PUT", "/v1/models/no", {"language_model": {"vocabulary": vocabulary}})
+            self.assertEqual(status, 400, reply)
+            self.assertIn(where, reply["error"]["message"])
+            self.assertIn("/vocabulary/", reply["error"]["param"])
 
 
 class Shutdown(Training):

@@ -36,7 +36,7 @@ static const char *write_file(const char *name, const char *bytes, size_t length
 
 static struct corpus *make(const char *text, size_t length, enum vocabulary_kind kind)
 {
-    struct corpus_source source = {.text = text, .text_bytes = length, .kind = kind};
+    struct corpus_source source = {.parts = {{.text = text, .text_bytes = length}}, .kind = kind};
     struct corpus *corpus = NULL;
     struct error error;
     if (corpus_create(&source, &corpus, &error) != STATUS_OK) {
@@ -49,9 +49,16 @@ static void encode(struct corpus *corpus)
 {
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    assert_int_equal(corpus_make_vocabulary(corpus, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(corpus_make_vocabulary(corpus, NULL, &(struct vocabulary_limits){0}, &vocabulary, &error),
+                     STATUS_OK);
     assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
     vocabulary_unref(vocabulary);
+}
+
+static void copy(const struct corpus *corpus, size_t begin, size_t count, int32_t *ids)
+{
+    struct error error;
+    assert_int_equal(corpus_copy_symbols(corpus, begin, count, ids, &error), STATUS_OK);
 }
 
 static void test_cleaning(void **state)
@@ -70,7 +77,7 @@ static void test_cleaning(void **state)
     int32_t ids[7];
     const int32_t wanted[] = {2, 3, 0, 4, 1, 5, 0}; /* \n \r a b c d in order of code point */
     assert_int_equal(corpus_symbol_count(corpus), 7);
-    corpus_copy_symbols(corpus, 0, 7, ids);
+    copy(corpus, 0, 7, ids);
     assert_memory_equal(ids, wanted, sizeof wanted);
     corpus_destroy(clean);
     corpus_destroy(corpus);
@@ -85,14 +92,14 @@ static void test_bytes_are_taken_as_they_are(void **state)
     int32_t ids[6];
     const int32_t wanted[] = {0xef, 0xbb, 0xbf, 0xff, '\r', '\n'};
     assert_int_equal(corpus_symbol_count(corpus), 6);
-    corpus_copy_symbols(corpus, 0, 6, ids);
+    copy(corpus, 0, 6, ids);
     assert_memory_equal(ids, wanted, sizeof wanted);
     corpus_destroy(corpus);
 }
 
 static void refuse(const char *const *paths, size_t count, enum status status, const char *code, const char *part)
 {
-    struct corpus_source source = {.paths = paths, .path_count = count, .kind = VOCABULARY_CHARACTERS};
+    struct corpus_source source = {.parts = {{.paths = paths, .path_count = count}}, .kind = VOCABULARY_CHARACTERS};
     struct corpus *corpus = NULL;
     struct error error;
     assert_int_equal(corpus_create(&source, &corpus, &error), status);
@@ -123,8 +130,8 @@ static void test_refusals(void **state)
     snprintf(wanted, sizeof wanted, "%s: empty (0 bytes)", empty);
     refuse((const char *[]){empty}, 1, STATUS_INVALID, "empty_corpus", wanted);
     refuse((const char *[]){"/nonexistent/text"}, 1, STATUS_NOT_FOUND, NULL, "/nonexistent/text");
-    refuse((const char *[]){directory}, 1, STATUS_INVALID, NULL, "no regular file");
-    refuse((const char *[]){"-"}, 1, STATUS_UNSUPPORTED, NULL, "standard input");
+    refuse((const char *[]){"/dev/null"}, 1, STATUS_INVALID, NULL, "/dev/null: is no regular file");
+    refuse((const char *[]){"-", good, "-"}, 3, STATUS_INVALID, NULL, "standard input ('-') can be read only once");
     unlink(good);
     unlink(bad);
     unlink(empty);
@@ -138,7 +145,7 @@ static void test_files_in_order_and_unknown_symbols(void **state)
     write_file("first", "ab\n", 3, first);
     write_file("second", "ba\nab\nax\n", 9, second);
     const char *paths[] = {first, second};
-    struct corpus_source source = {.paths = paths, .path_count = 2, .kind = VOCABULARY_CHARACTERS};
+    struct corpus_source source = {.parts = {{.paths = paths, .path_count = 2}}, .kind = VOCABULARY_CHARACTERS};
     struct corpus *corpus = NULL;
     struct error error;
     assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
@@ -183,14 +190,197 @@ static void test_long_lines(void **state)
     mem_free(text);
 }
 
+static struct corpus *make_parts(const char *train, const char *validation, const char *test, enum vocabulary_kind kind)
+{
+    struct corpus_source source = {.kind = kind};
+    const char *const texts[] = {train, validation, test};
+    for (int i = 0; i < CORPUS_PART_COUNT; i++) {
+        source.parts[i].text = texts[i];
+        source.parts[i].text_bytes = texts[i] == NULL ? 0 : strlen(texts[i]);
+    }
+    struct corpus *corpus = NULL;
+    struct error error;
+    if (corpus_create(&source, &corpus, &error) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+    return corpus;
+}
+
+static void expect_ids(const struct corpus *corpus, size_t count, const int32_t *wanted)
+{
+    int32_t ids[64];
+    assert_int_equal(corpus_symbol_count(corpus), count);
+    copy(corpus, 0, count, ids);
+    assert_memory_equal(ids, wanted, count * sizeof *ids);
+}
+
+/* As the Penn Treebank's files are: a space before each line and at its end, "<unk>" and "N" in the text already. */
+static void test_words_of_lines(void **state)
+{
+    (void)state;
+    struct corpus *corpus = make_parts(" aer <unk> banknote \n the <unk> N the \n\n", NULL, NULL, VOCABULARY_WORDS);
+    encode(corpus);
+    /* <eos> 3, <unk> 2, the 2, N, aer, banknote */
+    expect_ids(corpus, 10, (const int32_t[]){4, 1, 5, 0, 2, 1, 3, 2, 0, 0});
+    uint64_t characters;
+    struct error error;
+    struct corpus_stretch all = {0, 10};
+    assert_int_equal(corpus_count_characters(corpus, all, &characters, &error), STATUS_OK);
+    assert_int_equal(characters, strlen("aer <unk> banknote\nthe <unk> N the\n\n"));
+    corpus_destroy(corpus);
+    corpus = make_parts("a\tb\xe3\x80\x80 a", NULL, NULL, VOCABULARY_WORDS); /* the last line has an end too */
+    encode(corpus);
+    expect_ids(corpus, 4, (const int32_t[]){0, 2, 0, 1});
+    corpus_destroy(corpus);
+}
+
+/* A file's last line ends with the file: words of two files are never one. */
+static void test_words_do_not_cross_files(void **state)
+{
+    (void)state;
+    char first[128];
+    char second[128];
+    write_file("first", "one tw", 6, first);
+    write_file("second", "o\n", 2, second);
+    struct corpus_source source = {.parts = {{.paths = (const char *[]){first, second}, .path_count = 2}},
+                                   .kind = VOCABULARY_WORDS};
+    struct corpus *corpus = NULL;
+    struct error error;
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
+    struct corpus *joined = make("one tw\no\n", 9, VOCABULARY_WORDS);
+    assert_string_equal(corpus_report(corpus).sha256, corpus_report(joined).sha256);
+    assert_int_equal(corpus_symbol_count(corpus), 5);
+    corpus_destroy(joined);
+    corpus_destroy(corpus);
+    unlink(first);
+    unlink(second);
+}
+
+static void test_parts_of_their_own(void **state)
+{
+    (void)state;
+    struct corpus *corpus = make_parts("a b a\n", "b c\n", "a\n", VOCABULARY_WORDS);
+    struct corpus_split split = corpus_split(corpus, 0, 0);
+    assert_int_equal(split.parts[CORPUS_TRAIN].count, 4);
+    assert_int_equal(split.parts[CORPUS_VALIDATION].begin, 4);
+    assert_int_equal(split.parts[CORPUS_VALIDATION].count, 3);
+    assert_int_equal(split.parts[CORPUS_TEST].begin, 7);
+    struct vocabulary *vocabulary = NULL;
+    struct vocabulary_limits limits = {0};
+    struct error error;
+    assert_int_equal(corpus_make_vocabulary(corpus, NULL, &limits, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(vocabulary_size(vocabulary), 3); /* of the training text's words */
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_INVALID);
+    assert_string_equal(error.message, "corpus: the text: line 1: the model does not know the word \"c\"");
+    vocabulary_unref(vocabulary);
+    corpus_destroy(corpus);
+
+    corpus = make_parts("a b a\n", "b c\n", "a\n", VOCABULARY_WORDS);
+    limits.min_count = 2;
+    assert_int_equal(corpus_make_vocabulary(corpus, NULL, &limits, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
+    expect_ids(corpus, 9, (const int32_t[]){0, 2, 0, 1, 2, 2, 1, 0, 1});
+    vocabulary_unref(vocabulary);
+    corpus_destroy(corpus);
+
+    corpus = make_parts("ab", "bc", NULL, VOCABULARY_CHARACTERS); /* nothing stands for an unknown character */
+    encode(corpus);
+    expect_ids(corpus, 4, (const int32_t[]){0, 1, 1, 2});
+    struct corpus *other = make_parts("abb", "c", NULL, VOCABULARY_CHARACTERS);
+    assert_string_not_equal(corpus_report(corpus).sha256, corpus_report(other).sha256);
+    corpus_destroy(other);
+    corpus_destroy(corpus);
+}
+
+static void test_fractions(void **state)
+{
+    (void)state;
+    static const char text[1000] = {0};
+    struct corpus *corpus = make(text, sizeof text, VOCABULARY_BYTES);
+    struct corpus_split split = corpus_split(corpus, 0.1, 0.05);
+    assert_int_equal(split.parts[CORPUS_TRAIN].count, 850);
+    assert_int_equal(split.parts[CORPUS_VALIDATION].begin, 850);
+    assert_int_equal(split.parts[CORPUS_VALIDATION].count, 100);
+    assert_int_equal(split.parts[CORPUS_TEST].begin, 950);
+    assert_int_equal(split.parts[CORPUS_TEST].count, 50);
+    split = corpus_split(corpus, 0, 0.3);
+    assert_int_equal(split.parts[CORPUS_TRAIN].count, 700);
+    assert_int_equal(split.parts[CORPUS_VALIDATION].count, 0);
+    split = corpus_split(corpus, 0.25, 0);
+    assert_int_equal(split.parts[CORPUS_TRAIN].count, 750);
+    assert_int_equal(split.parts[CORPUS_TEST].count, 0);
+    corpus_destroy(corpus);
+}
+
+/* From a file of symbols as from memory. */
+static void test_more_than_memory_holds(void **state)
+{
+    (void)state;
+    enum { CHARACTERS = 300000 };
+    char *text = mem_allocate(CHARACTERS, 1);
+    for (size_t i = 0; i < CHARACTERS; i++) {
+        text[i] = (char)('a' + rng_philox(3, 0, i).word[0] % 26);
+    }
+    struct corpus *whole = make(text, CHARACTERS, VOCABULARY_CHARACTERS);
+    struct corpus_source source = {.parts = {{.text = text, .text_bytes = CHARACTERS}},
+                                   .kind = VOCABULARY_CHARACTERS,
+                                   .directory = directory,
+                                   .memory_bytes_max = 1000};
+    struct corpus *corpus = NULL;
+    struct error error;
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
+    encode(whole);
+    encode(corpus);
+    for (uint64_t i = 0; i < 200; i++) {
+        int32_t ids[2][500];
+        size_t begin = rng_philox(3, 1, i).word[0] % (CHARACTERS - 500);
+        copy(whole, begin, 500, ids[0]);
+        copy(corpus, begin, 500, ids[1]);
+        assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+    }
+    corpus_destroy(corpus);
+    corpus_destroy(whole);
+    mem_free(text);
+}
+
+static void test_a_changed_file_is_named(void **state)
+{
+    (void)state;
+    char first[128];
+    char second[128];
+    write_file("first", "some text\n", 10, first);
+    write_file("second", "more text\r\n", 11, second);
+    struct corpus_source source = {.parts = {{.paths = (const char *[]){first, second}, .path_count = 2}},
+                                   .kind = VOCABULARY_CHARACTERS};
+    struct corpus *corpus = NULL;
+    struct error error;
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
+    struct corpus_file_report report = corpus_file_report(corpus, 1);
+    assert_string_equal(report.name, second);
+    assert_int_equal(report.line_endings, 1);
+    assert_int_equal(corpus_file_report(corpus, 0).line_endings, 0);
+    assert_int_equal(corpus_check_files(corpus, &error), STATUS_OK);
+    assert_int_equal(truncate(second, 4), 0);
+    assert_int_equal(corpus_check_files(corpus, &error), STATUS_IO);
+    char expected[256];
+    snprintf(expected, sizeof expected, "corpus: %s: changed since it was read: 11 bytes then, now 4", second);
+    assert_string_equal(error.message, expected);
+    assert_string_equal(error.param, second);
+    corpus_destroy(corpus);
+    unlink(first);
+    unlink(second);
+}
+
 /* Every allocation fails once: a status each time, and nothing leaks (the sanitizers look). */
 static void test_out_of_memory(void **state)
 {
     (void)state;
-    struct corpus_source source = {.text = "two\nlines\n", .text_bytes = 10, .kind = VOCABULARY_CHARACTERS};
+    struct corpus_source source = {.parts = {{.text = "two\nlines\n", .text_bytes = 10}}, .kind = VOCABULARY_WORDS};
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    assert_int_equal(vocabulary_create_from_text("enilowt\ns", 9, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(vocabulary_create(VOCABULARY_WORDS, (const char *[]){"two", "<eos>", "lines"},
+                                       (const size_t[]){3, 5, 5}, 3, &vocabulary, &error),
+                     STATUS_OK);
     uint64_t failing = 0;
     for (enum status status = STATUS_NO_MEMORY; status != STATUS_OK; failing++) {
         struct corpus *corpus = NULL;
@@ -218,12 +408,13 @@ static void test_batches(void **state)
     }
     struct corpus *corpus = make(text, SYMBOLS, VOCABULARY_BYTES);
     encode(corpus);
-    struct batches batches = batches_make(corpus, BEGIN, COUNT, ROWS);
+    struct batches batches = batches_make(corpus, (struct corpus_stretch){BEGIN, COUNT}, ROWS);
     assert_int_equal(batches.row_symbols, 59);
     for (size_t time = 0; time + TIME <= batches.row_symbols; time += TIME) {
         int32_t inputs[2 * TIME];
         int32_t targets[2 * TIME];
-        batches_fill(&batches, 2, 2, time, TIME, inputs, targets);
+        struct error error;
+        assert_int_equal(batches_fill(&batches, 2, 2, time, TIME, inputs, targets, &error), STATUS_OK);
         for (size_t i = 0; i < 2 * TIME; i++) {
             size_t position = BEGIN + (2 + i / TIME) * 59 + time + i % TIME;
             assert_int_equal(inputs[i], position);
@@ -236,10 +427,19 @@ static void test_batches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cleaning),   cmocka_unit_test(test_bytes_are_taken_as_they_are),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_files_in_order_and_unknown_symbols),
-        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_cleaning),
+        cmocka_unit_test(test_bytes_are_taken_as_they_are),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_files_in_order_and_unknown_symbols),
+        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_words_of_lines),
+        cmocka_unit_test(test_words_do_not_cross_files),
+        cmocka_unit_test(test_parts_of_their_own),
+        cmocka_unit_test(test_fractions),
+        cmocka_unit_test(test_more_than_memory_holds),
+        cmocka_unit_test(test_a_changed_file_is_named),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -1,4 +1,5 @@
-/* Counting symbols and choosing vocabularies: the stated order, what is left out, "<unk>", what extends a vocabulary. */
+/* Counting symbols and choosing vocabularies: the stated order, what is left out, "<unk>", what extends a vocabulary.
+ * */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,8 +136,8 @@ static void test_what_comes_after_the_text_does_not_count(void **state)
     symbol_counts_destroy(counts);
 }
 
-/* Against a plain count of random words: each symbol's count is no smaller than the next one's, equal ones are in order,
- * and with its limits a vocabulary is as large as it may be. */
+/* Against a plain count of random words: each symbol's count is no smaller than the next one's, equal ones are in
+ * order, and with its limits a vocabulary is as large as it may be. */
 static void test_random_words(void **state)
 {
     (void)state;

@@ -48,12 +48,12 @@ static struct corpus *make_corpus(size_t length, uint64_t seed)
         uint32_t word = rng_philox(seed, 0, i).word[0];
         text[i] = (char)('a' + (word % 10 == 0 ? word / 10 : i) % 7);
     }
-    struct corpus_source source = {.text = text, .text_bytes = length, .kind = VOCABULARY_CHARACTERS};
+    struct corpus_source source = {.parts = {{.text = text, .text_bytes = length}}, .kind = VOCABULARY_CHARACTERS};
     struct corpus *corpus = NULL;
     struct vocabulary *vocabulary = NULL;
     struct error error;
     assert_ok(corpus_create(&source, &corpus, &error), error);
-    assert_ok(corpus_make_vocabulary(corpus, &vocabulary, &error), error);
+    assert_ok(corpus_make_vocabulary(corpus, NULL, &(struct vocabulary_limits){0}, &vocabulary, &error), error);
     assert_ok(corpus_encode(corpus, vocabulary, &error), error);
     vocabulary_unref(vocabulary);
     return corpus;
@@ -452,8 +452,7 @@ static void test_evaluation(void **state)
     struct evaluation_options options = {.graph = fixture.graph,
                                          .values = fixture.values,
                                          .corpus = fixture.corpus,
-                                         .begin = 100,
-                                         .count = 299 * 16 + 9,
+                                         .stretch = {100, 299 * 16 + 9},
                                          .shard_count = 3,
                                          .threads = threads};
     struct evaluation *evaluation = NULL;
@@ -479,7 +478,7 @@ static void test_evaluation(void **state)
                                    .count = 1,
                                    .threads = threads};
     struct shards *shards = NULL;
-    struct batches batches = batches_make(fixture.corpus, 100, 299 * 16 + 9, 16);
+    struct batches batches = batches_make(fixture.corpus, options.stretch, 16);
     struct shards_window window = {.batches = &batches, .keep_probability = 1};
     double expected = 0;
     assert_ok(shards_create(&whole, &shards, &error), error);

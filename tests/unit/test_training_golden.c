@@ -33,7 +33,7 @@ static uint32_t mix(uint32_t number)
 static struct corpus *make_corpus(void)
 {
     static char text[LENGTH];
-    struct corpus_source source = {.text = text, .text_bytes = LENGTH, .kind = VOCABULARY_CHARACTERS};
+    struct corpus_source source = {.parts = {{.text = text, .text_bytes = LENGTH}}, .kind = VOCABULARY_CHARACTERS};
     struct corpus *corpus = NULL;
     struct vocabulary *vocabulary = NULL;
     struct error error;
@@ -42,7 +42,7 @@ static struct corpus *make_corpus(void)
         text[i] = (char)('a' + (word % 10 == 0 ? word / 10 : i) % SYMBOLS);
     }
     assert_ok(corpus_create(&source, &corpus, &error), error);
-    assert_ok(corpus_make_vocabulary(corpus, &vocabulary, &error), error);
+    assert_ok(corpus_make_vocabulary(corpus, NULL, &(struct vocabulary_limits){0}, &vocabulary, &error), error);
     assert_ok(corpus_encode(corpus, vocabulary, &error), error);
     vocabulary_unref(vocabulary);
     return corpus;

@@ -70,8 +70,7 @@ static enum status make_job(struct model *model, const char *request_text, bool 
     assert_non_null(request);
     struct training_job_options options = {.model_directory = model_directory,
                                            .request = request,
-                                           .corpus_text = TEXT,
-                                           .corpus_text_bytes = sizeof TEXT - 1,
+                                           .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
                                            .is_resume = is_resume,
                                            .threads = 2,
                                            .name = "train-1"};
@@ -125,12 +124,11 @@ static void test_malformed_text(void **state)
     json_t *request = json_object();
     struct training_job_options options = {.model_directory = model_directory,
                                            .request = request,
-                                           .corpus_text = "one\ntwo\xff\n",
-                                           .corpus_text_bytes = 9,
+                                           .corpus = {.text = "one\ntwo\xff\n", .text_bytes = 9},
                                            .name = "train-2"};
     assert_int_equal(training_job_create(model, &options, NULL, &job, &error), STATUS_INVALID);
     assert_string_equal(error.message, "corpus: the text: line 2: invalid UTF-8 at byte offset 7 (0xff)");
-    options.corpus_text_bytes = 0;
+    options.corpus.text_bytes = 0;
     assert_int_equal(training_job_create(model, &options, NULL, &job, &error), STATUS_INVALID);
     assert_string_equal(error.code, "empty_corpus");
     json_decref(request);
