@@ -82,6 +82,17 @@ static size_t first_row(const struct fused_layer *layer, struct fused_span span)
     return span.begin * layer->steps->batch;
 }
 
+/* Where the kernel's row for a symbol begins; false where the symbol is out of range and so has none. */
+static bool find_kernel_row(const struct fused_layer *layer, size_t row, size_t columns, size_t *ret_at)
+{
+    int32_t symbol = layer->symbols[row];
+    if (symbol < 0 || (size_t)symbol >= layer->inputs) {
+        return false;
+    }
+    *ret_at = (size_t)symbol * columns;
+    return true;
+}
+
 void fused_project(const struct fused_layer *layer, const struct fused_sums *sums)
 {
     size_t rows = row_count(layer, sums->span);
@@ -89,10 +100,11 @@ void fused_project(const struct fused_layer *layer, const struct fused_sums *sum
     size_t columns = sums->columns;
     const float *kernel = layer->weights[2 * sums->pair];
     for (size_t row = 0; row < rows; row++) {
+        size_t at;
         float *to = sums->data + row * sums->stride;
         memcpy(to, layer->weights[2 * sums->pair + 1], columns * sizeof *to);
-        if (layer->symbols != NULL) {
-            pointwise()->add_to(columns, kernel + (size_t)layer->symbols[first + row] * columns, to);
+        if (layer->symbols != NULL && find_kernel_row(layer, first + row, columns, &at)) {
+            pointwise()->add_to(columns, kernel + at, to);
         }
     }
     if (layer->symbols == NULL) {
@@ -108,10 +120,11 @@ void fused_project_back(const struct fused_layer *layer, const struct fused_sums
     size_t columns = d_sums->columns;
     float *d_kernel = layer->d_weights[2 * d_sums->pair];
     for (size_t row = 0; row < rows; row++) {
+        size_t at;
         const float *from = d_sums->data + row * d_sums->stride;
         pointwise()->add_to(columns, from, layer->d_weights[2 * d_sums->pair + 1]);
-        if (layer->symbols != NULL) {
-            pointwise()->add_to(columns, from, d_kernel + (size_t)layer->symbols[first + row] * columns);
+        if (layer->symbols != NULL && find_kernel_row(layer, first + row, columns, &at)) {
+            pointwise()->add_to(columns, from, d_kernel + at);
         }
     }
     if (layer->symbols == NULL) {
@@ -293,11 +306,13 @@ static struct fused_layer begin_layer(const struct pass *pass, const struct fuse
                                       float *saved)
 {
     const struct op_run *run = pass->run;
+    bool takes_symbols = pass->stack->takes_symbols && match == &pass->stack->layers[0];
     struct fused_layer layer = {.run = run,
                                 .steps = pass->steps,
                                 .inputs = match->inputs,
                                 .units = match->units,
                                 .x = x,
+                                .symbols = takes_symbols ? run->inputs[0].data : NULL,
                                 .scratch = pass->scratch};
     size_t rows = pass->steps->time * pass->steps->batch;
     layer.saved = saved + rows * match->saved_columns_before;
@@ -335,7 +350,7 @@ enum status recurrence_forward(const struct recurrence_stack *stack, const struc
                                struct recurrence_scratch *scratch, struct error *error)
 {
     struct pass pass = {.stack = stack, .run = run, .recurrence = recurrence, .steps = steps};
-    const float *x = run->inputs[0].data;
+    const float *x = stack->takes_symbols ? NULL : run->inputs[0].data;
     take_room(&pass, scratch, false);
     for (size_t l = 0; l < stack->layer_count; l++) {
         const struct fused_layer_match *match = &stack->layers[l];
@@ -362,7 +377,7 @@ static float *history_of(const struct pass *pass, size_t state)
 static const float *given_to(const struct pass *pass, size_t index)
 {
     if (index == 0) {
-        return pass->run->inputs[0].data;
+        return pass->stack->takes_symbols ? NULL : pass->run->inputs[0].data;
     }
     const struct fused_layer_match *before = &pass->stack->layers[index - 1];
     return history_of(pass, before->first_state + before->row->output_state);
@@ -380,7 +395,7 @@ static enum status layer_back(const struct pass *pass, size_t index, const float
     TRY(drop_forward(pass, &match->drops, match->inputs, given_to(pass, index), &x, error));
     struct fused_layer layer = begin_layer(pass, match, x, run->inputs[recurrence_saved_input(pass->recurrence)].data);
     layer.d_output = d_output;
-    layer.dx = first_dx != NULL && match->drops.count == 0 ? first_dx : dx;
+    layer.dx = layer.symbols != NULL ? NULL : first_dx != NULL && match->drops.count == 0 ? first_dx : dx;
     for (size_t k = 0; k < match->row->state_count; k++) {
         layer.history[k] = history_of(pass, match->first_state + k);
         layer.d_state[k] = run->outputs[1 + match->first_state + k].data;

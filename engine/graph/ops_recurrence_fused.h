@@ -27,7 +27,7 @@ struct fused_layer {
     size_t inputs; /* columns of x */
     size_t units;
     const float *x;
-    const int32_t *symbols; /* in place of x: its rows are their one-hot vectors, [time, batch], each below `inputs` */
+    const int32_t *symbols; /* [time, batch], in place of x, whose rows are their one-hot vectors of `inputs` */
     const float *weights[FUSED_WEIGHTS_MAX];
     double numbers[FUSED_NUMBERS_MAX];
     const float *initial[FUSED_STATES_MAX]; /* [batch, units] */
@@ -125,6 +125,7 @@ struct fused_layer_match {
 /* A body as a stack of layers. */
 struct recurrence_stack {
     const struct body *body;
+    bool takes_symbols; /* x is symbols, which the body turns into one-hot vectors for the first layer */
     size_t layer_count;
     size_t saved_columns;
     struct fused_layer_match layers[FUSED_LAYERS_MAX];

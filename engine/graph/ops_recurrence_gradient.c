@@ -142,7 +142,7 @@ static enum status make_gradient_body(struct graph *graph, const struct body *bo
     return STATUS_OK;
 }
 
-/* Fused kernels have gradients by x, the states and the weights. */
+/* Fused kernels have gradients by x that is no symbols, the states and the weights. */
 static enum status make_fused_mask(struct graph *graph, const struct recurrence *recurrence,
                                    const struct recurrence_stack *stack, const char **ret_mask, struct error *error)
 {
@@ -152,7 +152,7 @@ static enum status make_fused_mask(struct graph *graph, const struct recurrence 
         return no_memory(error);
     }
     memset(mask, '0', count);
-    memset(mask, '1', 1 + recurrence->state_count);
+    memset(mask + stack->takes_symbols, '1', 1 + recurrence->state_count - stack->takes_symbols);
     for (size_t l = 0; l < stack->layer_count; l++) {
         for (size_t w = 0; w < stack->layers[l].row->weight_count; w++) {
             mask[1 + recurrence->state_count + stack->layers[l].captures[w]] = '1';

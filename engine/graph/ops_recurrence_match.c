@@ -291,6 +291,37 @@ static bool match_any(const struct body *body, size_t first_state, struct output
     return false;
 }
 
+static bool is_scalar(struct output output, double value)
+{
+    if (!node_is(output.node, "Const")) {
+        return false;
+    }
+    const struct tensor *tensor = &node_attribute(output.node, "value")->tensor;
+    return tensor->shape.rank == 0 && tensor_number(tensor, 0) == value;
+}
+
+/* Whether a node makes rows of ones and zeros of symbols. */
+static bool is_one_hot(const struct node *node, struct output symbols)
+{
+    return node_is(node, "OneHot") && output_equal(node->inputs[0], symbols) && is_scalar(node->inputs[2], 1) &&
+           is_scalar(node->inputs[3], 0) && node_attribute_integer(node, "axis", -1) == -1;
+}
+
+/* What the first layer may take as x: the body's, or its one-hot vectors. */
+static struct output find_base(const struct body *body, bool *ret_takes_symbols)
+{
+    struct output x = body->inputs[0];
+    *ret_takes_symbols = false;
+    for (size_t i = 0; output_type(x)->dtype == DTYPE_INT32 && i < graph_node_count(body->graph); i++) {
+        struct node *node = graph_node(body->graph, i);
+        if (is_one_hot(node, x)) { /* of two the one that is not used does not match */
+            *ret_takes_symbols = true;
+            return (struct output){node, 0};
+        }
+    }
+    return x;
+}
+
 bool recurrence_match(const struct node *node, struct recurrence_stack *ret_stack)
 {
     struct recurrence recurrence = recurrence_of(node);
@@ -299,7 +330,7 @@ bool recurrence_match(const struct node *node, struct recurrence_stack *ret_stac
     if (recurrence.is_general || recurrence.state_count == 0) {
         return false;
     }
-    struct output base = body->inputs[0];
+    struct output base = find_base(body, &ret_stack->takes_symbols);
     for (size_t state = 0; state < recurrence.state_count;) {
         struct fused_layer_match *layer = &ret_stack->layers[ret_stack->layer_count];
         if (ret_stack->layer_count == FUSED_LAYERS_MAX || !match_any(body, state, base, layer)) {
@@ -310,6 +341,9 @@ bool recurrence_match(const struct node *node, struct recurrence_stack *ret_stac
         ret_stack->layer_count++;
         base = body->outputs[1 + state + layer->row->output_state];
         state += layer->row->state_count;
+    }
+    if (ret_stack->takes_symbols && ret_stack->layers[0].drops.count > 0) {
+        return false;
     }
     return output_equal(before_dropout(body->outputs[0]), base) &&
            collect_drops(base, body->outputs[0], &ret_stack->drops);

@@ -5,6 +5,7 @@
  * rnn/while/Exit_3 and on, rnn/TensorArrayStack/TensorArrayGatherV3 (time-major outputs) and rnn/transpose_1. */
 #include "engine/nn/recurrence.h"
 
+#include "engine/graph/function.h"
 #include "engine/graph/recurrence_node.h"
 #include "engine/nn/cell_private.h"
 
@@ -111,9 +112,30 @@ static enum status get_time_major(struct graph *graph, const struct recurrence_o
 
 /* ---- the loop ---- */
 
-/* The body: one call of the cell. */
-static enum status make_body(struct graph *graph, uint32_t cell, struct output inputs, const struct output *states,
-                             const struct body **ret_body, struct error *error)
+/* int32 [batch] → float32 [batch, depth] */
+static enum status add_one_hot(struct graph *graph, struct output symbols, size_t depth, struct output *ret_output,
+                               struct error *error)
+{
+    struct output inputs[] = {symbols, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    TRY(graph_add_integer(graph, "depth", (int64_t)depth, &inputs[1], error));
+    TRY(graph_add_scalar(graph, "on_value", 1, &inputs[2], error));
+    TRY(graph_add_scalar(graph, "off_value", 0, &inputs[3], error));
+    return graph_add(graph, "OneHot", "one_hot", inputs, 4, ret_output, error);
+}
+
+/* What one step does: a call of the cell. */
+static enum status add_step(struct graph *graph, uint32_t cell, size_t symbol_count, struct output *arguments,
+                            struct output *yields, struct error *error)
+{
+    if (symbol_count > 0) {
+        TRY(add_one_hot(graph, arguments[0], symbol_count, &arguments[0], error));
+    }
+    return cell_call(graph, cell, arguments[0], arguments + 1, NULL, &yields[0], yields + 1, error);
+}
+
+/* The body: one step. */
+static enum status make_body(struct graph *graph, uint32_t cell, size_t symbol_count, struct output inputs,
+                             const struct output *states, const struct body **ret_body, struct error *error)
 {
     size_t state_count = cell_state_count(graph, cell);
     struct output_type types[1 + CELL_STATES_MAX] = {*output_type(inputs)};
@@ -126,7 +148,7 @@ static enum status make_body(struct graph *graph, uint32_t cell, struct output i
         types[1 + k] = *output_type(states[k]);
     }
     TRY(graph_enter_body(graph, types, 1 + state_count, arguments, error));
-    enum status status = cell_call(graph, cell, arguments[0], arguments + 1, NULL, &yields[0], yields + 1, error);
+    enum status status = add_step(graph, cell, symbol_count, arguments, yields, error);
     if (status != STATUS_OK) {
         graph_abandon_body(graph);
         return status;
@@ -134,10 +156,11 @@ static enum status make_body(struct graph *graph, uint32_t cell, struct output i
     return graph_leave_body(graph, yields, 1 + state_count, ret_body, error);
 }
 
-static enum status add_loop(struct graph *graph, uint32_t cell, struct recurrence_node_options *options,
-                            struct output *ret_outputs, struct output *ret_states, struct error *error)
+static enum status add_loop(struct graph *graph, uint32_t cell, size_t symbol_count,
+                            struct recurrence_node_options *options, struct output *ret_outputs,
+                            struct output *ret_states, struct error *error)
 {
-    TRY(make_body(graph, cell, options->x, options->states, &options->body, error));
+    TRY(make_body(graph, cell, symbol_count, options->x, options->states, &options->body, error));
     TRY(recurrence_node_add(graph, options, ret_outputs, ret_states, error));
     for (size_t k = 0; k < cell_state_count(graph, cell); k++) {
         char name[32];
@@ -161,10 +184,12 @@ static enum status build_dynamic(struct graph *graph, uint32_t cell, const struc
     }
     TRY(get_states(graph, cell, options, &batch, "If there is no initial_state, you must give a dtype.", states,
                    error));
-    TRY(check_time_major(loop.x, error));
+    if (options->symbol_count == 0) {
+        TRY(check_time_major(loop.x, error));
+    }
     const char *previous = NULL;
     TRY(graph_enter_name_scope(graph, "while", &previous, error));
-    enum status status = add_loop(graph, cell, &loop, ret_outputs, ret_states, error);
+    enum status status = add_loop(graph, cell, options->symbol_count, &loop, ret_outputs, ret_states, error);
     graph_leave_name_scope(graph, previous);
     TRY(status);
     TRY(named_identity(graph, "TensorArrayStack/TensorArrayGatherV3", *ret_outputs, ret_outputs, error));

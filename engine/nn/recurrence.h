@@ -14,6 +14,8 @@ struct recurrence_options {
     bool has_dtype;
     enum dtype dtype;
     bool is_time_major;
+    size_t
+        symbol_count; /* dynamic: above 0, inputs are int32 symbols without depth, and the cell sees one-hot vectors */
     const struct variable_scope_options *scope; /* NULL: "rnn"; bidirectional: "bidirectional_rnn" */
     bool is_general;                            /* dynamic: never a fused kernel: what tests compare with */
 };

@@ -159,17 +159,6 @@ static enum status build_lstm(struct graph *graph, const struct recurrent_stack 
 
 /* ---- other cells, over time by dynamic_rnn ---- */
 
-/* int32 [time, batch] → float32 [time, batch, depth] */
-static enum status add_one_hot(struct graph *graph, struct output symbols, size_t depth, struct output *ret_output,
-                               struct error *error)
-{
-    struct output inputs[] = {symbols, {NULL, 0}, {NULL, 0}, {NULL, 0}};
-    TRY(graph_add_integer(graph, "depth", (int64_t)depth, &inputs[1], error));
-    TRY(graph_add_scalar(graph, "on_value", 1, &inputs[2], error));
-    TRY(graph_add_scalar(graph, "off_value", 0, &inputs[3], error));
-    return graph_add(graph, "OneHot", "one_hot", inputs, 4, ret_output, error);
-}
-
 static enum status make_cell(struct graph *graph, const struct recurrent_stack *stack, uint32_t *ret_cell,
                              struct error *error)
 {
@@ -199,7 +188,7 @@ static enum status build_over_time(struct graph *graph, const struct recurrent_s
     }
     TRY(cell_create(graph, &multi, &cell, error));
     if (output_type(stack->inputs)->dtype == DTYPE_INT32) {
-        TRY(add_one_hot(graph, stack->inputs, stack->depth, &options.inputs, error));
+        options.symbol_count = stack->depth;
     }
     return dynamic_rnn(graph, cell, &options, &ret_outputs->outputs, ret_outputs->final, error);
 }

@@ -26,6 +26,7 @@ struct cell_case {
     int64_t time;
     int64_t batch;
     int64_t depth;
+    size_t symbol_count; /* above 0: x is symbols, some of them out of range */
 };
 
 static int64_t or_usual(int64_t given, int64_t usual)
@@ -90,6 +91,19 @@ static uint32_t make_cells(struct network *network, const struct cell_case *test
     return multi;
 }
 
+/* [time, batch], from −1 to symbol_count: at both ends out of range. */
+static struct output symbols_of(struct network *network, const struct cell_case *test, int64_t time, int64_t batch)
+{
+    int32_t symbols[4096];
+    size_t count = (size_t)(time * batch);
+    assert_true(count <= sizeof symbols / sizeof *symbols);
+    for (size_t i = 0; i < count; i++) {
+        symbols[i] = (int32_t)(rng_philox(3, 0, i).word[0] % (test->symbol_count + 2)) - 1;
+    }
+    struct tensor tensor = {DTYPE_INT32, shape_matrix(time, batch), symbols};
+    return rig_constant(network->graph, &tensor);
+}
+
 /* Outputs and states, then the gradients by every variable. */
 static size_t build(struct network *network, const struct cell_case *test, const int32_t *lengths, bool is_general,
                     struct output *ret_fetches)
@@ -99,9 +113,11 @@ static size_t build(struct network *network, const struct cell_case *test, const
     uint32_t cell = make_cells(network, test);
     int64_t batch = or_usual(test->batch, BATCH);
     int64_t depth = test->is_residual ? UNITS : or_usual(test->depth, DEPTH);
-    struct shape x = shape_cube(or_usual(test->time, TIME), batch, depth);
+    int64_t time = or_usual(test->time, TIME);
     struct recurrence_options options = {
-        .inputs = network_variable(network, "x", x), .is_time_major = true, .is_general = is_general};
+        .symbol_count = test->symbol_count, .is_time_major = true, .is_general = is_general};
+    options.inputs = test->symbol_count > 0 ? symbols_of(network, test, time, batch)
+                                            : network_variable(network, "x", shape_cube(time, batch, depth));
     if (lengths != NULL) {
         options.sequence_length = network_lengths(network, lengths, batch);
     }
@@ -256,6 +272,25 @@ static void test_random_stacks(void **state)
     }
 }
 
+/* Symbols in place of x: as stepping with their one-hot vectors. */
+static void test_symbols(void **state)
+{
+    (void)state;
+    const int32_t lengths[] = {3, 0, TIME, 1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cell_case test = cases[i];
+        if (test.is_residual || test.is_float64) { /* they add x, and want float64 */
+            continue;
+        }
+        test.symbol_count = 7;
+        if (test.input_keep > 0) {
+            memset(test.kernels, 0, sizeof test.kernels); /* dropout of one-hot vectors is not recognised */
+        }
+        compare(&test, NULL);
+        compare(&test, lengths);
+    }
+}
+
 /* More rows than fused kernels work off together: three steps, three, and what is left. */
 static void test_several_spans(void **state)
 {
@@ -273,13 +308,17 @@ static void test_several_spans(void **state)
             compare(&test, NULL);
             compare(&test, lengths);
         }
+        if (test.kernels[0] != NULL && test.input_keep == 0) {
+            test.symbol_count = 5;
+            compare(&test, lengths);
+        }
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks),
-                                       cmocka_unit_test(test_several_spans)};
+                                       cmocka_unit_test(test_symbols), cmocka_unit_test(test_several_spans)};
     gemm_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
