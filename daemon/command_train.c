@@ -8,6 +8,7 @@
 #include "daemon/commands.h"
 #include "daemon/progress_bar.h"
 #include "daemon/train_arguments.h"
+#include "daemon/training_log.h"
 #include "engine/base/clock.h"
 #include "engine/engine.h"
 
@@ -18,6 +19,9 @@ struct command {
     struct model_reference out;
     bool prints_json;
     struct progress_bar bar;
+    struct training_log *log; /* NULL without --logdir */
+    enum status log_status;   /* what it cannot write ends the training */
+    struct error log_error;
     uint64_t line_ns; /* when the last progress line was printed */
     char command_line[2048];
 };
@@ -80,11 +84,28 @@ static void print_evaluation(struct command *command, const struct training_even
     progress_bar_print(&command->bar, text);
 }
 
+/* A model may write what would move the terminal's cursor. */
+static void print_sample(struct command *command, const struct training_event *event)
+{
+    progress_bar_clear(&command->bar);
+    printf("---- step %llu\n", (unsigned long long)event->step);
+    for (const char *at = event->text; *at != '\0'; at++) {
+        bool is_control = (unsigned char)*at < ' ' || *at == 0x7f;
+        putchar(is_control && *at != '\n' && *at != '\t' ? '?' : *at);
+    }
+    progress_bar_print(&command->bar, "\n----");
+}
+
 static void on_event(void *context, struct training *training, const struct training_event *event)
 {
-    (void)training;
     struct command *command = context;
     bool is_progress = event->kind == TRAINING_PROGRESS;
+    if (command->log != NULL && command->log_status == STATUS_OK) {
+        command->log_status = training_log_add(command->log, event, &command->log_error);
+        if (command->log_status != STATUS_OK) {
+            training_stop(training);
+        }
+    }
     if (command->prints_json) {
         uint64_t now = clock_now_ns();
         bool is_due = (double)(now - command->line_ns) * 1e-9 >= LINE_SECONDS;
@@ -96,6 +117,8 @@ static void on_event(void *context, struct training *training, const struct trai
     }
     if (is_progress && event->is_evaluation) {
         print_evaluation(command, event);
+    } else if (event->kind == TRAINING_SAMPLE) {
+        print_sample(command, event);
     }
     if (event->kind != TRAINING_DONE) {
         print_bar(command, event);
@@ -262,14 +285,22 @@ static enum status train(struct command *command, const json_t *request, struct 
 {
     struct model *model = NULL;
     struct training_job *job = NULL;
+    const char *log = options_text(&command->options, "logdir");
     enum status status = make_model(command, &model, error);
     if (status == STATUS_OK) {
         status = make_job(command, model, request, &job, error);
+    }
+    if (status == STATUS_OK && log != NULL) {
+        status = training_log_create(log, &command->log, error);
     }
     if (status == STATUS_OK) {
         watch_signals(job);
         print_corpus(command, job);
         status = training_job_run(job, error);
+    }
+    if (command->log_status != STATUS_OK) {
+        *error = command->log_error;
+        status = command->log_status;
     }
     if (status == STATUS_OK) {
         status = publish(command, model, job, error);
@@ -279,6 +310,7 @@ static enum status train(struct command *command, const json_t *request, struct 
     atomic_store(&running_job, NULL);
     training_job_destroy(job);
     model_unref(model);
+    training_log_destroy(command->log);
     return status;
 }
 

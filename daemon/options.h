@@ -29,7 +29,7 @@ struct option_row {
     const char *help;         /* one line */
 };
 
-enum { OPTIONS_MAX = 64, OPTIONS_VALUES_MAX = 256, OPTIONS_POSITIONAL_MAX = 256 };
+enum { OPTIONS_MAX = 80, OPTIONS_VALUES_MAX = 256, OPTIONS_POSITIONAL_MAX = 256 };
 
 /* What was given. Borrows argv and the table; nothing to release. */
 struct options {

@@ -60,6 +60,8 @@ static const struct option_row ROWS[] = {
     {"test-fraction", OPTION_NUMBER, "P", "0", "share of the text, at its very end, for a test of the result"},
     {"test", OPTION_LIST, "FILE", NULL, "a text, or several, of its own for that"},
     {"evaluate-every-steps", OPTION_COUNT, "N", NULL, "measures the validation loss so often, not only after epochs"},
+    {"sample-every-steps", OPTION_COUNT, "N", NULL, "shows so often what the model writes"},
+    {"sample-symbols", OPTION_COUNT, "N", "200", "length of that"},
     {"checkpoint-seconds", OPTION_NUMBER, "N", "60", "how often the state is kept to resume from"},
     {"seed", OPTION_COUNT, "N", "1", "of initial weights, dropout and noise"},
     {"threads", OPTION_COUNT, "N", NULL, "all CPUs we may use; the result does not depend on it"},
@@ -67,7 +69,7 @@ static const struct option_row ROWS[] = {
      "parts of a batch that threads work on; the last bits of the result depend on it"},
     {"resume", OPTION_FLAG, NULL, NULL, "goes on with the interrupted training in the directory"},
     {"from", OPTION_TEXT, "MODELS/NAME[@VERSION]", NULL, "begins with that version's weights and vocabulary"},
-    {"logdir", OPTION_TEXT, "DIR", NULL, "not built yet"},
+    {"logdir", OPTION_TEXT, "DIR", NULL, "writes what TensorBoard shows, and history.csv, there"},
     {"json", OPTION_FLAG, NULL, NULL, "prints JSON lines, on a terminal too"},
 };
 enum { ROW_COUNT = sizeof ROWS / sizeof ROWS[0] };
@@ -89,6 +91,8 @@ static const char *const TRAINING[] = {"batch",
                                        "test-fraction",
                                        "seed",
                                        "evaluate-every-steps",
+                                       "sample-every-steps",
+                                       "sample-symbols",
                                        "checkpoint-seconds",
                                        "shards",
                                        "preset",
@@ -225,9 +229,6 @@ enum status train_arguments_check(const struct options *options, struct model_re
     bool has_limits = options_is_given(options, "min-count") || options_is_given(options, "max-size");
     if (has_limits && strcmp(options_text(options, "vocabulary"), "words") != 0) {
         return error_set(error, STATUS_INVALID, "--min-count and --max-size are for --vocabulary words");
-    }
-    if (options_is_given(options, "logdir")) {
-        return error_set(error, STATUS_UNSUPPORTED, "--logdir is not built yet");
     }
     *ret_out = out;
     return STATUS_OK;

@@ -239,3 +239,24 @@ bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phas
     batch->stage = STAGE_OVER;
     return false;
 }
+
+bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,
+                      size_t row_count)
+{
+    struct thread_team_phase phase;
+    size_t ready = 0;
+    decode_batch_begin(batch, plan);
+    for (size_t i = 0; i < row_count; i++) {
+        bool is_over = generation_progress(rows[i]).finish != FINISH_NONE;
+        if (!is_over && generation_row_settle(rows[i], 0) == GENERATION_ROW_READY) {
+            decode_batch_add(batch, rows[i]);
+            ready++;
+        }
+    }
+    while (ready > 0 && decode_batch_next_phase(batch, &phase)) {
+        for (size_t item = 0; item < phase.item_count; item++) {
+            phase.run(phase.context, item);
+        }
+    }
+    return ready > 0;
+}

@@ -32,4 +32,8 @@ struct generation *const *decode_batch_rows(const struct decode_batch *batch, si
 /* The next phase of the step; false when the step is over and every row has advanced. */
 bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phase *ret_phase) MUST_CHECK;
 
+/* A whole step, on the calling thread alone, of those of `rows` that are ready for one; false when none was. */
+bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,
+                      size_t row_count) MUST_CHECK;
+
 #endif

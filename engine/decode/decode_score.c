@@ -7,28 +7,6 @@
 #include "engine/base/check.h"
 #include "engine/decode/decode_batch.h"
 
-/* One step of the rows that are not at their end; false when there was none. */
-static bool step(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,
-                 size_t row_count)
-{
-    struct thread_team_phase phase;
-    size_t ready = 0;
-    decode_batch_begin(batch, plan);
-    for (size_t i = 0; i < row_count; i++) {
-        bool is_over = generation_progress(rows[i]).finish != FINISH_NONE;
-        if (!is_over && generation_row_settle(rows[i], 0) == GENERATION_ROW_READY) {
-            decode_batch_add(batch, rows[i]);
-            ready++;
-        }
-    }
-    while (ready > 0 && decode_batch_next_phase(batch, &phase)) {
-        for (size_t item = 0; item < phase.item_count; item++) {
-            phase.run(phase.context, item);
-        }
-    }
-    return ready > 0;
-}
-
 static enum status sum_up(struct generation *const *rows, size_t row_count, size_t row_symbols, double *ret_nats,
                           struct error *error)
 {
@@ -56,7 +34,7 @@ static enum status score(const struct decode_plan *plan, struct generation *cons
     TRY(decode_batch_create(&batch, error));
     do {
         must_stop = is_cancelled != NULL && atomic_load(is_cancelled);
-    } while (!must_stop && step(batch, plan, rows, row_count));
+    } while (!must_stop && decode_batch_run(batch, plan, rows, row_count));
     decode_batch_destroy(batch);
     if (must_stop) {
         return error_set(error, STATUS_CANCELLED, "scoring was cancelled");

@@ -10,6 +10,7 @@
 #include "engine/model/model_training.h"
 #include "engine/model/precision_cost.h"
 #include "engine/model/training_lock.h"
+#include "engine/model/training_sample.h"
 #include "engine/nn/language_model.h"
 #include "engine/train/checkpoint.h"
 
@@ -161,6 +162,22 @@ static enum status hand_back(void *context, const struct values *values, struct 
     return model_hand_back(job->model, values, error);
 }
 
+/* Begins as the text does. */
+static enum status make_sample(void *context, uint64_t step, char **ret_text, struct error *error)
+{
+    const struct training_job *job = context;
+    int32_t first;
+    TRY(corpus_copy_symbols(job->corpus, 0, 1, &first, error));
+    struct training_sample sample = {.graph = job->parts.graph,
+                                     .values = job->parts.values,
+                                     .vocabulary = job->vocabulary,
+                                     .first_symbol = (uint32_t)first,
+                                     .symbols = job->options.sample_symbols,
+                                     .seed = job->options.seed + step,
+                                     .is_cancelled = training_stop_flag(job->training)};
+    return training_sample_make(&sample, ret_text, error);
+}
+
 static enum status make_training(struct training_job *job, const struct training_job_options *options,
                                  const struct training_callbacks *callbacks, struct error *error)
 {
@@ -177,7 +194,8 @@ static enum status make_training(struct training_job *job, const struct training
                                    .is_idle_priority = options->is_idle_priority,
                                    .threads = threads,
                                    .hand_back = hand_back,
-                                   .hand_back_context = job};
+                                   .make_sample = make_sample,
+                                   .context = job};
     if (callbacks) {
         parts.callbacks = *callbacks;
     }

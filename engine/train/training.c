@@ -47,6 +47,16 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
     }
     if (status != STATUS_OK) {
         error_code(error, "corpus_too_short");
+        return status;
+    }
+    const char *needing = options->early_stopping > 0                  ? "early_stopping"
+                          : options->schedule.kind == SCHEDULE_PLATEAU ? "schedule"
+                                                                       : NULL;
+    if (needing && split.parts[CORPUS_VALIDATION].count == 0) {
+        status = error_set(error, STATUS_INVALID, "%s goes by the validation loss, and no text is held back", needing);
+        if (error) {
+            snprintf(error->param, sizeof error->param, "%s", needing);
+        }
     }
     return status;
 }
@@ -376,7 +386,7 @@ static enum status write_checkpoint(struct training *training, struct error *err
     struct checkpoint_files files = checkpoint_files(training);
     TRY(checkpoint_write(training->parts.checkpoint_path, &training->record, &files, error));
     if (training->parts.hand_back) {
-        TRY(training->parts.hand_back(training->parts.hand_back_context, training->parts.values, error));
+        TRY(training->parts.hand_back(training->parts.context, training->parts.values, error));
     }
     training->checkpoint_ns = clock_now_ns();
     tell(training, TRAINING_CHECKPOINT);
@@ -393,6 +403,24 @@ static bool is_at_limit(const struct training *training)
            (options->early_stopping > 0 && at->stale_evaluations >= options->early_stopping);
 }
 
+/* Every sample_every_steps. */
+static void sample(struct training *training)
+{
+    uint64_t every = training->options.sample_every_steps;
+    char *text = NULL;
+    struct error ignored;
+    if (every == 0 || training->record.position.step % every != 0 || !training->parts.make_sample) {
+        return;
+    }
+    if (training->parts.make_sample(training->parts.context, training->record.position.step, &text, &ignored) ==
+        STATUS_OK) {
+        training->sample = text;
+        tell(training, TRAINING_SAMPLE);
+        training->sample = NULL;
+        mem_free(text);
+    }
+}
+
 static enum status after_step(struct training *training, struct error *error)
 {
     const struct training_options *options = &training->options;
@@ -404,6 +432,7 @@ static enum status after_step(struct training *training, struct error *error)
     } else if (seconds_since(training->event_ns) >= EVENT_SECONDS) {
         tell(training, TRAINING_PROGRESS);
     }
+    sample(training);
     bool is_published = options->publish == PUBLISH_BEST && training->is_best;
     if (is_published || seconds_since(training->checkpoint_ns) >= options->checkpoint_seconds) {
         TRY(write_checkpoint(training, error));
@@ -439,7 +468,7 @@ static enum status finish(struct training *training, struct error *error)
         }
     }
     if (training->parts.hand_back) {
-        TRY(training->parts.hand_back(training->parts.hand_back_context, training->parts.values, error));
+        TRY(training->parts.hand_back(training->parts.context, training->parts.values, error));
     }
     TRY(test(training, error));
     tell(training, TRAINING_DONE);

@@ -23,7 +23,13 @@ struct training;
 struct checkpoint; /* checkpoint.h */
 
 /* One record of progress; the same for --json lines, HTTP and history. Numbers not known yet are NaN (counts 0). */
-enum training_event_kind { TRAINING_PROGRESS, TRAINING_CHECKPOINT, TRAINING_DONE, TRAINING_EVENT_KIND_COUNT };
+enum training_event_kind {
+    TRAINING_PROGRESS,
+    TRAINING_SAMPLE,
+    TRAINING_CHECKPOINT,
+    TRAINING_DONE,
+    TRAINING_EVENT_KIND_COUNT
+};
 
 struct training_event {
     enum training_event_kind kind;
@@ -45,11 +51,12 @@ struct training_event {
     double fraction_done;      /* 0 to 1 */
     bool is_evaluation;        /* validation_loss was measured at this very step */
     bool is_best;              /* and is the job's best */
+    const char *text;          /* of SAMPLE: what the model writes now; borrowed until the callback returns */
 };
 
 struct training_callbacks {
-    /* Called on the training thread: PROGRESS five times a second at most and after each evaluation, CHECKPOINT once it
-     * is on disk, DONE once. */
+    /* Called on the training thread: PROGRESS five times a second at most and after each evaluation, SAMPLE every
+     * sample_every_steps, CHECKPOINT once it is on disk, DONE once. */
     void (*on_event)(void *context, struct training *training, const struct training_event *event);
     void *context;
 };
@@ -69,12 +76,16 @@ struct training_parts {
     size_t threads; /* at least 1; more than there are shards help nothing */
     /* Called after every checkpoint and at the end, before the event. */
     enum status (*hand_back)(void *context, const struct values *values, struct error *error);
-    void *hand_back_context;
+    /* Makes a sample's text (owned by the training: mem_free); NULL: there are no samples. One that cannot be made is
+     * left out: it is for people to look at. */
+    enum status (*make_sample)(void *context, uint64_t step, char **ret_text, struct error *error);
+    void *context; /* of hand_back and make_sample */
     struct training_callbacks callbacks;
 };
 
 /* Whether the encoded corpus is long enough. INVALID, code "corpus_too_short", with the numbers, when the part for
- * training is shorter than one batch or one for validation or the test than two symbols. */
+ * training is shorter than one batch or one for validation or the test than two symbols; also, naming the field, when
+ * the options go by a validation loss and there is no text for one. */
 enum status training_check_corpus(const struct corpus *corpus, const struct training_options *options,
                                   struct error *error) MUST_CHECK;
 

@@ -5,7 +5,7 @@
 
 static const double SPEED_WINDOW_SECONDS = 4;
 
-static const char *const KIND_NAMES[] = {"progress", "checkpoint", "done"};
+static const char *const KIND_NAMES[] = {"progress", "sample", "checkpoint", "done"};
 static_assert(sizeof KIND_NAMES / sizeof KIND_NAMES[0] == TRAINING_EVENT_KIND_COUNT, "one name each");
 
 /* ---- the record ---- */
@@ -81,6 +81,7 @@ void training_describe(const struct training *training, struct training_event *r
         .fraction_done = done,
         .is_evaluation = training->is_evaluated,
         .is_best = training->is_best,
+        .text = training->sample,
     };
 }
 
@@ -116,6 +117,9 @@ json_t *training_event_to_json(const struct training_event *event)
     }
     if (event->kind == TRAINING_DONE) {
         failed |= json_object_set_new(json, "test_loss", number_or_null(event->test_loss));
+    }
+    if (event->text) {
+        failed |= json_object_set_new(json, "text", json_string(event->text));
     }
     if (failed != 0) {
         json_decref(json);

@@ -342,12 +342,6 @@ static enum status settle(struct training_options *options, struct error *error)
         return fail(error, STATUS_INVALID, "schedule.decay_steps",
                     "must be given: max_seconds alone does not say how many steps there will be");
     }
-    if (options->validation_fraction <= 0 && options->schedule.kind == SCHEDULE_PLATEAU) {
-        return fail(error, STATUS_INVALID, "schedule", "plateau needs a validation text: validation_fraction is 0");
-    }
-    if (options->validation_fraction <= 0 && options->early_stopping > 0) {
-        return fail(error, STATUS_INVALID, "early_stopping", "needs a validation text: validation_fraction is 0");
-    }
     options->step.clips_values = isfinite(options->clip_value);
     options->step.adds_noise = options->gradient_noise > 0;
     options->step.decays_weights = options->step.optimizer.kind == OPTIMIZER_ADAMW || options->weight_decay > 0;

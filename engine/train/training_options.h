@@ -53,14 +53,14 @@ struct training_options {
     uint64_t seed;                 /* below 2^53 */
     uint64_t early_stopping;       /* evaluations without a better loss that end the training; 0: none do */
     uint64_t evaluate_every_steps; /* besides every epoch's end; 0: only then */
-    uint64_t sample_every_steps;   /* 0: no samples */
-    size_t sample_symbols;
+    uint64_t sample_every_steps;   /* 0: no samples of what the model writes */
+    size_t sample_symbols;         /* of one */
     double checkpoint_seconds;
     enum publish publish; /* for who runs the job: when to make a version */
 };
 
 /* Reads `request` and fills in what it leaves out. INVALID names an unknown field, a wrong type or a value out of range
- * with its bounds (`param`: the field), and what needs validation without any; UNSUPPORTED, code "unsupported", a
+ * with its bounds (`param`: the field); UNSUPPORTED, code "unsupported", a
  * documented one that is not built. */
 enum status training_options_read(const json_t *request, struct training_options *ret_options,
                                   struct error *error) MUST_CHECK;

@@ -41,6 +41,7 @@ struct training {
     uint64_t files_ns;      /* the last look at the corpus' files */
     uint64_t checkpoint_ns; /* the last checkpoint, or the beginning */
     double gradient_norm;   /* of the last step; NaN before the first of this run */
+    const char *sample;     /* of the event that is being told; NULL: it is none */
     bool is_evaluated;      /* at this very step */
     bool is_best;
     _Atomic bool is_stopping;

@@ -2,6 +2,7 @@
 
 The binary is $LSTMD, as in harness.py; no daemon is started. Tests never wait for a time but for a line of output.
 """
+import csv
 import errno
 import json
 import math
@@ -10,6 +11,7 @@ import pty
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -133,6 +135,7 @@ class Train(CommandTest):
         self.bad(2, "learning_rate must be a number above 0", "train", self.corpus, *out, "--learning-rate", "0")
         self.bad(2, "no-such-option", "train", self.corpus, *out, "--no-such-option", "1")
         self.bad(2, "a model's name", "train", self.corpus, "--out", os.path.join(self.directory, ".hidden"))
+        self.bad(2, "preset must be one of char-rnn, torch-rnn, anna", "train", self.corpus, *out, "--preset", "anne")
         self.bad(1, "needs an embedding of 128", "train", self.corpus, *out, "--tie", "--embedding", "64")
         self.bad(2, "--cell lstn: lstm", "train", self.corpus, *out, "--cell", "lstn")
         self.bad(2, "--vocabulary letters: characters, bytes or words", "train", self.corpus, *out, "--vocabulary",
@@ -235,10 +238,134 @@ class Interrupted(CommandTest):
         self.bad(1, "another process is training there", "train", self.corpus, "--out", self.model, *SMALL)
 
 
+def crc32c(content):
+    crc = 0xffffffff
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def masked(content):
+    crc = crc32c(content)
+    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
+
+
+def tf_records(content):
+    """The records of a TFRecord file, their checksums compared."""
+    while content:
+        length, check = struct.unpack("<QI", content[:12])
+        assert check == masked(content[:8])
+        record, (check,) = content[12:12 + length], struct.unpack("<I", content[12 + length:16 + length])
+        assert check == masked(record)
+        yield record
+        content = content[16 + length:]
+
+
+def varint(content, at):
+    number, shift = 0, 0
+    while True:
+        number |= (content[at] & 0x7f) << shift
+        at, shift = at + 1, shift + 7
+        if content[at - 1] < 0x80:
+            return number, at
+
+
+def message(content):
+    """A protobuf message: {field: [values]}."""
+    fields, at = {}, 0
+    while at < len(content):
+        key, at = varint(content, at)
+        if key & 7 == 0:
+            value, at = varint(content, at)
+        elif key & 7 == 2:
+            length, at = varint(content, at)
+            value, at = content[at:at + length], at + length
+        else:
+            size, form = {1: (8, "<d"), 5: (4, "<f")}[key & 7]
+            (value,), at = struct.unpack(form, content[at:at + size]), at + size
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
+
+
+class Log(CommandTest):
+    OPTIONS = ["--max-steps", "40", "--evaluate-every-steps", "10", "--sample-every-steps", "20"]
+
+    def setUp(self):
+        super().setUp()
+        self.log = os.path.join(self.directory, "runs", "first")
+
+    def paths(self):
+        return sorted(os.path.join(self.log, name) for name in os.listdir(self.log) if "tfevents" in name)
+
+    def values(self):
+        """(step, tag, message of the value) of every event file."""
+        for path in self.paths():
+            with open(path, "rb") as file:
+                events = [message(record) for record in tf_records(file.read())]
+            self.assertEqual(events[0][3], [b"brain.Event:2"])
+            for event in events[1:]:
+                self.assertGreater(event[1][0], 1e9)
+                for value in message(event[5][0])[1]:
+                    value = message(value)
+                    yield event.get(2, [0])[0], value[1][0].decode(), value
+
+    def test_files(self):
+        self.assertEqual(crc32c(b"123456789"), 0xe3069283)   # the checksum's own check value
+        printed = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS,
+                                    "--sample-symbols", "30", "--logdir", self.log))
+        said = {line["step"]: line for line in printed if line["event"] == "progress"}
+        found = {}
+        for step, tag, value in self.values():
+            found.setdefault(tag, {})[step] = value
+        self.assertEqual(sorted(found["loss/validation"]), [10, 20, 30, 38, 40])     # an epoch has 38 steps
+        for tag, field in (("loss/train", "train_loss"), ("loss/validation", "validation_loss"),
+                           ("learning_rate", "learning_rate"), ("gradient_norm", "gradient_norm"),
+                           ("perplexity/validation", "perplexity")):
+            for step in (10, 20, 30, 40):
+                self.assertAlmostEqual(found[tag][step][2][0] / said[step][field], 1, delta=1e-5)
+        self.assertIn(40, found["symbols_per_second"])
+        samples = {line["step"]: line["text"] for line in printed if line["event"] == "sample"}
+        self.assertEqual(sorted(samples), [20, 40])
+        for step, text in samples.items():
+            self.assertEqual(len(text), 30)
+            value = found["sample"][step]
+            tensor = message(value[8][0])
+            self.assertEqual((tensor[1], tensor[8]), ([7], [text.encode()]))
+            self.assertEqual(message(message(value[9][0])[1][0])[1], [b"text"])
+        with open(os.path.join(self.log, "history.csv"), encoding="ascii") as file:
+            rows = list(csv.DictReader(file))
+        row = [row for row in rows if row["step"] == "40"][-1]
+        for field in ("train_loss", "validation_loss", "learning_rate", "gradient_norm", "epoch"):
+            self.assertAlmostEqual(float(row[field]), said[40][field], delta=1e-5)
+
+    def test_samples_change_no_weights(self):
+        self.train(*self.OPTIONS)
+        self.train("--max-steps", "40", "--evaluate-every-steps", "10")
+        self.assertEqual(self.weights(1), self.weights(2))
+
+    def test_tensorboard_opens_it(self):
+        try:
+            from tensorboard.backend.event_processing import event_accumulator
+        except ImportError:
+            self.skipTest("TensorBoard is not installed, and Debian has no package of it")
+        self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--logdir", self.log)
+        events = event_accumulator.EventAccumulator(self.log)
+        events.Reload()
+        self.assertEqual([event.step for event in events.Scalars("loss/validation")], [10, 20, 30, 38, 40])
+
+    def test_a_log_that_cannot_be_written(self):
+        where = os.path.join(self.corpus, "log")
+        self.bad(1, "text.txt", "train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--logdir", where)
+        self.assertFalse(os.path.exists(os.path.join(self.model, "1")))
+
+
 class Terminal(CommandTest):
     def test_progress_bar(self):
         main, other = pty.openpty()
-        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, "--epochs", "2"],
+        process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, "--epochs", "2",
+                                    "--sample-every-steps", "9", "--sample-symbols", "20"],
                                    stdin=subprocess.DEVNULL, stdout=other, stderr=other,
                                    env={**os.environ, "TERM": "xterm"})
         os.close(other)
@@ -258,6 +385,7 @@ class Terminal(CommandTest):
         self.assertRegex(text, r"corpus: \d+ bytes in 1 file")
         self.assertRegex(text, r"[█░]+ +\d+ %  epoch")
         self.assertRegex(text, r"validation \d\.\d+ nats, \d\.\d+ bits per character  best")
+        self.assertRegex(text, r"---- step 9\r\n(.|\r\n){20}\r\n----\r\n")
         self.assertRegex(text, r"moby@1: best weights, of step \d+")
         self.assertNotIn("{", text)
 

@@ -87,6 +87,12 @@ class Jobs(Training):
         self.assertEqual(self.events()[-1]["event"], "done")
         self.assertEqual(self.expect(200, "GET", self.path + "/graph")["nodes"], built)
 
+    def test_samples(self):
+        """An event each, the same as the model would write again; what it writes changes no weights."""
+        self.train(sample_every_steps=10, sample_symbols=25)
+        samples = [event for event in self.events() if event["event"] == "sample"]
+        self.assertEqual([(event["step"], len(event["text"])) for event in samples], [(10, 25), (20, 25)])
+
     def test_never_publishes(self):
         self.train(publish="never")
         self.assertNotIn("published", [event["event"] for event in self.events()])

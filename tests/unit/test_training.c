@@ -132,7 +132,7 @@ static struct training_parts parts_of(struct fixture *fixture, size_t threads)
                                    .checkpoint_path = checkpoint_path,
                                    .threads = threads,
                                    .hand_back = on_hand_back,
-                                   .hand_back_context = fixture,
+                                   .context = fixture,
                                    .callbacks = {on_event, fixture}};
 }
 
@@ -404,6 +404,15 @@ static void test_refusals(void **state)
     options = options_of("{\"batch\":2,\"sequence_length\":2,\"validation_fraction\":0.0001}");
     assert_int_equal(training_create(&parts, &options, &training, &error), STATUS_INVALID);
     assert_non_null(strstr(error.message, "1 of its 6000 symbols are left for validation"));
+    static const char *const needing[][2] = {{"early_stopping", "2"}, {"schedule", "{\"name\":\"plateau\"}"}};
+    for (size_t i = 0; i < 2; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "{\"batch\":2,\"sequence_length\":2,\"validation_fraction\":0,\"%s\":%s}",
+                 needing[i][0], needing[i][1]);
+        options = options_of(text);
+        assert_int_equal(training_create(&parts, &options, &training, &error), STATUS_INVALID);
+        assert_string_equal(error.param, needing[i][0]);
+    }
     fixture.stop_at = 1;
     assert_int_equal(train(&fixture, "{\"batch\":8,\"sequence_length\":10,\"evaluate_every_steps\":1}", 1, &error),
                      STATUS_CANCELLED);

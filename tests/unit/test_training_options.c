@@ -71,10 +71,6 @@ static void test_refusals(void **state)
     refuse("{\"schedule\":{\"name\":\"cyclic\"}}", STATUS_UNSUPPORTED, "schedule", "not one that is built");
     refuse("{\"schedule\":{\"name\":\"cosine\"},\"max_seconds\":9}", STATUS_INVALID, "schedule.decay_steps",
            "must be given");
-    refuse("{\"schedule\":{\"name\":\"plateau\"},\"validation_fraction\":0}", STATUS_INVALID, "schedule",
-           "needs a validation text");
-    refuse("{\"early_stopping\":2,\"validation_fraction\":0}", STATUS_INVALID, "early_stopping",
-           "needs a validation text");
     refuse("{\"schedule\":{\"name\":\"constant\",\"factor\":0.5}}", STATUS_INVALID, "schedule.factor",
            "not a field of this schedule");
     refuse("{\"optimizer\":{\"name\":\"adam\",\"decay\":0.5}}", STATUS_INVALID, "optimizer.decay",
