@@ -5,13 +5,15 @@
  * and only then may the choice's memory go. */
 #include "daemon/completion_private.h"
 
+#include <sched.h>
+
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64 };
+enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64, YIELDS_FOR_A_TEXT = 4 };
 
 static struct completion *completion_from(void *pointer)
 {
@@ -136,11 +138,14 @@ void completions_on_progress(void *context, struct generation **generations, siz
 {
     struct completions *completions = context;
     bool has_news = false;
+    bool is_fresh = false;
     pthread_mutex_lock(&completions->lock);
     for (size_t i = 0; i < count; i++) {
         struct choice *choice = generation_owner(generations[i]);
         if (!choice->is_queued) {
             choice->is_queued = true;
+            is_fresh = is_fresh || choice->report_count < YIELDS_FOR_A_TEXT;
+            choice->report_count++;
             choice->queued_generation = generations[i]; /* its reference, too */
             choice->next_queued = completions->queued;
             completions->queued = choice;
@@ -155,6 +160,9 @@ void completions_on_progress(void *context, struct generation **generations, siz
     }
     if (has_news) {
         mailbox_post(completions->server->mailbox, &completions->message);
+    }
+    if (is_fresh) {
+        sched_yield(); /* the loop and then the client may wait for this CPU: else they do to the end of its time slice */
     }
 }
 

@@ -31,6 +31,7 @@ struct choice {
     struct choice *next_queued; /* completions.queued, under its lock, as what follows */
     struct generation *queued_generation;
     bool is_queued;
+    size_t report_count;
     enum finish_reason finish; /* set when its last byte was read */
     bool is_finish_sent;
     struct error failure; /* status OK: none so far */
