@@ -15,7 +15,7 @@ STATEDIR   ?= /var/lib
 JOBS       := $(shell nproc)
 
 # Their Debian packages stand in config/packages.
-LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc
+LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp snappy
 # OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
 LIBRARIES += openblas
 
@@ -26,7 +26,8 @@ endif
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -g -fsanitize=thread
-CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+                  -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
 VERSION := 0.1.0
 BASE := -std=c17 -D_GNU_SOURCE -DLSTMD_VERSION='"$(VERSION)"' -I. -include engine/base/banned.h -fno-math-errno \

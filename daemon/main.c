@@ -24,7 +24,8 @@ static const struct command {
     {"score", "measure how well a model predicts a text", command_score},
     {"inspect", "say what a model is", command_inspect},
     {"bench", "measure decoding, training or serving on this machine", command_bench},
-    {"import", "read a model of another framework", not_built},
+    {"import", "read a model of another framework", command_import},
+    {"import-reader", NULL, command_import_reader}, /* for import and inspect alone */
     {"export", "write a model for another framework", not_built},
     {"key", "make a key for the key file", not_built},
 };
@@ -33,7 +34,9 @@ static void print_help(FILE *file)
 {
     fputs("lstmd trains, serves and hot-reloads LSTM text models.\n\nusage: lstmd COMMAND [OPTION]…\n\n", file);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].help);
+        if (commands[i].help != NULL) {
+            fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].help);
+        }
     }
     fputs("\n`lstmd COMMAND --help` lists a command's options; `lstmd --version` says what this build is.\n", file);
 }

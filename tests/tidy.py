@@ -25,6 +25,8 @@ LIBRARY_HOMES = [
     (r"<uv\.h>", r"daemon/.*"),
     (r"<systemd/.*>", r"daemon/systemd\.c"),
     (r"<ini\.h>", r"daemon/.*"),
+    (r"<seccomp\.h>", r"daemon/sandbox\.c"),
+    (r"<snappy-c\.h>", r"engine/import/level_table\.c"),
     (r"<jansson\.h>", r"(daemon|engine/(text|graph|nn|store|train|import|export|model)|tests)/.*"),
 ]
 NOT_OURS = re.compile(r"^(tests/fuzz/corpus/|tests/golden/|config/demo/[^/]+/\d+/)")

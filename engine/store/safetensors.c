@@ -307,9 +307,9 @@ static enum status describe(json_t *header, const struct named_tensor *entry, si
     return STATUS_OK;
 }
 
-/* Writes header, padding and data to a new block. */
-static enum status assemble(const json_t *header, const struct named_tensor *entries, size_t count, size_t data_bytes,
-                            void **ret_bytes, size_t *ret_length, struct error *error)
+/* Writes length, header and padding to a new block, with room for `data_bytes` behind them. */
+static enum status assemble(const json_t *header, size_t data_bytes, char **ret_bytes, size_t *ret_data_offset,
+                            struct error *error)
 {
     size_t json_bytes = json_dumpb(header, NULL, 0, JSON_COMPACT);
     size_t header_bytes = (json_bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
@@ -329,21 +329,14 @@ static enum status assemble(const json_t *header, const struct named_tensor *ent
         return error_set(error, STATUS_NO_MEMORY, "no memory to write a header of %zu bytes", json_bytes);
     }
     memset(bytes + LENGTH_BYTES + json_bytes, ' ', header_bytes - json_bytes);
-    char *data = bytes + LENGTH_BYTES + header_bytes;
-    for (size_t i = 0; i < count; i++) {
-        size_t tensor_size = tensor_bytes(&entries[i].tensor);
-        if (tensor_size > 0) {
-            memcpy(data, entries[i].tensor.data, tensor_size);
-        }
-        data += tensor_size;
-    }
     *ret_bytes = bytes;
-    *ret_length = length;
+    *ret_data_offset = LENGTH_BYTES + header_bytes;
     return STATUS_OK;
 }
 
-enum status safetensors_format(const struct named_tensor *entries, size_t count, void **ret_bytes, size_t *ret_length,
-                               struct error *error)
+/* Everything up to the data, in a block that has room for that too if `with_data`. */
+static enum status format_header(const struct named_tensor *entries, size_t count, bool with_data, char **ret_bytes,
+                                 size_t *ret_data_offset, size_t *ret_data_bytes, struct error *error)
 {
     if (count > SAFETENSORS_TENSORS_MAX) {
         return error_set(error, STATUS_LIMIT, "%zu tensors, at most %d", count, SAFETENSORS_TENSORS_MAX);
@@ -365,10 +358,40 @@ enum status safetensors_format(const struct named_tensor *entries, size_t count,
         }
     }
     if (status == STATUS_OK) {
-        status = assemble(header, entries, count, data_bytes, ret_bytes, ret_length, error);
+        status = assemble(header, with_data ? data_bytes : 0, ret_bytes, ret_data_offset, error);
     }
     json_decref(header);
+    *ret_data_bytes = data_bytes;
     return status;
+}
+
+enum status safetensors_format(const struct named_tensor *entries, size_t count, void **ret_bytes, size_t *ret_length,
+                               struct error *error)
+{
+    char *bytes = NULL;
+    size_t offset = 0;
+    size_t data_bytes = 0;
+    TRY(format_header(entries, count, true, &bytes, &offset, &data_bytes, error));
+    char *data = bytes + offset;
+    for (size_t i = 0; i < count; i++) {
+        size_t tensor_size = tensor_bytes(&entries[i].tensor);
+        if (tensor_size > 0) {
+            memcpy(data, entries[i].tensor.data, tensor_size);
+        }
+        data += tensor_size;
+    }
+    *ret_bytes = bytes;
+    *ret_length = offset + data_bytes;
+    return STATUS_OK;
+}
+
+enum status safetensors_format_header(const struct named_tensor *entries, size_t count, void **ret_bytes,
+                                      size_t *ret_length, size_t *ret_data_bytes, struct error *error)
+{
+    char *bytes = NULL;
+    TRY(format_header(entries, count, false, &bytes, ret_length, ret_data_bytes, error));
+    *ret_bytes = bytes;
+    return STATUS_OK;
 }
 
 const struct tensor *safetensors_find(const struct safetensors *tensors, const char *name)

@@ -41,6 +41,11 @@ enum status safetensors_parse(const void *bytes, size_t length, struct safetenso
 enum status safetensors_format(const struct named_tensor *entries, size_t count, void **ret_bytes, size_t *ret_length,
                                struct error *error) MUST_CHECK;
 
+/* What stands before the data of such a file, for a writer that makes the tensors one after another: their data is not
+ * looked at. `ret_data_bytes` is how much is to follow. */
+enum status safetensors_format_header(const struct named_tensor *entries, size_t count, void **ret_bytes,
+                                      size_t *ret_length, size_t *ret_data_bytes, struct error *error) MUST_CHECK;
+
 /* The tensor of that name, or NULL. It lives as long as `tensors`. */
 const struct tensor *safetensors_find(const struct safetensors *tensors, const char *name);
 

@@ -19,6 +19,7 @@ struct vocabulary {
     uint32_t replacement; /* for UNKNOWN_SYMBOLS_REPLACE */
     uint32_t unknown;
     uint32_t end_of_line;
+    uint32_t bytes[BYTE_SYMBOLS]; /* of bytes: each one's number */
 };
 
 static_assert((uint64_t)VOCABULARY_SYMBOLS_MAX * VOCABULARY_SYMBOL_BYTES_MAX < UINT32_MAX, "offsets fit");
@@ -91,19 +92,6 @@ static struct vocabulary *complete(struct vocabulary *vocabulary)
     return vocabulary;
 }
 
-enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error)
-{
-    struct vocabulary *vocabulary = NULL;
-    TRY(allocate(VOCABULARY_BYTES, BYTE_SYMBOLS, BYTE_SYMBOLS, &vocabulary, error));
-    for (uint32_t byte = 0; byte < BYTE_SYMBOLS; byte++) {
-        char symbol = (char)(unsigned char)byte;
-        enum status status = symbol_table_add(&vocabulary->table, &symbol, 1, error);
-        CHECK(status == STATUS_OK); /* there is room */
-    }
-    *ret_vocabulary = complete(vocabulary);
-    return STATUS_OK;
-}
-
 void vocabulary_describe_character(const char *character, size_t length, char text[VOCABULARY_DESCRIPTION_BYTES_MAX])
 {
     uint32_t code_point;
@@ -157,6 +145,41 @@ static enum status add_symbol(struct vocabulary *vocabulary, const char *symbol,
                          (int)length, symbol, same);
     }
     return symbol_table_add(&vocabulary->table, symbol, length, error);
+}
+
+enum status vocabulary_create_some_bytes(const unsigned char *bytes, size_t count, struct vocabulary **ret_vocabulary,
+                                         struct error *error)
+{
+    if (count == 0 || count > BYTE_SYMBOLS) {
+        return error_set(error, STATUS_INVALID, "a vocabulary of %zu bytes, must be 1 to %d", count, BYTE_SYMBOLS);
+    }
+    struct vocabulary *vocabulary = NULL;
+    TRY(allocate(VOCABULARY_BYTES, count, count, &vocabulary, error));
+    memset(vocabulary->bytes, 0xFF, sizeof vocabulary->bytes);
+    for (uint32_t id = 0; id < count; id++) {
+        char symbol = (char)bytes[id];
+        uint32_t *number = &vocabulary->bytes[bytes[id]];
+        enum status status =
+            *number == SYMBOL_NONE
+                ? symbol_table_add(&vocabulary->table, &symbol, 1, error)
+                : error_set(error, STATUS_INVALID, "symbol %u, byte %d, is symbol %u already", id, bytes[id], *number);
+        if (status != STATUS_OK) {
+            destroy(vocabulary);
+            return status;
+        }
+        *number = id;
+    }
+    *ret_vocabulary = complete(vocabulary);
+    return STATUS_OK;
+}
+
+enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error)
+{
+    unsigned char bytes[BYTE_SYMBOLS];
+    for (size_t byte = 0; byte < BYTE_SYMBOLS; byte++) {
+        bytes[byte] = (unsigned char)byte;
+    }
+    return vocabulary_create_some_bytes(bytes, BYTE_SYMBOLS, ret_vocabulary, error);
 }
 
 enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symbols, const size_t *lengths,
@@ -338,6 +361,10 @@ const char *vocabulary_describe_symbol(enum vocabulary_kind kind, const char *sy
         snprintf(text, VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX, "character %s", description);
         return text;
     }
+    if (kind == VOCABULARY_BYTES) {
+        snprintf(text, VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX, "byte 0x%02x", (unsigned)(unsigned char)symbol[0]);
+        return text;
+    }
     int shown = length > SHOWN_BYTES_MAX ? SHOWN_BYTES_MAX : (int)length;
     while (shown < (int)length && ((unsigned char)symbol[shown] & 0xC0) == 0x80) {
         shown--; /* never cut inside a character */
@@ -424,6 +451,19 @@ static enum status encode_words(struct encoding *encoding, struct error *error)
     return word_splitter_finish(&splitter) ? put_word(encoding, &splitter, word_position, error) : STATUS_OK;
 }
 
+static enum status encode_bytes(struct encoding *encoding, struct error *error)
+{
+    for (size_t i = 0; i < encoding->length; i++) {
+        uint32_t id = encoding->vocabulary->bytes[(unsigned char)encoding->text[i]];
+        if (id != SYMBOL_NONE) {
+            put(encoding, id);
+        } else {
+            TRY(put_unknown(encoding, encoding->text + i, 1, i, error));
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
                               enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count, struct error *error)
 {
@@ -433,10 +473,7 @@ enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *t
     } else if (vocabulary->kind == VOCABULARY_WORDS) {
         TRY(encode_words(&encoding, error));
     } else {
-        for (size_t i = 0; i < length; i++) {
-            ids[i] = (unsigned char)text[i];
-        }
-        encoding.count = length;
+        TRY(encode_bytes(&encoding, error));
     }
     *ret_count = encoding.count;
     return STATUS_OK;

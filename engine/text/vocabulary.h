@@ -2,7 +2,7 @@
  *
  * The order of a vocabulary made from a corpus is fixed: characters by code point; bytes are always all 256 by value;
  * words by falling count, then by code point (symbol_counts.h). vocab.json: {"kind":"characters",
- * "symbols":["\n"," ",…]}; for bytes the list is left out. */
+ * "symbols":["\n"," ",…]}; for all 256 bytes the list is left out, for some of them it is their values. */
 #ifndef ENGINE_TEXT_VOCABULARY_H
 #define ENGINE_TEXT_VOCABULARY_H
 
@@ -14,7 +14,7 @@
 
 enum vocabulary_kind {
     VOCABULARY_CHARACTERS, /* each symbol one Unicode character */
-    VOCABULARY_BYTES,      /* 256 symbols, one for each byte */
+    VOCABULARY_BYTES,      /* each symbol one byte: all 256 by value, or, in models made elsewhere, some in any order */
     VOCABULARY_WORDS,      /* symbols are words; text is split at white space */
     VOCABULARY_KIND_COUNT,
 };
@@ -35,6 +35,10 @@ bool vocabulary_kind_from_name(const char *name, enum vocabulary_kind *ret_kind)
 
 /* Makes the byte vocabulary. NO_MEMORY is the only error. One reference: give it back with vocabulary_unref. */
 enum status vocabulary_create_bytes(struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
+
+/* Makes a vocabulary of some bytes in order. INVALID for none or a doubled one. */
+enum status vocabulary_create_some_bytes(const unsigned char *bytes, size_t count, struct vocabulary **ret_vocabulary,
+                                         struct error *error) MUST_CHECK;
 
 /* Makes a vocabulary of characters or words from symbols in order, which are copied. They are UTF-8; only a character
  * may be U+0000. INVALID for none, or names the duplicate, empty, malformed or (characters) longer-than-one symbol;

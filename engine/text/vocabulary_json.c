@@ -2,6 +2,8 @@
 #include "engine/base/mem.h"
 #include "engine/text/vocabulary.h"
 
+enum { BYTE_SYMBOLS_MAX = 256 };
+
 static enum status refuse(struct error *error, const char *param, const char *message)
 {
     error_set(error, STATUS_INVALID, "%s", message);
@@ -43,6 +45,27 @@ done:
     return status;
 }
 
+/* The values of some bytes, in order. */
+static enum status from_bytes(const json_t *list, struct vocabulary **ret_vocabulary, struct error *error)
+{
+    unsigned char bytes[BYTE_SYMBOLS_MAX];
+    size_t count = json_array_size(list);
+    if (!json_is_array(list) || count == 0 || count > BYTE_SYMBOLS_MAX) {
+        return refuse(error, "/symbols", "a vocabulary of bytes has no list of symbols, or one of 1 to 256 values");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *value = json_array_get(list, i);
+        json_int_t byte = json_integer_value(value);
+        if (!json_is_integer(value) || byte < 0 || byte >= BYTE_SYMBOLS_MAX) {
+            char param[64];
+            snprintf(param, sizeof param, "/symbols/%zu", i);
+            return refuse(error, param, "a byte is a whole number from 0 to 255");
+        }
+        bytes[i] = (unsigned char)byte;
+    }
+    return vocabulary_create_some_bytes(bytes, count, ret_vocabulary, error);
+}
+
 enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_vocabulary, struct error *error)
 {
     const json_t *kind_json = json_is_object(json) ? json_object_get(json, "kind") : json;
@@ -59,7 +82,7 @@ enum status vocabulary_from_json(const json_t *json, struct vocabulary **ret_voc
     }
     if (kind == VOCABULARY_BYTES) {
         return symbols == NULL ? vocabulary_create_bytes(ret_vocabulary, error)
-                               : refuse(error, "/symbols", "a vocabulary of bytes has no list of symbols");
+                               : from_bytes(symbols, ret_vocabulary, error);
     }
     if (!json_is_array(symbols)) {
         return refuse(error, "/symbols", "the vocabulary's symbols are missing, or not a list");
@@ -73,7 +96,9 @@ static json_t *symbols_json(const struct vocabulary *vocabulary)
     for (uint32_t id = 0; list != NULL && id < vocabulary_size(vocabulary); id++) {
         size_t length;
         const char *symbol = vocabulary_symbol(vocabulary, id, &length);
-        if (json_array_append_new(list, json_stringn(symbol, length)) != 0) {
+        bool is_byte = vocabulary_kind(vocabulary) == VOCABULARY_BYTES;
+        json_t *json = is_byte ? json_integer((unsigned char)symbol[0]) : json_stringn(symbol, length);
+        if (json_array_append_new(list, json) != 0) {
             json_decref(list);
             list = NULL;
         }
@@ -81,11 +106,22 @@ static json_t *symbols_json(const struct vocabulary *vocabulary)
     return list;
 }
 
+/* Whether it is vocabulary_create_bytes'. */
+static bool has_all_bytes(const struct vocabulary *vocabulary)
+{
+    bool are_in_order = vocabulary_size(vocabulary) == BYTE_SYMBOLS_MAX;
+    for (uint32_t id = 0; are_in_order && id < BYTE_SYMBOLS_MAX; id++) {
+        size_t length;
+        are_in_order = (unsigned char)vocabulary_symbol(vocabulary, id, &length)[0] == id;
+    }
+    return are_in_order;
+}
+
 enum status vocabulary_to_json(const struct vocabulary *vocabulary, json_t **ret_json, struct error *error)
 {
     enum vocabulary_kind kind = vocabulary_kind(vocabulary);
     json_t *json = json_pack("{s:s}", "kind", vocabulary_kind_name(kind));
-    bool has_list = kind != VOCABULARY_BYTES;
+    bool has_list = kind != VOCABULARY_BYTES || !has_all_bytes(vocabulary);
     if (json == NULL || (has_list && json_object_set_new(json, "symbols", symbols_json(vocabulary)) != 0)) {
         json_decref(json);
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu symbols as JSON", vocabulary_size(vocabulary));

@@ -96,6 +96,33 @@ static void test_bytes_are_themselves(void **state)
     assert_int_equal(vocabulary_create_bytes(&vocabulary, &error), STATUS_NO_MEMORY);
 }
 
+/* A model made elsewhere may know some bytes only, in an order of its own. */
+static void test_some_bytes(void **state)
+{
+    (void)state;
+    struct vocabulary *vocabulary = NULL;
+    struct vocabulary *again = NULL;
+    struct error error;
+    json_t *json = NULL;
+    assert_int_equal(vocabulary_create_some_bytes((const unsigned char *)"b \xEC", 3, &vocabulary, &error), STATUS_OK);
+    const uint32_t expected[] = {2, 0, 1};
+    expect_ids(vocabulary,
+               "\xEC"
+               "b ",
+               UNKNOWN_SYMBOLS_ERROR, 3, expected);
+    expect_unknown(vocabulary, "ba", "unknown_symbol", "the model does not know the byte 0x61 at position 1");
+    assert_int_equal(vocabulary_to_json(vocabulary, &json, &error), STATUS_OK);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(json, "symbols"), 2)), 0xEC);
+    assert_int_equal(vocabulary_from_json(json, &again, &error), STATUS_OK);
+    assert_true(vocabulary_equal(vocabulary, again));
+    json_decref(json);
+    vocabulary_unref(again);
+    vocabulary_unref(vocabulary);
+    assert_int_equal(vocabulary_create_some_bytes((const unsigned char *)"aba", 3, &vocabulary, &error),
+                     STATUS_INVALID);
+    assert_string_equal(error.message, "symbol 2, byte 97, is symbol 0 already");
+}
+
 static void test_characters_of_a_text_in_order(void **state)
 {
     (void)state;
@@ -399,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds_are_found_by_name),
         cmocka_unit_test(test_bytes_are_themselves),
+        cmocka_unit_test(test_some_bytes),
         cmocka_unit_test(test_characters_of_a_text_in_order),
         cmocka_unit_test(test_unknown_characters),
         cmocka_unit_test(test_words_lie_between_white_space),

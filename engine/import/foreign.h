@@ -1,0 +1,93 @@
+/* What a reader makes of a foreign model file: named tensors, vocabularies and hints, whatever the format. Plain data;
+ * everything lives in the arena or in the source's files. Thread: the one that reads. */
+#ifndef ENGINE_IMPORT_FOREIGN_H
+#define ENGINE_IMPORT_FOREIGN_H
+
+#include "engine/base/arena.h"
+#include "engine/import/plain.h"
+#include "engine/math/tensor.h"
+
+enum {
+    FOREIGN_TENSORS_MAX = 20000,
+    FOREIGN_NAME_BYTES_MAX = 1024,
+    FOREIGN_HINTS_MAX = 256,
+    FOREIGN_VOCABULARIES_MAX = 32,
+};
+
+/* Elements are row-major, little-endian and without alignment. */
+struct foreign_tensor {
+    const char *name;
+    enum dtype dtype;
+    struct shape shape;
+    const unsigned char *data;
+};
+
+/* Something the file says of itself: "rnn_size" is "128". */
+struct foreign_hint {
+    const char *key;
+    const char *value;
+};
+
+/* Symbols in order, as some file holds them. `problem` says why they are none, or is NULL. */
+struct foreign_vocabulary {
+    const char *place; /* "chars_vocab.pkl", "tokens" */
+    const char *const *symbols;
+    const size_t *lengths;
+    size_t count;
+    bool are_bytes; /* each is one byte, and not all are UTF-8 */
+    const char *problem;
+};
+
+struct foreign_model {
+    const char *format; /* "TensorFlow V2 checkpoint" */
+    const char *entry;  /* the file of the source it was read from */
+    struct foreign_tensor *tensors;
+    size_t tensor_count;
+    size_t tensor_capacity;
+    struct foreign_hint hints[FOREIGN_HINTS_MAX];
+    size_t hint_count;
+    struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
+    size_t vocabulary_count;
+    size_t skipped_count; /* tensors of types that hold no numbers */
+    struct arena arena;
+};
+
+/* Adds a tensor; `name` is copied, `data` is borrowed for the model's life and has to hold `data_bytes`. CORRUPT where
+ * that is not what dtype and shape take; LIMIT above the maxima. */
+enum status foreign_add_tensor(struct foreign_model *model, const char *name, enum dtype dtype,
+                               const struct shape *shape, const unsigned char *data, size_t data_bytes,
+                               struct error *error) MUST_CHECK;
+
+/* The same for bfloat16, which becomes float32 in the arena. */
+enum status foreign_add_bfloat16(struct foreign_model *model, const char *name, const struct shape *shape,
+                                 const unsigned char *data, size_t data_bytes, struct error *error) MUST_CHECK;
+
+/* Once all tensors are there: sorts them by name. CORRUPT where two have one name. */
+enum status foreign_sort_tensors(struct foreign_model *model, struct error *error) MUST_CHECK;
+
+/* Reads dimension by dimension into a shape. UNSUPPORTED above SHAPE_RANK_MAX dimensions, CORRUPT for a negative one;
+ * both name the tensor. */
+enum status foreign_add_dimension(struct shape *shape, const char *name, int64_t dimension,
+                                  struct error *error) MUST_CHECK;
+
+/* Adds a hint; strings are copied. More than FOREIGN_HINTS_MAX are left out: they are only hints. NO_MEMORY. */
+enum status foreign_add_hint(struct foreign_model *model, const char *key, const char *value,
+                             struct error *error) MUST_CHECK;
+/* The hint's value, or NULL. */
+const char *foreign_hint(const struct foreign_model *model, const char *key);
+
+/* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], however nested.
+ * `place` is what messages call it, and is copied. NO_MEMORY. */
+enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
+                                     struct error *error) MUST_CHECK;
+
+/* Element `index` as a number. */
+double foreign_number(const struct foreign_tensor *tensor, size_t index);
+
+/* NO_MEMORY, or LIMIT where the arena's maximum was reached; names the format. */
+enum status foreign_no_memory(const struct foreign_model *model, struct error *error);
+
+/* Frees everything and empties the struct. */
+void foreign_model_release(struct foreign_model *model);
+
+#endif

@@ -1,0 +1,190 @@
+/* Finding symbols in plain data. Thread: the one that reads. Everything is in the model's arena.
+ *
+ * A dictionary of strings and whole numbers, either way round, gives each number's string; a list of strings its items
+ * in order. Whether the symbols fit a model is decided later, by its matrices. */
+#include "engine/base/mem.h"
+#include "engine/import/foreign.h"
+#include "engine/text/utf8.h"
+#include "engine/text/vocabulary.h"
+
+enum { DEPTH_MAX = 6, STEPS_MAX = 100000, SYMBOLS_MIN = 2, PROBLEM_BYTES_MAX = 256 };
+
+struct search {
+    struct foreign_model *model;
+    const char *place;
+    size_t steps;
+};
+
+/* One vocabulary being put together. */
+struct draft {
+    const char **symbols; /* [count]; NULL: not there yet */
+    size_t *lengths;
+    size_t count;
+    char problem[PROBLEM_BYTES_MAX];
+};
+
+static enum status make_draft(struct search *search, size_t count, struct draft *ret_draft, struct error *error)
+{
+    struct arena *arena = &search->model->arena;
+    *ret_draft = (struct draft){.symbols = arena_allocate(arena, count, sizeof(char *)),
+                                .lengths = arena_allocate(arena, count, sizeof(size_t)),
+                                .count = count};
+    return ret_draft->symbols == NULL || ret_draft->lengths == NULL ? foreign_no_memory(search->model, error)
+                                                                    : STATUS_OK;
+}
+
+static void put(struct draft *draft, int64_t index, const struct plain *symbol)
+{
+    if (draft->problem[0] != '\0') {
+        return;
+    }
+    if (index < 0 || (uint64_t)index >= draft->count) {
+        snprintf(draft->problem, sizeof draft->problem, "%zu symbols, but one has the number %lld, not 0 to %zu",
+                 draft->count, (long long)index, draft->count - 1);
+    } else if (draft->symbols[index] != NULL) {
+        snprintf(draft->problem, sizeof draft->problem, "two symbols have the number %lld", (long long)index);
+    } else {
+        draft->symbols[index] = symbol->text;
+        draft->lengths[index] = symbol->length;
+    }
+}
+
+/* Keeps the draft as one of the model's vocabularies. */
+static enum status keep(struct search *search, const struct draft *draft, struct error *error)
+{
+    struct foreign_model *model = search->model;
+    if (model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX) {
+        return STATUS_OK;
+    }
+    struct foreign_vocabulary vocabulary = {
+        .place = search->place, .symbols = draft->symbols, .lengths = draft->lengths, .count = draft->count};
+    if (draft->problem[0] != '\0') {
+        vocabulary.problem = arena_copy_string(&model->arena, draft->problem);
+        if (vocabulary.problem == NULL) {
+            return foreign_no_memory(model, error);
+        }
+    } else {
+        bool are_single = true;
+        bool are_text = true;
+        for (size_t i = 0; i < draft->count; i++) {
+            are_single = are_single && draft->lengths[i] == 1;
+            are_text = are_text && utf8_find_malformed(draft->symbols[i], draft->lengths[i]) == draft->lengths[i];
+        }
+        vocabulary.are_bytes = are_single && !are_text;
+    }
+    model->vocabularies[model->vocabulary_count++] = vocabulary;
+    return STATUS_OK;
+}
+
+/* A whole number, or in JSON, whose keys are strings, one in decimal. */
+static bool read_index(const struct plain *value, int64_t *ret_index)
+{
+    if (plain_integer(value, ret_index)) {
+        return true;
+    }
+    if (!plain_is_string(value) || value->length == 0 || value->length > 9) {
+        return false;
+    }
+    int64_t index = 0;
+    for (size_t i = 0; i < value->length; i++) {
+        if (value->text[i] < '0' || value->text[i] > '9') {
+            return false;
+        }
+        index = index * 10 + (value->text[i] - '0');
+    }
+    *ret_index = index;
+    return true;
+}
+
+enum direction { DIRECTION_NONE, DIRECTION_TO_NUMBER, DIRECTION_TO_SYMBOL };
+
+static enum direction direction_of(const struct plain *dict)
+{
+    bool to_number = true;
+    bool to_symbol = true;
+    int64_t ignored;
+    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+        const struct plain *key = dict->items[i];
+        const struct plain *value = dict->items[i + 1];
+        to_number = to_number && plain_is_string(key) && plain_integer(value, &ignored);
+        to_symbol = to_symbol && plain_is_string(value) && read_index(key, &ignored);
+    }
+    return dict->count < 2 * SYMBOLS_MIN ? DIRECTION_NONE
+           : to_number                   ? DIRECTION_TO_NUMBER
+           : to_symbol                   ? DIRECTION_TO_SYMBOL
+                                         : DIRECTION_NONE;
+}
+
+static enum status take_dict(struct search *search, const struct plain *dict, enum direction direction,
+                             struct error *error)
+{
+    struct draft draft;
+    TRY(make_draft(search, dict->count / 2, &draft, error));
+    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+        bool to_number = direction == DIRECTION_TO_NUMBER;
+        int64_t index = -1;
+        read_index(dict->items[i + (to_number ? 1 : 0)], &index);
+        put(&draft, index, dict->items[i + (to_number ? 0 : 1)]);
+    }
+    return keep(search, &draft, error);
+}
+
+static bool is_list_of_strings(const struct plain *list)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (!plain_is_string(list->items[i])) {
+            return false;
+        }
+    }
+    return list->count >= SYMBOLS_MIN;
+}
+
+static enum status take_list(struct search *search, const struct plain *list, struct error *error)
+{
+    struct draft draft;
+    TRY(make_draft(search, list->count, &draft, error));
+    for (uint32_t i = 0; i < list->count; i++) {
+        put(&draft, i, list->items[i]);
+    }
+    return keep(search, &draft, error);
+}
+
+static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error)
+{
+    if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX) {
+        return STATUS_OK;
+    }
+    if (value->kind != PLAIN_LIST && value->kind != PLAIN_DICT && value->kind != PLAIN_CALL) {
+        return STATUS_OK;
+    }
+    if (value->kind == PLAIN_LIST && is_list_of_strings(value)) {
+        return value->count <= VOCABULARY_SYMBOLS_MAX ? take_list(search, value, error) : STATUS_OK;
+    }
+    enum direction direction = value->kind == PLAIN_DICT ? direction_of(value) : DIRECTION_NONE;
+    if (direction != DIRECTION_NONE) {
+        return value->count / 2 <= VOCABULARY_SYMBOLS_MAX ? take_dict(search, value, direction, error) : STATUS_OK;
+    }
+    const char *place = search->place;
+    for (uint32_t i = 0; i < value->count && search->steps <= STEPS_MAX; i++) {
+        const struct plain *key = value->kind != PLAIN_LIST && i % 2 == 1 ? value->items[i - 1] : NULL;
+        if (plain_is_string(key) && key->length < 100 && depth < 2) {
+            search->place = arena_format(&search->model->arena, "%s, %s", place, key->text);
+            if (search->place == NULL) {
+                return foreign_no_memory(search->model, error);
+            }
+        }
+        TRY(walk(search, value->items[i], depth + 1, error));
+        search->place = place;
+    }
+    return value->kind == PLAIN_CALL ? walk(search, value->state, depth + 1, error) : STATUS_OK;
+}
+
+enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
+                                     struct error *error)
+{
+    struct search search = {.model = model, .place = arena_copy_string(&model->arena, place)};
+    if (search.place == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    return walk(&search, root, 0, error);
+}

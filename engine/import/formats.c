@@ -1,0 +1,17 @@
+/* The table of foreign formats. Thread: any; constant. */
+#include "engine/import/readers.h"
+
+const struct foreign_format foreign_formats[] = {
+    {"TensorFlow checkpoint", tensorflow_recognise, tensorflow_read},
+};
+const size_t foreign_format_count = sizeof foreign_formats / sizeof *foreign_formats;
+
+const struct foreign_format *foreign_format_of(const struct source_file *file)
+{
+    for (size_t i = 0; i < foreign_format_count; i++) {
+        if (foreign_formats[i].recognise(file)) {
+            return &foreign_formats[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,242 @@
+/* Reading and understanding a source, in the process that has no rights. Thread: the one that imports. */
+#include "engine/import/importer.h"
+
+#include "engine/base/mem.h"
+#include "engine/import/import_private.h"
+#include "engine/import/readers.h"
+#include "engine/store/safetensors.h"
+
+enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512 };
+
+/* ---- which file ---- */
+
+/* Whether what the user named leaves this file: all of a folder, a file itself, what a prefix begins. */
+static bool is_meant(const struct foreign_source *source, const struct source_file *file, const char *wanted)
+{
+    const char *chosen = wanted != NULL ? wanted : source->chosen;
+    size_t length = strlen(chosen);
+    bool is_prefix = strncmp(file->name, chosen, length) == 0;
+    if (length == 0 || strcmp(file->name, chosen) == 0) {
+        return true;
+    }
+    return is_prefix && foreign_source_find(source, chosen) == NULL && file->name[length] == '.';
+}
+
+/* Of several checkpoints in a folder the one that TensorFlow's "checkpoint" file names first. */
+static const char *read_checkpoint_state(struct foreign_source *source, struct arena *arena)
+{
+    static const char key[] = "model_checkpoint_path: \"";
+    struct source_file *file = foreign_source_find(source, "checkpoint");
+    unsigned char head[SOURCE_HEAD_BYTES + 1];
+    size_t length = file == NULL ? 0 : foreign_source_peek(file, 0, head);
+    head[length] = '\0';
+    if (length <= strlen(key) || memcmp(head, key, strlen(key)) != 0) {
+        return NULL;
+    }
+    const char *path = (const char *)head + strlen(key);
+    size_t end = strcspn(path, "\"\n");
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') {
+        begin--;
+    }
+    char *name = arena_allocate(arena, end - begin + 1, 1);
+    if (name != NULL) {
+        memcpy(name, path + begin, end - begin);
+    }
+    return name;
+}
+
+static enum status none_recognised(const struct foreign_source *source, size_t tried_count, struct error *error)
+{
+    char known[LISTED_BYTES_MAX] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < foreign_format_count && length < sizeof known; i++) {
+        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ",
+                                   foreign_formats[i].name);
+    }
+    return error_set(error, STATUS_UNSUPPORTED, "%.300s: none of %zu files is of a format that is read here: %s",
+                     source->label, tried_count, known);
+}
+
+static enum status several(const struct foreign_source *source, const struct source_file *one,
+                           const struct source_file *other, struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE,
+              "%.300s holds several models, %.200s and %.200s among them: say --set "
+              "file=NAME",
+              source->label, one->name, other->name);
+    return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
+}
+
+/* The one file by which a model is entered, among those that `wanted` leaves. */
+static enum status find_entry_among(struct foreign_source *source, const char *wanted, size_t *tried_count,
+                                    struct source_file **ret_file, struct error *error)
+{
+    struct source_file *found = NULL;
+    for (size_t i = 0; i < source->count; i++) {
+        struct source_file *file = &source->files[i];
+        if (!is_meant(source, file, wanted)) {
+            continue;
+        }
+        *tried_count += 1;
+        if (foreign_format_of(file) == NULL) {
+            continue;
+        }
+        if (found != NULL) {
+            return several(source, found, file, error);
+        }
+        found = file;
+    }
+    *ret_file = found;
+    return STATUS_OK;
+}
+
+static enum status find_entry(struct foreign_source *source, const struct import_settings *settings,
+                              struct source_file **ret_file, struct error *error)
+{
+    const char *wanted = import_setting(settings, "file");
+    const char *state = NULL;
+    size_t tried_count = 0;
+    *ret_file = NULL;
+    if (wanted == NULL && source->chosen[0] == '\0') {
+        state = read_checkpoint_state(source, &source->arena);
+    }
+    if (state != NULL) {
+        TRY(find_entry_among(source, state, &tried_count, ret_file, error));
+    }
+    if (*ret_file == NULL) {
+        TRY(find_entry_among(source, wanted, &tried_count, ret_file, error));
+    }
+    return *ret_file == NULL ? none_recognised(source, tried_count, error) : STATUS_OK;
+}
+
+/* ---- reading ---- */
+
+/* A file that was given for it replaces all vocabularies that lie about. */
+static enum status read_vocabularies(struct foreign_source *source, const struct source_file *entry,
+                                     struct foreign_model *model, struct error *error)
+{
+    if (source->vocabulary != NULL) {
+        model->vocabulary_count = 0;
+        return vocabulary_file_read(source, source->vocabulary, true, model, error);
+    }
+    for (size_t i = 0; i < source->count; i++) {
+        if (&source->files[i] != entry && foreign_format_of(&source->files[i]) == NULL) {
+            TRY(vocabulary_file_read(source, &source->files[i], false, model, error));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_model(struct foreign_source *source, const struct import_settings *settings,
+                              struct foreign_model *model, struct error *error)
+{
+    struct source_file *entry = NULL;
+    TRY(find_entry(source, settings, &entry, error));
+    model->arena.bytes_max = ARENA_BYTES_MIN + 2 * (size_t)foreign_source_bytes(source);
+    model->entry = entry->name;
+    TRY(foreign_format_of(entry)->read(source, entry, model, error));
+    return read_vocabularies(source, entry, model, error);
+}
+
+/* ---- writing ---- */
+
+static bool write_sizes(const struct import_sink *sink, uint64_t reply_bytes, uint64_t weights_bytes)
+{
+    return sink->write(sink->context, import_magic, IMPORT_MAGIC_BYTES) &&
+           sink->write(sink->context, &reply_bytes, sizeof reply_bytes) &&
+           sink->write(sink->context, &weights_bytes, sizeof weights_bytes);
+}
+
+static enum status cannot_write(struct error *error)
+{
+    return error_set(error, STATUS_IO, "what was read could not be handed over");
+}
+
+static enum status write_reply(const struct import_sink *sink, const json_t *facts, size_t weights_bytes,
+                               struct error *error)
+{
+    char *text = facts == NULL ? NULL : json_dumps(facts, JSON_COMPACT);
+    if (text == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to say what was read");
+    }
+    size_t length = strlen(text);
+    bool is_written = write_sizes(sink, length, weights_bytes) && sink->write(sink->context, text, length);
+    free(text);
+    return is_written ? STATUS_OK : cannot_write(error);
+}
+
+/* The variables one after another, each made when its turn comes. */
+static enum status write_variables(const struct import_sink *sink, const struct understanding *understanding,
+                                   struct error *error)
+{
+    for (size_t i = 0; i < understanding->weight_count; i++) {
+        const struct weight *weight = &understanding->weights[i];
+        size_t count = 0;
+        if (!shape_element_count(&weight->shape, &count)) {
+            return error_set(error, STATUS_LIMIT, "variable %s has too many elements", weight->name);
+        }
+        float *values = mem_allocate(count, sizeof *values);
+        if (values == NULL) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for %zu elements of %s", count, weight->name);
+        }
+        weight_compute(weight, values);
+        bool is_written = sink->write(sink->context, values, count * sizeof *values);
+        mem_free(values);
+        if (!is_written) {
+            return cannot_write(error);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status write_weights(const struct import_sink *sink, const json_t *facts,
+                                 const struct understanding *understanding, struct error *error)
+{
+    struct named_tensor entries[WEIGHTS_MAX];
+    void *header = NULL;
+    size_t header_bytes = 0;
+    size_t data_bytes = 0;
+    for (size_t i = 0; i < understanding->weight_count; i++) {
+        const struct weight *weight = &understanding->weights[i];
+        entries[i] = (struct named_tensor){weight->name, {.dtype = DTYPE_FLOAT32, .shape = weight->shape}};
+    }
+    TRY(safetensors_format_header(entries, understanding->weight_count, &header, &header_bytes, &data_bytes, error));
+    enum status status = write_reply(sink, facts, header_bytes + data_bytes, error);
+    if (status == STATUS_OK && !sink->write(sink->context, header, header_bytes)) {
+        status = cannot_write(error);
+    }
+    mem_free(header);
+    return status == STATUS_OK ? write_variables(sink, understanding, error) : status;
+}
+
+enum status import_write(struct foreign_source *source, const struct import_settings *settings, bool looks_only,
+                         const struct import_sink *sink, struct error *error)
+{
+    struct foreign_model model = {.format = NULL};
+    struct understanding understanding = {.program = NULL};
+    struct error problem = {.status = STATUS_OK};
+    bool is_read = read_model(source, settings, &model, &problem) == STATUS_OK;
+    if (is_read) {
+        (void)!understand(&model, settings, &understanding, &problem); /* `problem` has its status */
+    }
+    bool is_understood = is_read && problem.status == STATUS_OK;
+    json_t *facts = is_understood || (is_read && looks_only)
+                        ? import_facts_json(&model, &understanding, looks_only, &problem)
+                        : import_error_json(&problem);
+    enum status status = is_understood && !looks_only ? write_weights(sink, facts, &understanding, error)
+                                                      : write_reply(sink, facts, 0, error);
+    json_decref(facts);
+    understanding_release(&understanding);
+    foreign_model_release(&model);
+    return status;
+}
+
+enum status import_write_failure(const struct error *failure, const struct import_sink *sink)
+{
+    struct error ignored;
+    json_t *facts = import_error_json(failure);
+    enum status status = write_reply(sink, facts, 0, &ignored);
+    json_decref(facts);
+    return status;
+}

@@ -1,0 +1,38 @@
+/* The readers of foreign formats, one file each: from the source's files to tensors, hints and vocabularies that lie
+ * inside the model file itself. Thread: the one that imports.
+ *
+ * Each row of `foreign_formats` is one format. A new one is a file read_NAME.c, its two functions here, and a row. */
+#ifndef ENGINE_IMPORT_READERS_H
+#define ENGINE_IMPORT_READERS_H
+
+#include "engine/import/foreign.h"
+#include "engine/import/foreign_source.h"
+
+struct foreign_format {
+    const char *name;
+    /* Whether `file` is what such a model is entered by: looks at the beginning and end alone. */
+    bool (*recognise)(const struct source_file *file);
+    /* Reads the model that `file` is the entry of; other files of the source as it says. The model is empty but for its
+     * arena, whose maximum is set. CORRUPT, UNSUPPORTED, LIMIT, TOO_LARGE, IO, NO_MEMORY, each naming file or tensor
+     * and the numbers. */
+    enum status (*read)(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                        struct error *error);
+};
+
+extern const struct foreign_format foreign_formats[];
+extern const size_t foreign_format_count;
+
+/* The format of a file, or NULL. */
+const struct foreign_format *foreign_format_of(const struct source_file *file);
+
+/* TensorFlow's checkpoints: V2 (PREFIX.index and PREFIX.data-N-of-M, checksums compared) and V1 (one file). */
+bool tensorflow_recognise(const struct source_file *file);
+enum status tensorflow_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                            struct error *error) MUST_CHECK;
+
+/* The vocabularies of a file of its own: a pickle or JSON. A pickle of argparse's options gives hints. What is neither
+ * adds nothing, unless `is_demanded`: then INVALID says so. */
+enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,
+                                 struct foreign_model *model, struct error *error) MUST_CHECK;
+
+#endif

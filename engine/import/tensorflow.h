@@ -1,0 +1,20 @@
+/* What TensorFlow's two checkpoint formats share. Thread: the one that imports. */
+#ifndef ENGINE_IMPORT_TENSORFLOW_H
+#define ENGINE_IMPORT_TENSORFLOW_H
+
+#include "engine/import/level_table.h"
+#include "engine/import/readers.h"
+#include "engine/import/wire.h"
+
+/* DataType of types.proto: false for those that hold no numbers we know (strings, resources, quantized types). */
+bool tensorflow_dtype(uint64_t type, enum dtype *ret_dtype, bool *ret_is_bfloat16);
+
+/* A TensorShapeProto. CORRUPT, UNSUPPORTED, naming the tensor. */
+enum status tensorflow_shape(struct wire message, const char *name, struct shape *ret_shape,
+                             struct error *error) MUST_CHECK;
+
+/* One entry of a V1 checkpoint's table after the other. CORRUPT, LIMIT, UNSUPPORTED. */
+enum status tensorflow_slices_read(const struct level_table *table, struct foreign_model *model,
+                                   struct error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,286 @@
+/* From foreign tensors to a model: the order of the conclusions. Thread: the one that imports. */
+#include "engine/import/understanding_private.h"
+
+#include <stdarg.h>
+
+static const struct naming namings[] = {
+    {torch_names_apply, torch_find_layers, &torch_layout},
+    {tensorflow_names_apply, tensorflow_find_layers, &tensorflow_layout},
+};
+
+/* ---- settings ---- */
+
+static const char *const setting_keys[] = {
+    "activation",      /* of a plain RNN: tanh */
+    "embedding",       /* the tensor that is it, or none */
+    "file",            /* which of a folder's models */
+    "forget_bias",     /* what an LSTM adds to its forget gate when it runs */
+    "output",          /* the matrix before the logits */
+    "vocabulary",      /* bytes, printable: well-known ones */
+    "vocabulary_kind", /* characters, words */
+};
+
+enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
+                                struct error *error)
+{
+    bool is_known = false;
+    char known[256] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < sizeof setting_keys / sizeof *setting_keys; i++) {
+        is_known = is_known || strcmp(setting_keys[i], key) == 0;
+        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ", setting_keys[i]);
+    }
+    if (!is_known) {
+        return error_set(error, STATUS_INVALID, "'%.100s' is nothing that can be set: %s", key, known);
+    }
+    if (import_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
+        return error_set(error, STATUS_INVALID, "'%.100s' is set twice", key);
+    }
+    settings->rows[settings->count++] = (struct import_setting){key, value};
+    return STATUS_OK;
+}
+
+const char *import_setting(const struct import_settings *settings, const char *key)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        if (strcmp(settings->rows[i].key, key) == 0) {
+            return settings->rows[i].value;
+        }
+    }
+    return NULL;
+}
+
+const char *think_setting(const struct thinking *thinking, const char *key)
+{
+    return import_setting(thinking->settings, key);
+}
+
+/* ---- findings ---- */
+
+enum status think_note(struct thinking *thinking, const char *what, const char *value, const char *format, ...)
+{
+    char why[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
+    struct understanding *result = thinking->result;
+    struct finding finding = {what, arena_copy_string(&thinking->model->arena, value),
+                              arena_copy_string(&thinking->model->arena, why)};
+    if (finding.value == NULL || finding.why == NULL) {
+        return foreign_no_memory(thinking->model, thinking->error);
+    }
+    if (result->finding_count < FINDINGS_MAX) {
+        result->findings[result->finding_count++] = finding;
+    }
+    return STATUS_OK;
+}
+
+size_t think_dimension(const struct foreign_tensor *tensor, int index)
+{
+    return tensor != NULL && index < tensor->shape.rank ? (size_t)tensor->shape.dimensions[index] : 0;
+}
+
+/* ---- layers ---- */
+
+int compare_natural(const char *a, const char *b)
+{
+    while (*a != '\0' && *b != '\0') {
+        bool are_digits = *a >= '0' && *a <= '9' && *b >= '0' && *b <= '9';
+        if (are_digits) {
+            char *a_end;
+            char *b_end;
+            unsigned long long one = strtoull(a, &a_end, 10);
+            unsigned long long other = strtoull(b, &b_end, 10);
+            if (one != other) {
+                return one < other ? -1 : 1;
+            }
+            a = a_end;
+            b = b_end;
+        } else if (*a != *b) {
+            return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+        } else {
+            a++;
+            b++;
+        }
+    }
+    return *a == *b ? 0 : *a == '\0' ? -1 : 1;
+}
+
+enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
+                           struct layer **ret_layer)
+{
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        const char *known = thinking->layers[i].place;
+        if (strlen(known) == length && strncmp(known, place, length) == 0) {
+            *ret_layer = &thinking->layers[i];
+            return STATUS_OK;
+        }
+    }
+    if (thinking->layer_count >= LANGUAGE_MODEL_LAYERS_MAX) {
+        return error_set(thinking->error, STATUS_LIMIT, "more than %d recurrent layers", LANGUAGE_MODEL_LAYERS_MAX);
+    }
+    char *copy = arena_allocate(&thinking->model->arena, length + 1, 1);
+    if (copy == NULL) {
+        return foreign_no_memory(thinking->model, thinking->error);
+    }
+    memcpy(copy, place, length);
+    *ret_layer = &thinking->layers[thinking->layer_count++];
+    **ret_layer = (struct layer){.cell = cell, .place = copy};
+    return STATUS_OK;
+}
+
+static int by_place(const void *left, const void *right)
+{
+    const struct layer *a = left;
+    const struct layer *b = right;
+    return compare_natural(a->place, b->place);
+}
+
+static enum status misfit(const struct thinking *thinking, const struct layer *layer,
+                          const struct foreign_tensor *tensor, const char *what)
+{
+    char text[SHAPE_TEXT_BYTES_MAX];
+    return error_set(thinking->error, STATUS_UNPROCESSABLE, "layer %.200s: %s %.200s of shape %s", layer->place, what,
+                     tensor == NULL ? "missing" : tensor->name,
+                     tensor == NULL ? "any" : shape_text(&tensor->shape, text));
+}
+
+static bool is_vector(const struct foreign_tensor *tensor, size_t length)
+{
+    return tensor == NULL || (tensor->shape.rank == 1 && think_dimension(tensor, 0) == length);
+}
+
+/* Sets inputs and units of a layer from its tensors' shapes, and checks that these agree. */
+static enum status measure(const struct thinking *thinking, struct layer *layer)
+{
+    static const size_t gate_counts[] = {[FOREIGN_CELL_LSTM] = 4, [FOREIGN_CELL_GRU] = 3, [FOREIGN_CELL_RNN] = 1};
+    const struct foreign_tensor *kernel = layer->kernel;
+    bool is_split = layer->candidate_kernel != NULL;
+    size_t gates = is_split ? 2 : gate_counts[layer->cell];
+    int columns_at = thinking->layout->is_transposed ? 0 : 1;
+    if (kernel == NULL || kernel->shape.rank != 2) {
+        return misfit(thinking, layer, kernel, "no kernel of two dimensions:");
+    }
+    size_t columns = think_dimension(kernel, columns_at);
+    size_t rows = think_dimension(kernel, 1 - columns_at);
+    size_t units = columns / gates;
+    bool fits = units > 0 && columns % gates == 0;
+    if (fits && layer->recurrent == NULL) {
+        fits = rows > units;
+        rows -= fits ? units : 0;
+    } else if (fits) {
+        fits = layer->recurrent->shape.rank == 2 && think_dimension(layer->recurrent, columns_at) == columns &&
+               think_dimension(layer->recurrent, 1 - columns_at) == units;
+    }
+    if (!fits) {
+        return misfit(thinking, layer, layer->recurrent == NULL ? kernel : layer->recurrent, "sizes that do not fit:");
+    }
+    if (!is_vector(layer->bias, columns) || !is_vector(layer->recurrent_bias, columns)) {
+        return misfit(thinking, layer, layer->bias, "a bias that does not fit:");
+    }
+    if (is_split &&
+        (layer->candidate_kernel->shape.rank != 2 || think_dimension(layer->candidate_kernel, 1) != units ||
+         think_dimension(layer->candidate_kernel, 0) != rows + units || !is_vector(layer->candidate_bias, units))) {
+        return misfit(thinking, layer, layer->candidate_kernel, "a candidate that does not fit:");
+    }
+    layer->inputs = rows;
+    layer->units = units;
+    return STATUS_OK;
+}
+
+static const char *cell_name(enum foreign_cell cell)
+{
+    static const char *const names[] = {
+        [FOREIGN_CELL_LSTM] = "lstm", [FOREIGN_CELL_GRU] = "gru", [FOREIGN_CELL_RNN] = "rnn"};
+    return names[cell];
+}
+
+/* Layers of one kind and size, each fed by the one before it. */
+static enum status check_stack(struct thinking *thinking)
+{
+    const struct layer *first = &thinking->layers[0];
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        const struct layer *layer = &thinking->layers[i];
+        TRY(measure(thinking, &thinking->layers[i]));
+        if (layer->cell != first->cell || layer->units != first->units) {
+            return error_set(thinking->error, STATUS_UNSUPPORTED,
+                             "layer %.200s is %s of %zu units, %.200s %s of %zu: layers of different kinds or sizes",
+                             first->place, cell_name(first->cell), first->units, layer->place, cell_name(layer->cell),
+                             layer->units);
+        }
+        if (i > 0 && layer->inputs != first->units) {
+            return error_set(thinking->error, STATUS_UNSUPPORTED,
+                             "layer %.200s takes %zu inputs, but the layer below it has %zu units", layer->place,
+                             layer->inputs, first->units);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status note_layers(struct thinking *thinking)
+{
+    char text[64];
+    const struct layer *first = &thinking->layers[0];
+    const struct layout *layout = thinking->layout;
+    TRY(think_note(thinking, "cell", cell_name(first->cell), "the names of %.200s", first->kernel->name));
+    snprintf(text, sizeof text, "%zu", thinking->layer_count);
+    TRY(think_note(thinking, "layers", text, "%.200s to %.200s", first->place,
+                   thinking->layers[thinking->layer_count - 1].place));
+    snprintf(text, sizeof text, "%zu", first->units);
+    char shape[SHAPE_TEXT_BYTES_MAX];
+    const struct foreign_tensor *shown = first->recurrent != NULL ? first->recurrent : first->kernel;
+    TRY(think_note(thinking, "units", text, "%.200s is %s", shown->name, shape_text(&shown->shape, shape)));
+    return first->cell == FOREIGN_CELL_LSTM
+               ? think_note(thinking, "gate order", layout->lstm_order, "%s keeps them so", layout->name)
+               : STATUS_OK;
+}
+
+static enum status find_layers(struct thinking *thinking)
+{
+    for (size_t i = 0; i < sizeof namings / sizeof *namings && thinking->layer_count == 0; i++) {
+        if (namings[i].applies(thinking->model)) {
+            thinking->layout = namings[i].layout;
+            TRY(namings[i].find_layers(thinking));
+        }
+    }
+    if (thinking->layer_count == 0) {
+        return error_set(thinking->error, STATUS_UNSUPPORTED,
+                         "none of its %zu tensors has the name of a recurrent layer's weights",
+                         thinking->model->tensor_count);
+    }
+    qsort(thinking->layers, thinking->layer_count, sizeof *thinking->layers, by_place);
+    TRY(check_stack(thinking));
+    return note_layers(thinking);
+}
+
+/* ---- all of it ---- */
+
+static enum status think(struct thinking *thinking)
+{
+    TRY(foreign_sort_tensors(thinking->model, thinking->error));
+    thinking->is_used = arena_allocate(&thinking->model->arena, thinking->model->tensor_count + 1, sizeof(bool));
+    if (thinking->is_used == NULL) {
+        return foreign_no_memory(thinking->model, thinking->error);
+    }
+    TRY(find_layers(thinking));
+    TRY(think_find_ends(thinking));
+    TRY(think_find_vocabulary(thinking));
+    return think_make_program(thinking);
+}
+
+enum status understand(struct foreign_model *model, const struct import_settings *settings,
+                       struct understanding *understanding, struct error *error)
+{
+    struct thinking thinking = {.model = model, .settings = settings, .result = understanding, .error = error};
+    *understanding = (struct understanding){.program = NULL};
+    enum status status = think(&thinking);
+    json_decref(thinking.vocabulary);
+    return status;
+}
+
+void understanding_release(struct understanding *understanding)
+{
+    json_decref(understanding->program);
+    *understanding = (struct understanding){.program = NULL};
+}

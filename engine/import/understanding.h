@@ -1,0 +1,77 @@
+/* What foreign tensors mean: the model they make here, and for each conclusion why. Thread: the one that imports.
+ *
+ * A naming (TensorFlow's, PyTorch's, …) says which tensors are recurrent layers and how they lie in them; everything
+ * else is concluded from shapes first and names second. What could be two things is asked for by a setting, what is
+ * known but not built here is refused by name. The result is a build program of public steps and a recipe for each
+ * variable. */
+#ifndef ENGINE_IMPORT_UNDERSTANDING_H
+#define ENGINE_IMPORT_UNDERSTANDING_H
+
+#include <jansson.h>
+
+#include "engine/import/foreign.h"
+#include "engine/nn/language_model.h"
+
+enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 2 + 4 * LANGUAGE_MODEL_LAYERS_MAX + 2, WEIGHT_PARTS_MAX = 2 };
+
+/* KEY=VALUE pairs of --set, and what their keys can be. */
+struct import_setting {
+    const char *key;
+    const char *value;
+};
+enum { IMPORT_SETTINGS_MAX = 32 };
+struct import_settings {
+    struct import_setting rows[IMPORT_SETTINGS_MAX];
+    size_t count;
+};
+/* Adds one. INVALID for an unknown key, naming those there are, and a doubled one. Strings are borrowed. */
+enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
+                                struct error *error) MUST_CHECK;
+/* The value, or NULL. */
+const char *import_setting(const struct import_settings *settings, const char *key);
+
+struct finding {
+    const char *what;  /* "cell" */
+    const char *value; /* "lstm" */
+    const char *why;
+};
+
+/* Rows of a variable, taken from a foreign tensor. Parts of the same rows are added up. */
+struct weight_part {
+    const struct foreign_tensor *tensor;
+    size_t target_row; /* the first one that it fills */
+    size_t source_row;
+    size_t rows;
+    bool is_transposed;         /* the tensor is [columns, rows] */
+    const unsigned char *gates; /* for each gate of the variable the tensor's; NULL: columns stay where they are */
+};
+
+struct weight {
+    const char *name;
+    struct shape shape;  /* of rank 1: one row */
+    size_t gate_columns; /* columns of a gate */
+    struct weight_part parts[WEIGHT_PARTS_MAX];
+    size_t part_count;
+    double forget_shift; /* added to the columns of gate 2, the forget gate */
+};
+
+struct understanding {
+    struct finding findings[FINDINGS_MAX];
+    size_t finding_count;
+    struct weight weights[WEIGHTS_MAX];
+    size_t weight_count;
+    json_t *program; /* owned */
+};
+
+/* Concludes everything. What it points to is in `model`'s arena. UNSUPPORTED names what cannot be built; UNPROCESSABLE
+ * what does not fit together (a vocabulary of another size than the matrices', with both) or is missing; code
+ * "ambiguous" (UNPROCESSABLE) names the setting that decides. Findings up to a failure are kept. Release with
+ * understanding_release, on failure too. */
+enum status understand(struct foreign_model *model, const struct import_settings *settings,
+                       struct understanding *understanding, struct error *error) MUST_CHECK;
+void understanding_release(struct understanding *understanding);
+
+/* Computes a variable's values into [elements of weight->shape] floats. */
+void weight_compute(const struct weight *weight, float *values);
+
+#endif

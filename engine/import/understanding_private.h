@@ -1,0 +1,85 @@
+/* The inside of understanding, for its files. */
+#ifndef ENGINE_IMPORT_UNDERSTANDING_PRIVATE_H
+#define ENGINE_IMPORT_UNDERSTANDING_PRIVATE_H
+
+#include "engine/import/understanding.h"
+#include "engine/text/vocabulary.h"
+
+enum foreign_cell { FOREIGN_CELL_LSTM, FOREIGN_CELL_GRU, FOREIGN_CELL_RNN, FOREIGN_CELL_COUNT };
+
+/* How a framework lays its cells' weights out. */
+struct layout {
+    const char *name;
+    bool is_transposed;          /* [gates × units, inputs], not [inputs, gates × units] */
+    double forget_bias;          /* what its cell adds to the forget gate besides the stored bias */
+    unsigned char lstm_gates[4]; /* where it keeps i, j, f, o */
+    const char *lstm_order;      /* for people: "i, j, f, o" */
+    bool is_reset_after;         /* its GRU applies the reset gate to the recurrent product, not to h */
+    const char *forget_bias_why;
+};
+
+struct layer {
+    enum foreign_cell cell;
+    const char *place; /* its name without those of its tensors */
+    const struct foreign_tensor *kernel;
+    const struct foreign_tensor *recurrent; /* NULL: its rows stand below the kernel's */
+    const struct foreign_tensor *bias;
+    const struct foreign_tensor *recurrent_bias;
+    const struct foreign_tensor *candidate_kernel; /* of TensorFlow's GRU */
+    const struct foreign_tensor *candidate_bias;
+    size_t inputs;
+    size_t units;
+};
+
+/* Understanding at work. */
+struct thinking {
+    struct foreign_model *model;
+    const struct import_settings *settings;
+    struct understanding *result;
+    const struct layout *layout;
+    bool *is_used; /* [tensor_count]: belongs to a layer, or is an optimiser's */
+    struct layer layers[LANGUAGE_MODEL_LAYERS_MAX];
+    size_t layer_count;
+    const struct foreign_tensor *embedding;
+    const struct foreign_tensor *output;
+    const struct foreign_tensor *output_bias;
+    size_t symbol_count;
+    json_t *vocabulary; /* borrowed from the program once it is made; owned until then */
+    struct error *error;
+};
+
+/* Notes a conclusion; value and why are formatted by the caller's printf arguments, "value|why". */
+enum status think_note(struct thinking *thinking, const char *what, const char *value, const char *format, ...)
+    PRINTF_LIKE(4, 5) MUST_CHECK;
+
+/* The setting's value, or NULL. */
+const char *think_setting(const struct thinking *thinking, const char *key);
+size_t think_dimension(const struct foreign_tensor *tensor, int index);
+
+/* A naming finds its recurrent layers, in order, and marks their tensors as used. */
+struct naming {
+    bool (*applies)(const struct foreign_model *model);
+    enum status (*find_layers)(struct thinking *thinking);
+    const struct layout *layout;
+};
+bool tensorflow_names_apply(const struct foreign_model *model);
+enum status tensorflow_find_layers(struct thinking *thinking) MUST_CHECK;
+extern const struct layout tensorflow_layout;
+bool torch_names_apply(const struct foreign_model *model);
+enum status torch_find_layers(struct thinking *thinking) MUST_CHECK;
+extern const struct layout torch_layout;
+
+/* The layer of that place, made when there is none yet; LIMIT above LANGUAGE_MODEL_LAYERS_MAX. */
+enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
+                           struct layer **ret_layer) MUST_CHECK;
+/* Compares names as people number them: cell_2 before cell_10. */
+int compare_natural(const char *a, const char *b);
+
+/* Embedding and output layer, by shape, then by name. */
+enum status think_find_ends(struct thinking *thinking) MUST_CHECK;
+/* The symbols: thinking->vocabulary as a program's "vocabulary". */
+enum status think_find_vocabulary(struct thinking *thinking) MUST_CHECK;
+/* The program and the recipes of its variables. */
+enum status think_make_program(struct thinking *thinking) MUST_CHECK;
+
+#endif

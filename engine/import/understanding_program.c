@@ -1,0 +1,255 @@
+/* The build program of an understood model, and where each of its variables comes from. Thread: the one that imports.
+ *
+ * The model is a language_model, whose LSTM adds 1 to the forget gate: what another framework keeps in its bias, or
+ * adds otherwise, is made up for in the bias. */
+#include <math.h>
+
+#include "engine/import/understanding_private.h"
+#include "engine/nn/recurrent.h"
+
+enum { LSTM_FORGET_BIAS = 1, FORGET_GATE = 2 };
+
+static const unsigned char gru_gates[] = {0, 1};
+static const unsigned char only_gate[] = {0};
+
+/* ---- what cannot be built ---- */
+
+static enum status check_cell(struct thinking *thinking)
+{
+    const struct layer *first = &thinking->layers[0];
+    if (first->cell == FOREIGN_CELL_GRU && thinking->layout->is_reset_after) {
+        return error_set(thinking->error, STATUS_UNSUPPORTED,
+                         "%.200s is a GRU of %s, which applies its reset gate behind the recurrent product "
+                         "(n = tanh(W x + b + r(U h + c))): the language model's GRU applies it before, to h, and "
+                         "cannot compute the same",
+                         first->place, thinking->layout->name);
+    }
+    if (first->cell != FOREIGN_CELL_RNN) {
+        return STATUS_OK;
+    }
+    const char *set = think_setting(thinking, "activation");
+    const char *activation = set != NULL ? set : foreign_hint(thinking->model, "activation");
+    bool is_known = thinking->layout == &tensorflow_layout || activation != NULL;
+    if (!is_known) {
+        error_set(thinking->error, STATUS_UNPROCESSABLE,
+                  "%.200s is a plain RNN, and its file does not say with which nonlinearity: say --set activation=tanh",
+                  first->place);
+        return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+    }
+    if (activation != NULL && strcmp(activation, "tanh") != 0) {
+        return error_set(thinking->error, STATUS_UNSUPPORTED, "%.200s is a plain RNN with %.60s; only tanh is built",
+                         first->place, activation);
+    }
+    return think_note(thinking, "activation", "tanh", "%s",
+                      set != NULL          ? "it was set"
+                      : activation != NULL ? "the file says so"
+                                           : "TensorFlow's cell has it unless the program said otherwise");
+}
+
+static enum status find_forget_bias(struct thinking *thinking, double *ret_bias)
+{
+    const char *set = think_setting(thinking, "forget_bias");
+    double bias = thinking->layout->forget_bias;
+    char text[32];
+    if (thinking->layers[0].cell != FOREIGN_CELL_LSTM) {
+        *ret_bias = LSTM_FORGET_BIAS;
+        return STATUS_OK;
+    }
+    if (set != NULL) {
+        char *end;
+        bias = strtod(set, &end);
+        if (end == set || *end != '\0' || !(fabs(bias) <= 100)) {
+            return error_set(thinking->error, STATUS_INVALID, "forget_bias=%.60s is no number from -100 to 100", set);
+        }
+    }
+    snprintf(text, sizeof text, "%g", bias);
+    *ret_bias = bias;
+    return think_note(thinking, "forget bias", text, "%s",
+                      set != NULL ? "it was set" : thinking->layout->forget_bias_why);
+}
+
+/* ---- recipes ---- */
+
+static struct weight *add_weight(struct thinking *thinking, const char *name, const struct shape *shape,
+                                 size_t gate_columns)
+{
+    struct understanding *result = thinking->result;
+    char *copy = arena_copy_string(&thinking->model->arena, name);
+    if (copy == NULL) {
+        foreign_no_memory(thinking->model, thinking->error);
+        return NULL;
+    }
+    struct weight *weight = &result->weights[result->weight_count++];
+    *weight = (struct weight){.name = copy, .shape = *shape, .gate_columns = gate_columns};
+    return weight;
+}
+
+static void add_part(struct weight *weight, const struct weight_part *part)
+{
+    if (part->tensor != NULL && part->rows > 0) {
+        weight->parts[weight->part_count++] = *part;
+    }
+}
+
+/* Kernel and bias of `gates` gates, whose columns stand in `order`. */
+static enum status add_pair(struct thinking *thinking, const struct layer *layer, const char *scope,
+                            const struct foreign_tensor *kernel, const struct foreign_tensor *bias,
+                            const unsigned char *order, size_t gates, double forget_shift)
+{
+    char name[160];
+    bool is_joined = layer->recurrent == NULL;
+    bool is_transposed = thinking->layout->is_transposed;
+    struct shape shape = shape_matrix((int64_t)(layer->inputs + layer->units), (int64_t)(gates * layer->units));
+    snprintf(name, sizeof name, "%s/kernel", scope);
+    struct weight *weight = add_weight(thinking, name, &shape, layer->units);
+    if (weight == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    add_part(weight, &(struct weight_part){.tensor = kernel,
+                                           .rows = layer->inputs + (is_joined ? layer->units : 0),
+                                           .is_transposed = is_transposed,
+                                           .gates = order});
+    add_part(weight, &(struct weight_part){.tensor = layer->recurrent,
+                                           .target_row = layer->inputs,
+                                           .rows = layer->units,
+                                           .is_transposed = is_transposed,
+                                           .gates = order});
+    shape = shape_vector((int64_t)(gates * layer->units));
+    snprintf(name, sizeof name, "%s/bias", scope);
+    weight = add_weight(thinking, name, &shape, layer->units);
+    if (weight == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    weight->forget_shift = forget_shift;
+    add_part(weight, &(struct weight_part){.tensor = bias, .rows = 1, .gates = order});
+    add_part(weight, &(struct weight_part){.tensor = layer->recurrent_bias, .rows = 1, .gates = order});
+    return STATUS_OK;
+}
+
+static enum status add_layer(struct thinking *thinking, size_t index, double forget_bias)
+{
+    static const enum recurrent_cell cells[] = {[FOREIGN_CELL_LSTM] = RECURRENT_CELL_LSTM,
+                                                [FOREIGN_CELL_GRU] = RECURRENT_CELL_GRU,
+                                                [FOREIGN_CELL_RNN] = RECURRENT_CELL_RNN};
+    const struct layer *layer = &thinking->layers[index];
+    char scope[128];
+    char within[144];
+    snprintf(scope, sizeof scope, "rnn/multi_rnn_cell/cell_%zu/%s", index, recurrent_cell_scope(cells[layer->cell]));
+    if (layer->cell == FOREIGN_CELL_LSTM) {
+        return add_pair(thinking, layer, scope, layer->kernel, layer->bias, thinking->layout->lstm_gates, 4,
+                        forget_bias - LSTM_FORGET_BIAS);
+    }
+    if (layer->cell == FOREIGN_CELL_RNN) {
+        return add_pair(thinking, layer, scope, layer->kernel, layer->bias, only_gate, 1, 0);
+    }
+    snprintf(within, sizeof within, "%s/gates", scope);
+    TRY(add_pair(thinking, layer, within, layer->kernel, layer->bias, gru_gates, 2, 0));
+    snprintf(within, sizeof within, "%s/candidate", scope);
+    return add_pair(thinking, layer, within, layer->candidate_kernel, layer->candidate_bias, only_gate, 1, 0);
+}
+
+static enum status add_end(struct thinking *thinking, const char *name, const struct shape *shape,
+                           const struct foreign_tensor *tensor, bool is_transposed)
+{
+    struct weight *weight = add_weight(thinking, name, shape, 0);
+    if (weight == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    size_t rows = shape->rank == 1 ? 1 : (size_t)shape->dimensions[0];
+    add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .is_transposed = is_transposed});
+    return STATUS_OK;
+}
+
+static enum status add_ends(struct thinking *thinking)
+{
+    int64_t symbols = (int64_t)thinking->symbol_count;
+    struct shape shape = shape_matrix(symbols, (int64_t)thinking->layers[0].inputs);
+    if (thinking->embedding != NULL) {
+        TRY(add_end(thinking, "embedding", &shape, thinking->embedding, false));
+    }
+    shape = shape_matrix((int64_t)thinking->layers[0].units, symbols);
+    TRY(add_end(thinking, "softmax/w", &shape, thinking->output, thinking->layout->is_transposed));
+    shape = shape_vector(symbols);
+    return add_end(thinking, "softmax/b", &shape, thinking->output_bias, false);
+}
+
+/* ---- the program ---- */
+
+static enum status check_size(const struct thinking *thinking)
+{
+    static const enum recurrent_cell cells[] = {RECURRENT_CELL_LSTM, RECURRENT_CELL_GRU, RECURRENT_CELL_RNN};
+    struct language_model_options options = {
+        .cell = cells[thinking->layers[0].cell],
+        .layers = thinking->layer_count,
+        .units = thinking->layers[0].units,
+        .embedding = thinking->embedding == NULL ? 0 : thinking->layers[0].inputs,
+        .vocabulary_size = thinking->symbol_count,
+    };
+    size_t parameters = language_model_parameter_count(&options);
+    if (options.units > LANGUAGE_MODEL_UNITS_MAX || options.embedding > LANGUAGE_MODEL_UNITS_MAX ||
+        parameters > LANGUAGE_MODEL_PARAMETERS_MAX) {
+        return error_set(thinking->error, STATUS_TOO_LARGE,
+                         "%zu units, embedding %zu, %zu parameters: at most %d, %d and %d", options.units,
+                         options.embedding, parameters, LANGUAGE_MODEL_UNITS_MAX, LANGUAGE_MODEL_UNITS_MAX,
+                         LANGUAGE_MODEL_PARAMETERS_MAX);
+    }
+    return STATUS_OK;
+}
+
+enum status think_make_program(struct thinking *thinking)
+{
+    static const char *const cells[] = {"lstm", "gru", "rnn"};
+    const struct layer *first = &thinking->layers[0];
+    double forget_bias = 0;
+    TRY(check_size(thinking));
+    TRY(check_cell(thinking));
+    TRY(find_forget_bias(thinking, &forget_bias));
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        TRY(add_layer(thinking, i, forget_bias));
+    }
+    TRY(add_ends(thinking));
+    json_t *embedding = thinking->embedding == NULL ? json_null() : json_integer((json_int_t)first->inputs);
+    json_t *step = json_pack("{s:s, s:s, s:I, s:I, s:o, s:O}", "op", "language_model", "cell", cells[first->cell],
+                             "layers", (json_int_t)thinking->layer_count, "units", (json_int_t)first->units,
+                             "embedding", embedding, "vocabulary", thinking->vocabulary);
+    thinking->result->program = json_pack("{s:[o]}", "program", step);
+    if (thinking->result->program == NULL) {
+        return foreign_no_memory(thinking->model, thinking->error);
+    }
+    return think_note(thinking, "generation", "stateful",
+                      "the state is carried from symbol to symbol, as char-rnn programs sample");
+}
+
+/* ---- computing ---- */
+
+static void add_values(const struct weight *weight, const struct weight_part *part, size_t columns, float *values)
+{
+    size_t gate_columns = part->gates == NULL ? columns : weight->gate_columns;
+    size_t source_rows = think_dimension(part->tensor, part->is_transposed ? 1 : 0);
+    size_t source_columns = think_dimension(part->tensor, part->tensor->shape.rank == 1 || part->is_transposed ? 0 : 1);
+    for (size_t row = 0; row < part->rows; row++) {
+        float *target = values + (part->target_row + row) * columns;
+        for (size_t column = 0; column < columns; column++) {
+            size_t gate = column / gate_columns;
+            size_t from = (part->gates == NULL ? 0 : part->gates[gate]) * gate_columns + column % gate_columns;
+            size_t source_row = part->source_row + row;
+            size_t index = part->is_transposed ? from * source_rows + source_row : source_row * source_columns + from;
+            target[column] += (float)foreign_number(part->tensor, index);
+        }
+    }
+}
+
+void weight_compute(const struct weight *weight, float *values)
+{
+    size_t columns = (size_t)weight->shape.dimensions[weight->shape.rank - 1];
+    size_t rows = weight->shape.rank == 1 ? 1 : (size_t)weight->shape.dimensions[0];
+    memset(values, 0, rows * columns * sizeof *values);
+    for (size_t i = 0; i < weight->part_count; i++) {
+        add_values(weight, &weight->parts[i], columns, values);
+    }
+    if (weight->forget_shift < 0 || weight->forget_shift > 0) {
+        for (size_t i = 0; i < weight->gate_columns; i++) {
+            values[FORGET_GATE * weight->gate_columns + i] += (float)weight->forget_shift;
+        }
+    }
+}

@@ -1,0 +1,13 @@
+/* A model from what an importing process handed over. Thread: run threads, main. */
+#ifndef ENGINE_MODEL_MODEL_IMPORT_H
+#define ENGINE_MODEL_MODEL_IMPORT_H
+
+#include "engine/import/importer.h"
+#include "engine/model/model.h"
+
+/* Builds the reply's program and gives every variable its value. The reply is a stranger's: CORRUPT names what is not
+ * of its form or what is missing, the errors of program and weights are those of a build and a load. One reference. */
+enum status model_create_imported(const char *name, const struct import_reply *reply, struct model **ret_model,
+                                  struct error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,272 @@
+/* Importing: readers and understanding on small files made here, through the bytes that one process hands another; cut
+ * off at every byte, and with every allocation failing. */
+#include "foreign_rig.h"
+
+#include "engine/base/mem.h"
+#include "engine/import/readers.h"
+#include "engine/import/understanding.h"
+#include "engine/model/model_import.h"
+#include "engine/store/safetensors.h"
+
+static const char symbols[] = "[\"a\",\"b\",\"c\",\"d\",\"\\n\"]";
+
+/* ---- a source in memory, and what comes of it ---- */
+
+struct named_bytes {
+    const char *name;
+    const void *bytes;
+    size_t length;
+};
+
+static bool take(void *context, const void *bytes, size_t length)
+{
+    put(context, bytes, length);
+    return true;
+}
+
+/* Imports `files` (up to a NULL name) into `answer`; the status that the reply holds. */
+static enum status import_files(const struct named_bytes *files, const char *const *settings, bool looks_only,
+                                struct buffer *answer, struct import_reply *ret_reply, struct error *error)
+{
+    struct foreign_source source = {.label = "memory"};
+    struct import_settings set = {.count = 0};
+    const struct import_sink sink = {.write = take, .context = answer};
+    enum status status = STATUS_OK;
+    answer->length = 0;
+    for (size_t i = 0; settings != NULL && settings[i] != NULL; i += 2) {
+        assert_int_equal(import_settings_add(&set, settings[i], settings[i + 1], error), STATUS_OK);
+    }
+    for (size_t i = 0; files[i].name != NULL && status == STATUS_OK; i++) {
+        status = foreign_source_add(&source, files[i].name, files[i].bytes, files[i].length, error);
+    }
+    if (status == STATUS_OK) {
+        status = import_write(&source, &set, looks_only, &sink, error);
+    }
+    foreign_source_release(&source);
+    return status == STATUS_OK ? import_reply_parse(answer->bytes, answer->length, ret_reply, error) : status;
+}
+
+static struct buffer answer;
+
+static void expect_refusal(const struct named_bytes *files, const char *const *settings, enum status status,
+                           const char *message)
+{
+    struct import_reply reply;
+    struct error error = {.message = ""};
+    assert_int_equal(import_files(files, settings, false, &answer, &reply, &error), status);
+    if (strstr(error.message, message) == NULL) {
+        fail_msg("'%s' does not hold '%s'", error.message, message);
+    }
+}
+
+/* ---- TensorFlow ---- */
+
+static struct buffer index_file;
+static struct buffer shard_file;
+
+static const struct named_bytes *bundle(void)
+{
+    static struct named_bytes files[4];
+    index_file.length = shard_file.length = 0;
+    put_bundle(&index_file, &shard_file);
+    files[0] = (struct named_bytes){"m.index", index_file.bytes, index_file.length};
+    files[1] = (struct named_bytes){"m.data-00000-of-00001", shard_file.bytes, shard_file.length};
+    files[2] = (struct named_bytes){"symbols.json", symbols, sizeof symbols - 1};
+    return files;
+}
+
+static const struct named_bytes *slices(bool is_split)
+{
+    static struct named_bytes files[3];
+    index_file.length = 0;
+    put_slices(&index_file, is_split);
+    files[0] = (struct named_bytes){"m", index_file.bytes, index_file.length};
+    files[1] = (struct named_bytes){"symbols.json", symbols, sizeof symbols - 1};
+    return files;
+}
+
+/* Whether the imported variable holds rig variable `index`'s numbers. */
+static void expect_variable(const struct safetensors *weights, const char *name, size_t index)
+{
+    float values[RIG_ELEMENTS_MAX];
+    size_t count = rig_values(&rig_variables[index], values);
+    const struct tensor *tensor = safetensors_find(weights, name);
+    assert_non_null(tensor);
+    assert_int_equal(tensor_element_count(tensor), count);
+    assert_memory_equal(tensor->data, values, count * sizeof *values);
+}
+
+static void expect_rig_model(const struct import_reply *reply)
+{
+    struct safetensors weights;
+    struct error error;
+    struct model *model = NULL;
+    assert_int_equal(safetensors_parse(reply->weights, reply->weights_length, &weights, &error), STATUS_OK);
+    assert_int_equal(weights.count, 5);
+    expect_variable(&weights, "embedding", 0);
+    expect_variable(&weights, "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias", 2);
+    expect_variable(&weights, "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel", 4);
+    expect_variable(&weights, "softmax/b", 5);
+    expect_variable(&weights, "softmax/w", 6);
+    safetensors_release(&weights);
+    assert_int_equal(model_create_imported("rig", reply, &model, &error), STATUS_OK);
+    assert_true(model_makes_text(model));
+    assert_true(model_is_unsaved(model));
+    model_unref(model);
+}
+
+static void test_checkpoints(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        struct import_reply reply;
+        struct error error;
+        const struct named_bytes *files = kind == 0 ? bundle() : slices(kind == 2);
+        assert_int_equal(import_files(files, NULL, false, &answer, &reply, &error), STATUS_OK);
+        assert_string_equal(json_string_value(json_object_get(reply.facts, "format")),
+                            kind == 0 ? "TensorFlow V2 checkpoint" : "TensorFlow V1 checkpoint");
+        expect_rig_model(&reply);
+        import_reply_release(&reply);
+    }
+}
+
+static void test_forget_bias(void **state)
+{
+    (void)state;
+    struct import_reply reply;
+    struct safetensors weights;
+    struct error error;
+    float values[RIG_ELEMENTS_MAX];
+    size_t count = rig_values(&rig_variables[2], values);
+    assert_int_equal(
+        import_files(bundle(), (const char *const[]){"forget_bias", "0.5", NULL}, false, &answer, &reply, &error),
+        STATUS_OK);
+    assert_int_equal(safetensors_parse(reply.weights, reply.weights_length, &weights, &error), STATUS_OK);
+    const float *bias = safetensors_find(&weights, "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias")->data;
+    for (size_t i = 0; i < count; i++) {
+        bool is_forget_gate = i / RIG_UNITS == 2;
+        assert_float_equal(bias[i], values[i] - (is_forget_gate ? 0.5f : 0), 1e-7);
+    }
+    safetensors_release(&weights);
+    import_reply_release(&reply);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct named_bytes files[4];
+    memcpy(files, bundle(), sizeof files);
+    files[2] = (struct named_bytes){"symbols.json", "[\"a\",\"b\",\"c\"]", 13};
+    expect_refusal(files, NULL, STATUS_UNPROCESSABLE, "symbols.json has 3 symbols, the matrices have 5");
+    files[2] = (struct named_bytes){"symbols.json", "{\"a\":0,\"b\":1,\"c\":2,\"d\":3,\"e\":3}", 31};
+    expect_refusal(files, NULL, STATUS_UNPROCESSABLE, "two symbols have the number 3");
+    files[2] = (struct named_bytes){"symbols.json", "[\"a\",\"b\",\"c\",\"d\",\"  \"]", 22};
+    expect_refusal(files, NULL, STATUS_UNPROCESSABLE, "symbol 4 is \"  \", while 4 of 5 symbols are one character");
+    files[2].name = NULL;
+    expect_refusal(files, NULL, STATUS_UNPROCESSABLE, "no vocabulary lies in or beside it");
+    expect_refusal(files, (const char *const[]){"vocabulary", "bytes", NULL}, STATUS_UNPROCESSABLE,
+                   "has 256 symbols, the matrices have 5");
+    files[1].name = NULL;
+    expect_refusal(files, NULL, STATUS_NOT_FOUND, "needs the shard m.data-00000-of-00001");
+    memcpy(files, bundle(), sizeof files);
+    shard_file.bytes[100] ^= 1;
+    expect_refusal(files, NULL, STATUS_CORRUPT, "have another checksum");
+    memcpy(files, bundle(), sizeof files);
+    index_file.bytes[20] ^= 1;
+    expect_refusal(files, NULL, STATUS_CORRUPT, "its checksum is another");
+    struct import_settings set = {.count = 0};
+    struct error error;
+    assert_int_equal(import_settings_add(&set, "shape", "round", &error), STATUS_INVALID);
+}
+
+static void test_looking(void **state)
+{
+    (void)state;
+    struct import_reply reply;
+    struct error error;
+    struct named_bytes files[4];
+    memcpy(files, bundle(), sizeof files);
+    files[2].name = NULL;
+    assert_int_equal(import_files(files, NULL, true, &answer, &reply, &error), STATUS_OK);
+    assert_int_equal(json_array_size(json_object_get(reply.facts, "tensors")), RIG_VARIABLES);
+    assert_non_null(json_object_get(reply.facts, "problem"));
+    assert_null(reply.weights);
+    import_reply_release(&reply);
+}
+
+/* Cut off anywhere, a file is refused with a message, whatever is behind it. */
+static void test_cut_off_everywhere(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct named_bytes files[4];
+        memcpy(files, kind == 0 ? bundle() : slices(true), kind == 0 ? sizeof files : 3 * sizeof *files);
+        for (size_t which = 0; which < 2 - (size_t)kind; which++) {
+            size_t whole = files[which].length;
+            for (size_t length = 0; length < whole; length++) {
+                struct import_reply reply;
+                struct error error = {.message = ""};
+                unsigned char *exact = (unsigned char *)mem_copy_bytes(files[which].bytes, length);
+                const void *bytes = files[which].bytes;
+                files[which].bytes = exact;
+                files[which].length = length;
+                assert_int_not_equal(import_files(files, NULL, false, &answer, &reply, &error), STATUS_OK);
+                assert_true(error.message[0] != '\0');
+                files[which].bytes = bytes;
+                mem_free(exact);
+            }
+            files[which].length = whole;
+        }
+    }
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    const struct named_bytes *files = bundle();
+    for (uint64_t count = 0;; count++) {
+        struct import_reply reply;
+        struct error error;
+        mem_fail_after(count);
+        enum status status = import_files(files, NULL, false, &answer, &reply, &error);
+        mem_fail_after(UINT64_MAX);
+        if (status == STATUS_OK) {
+            import_reply_release(&reply);
+            assert_true(count > 5);
+            return;
+        }
+        assert_int_equal(status, STATUS_NO_MEMORY);
+    }
+}
+
+/* What a reading process writes is a stranger's. */
+static void test_replies(void **state)
+{
+    (void)state;
+    struct import_reply reply;
+    struct error error;
+    assert_int_equal(import_files(bundle(), NULL, false, &answer, &reply, &error), STATUS_OK);
+    import_reply_release(&reply);
+    for (size_t length = 0; length < answer.length; length++) {
+        assert_int_not_equal(import_reply_parse(answer.bytes, length, &reply, &error), STATUS_OK);
+    }
+    answer.bytes[0] = 'L';
+    assert_int_equal(import_reply_parse(answer.bytes, answer.length, &reply, &error), STATUS_CORRUPT);
+    answer.bytes[0] = 'l';
+    memset(answer.bytes + 8, 0xFF, 8);
+    assert_int_equal(import_reply_parse(answer.bytes, answer.length, &reply, &error), STATUS_TOO_LARGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_forget_bias),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_looking),
+        cmocka_unit_test(test_cut_off_everywhere),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_replies),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

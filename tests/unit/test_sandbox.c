@@ -1,0 +1,104 @@
+/* The sandbox: what a shut-in process still can do, and that the kernel ends it at anything else. Each case is a
+ * process of its own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "daemon/sandbox.h"
+#include "engine/base/mem.h"
+
+enum { EXIT_NOT_ENTERED = 90 };
+
+static int opened;
+
+static int compute_and_read(void)
+{
+    char byte;
+    void *block = mem_allocate(1 << 20, 1);
+    bool is_read = pread(opened, &byte, 1, 0) == 1;
+    mem_free(block);
+    return block != NULL && is_read ? 0 : 1;
+}
+
+static int take_much_memory(void)
+{
+    return mem_allocate((size_t)1 << 40, 1) == NULL ? 0 : 1;
+}
+
+static int open_file(void)
+{
+    return open("/etc/passwd", O_RDONLY);
+}
+
+static int connect_somewhere(void)
+{
+    return socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static int start_process(void)
+{
+    return fork() >= 0 ? 0 : 1;
+}
+
+static int map_code(void)
+{
+    return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+}
+
+static int write_elsewhere(void)
+{
+    return (int)write(opened, "", 1);
+}
+
+/* How a process that enters the sandbox and does one thing ends. */
+static int end_of(int (*act)(void))
+{
+    pid_t process = fork();
+    assert_true(process >= 0);
+    if (process == 0) {
+        struct error error;
+        const struct sandbox_limits limits = {.memory_bytes = 64 << 20, .cpu_seconds = 10, .elapsed_seconds = 20};
+        enum status status = sandbox_enter(&limits, &error);
+        _exit(status == STATUS_OK ? act() : EXIT_NOT_ENTERED);
+    }
+    int state = 0;
+    assert_int_equal(waitpid(process, &state, 0), process);
+    return state;
+}
+
+static void test_what_is_left(void **state)
+{
+    (void)state;
+    int end = end_of(compute_and_read);
+    assert_true(WIFEXITED(end));
+    assert_int_equal(WEXITSTATUS(end), 0);
+    end = end_of(take_much_memory);
+    assert_true(WIFEXITED(end));
+}
+
+static void test_what_is_gone(void **state)
+{
+    (void)state;
+    static int (*const acts[])(void) = {open_file, connect_somewhere, start_process, map_code, write_elsewhere};
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        int end = end_of(acts[i]);
+        assert_true(WIFSIGNALED(end));
+        assert_int_equal(WTERMSIG(end), SIGSYS);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_left), cmocka_unit_test(test_what_is_gone)};
+    opened = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
