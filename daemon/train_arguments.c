@@ -14,6 +14,7 @@ static const struct option_row ROWS[] = {
     {"cell", OPTION_TEXT, "KIND", "lstm", "lstm, gru or rnn"},
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
     {"tie", OPTION_FLAG, NULL, NULL, "the output's weights are the embedding's; needs --embedding equal to --units"},
+    {"residual", OPTION_FLAG, NULL, NULL, "every layer but the first gives its output plus its input"},
     {"forget-bias", OPTION_NUMBER, "B", "1", "added to an lstm's forget gate"},
     {"initial-range", OPTION_NUMBER, "R", NULL,
      "weights begin uniform from -R to R; without it as TensorFlow's do (Glorot)"},
@@ -111,11 +112,11 @@ static const char *const OPTIMIZER[] = {"learning-rate",
 static const char *const SCHEDULE[] = {"warmup-steps",   "after-epochs", "every-epochs", "factor",     "decay-steps",
                                        "final-fraction", "patience",     "threshold",    "least-rate", NULL};
 static const char *const LIMITS[] = {"min-count", "max-size", NULL};
-static const char *const ARCHITECTURE[] = {"cell", "layers", "units", "embedding", "tie", NULL};
-static const char *const MODEL[] = {"cell",          "layers",        "units",
-                                    "embedding",     "tie",           "forget-bias",
-                                    "initial-range", "input-dropout", "variational-dropout",
-                                    "dropout",       "preset",        NULL};
+static const char *const ARCHITECTURE[] = {"cell", "layers", "units", "embedding", "tie", "residual", NULL};
+static const char *const MODEL[] = {
+    "cell",        "layers",        "units",         "embedding",           "tie",     "residual",
+    "forget-bias", "initial-range", "input-dropout", "variational-dropout", "dropout", "preset",
+    NULL};
 
 bool train_arguments_parse(struct options *options, int argc, char **argv, int *ret_exit_status)
 {

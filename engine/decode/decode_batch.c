@@ -18,6 +18,7 @@ enum {
     CACHE_BYTES_PER_NS = 100,
     WORDS_MULTIPLIED_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
+    RESIDUAL_ROWS = 4, /* of an item */
 };
 
 enum stage { STAGE_LAYERS, STAGE_LOGITS, STAGE_ROWS, STAGE_STEPS, STAGE_OVER };
@@ -113,7 +114,12 @@ static void run_phase_item(void *context, size_t item)
     }
     size_t block = item / batch->group_count;
     size_t begin = item % batch->group_count * batch->group_rows;
-    if (batch->stage == STAGE_LAYERS) {
+    if (batch->stage == STAGE_LAYERS && plan->parts[batch->part_count - 1].is_residual) {
+        for (size_t i = begin; i < begin + group_length(batch, begin, batch->row_count); i++) {
+            struct generation *row = batch->rows[i];
+            decode_plan_add_residual(plan, batch->part_count - 1, row->slot, row->parity, generation_row_symbol(row));
+        }
+    } else if (batch->stage == STAGE_LAYERS) {
         const struct rnn_layer *layer = &plan->parts[batch->part_count - 1].weights;
         layer->steps->layer(layer, block, batch->layer_rows + begin, group_length(batch, begin, batch->row_count));
     } else {
@@ -156,10 +162,25 @@ static struct thread_team_phase make_phase(struct decode_batch *batch, size_t bl
                                       .is_small = ns < SMALL_PHASE_NS};
 }
 
+/* A phase over groups of rows, whose items have no weights. */
+static struct thread_team_phase begin_residual(struct decode_batch *batch, const struct decode_layer *layer)
+{
+    batch->group_rows = RESIDUAL_ROWS;
+    batch->group_count = (batch->row_count + RESIDUAL_ROWS - 1) / RESIDUAL_ROWS;
+    return (struct thread_team_phase){.run = run_phase_item,
+                                      .context = batch,
+                                      .item_count = batch->group_count,
+                                      .is_small = batch->row_count * layer->units < SMALL_PHASE_NS};
+}
+
 static struct thread_team_phase begin_part(struct decode_batch *batch)
 {
     size_t index = batch->part_count++;
-    const struct rnn_layer *layer = &batch->plan->parts[index].weights;
+    const struct decode_part *part = &batch->plan->parts[index];
+    if (part->is_residual) {
+        return begin_residual(batch, &batch->plan->layers[part->layer]);
+    }
+    const struct rnn_layer *layer = &part->weights;
     for (size_t i = 0; i < batch->row_count; i++) {
         struct generation *row = batch->rows[i];
         batch->layer_rows[i] = decode_plan_row(batch->plan, index, row->slot, row->parity, generation_row_symbol(row));
@@ -177,10 +198,8 @@ static struct thread_team_phase begin_logits(struct decode_batch *batch)
     batch->chunk_count = left < fitting ? left : fitting;
     for (size_t i = 0; i < batch->chunk_count; i++) {
         const struct generation *row = batch->listeners[batch->chunk_begin + i];
-        batch->dense_rows[i] = (struct rnn_dense_row){
-            .input = decode_plan_top(batch->plan, row->slot, row->parity),
-            .output = batch->workspace + i * row_floats,
-        };
+        batch->dense_rows[i] =
+            decode_plan_output_row(batch->plan, row->slot, row->parity, batch->workspace + i * row_floats);
     }
     size_t block_words = output->input_words * RNN_VECTORS * output->steps->lanes;
     return make_phase(batch, output->block_count, block_words, batch->chunk_count);

@@ -41,6 +41,10 @@ static enum status check_sizes(const struct decode_weights *weights, struct erro
             return error_set(error, STATUS_INVALID, "layer %zu reads %zu inputs, but there are %zu", i,
                              layer->input_size, input_size);
         }
+        if (layer->is_residual && (layer->units != input_size || (i == 0 && weights->embedding == NULL))) {
+            return error_set(error, STATUS_INVALID, "layer %zu has %zu units, but its residual connection %zu%s", i,
+                             layer->units, input_size, weights->embedding == NULL && i == 0 ? " symbols" : " inputs");
+        }
         input_size = layer->units;
     }
     if (weights->softmax_w == NULL && weights->embedding_size != input_size) {
@@ -197,6 +201,20 @@ static enum status pack_embedding(struct decode_plan *plan, const struct decode_
     return STATUS_OK;
 }
 
+/* A residual layer 0 adds what it reads. */
+static enum status keep_first_input(struct decode_plan *plan, const struct decode_weights *weights, struct error *error)
+{
+    size_t count = weights->vocabulary_size * weights->embedding_size;
+    plan->first_input = mem_allocate_aligned_raw(count, sizeof *plan->first_input);
+    if (plan->first_input == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for an embedding of %zu × %zu", weights->vocabulary_size,
+                         weights->embedding_size);
+    }
+    memcpy(plan->first_input, weights->embedding, count * sizeof *plan->first_input);
+    plan->bytes += count * sizeof *plan->first_input;
+    return STATUS_OK;
+}
+
 /* What int8 would make of a NaN is a number: narrow precisions take finite weights only, and so do their tables. */
 static enum status check_first_input(const struct decode_plan *plan, const struct decode_weights *weights,
                                      struct error *error)
@@ -244,10 +262,15 @@ static size_t take_slot(struct decode_plan *plan, size_t bytes)
 static void lay_out_slot(struct decode_plan *plan)
 {
     size_t widest_gru = 0;
+    size_t widest_residual = 0;
     for (size_t i = 0; i < plan->part_count; i++) {
         struct decode_layer *layer = &plan->layers[plan->parts[i].layer];
         size_t stride = plan->parts[i].weights.stride;
-        if (i + 1 < plan->part_count && plan->parts[i + 1].layer == plan->parts[i].layer) {
+        bool is_last = i + 1 == plan->part_count || plan->parts[i + 1].layer != plan->parts[i].layer ||
+                       plan->parts[i + 1].is_residual;
+        if (!is_last || plan->parts[i].is_residual) {
+            widest_residual =
+                plan->parts[i].is_residual && layer->units > widest_residual ? layer->units : widest_residual;
             continue;
         }
         layer->cell_offset = take_slot(plan, layer->cell == DECODE_CELL_RNN ? 0 : stride * sizeof(float));
@@ -257,20 +280,32 @@ static void lay_out_slot(struct decode_plan *plan)
     }
     plan->update_offset = take_slot(plan, widest_gru * sizeof(float));
     plan->reset_offset = take_slot(plan, rnn_hidden_bytes(plan->precision, widest_gru));
+    plan->sum_offset = take_slot(plan, widest_residual * sizeof(float));
+    plan->packed_offset =
+        take_slot(plan, widest_residual == 0 || plan->precision == RNN_PRECISION_FP32
+                            ? 0
+                            : MEM_ALIGNMENT_BYTES + rnn_words(plan->precision, widest_residual) * RNN_WORD_BYTES);
 }
 
 static enum status pack_layer(struct decode_plan *plan, const struct decode_layer_weights *from, size_t skipped,
                               const struct rnn_steps *steps, struct error *error)
 {
-    plan->layers[plan->layer_count] = (struct decode_layer){.cell = from->cell, .units = from->units};
+    bool is_scaled = plan->precision == RNN_PRECISION_INT8 && plan->layer_count > 0 &&
+                     plan->layers[plan->layer_count - 1].is_residual;
+    plan->layers[plan->layer_count] =
+        (struct decode_layer){.cell = from->cell, .units = from->units, .is_residual = from->is_residual};
     for (size_t i = 0; i < part_count_of(from->cell); i++) {
         struct decode_part *part = &plan->parts[plan->part_count];
         struct rnn_layer_weights weights = part_weights(from, i);
         weights.skipped = skipped;
         TRY(rnn_layer_init(&part->weights, steps, &weights, error));
+        part->weights.is_input_scaled = is_scaled;
         part->layer = plan->layer_count;
         plan->bytes += layer_bytes(&part->weights);
         plan->part_count++;
+    }
+    if (from->is_residual) {
+        plan->parts[plan->part_count++] = (struct decode_part){.is_residual = true, .layer = plan->layer_count};
     }
     plan->layer_count++;
     return STATUS_OK;
@@ -307,12 +342,17 @@ static enum status pack(struct decode_plan *plan, const struct decode_weights *w
     lay_out_slot(plan);
     TRY(has_table ? make_table(plan, weights, error) : pack_embedding(plan, weights, error));
     TRY(check_first_input(plan, weights, error));
+    if (weights->layers[0].is_residual) {
+        TRY(keep_first_input(plan, weights, error));
+    }
     if (weights->softmax_w == NULL) {
         TRY(pack_tied_output(plan, weights, steps, error));
     } else {
         TRY(rnn_dense_init(&plan->output, steps, weights->layers[weights->layer_count - 1].units,
                            weights->vocabulary_size, weights->softmax_w, weights->softmax_b, error));
     }
+    plan->output.is_input_scaled =
+        plan->precision == RNN_PRECISION_INT8 && plan->layers[plan->layer_count - 1].is_residual;
     plan->bytes += output_bytes(&plan->output);
     plan->logits_stride = plan->output.stride;
     return STATUS_OK;
@@ -379,6 +419,7 @@ void decode_plan_destroy(struct decode_plan *plan)
     mem_free(plan->table);
     mem_free(plan->embedding);
     mem_free(plan->embedding_scales);
+    mem_free(plan->first_input);
     mem_free(plan);
 }
 

@@ -7,7 +7,8 @@
  *   LSTM  [i j f o] = [x h] kernel + bias;  c' = c·σ(f + forget_bias) + σ(i)·tanh(j);  h' = σ(o)·tanh(c')
  *   GRU   [r u] = σ([x h] kernel + bias);  h' = u·h + (1 − u)·tanh([x r·h] candidate_kernel + candidate_bias)
  *   RNN   h' = tanh([x h] kernel + bias)
- *   logits = h_top softmax_w + softmax_b
+ *   y = h', or with a residual connection h' + x (He et al. 2016; TensorFlow's ResidualWrapper): the next layer's x
+ *   logits = y_top softmax_w + softmax_b
  * A row's sums run over the same terms in the same order whatever the batch, the tile and the number of threads. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_H
 #define ENGINE_DECODE_DECODE_PLAN_H
@@ -27,6 +28,7 @@ struct decode_layer_weights {
     const float *kernel; /* [input_size + units, gates × units], gates i, j, f, o; of a GRU r, u; of an RNN one */
     const float *bias;   /* [gates × units] */
     float forget_bias;   /* of an LSTM */
+    bool is_residual;    /* input_size equals units; layer 0 only with an embedding */
     const float *candidate_kernel; /* of a GRU: [input_size + units, units] */
     const float *candidate_bias;   /* of a GRU: [units] */
 };

@@ -8,7 +8,9 @@
  * The slot of a plan that is stepped is its state twice: a step reads one and writes the other.
  *
  * A step goes through the plan's parts in order, each of them all blocks before the next: a layer is one part, a GRU
- * layer two. */
+ * layer two; a residual layer has one more, which makes its y, row by row. There is one y in a slot, in fp32: the layer
+ * above reads it before its own replaces it. In narrow precisions it is also packed, with its scale before it, since it
+ * is no h: int8's is the row's own. */
 #ifndef ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 #define ENGINE_DECODE_DECODE_PLAN_LAYOUT_H
 
@@ -19,6 +21,7 @@
 #include "engine/math/rnn_packed.h"
 
 struct decode_part {
+    bool is_residual; /* it adds up a layer's y: no weights */
     struct rnn_layer weights;
     size_t layer;
     size_t table_offset; /* layer 0: of its sums in a symbol's row of the table */
@@ -27,6 +30,7 @@ struct decode_part {
 struct decode_layer {
     enum decode_cell cell;
     size_t units;
+    bool is_residual;
     size_t cell_offset; /* in a slot, in floats, as the next two */
     size_t hidden_offset;
     size_t hidden_stride; /* from h to the other h */
@@ -40,9 +44,11 @@ struct decode_plan {
     size_t layer_count;
     struct decode_layer layers[DECODE_LAYERS_MAX];
     size_t part_count;
-    struct decode_part parts[2 * DECODE_LAYERS_MAX];
+    struct decode_part parts[3 * DECODE_LAYERS_MAX];
     size_t update_offset; /* of a GRU's update gate in a slot, and of its r·h */
     size_t reset_offset;
+    size_t sum_offset;    /* of a residual layer's y */
+    size_t packed_offset; /* of its scale; the words begin an alignment later */
     size_t slot_floats;
     size_t logits_stride; /* floats of a row's logits, padded */
     struct rnn_dense output;
@@ -52,18 +58,24 @@ struct decode_plan {
     float *embedding_scales; /* [vocabulary_size], with an int8 embedding */
     size_t embedding_size;   /* 0 for one-hot */
     size_t embedding_words;  /* of a symbol */
+    float *first_input;      /* [vocabulary_size, embedding_size], where layer 0 is residual */
     size_t bytes;
 };
 
 /* Makes a new slot's state the one before any symbol. */
 void decode_plan_reset_slot(const struct decode_plan *plan, float *slot);
 
-/* One row's share of part `part` of a step; `symbol` matters to layer 0. */
+/* One row's share of part `part` of a step, which has weights; `symbol` matters to layer 0. */
 struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
                                      uint32_t symbol);
 
-/* The top layer's h after a step that began with `parity`: the output layer's input. */
-const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity);
+/* The same of a residual part: does it. */
+void decode_plan_add_residual(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
+                              uint32_t symbol);
+
+/* The output layer's share after a step that began with `parity`: from the top layer's y to `logits`. */
+struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, float *slot, unsigned parity,
+                                            float *logits);
 
 /* A whole step of one row of a plan that is stepped. Errors are the stepper's. */
 enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,

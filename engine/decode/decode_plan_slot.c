@@ -3,6 +3,8 @@
 
 #include "engine/base/mem.h"
 
+enum { SLOT_ALIGNMENT_FLOATS = MEM_ALIGNMENT_BYTES / sizeof(float), RESIDUAL_CHUNK = 64 };
+
 size_t decode_plan_state_count(const struct decode_plan *plan)
 {
     size_t count = plan->stepper.state_count;
@@ -30,6 +32,47 @@ void decode_plan_reset_slot(const struct decode_plan *plan, float *slot)
     }
 }
 
+/* What a layer gives those above it in this step, in the plan's precision. */
+static const void *layer_output(const struct decode_plan *plan, const struct decode_layer *layer, float *slot,
+                                unsigned parity, float *ret_scale)
+{
+    *ret_scale = 1;
+    if (!layer->is_residual) {
+        return slot_hidden(layer, slot, parity ^ 1);
+    }
+    if (plan->precision == RNN_PRECISION_FP32) {
+        return slot + plan->sum_offset;
+    }
+    *ret_scale = slot[plan->packed_offset];
+    return slot + plan->packed_offset + SLOT_ALIGNMENT_FLOATS;
+}
+
+void decode_plan_add_residual(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
+                              uint32_t symbol)
+{
+    const struct decode_layer *layer = &plan->layers[plan->parts[part].layer];
+    float *sum = slot + plan->sum_offset;
+    if (plan->parts[part].layer == 0) {
+        memcpy(sum, plan->first_input + symbol * plan->embedding_size, layer->units * sizeof *sum);
+    } else if (!layer[-1].is_residual) {
+        rnn_read_hidden(plan->precision, slot_hidden(layer - 1, slot, parity ^ 1), layer->units, sum);
+    }
+    const char *hidden = slot_hidden(layer, slot, parity ^ 1);
+    for (size_t at = 0; at < layer->units; at += RESIDUAL_CHUNK) {
+        size_t left = layer->units - at;
+        size_t count = left < RESIDUAL_CHUNK ? left : RESIDUAL_CHUNK;
+        float values[RESIDUAL_CHUNK];
+        rnn_read_hidden(plan->precision, hidden + rnn_hidden_bytes(plan->precision, at), count, values);
+        for (size_t i = 0; i < count; i++) {
+            sum[at + i] += values[i];
+        }
+    }
+    if (plan->precision != RNN_PRECISION_FP32) {
+        float *packed = slot + plan->packed_offset;
+        *packed = rnn_pack_input(plan->precision, sum, layer->units, packed + SLOT_ALIGNMENT_FLOATS);
+    }
+}
+
 struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part, float *slot, unsigned parity,
                                      uint32_t symbol)
 {
@@ -48,7 +91,7 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
         row.hidden = slot + plan->reset_offset;
     }
     if (plan->parts[part].layer > 0) {
-        row.input = slot_hidden(layer - 1, slot, parity ^ 1);
+        row.input = layer_output(plan, layer - 1, slot, parity, &row.input_scale);
     } else if (plan->table != NULL) {
         row.start = plan->table + symbol * plan->table_stride + plan->parts[part].table_offset;
     } else {
@@ -58,10 +101,11 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
     return row;
 }
 
-const void *decode_plan_top(const struct decode_plan *plan, const float *slot, unsigned parity)
+struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, float *slot, unsigned parity, float *logits)
 {
-    const struct decode_layer *top = &plan->layers[plan->layer_count - 1];
-    return slot + top->hidden_offset + (parity ^ 1) * top->hidden_stride;
+    struct rnn_dense_row row = {.output = logits};
+    row.input = layer_output(plan, &plan->layers[plan->layer_count - 1], slot, parity, &row.input_scale);
+    return row;
 }
 
 /* Where the state before a step that begins with `parity` lies, in floats, of a plan that is stepped. */
@@ -104,12 +148,16 @@ static void step_packed(const struct decode_plan *plan, float *slot, unsigned pa
 {
     for (size_t i = 0; i < plan->part_count; i++) {
         const struct rnn_layer *layer = &plan->parts[i].weights;
+        if (plan->parts[i].is_residual) {
+            decode_plan_add_residual(plan, i, slot, parity, symbol);
+            continue;
+        }
         struct rnn_layer_row row = decode_plan_row(plan, i, slot, parity, symbol);
         for (size_t block = 0; block < layer->block_count; block++) {
             layer->steps->layer(layer, block, &row, 1);
         }
     }
-    struct rnn_dense_row row = {.input = decode_plan_top(plan, slot, parity), .output = logits};
+    struct rnn_dense_row row = decode_plan_output_row(plan, slot, parity, logits);
     for (size_t block = 0; block < plan->output.block_count; block++) {
         plan->output.steps->dense(&plan->output, block, &row, 1);
     }

@@ -159,7 +159,11 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
         size_t at = column + gate * LANES;
         UNROLLED_FOR (row, row_count) {
             vector start = vector_load(layer->start + at);
-            vector_store(rows[row].output + at, finish_sum(sums[row][gate], vector_load(layer->scales + at), start));
+            vector scale = vector_load(layer->scales + at);
+            if (layer->is_input_scaled) {
+                scale *= vector_splat(rows[row].input_scale);
+            }
+            vector_store(rows[row].output + at, finish_sum(sums[row][gate], scale, start));
         }
     }
 }

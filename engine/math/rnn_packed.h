@@ -81,15 +81,17 @@ struct rnn_dense {
     size_t block_count; /* ceil(columns / (4 × lanes)) */
     size_t stride;      /* block_count × 4 × lanes: floats of a padded output; the padding is written as 0 */
     size_t input_words;
-    void *weights;     /* [block_count, input_words, 4, lanes] words */
-    float *start;      /* [block_count, 4, lanes]: bias */
-    float *scales;     /* int8: [block_count, 4, lanes]; or NULL */
-    uint32_t *offsets; /* int8: [block_count, 4, lanes]; or NULL */
+    bool is_input_scaled; /* int8, set by the owner: as in rnn_layer */
+    void *weights;        /* [block_count, input_words, 4, lanes] words */
+    float *start;         /* [block_count, 4, lanes]: bias */
+    float *scales;        /* int8: [block_count, 4, lanes]; or NULL */
+    uint32_t *offsets;    /* int8: [block_count, 4, lanes]; or NULL */
 };
 
 struct rnn_dense_row {
-    const void *input; /* [input_size], whole words: float, bf16 or bytes; in int8 always an h */
+    const void *input; /* [input_size], whole words: float, bf16 or bytes */
     float *output;     /* [stride] */
+    float input_scale; /* read where is_input_scaled */
 };
 
 /* The kernels of one precision. */

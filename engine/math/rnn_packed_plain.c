@@ -250,8 +250,8 @@ static void dense_int8(const struct rnn_dense *layer, size_t block, const struct
         const int8_t *weights = layer->weights;
         weights += block * layer->input_words * BLOCK * 4;
         accumulate_int8(sums, weights, rows[row].input, layer->input_words);
-        finish_sums(sums, layer->scales + block * BLOCK, 1.0f, layer->start + block * BLOCK,
-                    rows[row].output + block * BLOCK);
+        finish_sums(sums, layer->scales + block * BLOCK, layer->is_input_scaled ? rows[row].input_scale : 1.0f,
+                    layer->start + block * BLOCK, rows[row].output + block * BLOCK);
     }
 }
 

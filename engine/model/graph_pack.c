@@ -198,8 +198,10 @@ static enum status make_layer(struct packer *packer, size_t index, struct error 
     const struct step_layer *layer = &packer->stack.layers[index];
     struct decode_layer_weights *weights = &packer->weights.layers[index];
     bool is_gru = layer->cell == DECODE_CELL_GRU;
-    *weights =
-        (struct decode_layer_weights){.cell = layer->cell, .input_size = layer->input.count, .units = layer->units};
+    *weights = (struct decode_layer_weights){.cell = layer->cell,
+                                             .input_size = layer->input.count,
+                                             .units = layer->units,
+                                             .is_residual = layer->is_residual};
     TRY(make_kernel(packer, layer, 0, is_gru ? 2 : step_gate_count(layer->cell), &weights->kernel, &weights->bias,
                     error));
     return is_gru ? make_kernel(packer, layer, 2, 1, &weights->candidate_kernel, &weights->candidate_bias, error)

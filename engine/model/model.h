@@ -27,7 +27,7 @@ enum status model_create_from_version(const char *name, const char *version_path
 struct model *model_ref(struct model *model);
 struct model *model_unref(struct model *model);
 
-/* Builds a language_model (http-api.md: {"cell","layers","units","embedding","tie","dropout","vocabulary","heads"})
+/* Builds a language_model ({"cell","layers","units","embedding","tie","residual","dropout","vocabulary","heads", …})
  * and, when its vocabulary is known, runs its initialisers with `seed`. Without a vocabulary the specification is kept
  * and the first training builds it. Paths in errors are those of the specification. */
 enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,

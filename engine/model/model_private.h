@@ -71,8 +71,8 @@ enum status model_initialize(struct model *model, bool is_for_training, uint64_t
 enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver,
                              struct error *error) MUST_CHECK;
 
-/* {"cell","layers","units","embedding","tie","dropout","parameters","vocabulary":{"kind","size"}}; new reference. The
- * lock is held. */
+/* {"cell","layers","units","embedding","tie","residual","dropout","parameters","vocabulary":{"kind","size"}}; new
+ * reference. The lock is held. */
 enum status model_architecture(const struct model *model, json_t **ret_architecture, struct error *error) MUST_CHECK;
 
 /* What a version's files hold, read and checked: graph replayed, every saved variable's value. */

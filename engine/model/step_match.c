@@ -231,6 +231,28 @@ static bool match_cell(struct step_view *view, struct output next_h, struct step
     return is_matched && find_input(view, layer);
 }
 
+/* A cell's output, or that plus the cell's input. */
+static bool match_layer(struct step_view *view, struct output top, struct step_layer *layer)
+{
+    size_t state;
+    if (!is_sum_of_two(top.node) || step_find_next(view, top, &state)) {
+        return match_cell(view, top, layer);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct output next_h = step_resolve(view, top.node->inputs[i]);
+        struct output below = step_resolve(view, top.node->inputs[1 - i]);
+        char reason[STEP_VIEW_REASON_BYTES_MAX];
+        memcpy(reason, view->reason, sizeof reason);
+        if (step_find_next(view, next_h, &state) && match_cell(view, next_h, layer) &&
+            output_equal(layer->input.output, below) && layer->input.begin == 0) {
+            layer->is_residual = true;
+            return true;
+        }
+        memcpy(view->reason, reason, sizeof reason); /* the other one may be the cell */
+    }
+    return step_refuse(view, top, "adds up other than the input and the output of a cell");
+}
+
 /* ---- both ends of the stack ---- */
 
 static bool is_symbol(struct step_view *view, struct output output)
@@ -325,7 +347,7 @@ bool step_match(struct step_view *view, size_t symbol_count, struct step_stack *
         if (stack->layer_count == DECODE_LAYERS_MAX) {
             return step_refuse(view, top, "stands on too many layers");
         }
-        if (!match_cell(view, top, layer)) {
+        if (!match_layer(view, top, layer)) {
             return false;
         }
         stack->layer_count++;

@@ -1,6 +1,6 @@
 /* A step as a stack of cells that can be packed (decode_plan.h): symbol → one-hot or embedding → LSTM, GRU and RNN
- * cells → logits, however the graph writes them down: gates in any order, one kernel or several, over time or for one
- * step. One thread. */
+ * cells, perhaps with residual connections → logits, however the graph writes them down: gates in any order, one kernel
+ * or several, over time or for one step. One thread. */
 #ifndef ENGINE_MODEL_STEP_MATCH_H
 #define ENGINE_MODEL_STEP_MATCH_H
 
@@ -14,6 +14,7 @@ struct step_layer {
     enum decode_cell cell;
     size_t units;
     struct step_piece input; /* of the layer */
+    bool is_residual;        /* its output is its h plus its input */
     struct output hidden;    /* the state that its h is */
     struct output reset;     /* of a GRU: r·h, what the candidate reads */
     struct step_sum gates[STEP_GATES_MAX];

@@ -84,10 +84,16 @@ static enum status check_language_model(const struct training_job *job, const js
                   recurrent_cell_name(model.cell), cell);
         return error_code(error, "resume_differs"), STATUS_CONFLICT;
     }
-    if (json_is_true(json_object_get(asked, "tie")) && !model.is_tied) {
-        error_set(error, STATUS_CONFLICT,
-                  "the output is not tied in the interrupted training: leave tie out to resume");
-        return error_code(error, "resume_differs"), STATUS_CONFLICT;
+    const struct {
+        const char *name;
+        bool value;
+    } flags[] = {{"tie", model.is_tied}, {"residual", model.is_residual}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (json_is_true(json_object_get(asked, flags[i].name)) && !flags[i].value) {
+            error_set(error, STATUS_CONFLICT, "%s is false in the interrupted training: leave it out to resume",
+                      flags[i].name);
+            return error_code(error, "resume_differs"), STATUS_CONFLICT;
+        }
     }
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const json_t *value = json_object_get(asked, fields[i].name);

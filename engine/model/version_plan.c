@@ -60,7 +60,8 @@ static enum status gather_layer(const struct version_content *content, const str
     *ret_layer = (struct decode_layer_weights){.cell = cells[options->cell],
                                                .input_size = layer == 0 ? first_input : options->units,
                                                .units = options->units,
-                                               .forget_bias = (float)language_model_forget_bias(options)};
+                                               .forget_bias = (float)language_model_forget_bias(options),
+                                               .is_residual = options->is_residual && layer > 0};
     TRY(gather_pair(content, options->cell, layer, is_gru ? "gates/" : "", &ret_layer->kernel, &ret_layer->bias,
                     error));
     return is_gru ? gather_pair(content, options->cell, layer, "candidate/", &ret_layer->candidate_kernel,

@@ -29,6 +29,7 @@ bool language_model_find(const struct graph *graph, struct language_model_option
         .layers = (size_t)node_attribute_integer(record, "layers", 0),
         .units = (size_t)node_attribute_integer(record, "units", 0),
         .embedding = (size_t)node_attribute_integer(record, "embedding", 0),
+        .is_residual = node_attribute_boolean(record, "residual", false),
         .is_tied = node_attribute_boolean(record, "tie", false),
         .vocabulary_size = (size_t)node_attribute_integer(record, "vocabulary_size", 0),
         .dropout = node_attribute_number(record, "dropout", 0),
@@ -50,6 +51,7 @@ static enum status record(struct graph *graph, const struct language_model_optio
         {.name = "layers", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->layers},
         {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->units},
         {.name = "embedding", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->embedding},
+        {.name = "residual", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->is_residual},
         {.name = "tie", .kind = ATTRIBUTE_BOOLEAN, .boolean = options->is_tied},
         {.name = "vocabulary_size", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)options->vocabulary_size},
         {.name = "dropout", .kind = ATTRIBUTE_NUMBER, .number = options->dropout},
@@ -68,8 +70,9 @@ enum { DESCRIPTION_BYTES_MAX = 160 };
 
 static const char *describe(const struct language_model_options *options, char text[DESCRIPTION_BYTES_MAX])
 {
-    int length = snprintf(text, DESCRIPTION_BYTES_MAX, "%zu layers × %zu units (%s), embedding %zu%s, %zu symbols",
-                          options->layers, options->units, recurrent_cell_name(options->cell), options->embedding,
+    int length = snprintf(text, DESCRIPTION_BYTES_MAX, "%zu layers × %zu units (%s%s), embedding %zu%s, %zu symbols",
+                          options->layers, options->units, recurrent_cell_name(options->cell),
+                          options->is_residual ? ", residual" : "", options->embedding,
                           options->is_tied ? " (tied)" : "", options->vocabulary_size);
     if (language_model_forget_bias(options) != 1) {
         snprintf(text + length, (size_t)(DESCRIPTION_BYTES_MAX - length), ", forget bias %g",
@@ -83,7 +86,7 @@ static enum status compare(const struct language_model_options *have, const stru
 {
     if (have->cell == want->cell && have->layers == want->layers && have->units == want->units &&
         have->embedding == want->embedding && have->is_tied == want->is_tied &&
-        have->vocabulary_size == want->vocabulary_size &&
+        have->is_residual == want->is_residual && have->vocabulary_size == want->vocabulary_size &&
         language_model_forget_bias(have) == language_model_forget_bias(want)) {
         return STATUS_OK;
     }
@@ -194,7 +197,8 @@ static enum status add_layers(struct graph *graph, const struct language_model_o
                                     .layers = options->layers,
                                     .forget_bias = language_model_forget_bias(options),
                                     .keep_probability = keep,
-                                    .has_one_mask = options->has_one_mask};
+                                    .has_one_mask = options->has_one_mask,
+                                    .is_residual = options->is_residual};
     size_t state_count = options->layers * recurrent_cell_state_count(options->cell);
     TRY(add_swapped(graph, "time_major", inputs, &stack.inputs, error));
     if (embedding.node != NULL) {

@@ -27,6 +27,7 @@ struct language_model_options {
     size_t layers;
     size_t units;
     size_t embedding;       /* 0: one-hot */
+    bool is_residual;       /* each layer but the first gives its output plus its input */
     bool is_tied;           /* the output's weights are the embedding's, transposed: embedding equals units */
     double dropout;         /* the default of keep_probability is 1 − dropout */
     bool has_input_dropout; /* the embedded symbols go through dropout too, as the layers' outputs do */

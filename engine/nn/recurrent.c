@@ -144,6 +144,7 @@ static enum status build_lstm(struct graph *graph, const struct recurrent_stack 
             .name = "rnn", .inputs = inputs, .input_count = 5, .attributes = &forget, .attribute_count = 1};
         struct node *node = NULL;
         TRY(graph_add_node(graph, "LstmBlock", &options, &node, error));
+        struct output below = x;
         x = (struct output){node, 0};
         ret_outputs->final[RECURRENT_STATES_MAX * layer] = (struct output){node, 1};
         ret_outputs->final[RECURRENT_STATES_MAX * layer + 1] = (struct output){node, 2};
@@ -152,6 +153,10 @@ static enum status build_lstm(struct graph *graph, const struct recurrent_stack 
             snprintf(salt, sizeof salt, "%zu", layer);
             TRY(recurrent_add_dropout(graph, x, stack->keep_probability, stack->has_one_mask, salt, &x, error));
         }
+        if (stack->is_residual && layer > 0) {
+            struct output terms[] = {x, below};
+            TRY(graph_add(graph, "Add", "residual", terms, 2, &x, error));
+        }
     }
     ret_outputs->outputs = x;
     return STATUS_OK;
@@ -159,21 +164,28 @@ static enum status build_lstm(struct graph *graph, const struct recurrent_stack 
 
 /* ---- other cells, over time by dynamic_rnn ---- */
 
-static enum status make_cell(struct graph *graph, const struct recurrent_stack *stack, uint32_t *ret_cell,
+/* Puts the cell into a wrapper. */
+static enum status wrap(struct graph *graph, struct cell_options wrapper, uint32_t *cell, struct error *error)
+{
+    wrapper.children[0] = *cell;
+    wrapper.child_count = 1;
+    return cell_create(graph, &wrapper, cell, error);
+}
+
+static enum status make_cell(struct graph *graph, const struct recurrent_stack *stack, size_t layer, uint32_t *ret_cell,
                              struct error *error)
 {
     struct cell_options cell = {.kind = cells[stack->cell].kind, .units = stack->units};
     TRY(cell_create(graph, &cell, ret_cell, error));
-    if (stack->keep_probability.node == NULL) {
-        return STATUS_OK;
+    if (stack->keep_probability.node != NULL) {
+        struct cell_options dropout = {.kind = CELL_DROPOUT_WRAPPER,
+                                       .output_keep = stack->keep_probability,
+                                       .has_one_mask = stack->has_one_mask,
+                                       .output_keep_value = (double)NAN};
+        TRY(wrap(graph, dropout, ret_cell, error));
     }
-    struct cell_options wrapper = {.kind = CELL_DROPOUT_WRAPPER,
-                                   .children = {*ret_cell},
-                                   .child_count = 1,
-                                   .output_keep = stack->keep_probability,
-                                   .has_one_mask = stack->has_one_mask,
-                                   .output_keep_value = (double)NAN};
-    return cell_create(graph, &wrapper, ret_cell, error);
+    struct cell_options residual = {.kind = CELL_RESIDUAL_WRAPPER};
+    return stack->is_residual && layer > 0 ? wrap(graph, residual, ret_cell, error) : STATUS_OK;
 }
 
 static enum status build_over_time(struct graph *graph, const struct recurrent_stack *stack,
@@ -184,7 +196,7 @@ static enum status build_over_time(struct graph *graph, const struct recurrent_s
         .inputs = stack->inputs, .initial_states = stack->initial, .is_time_major = true};
     uint32_t cell = 0;
     for (size_t layer = 0; layer < stack->layers; layer++) {
-        TRY(make_cell(graph, stack, &multi.children[layer], error));
+        TRY(make_cell(graph, stack, layer, &multi.children[layer], error));
     }
     TRY(cell_create(graph, &multi, &cell, error));
     if (output_type(stack->inputs)->dtype == DTYPE_INT32) {

@@ -38,6 +38,7 @@ struct recurrent_stack {
     double forget_bias;             /* of LSTM cells */
     struct output keep_probability; /* of each layer's output; .node NULL: no dropout */
     bool has_one_mask;              /* of dropout, for all steps of a run */
+    bool is_residual;               /* to what each layer but the first gives, its input is added; after dropout */
     struct output initial[RECURRENT_STATES_MAX * RECURRENT_LAYERS_MAX]; /* [batch, units], layer by layer */
 };
 

@@ -65,7 +65,7 @@ enum status builder_exit(struct builder *builder, uint32_t context, struct error
 enum status builder_finish(struct builder *builder, struct program_result *ret_result, struct error *error) MUST_CHECK;
 
 /* Reads a language_model specification's sizes and heads:
- * {"cell","layers","units","embedding","tie","dropout","input_dropout","variational_dropout","forget_bias",
+ * {"cell","layers","units","embedding","tie","residual","dropout","input_dropout","variational_dropout","forget_bias",
  * "initial_range","heads"}; an unknown field, a wrong type or value is INVALID with error->param. "vocabulary" is left
  * alone, vocabulary_size is 0. */
 enum status language_model_options_from_json(const json_t *specification, struct language_model_options *ret_options,

@@ -10,7 +10,7 @@ static const double NUMBER_MAX = 100;
 
 /* All but its vocabulary and heads. */
 #define MODEL_FIELDS                                                                                                   \
-    "cell layers units embedding tie dropout input_dropout variational_dropout forget_bias initial_range"
+    "cell layers units embedding tie residual dropout input_dropout variational_dropout forget_bias initial_range"
 
 static enum status refuse(struct error *error, const char *field, const char *expected)
 {
@@ -85,6 +85,7 @@ static enum status read_kind(const json_t *specification, struct language_model_
         const char *name;
         bool *flag;
     } flags[] = {{"tie", &options->is_tied},
+                 {"residual", &options->is_residual},
                  {"input_dropout", &options->has_input_dropout},
                  {"variational_dropout", &options->has_one_mask}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
@@ -152,11 +153,11 @@ enum status language_model_options_from_json(const json_t *specification, struct
 json_t *language_model_options_to_json(const struct language_model_options *options)
 {
     json_t *json =
-        json_pack("{s:s, s:I, s:I, s:o, s:b, s:f, s:b, s:b, s:o}", "cell", recurrent_cell_name(options->cell), "layers",
-                  (json_int_t)options->layers, "units", (json_int_t)options->units, "embedding",
+        json_pack("{s:s, s:I, s:I, s:o, s:b, s:b, s:f, s:b, s:b, s:o}", "cell", recurrent_cell_name(options->cell),
+                  "layers", (json_int_t)options->layers, "units", (json_int_t)options->units, "embedding",
                   options->embedding == 0 ? json_null() : json_integer((json_int_t)options->embedding), "tie",
-                  options->is_tied, "dropout", options->dropout, "input_dropout", options->has_input_dropout,
-                  "variational_dropout", options->has_one_mask, "initial_range",
+                  options->is_tied, "residual", options->is_residual, "dropout", options->dropout, "input_dropout",
+                  options->has_input_dropout, "variational_dropout", options->has_one_mask, "initial_range",
                   options->initial_range > 0 ? json_real(options->initial_range) : json_null());
     if (json != NULL && options->cell == RECURRENT_CELL_LSTM &&
         json_object_set_new(json, "forget_bias", json_real(language_model_forget_bias(options))) != 0) {

@@ -268,13 +268,29 @@ class FastPath(Signature):
         self.save()
         self.assertEqual(self.entry()["slow_path"], None)
 
+    def test_residual_connections(self):
+        """Around the second layer, around both, and before a dropout that is off."""
+        for around in (("b2",), ("a", "b2")):
+            with self.subTest(around=around):
+                self.setUp()
+                cells = [{"op": "basic_lstm_cell", "num_units": 6, "as": "a"},
+                         {"op": "gru_cell", "num_units": 6, "as": "b2"},
+                         *[{"op": "residual_wrapper", "cell": name, "as": name} for name in around],
+                         {"op": "dropout_wrapper", "cell": "b2", "output_keep_prob": 1.0, "as": "b2"},
+                         {"op": "multi_rnn_cell", "cells": ["a", "b2"], "as": "cell"}]
+                steps = embedded(cells, 6)
+                loop = next(step for step in steps if step["op"] == "dynamic_rnn")
+                loop["initial_state"] = [["s0", "s1"], "s2"]
+                self.build_and_check(steps, [(1, 6)] * 3, ["r.state.0.c", "r.state.0.h", "r.state.1"])
+
     def test_a_language_model_says_the_same_bytes(self):
         """The very weights of a language_model, under other names and gates by themselves: the same bytes."""
-        for cell, embedding in ("lstm", None), ("gru", 5), ("rnn", 5):
-            with self.subTest(cell=cell):
+        for cell, embedding, residual in (("lstm", None, False), ("gru", 5, False), ("rnn", 5, False),
+                                          ("lstm", 5, True), ("gru", None, True)):
+            with self.subTest(cell=cell, residual=residual):
                 self.setUp()
                 self.build({"op": "language_model", "cell": cell, "layers": 2, "units": 9, "embedding": embedding,
-                            "vocabulary": VOCABULARY})
+                            "residual": residual, "vocabulary": VOCABULARY})
                 self.set_variables()
                 self.save()
                 wanted = [self.complete(seed=seed, max_tokens=200, logprobs=2) for seed in range(3)]

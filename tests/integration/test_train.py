@@ -242,6 +242,7 @@ class Cells(DaemonTest):
             self.assertGreater(read[said], max(read) - 1e-4)
         architecture = self.daemon.json("GET", path)[1]["architecture"]
         self.assertEqual((architecture["cell"], architecture["tie"]), (fields["cell"], fields.get("tie", False)))
+        self.assertEqual(architecture["residual"], fields.get("residual", False))
 
     def test_gru(self):
         self.check("gru", cell="gru")
@@ -260,6 +261,10 @@ class Cells(DaemonTest):
         self.check("tied", cell="lstm", embedding=12, tie=True)
         self.check("tied-gru", cell="gru", embedding=12, tie=True)
 
+    def test_residual(self):
+        self.check("residual", cell="lstm", residual=True, dropout=0.2)
+        self.check("residual-rnn", cell="rnn", embedding=5, residual=True)
+
     def test_state_goes_in_and_out(self):
         """One symbol after another, carrying the state as TensorFlow nests it, is the whole text at once."""
         path = self.trained("state", cell="gru")
@@ -277,6 +282,7 @@ class Cells(DaemonTest):
 
     def test_refused(self):
         for error, fields in (("gru", {"cell": "gated"}), ("true or false", {"tie": 1}),
+                              ("true or false", {"residual": "no"}),
                               ("only an lstm", {"cell": "gru", "forget_bias": 1}),
                               ("needs an embedding", {"input_dropout": True}), ("above 0", {"initial_range": 0}),
                               ("must be one of char-rnn", {"preset": "x"}),

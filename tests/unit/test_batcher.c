@@ -348,16 +348,19 @@ static void check_full_batch(const struct served *served, const struct row *alon
     hub_release(&hub);
 }
 
-/* One-hot, with a table, and with a gathered embedding; `is_tied`: which is the output's too. In fp32 and int8 all
- * kernels give the same bits. */
-static void check_rows(enum decode_cell cell, enum rnn_precision precision, size_t embedding_size, bool is_tied)
+enum form { PLAIN, TIED, RESIDUAL };
+
+/* One-hot, with a table, and with a gathered embedding; TIED: which is the output's too; RESIDUAL: around all layers.
+ * In fp32 and int8 all kernels give the same bits. */
+static void check_rows(enum decode_cell cell, enum rnn_precision precision, size_t embedding_size, enum form form)
 {
     enum { COUNT = 60, FULL_COUNT = 320 };
     struct row *alone = NULL;
     for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
         struct served served;
         decode_model_init_cells(&served.model, decode_model_characters(40), cell, embedding_size, 2, 21, SEED);
-        served.model.weights.softmax_w = is_tied ? NULL : served.model.weights.softmax_w;
+        served.model.weights.softmax_w = form == TIED ? NULL : served.model.weights.softmax_w;
+        served.model.weights.layers[0].is_residual = served.model.weights.layers[1].is_residual = form == RESIDUAL;
         served_pack(&served, precision, rnn_kernels_at(set)->name);
         if (alone == NULL || precision == RNN_PRECISION_BF16) {
             mem_free(alone);
@@ -378,8 +381,8 @@ static void test_rows_do_not_depend_on_anything(void **state)
     (void)state;
     print_message("seed %d\n", SEED);
     for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
-        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 0, false);
-        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 6, false);
+        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 0, PLAIN);
+        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 6, PLAIN);
     }
 }
 
@@ -387,8 +390,17 @@ static void test_rows_of_other_cells_do_not_depend_on_anything(void **state)
 {
     (void)state;
     for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
-        check_rows(DECODE_CELL_GRU, (enum rnn_precision)precision, 0, false);
-        check_rows(DECODE_CELL_RNN, (enum rnn_precision)precision, 21, true);
+        check_rows(DECODE_CELL_GRU, (enum rnn_precision)precision, 0, PLAIN);
+        check_rows(DECODE_CELL_RNN, (enum rnn_precision)precision, 21, TIED);
+    }
+}
+
+static void test_rows_with_residual_connections_do_not_depend_on_anything(void **state)
+{
+    (void)state;
+    for (int precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        check_rows(DECODE_CELL_LSTM, (enum rnn_precision)precision, 21, RESIDUAL);
+        check_rows(DECODE_CELL_GRU, (enum rnn_precision)precision, 21, RESIDUAL);
     }
 }
 
@@ -766,6 +778,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_do_not_depend_on_anything),
         cmocka_unit_test(test_rows_of_other_cells_do_not_depend_on_anything),
+        cmocka_unit_test(test_rows_with_residual_connections_do_not_depend_on_anything),
         cmocka_unit_test(test_shared_phases_change_nothing),
         cmocka_unit_test(test_more_rows_than_a_step_takes),
         cmocka_unit_test(test_large_vocabularies_come_in_chunks),

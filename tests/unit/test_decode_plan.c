@@ -16,6 +16,7 @@ enum { SEED = 5, STEPS = 12, UNITS_MAX = 128, SYMBOLS_MAX = 300, LAYERS_MAX = 3 
 struct reference {
     double c[LAYERS_MAX][UNITS_MAX];
     double h[LAYERS_MAX][UNITS_MAX];
+    double y[LAYERS_MAX][UNITS_MAX]; /* h, or h and what the layer read */
     double logits[SYMBOLS_MAX];
 };
 
@@ -89,7 +90,11 @@ static void reference_step(const struct decode_weights *weights, uint32_t symbol
         input[k] = (double)weights->embedding[symbol * weights->embedding_size + k];
     }
     for (size_t i = 0; i < weights->layer_count; i++) {
-        reference_step_layer(&weights->layers[i], i == 0 ? input : r->h[i - 1], r->c[i], r->h[i]);
+        const double *x = i == 0 ? input : r->y[i - 1];
+        reference_step_layer(&weights->layers[i], x, r->c[i], r->h[i]);
+        for (size_t unit = 0; unit < weights->layers[i].units; unit++) {
+            r->y[i][unit] = r->h[i][unit] + (weights->layers[i].is_residual ? x[unit] : 0);
+        }
     }
     size_t top = weights->layer_count - 1;
     for (size_t n = 0; n < weights->vocabulary_size; n++) {
@@ -97,7 +102,7 @@ static void reference_step(const struct decode_weights *weights, uint32_t symbol
         for (size_t k = 0; k < weights->layers[top].units; k++) {
             float weight = weights->softmax_w == NULL ? weights->embedding[n * weights->embedding_size + k]
                                                       : weights->softmax_w[k * weights->vocabulary_size + n];
-            r->logits[n] += r->h[top][k] * (double)weight;
+            r->logits[n] += r->y[top][k] * (double)weight;
         }
     }
 }
@@ -198,6 +203,31 @@ static void test_tied_output_equals_reference(void **state)
     }
 }
 
+/* Around all layers, with a table and without one, and around some; with an output tied to the embedding too. */
+static void test_residual_connections_equal_reference(void **state)
+{
+    (void)state;
+    static const enum decode_cell cells[] = {DECODE_CELL_LSTM, DECODE_CELL_GRU, DECODE_CELL_RNN};
+    static const unsigned around[] = {7, 6, 2, 4, 1};
+    for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            for (size_t n = 0; n < sizeof around / sizeof *around; n++) {
+                size_t units = n == 1 ? 37 : 70;
+                struct decode_model model;
+                decode_model_init_cells(&model, decode_model_characters(n == 0 ? 80 : 11), cells[c], units, 3, units,
+                                        SEED);
+                model.weights.kernels = rnn_kernels_at(set)->name;
+                model.weights.softmax_w = n == 0 ? NULL : model.weights.softmax_w;
+                for (size_t i = 0; i < 3; i++) {
+                    model.weights.layers[i].is_residual = (around[n] >> i & 1) != 0;
+                }
+                check_model(&model);
+                decode_model_release(&model);
+            }
+        }
+    }
+}
+
 /* Fewer symbols make the table the smaller choice: the same model with some of its symbols left out must make the same
  * bits as with all of them, which gathers the embedding instead. */
 static void check_table(enum decode_cell cell)
@@ -272,6 +302,9 @@ static void test_wrong_sizes_are_refused(void **state)
     weights.softmax_w = NULL;
     refuse(weights, STATUS_INVALID, "embedding size 4 cannot be tied to an output of 8 units");
     weights = model.weights;
+    weights.layers[0].is_residual = true;
+    refuse(weights, STATUS_INVALID, "layer 0 has 8 units, but its residual connection 4 inputs");
+    weights = model.weights;
     weights.kernels = "abacus";
     refuse(weights, STATUS_UNSUPPORTED, "abacus");
     decode_model_release(&model);
@@ -336,10 +369,15 @@ static void test_bytes_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps_equal_reference),        cmocka_unit_test(test_other_cells_equal_reference),
-        cmocka_unit_test(test_tied_output_equals_reference), cmocka_unit_test(test_table_changes_no_bit),
-        cmocka_unit_test(test_wrong_sizes_are_refused),      cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
-        cmocka_unit_test(test_no_memory_is_reported),        cmocka_unit_test(test_bytes_are_counted),
+        cmocka_unit_test(test_steps_equal_reference),
+        cmocka_unit_test(test_other_cells_equal_reference),
+        cmocka_unit_test(test_tied_output_equals_reference),
+        cmocka_unit_test(test_residual_connections_equal_reference),
+        cmocka_unit_test(test_table_changes_no_bit),
+        cmocka_unit_test(test_wrong_sizes_are_refused),
+        cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
+        cmocka_unit_test(test_no_memory_is_reported),
+        cmocka_unit_test(test_bytes_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
