@@ -101,6 +101,9 @@ void completion_close_if_over(struct completion *completion)
     }
     completion->is_over = true;
     measure(completion);
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        completion->choices[i].scored = generation_unref(completion->choices[i].scored);
+    }
     uv_close((uv_handle_t *)&completion->timer, on_timer_closed);
     completion_unref(completion);
 }
@@ -187,7 +190,11 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
     }
     if (length == 0 && progress.finish != FINISH_NONE) {
-        completion_take_logprobs(choice, progress.finish);
+        if (completion->form == FORM_JSON) {
+            choice->scored = generation_ref(choice->generation);
+        } else {
+            completion_take_logprobs(choice, progress.finish);
+        }
         if (progress.finish == FINISH_FAILED) {
             generation_failure(choice->generation, &choice->failure);
         }
@@ -226,7 +233,6 @@ static void collect(struct choice *choice)
         if (choice->completion->form == FORM_JSON && !choice->completion->is_abandoned) {
             append_text(choice, bytes, length);
             choice->shown_bytes = choice->text_length;
-            completion_take_logprobs(choice, FINISH_NONE);
         }
     }
 }

@@ -1,4 +1,4 @@
-/* Log-probabilities in a reply, in OpenAI's form: four arrays side by side. Thread: loop. Owns nothing.
+/* Log-probabilities in a reply, in OpenAI's form: four arrays side by side. Thread: loop, run threads for long replies. Owns nothing.
  *
  * Symbols are told with the text they wrote: those that stop strings still hold back wait with it, those that a stop
  * string cut off are left out. So a stream and a whole reply tell the same. */
@@ -65,12 +65,13 @@ void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
 {
     const struct completion *completion = choice->completion;
     bool is_wanted = generate_request_is_given(&completion->fields, "logprobs") && choice->failure.status == STATUS_OK;
-    if (choice->generation == NULL || !is_wanted) {
+    struct generation *generation = choice->generation == NULL ? choice->scored : choice->generation;
+    if (generation == NULL || !is_wanted) {
         return;
     }
     bool is_cut = choice->is_cut || finish == FINISH_STOP;
     size_t count;
-    const struct symbol_logprob *entries = generation_logprobs(choice->generation, &count);
+    const struct symbol_logprob *entries = generation_logprobs(generation, &count);
     for (; choice->logprob_count < count; choice->logprob_count++) {
         const struct symbol_logprob *entry = &entries[choice->logprob_count];
         bool is_begun = entry->begin.bytes < choice->shown_bytes;
@@ -87,7 +88,7 @@ void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
                       choice->logprob_count);
             json_decref(choice->logprobs);
             choice->logprobs = NULL;
-            generation_cancel(choice->generation);
+            generation_cancel(generation);
             return;
         }
     }

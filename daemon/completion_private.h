@@ -37,11 +37,12 @@ struct choice {
     struct error failure; /* status OK: none so far */
     char *text;           /* FORM_JSON: what was read so far */
     size_t text_length, text_capacity;
-    bool is_cut;          /* reply_bytes_max was reached */
-    size_t shown_bytes;   /* of text, so far in the reply or its stream */
-    json_t *logprobs;     /* made, not yet in the reply or its stream; NULL: none */
-    size_t logprob_count; /* symbols whose logprobs were made */
-    size_t prompt_count;  /* symbols */
+    bool is_cut;               /* reply_bytes_max was reached */
+    size_t shown_bytes;        /* of text, so far in the reply or its stream */
+    struct generation *scored; /* FORM_JSON: ended, kept for its logprobs; or NULL */
+    json_t *logprobs;          /* made, not yet in the reply or its stream; NULL: none */
+    size_t logprob_count;      /* symbols whose logprobs were made */
+    size_t prompt_count;       /* symbols */
     size_t token_count;
     uint64_t joined_ms;         /* its first decode step */
     uint64_t first_ms, last_ms; /* when text first and last came */
@@ -55,7 +56,6 @@ struct completion {
     struct completion *next, **link;
     struct request *request; /* held */
     json_t *object;          /* what `fields` borrows from */
-    json_t *reply;           /* FORM_JSON, while a job writes it down */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
     enum generate_door door;
@@ -72,7 +72,7 @@ struct completion {
     int64_t created; /* seconds since 1970 */
     uint64_t started_ms, deadline_ms, first_ms;
     bool is_default_start; /* nobody said what text to begin from */
-    bool is_in_job;        /* on a run thread: encoding owns the choices, writing only `reply` */
+    bool is_in_job;        /* on a run thread: encoding owns the choices, replying their logprobs */
     bool is_submitted;
     bool is_started;   /* a stream reads from here */
     bool is_abandoned; /* nobody will read the reply */
@@ -106,7 +106,7 @@ void completion_on_gone(void *context, struct request *request);
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
 
 /* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. Without
- * memory the choice fails: `failure` is set and its generation cancelled. */
+ * memory the choice fails: `failure` is set and its generation cancelled. Thread: loop; a run thread's for `scored`. */
 void completion_take_logprobs(struct choice *choice, enum finish_reason finish);
 
 /* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */

@@ -1,12 +1,13 @@
 /* What a completion answers: one JSON object, server-sent events, or bare text. The shapes are OpenAI's, with `seed`
- * and `warnings` beside them. Thread: loop. Owns nothing; streams read from the completion. */
+ * and `warnings` beside them. Thread: loop, run threads for long replies. Owns nothing; streams read from the
+ * completion. */
 #include "daemon/completion_private.h"
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { LOGPROBS_INLINE_MAX = 512 };
+enum { LOGPROBS_INLINE_MAX = 128, TEXT_BYTES_INLINE_MAX = 32 << 10 };
 
 static const char *finish_name(const struct choice *choice)
 {
@@ -83,12 +84,55 @@ static void add_headers(struct completion *completion)
     request_add_header(completion->request, "Cache-Control", "no-store");
 }
 
+/* NULL without memory, or when a choice failed. */
+static json_t *make_body(struct completion *completion)
+{
+    json_t *body = make_envelope(completion);
+    json_t *choices = json_array();
+    bool is_whole = body != NULL && json_object_set_new(body, "choices", choices) == 0;
+    for (size_t i = 0; is_whole && i < completion->choice_count; i++) {
+        struct choice *choice = &completion->choices[i];
+        completion_take_logprobs(choice, choice->finish);
+        json_t *made = make_choice(choice, choice->text == NULL ? "" : choice->text, choice->text_length);
+        is_whole = choice->failure.status == STATUS_OK && json_array_append_new(choices, made) == 0;
+    }
+    json_t *warnings = is_whole ? make_warnings(completion) : NULL;
+    is_whole = is_whole && json_object_set_new(body, "usage", make_usage(completion)) == 0 &&
+               (warnings == NULL || json_object_set(body, "warnings", warnings) == 0);
+    json_decref(warnings);
+    if (!is_whole) {
+        json_decref(body);
+        return NULL;
+    }
+    return body;
+}
+
 static void write_reply(struct job *job)
 {
     struct completion *completion = (struct completion *)job; /* its first member */
     completion->pending_length = 0;
-    completion->pending = http_json_bytes(completion->reply, &completion->pending_length);
-    completion->reply = NULL;
+    completion->pending = http_json_bytes(make_body(completion), &completion->pending_length);
+}
+
+static const struct choice *find_failed(const struct completion *completion)
+{
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        if (completion->choices[i].failure.status != STATUS_OK) {
+            return &completion->choices[i];
+        }
+    }
+    return NULL;
+}
+
+static void send_reply(struct completion *completion)
+{
+    const struct choice *failed = find_failed(completion);
+    if (failed != NULL) {
+        request_reply_error(completion->request, &failed->failure);
+    } else {
+        request_reply_json_bytes(completion->request, 200, completion->pending, completion->pending_length);
+        completion->pending = NULL;
+    }
 }
 
 static void on_reply_written(struct job *job)
@@ -96,58 +140,44 @@ static void on_reply_written(struct job *job)
     struct completion *completion = (struct completion *)job;
     completion->is_in_job = false;
     if (!completion->is_abandoned) {
-        request_reply_json_bytes(completion->request, 200, completion->pending, completion->pending_length);
-        completion->pending = NULL;
+        send_reply(completion);
     }
     completion_close_if_over(completion);
 }
 
-/* Long replies are written down on a run thread: only logprobs make them long. Takes the reference. */
-static void reply_json(struct completion *completion, json_t *body)
+/* Long replies are made on a run thread. */
+static bool is_long(const struct completion *completion)
 {
     size_t symbol_count = 0;
+    size_t byte_count = 0;
     for (size_t i = 0; i < completion->choice_count; i++) {
-        symbol_count += completion->choices[i].logprob_count;
+        const struct choice *choice = &completion->choices[i];
+        size_t count = 0;
+        if (choice->scored != NULL) {
+            generation_logprobs(choice->scored, &count);
+        }
+        symbol_count += count;
+        byte_count += choice->text_length;
     }
-    if (symbol_count <= LOGPROBS_INLINE_MAX || body == NULL) {
-        request_reply_json(completion->request, 200, body);
-        return;
-    }
-    completion->reply = body;
-    completion->job.run = write_reply;
-    completion->job.done = on_reply_written;
-    completion->is_in_job = true;
-    workers_submit_always(completion->owner->server->run, &completion->job);
+    return symbol_count > LOGPROBS_INLINE_MAX || byte_count > TEXT_BYTES_INLINE_MAX;
 }
 
 void completion_reply_whole(struct completion *completion)
 {
-    json_t *choices = json_array();
-    for (size_t i = 0; i < completion->choice_count; i++) {
-        struct choice *choice = &completion->choices[i];
-        if (choice->finish == FINISH_FAILED) {
-            json_decref(choices);
-            request_reply_error(completion->request, &choice->failure);
-            return;
-        }
-        json_t *made = make_choice(choice, choice->text == NULL ? "" : choice->text, choice->text_length);
-        if (made == NULL || json_array_append_new(choices, made) != 0) {
-            json_decref(choices);
-            choices = NULL;
-            break;
-        }
+    if (find_failed(completion) != NULL) {
+        send_reply(completion);
+        return;
     }
     add_headers(completion);
-    json_t *body = choices == NULL ? NULL : make_envelope(completion);
-    json_t *warnings = make_warnings(completion);
-    if (body == NULL || json_object_set_new(body, "choices", choices) != 0 ||
-        json_object_set_new(body, "usage", make_usage(completion)) != 0 ||
-        (warnings != NULL && json_object_set(body, "warnings", warnings) != 0)) {
-        json_decref(body);
-        body = NULL; /* replied as 503 */
+    if (!is_long(completion)) {
+        write_reply(&completion->job);
+        send_reply(completion);
+        return;
     }
-    json_decref(warnings);
-    reply_json(completion, body);
+    completion->job.run = write_reply;
+    completion->job.done = on_reply_written;
+    completion->is_in_job = true;
+    workers_submit_always(completion->owner->server->run, &completion->job);
 }
 
 /* ---- Streams */
