@@ -165,7 +165,7 @@ void completions_on_progress(void *context, struct generation **generations, siz
         mailbox_post(completions->server->mailbox, &completions->message);
     }
     if (is_fresh) {
-        sched_yield(); /* the loop and then the client may wait for this CPU: else they do to the end of its time slice */
+        sched_yield(); /* the loop, then the client may wait for this CPU: else to the end of its time slice */
     }
 }
 

@@ -1,4 +1,5 @@
-/* Log-probabilities in a reply, in OpenAI's form: four arrays side by side. Thread: loop, run threads for long replies. Owns nothing.
+/* Log-probabilities in a reply, in OpenAI's form: four arrays side by side. Thread: loop, run threads for long replies.
+ * Owns nothing.
  *
  * Symbols are told with the text they wrote: those that stop strings still hold back wait with it, those that a stop
  * string cut off are left out. So a stream and a whole reply tell the same. */
