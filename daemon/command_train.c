@@ -165,6 +165,16 @@ static void print_corpus(struct command *command, const struct training_job *job
     }
 }
 
+static void print_warning(struct command *command, const struct training_job *job)
+{
+    const char *warning = training_job_warning(job);
+    if (warning != NULL && command->prints_json) {
+        print_json_line(json_pack("{s:s, s:s}", "event", "warning", "message", warning));
+    } else if (warning != NULL) {
+        progress_bar_print(&command->bar, warning);
+    }
+}
+
 static int fail(struct command *command, const struct error *error)
 {
     progress_bar_clear(&command->bar);
@@ -296,6 +306,7 @@ static enum status train(struct command *command, const json_t *request, struct 
     if (status == STATUS_OK) {
         watch_signals(job);
         print_corpus(command, job);
+        print_warning(command, job);
         status = training_job_run(job, error);
     }
     if (command->log_status != STATUS_OK) {

@@ -1,5 +1,6 @@
 /* Entry of the lstmd binary: finds the command by its name and runs it. Thread: main. Owns nothing. */
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 
 #include "daemon/blas_start.h"
@@ -46,6 +47,7 @@ int main(int argc, char **argv)
     const char *name = argc < 2 ? "" : argv[1];
     blas_start(argv);
     engine_start();
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of the write, as a full disk is */
     setlocale(LC_CTYPE, "C.UTF-8"); /* LC_NUMERIC stays "C": numbers in files and replies have points */
     if (strcmp(name, "--help") == 0) {
         print_help(stdout);

@@ -254,6 +254,9 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     pthread_mutex_unlock(&run->lock);
     run->published_loss = run->publish == PUBLISH_BEST ? serving_loss(run, options) : (double)NAN;
     announce(run, options);
+    if (training_job_warning(job) != NULL) {
+        tell(run, json_pack("{s:s, s:s}", "event", "warning", "message", training_job_warning(job)), false, 0);
+    }
     tell(run, training_job_describe_corpus(job), false, 0);
     status = train(run, error);
     pthread_mutex_lock(&run->lock);

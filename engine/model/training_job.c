@@ -23,6 +23,7 @@ struct training_job {
     bool holds_model;
     struct training_options options;
     struct checkpoint checkpoint; /* of a resume */
+    char warning[256];            /* "": none */
     struct corpus *corpus;
     struct vocabulary *vocabulary;
     struct model_training parts;
@@ -47,6 +48,26 @@ bool training_job_is_unfinished(const char *model_directory)
     return stat(path, &info) == 0;
 }
 
+/* Sums are rounded otherwise by other kernels. */
+static void compare_kernels(struct training_job *job)
+{
+    struct engine_info info = engine_info();
+    const char *kernels = json_string_value(json_object_get(job->checkpoint.origin, "kernels"));
+    const char *blas = json_string_value(json_object_get(job->checkpoint.origin, "blas"));
+    if (kernels && blas && (strcmp(kernels, info.kernels) != 0 || strcmp(blas, info.blas) != 0)) {
+        snprintf(
+            job->warning, sizeof job->warning,
+            "the interrupted training had kernels %.40s and OpenBLAS for %.40s, it goes on with %s and %s: it will "
+            "not end in the same bits",
+            kernels, blas, info.kernels, info.blas);
+    }
+}
+
+const char *training_job_warning(const struct training_job *job)
+{
+    return job->warning[0] == '\0' ? NULL : job->warning;
+}
+
 static enum status check_unfinished(struct training_job *job, const struct training_job_options *options,
                                     struct error *error)
 {
@@ -62,6 +83,7 @@ static enum status check_unfinished(struct training_job *job, const struct train
     }
     if (options->is_resume) {
         TRY(checkpoint_read(job->checkpoint_path, &job->checkpoint, error));
+        compare_kernels(job);
         return training_options_resume(job->checkpoint.options, options->request, &job->options, error);
     }
     return training_options_read(options->request, &job->options, error);

@@ -66,6 +66,10 @@ json_t *training_job_evaluation(const struct training_job *job);
 void training_job_add_precisions(const struct training_job *job, json_t *evaluation);
 json_t *training_job_origin(const struct training_job *job);
 
+/* What its user should know before it runs: that a resume goes on with other kernels or another BLAS core type than the
+ * interrupted training had, and will end in other bits; NULL: nothing. Borrowed. */
+const char *training_job_warning(const struct training_job *job);
+
 /* What reading the corpus came to, and found and changed in its files. Borrowed. */
 const struct corpus *training_job_corpus(const struct training_job *job);
 struct vocabulary *training_job_vocabulary(const struct training_job *job);

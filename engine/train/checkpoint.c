@@ -239,6 +239,7 @@ enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint,
     }
     struct checkpoint checkpoint = {0};
     status = parse_record_file(&files, &checkpoint, error);
+    checkpoint.origin = json_incref(json_object_get(files.manifest, "origin"));
     version_files_release(&files);
     if (status != STATUS_OK) {
         error_prefix(error, "checkpoint %s", path);
@@ -253,6 +254,7 @@ void checkpoint_release(struct checkpoint *checkpoint)
 {
     json_decref(checkpoint->options);
     json_decref(checkpoint->history);
+    json_decref(checkpoint->origin);
     *checkpoint = (struct checkpoint){0};
 }
 

@@ -38,6 +38,7 @@ struct checkpoint {
     char corpus_sha256[SHA256_TEXT_BYTES];
     json_t *options; /* training_options_write's */
     json_t *history; /* an array of evaluations */
+    json_t *origin;  /* the manifest's, when read; NULL: it has none */
 };
 
 struct checkpoint_files {
@@ -56,8 +57,8 @@ enum { CHECKPOINT_MODEL_FILES_MAX = 8 };
 enum status checkpoint_write(const char *path, const struct checkpoint *checkpoint,
                              const struct checkpoint_files *files, struct error *error) MUST_CHECK;
 
-/* Reads train.json alone: options and corpus decide how the rest is built. Verifies the whole directory, with
- * version_read's errors; CORRUPT names file and field; UNSUPPORTED for a newer format. Release with
+/* Reads train.json and the manifest's origin alone: options and corpus decide how the rest is built. Verifies the whole
+ * directory, with version_read's errors; CORRUPT names file and field; UNSUPPORTED for a newer format. Release with
  * checkpoint_release. */
 enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint, struct error *error) MUST_CHECK;
 void checkpoint_release(struct checkpoint *checkpoint);

@@ -9,6 +9,7 @@ import math
 import os
 import pty
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -223,6 +224,40 @@ class Interrupted(CommandTest):
             again = ["--resume"] if os.path.exists(os.path.join(self.model, ".training")) else []
             done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *options, *again))
             self.assertEqual(self.weights(1), self.weights(done[-1]["version"]), f"TEST_SEED={seed}")
+
+    def test_other_kernels_are_said(self):
+        self.train(*self.OPTIONS)
+        self.stop(signal.SIGINT, *self.OPTIONS)
+        manifest = os.path.join(self.model, ".training", "manifest.json")
+        with open(manifest, encoding="utf-8") as file:
+            content = json.load(file)
+        now = content["origin"]["blas"]
+        content["origin"]["blas"] = "Katmai"
+        self.write(manifest, json.dumps(content))
+        done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))
+        said = [record["message"] for record in done if record["event"] == "warning"]
+        self.assertEqual(len(said), 1)
+        self.assertIn("OpenBLAS for Katmai", said[0])
+        self.assertIn(f" and {now}: it will not end in the same bits", said[0])
+
+    def test_disk_full(self):
+        """A checkpoint that cannot be written ends the training; the one before stands, and can be resumed from."""
+        self.train(*self.OPTIONS)
+        self.stop(signal.SIGINT, *self.OPTIONS)
+        kept = os.path.join(self.model, ".training")
+        before = {name: os.stat(os.path.join(kept, name)) for name in os.listdir(kept)}
+        done = subprocess.run([LSTMD, "train", self.corpus, "--out", self.model, "--checkpoint-seconds", "0.000001",
+                               "--resume"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, timeout=TIMEOUT_SECONDS, check=False,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"\Alstmd train: [^\n]*safetensors[^\n]*File too large\n\Z")
+        self.assertEqual(records(done.stdout)[-1]["event"], "failed")
+        self.assertEqual(before, {name: os.stat(os.path.join(kept, name)) for name in os.listdir(kept)})
+        self.assertEqual(sorted(name for name in os.listdir(self.model) if name != ".training.lock"),
+                         [".training", "1"])
+        done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))
+        self.assertEqual(self.weights(1), self.weights(done[-1]["version"]))
 
     def test_nothing_to_resume(self):
         self.bad(1, "no interrupted training to resume", "train", self.corpus, "--out", self.model, "--resume")

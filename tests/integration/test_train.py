@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import resource
 import sys
 import unittest
 
@@ -93,6 +94,43 @@ class Jobs(Training):
         samples = [event for event in self.events() if event["event"] == "sample"]
         self.assertEqual([(event["step"], len(event["text"])) for event in samples], [(10, 25), (20, 25)])
 
+    def end_failed(self, code, **fields):
+        """A job that ends as failed: what served before serves on, and the last checkpoint stands."""
+        kept = os.path.join(self.models, self.name, ".training", "manifest.json")
+        before = os.stat(kept).st_mtime_ns if os.path.exists(kept) else None
+        prompt = {"model": self.name, "prompt": "Call", "max_tokens": 20, "seed": 3}
+        text = self.expect(200, "POST", "/v1/completions", prompt)["choices"][0]["text"]
+        self.train(**fields)
+        event = self.events()[-1]
+        self.assertEqual((event["event"], event["error"]["code"]), ("failed", code))
+        reply = self.expect(200, "GET", self.path + "/train")
+        self.assertEqual((reply["state"], reply["version"]), ("failed", None))
+        self.assertEqual(before, os.stat(kept).st_mtime_ns if os.path.exists(kept) else None)
+        self.assertEqual(self.expect(200, "POST", "/v1/completions", prompt)["choices"][0]["text"], text)
+        versions = self.expect(200, "GET", self.path)["versions"]
+        self.assertEqual([(version["version"], version["status"]) for version in versions], [(1, "serving")])
+        return event["error"]["message"]
+
+    def test_a_loss_that_is_no_number(self):
+        self.train()
+        self.events()
+        self.expect(200, "POST", self.path + "/load")
+        bias = self.expect(200, "GET", self.path + "/variables/softmax/b")
+        size = bias["shape"][0]
+        self.expect(200, "PUT", self.path + "/variables/softmax/b",
+                    {"dtype": "float32", "shape": [size], "data": ["NaN"] + [0] * (size - 1)})
+        self.assertRegex(self.end_failed("not_finite"), "step 1: the loss is -?nan: training ends")
+
+    def test_disk_full(self):
+        self.train()
+        self.events()
+        self.expect(200, "POST", self.path + "/load")
+        pid = self.daemon.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, limits[1]))
+        self.addCleanup(resource.prlimit, pid, resource.RLIMIT_FSIZE, limits)
+        self.assertIn("File too large", self.end_failed("io"))
+
     def test_never_publishes(self):
         self.train(publish="never")
         self.assertNotIn("published", [event["event"] for event in self.events()])
@@ -131,9 +169,18 @@ class Jobs(Training):
         self.train(**ENDLESS)
         step = self.stop()["step"]
         self.train(409, "resume_differs", resume=True, batch=8)
+        manifest = os.path.join(self.models, self.name, ".training", "manifest.json")
+        with open(manifest, "r+", encoding="utf-8") as file:
+            content = json.load(file)
+            content["origin"]["kernels"] = "mmx"
+            file.seek(0)
+            json.dump(content, file)
+            file.truncate()
         body = {"corpus": {"text": CORPUS}, "resume": True, "max_steps": step + 10}
         self.expect(202, "POST", self.path + "/train", body)
-        self.assertEqual(self.events()[-1]["step"], step + 10)
+        events = self.events()
+        self.assertEqual(events[-1]["step"], step + 10)
+        self.assertIn("kernels mmx", [event["message"] for event in events if event["event"] == "warning"][0])
 
     def test_discard_what_is_unfinished(self):
         self.train(**ENDLESS)
