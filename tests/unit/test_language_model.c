@@ -153,6 +153,21 @@ static void test_gradients_embedding_and_dropout(void **state)
     check_gradients((struct language_model_options){.layers = 2, .units = 4, .dropout = 0.3});
 }
 
+/* Numbers that differentiate the loss agree with its gradient only if both drop the same. */
+static void test_gradients_with_one_mask(void **state)
+{
+    (void)state;
+    for (int cell = 0; cell < RECURRENT_CELL_COUNT; cell++) {
+        check_gradients((struct language_model_options){.cell = (enum recurrent_cell)cell,
+                                                        .layers = 2,
+                                                        .units = 4,
+                                                        .embedding = 4,
+                                                        .dropout = 0.4,
+                                                        .has_input_dropout = true,
+                                                        .has_one_mask = true});
+    }
+}
+
 static void test_gradients_of_other_cells(void **state)
 {
     (void)state;
@@ -476,6 +491,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_one_hot),
         cmocka_unit_test(test_gradients_embedding_and_dropout),
+        cmocka_unit_test(test_gradients_with_one_mask),
         cmocka_unit_test(test_gradients_of_other_cells),
         cmocka_unit_test(test_gradients_tied),
         cmocka_unit_test(test_variables_have_tensorflow_names),

@@ -267,6 +267,43 @@ static void test_dropout(void **state)
     }
 }
 
+/* [time, batch, columns]: each row has a mask of its own, the same at every step. */
+static void test_dropout_with_one_mask(void **state)
+{
+    (void)state;
+    enum { TIME = 5, BATCH = 3, COLUMNS = 41, STEP = BATCH * COLUMNS };
+    struct net net = new_net();
+    struct error error;
+    double ones[TIME * STEP];
+    for (size_t i = 0; i < TIME * STEP; i++) {
+        ones[i] = 1;
+    }
+    struct output inputs[] = {constant_of(net.graph, DTYPE_FLOAT32, TIME, STEP, ones), {NULL, 0}};
+    int64_t sizes[] = {TIME, BATCH, COLUMNS};
+    struct attribute one_mask = {.name = "one_mask", .kind = ATTRIBUTE_BOOLEAN, .boolean = true};
+    struct node_options options = {.inputs = inputs, .input_count = 2, .attributes = &one_mask, .attribute_count = 1};
+    struct node *node = NULL;
+    assert_int_equal(graph_add_integers(net.graph, NULL, sizes, 3, &inputs[1], &error), STATUS_OK);
+    assert_int_equal(graph_add(net.graph, "Reshape", NULL, inputs, 2, &inputs[0], &error), STATUS_OK);
+    inputs[1] = scalar_of(net.graph, DTYPE_FLOAT32, 0.5);
+    assert_int_equal(graph_add_node(net.graph, "Dropout", &options, &node, &error), STATUS_OK);
+    struct tensor result = run_of(net.graph, (struct output){node, 0}, 1);
+    size_t kept = 0;
+    size_t alike = 0;
+    for (size_t i = 0; i < STEP; i++) {
+        double first = tensor_number(&result, i);
+        kept += first != 0;
+        alike += first == tensor_number(&result, i % COLUMNS);
+        for (size_t t = 1; t < TIME; t++) {
+            assert_true(first == tensor_number(&result, t * STEP + i));
+        }
+    }
+    assert_true(kept > 40 && kept < 83);
+    assert_true(alike < STEP - 20); /* rows differ */
+    tensor_release(&result);
+    drop_net(&net);
+}
+
 /* One number a row: a row is kept or dropped whole. */
 static void test_dropout_of_rows(void **state)
 {
@@ -470,13 +507,21 @@ static void test_exponential_decay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_softmax_values),    cmocka_unit_test(test_softmax_gradients),
-        cmocka_unit_test(test_sparse_entropy),    cmocka_unit_test(test_sparse_entropy_refusals),
-        cmocka_unit_test(test_dense_entropy),     cmocka_unit_test(test_sigmoid_entropy),
-        cmocka_unit_test(test_plain_losses),      cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_of_rows),   cmocka_unit_test(test_dropout_refusals),
-        cmocka_unit_test(test_clipping),          cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_moments),           cmocka_unit_test(test_helpers),
+        cmocka_unit_test(test_softmax_values),
+        cmocka_unit_test(test_softmax_gradients),
+        cmocka_unit_test(test_sparse_entropy),
+        cmocka_unit_test(test_sparse_entropy_refusals),
+        cmocka_unit_test(test_dense_entropy),
+        cmocka_unit_test(test_sigmoid_entropy),
+        cmocka_unit_test(test_plain_losses),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_with_one_mask),
+        cmocka_unit_test(test_dropout_of_rows),
+        cmocka_unit_test(test_dropout_refusals),
+        cmocka_unit_test(test_clipping),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_moments),
+        cmocka_unit_test(test_helpers),
         cmocka_unit_test(test_exponential_decay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
