@@ -111,7 +111,7 @@ static void score_prompt(struct generation *generation, const struct rnn_kernels
         fail(generation);
         return;
     }
-    generation->prompt_logprobs[generation->prompt_read] = (float)((double)logits[symbol] - normalizer);
+    generation->prompt_logprobs[generation->prompt_read] = sampler_logprob(logits[symbol], normalizer);
 }
 
 static void echo(struct generation *generation, size_t index)

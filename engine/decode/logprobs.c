@@ -1,7 +1,6 @@
 /* Log-probabilities, step by step. Threads: one appends, one reads. */
 #include "engine/decode/logprobs.h"
 
-#include <float.h>
 #include <math.h>
 
 #include "engine/base/check.h"
@@ -36,11 +35,10 @@ void logprobs_release(struct logprobs *logprobs)
     logprobs->logits = NULL;
 }
 
-/* Finite even where the exact one is beyond what floats hold; NaN while nothing is predicted. */
+/* NaN while nothing is predicted. */
 static float logprob_of(const struct logprobs *logprobs, uint32_t symbol)
 {
-    double logprob = (double)logprobs->logits[symbol] - logprobs->normalizer;
-    return logprob < -(double)FLT_MAX ? -FLT_MAX : (float)logprob;
+    return sampler_logprob(logprobs->logits[symbol], logprobs->normalizer);
 }
 
 /* Finds the likeliest in one pass: most symbols are only compared with the last of them. */

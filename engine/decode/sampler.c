@@ -208,3 +208,9 @@ bool sampler_find_normalizer(const struct rnn_kernels *kernels, const float *log
     *ret_normalizer = (double)maximum + log(sum(weights, count));
     return true;
 }
+
+float sampler_logprob(float logit, double normalizer)
+{
+    double logprob = (double)logit - normalizer;
+    return logprob < -(double)FLT_MAX ? -FLT_MAX : (float)logprob;
+}

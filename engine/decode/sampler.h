@@ -37,4 +37,7 @@ bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_opti
 bool sampler_find_normalizer(const struct rnn_kernels *kernels, const float *logits, float *weights, size_t count,
                              double *ret_normalizer) MUST_CHECK;
 
+/* That ln p of one symbol, finite even where the exact one is beyond what floats hold; NaN where either is. */
+float sampler_logprob(float logit, double normalizer);
+
 #endif

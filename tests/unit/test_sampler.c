@@ -350,6 +350,14 @@ static void test_large_vocabulary(void **state)
                  COUNT_MAX);
 }
 
+static void test_log_probabilities_are_finite(void **state)
+{
+    (void)state;
+    assert_true(sampler_logprob(-FLT_MAX, (double)FLT_MAX) == -FLT_MAX);
+    assert_true(sampler_logprob(-1.5f, 2.0) == -3.5f);
+    assert_true(isnan(sampler_logprob(1.0f, (double)NAN)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_all_filters_together_equal_a_sort),
         cmocka_unit_test(test_banned_among_the_lowest),
         cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_log_probabilities_are_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
