@@ -172,16 +172,11 @@ static enum status check_children(const struct graph *graph, const struct keras_
 
 /* ---- making ---- */
 
-/* Whether no layer of the graph was given this kind's `number`th name by us. */
-static size_t count_named(const struct graph *graph, enum keras_kind kind)
+/* The last layer of the graph, or NULL. */
+static const struct keras_layer *last_layer(const struct graph *graph)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < graph_collection_count(graph, layers_collection); i++) {
-        const struct keras_layer *layer =
-            keras_layer(graph, graph_collection_at(graph, layers_collection, i)->object_id);
-        count += layer->options.kind == kind && layer->is_named_by_us;
-    }
-    return count;
+    size_t count = graph_collection_count(graph, layers_collection);
+    return count == 0 ? NULL : keras_layer(graph, graph_collection_at(graph, layers_collection, count - 1)->object_id);
 }
 
 static enum status copy_text(struct graph *graph, const char **text, struct error *error)
@@ -199,9 +194,10 @@ static enum status name_layer(struct graph *graph, struct keras_layer *layer, st
     if (layer->options.name != NULL) {
         return copy_text(graph, &layer->options.name, error);
     }
-    size_t before = count_named(graph, layer->options.kind);
+    const struct keras_layer *last = last_layer(graph);
+    uint32_t before = last == NULL ? 0 : last->named[layer->options.kind];
     layer->is_named_by_us = true;
-    layer->options.name = before == 0 ? base : arena_format(graph_arena(graph), "%s_%zu", base, before);
+    layer->options.name = before == 0 ? base : arena_format(graph_arena(graph), "%s_%u", base, before);
     return layer->options.name == NULL ? no_memory(error) : STATUS_OK;
 }
 
@@ -209,7 +205,15 @@ static enum status add_layer(struct graph *graph, const struct keras_layer *laye
                              struct error *error)
 {
     uint32_t id = 0;
-    TRY(graph_add_object(graph, OBJECT_LAYER, layer, sizeof *layer, &id, error));
+    struct keras_layer added = *layer;
+    const struct keras_layer *last = last_layer(graph);
+    if (last != NULL) {
+        memcpy(added.named, last->named, sizeof added.named);
+    } else {
+        memset(added.named, 0, sizeof added.named);
+    }
+    added.named[added.options.kind] += added.is_named_by_us;
+    TRY(graph_add_object(graph, OBJECT_LAYER, &added, sizeof added, &id, error));
     struct handle handle = handle_object(OBJECT_LAYER, id);
     TRY(graph_add_to_collection(graph, layers_collection, &handle, error));
     *ret_layer = id;

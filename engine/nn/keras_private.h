@@ -11,9 +11,10 @@ struct keras_layer {
     struct keras_options options; /* complete: name, activations, merge_mode are set */
     uint32_t *children; /* sequential: the layers; wrappers: the inner one; bidirectional: forward, backward */
     size_t child_count;
-    size_t levels;       /* how deep layers nest in it, itself counted */
-    size_t total;        /* layers in it, itself counted */
-    bool is_named_by_us; /* and so counts for the next one's name */
+    size_t levels;                    /* how deep layers nest in it, itself counted */
+    size_t total;                     /* layers in it, itself counted */
+    bool is_named_by_us;              /* and so counts for the next one's name */
+    uint32_t named[KERAS_KIND_COUNT]; /* layers of each kind that were named by us when it was added, itself counted */
     bool is_built;
     int64_t depth; /* the last dimension of its inputs, once built, where it matters */
     const struct variable *variables[KERAS_LAYER_VARIABLES_MAX];
