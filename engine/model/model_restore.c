@@ -211,41 +211,63 @@ static const struct variable *find_variable(const struct graph *graph, const cha
     return graph_find_variable(graph, bare);
 }
 
-static enum status set_locked(struct model *model, const char *name, const json_t *value, struct error *error)
+/* The variable, while no training holds it. The lock is held. */
+static enum status find_settable(const struct model *model, const char *name, const struct variable **ret_variable,
+                                 struct error *error)
 {
     const struct variable *variable = find_variable(session_graph(model->session), name);
-    struct tensor tensor;
     TRY(model_check_not_training(model, error));
     if (variable == NULL) {
         error_set(error, STATUS_NOT_FOUND, "model %s has no variable '%.200s'", model->name, name);
         return error_code(error, "variable_not_found"), STATUS_NOT_FOUND;
     }
+    *ret_variable = variable;
+    return STATUS_OK;
+}
+
+/* The lock is held alone. */
+static enum status set_locked(struct model *model, const char *name, const struct tensor *tensor, struct error *error)
+{
+    const struct variable *variable = NULL;
+    TRY(find_settable(model, name, &variable, error));
     const struct output_type *type = &variable->node->outputs[0];
-    TRY(tensor_from_json(value, type->dtype, &tensor, error));
-    enum status status = STATUS_OK;
-    if (!shape_is_compatible(&type->shape, &tensor.shape)) {
+    if (!shape_is_compatible(&type->shape, &tensor->shape)) {
         char have[SHAPE_TEXT_BYTES_MAX];
         char want[SHAPE_TEXT_BYTES_MAX];
-        status = error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
-                             "Cannot feed value of shape %s for Tensor '%s:0', which has shape '%s'",
-                             shape_text(&tensor.shape, have), variable->node->name, shape_text(&type->shape, want));
-    } else {
-        status = values_set(session_values(model->session), variable, &tensor, error);
+        return error_raise(error, STATUS_UNPROCESSABLE, EXCEPTION_VALUE,
+                           "Cannot feed value of shape %s for Tensor '%s:0', which has shape '%s'",
+                           shape_text(&tensor->shape, have), variable->node->name, shape_text(&type->shape, want));
     }
-    tensor_release(&tensor);
+    TRY(values_set(session_values(model->session), variable, tensor, error));
+    model_note_change(model);
+    return STATUS_OK;
+}
+
+/* The value as a tensor of the variable's dtype. Reading JSON takes its time: without the lock. */
+static enum status read_value(struct model *model, const char *name, const json_t *value, struct tensor *ret_tensor,
+                              struct error *error)
+{
+    const struct variable *variable = NULL;
+    enum dtype dtype = DTYPE_FLOAT32;
+    model_lock_shared(model);
+    enum status status = find_settable(model, name, &variable, error);
     if (status == STATUS_OK) {
-        model_note_change(model);
+        dtype = variable->node->outputs[0].dtype;
     }
-    return status;
+    model_unlock(model);
+    return status == STATUS_OK ? tensor_from_json(value, dtype, ret_tensor, error) : status;
 }
 
 enum status model_set_variable(struct model *model, const char *name, const json_t *value, json_t **ret_reply,
                                struct error *error)
 {
+    struct tensor tensor;
+    TRY(read_value(model, name, value, &tensor, error));
     model_lock_alone(model);
-    enum status status = set_locked(model, name, value, error);
+    enum status status = set_locked(model, name, &tensor, error);
     uint64_t generation = model->generation;
     model_unlock(model);
+    tensor_release(&tensor);
     TRY(status);
     json_t *reply = json_pack("{s:I}", "generation", (json_int_t)generation);
     if (reply == NULL) {
