@@ -103,7 +103,8 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
 
 struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, float *slot, unsigned parity, float *logits)
 {
-    struct rnn_dense_row row = {.output = logits};
+    struct rnn_dense_row row;
+    row.output = logits;
     row.input = layer_output(plan, &plan->layers[plan->layer_count - 1], slot, parity, &row.input_scale);
     return row;
 }
@@ -117,11 +118,10 @@ static size_t stepped_offset(const struct decode_plan *plan, unsigned parity)
 enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
                                  uint64_t random_key, float *logits, struct error *error)
 {
-    struct stepper_step step = {.symbol = symbol,
-                                .random_key = random_key,
-                                .state = slot + stepped_offset(plan, parity),
-                                .next_state = slot + stepped_offset(plan, parity ^ 1),
-                                .logits = logits};
+    struct stepper_step step = {.symbol = symbol, .random_key = random_key};
+    step.state = slot + stepped_offset(plan, parity);
+    step.next_state = slot + stepped_offset(plan, parity ^ 1);
+    step.logits = logits;
     return plan->stepper.step(plan->stepper.context, &step, error);
 }
 

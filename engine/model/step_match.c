@@ -266,6 +266,7 @@ static bool is_one_hot(struct step_view *view, struct output output, size_t symb
     double on;
     double off;
     const struct node *node = output.node;
+    CHECK(node != NULL);
     if (is_symbol(view, output)) {
         return true; /* fed as such a vector, or to a layer that takes symbols for them */
     }
@@ -278,6 +279,7 @@ static bool match_embedding(struct step_view *view, struct output output, struct
 {
     const struct node *node = output.node;
     double axis;
+    CHECK(node != NULL);
     if (node_is(node, "GatherV2") && is_symbol(view, node->inputs[1]) && step_number(view, node->inputs[2], &axis) &&
         axis == 0) {
         stack->embedding = step_resolve(view, node->inputs[0]);
@@ -337,13 +339,14 @@ static void reverse(struct step_layer *layers, size_t count)
 
 bool step_match(struct step_view *view, size_t symbol_count, struct step_stack *stack)
 {
-    struct output top;
+    struct output top = {NULL, 0};
     stack->symbol_count = symbol_count;
     if (!match_output(view, stack, &top)) {
         return false;
     }
     for (bool is_bottom = false; !is_bottom;) {
         struct step_layer *layer = &stack->layers[stack->layer_count];
+        CHECK(top.node != NULL);
         if (stack->layer_count == DECODE_LAYERS_MAX) {
             return step_refuse(view, top, "stands on too many layers");
         }

@@ -169,24 +169,31 @@ static bool find_same(struct step_view *view, const struct node *node, size_t *r
            (node_is(node, "Dropout") && is_one(view, node->inputs[1]));
 }
 
+/* One tensor back; false where more than a shape changes. */
+static bool look_behind(struct step_view *view, struct output *output) /* NOLINT(misc-no-recursion) */
+{
+    size_t input = 0;
+    if (node_is(output->node, "Recurrence")) {
+        return turn(view, *output, output);
+    }
+    if (node_is(output->node, "LstmBlock") && output->index == LSTM_OUTPUTS) {
+        output->index = LSTM_H;
+        return true;
+    }
+    if (!find_same(view, output->node, &input)) {
+        return false;
+    }
+    *output = output->node->inputs[input];
+    return true;
+}
+
 struct output step_resolve(struct step_view *view, struct output output) /* NOLINT(misc-no-recursion) */
 {
     for (;;) {
-        size_t input = 0;
         const struct step_loop *loop = loop_of(view, output.node);
         if (loop != NULL && node_is(output.node, "BodyInput")) {
             output = outside(loop, output);
-        } else if (is_end(view, output) || step_is_free(view, output)) {
-            return output;
-        } else if (node_is(output.node, "Recurrence")) {
-            if (!turn(view, output, &output)) {
-                return output;
-            }
-        } else if (node_is(output.node, "LstmBlock") && output.index == LSTM_OUTPUTS) {
-            output.index = LSTM_H;
-        } else if (find_same(view, output.node, &input)) {
-            output = output.node->inputs[input];
-        } else {
+        } else if (is_end(view, output) || step_is_free(view, output) || !look_behind(view, &output)) {
             return output;
         }
     }
