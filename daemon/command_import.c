@@ -23,17 +23,7 @@ static enum status read_arguments(const struct options *options, struct import_r
     if (ret_out->version > 0) {
         return error_set(error, STATUS_INVALID, "--out takes no version: the next free one is made");
     }
-    request->source = options->positional[0];
-    request->vocabulary = options_text(options, "vocabulary");
-    const char *setting;
-    while ((setting = options_list(options, "set", request->setting_count)) != NULL) {
-        if (request->setting_count + 1 >= IMPORT_SETTINGS_MAX || strchr(setting, '=') == NULL) {
-            return error_set(error, STATUS_INVALID, "--set %.100s: must be KEY=VALUE, at most %d of them", setting,
-                             IMPORT_SETTINGS_MAX - 1);
-        }
-        request->settings[request->setting_count++] = setting;
-    }
-    return STATUS_OK;
+    return import_request_read(options, request, error);
 }
 
 /* What the manifest says of where the model came from. */

@@ -35,6 +35,8 @@ static enum status enter(const struct options *options, struct foreign_source *s
 {
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* what a daemon may have left open */
     json_object_seed(0);                                 /* jansson takes its random numbers from a file */
+    setenv("TZ", "UTC0", 1);                             /* libzip asks for local time, which stands in a file, */
+    tzset();                                             /* read once */
     TRY(foreign_source_open(options->positional[0], options_text(options, "vocabulary"), source, error));
     const struct sandbox_limits limits = {
         .memory_bytes = ((uint64_t)IMPORT_MEMORY_MIB << 20) + 3 * foreign_source_bytes(source),

@@ -1,10 +1,15 @@
-/* lstmd inspect: what a version is: architecture, variables, vocabulary, files, evaluation, origin. Thread: main. */
+/* lstmd inspect: what a version is: architecture, variables, vocabulary, files, evaluation, origin; and what a model of
+ * another framework would become. Thread: main. */
 #include <inttypes.h>
 
 #include "daemon/commands.h"
+#include "daemon/import_process.h"
+#include "engine/base/mem.h"
 
 static const struct option_row ROWS[] = {
     {"graph", OPTION_FLAG, NULL, NULL, "adds the graph: every node"},
+    {"vocabulary", OPTION_TEXT, "FILE", NULL, "of a foreign model: its symbols"},
+    {"set", OPTION_LIST, "KEY=VALUE", NULL, "of a foreign model: decides what is ambiguous"},
     {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
 };
 
@@ -175,18 +180,61 @@ static void print_value(const char *key, const json_t *value, int depth, bool is
     print_items(value, depth + 1);
 }
 
+/* Whether `path` is something to import: it is there, and is no model directory. */
+static bool is_foreign(const char *path)
+{
+    struct foreign_source source = {.label = NULL};
+    struct error ignored;
+    uint64_t *versions = NULL;
+    size_t count = 0;
+    bool has_versions = version_list(path, &versions, &count, &ignored) == STATUS_OK && count > 0;
+    bool is_there = !has_versions && foreign_source_open(path, NULL, &source, &ignored) == STATUS_OK;
+    mem_free(versions);
+    foreign_source_release(&source);
+    return is_there;
+}
+
+/* {"format","entry","understood","would_build","problem","tensors","vocabularies"} */
+static enum status look_at_foreign(const struct options *options, json_t **ret_facts, struct error *error)
+{
+    struct import_request request;
+    struct import_answer answer;
+    TRY(import_request_read(options, &request, error));
+    request.looks_only = true;
+    TRY(import_process_run(&request, &answer, error));
+    json_t *facts = json_incref(answer.reply.facts);
+    import_answer_release(&answer);
+    json_t *step = json_incref(json_array_get(json_object_get(json_object_get(facts, "program"), "program"), 0));
+    json_object_del(step, "vocabulary"); /* its size stands among the findings */
+    json_object_del(facts, "program");
+    if (step != NULL) {
+        json_object_set_new(facts, "would_build", step);
+    }
+    *ret_facts = facts;
+    return STATUS_OK;
+}
+
 int command_inspect(int argc, char **argv)
 {
     struct options options;
     struct model_reference reference;
     struct error error;
     int exit_status;
-    if (!command_parse_model(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] [OPTION]…", 1, argc,
-                             argv, &reference, &exit_status)) {
+    if (!command_parse(&options, ROWS, sizeof ROWS / sizeof ROWS[0], "MODELS/NAME[@VERSION] | FOREIGN [OPTION]…", 1, 1,
+                       argc, argv, &exit_status)) {
         return exit_status;
     }
+    bool looks_at_foreign = is_foreign(options.positional[0]);
     json_t *facts = NULL;
-    enum status status = collect(&options, &reference, &facts, &error);
+    enum status status = STATUS_OK;
+    if (looks_at_foreign) {
+        status = look_at_foreign(&options, &facts, &error);
+    } else if (model_reference_parse(options.positional[0], &reference, &error) != STATUS_OK) {
+        command_fail("inspect", &error);
+        return EXIT_USAGE;
+    } else {
+        status = collect(&options, &reference, &facts, &error);
+    }
     if (status == STATUS_OK && options_is_given(&options, "json")) {
         status = command_print_json(facts, 0, &error);
     } else if (status == STATUS_OK) {

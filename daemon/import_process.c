@@ -33,6 +33,22 @@ enum status import_split_setting(char *text, struct import_settings *settings, s
     return import_settings_add(settings, text, equals + 1, error);
 }
 
+enum status import_request_read(const struct options *options, struct import_request *ret_request, struct error *error)
+{
+    struct import_request request = {.source = options->positional[0],
+                                     .vocabulary = options_text(options, "vocabulary")};
+    const char *setting;
+    while ((setting = options_list(options, "set", request.setting_count)) != NULL) {
+        if (request.setting_count + 1 >= IMPORT_SETTINGS_MAX || strchr(setting, '=') == NULL) {
+            return error_set(error, STATUS_INVALID, "--set %.100s: must be KEY=VALUE, at most %d of them", setting,
+                             IMPORT_SETTINGS_MAX - 1);
+        }
+        request.settings[request.setting_count++] = setting;
+    }
+    *ret_request = request;
+    return STATUS_OK;
+}
+
 /* ---- starting ---- */
 
 static void make_arguments(const struct import_request *request, const char *arguments[ARGUMENTS_MAX])

@@ -3,6 +3,7 @@
 #ifndef DAEMON_IMPORT_PROCESS_H
 #define DAEMON_IMPORT_PROCESS_H
 
+#include "daemon/options.h"
 #include "engine/engine.h"
 
 enum { IMPORT_CPU_SECONDS = 60, IMPORT_ELAPSED_SECONDS = 120, IMPORT_MEMORY_MIB = 192 };
@@ -26,6 +27,10 @@ struct import_answer {
 enum status import_process_run(const struct import_request *request, struct import_answer *ret_answer,
                                struct error *error) MUST_CHECK;
 void import_answer_release(struct import_answer *answer);
+
+/* Takes the first argument and the options "vocabulary" and "set" as a request, whose strings are borrowed. INVALID. */
+enum status import_request_read(const struct options *options, struct import_request *ret_request,
+                                struct error *error) MUST_CHECK;
 
 /* Splits "KEY=VALUE" into `settings`; the text is changed and has to live on. INVALID. */
 enum status import_split_setting(char *text, struct import_settings *settings, struct error *error) MUST_CHECK;

@@ -26,6 +26,7 @@ LIBRARY_HOMES = [
     (r"<systemd/.*>", r"daemon/systemd\.c"),
     (r"<ini\.h>", r"daemon/.*"),
     (r"<seccomp\.h>", r"daemon/sandbox\.c"),
+    (r"<zip\.h>", r"engine/import/.*"),
     (r"<snappy-c\.h>", r"engine/import/level_table\.c"),
     (r"<jansson\.h>", r"(daemon|engine/(text|graph|nn|store|train|import|export|model)|tests)/.*"),
 ]

@@ -48,7 +48,8 @@ struct foreign_model {
     size_t hint_count;
     struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
     size_t vocabulary_count;
-    size_t skipped_count; /* tensors of types that hold no numbers */
+    bool is_vocabulary_given; /* they are of the file that the user named */
+    size_t skipped_count;     /* tensors of types that hold no numbers */
     struct arena arena;
 };
 

@@ -67,11 +67,12 @@ static enum status add_opened(struct foreign_source *source, const char *name, i
     return STATUS_OK;
 }
 
-/* What belongs to a source that is one file or prefix: what its name begins, and small files. */
-static bool is_companion(const char *chosen, const char *entry, uint64_t bytes)
+/* What belongs to a source that is one file or prefix: what its name begins, and small files, while there are few. */
+static bool is_companion(const struct foreign_source *source, const char *entry, uint64_t bytes)
 {
-    size_t stem = strcspn(chosen, ".");
-    return strncmp(entry, chosen, stem > 0 ? stem : 1) == 0 || bytes <= SOURCE_VOCABULARY_BYTES_MAX;
+    size_t stem = strcspn(source->chosen, ".");
+    return strncmp(entry, source->chosen, stem > 0 ? stem : 1) == 0 ||
+           (bytes <= SOURCE_VOCABULARY_BYTES_MAX && source->count < SOURCE_FILES_MAX / 2);
 }
 
 static enum status open_folder(struct foreign_source *source, int parent, const char *entry, const char *prefix,
@@ -87,7 +88,7 @@ static enum status open_entry(struct foreign_source *source, int folder, const c
         return STATUS_OK;
     }
     open_file(folder, entry, &descriptor, &bytes);
-    if (descriptor >= 0 && source->chosen[0] != '\0' && !is_companion(source->chosen, name, bytes)) {
+    if (descriptor >= 0 && source->chosen[0] != '\0' && !is_companion(source, name, bytes)) {
         close(descriptor);
         return STATUS_OK;
     }

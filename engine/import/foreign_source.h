@@ -2,8 +2,9 @@
  * asked for. Thread: the one that imports. Owns descriptors and contents.
  *
  * What the user names is a file, a folder (with its folders, SOURCE_DEPTH_MAX deep) or the prefix of a TensorFlow
- * checkpoint. Of a file or prefix the files beside it belong to the source too, since vocabularies and shards lie
- * there. Hidden files, symbolic links and whatever is no regular file are left out. */
+ * checkpoint. Of a file or prefix what lies beside it belongs to the source too, since vocabularies and shards lie
+ * there: files of its name, and SOURCE_FILES_MAX / 2 small ones. Hidden files, symbolic links and whatever is no
+ * regular file are left out. */
 #ifndef ENGINE_IMPORT_FOREIGN_SOURCE_H
 #define ENGINE_IMPORT_FOREIGN_SOURCE_H
 

@@ -3,6 +3,10 @@
 
 const struct foreign_format foreign_formats[] = {
     {"TensorFlow checkpoint", tensorflow_recognise, tensorflow_read},
+    {"ml5 folder", ml5_recognise, ml5_read},
+    {"safetensors", safetensors_recognise, safetensors_read},
+    {"PyTorch zip", torch_zip_recognise, torch_zip_read},
+    {"PyTorch legacy", torch_legacy_recognise, torch_legacy_read},
 };
 const size_t foreign_format_count = sizeof foreign_formats / sizeof *foreign_formats;
 

@@ -118,6 +118,7 @@ static enum status read_vocabularies(struct foreign_source *source, const struct
 {
     if (source->vocabulary != NULL) {
         model->vocabulary_count = 0;
+        model->is_vocabulary_given = true;
         return vocabulary_file_read(source, source->vocabulary, true, model, error);
     }
     for (size_t i = 0; i < source->count; i++) {

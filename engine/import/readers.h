@@ -30,6 +30,24 @@ bool tensorflow_recognise(const struct source_file *file);
 enum status tensorflow_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                             struct error *error) MUST_CHECK;
 
+/* ml5 and deeplearn.js: manifest.json and one file of raw float32 for each variable. */
+bool ml5_recognise(const struct source_file *file);
+enum status ml5_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                     struct error *error) MUST_CHECK;
+
+/* safetensors, with its metadata as hints. */
+bool safetensors_recognise(const struct source_file *file);
+enum status safetensors_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                             struct error *error) MUST_CHECK;
+
+/* What torch.save writes: a zip archive since PyTorch 1.6, several pickles with raw data behind them before. */
+bool torch_zip_recognise(const struct source_file *file);
+enum status torch_zip_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                           struct error *error) MUST_CHECK;
+bool torch_legacy_recognise(const struct source_file *file);
+enum status torch_legacy_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                              struct error *error) MUST_CHECK;
+
 /* The vocabularies of a file of its own: a pickle or JSON. A pickle of argparse's options gives hints. What is neither
  * adds nothing, unless `is_demanded`: then INVALID says so. */
 enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,

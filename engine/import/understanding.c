@@ -264,6 +264,7 @@ static enum status think(struct thinking *thinking)
         return foreign_no_memory(thinking->model, thinking->error);
     }
     TRY(find_layers(thinking));
+    TRY(think_check_cell(thinking));
     TRY(think_find_ends(thinking));
     TRY(think_find_vocabulary(thinking));
     return think_make_program(thinking);
@@ -272,7 +273,11 @@ static enum status think(struct thinking *thinking)
 enum status understand(struct foreign_model *model, const struct import_settings *settings,
                        struct understanding *understanding, struct error *error)
 {
-    struct thinking thinking = {.model = model, .settings = settings, .result = understanding, .error = error};
+    struct thinking thinking = {.model = model,
+                                .settings = settings,
+                                .result = understanding,
+                                .is_vocabulary_given = model->is_vocabulary_given,
+                                .error = error};
     *understanding = (struct understanding){.program = NULL};
     enum status status = think(&thinking);
     json_decref(thinking.vocabulary);

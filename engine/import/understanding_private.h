@@ -44,7 +44,8 @@ struct thinking {
     const struct foreign_tensor *output;
     const struct foreign_tensor *output_bias;
     size_t symbol_count;
-    json_t *vocabulary; /* borrowed from the program once it is made; owned until then */
+    bool is_vocabulary_given; /* by --vocabulary */
+    json_t *vocabulary;       /* borrowed from the program once it is made; owned until then */
     struct error *error;
 };
 
@@ -75,6 +76,8 @@ enum status think_layer_at(struct thinking *thinking, const char *place, size_t 
 /* Compares names as people number them: cell_2 before cell_10. */
 int compare_natural(const char *a, const char *b);
 
+/* Whether a language_model's cell computes what these do; UNSUPPORTED says why not. */
+enum status think_check_cell(struct thinking *thinking) MUST_CHECK;
 /* Embedding and output layer, by shape, then by name. */
 enum status think_find_ends(struct thinking *thinking) MUST_CHECK;
 /* The symbols: thinking->vocabulary as a program's "vocabulary". */

@@ -14,7 +14,7 @@ static const unsigned char only_gate[] = {0};
 
 /* ---- what cannot be built ---- */
 
-static enum status check_cell(struct thinking *thinking)
+enum status think_check_cell(struct thinking *thinking)
 {
     const struct layer *first = &thinking->layers[0];
     if (first->cell == FOREIGN_CELL_GRU && thinking->layout->is_reset_after) {
@@ -202,7 +202,6 @@ enum status think_make_program(struct thinking *thinking)
     const struct layer *first = &thinking->layers[0];
     double forget_bias = 0;
     TRY(check_size(thinking));
-    TRY(check_cell(thinking));
     TRY(find_forget_bias(thinking, &forget_bias));
     for (size_t i = 0; i < thinking->layer_count; i++) {
         TRY(add_layer(thinking, i, forget_bias));

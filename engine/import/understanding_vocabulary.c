@@ -5,8 +5,7 @@
 #include "engine/import/understanding_private.h"
 #include "engine/text/utf8.h"
 
-static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...)
 {
@@ -79,11 +78,15 @@ static bool equal(const struct foreign_vocabulary *a, const struct foreign_vocab
     return are_equal;
 }
 
-/* Says what was found instead. */
+/* Says what was found instead: what has at least half as many symbols, or was given; fewer is no vocabulary of it. */
 static enum status none_fits(const struct thinking *thinking)
 {
     const struct foreign_model *model = thinking->model;
-    const struct foreign_vocabulary *found = model->vocabulary_count == 0 ? NULL : &model->vocabularies[0];
+    const struct foreign_vocabulary *found = NULL;
+    for (size_t i = 0; i < model->vocabulary_count && found == NULL; i++) {
+        bool is_likely = thinking->is_vocabulary_given || model->vocabularies[i].count >= thinking->symbol_count / 2;
+        found = is_likely ? &model->vocabularies[i] : NULL;
+    }
     if (found == NULL) {
         return refuse(thinking, "no_vocabulary",
                       "no vocabulary lies in or beside it: give the file of its %zu symbols with --vocabulary, or say "

@@ -1,14 +1,16 @@
 """Importing models of other frameworks: the command, what it says, and what the daemon then computes.
 
 Real models with what they must compute lie beside the repository on some machines (../shared/models); elsewhere their
-tests are skipped.
+tests are skipped. The own files here are made by foreign_files.py.
 """
 import json
 import os
+import pickle
 import shutil
 import tempfile
 import unittest
 
+import foreign_files as foreign
 from harness import ROOT, DaemonTest, run
 
 SHORT = True
@@ -20,6 +22,9 @@ REAL = {
     "tf1-python-code": [],
     "tf1-onehot-poetheart": [],
     "tf1-v1format-korean-bytes": [],
+    "ml5-bolano": [],
+    "ml5-shakespeare": ["--vocabulary", "repaired"],
+    "pytorch-anna": [],
 }
 
 
@@ -48,6 +53,38 @@ class ImportTest(unittest.TestCase):
 
 
 class Refusals(ImportTest):
+    def test_files_that_say_the_wrong_thing(self):
+        folder = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model(), {"a": 0, "b": 1})
+        self.bad("no vocabulary lies in or beside it: give the file of its 7 symbols with --vocabulary", folder)
+        six = foreign.write(os.path.join(self.folder, "six"), json.dumps(foreign.SYMBOLS[:6]))
+        self.bad("six has 6 symbols, the matrices have 7", folder, "--vocabulary", six)
+        text = foreign.write(os.path.join(self.folder, "text"), "abc")
+        self.bad("text: neither JSON nor a pickle", folder, "--vocabulary", text)
+        os.remove(os.path.join(folder, "rnnlm_softmax_b"))
+        self.bad("is in the file rnnlm_softmax_b, which is not beside it", folder)
+        foreign.write(os.path.join(folder, "rnnlm_softmax_b"), b"1234")
+        self.bad("'rnnlm/softmax_b': 4 bytes do not hold float32 of shape (7,)", folder)
+
+    def test_cells_that_are_not_built(self):
+        for name, reason in (("rnn/bidirectional_rnn/bw/lstm_cell/kernel", "a bidirectional recurrence"),
+                             ("rnn/lstm_cell/w_f_diag", "an LSTM with peepholes"),
+                             ("rnn/lstm_cell/projection/kernel", "an LSTM with a projection"),
+                             ("rnn/layer_norm_basic_lstm_cell/kernel", "layer normalisation"),
+                             ("lstm.weight_ih_l0_reverse", "a bidirectional layer"),
+                             ("dense/kernel", "none of its 1 tensors has the name of a recurrent layer")):
+            path = foreign.write(os.path.join(self.folder, "file"), foreign.safetensors({name: ((2, 4), [0.5] * 8)}))
+            self.bad(reason, path)
+
+    def test_ambiguous_ends_are_asked_for(self):
+        tensors = foreign.torch_model()
+        tensors["fd.weight"], tensors["fd.bias"] = tensors["fc.weight"], tensors["fc.bias"]
+        tensors["fc.weight"], tensors["fc.bias"] = [((7, 5), [0.0] * 35), ((7,), [0.0] * 7)]
+        tensors["fa.weight"] = tensors.pop("fc.weight")
+        tensors["fa.bias"] = tensors.pop("fc.bias")
+        path = foreign.write(os.path.join(self.folder, "two"), foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+        self.bad("2 choices of embedding, output matrix and bias fit equally well", path)
+        self.good(path, "--set", "output=fd.weight")
+
     def test_arguments(self):
         done = run("import", self.folder)
         self.assertEqual((done.returncode, done.stderr), (2, "lstmd import: --out MODELS/NAME is missing\n"))
@@ -66,6 +103,109 @@ class Refusals(ImportTest):
         self.bad("no such file", os.path.join(self.folder, "link"))
 
 
+class Inspect(ImportTest):
+    def test_what_it_would_build(self):
+        source = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model())
+        done = run("inspect", source, "--json")
+        facts = json.loads(done.stdout)
+        self.assertEqual((done.returncode, facts["format"], len(facts["tensors"])), (0, "ml5 folder", 7))
+        self.assertEqual(facts["would_build"], {"op": "language_model", "cell": "lstm", "layers": 2, "units": 5,
+                                                "embedding": 5})
+        self.assertNotIn("problem", facts)
+        text = run("inspect", source).stdout
+        self.assertIn("rnnlm/softmax_w: dtype float32, shape [5, 7]", text)
+        self.assertEqual(os.listdir(self.folder), ["ml5"])
+
+    def test_what_stands_in_the_way(self):
+        path = foreign.write(os.path.join(self.folder, "gru"), foreign.safetensors(
+            {"rnn.weight_ih_l0": ((12, 3), [0.5] * 36), "rnn.weight_hh_l0": ((12, 4), [0.5] * 48)}))
+        facts = json.loads(run("inspect", path, "--json").stdout)
+        self.assertIn("rnn.l0 is a GRU of PyTorch", facts["problem"])
+        self.assertEqual([finding["what"] for finding in facts["understood"]], ["cell", "layers", "units"])
+        self.assertEqual(len(facts["tensors"]), 2)
+
+
+class OwnModels(DaemonTest):
+    """Small models in each format give the probabilities that plain Python computes."""
+
+    TEXT = [0, 3, 5, 1, 1, 6, 2, 4]
+
+    def check(self, name, want, source, *arguments):
+        done = run("import", source, "--out", os.path.join(self.models, name), *arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.expect(200, "POST", f"/v1/models/{name}/load", {})
+        reply = self.expect(200, "POST", f"/v1/models/{name}/graph/run",
+                            {"feeds": {"predict/inputs:0": [self.TEXT]}, "fetches": ["predict/probabilities:0"]})
+        last = reply["results"]["predict/probabilities:0"][0][-1]
+        self.assertLess(max(abs(a - b) for a, b in zip(last, want, strict=True)), 1e-6)
+        reply = self.expect(200, "POST", "/v1/completions",
+                            {"model": name, "prompt": self.TEXT, "max_tokens": 1, "logprobs": 5})
+        made = reply["choices"][0]["logprobs"]
+        self.assertLess(abs(2.718281828459045 ** made["token_logprobs"][0]
+                            - want[foreign.SYMBOLS.index(made["tokens"][0])]), 1e-5)
+        return done.stdout
+
+    def folder_of(self, name):
+        return os.path.join(self.folder, "sources", name)
+
+    def vocabulary(self, content=None):
+        return foreign.write(os.path.join(self.folder, "vocabulary"), content or json.dumps(foreign.SYMBOLS))
+
+    def test_ml5(self):
+        for name, parts in (("new", ("kernel", "bias")), ("old", ("weights", "biases"))):
+            tensors = foreign.tensorflow_model(1, 2, *parts)
+            said = self.check("ml5-" + name, foreign.tensorflow_probabilities(tensors, self.TEXT, 2, *parts),
+                              foreign.ml5(self.folder_of(name), tensors))
+            self.assertIn("vocabulary: 7 characters (vocab.json", said)
+
+    def test_safetensors(self):
+        tensors = foreign.tensorflow_model(3)
+        want = foreign.tensorflow_probabilities(tensors, self.TEXT)
+        path = foreign.write(self.folder_of("safetensors"), foreign.safetensors(tensors))
+        self.check("safetensors", want, path, "--vocabulary", self.vocabulary())
+        symbols = {"symbols": json.dumps({str(number): symbol for number, symbol in enumerate(foreign.SYMBOLS)})}
+        path = foreign.write(self.folder_of("with-symbols"), foreign.safetensors(tensors, symbols))
+        self.check("safetensors-symbols", want, path)
+
+    def test_torch(self):
+        tensors = foreign.torch_model()
+        want = foreign.torch_probabilities(tensors, self.TEXT)
+        more = {"n_hidden": foreign.UNITS, "tokens": tuple(foreign.SYMBOLS)}
+        for name, content in (("zip", foreign.torch_zip(tensors, more)),
+                              ("legacy", foreign.torch_legacy(tensors, more)),
+                              ("swapped", foreign.torch_zip(tensors, more, ["lstm.weight_hh_l1", "fc.weight"]))):
+            said = self.check("torch-" + name, want, foreign.write(self.folder_of(name), content))
+            self.assertIn("gate order: i, f, g, o", said)
+        path = foreign.write(self.folder_of("state_dict"), foreign.torch_zip(tensors))
+        self.check("torch-state-dict", want, path, "--vocabulary", self.vocabulary())
+
+    def test_pickled_vocabularies(self):
+        tensors = foreign.tensorflow_model(4)
+        want = foreign.tensorflow_probabilities(tensors, self.TEXT)
+        numbers = {symbol: number for number, symbol in enumerate(foreign.SYMBOLS)}
+        for protocol in range(6):
+            folder = foreign.ml5(self.folder_of(f"pickle-{protocol}"), tensors, ["x"])
+            pair = (tuple(foreign.SYMBOLS), numbers) if protocol % 2 else dict(enumerate(foreign.SYMBOLS))
+            foreign.write(os.path.join(folder, "chars_vocab.pkl"), pickle.dumps(pair, protocol=protocol))
+            self.check(f"pickle-{protocol}", want, folder)
+
+    def test_the_version_says_where_it_came_from(self):
+        source = foreign.ml5(self.folder_of("origin"), foreign.tensorflow_model())
+        model = os.path.join(self.models, "origin")
+        done = run("import", source, "--out", model, "--set", "forget_bias=0.5", "--json")
+        said = json.loads(done.stdout)
+        self.assertEqual((said["model"], said["version"], said["format"]), ("origin", 1, "ml5 folder"))
+        with open(os.path.join(model, "1", "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        origin = manifest["origin"]["import"]
+        self.assertEqual((origin["source"], origin["entry"], origin["set"]),
+                         (source, "manifest.json", ["forget_bias=0.5"]))
+        self.assertIn({"what": "forget bias", "value": "0.5", "why": "it was set"}, origin["understood"])
+        self.assertEqual(origin["understood"], said["understood"])
+        self.assertEqual(manifest["architecture"]["units"], foreign.UNITS)
+        self.assertEqual(run("import", source, "--out", model).stdout.splitlines()[-1], model + "@2")
+
+
 @unittest.skipUnless(os.path.isdir(REAL_MODELS), "the real models are not on this machine")
 class RealModels(DaemonTest):
     """Probabilities after the prime within 1e-5 and all 200 greedy symbols, through the daemon."""
@@ -76,8 +216,25 @@ class RealModels(DaemonTest):
         cls.imported = {}
         for name, arguments in REAL.items():
             source = os.path.join(REAL_MODELS, golden(name)["model_dir"])
+            arguments = [cls.repair(source) if word == "repaired" else word for word in arguments]
             cls.imported[name] = run("import", source, "--out", os.path.join(cls.models, name), *arguments)
         cls.daemon.json("POST", "/v1/reload")
+
+    @classmethod
+    def repair(cls, source):
+        """ml5-shakespeare's vocabulary has two damaged symbols: 13 is "u", 40 is "U"."""
+        with open(os.path.join(source, "vocab.json"), encoding="utf-8") as file:
+            symbols = {number: symbol for symbol, number in json.load(file).items()}
+        return foreign.write(os.path.join(cls.folder, "repaired.json"), json.dumps({**symbols, 13: "u", 40: "U"}))
+
+    def test_damaged_and_foreign_ones_are_refused_with_a_reason(self):
+        for source, reason in (("ml5-shakespeare", 'symbol 13 is "  ", while 63 of 65 symbols are one character'),
+                               ("pytorch-gru-negative/asim_gru_module_zip.pt", "rnn.l0 is a GRU of PyTorch, which"),
+                               ("pytorch-gru-negative/mariejeannel_gru_module_legacy.pt", "is a GRU of PyTorch")):
+            done = run("import", os.path.join(REAL_MODELS, source), "--out", os.path.join(self.models, "refused"))
+            self.assertEqual(done.returncode, 1, source)
+            self.assertIn(reason, done.stderr)
+        self.assertFalse(os.path.exists(os.path.join(self.models, "refused")))
 
     def check(self, name):
         self.assertEqual(self.imported[name].returncode, 0, self.imported[name].stderr)

@@ -1,0 +1,221 @@
+"""Foreign model files made byte by byte, and what such a model computes, in plain Python: for the tests of importing.
+
+A model is a dictionary of named arrays; an array is (shape, [numbers]).
+"""
+import collections
+import io
+import json
+import math
+import os
+import pickle
+import random
+import struct
+import sys
+import types
+import zipfile
+
+UNITS, SYMBOLS = 5, ["a", "b", "c", " ", "\n", "é", "✓"]
+
+
+def array(rng, *shape):
+    """Random numbers that float32 holds exactly."""
+    return shape, [rng.randrange(-512, 512) / 512 for _ in range(math.prod(shape))]
+
+
+def raw(numbers):
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def write(path, content):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def tensorflow_model(seed=1, layers=2, kernel="kernel", bias="bias"):
+    """char-rnn-tensorflow's variables, with the last parts of their names."""
+    rng = random.Random(seed)
+    tensors = {"embedding": array(rng, len(SYMBOLS), UNITS)}
+    for layer in range(layers):
+        scope = f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell/"
+        tensors[scope + kernel] = array(rng, 2 * UNITS, 4 * UNITS)
+        tensors[scope + bias] = array(rng, 4 * UNITS)
+    tensors["rnnlm/softmax_w"] = array(rng, UNITS, len(SYMBOLS))
+    tensors["rnnlm/softmax_b"] = array(rng, len(SYMBOLS))
+    return tensors
+
+
+def torch_model(seed=2, layers=2):
+    """A state_dict of nn.LSTM and nn.Linear over one-hot symbols."""
+    rng = random.Random(seed)
+    tensors = collections.OrderedDict()
+    for layer in range(layers):
+        inputs = UNITS if layer else len(SYMBOLS)
+        tensors[f"lstm.weight_ih_l{layer}"] = array(rng, 4 * UNITS, inputs)
+        tensors[f"lstm.weight_hh_l{layer}"] = array(rng, 4 * UNITS, UNITS)
+        tensors[f"lstm.bias_ih_l{layer}"] = array(rng, 4 * UNITS)
+        tensors[f"lstm.bias_hh_l{layer}"] = array(rng, 4 * UNITS)
+    tensors["fc.weight"] = array(rng, len(SYMBOLS), UNITS)
+    tensors["fc.bias"] = array(rng, len(SYMBOLS))
+    return tensors
+
+
+# ---- files ----
+
+def ml5(folder, tensors, vocabulary=None):
+    """manifest.json and a file for each variable; vocab.json is {symbol: number}."""
+    manifest = {}
+    for name, (shape, numbers) in tensors.items():
+        manifest[name] = {"filename": name.replace("/", "_"), "shape": list(shape)}
+        write(os.path.join(folder, manifest[name]["filename"]), raw(numbers))
+    write(os.path.join(folder, "manifest.json"), json.dumps(manifest, indent=2))
+    vocabulary = vocabulary or {symbol: number for number, symbol in enumerate(SYMBOLS)}
+    write(os.path.join(folder, "vocab.json"), json.dumps(vocabulary))
+    return folder
+
+
+class Storage:
+    """Stands for a storage of PyTorch's while its pickle is written."""
+
+    def __init__(self, key, numbers):
+        self.key, self.numbers = key, numbers
+
+
+class Tensor:
+    """Stands for a tensor: rows and columns may be swapped in the storage."""
+
+    def __init__(self, storage, shape, is_swapped=False):
+        self.storage, self.shape, self.is_swapped = storage, shape, is_swapped
+
+    def __reduce__(self):
+        strides = [math.prod(self.shape[at + 1:]) for at in range(len(self.shape))]
+        strides = [1, self.shape[0]] if self.is_swapped else strides
+        arguments = (self.storage, 0, tuple(self.shape), tuple(strides), False, collections.OrderedDict())
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
+
+
+def pickle_like_torch(root):
+    """What torch.save's pickler writes for `root`, whose tensors are Tensor."""
+    utils, torch = types.ModuleType("torch._utils"), types.ModuleType("torch")
+
+    def _rebuild_tensor_v2():
+        """Only its name is written."""
+
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+
+    class Pickler(pickle.Pickler):
+        """Storages are kept outside."""
+
+        def persistent_id(self, obj):
+            if isinstance(obj, Storage):
+                return "storage", torch.FloatStorage, obj.key, "cpu", len(obj.numbers)
+            return None
+
+    file = io.BytesIO()
+    sys.modules["torch"], sys.modules["torch._utils"] = torch, utils
+    try:
+        Pickler(file, protocol=2).dump(root)
+    finally:
+        del sys.modules["torch"], sys.modules["torch._utils"]
+    return file.getvalue()
+
+
+def torch_tensors(tensors, swapped=()):
+    """A state_dict of Tensor, and the storages in it; those named in `swapped` lie transposed."""
+    state, storages = collections.OrderedDict(), []
+    for name, (shape, numbers) in tensors.items():
+        if name in swapped:
+            numbers = [numbers[row * shape[1] + column] for column in range(shape[1]) for row in range(shape[0])]
+        storages.append(Storage(str(len(storages)), numbers))
+        state[name] = Tensor(storages[-1], shape, name in swapped)
+    return state, storages
+
+
+def torch_zip(tensors, more=None, swapped=()):
+    state, storages = torch_tensors(tensors, swapped)
+    root = dict(more, state_dict=state) if more else state
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle_like_torch(root))
+        archive.writestr("archive/byteorder", "little")
+        for storage in storages:
+            archive.writestr(f"archive/data/{storage.key}", raw(storage.numbers))
+    return file.getvalue()
+
+
+def torch_legacy(tensors, more=None):
+    state, storages = torch_tensors(tensors)
+    machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    content = b"".join(pickle.dumps(item, protocol=2) for item in (0x1950a86a20f9469cfc6c, 1001, machine))
+    content += pickle_like_torch(dict(more, state_dict=state) if more else state)
+    content += pickle.dumps([storage.key for storage in storages], protocol=2)
+    return content + b"".join(struct.pack("<q", len(storage.numbers)) + raw(storage.numbers) for storage in storages)
+
+
+def safetensors(tensors, metadata=None):
+    header, data = {}, b""
+    for name, (shape, numbers) in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(data), len(data) + 4 * len(numbers)]}
+        data += raw(numbers)
+    if metadata:
+        header["__metadata__"] = metadata
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+# ---- computing ----
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def product(vector, matrix):
+    (rows, columns), numbers = matrix
+    assert rows == len(vector)
+    return [sum(x * numbers[row * columns + column] for row, x in enumerate(vector)) for column in range(columns)]
+
+
+def softmax(logits):
+    largest = max(logits)
+    powers = [math.exp(logit - largest) for logit in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def tensorflow_probabilities(tensors, symbols, layers=2, kernel="kernel", bias="bias"):
+    """What tensorflow_model's model says of the symbol after `symbols`."""
+    h = [[0.0] * UNITS for _ in range(layers)]
+    c = [[0.0] * UNITS for _ in range(layers)]
+    x = []
+    for symbol in symbols:
+        x = tensors["embedding"][1][symbol * UNITS:(symbol + 1) * UNITS]
+        for layer in range(layers):
+            scope = f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell/"
+            gates = [a + b for a, b in zip(product(x + h[layer], tensors[scope + kernel]), tensors[scope + bias][1])]
+            i, j, f, o = (gates[part * UNITS:(part + 1) * UNITS] for part in range(4))
+            c[layer] = [c[layer][u] * sigmoid(f[u] + 1) + sigmoid(i[u]) * math.tanh(j[u]) for u in range(UNITS)]
+            x = h[layer] = [sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
+    return softmax([a + b for a, b in zip(product(x, tensors["rnnlm/softmax_w"]), tensors["rnnlm/softmax_b"][1])])
+
+
+def torch_probabilities(tensors, symbols, layers=2):
+    """What torch_model's model says of the symbol after `symbols`: nn.LSTM's equations."""
+    def dot(name, vector):
+        (rows, columns), numbers = tensors[name]
+        return [sum(numbers[row * columns + at] * x for at, x in enumerate(vector)) for row in range(rows)]
+
+    h = [[0.0] * UNITS for _ in range(layers)]
+    c = [[0.0] * UNITS for _ in range(layers)]
+    x = []
+    for symbol in symbols:
+        x = [float(at == symbol) for at in range(len(SYMBOLS))]
+        for layer in range(layers):
+            parts = (dot(f"lstm.weight_ih_l{layer}", x), dot(f"lstm.weight_hh_l{layer}", h[layer]),
+                     tensors[f"lstm.bias_ih_l{layer}"][1], tensors[f"lstm.bias_hh_l{layer}"][1])
+            gates = [sum(terms) for terms in zip(*parts)]
+            i, f, g, o = (gates[part * UNITS:(part + 1) * UNITS] for part in range(4))
+            c[layer] = [c[layer][u] * sigmoid(f[u]) + sigmoid(i[u]) * math.tanh(g[u]) for u in range(UNITS)]
+            x = h[layer] = [sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
+    return softmax([a + b for a, b in zip(dot("fc.weight", x), tensors["fc.bias"][1])])
