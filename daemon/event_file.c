@@ -33,6 +33,9 @@ struct message_bytes {
 
 static void put(struct message_bytes *message, const void *bytes, size_t length)
 {
+    if (length == 0) {
+        return;
+    }
     if (message->length + length > message->room) {
         size_t room = 2 * (message->length + length);
         unsigned char *grown = message->has_failed ? NULL : mem_reallocate(message->bytes, room, 1);

@@ -32,7 +32,8 @@ static double fraction_at(const struct schedule *schedule, const struct schedule
     switch (schedule->kind) {
     case SCHEDULE_STEP: {
         uint64_t after = position->epoch > schedule->after_epochs ? position->epoch - schedule->after_epochs : 0;
-        return pow(schedule->factor, (double)(after / schedule->every_epochs));
+        uint64_t decays = after / schedule->every_epochs;
+        return pow(schedule->factor, (double)decays);
     }
     case SCHEDULE_EXPONENTIAL: return pow(schedule->factor, step / decay_steps);
     case SCHEDULE_COSINE: {

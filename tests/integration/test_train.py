@@ -7,7 +7,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import CORPUS, Daemon, DaemonTest, wait_until  # noqa: E402
+from harness import CORPUS, Daemon, DaemonTest, run, wait_until  # noqa: E402
 
 SMALL = {"language_model": {"layers": 1, "units": 8}}
 SHORT = {"batch": 4, "sequence_length": 16, "max_steps": 20}
@@ -87,6 +87,14 @@ class Jobs(Training):
                    gradient_noise=0.02, publish="never")
         self.assertEqual(self.events()[-1]["event"], "done")
         self.assertEqual(self.expect(200, "GET", self.path + "/graph")["nodes"], built)
+        self.train(**{**ENDLESS, "optimizer": {"name": "momentum", "momentum": 0.5}, "label_smoothing": 0.1})
+        step = self.stop()["step"]
+        text = os.path.join(self.folder, "text")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write(CORPUS)
+        done = run("train", text, "--out", os.path.join(self.models, self.name), "--resume", "--max-steps", step + 9)
+        self.assertEqual(done.returncode, 0, done.stderr)    # another process builds them all again, slot by slot
+        self.assertIn(f'"event":"done","step":{step + 9},', done.stdout.replace(" ", ""))
 
     def test_samples(self):
         """An event each, the same as the model would write again; what it writes changes no weights."""
