@@ -6,8 +6,6 @@
 
 #include "engine/base/check.h"
 
-enum { PHILOX_ROUNDS = 10 };
-
 struct rng_words rng_philox(uint64_t seed, uint64_t stream, uint64_t counter)
 {
     uint32_t key0 = (uint32_t)seed;
@@ -16,17 +14,10 @@ struct rng_words rng_philox(uint64_t seed, uint64_t stream, uint64_t counter)
     uint32_t c1 = (uint32_t)(counter >> 32);
     uint32_t c2 = (uint32_t)stream;
     uint32_t c3 = (uint32_t)(stream >> 32);
-    for (int round = 0; round < PHILOX_ROUNDS; round++) {
-        uint64_t product0 = (uint64_t)0xD2511F53u * c0;
-        uint64_t product1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t next0 = (uint32_t)(product1 >> 32) ^ c1 ^ key0;
-        uint32_t next2 = (uint32_t)(product0 >> 32) ^ c3 ^ key1;
-        c1 = (uint32_t)product1;
-        c3 = (uint32_t)product0;
-        c0 = next0;
-        c2 = next2;
-        key0 += 0x9E3779B9u;
-        key1 += 0xBB67AE85u;
+    for (int round = 0; round < RNG_PHILOX_ROUNDS; round++) {
+        rng_philox_round(&c0, &c1, &c2, &c3, key0, key1);
+        key0 += RNG_PHILOX_KEY0;
+        key1 += RNG_PHILOX_KEY1;
     }
     return (struct rng_words){{c0, c1, c2, c3}};
 }

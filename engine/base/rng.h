@@ -13,6 +13,22 @@ struct rng_words {
 };
 struct rng_words rng_philox(uint64_t seed, uint64_t stream, uint64_t counter);
 
+/* One of its rounds, for loops that go through many counters side by side: c starts as counter and stream, low word
+ * first; the key as the seed's two words, which grow by RNG_PHILOX_KEY0 and 1 from round to round. */
+#define RNG_PHILOX_KEY0 0x9E3779B9u
+#define RNG_PHILOX_KEY1 0xBB67AE85u
+enum { RNG_PHILOX_ROUNDS = 10 };
+static inline void rng_philox_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, uint32_t key0,
+                                    uint32_t key1)
+{
+    uint64_t product0 = (uint64_t)0xD2511F53u * *c0;
+    uint64_t product1 = (uint64_t)0xCD9E8D57u * *c2;
+    *c0 = (uint32_t)(product1 >> 32) ^ *c1 ^ key0;
+    *c2 = (uint32_t)(product0 >> 32) ^ *c3 ^ key1;
+    *c1 = (uint32_t)product1;
+    *c3 = (uint32_t)product0;
+}
+
 /* Uniform in [0, 1), a multiple of 2^-53. */
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
 

@@ -5,6 +5,7 @@
 #include "engine/base/check.h"
 #include "engine/base/rng.h"
 #include "engine/graph/op_rules.h"
+#include "engine/math/pointwise.h"
 
 static enum status infer_dropout(struct inference *inference, struct error *error)
 {
@@ -17,23 +18,20 @@ static enum status infer_dropout(struct inference *inference, struct error *erro
 /* Elements from `begin` to `begin` + `count`, by counters from 0. */
 static void drop(const struct op_run *run, uint64_t key, double keep, size_t begin, size_t count)
 {
-    uint64_t stream = op_random_stream(run);
-    uint32_t threshold = (uint32_t)(keep * 16777216.0);
-    float factor = 1.0f / (float)keep;
-    bool is_float32 = run->inputs[0].dtype == DTYPE_FLOAT32;
-    for (size_t i = 0; i < count; i += 4) {
-        struct rng_words words = rng_philox(key, stream, i / 4);
-        for (size_t lane = 0; lane < 4 && i + lane < count; lane++) {
-            bool is_kept = (words.word[lane] >> 8) < threshold;
-            size_t at = begin + i + lane;
-            if (is_float32) {
-                const float *from = run->inputs[0].data;
-                ((float *)run->outputs[0].data)[at] = is_kept ? from[at] * factor : 0.0f;
-            } else {
-                const double *from = run->inputs[0].data;
-                ((double *)run->outputs[0].data)[at] = is_kept ? from[at] / keep : 0.0;
-            }
-        }
+    struct dropout_draw draw = {.seed = key,
+                                .stream = op_random_stream(run),
+                                .kept_below = (uint32_t)(keep * 16777216.0),
+                                .factor = 1.0f / (float)keep};
+    if (run->inputs[0].dtype == DTYPE_FLOAT32) {
+        pointwise()->dropout(count, &draw, (const float *)run->inputs[0].data + begin,
+                             (float *)run->outputs[0].data + begin);
+        return;
+    }
+    const double *from = (const double *)run->inputs[0].data + begin;
+    double *to = (double *)run->outputs[0].data + begin;
+    for (size_t i = 0; i < count; i++) {
+        struct rng_words words = rng_philox(draw.seed, draw.stream, i / 4);
+        to[i] = words.word[i % 4] >> 8 < draw.kept_below ? from[i] / keep : 0.0;
     }
 }
 

@@ -4,12 +4,21 @@
 #define ENGINE_MATH_POINTWISE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct adam_step {
     float rate; /* learning rate with bias correction: lr·√(1 − b2^t)/(1 − b1^t) */
     float beta1;
     float beta2;
     float epsilon;
+};
+
+/* Which numbers are kept, by random words of 24 bits: number i by word i mod 4 of counter i / 4. */
+struct dropout_draw {
+    uint64_t seed;
+    uint64_t stream;
+    uint32_t kept_below; /* of 2^24 */
+    float factor;        /* of the numbers kept */
 };
 
 struct pointwise_kernels {
@@ -42,6 +51,8 @@ struct pointwise_kernels {
                                const float *d_reset_h, float *dh, float *d_gates);
     /* Each row: y = softmax(x). Returns nothing; x and y may be the same. */
     void (*softmax)(size_t rows, size_t columns, const float *x, float *y);
+    /* y = factor · x where kept, else 0; y may be x. */
+    void (*dropout)(size_t count, const struct dropout_draw *draw, const float *x, float *y);
     /* variable, m, v updated in place; see nn/optimizer.h for the equations. */
     void (*adam)(size_t count, struct adam_step step, const float *gradient, float *m, float *v, float *variable);
 };

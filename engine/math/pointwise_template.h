@@ -3,6 +3,7 @@
  * versions give the same bits. */
 #include <stdint.h>
 
+#include "engine/base/rng.h"
 #include "engine/math/pointwise.h"
 
 /* e^x, relative error below 2^-22, for any finite x (clamped to what float32 holds). Source: Cody and Waite's argument
@@ -221,6 +222,45 @@ static void softmax(size_t rows, size_t columns, const float *x, float *y)
     }
 }
 
+enum { COUNTERS_AT_ONCE = 64 };
+
+/* The words of `count` counters from `counter` on, four a counter. */
+static void random_words(const struct dropout_draw *draw, uint64_t counter, size_t count, uint32_t *restrict words)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t c0 = (uint32_t)(counter + i);
+        uint32_t c1 = (uint32_t)((counter + i) >> 32);
+        uint32_t c2 = (uint32_t)draw->stream;
+        uint32_t c3 = (uint32_t)(draw->stream >> 32);
+        uint32_t key0 = (uint32_t)draw->seed;
+        uint32_t key1 = (uint32_t)(draw->seed >> 32);
+        for (int round = 0; round < RNG_PHILOX_ROUNDS; round++) {
+            rng_philox_round(&c0, &c1, &c2, &c3, key0, key1);
+            key0 += RNG_PHILOX_KEY0;
+            key1 += RNG_PHILOX_KEY1;
+        }
+        words[4 * i] = c0;
+        words[4 * i + 1] = c1;
+        words[4 * i + 2] = c2;
+        words[4 * i + 3] = c3;
+    }
+}
+
+static void dropout(size_t count, const struct dropout_draw *draw, const float *x, float *y)
+{
+    uint32_t words[4 * COUNTERS_AT_ONCE];
+    uint32_t kept_below = draw->kept_below;
+    float factor = draw->factor;
+    for (size_t begin = 0; begin < count; begin += 4 * COUNTERS_AT_ONCE) {
+        size_t some = count - begin < 4 * COUNTERS_AT_ONCE ? count - begin : 4 * COUNTERS_AT_ONCE;
+        random_words(draw, begin / 4, (some + 3) / 4, words);
+        for (size_t i = 0; i < some; i++) {
+            float scaled = x[begin + i] * factor;
+            y[begin + i] = words[i] >> 8 < kept_below ? scaled : 0.0f;
+        }
+    }
+}
+
 static void adam(size_t count, struct adam_step step, const float *restrict gradient, float *restrict m,
                  float *restrict v, float *restrict variable)
 {
@@ -245,5 +285,6 @@ const struct pointwise_kernels POINTWISE_TABLE = {
     .gru_backward = gru_backward,
     .gru_gates_backward = gru_gates_backward,
     .softmax = softmax,
+    .dropout = dropout,
     .adam = adam,
 };

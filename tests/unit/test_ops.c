@@ -161,6 +161,30 @@ static void test_pointwise_versions_give_the_same_bits(void **state)
     }
 }
 
+/* Of every version, and of any part of a vector's length, the numbers that the words say one by one. */
+static void test_dropout_follows_its_words(void **state)
+{
+    (void)state;
+    enum { COUNT = 203 };
+    const struct dropout_draw draw = {.seed = UINT64_C(0x123456789ABCDEF0),
+                                      .stream = UINT64_C(0xFEDCBA987654321),
+                                      .kept_below = 1U << 23,
+                                      .factor = 2};
+    float x[COUNT];
+    rng_fill_uniform(6, 0, COUNT, 1, 2, x);
+    for (size_t v = 0; pointwise_version(v) != NULL; v++) {
+        for (size_t count = 0; count <= COUNT; count += 7) {
+            float y[COUNT] = {0};
+            pointwise_version(v)->dropout(count, &draw, x, y);
+            for (size_t i = 0; i < COUNT; i++) {
+                struct rng_words words = rng_philox(draw.seed, draw.stream, i / 4);
+                bool is_kept = i < count && words.word[i % 4] >> 8 < draw.kept_below;
+                assert_true(y[i] == (is_kept ? 2 * x[i] : 0));
+            }
+        }
+    }
+}
+
 static void test_op_table_is_complete(void **state)
 {
     (void)state;
@@ -184,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_names_are_made_unique),
         cmocka_unit_test(test_clone_leaves_its_parent_alone),
         cmocka_unit_test(test_pointwise_versions_give_the_same_bits),
+        cmocka_unit_test(test_dropout_follows_its_words),
         cmocka_unit_test(test_op_table_is_complete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
