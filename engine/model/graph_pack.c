@@ -10,6 +10,10 @@
 /* Logits of a scale of 1 may differ by so much: a step's sums in another order, some steps on. */
 #define DIFFERENCE_MAX 1e-3
 
+enum {
+    FOLDED_MULTIPLE_MAX = 4
+}; /* what folding projections may make of the weights: more bytes, but rows share them */
+
 struct packer {
     const struct graph_pack_options *options;
     struct step_view view;
@@ -56,7 +60,7 @@ static void add_weights_of(struct packer *packer, const struct step_sum *sum)
 static enum status read_weights(struct packer *packer, struct error *error)
 {
     const size_t sums_max = 1 + DECODE_LAYERS_MAX * (size_t)STEP_GATES_MAX;
-    size_t room = 1 + sums_max * 2 * STEP_SUM_TERMS_MAX;
+    size_t room = 1 + DECODE_LAYERS_MAX + sums_max * 2 * STEP_SUM_TERMS_MAX;
     packer->outputs = arena_allocate(&packer->arena, room, sizeof *packer->outputs);
     packer->tensors = arena_allocate(&packer->arena, room, sizeof *packer->tensors);
     if (packer->outputs == NULL || packer->tensors == NULL) {
@@ -65,6 +69,7 @@ static enum status read_weights(struct packer *packer, struct error *error)
     add_weight(packer, packer->stack.embedding);
     add_weights_of(packer, &packer->stack.logits);
     for (size_t i = 0; i < packer->stack.layer_count; i++) {
+        add_weight(packer, packer->stack.layers[i].projection);
         for (size_t g = 0; g < step_gate_count(packer->stack.layers[i].cell); g++) {
             add_weights_of(packer, &packer->stack.layers[i].gates[g]);
         }
@@ -84,6 +89,80 @@ static const struct tensor *value_of(const struct packer *packer, struct output 
     }
     CHECK(i < packer->weight_count);
     return &packer->tensors[i];
+}
+
+/* ---- projections ---- */
+
+/* A projection is folded into all that reads the projected h: m·P·K is m·(P·K), and m is a tanh's output like any h. */
+
+/* The rows [row, row + projected) of a matrix become P times them, `units` rows: a new matrix in the arena, or NULL. */
+static float *fold(struct packer *packer, const struct step_layer *layer, const float *matrix, size_t row_count,
+                   size_t columns, size_t row)
+{
+    const float *projection = value_of(packer, layer->projection)->data;
+    size_t projected = layer->hidden_count;
+    size_t after = row_count - row - projected;
+    float *folded = arena_allocate(&packer->arena, (row + layer->units + after) * columns, sizeof *folded);
+    double *sums = arena_allocate(&packer->arena, columns, sizeof *sums);
+    if (folded == NULL || sums == NULL) {
+        return NULL;
+    }
+    memcpy(folded, matrix, row * columns * sizeof *folded);
+    for (size_t unit = 0; unit < layer->units; unit++) {
+        memset(sums, 0, columns * sizeof *sums);
+        for (size_t p = 0; p < projected; p++) {
+            for (size_t c = 0; c < columns; c++) {
+                sums[c] += (double)projection[unit * projected + p] * (double)matrix[(row + p) * columns + c];
+            }
+        }
+        for (size_t c = 0; c < columns; c++) {
+            folded[(row + unit) * columns + c] = (float)sums[c];
+        }
+    }
+    memcpy(folded + (row + layer->units) * columns, matrix + (row + projected) * columns,
+           after * columns * sizeof *folded);
+    return folded;
+}
+
+/* Whether each layer reads all columns of the one below, and the output all of the top one's. */
+static bool check_widths(struct packer *packer)
+{
+    const struct step_stack *stack = &packer->stack;
+    const struct step_product *output = &stack->logits.products[0];
+    for (size_t i = 1; i < stack->layer_count; i++) {
+        if (stack->layers[i].input.count != stack->layers[i - 1].hidden_count) {
+            return step_refuse(&packer->view, stack->layers[i].input.output, "is read in part");
+        }
+    }
+    return output->matrix.rows == stack->layers[stack->layer_count - 1].hidden_count ||
+           step_refuse(&packer->view, output->vector.output, "is read in part");
+}
+
+/* Whether all projections have the shape of one, and packing stays within reason. */
+static bool check_projections(struct packer *packer)
+{
+    size_t as_is = 0;
+    size_t folded = 0;
+    const struct step_layer *last = NULL;
+    for (size_t i = 0; i < packer->stack.layer_count; i++) {
+        const struct step_layer *layer = &packer->stack.layers[i];
+        size_t gates = step_gate_count(layer->cell) * layer->units;
+        as_is += (layer->input.count + layer->hidden_count) * gates;
+        folded += ((i == 0 ? layer->input.count : packer->stack.layers[i - 1].units) + layer->units) * gates;
+        if (layer->projection.node == NULL) {
+            continue;
+        }
+        last = layer;
+        const struct tensor *projection = value_of(packer, layer->projection);
+        if (projection->dtype != DTYPE_FLOAT32 || projection->shape.rank != 2 ||
+            projection->shape.dimensions[0] != (int64_t)layer->units ||
+            projection->shape.dimensions[1] != (int64_t)layer->hidden_count) {
+            return step_refuse(&packer->view, layer->projection, "has not the shape of a projection");
+        }
+    }
+    return last == NULL || folded <= FOLDED_MULTIPLE_MAX * as_is ||
+           step_refuse(&packer->view, last->projection,
+                       "projects to so few that folding it would cost more than it saves");
 }
 
 /* ---- arrays in the layout of decode_weights ---- */
@@ -157,7 +236,7 @@ static bool add_gate(struct packer *packer, const struct step_layer *layer, size
             return step_refuse(&packer->view, product->vector.output, "is read where a cell does not");
         }
         bool is_input = target.row == 0;
-        if (product->matrix.rows != (is_input ? layer->input.count : layer->units)) {
+        if (product->matrix.rows != (is_input ? layer->input.count : layer->hidden_count)) {
             return step_refuse(&packer->view, product->vector.output, "is read in part");
         }
         if (!add_matrix(packer, &product->matrix, layer->units, target)) {
@@ -172,12 +251,14 @@ static bool add_gate(struct packer *packer, const struct step_layer *layer, size
     return true;
 }
 
-/* Gates `first` to `first + count` as one kernel and bias. */
-static enum status make_kernel(struct packer *packer, const struct step_layer *layer, size_t first, size_t count,
+/* Gates `first` to `first + count` of layer `index` as one kernel and bias. */
+static enum status make_kernel(struct packer *packer, size_t index, size_t first, size_t count,
                                const float **ret_kernel, const float **ret_bias, struct error *error)
 {
+    const struct step_layer *layer = &packer->stack.layers[index];
     size_t columns = count * layer->units;
-    float *kernel = arena_allocate(&packer->arena, (layer->input.count + layer->units) * columns, sizeof *kernel);
+    size_t rows = layer->input.count + layer->hidden_count;
+    float *kernel = arena_allocate(&packer->arena, rows * columns, sizeof *kernel);
     float *bias = arena_allocate(&packer->arena, columns, sizeof *bias);
     if (kernel == NULL || bias == NULL) {
         return no_memory(error);
@@ -187,6 +268,16 @@ static enum status make_kernel(struct packer *packer, const struct step_layer *l
         if (!add_gate(packer, layer, first + g, target, bias)) {
             return STATUS_OK; /* the view has the reason */
         }
+    }
+    if (layer->projection.node != NULL) {
+        kernel = fold(packer, layer, kernel, rows, columns, layer->input.count);
+        rows += layer->units - layer->hidden_count;
+    }
+    if (kernel != NULL && index > 0 && layer[-1].projection.node != NULL) {
+        kernel = fold(packer, &layer[-1], kernel, rows, columns, 0);
+    }
+    if (kernel == NULL) {
+        return no_memory(error);
     }
     *ret_kernel = kernel;
     *ret_bias = bias;
@@ -199,12 +290,12 @@ static enum status make_layer(struct packer *packer, size_t index, struct error 
     struct decode_layer_weights *weights = &packer->weights.layers[index];
     bool is_gru = layer->cell == DECODE_CELL_GRU;
     *weights = (struct decode_layer_weights){.cell = layer->cell,
-                                             .input_size = layer->input.count,
+                                             .input_size = index == 0 ? layer->input.count : layer[-1].units,
                                              .units = layer->units,
                                              .is_residual = layer->is_residual};
-    TRY(make_kernel(packer, layer, 0, is_gru ? 2 : step_gate_count(layer->cell), &weights->kernel, &weights->bias,
+    TRY(make_kernel(packer, index, 0, is_gru ? 2 : step_gate_count(layer->cell), &weights->kernel, &weights->bias,
                     error));
-    return is_gru ? make_kernel(packer, layer, 2, 1, &weights->candidate_kernel, &weights->candidate_bias, error)
+    return is_gru ? make_kernel(packer, index, 2, 1, &weights->candidate_kernel, &weights->candidate_bias, error)
                   : STATUS_OK;
 }
 
@@ -224,6 +315,14 @@ static enum status make_output(struct packer *packer, struct error *error)
     }
     bool is_tied = matrix->is_transposed && packer->stack.embedding.node != NULL &&
                    output_equal(matrix->weights, packer->stack.embedding) && matrix->row == 0;
+    const struct step_layer *top = &packer->stack.layers[packer->stack.layer_count - 1];
+    if (is_made && top->projection.node != NULL) {
+        is_tied = false;
+        softmax_w = fold(packer, top, softmax_w, matrix->rows, logits->columns, 0);
+        if (softmax_w == NULL) {
+            return no_memory(error);
+        }
+    }
     packer->weights.softmax_w = is_tied ? NULL : softmax_w;
     packer->weights.softmax_b = softmax_b;
     return STATUS_OK;
@@ -243,6 +342,9 @@ static enum status make_weights(struct packer *packer, struct error *error)
         }
         weights->embedding = embedding->data;
         weights->embedding_size = (size_t)embedding->shape.dimensions[1];
+    }
+    if (!check_widths(packer) || !check_projections(packer)) {
+        return STATUS_OK;
     }
     for (size_t i = 0; i < stack->layer_count; i++) {
         TRY(make_layer(packer, i, error));

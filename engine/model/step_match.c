@@ -4,7 +4,8 @@
  *   LSTM  h' = tanh(c')·σ(o), c' = c·σ(f) + σ(i)·tanh(j)
  *   GRU   h' = u·h + (1 − u)·k, u = σ(…), k = tanh(… of x and r·h), r = σ(…)
  *   RNN   h' = tanh(…)
- * Factors and terms may stand in any order; the sums inside are read by step_sum_read. */
+ * and an LSTM's h may be projected: h' = (tanh(c')·σ(o))·P. Factors and terms may stand in any order; the sums inside
+ * are read by step_sum_read. */
 #include "engine/model/step_match.h"
 
 #include "engine/base/check.h"
@@ -130,6 +131,22 @@ static bool match_lstm(struct step_view *view, struct output next_h, struct step
            match_carry(view, next_c, state_of(view, carried), layer);
 }
 
+/* An LSTM whose h is projected. */
+static bool match_projected(struct step_view *view, struct output next_h, struct step_layer *layer)
+{
+    const struct node *node = next_h.node;
+    layer->projection = step_resolve(view, node->inputs[1]);
+    const struct shape *shape = &output_type(layer->projection)->shape;
+    bool is_plain =
+        !node_attribute_boolean(node, "transpose_a", false) && !node_attribute_boolean(node, "transpose_b", false);
+    if (!is_plain || layer->projection.node->body != 0 || !step_is_free(view, layer->projection) || shape->rank != 2 ||
+        shape->dimensions[0] <= 0) {
+        return step_refuse(view, next_h, "is no projection by weights");
+    }
+    layer->units = (size_t)shape->dimensions[0];
+    return match_lstm(view, step_resolve(view, node->inputs[0]), layer);
+}
+
 /* An LSTM layer as one node: x, c, h, kernel, bias. */
 static bool match_lstm_block(struct step_view *view, struct output next_h, struct step_layer *layer)
 {
@@ -214,12 +231,14 @@ static bool match_cell(struct step_view *view, struct output next_h, struct step
                            "is not the output of an LSTM, GRU or RNN cell whose state the signature names");
     }
     layer->hidden = state_of(view, state);
-    layer->units = step_width(layer->hidden);
+    layer->units = layer->hidden_count = step_width(layer->hidden);
     bool is_matched = false;
     if (node_is(node, "LstmBlock")) {
         is_matched = match_lstm_block(view, next_h, layer);
     } else if (node_is(node, "Mul")) {
         is_matched = match_lstm(view, next_h, layer);
+    } else if (node_is(node, "MatMul")) {
+        is_matched = match_projected(view, next_h, layer);
     } else if (is_sum_of_two(node)) {
         is_matched = match_gru(view, next_h, layer);
     } else if (node_is(node, "Tanh")) {
@@ -244,7 +263,7 @@ static bool match_layer(struct step_view *view, struct output top, struct step_l
         char reason[STEP_VIEW_REASON_BYTES_MAX];
         memcpy(reason, view->reason, sizeof reason);
         if (step_find_next(view, next_h, &state) && match_cell(view, next_h, layer) &&
-            output_equal(layer->input.output, below) && layer->input.begin == 0) {
+            output_equal(layer->input.output, below) && layer->input.begin == 0 && layer->projection.node == NULL) {
             layer->is_residual = true;
             return true;
         }

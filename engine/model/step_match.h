@@ -13,10 +13,12 @@ enum { STEP_GATES_MAX = 4 };
 struct step_layer {
     enum decode_cell cell;
     size_t units;
-    struct step_piece input; /* of the layer */
-    bool is_residual;        /* its output is its h plus its input */
-    struct output hidden;    /* the state that its h is */
-    struct output reset;     /* of a GRU: r·h, what the candidate reads */
+    struct step_piece input;  /* of the layer */
+    bool is_residual;         /* its output is its h plus its input */
+    struct output hidden;     /* the state that its h is */
+    struct output projection; /* of an LSTM whose h is tanh(c)·σ(o) times these weights; `.node` NULL: none */
+    size_t hidden_count;      /* columns of h: units, or the projection's */
+    struct output reset;      /* of a GRU: r·h, what the candidate reads */
     struct step_sum gates[STEP_GATES_MAX];
 };
 

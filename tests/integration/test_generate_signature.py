@@ -40,10 +40,10 @@ def spread(*shape, scale=2.0):
 
 
 class Signature(GraphTest):
-    def set_variables(self):
+    def set_variables(self, scale=2.0):
         """Gives every variable a value of its own."""
         for name, one in self.variables().items():
-            self.expect(200, "PUT", f"/variables/{name[:-2]}", spread(*one["shape"]))
+            self.expect(200, "PUT", f"/variables/{name[:-2]}", spread(*one["shape"], scale=scale))
 
     def save(self, serves=True):
         saved = self.expect(200, "POST", "/save")
@@ -214,8 +214,8 @@ def fed_states(*shapes):
 class FastPath(Signature):
     """Stacks of cells are packed, however they are written down, and say what runs of the graph say."""
 
-    def check_packed(self, *names, **fields):
-        self.set_variables()
+    def check_packed(self, *names, scale=2.0, **fields):
+        self.set_variables(scale)
         self.save()
         entry = self.entry()
         self.assertEqual(entry["slow_path"], None)
@@ -267,6 +267,23 @@ class FastPath(Signature):
         self.set_variables()
         self.save()
         self.assertEqual(self.entry()["slow_path"], None)
+
+    def test_projections(self):
+        """LSTM cells whose h is projected, one on another; a projection to one column is not worth folding."""
+        cells = [{"op": "lstm_cell", "num_units": 8, "num_proj": 5, "as": "a"},
+                 {"op": "lstm_cell", "num_units": 7, "num_proj": 6, "as": "b2"},
+                 {"op": "multi_rnn_cell", "cells": ["a", "b2"], "as": "cell"}]
+        steps = embedded(cells, 6)
+        next(step for step in steps if step["op"] == "dynamic_rnn")["initial_state"] = [["s0", "s1"], ["s2", "s3"]]
+        self.build_and_check(steps, [(1, 8), (1, 5), (1, 7), (1, 6)],
+                             ["r.state.0.c", "r.state.0.h", "r.state.1.c", "r.state.1.h"], scale=0.7)
+        self.setUp()
+        narrow = [{"op": "lstm_cell", "num_units": 40, "num_proj": 1, "as": "cell"}]
+        steps = embedded(narrow, 1)
+        next(step for step in steps if step["op"] == "dynamic_rnn")["initial_state"] = ["s0", "s1"]
+        self.check_slow("projects to so few", *fed_states((1, 40), (1, 1)), *steps,
+                        signature({"symbol": "x", "state": ["s0", "s1"]},
+                                  {"logits": "logits", "state": ["r.state.c", "r.state.h"]}))
 
     def test_residual_connections(self):
         """Around the second layer, around both, and before a dropout that is off."""
@@ -346,6 +363,18 @@ class FastPath(Signature):
         """A relu among the gates; two layers that share one state; a state that nothing reads."""
         cells = [{"op": "basic_lstm_cell", "num_units": 12, "activation": "relu", "as": "cell"}]
         self.check_slow(r"\(op: 'Mul'\) is no h of an LSTM", *LSTM[:2], *cells, *LSTM[3:], signature(*ENDS))
+        self.setUp()
+        self.check_slow("is read in part", *fed_states((1, 8), (1, 5)), placeholder("x", 1, dtype="int32"),
+                        call("one_hot", "x", COUNT, **{"as": "in"}),
+                        {"op": "basic_rnn_cell", "num_units": 8, "as": "a"},
+                        {"op": "basic_rnn_cell", "num_units": 5, "as": "b2"},
+                        {"op": "static_rnn", "cell": "a", "inputs": ["in"], "initial_state": "s0", "as": "r"},
+                        call("slice", "r.outputs.0", [0, 0], [1, 6], **{"as": "some"}),
+                        {"op": "static_rnn", "cell": "b2", "inputs": ["some"], "initial_state": "s1", "as": "q",
+                         "scope": "above"},
+                        *output("q.outputs.0", 5),
+                        signature({"symbol": "x", "state": ["s0", "s1"]},
+                                  {"logits": "logits", "state": ["r.state", "q.state"]}))
         self.setUp()
         self.check_slow("does not read all of the signature's states", *LSTM, placeholder("more", 1, 2),
                         signature({"symbol": "x", "state": ["c0", "h0", "more"]},
