@@ -11,7 +11,6 @@ import torch
 
 WARM_UP_STEPS = 10
 SECONDS = 3
-SEQUENCE_LENGTH = 64
 
 
 class TextModel(torch.nn.Module):
@@ -55,10 +54,10 @@ def decode(model, batch):
 
 
 def train(model, batch):
-    """Forward, backward, clipping and Adam over SEQUENCE_LENGTH symbols of every row."""
+    """Forward, backward, clipping and Adam over as many symbols of every row as there are rows."""
     optimizer = torch.optim.Adam(model.parameters(), 0.002)
     one_hot = torch.eye(model.vocabulary)
-    symbols = torch.randint(0, model.vocabulary, (SEQUENCE_LENGTH, batch))
+    symbols = torch.randint(0, model.vocabulary, (batch, batch))
     now = {"state": model.zero_state(batch)}
 
     def step():
@@ -70,7 +69,7 @@ def train(model, batch):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
-    return seconds_of(step) / (batch * SEQUENCE_LENGTH)
+    return seconds_of(step) / (batch * batch)
 
 
 def main(kind, units, layers, vocabulary, threads, *rest):
