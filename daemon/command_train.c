@@ -250,6 +250,7 @@ static enum status make_job(struct command *command, struct model *model, const 
         .corpus = {.paths = options->positional, .path_count = options->positional_count},
         .validation = given_texts(options, "validation", validation),
         .test = given_texts(options, "test", test),
+        .start = train_arguments_start(options),
         .is_resume = options_is_given(options, "resume"),
         .discards_unfinished = options_is_given(options, "from"),
         .language_model = asked,

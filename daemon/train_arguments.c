@@ -2,6 +2,7 @@
 #include "daemon/train_arguments.h"
 
 #include "daemon/commands.h"
+#include "engine/base/check.h"
 
 static const char SYNOPSIS[] = "CORPUS… --out MODELS/NAME [OPTION]…";
 
@@ -70,6 +71,8 @@ static const struct option_row ROWS[] = {
      "parts of a batch that threads work on; the last bits of the result depend on it"},
     {"resume", OPTION_FLAG, NULL, NULL, "goes on with the interrupted training in the directory"},
     {"from", OPTION_TEXT, "MODELS/NAME[@VERSION]", NULL, "begins with that version's weights and vocabulary"},
+    {"vocabulary-policy", OPTION_TEXT, "POLICY", "fixed",
+     "of --from, for symbols it lacks: fixed (refused), extend (new rows), or bytes (it becomes all bytes)"},
     {"logdir", OPTION_TEXT, "DIR", NULL, "writes what TensorBoard shows, and history.csv, there"},
     {"json", OPTION_FLAG, NULL, NULL, "prints JSON lines, on a terminal too"},
 };
@@ -117,6 +120,16 @@ static const char *const MODEL[] = {
     "cell",        "layers",        "units",         "embedding",           "tie",     "residual",
     "forget-bias", "initial-range", "input-dropout", "variational-dropout", "dropout", "preset",
     NULL};
+
+struct training_start train_arguments_start(const struct options *options)
+{
+    struct training_start start = {.version_path = NULL};
+    bool has_policy = vocabulary_policy_find(options_text(options, "vocabulary-policy"), &start.policy);
+    CHECK(has_policy); /* train_arguments_check has seen to it */
+    start.limits.min_count = options_is_given(options, "min-count") ? options_count(options, "min-count") : 0;
+    start.limits.max_size = options_is_given(options, "max-size") ? options_count(options, "max-size") : 0;
+    return start;
+}
 
 bool train_arguments_parse(struct options *options, int argc, char **argv, int *ret_exit_status)
 {
@@ -227,8 +240,17 @@ enum status train_arguments_check(const struct options *options, struct model_re
     }
     TRY(check_kind(options, "cell", cells, "lstm, gru or rnn", error));
     TRY(check_kind(options, "vocabulary", vocabularies, "characters, bytes or words", error));
+    enum vocabulary_policy policy;
+    bool is_extended = strcmp(options_text(options, "vocabulary-policy"), "extend") == 0;
     bool has_limits = options_is_given(options, "min-count") || options_is_given(options, "max-size");
-    if (has_limits && strcmp(options_text(options, "vocabulary"), "words") != 0) {
+    if (!vocabulary_policy_find(options_text(options, "vocabulary-policy"), &policy)) {
+        return error_set(error, STATUS_INVALID, "--vocabulary-policy %.40s: fixed, extend or bytes",
+                         options_text(options, "vocabulary-policy"));
+    }
+    if (options_is_given(options, "vocabulary-policy") && !options_is_given(options, "from")) {
+        return error_set(error, STATUS_INVALID, "--vocabulary-policy is for --from");
+    }
+    if (has_limits && !is_extended && strcmp(options_text(options, "vocabulary"), "words") != 0) {
         return error_set(error, STATUS_INVALID, "--min-count and --max-size are for --vocabulary words");
     }
     *ret_out = out;

@@ -20,5 +20,7 @@ enum status train_arguments_check(const struct options *options, struct model_re
 json_t *train_arguments_request(const struct options *options);
 json_t *train_arguments_model(const struct options *options);
 json_t *train_arguments_architecture(const struct options *options);
+/* What becomes of the vocabulary of --from. */
+struct training_start train_arguments_start(const struct options *options);
 
 #endif

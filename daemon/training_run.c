@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "daemon/fields.h"
+#include "daemon/model_reference.h"
 #include "daemon/train_texts.h"
 #include "engine/base/mem.h"
 
@@ -12,6 +13,8 @@
 struct train_request {
     json_t *options; /* the rest: owned */
     struct train_texts texts;
+    struct training_start start;
+    char version_path[MODEL_REFERENCE_PATH_BYTES_MAX + 32]; /* start's */
     bool is_resume;
     bool discards_unfinished;
     json_t *body;
@@ -159,6 +162,55 @@ static double serving_loss(const struct training_run *run, const json_t *options
 
 /* ---- Reading the request */
 
+static enum status refuse(struct error *error, const char *field)
+{
+    snprintf(error->param, sizeof error->param, "/%s", field);
+    return error->status;
+}
+
+/* "code@1", "code": the newest version that is whole. */
+static enum status find_version(const struct training_run *run, const char *from, struct train_request *request,
+                                struct error *error)
+{
+    char text[MODEL_REFERENCE_PATH_BYTES_MAX];
+    struct model_reference reference;
+    struct snapshot *snapshot = NULL;
+    const char *slash = strrchr(run->ticket.model_path, '/');
+    int length = slash == NULL ? 0 : (int)(slash - run->ticket.model_path);
+    if (strchr(from, '/') != NULL) {
+        return error_set(error, STATUS_INVALID, "from must be \"scratch\", a model's name, or name@version");
+    }
+    snprintf(text, sizeof text, "%.*s/%.200s", length, run->ticket.model_path, from);
+    TRY(model_reference_parse(text, &reference, error));
+    TRY(model_reference_load(&reference, &snapshot, error));
+    model_reference_version_path(&reference, snapshot_version(snapshot), request->version_path);
+    snapshot_unref(snapshot);
+    request->start.version_path = request->version_path;
+    return STATUS_OK;
+}
+
+/* Where the training begins, if not at the graph's own weights. */
+static enum status read_start(const struct training_run *run, struct train_request *request, struct error *error)
+{
+    const char *from = NULL;
+    const char *policy = "fixed";
+    TRY(fields_text(request->body, "from", &from, error));
+    TRY(fields_text(request->body, "vocabulary_policy", &policy, error));
+    if (!vocabulary_policy_find(policy, &request->start.policy)) {
+        error_set(error, STATUS_INVALID, "vocabulary_policy must be \"fixed\", \"extend\" or \"bytes\"");
+        return refuse(error, "vocabulary_policy");
+    }
+    if (request->is_resume && (from != NULL || request->start.policy != VOCABULARY_POLICY_FIXED)) {
+        error_set(error, STATUS_INVALID, "a resume goes on as it began: leave from and vocabulary_policy out");
+        return refuse(error, "from");
+    }
+    request->start.is_scratch = from != NULL && strcmp(from, "scratch") == 0;
+    if (from != NULL && !request->start.is_scratch && find_version(run, from, request, error) != STATUS_OK) {
+        return refuse(error, "from");
+    }
+    return STATUS_OK;
+}
+
 static enum status read_request(struct training_run *run, struct train_request *request, struct error *error)
 {
     size_t length;
@@ -168,13 +220,14 @@ static enum status read_request(struct training_run *run, struct train_request *
     const json_t *resume = json_object_get(request->body, "resume");
     TRY(fields_flag(request->body, "resume", &request->is_resume, error));
     request->discards_unfinished = json_is_false(resume);
+    TRY(read_start(run, request, error));
     struct train_texts_folders folders = {.corpora_path = run->corpora_path, .corpora_roots = run->corpora_roots};
     TRY(train_texts_read(request->body, &folders, &request->texts, error));
     request->options = json_copy(request->body);
     if (request->options == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a training job");
     }
-    static const char *const own[] = {"corpus", "validation", "test", "resume"};
+    static const char *const own[] = {"corpus", "validation", "test", "resume", "from", "vocabulary_policy"};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         json_object_del(request->options, own[i]);
     }
@@ -196,6 +249,7 @@ static enum status create(struct training_run *run, struct train_request *reques
                                            .validation = request->texts.parts[CORPUS_VALIDATION],
                                            .test = request->texts.parts[CORPUS_TEST],
                                            .has_kept_files = !request->texts.has_paths,
+                                           .start = request->start,
                                            .is_resume = request->is_resume,
                                            .discards_unfinished = request->discards_unfinished,
                                            .is_idle_priority = true,

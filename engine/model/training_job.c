@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/model/model_training.h"
 #include "engine/model/precision_cost.h"
+#include "engine/model/training_base.h"
 #include "engine/model/training_lock.h"
 #include "engine/model/training_sample.h"
 #include "engine/nn/language_model.h"
@@ -26,12 +27,27 @@ struct training_job {
     char warning[256];            /* "": none */
     struct corpus *corpus;
     struct vocabulary *vocabulary;
+    struct training_base base;
     struct model_training parts;
     struct version_file files[2]; /* graph.json, vocab.json */
     char *vocabulary_json;
     json_t *manifest;
     struct training *training;
 };
+
+static const char *const policy_names[] = {"fixed", "extend", "bytes"};
+static_assert(sizeof policy_names / sizeof policy_names[0] == VOCABULARY_POLICY_COUNT, "one name each");
+
+bool vocabulary_policy_find(const char *name, enum vocabulary_policy *ret_policy)
+{
+    for (int policy = 0; policy < VOCABULARY_POLICY_COUNT; policy++) {
+        if (strcmp(policy_names[policy], name) == 0) {
+            *ret_policy = (enum vocabulary_policy)policy;
+            return true;
+        }
+    }
+    return false;
+}
 
 void training_job_checkpoint_path(const char *model_directory, char path[TRAINING_JOB_PATH_BYTES_MAX])
 {
@@ -145,6 +161,27 @@ static enum status check_fraction(const struct training_job_options *options, co
     return STATUS_OK;
 }
 
+/* What the text is made of, and the model's own vocabulary. */
+static enum status find_text(struct training_job *job, struct model_training_text *ret_text, struct error *error)
+{
+    if (job->base.content.graph) {
+        *ret_text = (struct model_training_text){.kind = job->base.kind};
+        return STATUS_OK;
+    }
+    TRY(model_training_text(job->model, ret_text, error));
+    job->vocabulary = ret_text->vocabulary;
+    return STATUS_OK;
+}
+
+static enum status encode(struct training_job *job, struct error *error)
+{
+    enum status status = corpus_encode(job->corpus, job->vocabulary, error);
+    if (status != STATUS_OK && error && strcmp(error->code, "unknown_symbol") == 0) {
+        snprintf(error->hint, sizeof error->hint, "vocabulary_policy \"extend\" gives it a row of its own");
+    }
+    return status;
+}
+
 static enum status read_corpus(struct training_job *job, const struct training_job_options *options,
                                struct error *error)
 {
@@ -153,17 +190,20 @@ static enum status read_corpus(struct training_job *job, const struct training_j
     struct model_training_text text;
     TRY(check_fraction(options, &options->validation, "validation_fraction", error));
     TRY(check_fraction(options, &options->test, "test_fraction", error));
-    TRY(model_training_text(job->model, &text, error));
-    job->vocabulary = text.vocabulary;
+    TRY(options->is_resume ? training_base_take_checkpoint(job->model, job->checkpoint_path, &job->base, error)
+                           : training_base_take(job->model, &options->start, &job->base, error));
+    TRY(find_text(job, &text, error));
     source.kind = text.kind;
     TRY(corpus_create(&source, &job->corpus, error));
     if (options->is_resume) {
         TRY(checkpoint_check_corpus(&job->checkpoint, corpus_report(job->corpus).sha256, error));
     }
-    if (!job->vocabulary) {
+    if (job->base.content.graph) {
+        TRY(training_base_choose(&job->base, &options->start, job->corpus, &job->vocabulary, error));
+    } else if (!job->vocabulary) {
         TRY(corpus_make_vocabulary(job->corpus, NULL, &text.limits, &job->vocabulary, error));
     }
-    TRY(corpus_encode(job->corpus, job->vocabulary, error));
+    TRY(encode(job, error));
     return training_check_corpus(job->corpus, &job->options, error);
 }
 
@@ -241,6 +281,8 @@ static enum status make(struct training_job *job, const struct training_job_opti
     TRY(training_lock_take(job->directory, &job->lock, error));
     TRY(check_unfinished(job, options, error));
     TRY(read_corpus(job, options, error));
+    TRY(training_base_fit(&job->base, &options->start, job->vocabulary, job->options.seed, error));
+    training_base_adopt(&job->base, job->model);
     TRY(model_training_prepare(job->model, job->vocabulary, &job->options.step, job->options.label_smoothing > 0,
                                job->options.seed, &job->parts, error));
     TRY(check_language_model(job, options->is_resume ? options->language_model : NULL, error));
@@ -281,6 +323,7 @@ void training_job_destroy(struct training_job *job)
         return;
     }
     training_destroy(job->training);
+    training_base_release(&job->base);
     model_training_release(&job->parts);
     corpus_destroy(job->corpus);
     vocabulary_unref(job->vocabulary);

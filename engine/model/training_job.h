@@ -9,15 +9,35 @@
 
 struct training_job;
 
+/* What is done with symbols of the text that the weights' vocabulary lacks. */
+enum vocabulary_policy {
+    VOCABULARY_POLICY_FIXED,  /* refused, by name and place; words may have "<unk>" */
+    VOCABULARY_POLICY_EXTEND, /* they get rows of their own, behind the others and in a vocabulary's order */
+    VOCABULARY_POLICY_BYTES,  /* the vocabulary becomes all bytes; those that were characters keep their rows */
+    VOCABULARY_POLICY_COUNT,
+};
+
+/* Finds a policy by its name: "fixed", "extend", "bytes"; false when there is none. */
+bool vocabulary_policy_find(const char *name, enum vocabulary_policy *ret_policy);
+
+struct training_start {
+    const char
+        *version_path; /* of a version whose graph and weights take the place of the model's; NULL: the model's */
+    bool is_scratch;   /* new initial values instead of weights */
+    enum vocabulary_policy policy;
+    struct vocabulary_limits limits; /* of words that extend a vocabulary */
+};
+
 struct training_job_options {
     const char *model_directory; /* <models>/<name>; made if missing; .training/ is made there */
     const json_t *request;       /* as training_options_read takes it; without the corpus */
     struct corpus_text corpus;
     struct corpus_text validation; /* in place of a fraction; may be empty, as the next */
     struct corpus_text test;
-    bool has_kept_files;      /* nobody changes the corpus' files in place: what happens to their names is no matter */
-    bool is_resume;           /* go on from .training/ exactly */
-    bool discards_unfinished; /* not a resume: an unfinished training there is given up at the first checkpoint */
+    bool has_kept_files; /* nobody changes the corpus' files in place: what happens to their names is no matter */
+    struct training_start start; /* where other than at the model's own weights; not with is_resume */
+    bool is_resume;              /* go on from .training/ exactly */
+    bool discards_unfinished;    /* not a resume: an unfinished training there is given up at the first checkpoint */
     /* With is_resume: what the interrupted model must be, {"layers":2,"units":128,"embedding":null} as far as given; or
      * NULL. */
     const json_t *language_model;

@@ -15,7 +15,7 @@
 #include "engine/train/text_files.h"
 #include "engine/train/text_reader.h"
 
-enum { NUMBERS_MAX = 1 << 14 };
+enum { NUMBERS_MAX = 1 << 14, BYTE_NUMBERS = 256 };
 
 static const char *const part_names[] = {"corpus", "validation", "test"};
 static_assert(sizeof part_names / sizeof part_names[0] == CORPUS_PART_COUNT, "one name each");
@@ -40,9 +40,10 @@ struct corpus {
     struct corpus_file *files;
     size_t file_count;
     struct symbol_store *store;
-    struct symbol_counts *counts; /* until it is encoded; NULL: bytes */
-    uint32_t *ids;                /* by number; NULL: bytes */
-    uint16_t *characters;         /* of words, by number; 0: an end of line */
+    struct symbol_counts *counts;            /* until it is encoded; NULL: bytes */
+    struct symbol_place bytes[BYTE_NUMBERS]; /* of bytes, whose numbers are their values; line 0: none */
+    uint32_t *ids;                           /* by number */
+    uint16_t *characters;                    /* of words, by number; 0: an end of line */
     char sha256[SHA256_TEXT_BYTES];
 };
 
@@ -123,7 +124,11 @@ static enum status put_piece(struct reading *reading, const char *bytes, size_t 
         return put_text(reading, bytes, length, error);
     }
     for (size_t i = 0; i < length; i++) {
-        TRY(put(reading, (unsigned char)bytes[i], error));
+        unsigned char byte = (unsigned char)bytes[i];
+        struct symbol_place *place = &reading->corpus->bytes[byte];
+        *place = place->line == 0 ? reading->place : *place;
+        reading->place.line += byte == '\n';
+        TRY(put(reading, byte, error));
     }
     return STATUS_OK;
 }
@@ -382,11 +387,29 @@ static uint16_t count_characters(const struct counted_symbol *symbol)
     return count;
 }
 
+/* A vocabulary of bytes need not have all. */
+static enum status encode_bytes(struct corpus *corpus, const struct vocabulary *vocabulary, struct error *error)
+{
+    corpus->ids = mem_allocate(BYTE_NUMBERS, sizeof *corpus->ids);
+    if (!corpus->ids) {
+        return error_set(error, STATUS_NO_MEMORY, "corpus: no memory for %d symbols", BYTE_NUMBERS);
+    }
+    for (size_t number = 0; number < BYTE_NUMBERS; number++) {
+        char byte = (char)(unsigned char)number;
+        struct counted_symbol symbol = {.text = &byte, .length = 1, .place = corpus->bytes[number]};
+        corpus->ids[number] = vocabulary_find(vocabulary, &byte, 1);
+        if (corpus->ids[number] == SYMBOL_NONE && symbol.place.line > 0) {
+            return refuse_unknown(corpus, &symbol, error);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status corpus_encode(struct corpus *corpus, const struct vocabulary *vocabulary, struct error *error)
 {
     CHECK(vocabulary_kind(vocabulary) == corpus->kind && !corpus->ids);
     if (corpus->kind == VOCABULARY_BYTES) {
-        return STATUS_OK;
+        return encode_bytes(corpus, vocabulary, error);
     }
     size_t count = symbol_counts_size(corpus->counts);
     corpus->ids = mem_allocate(count, sizeof *corpus->ids);
@@ -420,7 +443,7 @@ enum status corpus_copy_symbols(const struct corpus *corpus, size_t begin, size_
                                 struct error *error)
 {
     TRY(symbol_store_read(corpus->store, begin, count, (uint32_t *)ids, error)); /* all are below 2^31 */
-    for (size_t i = 0; corpus->ids && i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         ids[i] = (int32_t)corpus->ids[ids[i]];
     }
     return STATUS_OK;

@@ -113,7 +113,6 @@ static const struct field FIELDS[] = {
 enum { FIELDS_COUNT = sizeof FIELDS / sizeof FIELDS[0] };
 
 static const char *const OBJECT_NAMES[] = {[TOP] = "training", [OPT] = "optimizer", [SCH] = "schedule"};
-static const char *const UNSUPPORTED[] = {"from", "vocabulary_policy"};
 static const char *const PUBLISH_NAMES[] = {"end", "best", "checkpoints", "never"};
 static_assert(sizeof PUBLISH_NAMES / sizeof PUBLISH_NAMES[0] == PUBLISH_COUNT, "one name each");
 
@@ -309,11 +308,6 @@ static enum status read_option(const char *key, const json_t *value, struct trai
     }
     if (strcmp(key, "publish") == 0) {
         return read_publish(value, &options->publish, error);
-    }
-    for (size_t i = 0; i < sizeof UNSUPPORTED / sizeof UNSUPPORTED[0]; i++) {
-        if (strcmp(key, UNSUPPORTED[i]) == 0) {
-            return fail(error, STATUS_UNSUPPORTED, key, "is not built yet");
-        }
     }
     return read_field(TOP, key, value, options, error);
 }

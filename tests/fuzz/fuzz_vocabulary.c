@@ -29,7 +29,12 @@ static void encode(const struct vocabulary *vocabulary, const char *text, size_t
 static void through_json(const json_t *json, const char *text, size_t length)
 {
     struct vocabulary *vocabulary = NULL;
+    enum vocabulary_kind kind;
+    struct vocabulary_limits limits = {0};
     struct error error;
+    if (vocabulary_to_come_from_json(json, &kind, &limits, &error) == STATUS_OK) {
+        CHECK(limits.max_size <= VOCABULARY_SYMBOLS_MAX && limits.min_count <= VOCABULARY_SYMBOLS_MAX);
+    }
     if (vocabulary_from_json(json, &vocabulary, &error) != STATUS_OK) {
         return;
     }

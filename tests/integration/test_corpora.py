@@ -161,5 +161,123 @@ class Words(CommandTest):
         self.assertEqual(self.weights(1), self.weights(2))
 
 
+class From(CommandTest):
+    """Fine-tuning: what becomes of symbols that the version's vocabulary lacks."""
+
+    def setUp(self):
+        super().setUp()
+        self.new_text = self.write("new.txt", TEXT.replace("Ishmael", "Zoë") * 2)
+        self.tuned = os.path.join(self.directory, "models", "tuned")
+
+    def tune(self, *arguments, corpus=None):
+        return records(self.good("train", corpus or self.new_text, "--out", self.tuned, "--from", self.model,
+                                 "--batch", "4", "--sequence-length", "16", *arguments))
+
+    def tensors(self, model):
+        """Name → shape and little-endian float32 rows."""
+        with open(os.path.join(model, "1", "weights.safetensors"), "rb") as file:
+            content = file.read()
+        head = int.from_bytes(content[:8], "little")
+        entries = json.loads(content[8:8 + head])
+        return {name: (entry["shape"], content[8 + head + entry["data_offsets"][0]:8 + head + entry["data_offsets"][1]])
+                for name, entry in entries.items() if name != "__metadata__"}
+
+    def symbols(self, model):
+        with open(os.path.join(model, "1", "vocab.json"), encoding="utf-8") as file:
+            return json.load(file).get("symbols")
+
+    def test_fixed_refuses_by_name_and_place(self):
+        self.train("--max-steps", "5")
+        self.bad(1, f'corpus: {self.new_text}: line 1: the model does not know the character U+005A "Z"', "train",
+                 self.new_text, "--out", self.tuned, "--from", self.model)
+        self.bad(2, "--vocabulary-policy is for --from", "train", self.corpus, "--out", self.tuned,
+                 "--vocabulary-policy", "extend")
+        self.bad(2, "--vocabulary-policy more: fixed, extend or bytes", "train", self.corpus, "--out", self.tuned,
+                 "--from", self.model, "--vocabulary-policy", "more")
+
+    def check_rows(self, kept, *arguments):
+        """Rows of the symbols in `kept` (new row → old row) are the version's; the learning rate is next to nothing."""
+        self.tune(*arguments, "--max-steps", "1", "--learning-rate", "1e-30", "--optimizer", "sgd")
+        old, new = self.tensors(self.model), self.tensors(self.tuned)
+        self.assertEqual(set(old), set(new))
+        for name, (shape, values) in old.items():
+            if name == "embedding":
+                width = 4 * shape[1]
+                for after, before in kept.items():
+                    self.assertEqual(new[name][1][after * width:(after + 1) * width],
+                                     values[before * width:(before + 1) * width])
+            elif name == "softmax/w":
+                columns = new[name][0][1]
+                for row in range(shape[0]):
+                    for after, before in kept.items():
+                        self.assertEqual(new[name][1][4 * (row * columns + after):4 * (row * columns + after + 1)],
+                                         values[4 * (row * shape[1] + before):4 * (row * shape[1] + before + 1)])
+            elif name == "softmax/b":
+                for after, before in kept.items():
+                    self.assertEqual(new[name][1][4 * after:4 * after + 4], values[4 * before:4 * before + 4])
+            elif shape == new[name][0]:
+                self.assertEqual(new[name][1], values)
+            else:       # one-hot: the first layer's kernel, the recurrent rows behind the symbols'
+                width = 4 * shape[1]
+                for after, before in kept.items():
+                    self.assertEqual(new[name][1][after * width:(after + 1) * width],
+                                     values[before * width:(before + 1) * width])
+                self.assertEqual(new[name][1][-8 * width:], values[-8 * width:])
+
+    def test_extend_keeps_rows(self):
+        for options in ([], ["--embedding", "5"], ["--cell", "gru"], ["--embedding", "8", "--tie"]):
+            self.train("--max-steps", "20", *options)
+            old = self.symbols(self.model)
+            self.check_rows({i: i for i in range(len(old))}, "--vocabulary-policy", "extend")
+            self.assertEqual(self.symbols(self.tuned), old + ["Z", "ë"])
+            shutil.rmtree(self.model)
+            shutil.rmtree(self.tuned)
+
+    def test_bytes_keep_rows_of_characters(self):
+        self.train("--max-steps", "20", "--embedding", "5")
+        old = self.symbols(self.model)
+        self.check_rows({ord(symbol): i for i, symbol in enumerate(old)}, "--vocabulary-policy", "bytes")
+        self.assertIsNone(self.symbols(self.tuned))
+        score = json.loads(self.good("score", self.tuned, self.corpus, "--json"))
+        before = json.loads(self.good("score", self.model, self.corpus, "--json"))
+        self.assertGreater(score["nats_per_symbol"], before["nats_per_symbol"])     # 256 symbols to tell apart
+
+    def test_what_was_learnt_is_kept(self):
+        self.train("--epochs", "20", "--learning-rate", "0.01")
+        lines = self.tune("--vocabulary-policy", "extend", "--max-steps", "1", "--learning-rate", "1e-30")
+        self.assertLess(lines[-1]["evaluation"]["validation_loss"], math.log(20))
+        lines = self.tune("--vocabulary-policy", "extend", "--epochs", "3", "--checkpoint-seconds", "0.0001")
+        self.assertEqual(lines[-1]["version"], 2)
+
+    def test_words(self):
+        text = self.write("words.txt", "the whale dives\n" * 100)
+        options = ["--vocabulary", "words", "--embedding", "4", *SMALL, "--sequence-length", "4"]
+        self.good("train", text, "--out", self.model, *options, "--max-steps", "5")
+        more = self.write("more.txt", "the whale sees a ship and a man\n" * 60 + "rare\n")
+        self.tune("--vocabulary-policy", "extend", "--min-count", "2", "--max-steps", "5", corpus=more)
+        self.assertEqual(self.symbols(self.tuned),
+                         [*self.symbols(self.model), "a", "and", "man", "sees", "ship", "<unk>"])
+        self.bad(1, "words cannot become bytes", "train", more, "--out", self.tuned, "--from", self.model,
+                 "--vocabulary-policy", "bytes")
+
+    def test_resume_is_exact(self):
+        self.train("--max-steps", "20")
+        options = ["--vocabulary-policy", "extend", "--epochs", "20", "--checkpoint-seconds", "0.0001"]
+        self.tune(*options)
+        process = subprocess.Popen([LSTMD, "train", self.new_text, "--out", self.tuned, "--from", self.model, "--batch",
+                                    "4", "--sequence-length", "16", *options], stdout=subprocess.PIPE)
+        for line in process.stdout:
+            if json.loads(line)["event"] == "checkpoint":
+                break
+        process.kill()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+        if not os.path.exists(os.path.join(self.tuned, "2")):
+            self.good("train", self.new_text, "--out", self.tuned, "--resume")
+        with open(os.path.join(self.tuned, "2", "weights.safetensors"), "rb") as file:
+            second = file.read()
+        with open(os.path.join(self.tuned, "1", "weights.safetensors"), "rb") as file:
+            self.assertEqual(file.read(), second)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -245,7 +245,6 @@ class Jobs(Training):
                        {"optimizer": {"name": "magic"}}, {"corpus": {"text": ""}},
                        {"corpus": {"text": "too short"}}):
             self.train(400, **fields)
-        self.train(400, "unsupported", vocabulary_policy="extend")
         self.assertIn("char-rnn, torch-rnn, anna", self.train(400, preset="small")["error"]["message"])
         self.train(404, "corpus_not_found", corpus={"name": "nothing"})
         self.train(404, "corpus_not_found", corpus={"name": "../t0"})
@@ -507,7 +506,64 @@ class Words(Training):
             self.assertIn("/vocabulary/", reply["error"]["param"])
 
 
+class From(Training):
+    NEW = CORPUS.replace("the", "thé")
+
+    def vocabulary(self, name):
+        return self.expect(200, "GET", "/v1/models/" + name)["architecture"]["vocabulary"]["size"]
+
+    def test_where_it_begins(self):
+        self.train()
+        self.assertEqual(self.events()[-1]["version"], 1)
+        self.expect(200, "POST", self.path + "/load")
+        size = self.vocabulary(self.name)
+        error = self.train(400, "unknown_symbol", corpus={"text": self.NEW})["error"]
+        self.assertIn('the text: line 1: the model does not know the character U+00E9', error["message"])
+        self.assertIn("extend", error["hint"])
+        self.train(400, vocabulary_policy="more")
+        for wrong in ("nobody", "nobody@1", self.name + "@9", "../" + self.name, self.name + "@x"):
+            status, reply = self.daemon.json("POST", self.path + "/train",
+                                             {"corpus": {"text": CORPUS}, **SHORT, "from": wrong})
+            self.assertIn(status, (400, 404), reply)
+            self.assertEqual(reply["error"]["param"], "/from")
+        generation = self.expect(200, "GET", self.path + "/graph")["generation"]
+        self.train(corpus={"text": self.NEW}, vocabulary_policy="extend")
+        self.assertEqual(self.events()[-1]["version"], 2)
+        self.assertEqual(self.expect(200, "GET", self.path + "/graph")["generation"], generation + 1)
+        self.expect(200, "POST", self.path + "/load")
+        self.assertEqual(self.vocabulary(self.name), size + 1)
+        self.expect(201, "PUT", self.path + "b", {})
+        try:
+            body = {"corpus": {"text": CORPUS}, **SHORT, "from": self.name + "@1", "vocabulary_policy": "bytes"}
+            self.expect(202, "POST", self.path + "b/train", body)
+            wait_until(lambda: self.expect(200, "GET", self.path + "b/train")["state"] == "done")
+            self.expect(200, "POST", self.path + "b/load")
+            self.assertEqual(self.vocabulary(self.name + "b"), 256)
+        finally:
+            self.expect(200, "DELETE", self.path + "b?force=true")
+        self.train(**{"from": "scratch"}, max_steps=1, optimizer={"name": "sgd", "learning_rate": 1e-30})
+        self.assertEqual(self.events()[-1]["version"], 3)
+        self.train(**{"from": self.name}, max_steps=1, optimizer={"name": "sgd", "learning_rate": 1e-30})
+        losses = [event["train_loss"] for event in self.events() if event["event"] == "done"]
+        self.assertGreater(losses[-1], 0)
+
+
 class Shutdown(Training):
+    def test_an_extended_model_resumes_after_a_restart(self):
+        self.train()
+        self.events()
+        text = {"text": CORPUS + "Zoë\n" * 50}
+        self.train(**{**ENDLESS, "corpus": text, "from": self.name + "@1", "vocabulary_policy": "extend"})
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 0)
+        self.assertEqual(self.daemon.stop(), 0)
+        type(self).daemon = Daemon(self.models)
+        self.train(400, corpus=text, resume=True, vocabulary_policy="extend", max_steps=1 << 40)
+        self.expect(202, "POST", self.path + "/train", {"corpus": text, "resume": True, "max_seconds": 0.001})
+        self.assertEqual(self.events()[-1]["version"], 2)
+        self.expect(200, "POST", self.path + "/load")
+        with open(os.path.join(self.models, self.name, "2", "vocab.json"), encoding="utf-8") as file:
+            self.assertIn("ë", json.load(file)["symbols"])
+
     def test_stops_and_resumes_after_a_restart(self):
         self.train(**ENDLESS)
         wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 0)

@@ -97,6 +97,30 @@ static void test_bytes_are_taken_as_they_are(void **state)
     corpus_destroy(corpus);
 }
 
+/* Models from elsewhere may know some bytes only, in any order. */
+static void test_some_bytes(void **state)
+{
+    (void)state;
+    struct corpus *corpus = make("\xff\na\xff", 4, VOCABULARY_BYTES);
+    struct vocabulary *vocabulary = NULL;
+    struct error error;
+    int32_t ids[4];
+    const int32_t wanted[] = {1, 0, 2, 1};
+    assert_int_equal(vocabulary_create_some_bytes((const unsigned char *)"\n\xff"
+                                                                         "az",
+                                                  4, &vocabulary, &error),
+                     STATUS_OK);
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
+    copy(corpus, 0, 4, ids);
+    assert_memory_equal(ids, wanted, sizeof wanted);
+    corpus_destroy(corpus);
+    corpus = make("a\nz\nb", 5, VOCABULARY_BYTES);
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_INVALID);
+    assert_string_equal(error.message, "corpus: the text: line 3: the model does not know the byte 0x62");
+    vocabulary_unref(vocabulary);
+    corpus_destroy(corpus);
+}
+
 static void refuse(const char *const *paths, size_t count, enum status status, const char *code, const char *part)
 {
     struct corpus_source source = {.parts = {{.paths = paths, .path_count = count}}, .kind = VOCABULARY_CHARACTERS};
@@ -433,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_files_in_order_and_unknown_symbols),
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_some_bytes),
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_words_of_lines),
         cmocka_unit_test(test_words_do_not_cross_files),

@@ -81,7 +81,6 @@ static void test_refusals(void **state)
     refuse("{\"schedule\":5}", STATUS_INVALID, "schedule", "must be");
     refuse("{\"publish\":\"now\"}", STATUS_INVALID, "publish", "\"end\"");
     refuse("{\"preset\":\"anne\"}", STATUS_INVALID, "preset", "char-rnn, torch-rnn, anna, ptb-small");
-    refuse("{\"from\":\"anna@1\"}", STATUS_UNSUPPORTED, "from", "not built yet");
 }
 
 static void assert_near(double a, double b)
