@@ -7,8 +7,8 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SYSTEM_TOOLS = ("sh", "cut", "env", "grep", "mktemp", "rm", "tail", "cat")
-INSTALLED = ("gcc", "libc6-dev", "make", "pkg-config", "libinih-dev", "libjansson-dev", "libmicrohttpd-dev",
-             "libopenblas-dev", "libsystemd-dev", "libutf8proc-dev", "libuv1-dev", "nettle-dev")
+INSTALLED = subprocess.run([os.path.join(ROOT, "config", "packages"), "--list", "build"], stdout=subprocess.PIPE,
+                           text=True, check=True).stdout.split()
 
 
 class Packages(unittest.TestCase):
