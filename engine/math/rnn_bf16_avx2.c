@@ -1,6 +1,6 @@
 /* The bf16 kernels with AVX2 and FMA, widening to float: blocks of 8 units, tiles of 2 rows by 4 vectors or 4 by 2 (8
- * sums, 2 pairs of terms held, 1 more of 16 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no
- * state. */
+ * sums, 2 pairs of terms held, 1 more of 16 registers). Built with its own -m flags, called only where the CPU has
+ * them. Thread: any; no state. */
 #if defined(__AVX2__)
 
 #define STEPS rnn_steps_avx2_bf16

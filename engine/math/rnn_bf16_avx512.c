@@ -1,5 +1,6 @@
 /* The bf16 kernels with AVX-512 BF16: blocks of 16 units, tiles of 6 rows by 4 vectors or 12 by 2 (24 sums, up
- * to 4 words held, 1 more of 32 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
+ * to 4 words held, 1 more of 32 registers). Built with its own -m flags, called only where the CPU has them. Thread:
+ * any; no state. */
 #if defined(__AVX512BF16__)
 
 #define STEPS rnn_steps_avx512_bf16

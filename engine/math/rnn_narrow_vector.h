@@ -21,7 +21,11 @@ typedef vector_ints vector_sum;
 typedef vector vector_sum;
 #endif
 
-#define PREFETCHED_TERMS 0 /* costs what it gains: a layer is mostly in the CPU's own cache */
+#if defined(FIRST_SUMS)
+#define PREFETCHED_TERMS 0 /* few bytes: it gains nothing */
+#else
+#define PREFETCHED_TERMS 64
+#endif
 
 INLINE vector_terms terms_splat(term x)
 {
@@ -62,8 +66,8 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
-    const term *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK + first * LANES;
+    size_t word_count = layer->input_words + layer->hidden_words;
+    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
     accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         vector input_scale = vector_splat(rows[row].input_scale);
@@ -84,8 +88,8 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
     const term *inputs[TILE_ROWS];
     size_t column = block * BLOCK + first * LANES;
     begin_sums(row_count, vector_count, sums, layer->offsets + layer->block_count * BLOCK + column);
-    const term *weights = layer->weights;
-    weights += block * (layer->input_words + layer->hidden_words) * BLOCK + first * LANES;
+    size_t word_count = layer->input_words + layer->hidden_words;
+    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
@@ -96,7 +100,7 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
         }
         weights = accumulate(row_count, vector_count, sums, weights, inputs, input_words);
     } else {
-        weights += layer->input_words * BLOCK;
+        weights.next += layer->input_words * RNN_HALF_VECTORS * LANES;
     }
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
@@ -152,8 +156,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
     }
-    const term *weights = layer->weights;
-    weights += block * layer->input_words * BLOCK + first * LANES;
+    struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
     accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (gate, vector_count) {
         size_t at = column + gate * LANES;

@@ -25,7 +25,8 @@
 
 #include "engine/base/status.h"
 
-enum { RNN_VECTORS = 4, RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 }; /* vectors of a block */
+enum { RNN_VECTORS = 4, RNN_HALF_VECTORS = 2 }; /* of a block; that lie together */
+enum { RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
 enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_MAX = 127 };
 
 enum rnn_precision { RNN_PRECISION_FP32, RNN_PRECISION_BF16, RNN_PRECISION_INT8, RNN_PRECISION_COUNT };
@@ -54,8 +55,8 @@ struct rnn_layer {
     size_t input_words;   /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
     size_t hidden_words;
     bool is_input_scaled; /* int8, set by the owner: inputs are no h, and rows say their scale */
-    void *weights;        /* [block_count, input_words + hidden_words, 4, lanes] words, gates in TensorFlow's order */
-    float *start;         /* [block_count, 4, lanes]: bias, with the forget bias added to f */
+    void *weights;     /* [block_count, 2, input_words + hidden_words, 2, lanes] words, gates in TensorFlow's order */
+    float *start;      /* [block_count, 4, lanes]: bias, with the forget bias added to f */
     float *scales;     /* int8: [block_count, 4, lanes]: what a product n·n of a weight and an h counts for; or NULL */
     uint32_t *offsets; /* int8: [2, block_count, 4, lanes]: −128 × the weights' sum, of inputs and of h; or NULL */
 };
@@ -82,7 +83,7 @@ struct rnn_dense {
     size_t stride;      /* block_count × 4 × lanes: floats of a padded output; the padding is written as 0 */
     size_t input_words;
     bool is_input_scaled; /* int8, set by the owner: as in rnn_layer */
-    void *weights;        /* [block_count, input_words, 4, lanes] words */
+    void *weights;        /* [block_count, 2, input_words, 2, lanes] words */
     float *start;         /* [block_count, 4, lanes]: bias */
     float *scales;        /* int8: [block_count, 4, lanes]; or NULL */
     uint32_t *offsets;    /* int8: [block_count, 4, lanes]; or NULL */

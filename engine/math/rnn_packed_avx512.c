@@ -1,5 +1,6 @@
 /* The recurrent kernels with AVX-512F: blocks of 16 units, tiles of 6 rows by 4 vectors or 12 by 2 (24 sums, up to
- * 4 terms held, 1 more of 32 registers). Built with its own -m flags, called only where the CPU has them. Thread: any; no state. */
+ * 4 terms held, 1 more of 32 registers). Built with its own -m flags, called only where the CPU has them. Thread:
+ * any; no state. */
 #if defined(__AVX512F__)
 
 #define KERNELS rnn_kernels_avx512

@@ -7,7 +7,13 @@
 #include "engine/base/check.h"
 #include "engine/math/rnn_packed_sets.h"
 
-enum { LANES = 16, BLOCK = RNN_VECTORS * LANES };
+enum { LANES = 16, BLOCK = RNN_VECTORS * LANES, HALF = RNN_HALF_VECTORS * LANES };
+
+/* Where a block's column n lies among the words of one term, when each half of the block has `word_count` of them. */
+static size_t column_word(size_t n, size_t word_count)
+{
+    return n / HALF * word_count * HALF + n % HALF;
+}
 
 static uint32_t float_bits(float value)
 {
@@ -72,11 +78,12 @@ static float hyperbolic_tangent(float x)
     return e / (e + 2.0f);
 }
 
-static const float *accumulate(float sums[BLOCK], const float *weights, const float *input, size_t count)
+static const float *accumulate(float sums[BLOCK], const float *weights, size_t word_count, const float *input,
+                               size_t count)
 {
-    for (size_t k = 0; k < count; k++, weights += BLOCK) {
+    for (size_t k = 0; k < count; k++, weights += HALF) {
         for (size_t n = 0; n < BLOCK; n++) {
-            sums[n] = fmaf(input[k], weights[n], sums[n]);
+            sums[n] = fmaf(input[k], weights[column_word(n, word_count)], sums[n]);
         }
     }
     return weights;
@@ -142,9 +149,10 @@ static void layer_fp32(const struct rnn_layer *layer, size_t block, const struct
         float sums[BLOCK];
         memcpy(sums, rows[row].start + block * BLOCK, sizeof sums);
         const float *weights = layer->weights;
-        weights += block * (layer->input_size + layer->units) * BLOCK;
-        weights = accumulate(sums, weights, rows[row].input, layer->input_size);
-        accumulate(sums, weights, rows[row].hidden, layer->units);
+        size_t word_count = layer->input_words + layer->hidden_words;
+        weights += block * word_count * BLOCK;
+        weights = accumulate(sums, weights, word_count, rows[row].input, layer->input_size);
+        accumulate(sums, weights, word_count, rows[row].hidden, layer->units);
         update_units(layer, block, &rows[row], sums);
     }
 }
@@ -155,7 +163,8 @@ static void dense(const struct rnn_dense *layer, size_t block, const struct rnn_
         float *output = rows[row].output + block * BLOCK;
         memcpy(output, layer->start + block * BLOCK, BLOCK * sizeof *output);
         const float *weights = layer->weights;
-        accumulate(output, weights + block * layer->input_size * BLOCK, rows[row].input, layer->input_size);
+        weights += block * layer->input_words * BLOCK;
+        accumulate(output, weights, layer->input_words, rows[row].input, layer->input_size);
     }
 }
 
@@ -167,12 +176,14 @@ static float float_of_bf16(uint16_t half)
 }
 
 /* Adds `count` words of 2 terms, the second one first, as VDPBF16PS does. */
-static const uint16_t *accumulate_bf16(float sums[BLOCK], const uint16_t *weights, const uint16_t *input, size_t count)
+static const uint16_t *accumulate_bf16(float sums[BLOCK], const uint16_t *weights, size_t word_count,
+                                       const uint16_t *input, size_t count)
 {
-    for (size_t k = 0; k < count; k++, weights += 2 * BLOCK, input += 2) {
+    for (size_t k = 0; k < count; k++, weights += 2 * HALF, input += 2) {
         for (size_t n = 0; n < BLOCK; n++) {
-            sums[n] = fmaf(float_of_bf16(input[1]), float_of_bf16(weights[2 * n + 1]), sums[n]);
-            sums[n] = fmaf(float_of_bf16(input[0]), float_of_bf16(weights[2 * n]), sums[n]);
+            const uint16_t *pair = weights + 2 * column_word(n, word_count);
+            sums[n] = fmaf(float_of_bf16(input[1]), float_of_bf16(pair[1]), sums[n]);
+            sums[n] = fmaf(float_of_bf16(input[0]), float_of_bf16(pair[0]), sums[n]);
         }
     }
     return weights;
@@ -184,9 +195,10 @@ static void layer_bf16(const struct rnn_layer *layer, size_t block, const struct
         float sums[BLOCK];
         memcpy(sums, rows[row].start + block * BLOCK, sizeof sums);
         const uint16_t *weights = layer->weights;
-        weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 2;
-        weights = accumulate_bf16(sums, weights, rows[row].input, layer->input_words);
-        accumulate_bf16(sums, weights, rows[row].hidden, layer->hidden_words);
+        size_t word_count = layer->input_words + layer->hidden_words;
+        weights += block * word_count * BLOCK * 2;
+        weights = accumulate_bf16(sums, weights, word_count, rows[row].input, layer->input_words);
+        accumulate_bf16(sums, weights, word_count, rows[row].hidden, layer->hidden_words);
         update_units(layer, block, &rows[row], sums);
     }
 }
@@ -197,18 +209,21 @@ static void dense_bf16(const struct rnn_dense *layer, size_t block, const struct
         float *output = rows[row].output + block * BLOCK;
         memcpy(output, layer->start + block * BLOCK, BLOCK * sizeof *output);
         const uint16_t *weights = layer->weights;
-        accumulate_bf16(output, weights + block * layer->input_words * BLOCK * 2, rows[row].input, layer->input_words);
+        weights += block * layer->input_words * BLOCK * 2;
+        accumulate_bf16(output, weights, layer->input_words, rows[row].input, layer->input_words);
     }
 }
 
 /* ---- int8 ---- */
 
-static const int8_t *accumulate_int8(int32_t sums[BLOCK], const int8_t *weights, const uint8_t *input, size_t count)
+static const int8_t *accumulate_int8(int32_t sums[BLOCK], const int8_t *weights, size_t word_count,
+                                     const uint8_t *input, size_t count)
 {
-    for (size_t k = 0; k < count; k++, weights += 4 * BLOCK, input += 4) {
+    for (size_t k = 0; k < count; k++, weights += 4 * HALF, input += 4) {
         for (size_t n = 0; n < BLOCK; n++) {
+            const int8_t *word = weights + 4 * column_word(n, word_count);
             for (size_t i = 0; i < 4; i++) {
-                sums[n] += (input[i] - RNN_INT8_ZERO) * weights[4 * n + i];
+                sums[n] += (input[i] - RNN_INT8_ZERO) * word[i];
             }
         }
     }
@@ -231,13 +246,14 @@ static void layer_int8(const struct rnn_layer *layer, size_t block, const struct
         float gates[BLOCK];
         const float *scales = layer->scales + block * BLOCK;
         const int8_t *weights = layer->weights;
-        weights += block * (layer->input_words + layer->hidden_words) * BLOCK * 4;
+        size_t word_count = layer->input_words + layer->hidden_words;
+        weights += block * word_count * BLOCK * 4;
         memcpy(gates, rows[row].start + block * BLOCK, sizeof gates);
-        weights = accumulate_int8(sums, weights, rows[row].input, layer->input_words);
+        weights = accumulate_int8(sums, weights, word_count, rows[row].input, layer->input_words);
         if (layer->is_input_scaled) {
             finish_sums(sums, scales, rows[row].input_scale, gates, gates);
         }
-        accumulate_int8(sums, weights, rows[row].hidden, layer->hidden_words);
+        accumulate_int8(sums, weights, word_count, rows[row].hidden, layer->hidden_words);
         finish_sums(sums, scales, 1.0f, gates, gates);
         update_units(layer, block, &rows[row], gates);
     }
@@ -249,7 +265,7 @@ static void dense_int8(const struct rnn_dense *layer, size_t block, const struct
         int32_t sums[BLOCK] = {0};
         const int8_t *weights = layer->weights;
         weights += block * layer->input_words * BLOCK * 4;
-        accumulate_int8(sums, weights, rows[row].input, layer->input_words);
+        accumulate_int8(sums, weights, layer->input_words, rows[row].input, layer->input_words);
         finish_sums(sums, layer->scales + block * BLOCK, layer->is_input_scaled ? rows[row].input_scale : 1.0f,
                     layer->start + block * BLOCK, rows[row].output + block * BLOCK);
     }

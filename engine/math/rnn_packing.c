@@ -156,7 +156,7 @@ struct packing {
     size_t units; /* columns are gate_count × units */
     size_t block_count;
     size_t word_count; /* of a column */
-    uint32_t *words;   /* [block_count, word_count, 4, lanes] */
+    uint32_t *words;   /* [block_count, 2, word_count, 2, lanes] */
     float *scales;     /* int8: [block_count, 4, lanes]; else NULL */
 };
 
@@ -220,8 +220,8 @@ static void pack_terms(const struct packing *packing, const float *matrix, size_
         for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++) {
             size_t first;
             size_t count = find_columns(packing, vector, &first);
-            size_t word = vector / RNN_VECTORS * packing->word_count + first_word + term / word_terms;
-            char *to = (char *)(packing->words + (word * RNN_VECTORS + vector % RNN_VECTORS) * lanes);
+            size_t word = vector / RNN_HALF_VECTORS * packing->word_count + first_word + term / word_terms;
+            char *to = (char *)(packing->words + (word * RNN_HALF_VECTORS + vector % RNN_HALF_VECTORS) * lanes);
             to += term % word_terms * (RNN_WORD_BYTES / word_terms);
             bool is_int8 = packing->scales != NULL;
             pack_lanes(precision, matrix + term * packing->gate_count * packing->units + first, count, to,

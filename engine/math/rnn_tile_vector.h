@@ -3,7 +3,7 @@
  *   term, vector_terms   what weights and inputs are made of: floats, or words of narrow numbers
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes
- *   PREFETCHED_TERMS     how far weights are fetched ahead for a single row; 0: left to the CPU
+ *   PREFETCHED_TERMS     how far tiles of 2 vectors fetch their weights ahead; 0: left to the CPU
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
  * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
@@ -18,16 +18,35 @@ INLINE vector_terms terms_load(const term *terms)
     return *(const vector_terms *)terms;
 }
 
+/* Where a tile reads a block's weights, [2, word_count, 2, lanes]. */
+struct block_weights {
+    const term *next; /* 2 vectors a term */
+    size_t half;      /* terms from there to the same term's other 2 vectors */
+};
+
+/* From vector `index` on, 0 or 2. */
+INLINE struct block_weights block_weights(const void *words, size_t block, size_t word_count, size_t index)
+{
+    size_t half = word_count * RNN_HALF_VECTORS * LANES;
+    return (struct block_weights){(const term *)words + (2 * block + index / RNN_HALF_VECTORS) * half, half};
+}
+
+INLINE const term *vector_at(struct block_weights weights, size_t index)
+{
+    return weights.next + index / RNN_HALF_VECTORS * weights.half + index % RNN_HALF_VECTORS * LANES;
+}
+
 /* Adds `count` terms to the first `vector_count` sums of `row_count` rows (both constants); returns the weights behind
  * them. Of inputs and weights, the fewer are held in registers. */
-INLINE const term *accumulate(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
-                              const term *weights, const term *const inputs[TILE_ROWS], size_t count)
+INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
+                                       struct block_weights weights, const term *const inputs[TILE_ROWS], size_t count)
 {
-    for (size_t k = 0; k < count; k++, weights += BLOCK) {
+    const size_t step = RNN_HALF_VECTORS * LANES;
+    for (size_t k = 0; k < count; k++, weights.next += step) {
         vector_terms held[RNN_VECTORS];
-        if (row_count == 1 && PREFETCHED_TERMS > 0) {
-            UNROLLED_FOR (gate, RNN_VECTORS) {
-                __builtin_prefetch(weights + PREFETCHED_TERMS * BLOCK + gate * LANES);
+        if (vector_count < RNN_VECTORS && PREFETCHED_TERMS > 0) {
+            UNROLLED_FOR (gate, vector_count) {
+                __builtin_prefetch(vector_at(weights, gate) + PREFETCHED_TERMS * step);
             }
         }
         if (row_count <= vector_count) {
@@ -35,14 +54,14 @@ INLINE const term *accumulate(size_t row_count, size_t vector_count, vector_sum 
                 held[row] = terms_splat(inputs[row][k]);
             }
             UNROLLED_FOR (gate, vector_count) {
-                vector_terms weight = terms_load(weights + gate * LANES);
+                vector_terms weight = terms_load(vector_at(weights, gate));
                 UNROLLED_FOR (row, row_count) {
                     sums[row][gate] = vector_dot(sums[row][gate], held[row], weight);
                 }
             }
         } else {
             UNROLLED_FOR (gate, vector_count) {
-                held[gate] = terms_load(weights + gate * LANES);
+                held[gate] = terms_load(vector_at(weights, gate));
             }
             UNROLLED_FOR (row, row_count) {
                 vector_terms x = terms_splat(inputs[row][k]);
