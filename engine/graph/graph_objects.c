@@ -434,8 +434,8 @@ static enum status add_collection(struct graph *graph, const char *key, struct c
     return STATUS_OK;
 }
 
-enum status graph_add_to_collection(struct graph *graph, const char *key, const struct handle *value,
-                                    struct error *error)
+enum status graph_add_to_own_collection(struct graph *graph, const char *key, const struct handle *value,
+                                        struct error *error)
 {
     const struct handle *kept = NULL;
     struct collection *collection = find_collection(graph, key);
@@ -455,6 +455,16 @@ enum status graph_add_to_collection(struct graph *graph, const char *key, const 
     }
     collection->items[collection->count++] = kept;
     return STATUS_OK;
+}
+
+enum status graph_add_to_collection(struct graph *graph, const char *key, const struct handle *value,
+                                    struct error *error)
+{
+    if (strcmp(key, COLLECTION_SIGNATURES) == 0 || strcmp(key, COLLECTION_KERAS_LAYERS) == 0) {
+        return error_set(error, STATUS_INVALID, "the collection \"%s\" is lstmd's own: nothing can be added to it",
+                         key);
+    }
+    return graph_add_to_own_collection(graph, key, value, error);
 }
 
 size_t graph_collection_count(const struct graph *graph, const char *key)

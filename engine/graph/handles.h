@@ -67,9 +67,15 @@ const struct handle *graph_handle_at(const struct graph *graph, size_t index, co
 #define COLLECTION_LOCAL_VARIABLES "local_variables"
 #define COLLECTION_REGULARIZATION_LOSSES "regularization_losses"
 #define COLLECTION_TRAIN_OP "train_op"
-#define COLLECTION_SIGNATURES "signatures" /* ours: what a graph is for, one list a signature */
+#define COLLECTION_SIGNATURES "signatures"      /* ours: what a graph is for, one list a signature */
+#define COLLECTION_KERAS_LAYERS "_keras_layers" /* ours: every layer */
 
-/* Appends to a collection, which is made when there is none; duplicates stay. CONFLICT when finalized. */
+/* Appends to one of our collections, whose items nobody else may add. As graph_add_to_collection. */
+enum status graph_add_to_own_collection(struct graph *graph, const char *key, const struct handle *value,
+                                        struct error *error) MUST_CHECK;
+
+/* Appends to a collection, which is made when there is none; duplicates stay. CONFLICT when finalized; INVALID for one
+ * of ours. */
 enum status graph_add_to_collection(struct graph *graph, const char *key, const struct handle *value,
                                     struct error *error) MUST_CHECK;
 /* A collection's length, 0 when there is none; item `index` below it. */

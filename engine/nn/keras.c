@@ -7,8 +7,6 @@
 #include "engine/base/check.h"
 #include "engine/nn/keras_private.h"
 
-static const char layers_collection[] = "_keras_layers";
-
 struct kind_facts {
     const char *name;
     const char *class;
@@ -175,8 +173,9 @@ static enum status check_children(const struct graph *graph, const struct keras_
 /* The last layer of the graph, or NULL. */
 static const struct keras_layer *last_layer(const struct graph *graph)
 {
-    size_t count = graph_collection_count(graph, layers_collection);
-    return count == 0 ? NULL : keras_layer(graph, graph_collection_at(graph, layers_collection, count - 1)->object_id);
+    size_t count = graph_collection_count(graph, COLLECTION_KERAS_LAYERS);
+    return count == 0 ? NULL
+                      : keras_layer(graph, graph_collection_at(graph, COLLECTION_KERAS_LAYERS, count - 1)->object_id);
 }
 
 static enum status copy_text(struct graph *graph, const char **text, struct error *error)
@@ -215,7 +214,7 @@ static enum status add_layer(struct graph *graph, const struct keras_layer *laye
     added.named[added.options.kind] += added.is_named_by_us;
     TRY(graph_add_object(graph, OBJECT_LAYER, &added, sizeof added, &id, error));
     struct handle handle = handle_object(OBJECT_LAYER, id);
-    TRY(graph_add_to_collection(graph, layers_collection, &handle, error));
+    TRY(graph_add_to_own_collection(graph, COLLECTION_KERAS_LAYERS, &handle, error));
     *ret_layer = id;
     return STATUS_OK;
 }

@@ -125,7 +125,7 @@ static enum status apply_signature(struct builder *builder, const struct step *s
     TRY(read_ends(builder, step, "inputs", &items[1]));
     TRY(read_ends(builder, step, "outputs", &items[2]));
     TRY(builder_give_list(builder, items, names, 3));
-    TRY(graph_add_to_collection(builder->graph, COLLECTION_SIGNATURES, &builder->made, builder->error));
+    TRY(graph_add_to_own_collection(builder->graph, COLLECTION_SIGNATURES, &builder->made, builder->error));
     bool has_vocabulary = json_object_get(step->json, "vocabulary") != NULL;
     if (strcmp(name, GENERATE_SIGNATURE_NAME) == 0) {
         return check_generate(builder, step, has_vocabulary);

@@ -132,6 +132,25 @@ static void test_results_of_a_program_are_bounded(void **state)
     assert_string_equal(fixture->error.param, "/program/4025/as");
 }
 
+/* What the engine itself files and reads there is of one kind only. */
+static void test_own_collections_take_nothing_else(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const keys[] = {"signatures", "_keras_layers"};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *program = json_array();
+        append(program, json_pack("{s:s, s:f, s:s}", "op", "constant", "value", 1.0, "as", "one"));
+        append(program, add_to_collection(keys[i], "one"));
+        append(program, json_pack("{s:s, s:i}", "op", "dense", "units", 3));
+        assert_int_equal(build(fixture, program), STATUS_INVALID);
+        program = json_array();
+        append(program, json_pack("{s:s, s:s, s:[i], s:[s]}", "op", "get_variable", "name", "v", "shape", 2,
+                                  "collections", keys[i]));
+        append(program, json_pack("{s:s, s:i}", "op", "dense", "units", 3));
+        assert_int_equal(build(fixture, program), STATUS_INVALID);
+    }
+}
+
 /* A graph has one maximum, however many programs, and cells' bodies, it grows by. */
 static void test_a_graph_that_is_full(void **state)
 {
@@ -181,6 +200,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_none_is_no_tensor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lists_of_lists_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_results_of_a_program_are_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_own_collections_take_nothing_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_graph_that_is_full, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_programs_have_the_maximum_of_the_file, set_up, tear_down),
     };
