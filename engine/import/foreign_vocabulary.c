@@ -167,7 +167,7 @@ static enum status walk(struct search *search, const struct plain *value, size_t
     const char *place = search->place;
     for (uint32_t i = 0; i < value->count && search->steps <= STEPS_MAX; i++) {
         const struct plain *key = value->kind != PLAIN_LIST && i % 2 == 1 ? value->items[i - 1] : NULL;
-        if (plain_is_string(key) && key->length < 100 && depth < 2) {
+        if (key != NULL && plain_is_string(key) && key->length < 100 && depth < 2) {
             search->place = arena_format(&search->model->arena, "%s, %s", place, key->text);
             if (search->place == NULL) {
                 return foreign_no_memory(search->model, error);

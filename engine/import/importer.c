@@ -1,6 +1,7 @@
 /* Reading and understanding a source, in the process that has no rights. Thread: the one that imports. */
 #include "engine/import/importer.h"
 
+#include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/import/import_private.h"
 #include "engine/import/readers.h"
@@ -134,6 +135,7 @@ static enum status read_model(struct foreign_source *source, const struct import
 {
     struct source_file *entry = NULL;
     TRY(find_entry(source, settings, &entry, error));
+    CHECK(entry != NULL);
     model->arena.bytes_max = ARENA_BYTES_MIN + 2 * (size_t)foreign_source_bytes(source);
     model->entry = entry->name;
     TRY(foreign_format_of(entry)->read(source, entry, model, error));

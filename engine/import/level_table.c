@@ -152,7 +152,7 @@ static enum status add_entry(struct reader *reader, const struct level_entry *en
 
 static enum status read_data_block(struct reader *reader, const struct place *place)
 {
-    struct wire block;
+    struct wire block = {.length = 0};
     struct level_entry entry = {.key = ""};
     TRY(read_block(reader, place, &block));
     if (!cut_restarts(&block)) {
@@ -179,7 +179,7 @@ static enum status read_all(struct reader *reader)
     struct wire footer = {reader->bytes + reader->length - LEVEL_TABLE_FOOTER_BYTES, LEVEL_TABLE_FOOTER_BYTES};
     struct place meta;
     struct place index;
-    struct wire block;
+    struct wire block = {.length = 0};
     if (!read_place(&footer, &meta) || !read_place(&footer, &index)) {
         return corrupt(reader, reader->length - LEVEL_TABLE_FOOTER_BYTES, "the footer holds no places");
     }

@@ -7,6 +7,7 @@
 #include "engine/import/understanding.h"
 #include "engine/model/model_import.h"
 #include "engine/store/safetensors.h"
+#include "engine/store/version_directory.h"
 
 static const char symbols[] = "[\"a\",\"b\",\"c\",\"d\",\"\\n\"]";
 
@@ -239,6 +240,72 @@ static void test_out_of_memory(void **state)
     }
 }
 
+/* ---- the other formats: files that are inputs of the fuzz targets too ---- */
+
+static const char *const whole_files[] = {
+    "torch/zip", "torch/zip_swapped", "torch/legacy", "foreign_safetensors/tensorflow", "foreign_safetensors/torch",
+};
+
+static void read_input(const char *name, struct named_bytes files[2], char **ret_content)
+{
+    char path[128];
+    struct error error;
+    size_t length = 0;
+    snprintf(path, sizeof path, "tests/fuzz/corpus/%s", name);
+    if (file_read(path, 1 << 20, ret_content, &length, &error) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+    files[0] = (struct named_bytes){"model", *ret_content, length};
+    files[1] = (struct named_bytes){NULL, NULL, 0};
+}
+
+static void test_other_formats_cut_off_everywhere(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof whole_files / sizeof *whole_files; i++) {
+        struct named_bytes files[2];
+        struct import_reply reply;
+        struct error error = {.message = ""};
+        char *content = NULL;
+        read_input(whole_files[i], files, &content);
+        if (import_files(files, NULL, false, &answer, &reply, &error) != STATUS_OK) {
+            fail_msg("%s: %s", whole_files[i], error.message);
+        }
+        import_reply_release(&reply);
+        size_t whole = files[0].length;
+        for (size_t length = 0; length < whole; length++) {
+            char *exact = mem_copy_bytes(content, length);
+            error.message[0] = '\0';
+            files[0] = (struct named_bytes){"model", exact, length};
+            assert_int_not_equal(import_files(files, NULL, false, &answer, &reply, &error), STATUS_OK);
+            assert_true(error.message[0] != '\0');
+            mem_free(exact);
+        }
+        mem_free(content);
+    }
+}
+
+static void test_other_formats_out_of_memory(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof whole_files / sizeof *whole_files; i++) {
+        struct named_bytes files[2];
+        struct import_reply reply;
+        struct error error;
+        char *content = NULL;
+        read_input(whole_files[i], files, &content);
+        enum status status = STATUS_NO_MEMORY;
+        for (uint64_t count = 0; status == STATUS_NO_MEMORY; count++) {
+            mem_fail_after(count);
+            status = import_files(files, NULL, false, &answer, &reply, &error);
+            mem_fail_after(UINT64_MAX);
+        }
+        assert_int_equal(status, STATUS_OK);
+        import_reply_release(&reply);
+        mem_free(content);
+    }
+}
+
 /* What a reading process writes is a stranger's. */
 static void test_replies(void **state)
 {
@@ -266,6 +333,8 @@ int main(void)
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_other_formats_cut_off_everywhere),
+        cmocka_unit_test(test_other_formats_out_of_memory),
         cmocka_unit_test(test_replies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
