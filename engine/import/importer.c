@@ -7,7 +7,7 @@
 #include "engine/import/readers.h"
 #include "engine/store/safetensors.h"
 
-enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512 };
+enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512, ALIGNMENT_BYTES = 8 };
 
 /* ---- which file ---- */
 
@@ -163,8 +163,11 @@ static enum status write_reply(const struct import_sink *sink, const json_t *fac
     if (text == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to say what was read");
     }
+    static const char spaces[ALIGNMENT_BYTES] = "       ";
     size_t length = strlen(text);
-    bool is_written = write_sizes(sink, length, weights_bytes) && sink->write(sink->context, text, length);
+    size_t padding = (ALIGNMENT_BYTES - length % ALIGNMENT_BYTES) % ALIGNMENT_BYTES;
+    bool is_written = write_sizes(sink, length + padding, weights_bytes) && sink->write(sink->context, text, length) &&
+                      sink->write(sink->context, spaces, padding);
     free(text);
     return is_written ? STATUS_OK : cannot_write(error);
 }

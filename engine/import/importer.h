@@ -5,8 +5,9 @@
  *
  * 1. 8 bytes "lstmdimp"
  * 2. 8 bytes each, little-endian: N and W
- * 3. N bytes of JSON, the reply: {"format","entry","understood":[{"what","value","why"}],"program":{…}}, when it was
- *    asked to look only also {"tensors":[{"name","dtype","shape"}],"vocabularies":[{"place","symbols"}]};
+ * 3. N bytes of JSON, the reply, with spaces behind so that N is a multiple of 8:
+ *    {"format","entry","understood":[{"what","value","why"}],"program":{…}}, when it was asked to look only also
+ *    {"tensors":[{"name","dtype","shape"}],"vocabularies":[{"place","symbols"}]};
  *    {"error":{"status","code","message"}} where it failed
  * 4. W bytes of safetensors, the variables; none where it failed or only looked */
 #ifndef ENGINE_IMPORT_IMPORTER_H
