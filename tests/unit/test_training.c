@@ -9,6 +9,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/math/gemm.h"
+#include "engine/model/training_sample.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/evaluation.h"
 #include "engine/train/training.h"
@@ -499,6 +500,57 @@ static void test_evaluation(void **state)
     release(&fixture);
 }
 
+/* The same seed writes the same; without memory there is no text, and nothing leaks. */
+static void test_samples(void **state)
+{
+    (void)state;
+    enum { SYMBOLS = 5000 }; /* more than a row's ring holds */
+    struct fixture fixture;
+    struct error error;
+    struct vocabulary *vocabulary = NULL;
+    _Atomic bool is_cancelled = false;
+    char *texts[3] = {NULL};
+    setup(&fixture, OPTIMIZER_SGD);
+    assert_ok(vocabulary_create_from_text("abcdefg", 7, &vocabulary, &error), error);
+    struct training_sample sample = {.graph = fixture.graph,
+                                     .values = fixture.values,
+                                     .vocabulary = vocabulary,
+                                     .symbols = SYMBOLS,
+                                     .seed = 1,
+                                     .is_cancelled = &is_cancelled};
+    for (size_t i = 0; i < 3; i++) {
+        sample.seed = i == 2 ? 2 : 1;
+        assert_ok(training_sample_make(&sample, &texts[i], &error), error);
+        assert_int_equal(strspn(texts[i], "abcdefg"), SYMBOLS);
+        assert_int_equal(strlen(texts[i]), SYMBOLS);
+    }
+    assert_string_equal(texts[0], texts[1]);
+    assert_string_not_equal(texts[0], texts[2]);
+    for (size_t i = 0; i < 3; i++) {
+        mem_free(texts[i]);
+    }
+    sample.symbols = 20;
+    uint64_t failing = 0;
+    for (enum status status = STATUS_NO_MEMORY; status != STATUS_OK; failing++) {
+        char *text = NULL;
+        mem_fail_after(failing);
+        status = training_sample_make(&sample, &text, &error);
+        mem_fail_after(UINT64_MAX);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        assert_true((status == STATUS_OK) == (text != NULL));
+        mem_free(text);
+    }
+    assert_true(failing > 10);
+    is_cancelled = true;
+    sample.symbols = SYMBOLS;
+    char *cut = NULL;
+    assert_ok(training_sample_make(&sample, &cut, &error), error);
+    assert_true(strlen(cut) < SYMBOLS);
+    mem_free(cut);
+    vocabulary_unref(vocabulary);
+    release(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -513,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_evaluation),
+        cmocka_unit_test(test_samples),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
