@@ -75,7 +75,9 @@ void api_requests(struct server *server, struct request *request)
 void api_request_delete(struct server *server, struct request *request)
 {
     const char *id = route_parameter(request, 0);
-    size_t count = completions_cancel(server->completions, id);
+    const struct caller *caller = request_caller(request);
+    bool is_admin = caller->scope == SCOPE_ADMIN;
+    size_t count = completions_cancel(server->completions, id, is_admin ? NULL : caller->key);
     if (count == 0) {
         struct error error;
         error_set(&error, STATUS_NOT_FOUND, "no request '%.100s' is running", id);

@@ -48,6 +48,13 @@ void api_models_list(struct server *server, struct request *request)
     struct error error;
     json_t *reply = NULL;
     enum status status = registry_describe_all(server->registry, &reply, &error);
+    json_t *models = json_object_get(reply, "data");
+    for (size_t i = json_array_size(models); i-- > 0;) {
+        const char *name = json_string_value(json_object_get(json_array_get(models, i), "id"));
+        if (name != NULL && caller_check_model(request_caller(request), name, NULL) != STATUS_OK) {
+            json_array_remove(models, i);
+        }
+    }
     reply_now(request, status, reply, &error);
 }
 

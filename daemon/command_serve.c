@@ -153,7 +153,7 @@ static enum status serve_socket(struct serving *serving, int fd, struct error *e
 {
     struct socket_description about;
     enum status status = socket_describe(fd, &about, error);
-    if (status == STATUS_OK && !about.is_local) {
+    if (status == STATUS_OK && !about.is_local && serving->server.keys == NULL) {
         status = error_set(error, STATUS_INVALID,
                            "listen on %s: without keys lstmd listens on loopback or a Unix socket only", about.address);
     }
@@ -250,7 +250,7 @@ static enum status read_settings(struct serving *serving, const struct options *
     if (!S_ISDIR(about.st_mode)) {
         return error_set(error, STATUS_INVALID, "models directory '%s' is not a directory", settings->models);
     }
-    return STATUS_OK;
+    return server_read_keys(&serving->server, error);
 }
 
 /* Every connection is a descriptor; the usual soft limit of 1,024 is for programs that use select. */
@@ -303,6 +303,7 @@ int command_serve(int argc, char **argv)
     } else if (status == STATUS_OK) {
         status = run(serving, &options, &error);
     }
+    keys_destroy(serving->server.keys);
     mem_free(serving);
     return status == STATUS_OK ? EXIT_DONE : command_fail(argv[0], &error);
 }

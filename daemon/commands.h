@@ -40,6 +40,7 @@ int command_score(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_import(int argc, char **argv);
+int command_key(int argc, char **argv);
 int command_import_reader(int argc, char **argv);
 
 #endif

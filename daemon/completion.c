@@ -9,6 +9,7 @@
 
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
+#include "daemon/routes.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -72,12 +73,18 @@ static const char *outcome_of(const struct completion *completion)
     return completion->choice_count == 0 ? "refused" : names[completion->choices[0].finish];
 }
 
+static const char *key_of(const struct completion *completion)
+{
+    const struct caller *caller = request_caller(completion->request);
+    return caller == NULL ? "" : caller->key;
+}
+
 static void measure(struct completion *completion)
 {
     struct metrics *metrics = completion->owner->server->metrics;
     uint64_t now_ms = clock_now_ms();
     metrics_count_request(metrics, completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
-                          outcome_of(completion));
+                          outcome_of(completion), key_of(completion));
     metrics_observe(metrics, METRIC_REQUEST_SECONDS, (double)(now_ms - completion->started_ms) / 1000);
     for (size_t i = 0; i < completion->choice_count; i++) {
         const struct choice *choice = &completion->choices[i];
@@ -413,13 +420,14 @@ void completions_destroy(struct completions *completions)
     }
 }
 
-size_t completions_cancel(struct completions *completions, const char *id)
+size_t completions_cancel(struct completions *completions, const char *id, const char *key)
 {
     size_t count = 0;
     const char *bare = strncmp(id, "cmpl-", 5) == 0 ? id + 5 : id;
     for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
         const char *its_id = request_id(completion->request);
-        if (!completion->is_over && (strcmp(its_id, bare) == 0 || strcmp(its_id, id) == 0)) {
+        bool is_its_own = key == NULL || strcmp(key, key_of(completion)) == 0;
+        if (!completion->is_over && is_its_own && (strcmp(its_id, bare) == 0 || strcmp(its_id, id) == 0)) {
             completion_cancel(completion);
             count++;
         }
@@ -454,10 +462,11 @@ json_t *completions_describe(const struct completions *completions)
         }
         char id[REQUEST_ID_BYTES_MAX + 8];
         completion_id(completion, id);
-        json_t *entry = json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",
-                                  completion->model, "created", (json_int_t)completion->created, "choices",
-                                  (int)completion->choice_count, "completion_tokens", (int)token_count, "seconds",
-                                  (double)(clock_now_ms() - completion->started_ms) / 1000);
+        json_t *entry =
+            json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",
+                      completion->model, "key", key_of(completion), "created", (json_int_t)completion->created,
+                      "choices", (int)completion->choice_count, "completion_tokens", (int)token_count, "seconds",
+                      (double)(clock_now_ms() - completion->started_ms) / 1000);
         if (entry == NULL || json_array_append_new(list, entry) != 0) {
             json_decref(list);
             return NULL;

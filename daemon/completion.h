@@ -42,14 +42,15 @@ struct completion_order {
 /* Begins to answer `request`; errors are replied too. */
 void completion_start(struct completions *completions, struct request *request, const struct completion_order *order);
 
-/* Cancels every completion of that request id ("cmpl-" before it is fine) and returns their number. */
-size_t completions_cancel(struct completions *completions, const char *id);
+/* Cancels every completion of that request id ("cmpl-" before it is fine), of that key alone unless it is NULL, and
+ * returns their number. */
+size_t completions_cancel(struct completions *completions, const char *id, const char *key);
 void completions_cancel_all(struct completions *completions);
 
 /* How many run or wait. */
 size_t completions_count(const struct completions *completions);
 
-/* What runs: [{"id","model","created",…}]. New reference, NULL without memory. */
+/* What runs: [{"id","model","key","created",…}]. New reference, NULL without memory. */
 json_t *completions_describe(const struct completions *completions);
 
 #endif

@@ -6,6 +6,7 @@
 #include "daemon/fields.h"
 #include "daemon/log.h"
 #include "daemon/registry.h"
+#include "daemon/routes.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -267,12 +268,24 @@ static enum status apply_model_settings(struct completion *completion, struct er
     return STATUS_OK;
 }
 
+/* A key's models are all there is for it: others are refused before they are looked for. */
+static enum status find_snapshot(struct completion *completion, const char *reference, struct error *error)
+{
+    struct registry *registry = completion->owner->server->registry;
+    const struct caller *caller = request_caller(completion->request);
+    if (reference != NULL && reference[0] != '\0') {
+        TRY(caller_check_model(caller, reference, error));
+    }
+    TRY(registry_resolve(registry, reference, &completion->snapshot, error));
+    return caller_check_model(caller, snapshot_model_name(completion->snapshot), error);
+}
+
 static enum status prepare(struct completion *completion, struct error *error)
 {
     struct server *server = completion->owner->server;
     struct generate_request *fields = &completion->fields;
     const char *reference = completion->model[0] == '\0' ? fields->model : completion->model;
-    TRY(registry_resolve(server->registry, reference, &completion->snapshot, error));
+    TRY(find_snapshot(completion, reference, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
     TRY(apply_model_settings(completion, error));
     completion->choice_count = fields->prompt_count * (size_t)fields->n;

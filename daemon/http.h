@@ -60,6 +60,8 @@ const char *request_path(const struct request *request);
 /* NULL when it is missing. Only inside on_head and on_request. */
 const char *request_header(const struct request *request, const char *name);
 bool request_is_unix(const struct request *request);
+/* The user at the other end of a Unix socket, as the kernel says; false where there is none. Only inside on_head. */
+bool request_unix_user(const struct request *request, uint32_t *ret_user);
 const char *request_body(const struct request *request, size_t *ret_length);
 /* Memory that lives as long as the request. */
 struct arena *request_arena(struct request *request);

@@ -2,6 +2,8 @@
  * but what the request owns. */
 #include "daemon/http_private.h"
 
+#include <sys/socket.h>
+
 #include "engine/base/mem.h"
 
 enum { STREAM_BLOCK_BYTES = 2048 };
@@ -57,6 +59,20 @@ const char *request_header(const struct request *request, const char *name)
 bool request_is_unix(const struct request *request)
 {
     return request->listener->is_unix;
+}
+
+bool request_unix_user(const struct request *request, uint32_t *ret_user)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    if (!request->listener->is_unix || info == NULL ||
+        getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+        return false;
+    }
+    *ret_user = peer.uid;
+    return true;
 }
 
 const char *request_body(const struct request *request, size_t *ret_length)

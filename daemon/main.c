@@ -28,7 +28,7 @@ static const struct command {
     {"import", "read a model of another framework", command_import},
     {"import-reader", NULL, command_import_reader}, /* for import and inspect alone */
     {"export", "write a model for another framework", not_built},
-    {"key", "make a key for the key file", not_built},
+    {"key", "make a key for the key file", command_key},
 };
 
 static void print_help(FILE *file)
@@ -47,7 +47,7 @@ int main(int argc, char **argv)
     const char *name = argc < 2 ? "" : argv[1];
     blas_start(argv);
     engine_start();
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of the write, as a full disk is */
+    signal(SIGXFSZ, SIG_IGN);       /* a file-size limit is an error of the write, as a full disk is */
     setlocale(LC_CTYPE, "C.UTF-8"); /* LC_NUMERIC stays "C": numbers in files and replies have points */
     if (strcmp(name, "--help") == 0) {
         print_help(stdout);

@@ -30,6 +30,7 @@ static_assert(sizeof histograms / sizeof *histograms == METRIC_HISTOGRAM_COUNT, 
 struct counter {
     char model[MODEL_NAME_BYTES_MAX];
     char outcome[OUTCOME_BYTES];
+    char key[MODEL_NAME_BYTES_MAX];
     uint64_t count;
 };
 
@@ -58,41 +59,45 @@ void metrics_destroy(struct metrics *metrics)
     mem_free(metrics);
 }
 
-static struct counter *find_counter(struct metrics *metrics, const char *model, const char *outcome)
+static struct counter *find_counter(struct metrics *metrics, const char *model, const char *outcome, const char *key)
 {
     for (size_t i = 0; i < metrics->counter_count; i++) {
-        if (strcmp(metrics->counters[i].model, model) == 0 && strcmp(metrics->counters[i].outcome, outcome) == 0) {
-            return &metrics->counters[i];
+        struct counter *counter = &metrics->counters[i];
+        if (strcmp(counter->model, model) == 0 && strcmp(counter->outcome, outcome) == 0 &&
+            strcmp(counter->key, key) == 0) {
+            return counter;
         }
     }
     return NULL;
 }
 
-static void count_up(struct metrics *metrics, const char *model, const char *outcome)
+static void count_up(struct metrics *metrics, const char *model, const char *outcome, const char *key)
 {
-    struct counter *counter = find_counter(metrics, model, outcome);
+    struct counter *counter = find_counter(metrics, model, outcome, key);
     if (counter == NULL && metrics->counter_count >= METRICS_COUNTERS_MAX - OUTCOMES_MAX) {
         model = "other";
-        counter = find_counter(metrics, model, outcome);
+        key = "";
+        counter = find_counter(metrics, model, outcome, key);
     }
     if (counter == NULL) {
         CHECK(metrics->counter_count < METRICS_COUNTERS_MAX);
         counter = &metrics->counters[metrics->counter_count++];
         snprintf(counter->model, sizeof counter->model, "%s", model);
         snprintf(counter->outcome, sizeof counter->outcome, "%s", outcome);
+        snprintf(counter->key, sizeof counter->key, "%s", key);
     }
     counter->count++;
 }
 
-void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome)
+void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome, const char *key)
 {
     CHECK(outcome[0] != '\0');
-    count_up(metrics, model, outcome);
+    count_up(metrics, model, outcome, key);
 }
 
 void metrics_count_duplicate(struct metrics *metrics, const char *model)
 {
-    count_up(metrics, model, "");
+    count_up(metrics, model, "", "");
 }
 
 void metrics_observe(struct metrics *metrics, enum metric_histogram histogram, double seconds)
@@ -170,8 +175,8 @@ static void add_requests(struct text *text, const struct metrics *metrics)
     for (size_t i = 0; i < metrics->counter_count; i++) {
         const struct counter *counter = &metrics->counters[i];
         if (counter->outcome[0] != '\0') {
-            add(text, "lstmd_requests_total{model=\"%s\",outcome=\"%s\",key=\"\"} %llu\n", counter->model,
-                counter->outcome, (unsigned long long)counter->count);
+            add(text, "lstmd_requests_total{model=\"%s\",outcome=\"%s\",key=\"%s\"} %llu\n", counter->model,
+                counter->outcome, counter->key, (unsigned long long)counter->count);
         }
     }
     add_head(text, "lstmd_duplicate_variables_total", "counter", "Builds refused since a variable existed already.");

@@ -1,5 +1,5 @@
-/* Counters and histograms in Prometheus' text form. Thread: loop. Bounded: a pair of model and outcome beyond the
- * maximum is counted under the model "other". */
+/* Counters and histograms in Prometheus' text form. Thread: loop. Bounded: a combination of model, outcome and key
+ * beyond the maximum is counted under the model "other" and no key. */
 #ifndef DAEMON_METRICS_H
 #define DAEMON_METRICS_H
 
@@ -22,8 +22,8 @@ struct metrics;
 enum status metrics_create(struct metrics **ret_metrics, struct error *error) MUST_CHECK;
 void metrics_destroy(struct metrics *metrics);
 
-/* One more text request of `model` ("" where none was found) that ended as `outcome`. */
-void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome);
+/* One more text request of `model` ("" where none was found) that ended as `outcome`, asked with `key` ("": none). */
+void metrics_count_request(struct metrics *metrics, const char *model, const char *outcome, const char *key);
 
 /* One more build of `model` that was refused since a variable existed already. */
 void metrics_count_duplicate(struct metrics *metrics, const char *model);

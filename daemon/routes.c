@@ -2,8 +2,6 @@
  * arena; owns nothing else. */
 #include "daemon/routes.h"
 
-#include <strings.h>
-
 #include "daemon/api.h"
 #include "daemon/log.h"
 #include "engine/base/check.h"
@@ -13,7 +11,7 @@ static const struct route table[] = {
     {"GET", "/health/live", api_health_live, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
 
     {"GET", "/health/ready", api_health_ready, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
-    {"GET", "/metrics", api_metrics, SCOPE_OPEN, ROUTE_QUIET | ROUTE_DRAINING},
+    {"GET", "/metrics", api_metrics, SCOPE_GENERATE, ROUTE_QUIET | ROUTE_DRAINING | ROUTE_METRICS},
     {"POST", "/v1/reload", api_reload, SCOPE_ADMIN, 0},
 
     {"POST", "/v1/completions", api_completions, SCOPE_GENERATE, 0},
@@ -23,7 +21,7 @@ static const struct route table[] = {
     {"DELETE", "/v1/requests/{id}", api_request_delete, SCOPE_GENERATE, 0},
 
     {"GET", "/", api_unsupported, SCOPE_OPEN, 0},
-    {"GET", "/openapi.json", api_unsupported, SCOPE_OPEN, 0},
+    {"GET", "/openapi.json", api_unsupported, SCOPE_GENERATE, 0},
     {"GET", "/v1/models", api_models_list, SCOPE_GENERATE, 0},
     {"GET", "/v1/models/{m}", api_models_get, SCOPE_GENERATE, 0},
     {"PUT", "/v1/models/{m}", api_models_put, SCOPE_ADMIN, 0},
@@ -84,6 +82,8 @@ enum { ROUTE_COUNT = sizeof table / sizeof *table };
 struct found {
     const struct route *route;
     const char *parameters[ROUTE_PARAMETERS_MAX];
+    struct caller caller;
+    bool is_identified;
 };
 
 const struct route *routes_table(size_t *ret_count)
@@ -97,6 +97,12 @@ const char *route_parameter(const struct request *request, size_t index)
     const struct found *found = request_data(request);
     CHECK(index < ROUTE_PARAMETERS_MAX && found->parameters[index] != NULL);
     return found->parameters[index];
+}
+
+const struct caller *request_caller(const struct request *request)
+{
+    const struct found *found = request_data(request);
+    return found == NULL || !found->is_identified ? NULL : &found->caller;
 }
 
 /* ---- Paths */
@@ -169,88 +175,6 @@ enum status route_match(const char *pattern, const char *path, struct arena *are
     return STATUS_OK;
 }
 
-/* ---- Who may ask */
-
-/* The host of "host:port", "[::1]:port" or "host", without brackets. */
-static void split_host(const char *text, size_t length, char host[SETTING_TEXT_BYTES_MAX])
-{
-    const char *end = text + length;
-    if (text[0] == '[') {
-        text++;
-        const char *bracket = memchr(text, ']', (size_t)(end - text));
-        end = bracket == NULL ? end : bracket;
-    } else {
-        const char *colon = memchr(text, ':', length);
-        end = colon == NULL ? end : colon;
-    }
-    snprintf(host, SETTING_TEXT_BYTES_MAX, "%.*s", (int)(end - text), text);
-}
-
-bool is_host_local(const char *given, const char *hosts)
-{
-    if (given == NULL) {
-        return true; /* HTTP/1.0; browsers always say */
-    }
-    char host[SETTING_TEXT_BYTES_MAX];
-    split_host(given, strlen(given), host);
-    size_t length = strlen(host);
-    bool is_loopback = strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == length;
-    bool is_localhost =
-        strcasecmp(host, "localhost") == 0 || (length > 10 && strcasecmp(host + length - 10, ".localhost") == 0);
-    return is_loopback || is_localhost || strcmp(host, "::1") == 0 || settings_list_contains(hosts, host);
-}
-
-/* A page may ask the server it came from, or be listed. */
-bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins)
-{
-    if (origin == NULL || settings_list_contains(cors_origins, origin)) {
-        return true;
-    }
-    const char *authority = strstr(origin, "://");
-    return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0;
-}
-
-static bool is_listed_origin(const struct server *server, const struct request *request)
-{
-    const char *origin = request_header(request, "Origin");
-    return origin != NULL && settings_list_contains(server->settings.cors_origins, origin);
-}
-
-static enum status check_caller(const struct server *server, const struct request *request, const struct route *route,
-                                struct error *error)
-{
-    const char *host = request_header(request, "Host");
-    const char *origin = request_header(request, "Origin");
-    const char *site = request_header(request, "Sec-Fetch-Site");
-    if (!request_is_unix(request) && !is_host_local(host, server->settings.hosts)) {
-        return error_set(error, STATUS_INVALID, "Host '%.100s' is not this server: the setting hosts may list it",
-                         host);
-    }
-    if (!is_origin_allowed(origin, host, server->settings.cors_origins)) {
-        return error_set(error, STATUS_INVALID, "pages of '%.100s' may not ask: the setting cors_origins may list it",
-                         origin);
-    }
-    if (site != NULL && strcmp(site, "cross-site") == 0 && !is_listed_origin(server, request)) {
-        return error_set(error, STATUS_INVALID, "a page of another site may not ask");
-    }
-    bool is_forwarded =
-        request_header(request, "Forwarded") != NULL || request_header(request, "X-Forwarded-For") != NULL;
-    if (is_forwarded && route->scope == SCOPE_ADMIN) {
-        return error_set(error, STATUS_INVALID, "requests through a proxy may not do this without a key");
-    }
-    return STATUS_OK;
-}
-
-static void add_cors_headers(const struct server *server, struct request *request)
-{
-    if (is_listed_origin(server, request)) {
-        request_add_header(request, "Access-Control-Allow-Origin", request_header(request, "Origin"));
-        request_add_header(request, "Access-Control-Expose-Headers",
-                           "X-Request-Id, Retry-After, X-Lstmd-Model, X-Lstmd-Seed");
-        request_add_header(request, "Vary", "Origin");
-    }
-}
-
 /* ---- The head */
 
 static void reply_error(struct request *request, const struct route *route, unsigned status, const struct error *error)
@@ -298,7 +222,7 @@ static const struct route *find_route(struct request *request, struct found *fou
 
 static void reply_preflight(struct server *server, struct request *request, const char *allow)
 {
-    add_cors_headers(server, request);
+    caller_add_cors_headers(server, request);
     request_add_header(request, "Allow", allow);
     request_add_header(request, "Access-Control-Allow-Methods", allow);
     request_add_header(request, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id");
@@ -309,11 +233,12 @@ static void reply_preflight(struct server *server, struct request *request, cons
 static void refuse_method(struct server *server, struct request *request, const char *allow, struct error *error)
 {
     if (strcmp(request_method(request), "OPTIONS") == 0) {
-        static const struct route none = {.scope = SCOPE_OPEN};
-        if (check_caller(server, request, &none, error) == STATUS_OK) {
+        struct caller caller;
+        unsigned refusal = caller_identify(server, request, SCOPE_OPEN, &caller, error);
+        if (refusal == 0) {
             reply_preflight(server, request, allow);
         } else {
-            request_reply_error_as(request, 403, error);
+            request_reply_error_as(request, refusal, error);
         }
         return;
     }
@@ -322,6 +247,23 @@ static void refuse_method(struct server *server, struct request *request, const 
               request_path(request), allow);
     error_code(error, "method_not_allowed");
     request_reply_error_as(request, 405, error);
+}
+
+/* Identifies the caller. Returns 0, or the HTTP status of `error`. */
+static unsigned let_in(struct server *server, struct request *request, struct found *found, struct error *error)
+{
+    const struct route *route = found->route;
+    bool is_open = (route->flags & ROUTE_METRICS) != 0 && !server->settings.metrics_need_key;
+    unsigned refusal = caller_identify(server, request, is_open ? SCOPE_OPEN : route->scope, &found->caller, error);
+    if (refusal != 0) {
+        return refusal;
+    }
+    found->is_identified = true;
+    bool has_model = strstr(route->pattern, "/models/{m") != NULL;
+    if (has_model && caller_check_model(&found->caller, found->parameters[0], error) != STATUS_OK) {
+        return error_http_status(error);
+    }
+    return 0;
 }
 
 void routes_on_head(void *context, struct request *request)
@@ -346,12 +288,12 @@ void routes_on_head(void *context, struct request *request)
         request_reply_error(request, &error);
         return;
     }
-    if (check_caller(server, request, route, &error) != STATUS_OK) {
-        error_code(&error, "forbidden");
-        reply_error(request, route, 403, &error);
+    unsigned refusal = let_in(server, request, found, &error);
+    caller_add_cors_headers(server, request);
+    if (refusal != 0) {
+        reply_error(request, route, refusal, &error);
         return;
     }
-    add_cors_headers(server, request);
     if (server->is_draining && (route->flags & ROUTE_DRAINING) == 0) {
         error_set(&error, STATUS_UNAVAILABLE, "lstmd is shutting down");
         error_code(&error, "draining");
@@ -379,9 +321,12 @@ void routes_on_end(void *context, struct request *request)
     const struct found *found = request_data(request);
     bool is_quiet = found == NULL || (found->route != NULL && (found->route->flags & ROUTE_QUIET) != 0);
     if (server->settings.log_requests) {
+        const struct caller *caller = request_caller(request);
+        const char *key = caller == NULL ? "" : caller->key;
         log_event(is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request", request_path(request),
-                  "id=%s method=%.16s status=%u ms=%llu", request_id(request), request_method(request),
-                  request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)));
+                  "id=%s method=%.16s status=%u ms=%llu%s%s", request_id(request), request_method(request),
+                  request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)),
+                  key[0] == '\0' ? "" : " key=", key);
     }
 }
 

@@ -1,23 +1,21 @@
 /* The one table of routes: method, pattern, handler, scope. Finds the route at the head of a request and refuses
- * what must not pass (404, 405, foreign pages, a daemon that is draining), then calls the handler when the body is
- * there.
+ * what must not pass (404, 405, callers who may not, a daemon that is draining), then calls the handler when the body
+ * is there.
  *
  * Patterns: "/v1/models/{m}/labels/{label}"; a parameter is one path segment, percent-decoded, and "{name…}" at the
- * end takes the rest of the path. Without keys: a foreign Host or Origin and cross-site requests are 403 (any web
- * page could otherwise reset a local graph), and requests that came through a proxy have the generate scope only.
- * Thread: loop. */
+ * end takes the rest of the path. Thread: loop. */
 #ifndef DAEMON_ROUTES_H
 #define DAEMON_ROUTES_H
 
+#include "daemon/callers.h"
 #include "daemon/server.h"
-
-enum route_scope { SCOPE_OPEN, SCOPE_GENERATE, SCOPE_ADMIN };
 
 enum route_flags {
     ROUTE_QUIET = 1,    /* logged at debug only */
     ROUTE_CORPUS = 2,   /* the body may have corpus_bytes_max bytes */
     ROUTE_DRAINING = 4, /* answers while draining, too */
     ROUTE_PROGRAM = 16, /* the body may have program_bytes_max bytes */
+    ROUTE_METRICS = 32, /* open, unless the setting metrics_need_key says otherwise */
     ROUTE_FOREIGN = 8,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
 };
 
@@ -27,7 +25,7 @@ struct route {
     const char *method;
     const char *pattern;
     void (*handler)(struct server *server, struct request *request);
-    enum route_scope scope;
+    enum scope scope;
     unsigned flags;
 };
 
@@ -38,6 +36,9 @@ void routes_on_end(void *context, struct request *request);
 
 /* The path parameter number `index` of the route's pattern, decoded. */
 const char *route_parameter(const struct request *request, size_t index);
+
+/* Who asks; NULL before the route was found and they were let in. */
+const struct caller *request_caller(const struct request *request);
 
 /* The rows, for tests and for metrics. */
 const struct route *routes_table(size_t *ret_count);
@@ -50,9 +51,5 @@ enum status route_match(const char *pattern, const char *path, struct arena *are
 /* Decodes %XX in place of `text` into a copy in `arena`. INVALID for a bad percent sign, NUL or malformed UTF-8. */
 enum status percent_decode(const char *text, size_t length, struct arena *arena, const char **ret_text,
                            struct error *error) MUST_CHECK;
-
-/* Whether a page of `origin` or a request to `host` ("name" or "name:port"; NULL: not given) is ours. */
-bool is_host_local(const char *host, const char *hosts);
-bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins);
 
 #endif

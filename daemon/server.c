@@ -154,6 +154,17 @@ void server_stop(struct server *server)
     CHECK(uv_loop_close(&server->loop) == 0);
 }
 
+enum status server_read_keys(struct server *server, struct error *error)
+{
+    struct keys *keys = NULL;
+    if (server->settings.keys[0] != '\0') {
+        TRY(keys_read(server->settings.keys, &keys, error));
+    }
+    keys_destroy(server->keys);
+    server->keys = keys;
+    return STATUS_OK;
+}
+
 enum status server_read_settings(struct server *server, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -171,6 +182,10 @@ enum status server_read_settings(struct server *server, struct error *error)
         size_t count = settings_adopt(&server->settings, &fresh, names, sizeof names);
         log_set_level((enum log_level)server->settings.log_level);
         log_event(LOG_LEVEL_INFO, "configuration_read", count > 0 ? names : NULL, "need_restart=%zu", count);
+        status = server_read_keys(server, error);
+        if (status != STATUS_OK) {
+            log_event(LOG_LEVEL_ERROR, "keys_refused", error->message, "%s", "");
+        }
     }
     return status;
 }

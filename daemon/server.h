@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "daemon/http.h"
+#include "daemon/keys.h"
 #include "daemon/mailbox.h"
 #include "daemon/settings.h"
 #include "daemon/workers.h"
@@ -15,6 +16,7 @@ struct server {
     struct settings settings;
     const char *config_path; /* NULL: defaults */
     const char *models_path; /* the command line's, which wins over the file; NULL: none */
+    struct keys *keys;       /* NULL: there is no key file; freed by who made the server */
     struct mailbox *mailbox;
     struct workers *run;    /* graph builds and runs, large bodies */
     struct workers *loader; /* one thread: reads, packs and frees models */
@@ -44,9 +46,12 @@ void server_end(struct server *server);
 /* Takes it all apart: cancels what runs, ends the threads. The caller's own handles on the loop must be closing. */
 void server_stop(struct server *server);
 
-/* The first half of what SIGHUP and POST /v1/reload do: reads the configuration again. A bad one changes nothing, is
- * logged and returned. The second half, the model directories, is for the caller to begin in any case (registry_scan,
- * registry_rescan). */
+/* Reads the key file that the settings name, if they do. On failure the keys stay as they are. */
+enum status server_read_keys(struct server *server, struct error *error) MUST_CHECK;
+
+/* The first half of what SIGHUP and POST /v1/reload do: reads configuration and keys again. A bad one of them changes
+ * nothing, is logged and returned. The second half, the model directories, is for the caller to begin in any case
+ * (registry_scan, registry_rescan). */
 enum status server_read_settings(struct server *server, struct error *error) MUST_CHECK;
 
 /* Whether the compute threads turn: for readiness, and the watchdog. */

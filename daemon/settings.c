@@ -1,9 +1,9 @@
 /* Reading the configuration by the table of settings.def. Thread: as the caller's; owns nothing. */
 #include "daemon/settings.h"
 
-#include <ini.h>
 #include <stddef.h>
 
+#include "daemon/ini_file.h"
 #include "engine/base/check.h"
 
 #define ROW(row_name, row_kind, row_when, initial, low, high, words, row_help)                                         \
@@ -138,89 +138,43 @@ enum status settings_set(struct settings *settings, const char *name, const char
     return set_row(settings, row, text, error);
 }
 
-/* A file being read: libinih pulls lines and calls back for each `name = value`. */
 struct reading {
     struct settings *settings;
-    struct error *error;
-    FILE *file;
-    size_t line;
     bool is_given[SETTING_TABLE_COUNT];
-    bool has_failed;
 };
 
-static char *read_line(char *line, int bytes_max, void *context)
+/* A list given again grows; anything else given again is a mistake. */
+static enum status take_line(void *context, const char *section, const char *name, const char *text,
+                             struct error *error)
 {
     struct reading *reading = context;
-    if (reading->has_failed || fgets(line, bytes_max, reading->file) == NULL) {
-        return NULL;
-    }
-    reading->line++;
-    if (strchr(line, '\n') == NULL && !feof(reading->file)) {
-        error_set(reading->error, STATUS_INVALID, "a line of more than %d bytes; lists may be given in several lines",
-                  bytes_max - 2);
-        reading->has_failed = true;
-        return NULL;
-    }
-    return line;
-}
-
-/* A list given again grows; anything else given again is a mistake. */
-static enum status take_line(struct reading *reading, const char *name, const char *text)
-{
     const struct setting *row = find(name);
+    if (section[0] != '\0') {
+        return error_set(error, STATUS_INVALID, "section [%.64s]: there are none", section);
+    }
     if (row == NULL) {
-        return error_set(reading->error, STATUS_INVALID, "unknown setting '%.64s'", name);
+        return error_set(error, STATUS_INVALID, "unknown setting '%.64s'", name);
     }
     bool was_given = reading->is_given[row - table];
     reading->is_given[row - table] = true;
     if (!was_given) {
-        return set_row(reading->settings, row, text, reading->error);
+        return set_row(reading->settings, row, text, error);
     }
     if (row->kind != KIND_LIST) {
-        return error_set(reading->error, STATUS_INVALID, "%s is given twice", name);
+        return error_set(error, STATUS_INVALID, "%s is given twice", name);
     }
     char longer[2 * SETTING_TEXT_BYTES_MAX];
     snprintf(longer, sizeof longer, "%s %.*s", (const char *)place(reading->settings, row), SETTING_TEXT_BYTES_MAX,
              text);
-    return set_row(reading->settings, row, longer, reading->error);
-}
-
-static int on_line(void *context, const char *section, const char *name, const char *text)
-{
-    struct reading *reading = context;
-    if (reading->has_failed) {
-        return 0;
-    }
-    if (section[0] != '\0') {
-        error_set(reading->error, STATUS_INVALID, "section [%.64s]: there are none", section);
-        reading->has_failed = true;
-    } else if (take_line(reading, name, text) != STATUS_OK) {
-        reading->has_failed = true;
-    }
-    return !reading->has_failed;
+    return set_row(reading->settings, row, longer, error);
 }
 
 enum status settings_read(struct settings *settings, const char *path, struct error *error)
 {
     struct settings fresh;
     settings_init(&fresh);
-    struct error local; /* callers may pass NULL, libinih's callbacks still need one */
-    struct reading reading = {.settings = &fresh, .error = &local, .file = fopen(path, "re")};
-    if (reading.file == NULL) {
-        return error_set_errno(error, errno, "open configuration '%s'", path);
-    }
-    int line = ini_parse_stream(read_line, &reading, on_line, &reading);
-    bool is_unreadable = ferror(reading.file) != 0;
-    fclose(reading.file);
-    if (is_unreadable) {
-        return error_set(error, STATUS_IO, "read configuration '%s': it cannot be read", path);
-    }
-    if (reading.has_failed) {
-        return error_set(error, STATUS_INVALID, "%s:%zu: %s", path, reading.line, local.message);
-    }
-    if (line != 0) {
-        return error_set(error, STATUS_INVALID, "%s:%d: expected `name = value`", path, line);
-    }
+    struct reading reading = {.settings = &fresh};
+    TRY(ini_file_read(path, "configuration", take_line, &reading, error));
     *settings = fresh;
     return STATUS_OK;
 }

@@ -1,8 +1,9 @@
-/* Fuzz target: any bytes as a configuration file. What is refused names the file and a line. */
+/* Fuzz target: any bytes as a configuration file and as a key file. What is refused names the file. */
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/keys.h"
 #include "daemon/settings.h"
 #include "engine/base/check.h"
 
@@ -23,6 +24,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     } else {
         CHECK(strncmp(error.message, path, strlen(path)) == 0);
     }
+    struct keys *keys = NULL;
+    if (keys_read(path, &keys, &error) == STATUS_OK) {
+        CHECK(keys_count(keys) <= KEYS_MAX);
+    } else {
+        CHECK(strstr(error.message, path) != NULL);
+    }
+    keys_destroy(keys);
     close(fd);
     return 0;
 }

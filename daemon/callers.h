@@ -1,0 +1,39 @@
+/* Who asks, and whether they may: keys, users of a Unix socket, browsers' pages, proxies.
+ *
+ * With keys every route but the open ones needs `Authorization: Bearer KEY`, or a Unix socket's user whom the key file
+ * lists. Without keys everybody who reaches the sockets, which are local, may do everything, but for a foreign Host (a
+ * web page whose name was pointed here) and admin requests that came through a proxy. With and without, pages of a
+ * foreign Origin and cross-site requests are refused: any web page could otherwise reset a local graph.
+ * Thread: loop. */
+#ifndef DAEMON_CALLERS_H
+#define DAEMON_CALLERS_H
+
+#include "daemon/http.h"
+#include "daemon/keys.h"
+
+struct server;
+
+/* Texts live as long as the request. */
+struct caller {
+    const char *key; /* its name; "": none */
+    enum scope scope;
+    const char *models; /* a list of those the key is for; "": all */
+};
+
+/* Finds out who asks, for a route that needs `scope`. Returns 0, or the HTTP status of `error`, 401, 403 or 503. Only
+ * inside on_head. */
+unsigned caller_identify(const struct server *server, struct request *request, enum scope scope,
+                         struct caller *ret_caller, struct error *error) MUST_CHECK;
+
+/* NOT_FOUND, code "model_not_found", when the key is not for the model of `reference` ("m", "m@7", "m:label"): whether
+ * there is one or not, is not said. `caller` may be NULL: nobody in particular. */
+enum status caller_check_model(const struct caller *caller, const char *reference, struct error *error) MUST_CHECK;
+
+/* Access-Control-… for a page of a listed origin. */
+void caller_add_cors_headers(const struct server *server, struct request *request);
+
+/* Whether a page of `origin` or a request to `host` ("name" or "name:port"; NULL: not given) is ours. */
+bool is_host_local(const char *host, const char *hosts);
+bool is_origin_allowed(const char *origin, const char *host, const char *cors_origins);
+
+#endif
