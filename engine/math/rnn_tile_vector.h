@@ -107,8 +107,23 @@ static void layer(const struct rnn_layer *layer, size_t block, const struct rnn_
     }
 }
 
+/* The half of a block that no column is in: only its padding is written. */
+INLINE void dense_padding(size_t row_count, size_t block, const struct rnn_dense_row *rows)
+{
+    UNROLLED_FOR (row, row_count) {
+        for (size_t gate = RNN_HALF_VECTORS; gate < RNN_VECTORS; gate++) {
+            vector_store(rows[row].output + block * BLOCK + gate * LANES, (vector){0});
+        }
+    }
+}
+
 INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
 {
+    if (block * BLOCK + RNN_HALF_VECTORS * LANES >= layer->columns) {
+        dense_part(row_count, 0, RNN_HALF_VECTORS, layer, block, rows);
+        dense_padding(row_count, block, rows);
+        return;
+    }
     for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
         dense_part(row_count, first, tile_vectors(row_count), layer, block, rows);
     }
