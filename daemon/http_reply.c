@@ -13,7 +13,7 @@ static const unsigned http_statuses[] = {
 };
 static_assert(sizeof http_statuses / sizeof *http_statuses == STATUS_COUNT, "one HTTP status for each status");
 
-enum { RETRY_AFTER_SECONDS = 1 };
+enum { RETRY_AFTER_SECONDS = 1, SHORT_DIGITS = 15, ALL_DIGITS = 17 };
 
 unsigned error_http_status(const struct error *error)
 {
@@ -98,9 +98,36 @@ json_t *error_to_json(const struct error *given, unsigned status)
     return object;
 }
 
+static bool is_short(double number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.*g", SHORT_DIGITS, number);
+    return strtod(text, NULL) == number;
+}
+
+/* Whether every number of a reply is the same with SHORT_DIGITS: 0.009 then is 0.009, no 0.0089999999999999993. */
+static bool has_short_numbers(json_t *json)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(json, key, value)
+    {
+        if (!has_short_numbers(value)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < json_array_size(json); i++) {
+        if (!has_short_numbers(json_array_get(json, i))) {
+            return false;
+        }
+    }
+    return !json_is_real(json) || is_short(json_real_value(json));
+}
+
 char *http_json_bytes(json_t *body, size_t *ret_length)
 {
-    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+    size_t digits = has_short_numbers(body) ? SHORT_DIGITS : ALL_DIGITS;
+    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
     json_decref(body);
     size_t length = text == NULL ? 0 : strlen(text);
     char *bytes = text == NULL ? NULL : mem_copy_bytes(text, length + 1);

@@ -11,6 +11,14 @@ MODEL = {"op": "language_model", "units": 8, "layers": 1, "vocabulary": "bytes"}
 
 
 class Graph(GraphTest):
+    def test_numbers_are_as_short_as_they_were_written(self):
+        shown = {"short": ([0.7, 0.009], b"[0.7,0.009]"),
+                 "long": ([0.1 + 0.2, 0.7], b"[0.30000000000000004,0.69999999999999996]")}
+        for name, (numbers, text) in shown.items():
+            self.build({"op": "constant", "value": numbers, "dtype": "float64", "name": name})
+            body = {"fetches": [name], "feeds": {}}
+            self.assertIn(text, self.daemon.request("POST", self.path + "/graph/run", body)[2])
+
     def test_run_the_predict_head(self):
         self.build(MODEL)
         self.initialize()
