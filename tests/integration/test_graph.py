@@ -16,7 +16,7 @@ class Graph(GraphTest):
                  "long": ([0.1 + 0.2, 0.7], b"[0.30000000000000004,0.69999999999999996]")}
         for name, (numbers, text) in shown.items():
             self.build({"op": "constant", "value": numbers, "dtype": "float64", "name": name})
-            body = {"fetches": [name], "feeds": {}}
+            body = {"fetches": [name + ":0"], "feeds": {}}
             self.assertIn(text, self.daemon.request("POST", self.path + "/graph/run", body)[2])
 
     def test_run_the_predict_head(self):
