@@ -26,18 +26,6 @@ static enum status read_arguments(const struct options *options, struct import_r
     return import_request_read(options, request, error);
 }
 
-/* What the manifest says of where the model came from. */
-static json_t *make_origin(const struct import_request *request, const json_t *facts)
-{
-    json_t *settings = json_array();
-    for (size_t i = 0; i < request->setting_count; i++) {
-        json_array_append_new(settings, json_string(request->settings[i]));
-    }
-    return json_pack("{s:{s:s, s:O, s:O, s:s*, s:o, s:O}}", "import", "source", request->source, "format",
-                     json_object_get(facts, "format"), "entry", json_object_get(facts, "entry"), "vocabulary",
-                     request->vocabulary, "set", settings, "understood", json_object_get(facts, "understood"));
-}
-
 /* "cell: lstm (the names of …)" */
 static void print_findings(const json_t *facts)
 {
@@ -58,7 +46,7 @@ static enum status keep(const struct import_request *request, const struct model
 {
     struct model *model = NULL;
     TRY(model_create_imported(out->name, &answer->reply, &model, error));
-    json_t *origin = make_origin(request, answer->reply.facts);
+    json_t *origin = import_origin(request, answer);
     json_t *facts = json_incref(answer->reply.facts);
     import_answer_release(answer); /* the weights are in the model now */
     answer->reply.facts = facts;

@@ -10,6 +10,9 @@
 #include "engine/engine.h"
 
 static const struct option_row ROWS[] = {
+    {"seconds", OPTION_COUNT, "N", "120", "may run for so long"},
+    {"unpack-bytes", OPTION_COUNT, "N", "1073741824", "an archive may unpack to so much"},
+    {"upload", OPTION_FLAG, NULL, NULL, "SOURCE is what standard input is called"},
     {"look", OPTION_FLAG, NULL, NULL, "only says what is there"},
     {"vocabulary", OPTION_TEXT, "FILE", NULL, "the symbols"},
     {"set", OPTION_LIST, "KEY=VALUE", NULL, "decides what is ambiguous"},
@@ -37,11 +40,16 @@ static enum status enter(const struct options *options, struct foreign_source *s
     json_object_seed(0);                                 /* jansson takes its random numbers from a file */
     setenv("TZ", "UTC0", 1);                             /* libzip asks for local time, which stands in a file, */
     tzset();                                             /* read once */
-    TRY(foreign_source_open(options->positional[0], options_text(options, "vocabulary"), source, error));
+    import_prepare();
+    TRY(options_is_given(options, "upload")
+            ? foreign_source_open_upload(STDIN_FILENO, options->positional[0], source, error)
+            : foreign_source_open(options->positional[0], options_text(options, "vocabulary"), source, error));
+    source->unpack_bytes_max = options_count(options, "unpack-bytes");
+    uint64_t seconds = options_count(options, "seconds");
     const struct sandbox_limits limits = {
-        .memory_bytes = ((uint64_t)IMPORT_MEMORY_MIB << 20) + 3 * foreign_source_bytes(source),
-        .cpu_seconds = IMPORT_CPU_SECONDS,
-        .elapsed_seconds = IMPORT_ELAPSED_SECONDS,
+        .memory_bytes = ((uint64_t)IMPORT_MEMORY_MIB << 20) + 3 * import_bytes_max(source),
+        .cpu_seconds = seconds,
+        .elapsed_seconds = seconds,
     };
     return sandbox_enter(&limits, error);
 }

@@ -1,4 +1,4 @@
-/* Starting the reading process, and hearing it out. Thread: main of a command, or a run thread. Owns the process and
+/* Starting the reading process, and hearing it out. Thread: main of a command, or one of its own. Owns the process and
  * the pipe from its standard output. */
 #include "daemon/import_process.h"
 
@@ -12,11 +12,13 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { ARGUMENTS_MAX = 8 + 2 * IMPORT_SETTINGS_MAX };
+enum { ARGUMENTS_MAX = 16 + 2 * IMPORT_SETTINGS_MAX, NUMBER_BYTES = 24 };
 
 struct reading {
     pid_t process;
-    int descriptor; /* what it writes, or −1 */
+    int descriptor; /* what it writes */
+    int cancel;     /* or 0 */
+    uint64_t seconds_max;
     uint64_t end_ns;
     unsigned char *bytes;
     size_t length;
@@ -49,15 +51,46 @@ enum status import_request_read(const struct options *options, struct import_req
     return STATUS_OK;
 }
 
+json_t *import_origin(const struct import_request *request, const struct import_answer *answer)
+{
+    const json_t *facts = answer->reply.facts;
+    json_t *settings = json_array();
+    for (size_t i = 0; i < request->setting_count; i++) {
+        json_array_append_new(settings, json_string(request->settings[i]));
+    }
+    return json_pack("{s:{s:s, s:O, s:O, s:s*, s:o, s:O}}", "import", "source", request->source, "format",
+                     json_object_get(facts, "format"), "entry", json_object_get(facts, "entry"), "vocabulary",
+                     request->vocabulary, "set", settings, "understood", json_object_get(facts, "understood"));
+}
+
 /* ---- starting ---- */
 
-static void make_arguments(const struct import_request *request, const char *arguments[ARGUMENTS_MAX])
+struct arguments {
+    const char *texts[ARGUMENTS_MAX];
+    char seconds[NUMBER_BYTES];
+    char unpack_bytes[NUMBER_BYTES];
+};
+
+static void make_arguments(const struct import_request *request, struct arguments *made)
 {
+    const char **arguments = made->texts;
+    uint64_t unpack_bytes_max =
+        request->unpack_bytes_max > 0 ? request->unpack_bytes_max : (uint64_t)SOURCE_UNPACK_MIB_MAX << 20;
+    uint64_t seconds_max = request->seconds_max > 0 ? request->seconds_max : IMPORT_SECONDS_MAX;
     size_t count = 0;
+    snprintf(made->seconds, sizeof made->seconds, "%llu", (unsigned long long)seconds_max);
+    snprintf(made->unpack_bytes, sizeof made->unpack_bytes, "%llu", (unsigned long long)unpack_bytes_max);
     arguments[count++] = "lstmd";
     arguments[count++] = "import-reader";
+    arguments[count++] = "--seconds";
+    arguments[count++] = made->seconds;
+    arguments[count++] = "--unpack-bytes";
+    arguments[count++] = made->unpack_bytes;
     if (request->looks_only) {
         arguments[count++] = "--look";
+    }
+    if (request->upload > 0) {
+        arguments[count++] = "--upload";
     }
     if (request->vocabulary != NULL) {
         arguments[count++] = "--vocabulary";
@@ -72,24 +105,47 @@ static void make_arguments(const struct import_request *request, const char *arg
     arguments[count] = NULL;
 }
 
+/* Its standard input is the upload, or nothing; a thread's blocked signals would outlast its limits of time. */
+static int spawn(const struct import_request *request, const struct arguments *arguments, int output, pid_t *process)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t signals;
+    int failed = posix_spawn_file_actions_init(&actions);
+    if (failed != 0) {
+        return failed;
+    }
+    failed = posix_spawnattr_init(&attributes);
+    if (failed == 0) {
+        sigemptyset(&signals);
+        failed = posix_spawnattr_setsigmask(&attributes, &signals);
+        sigaddset(&signals, SIGPIPE);
+        failed = failed != 0 ? failed : posix_spawnattr_setsigdefault(&attributes, &signals);
+        failed = failed != 0 ? failed
+                             : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+        failed = failed != 0 ? failed
+                 : request->upload > 0
+                     ? posix_spawn_file_actions_adddup2(&actions, request->upload, STDIN_FILENO)
+                     : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        failed = failed != 0 ? failed : posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+        failed = failed != 0 ? failed
+                             : posix_spawn(process, "/proc/self/exe", &actions, &attributes,
+                                           (char *const *)(uintptr_t)arguments->texts, environ);
+        posix_spawnattr_destroy(&attributes);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return failed;
+}
+
 static enum status start(const struct import_request *request, struct reading *reading, struct error *error)
 {
-    const char *arguments[ARGUMENTS_MAX];
+    struct arguments arguments;
     int ends[2];
-    posix_spawn_file_actions_t actions;
-    make_arguments(request, arguments);
+    make_arguments(request, &arguments);
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return error_set_errno(error, errno, "no pipe for importing");
     }
-    int failed = posix_spawn_file_actions_init(&actions);
-    if (failed == 0) {
-        failed = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        failed = failed != 0 ? failed : posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-        failed = failed != 0 ? failed
-                             : posix_spawn(&reading->process, "/proc/self/exe", &actions, NULL,
-                                           (char *const *)(uintptr_t)arguments, environ);
-        posix_spawn_file_actions_destroy(&actions);
-    }
+    int failed = spawn(request, &arguments, ends[1], &reading->process);
     close(ends[1]);
     reading->descriptor = ends[0];
     if (failed != 0) {
@@ -101,18 +157,27 @@ static enum status start(const struct import_request *request, struct reading *r
 
 /* ---- hearing ---- */
 
+static enum status too_long(uint64_t seconds_max, struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE, "importing took more than %llu seconds", (unsigned long long)seconds_max);
+    return error_code(error, "import_too_long"), STATUS_UNPROCESSABLE;
+}
+
 static enum status wait_for_bytes(const struct reading *reading, struct error *error)
 {
-    struct pollfd waited = {.fd = reading->descriptor, .events = POLLIN};
+    struct pollfd waited[] = {{.fd = reading->descriptor, .events = POLLIN}, {.fd = reading->cancel, .events = POLLIN}};
     for (;;) {
         uint64_t now_ns = clock_now_ns();
         int left_ms = now_ns >= reading->end_ns ? 0 : (int)((reading->end_ns - now_ns) / 1000000 + 1);
-        int count = poll(&waited, 1, left_ms);
+        int count = poll(waited, reading->cancel > 0 ? 2 : 1, left_ms);
+        if (count > 0 && waited[1].revents != 0) {
+            return error_set(error, STATUS_CANCELLED, "importing was ended");
+        }
         if (count > 0) {
             return STATUS_OK;
         }
         if (count == 0 && left_ms == 0) {
-            return error_set(error, STATUS_CANCELLED, "importing took more than %d seconds", IMPORT_ELAPSED_SECONDS);
+            return too_long(reading->seconds_max, error);
         }
         if (count < 0 && errno != EINTR) {
             return error_set_errno(error, errno, "the importing process cannot be heard");
@@ -171,34 +236,38 @@ static int wait_for_end(const struct reading *reading)
     return state;
 }
 
-static enum status died(int state, struct error *error)
+static enum status died(int state, uint64_t seconds_max, struct error *error)
 {
     static const struct {
         int signal;
         const char *what;
     } rows[] = {
         {SIGSYS, "it asked the kernel for something it may not have"},
-        {SIGXCPU, "it took too much time"},
-        {SIGALRM, "it took too much time"},
         {SIGKILL, "it was killed"},
         {SIGSEGV, "it crashed"},
         {SIGABRT, "it crashed"},
         {SIGBUS, "it crashed"},
     };
     const char *what = "it ended by itself";
+    int number = WIFSIGNALED(state) ? WTERMSIG(state) : 0;
+    if (number == SIGALRM || number == SIGXCPU) {
+        return too_long(seconds_max, error);
+    }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        what = WIFSIGNALED(state) && WTERMSIG(state) == rows[i].signal ? rows[i].what : what;
+        what = number == rows[i].signal ? rows[i].what : what;
     }
     error_set(error, STATUS_UNPROCESSABLE, "the importing process handed nothing over: %s (%s %d)", what,
-              WIFSIGNALED(state) ? "signal" : "exit status", WIFSIGNALED(state) ? WTERMSIG(state) : WEXITSTATUS(state));
+              number > 0 ? "signal" : "exit status", number > 0 ? number : WEXITSTATUS(state));
     return error_code(error, "import_died"), STATUS_UNPROCESSABLE;
 }
 
 enum status import_process_run(const struct import_request *request, struct import_answer *ret_answer,
                                struct error *error)
 {
-    struct reading reading = {.end_ns = clock_now_ns() + (uint64_t)IMPORT_ELAPSED_SECONDS * 1000000000u};
+    struct reading reading = {.cancel = request->cancel,
+                              .seconds_max = request->seconds_max > 0 ? request->seconds_max : IMPORT_SECONDS_MAX};
     struct import_reply reply = {.facts = NULL};
+    reading.end_ns = clock_now_ns() + reading.seconds_max * 1000000000u;
     TRY(start(request, &reading, error));
     enum status status = hear(&reading, error);
     close(reading.descriptor);
@@ -207,7 +276,7 @@ enum status import_process_run(const struct import_request *request, struct impo
     }
     int state = wait_for_end(&reading);
     if (status == STATUS_OK && (!WIFEXITED(state) || WEXITSTATUS(state) != 0)) {
-        status = died(state, error);
+        status = died(state, reading.seconds_max, error);
     }
     if (status == STATUS_OK) {
         status = import_reply_parse(reading.bytes, reading.length, &reply, error);

@@ -1,12 +1,12 @@
 /* Importing in a process of its own: `lstmd import-reader`, which shuts itself in before it reads a byte of the source.
- * Thread: main of a command, or a run thread; waits for the process. */
+ * Thread: main of a command, or one of its own; waits for the process. */
 #ifndef DAEMON_IMPORT_PROCESS_H
 #define DAEMON_IMPORT_PROCESS_H
 
 #include "daemon/options.h"
 #include "engine/engine.h"
 
-enum { IMPORT_CPU_SECONDS = 60, IMPORT_ELAPSED_SECONDS = 120, IMPORT_MEMORY_MIB = 192 };
+enum { IMPORT_SECONDS_MAX = 120, IMPORT_MEMORY_MIB = 192 };
 
 struct import_request {
     const char *source;
@@ -14,6 +14,10 @@ struct import_request {
     const char *settings[IMPORT_SETTINGS_MAX]; /* "KEY=VALUE" */
     size_t setting_count;
     bool looks_only;
+    int upload;                /* the open file that is the source, which is then only called `source`; 0: none */
+    int cancel;                /* the process is ended when this descriptor can be read; 0: none */
+    uint64_t unpack_bytes_max; /* of an archive; 0: SOURCE_UNPACK_MIB_MAX */
+    uint64_t seconds_max;      /* 0: IMPORT_SECONDS_MAX */
 };
 
 /* The process's answer; `bytes` is what it wrote, to which `reply` points. Release with import_answer_release. */
@@ -22,11 +26,15 @@ struct import_answer {
     void *bytes;
 };
 
-/* Runs the process to its end: the errors that it reports, CANCELLED when it took more than IMPORT_ELAPSED_SECONDS, and
- * UNPROCESSABLE, code "import_died", where it was killed: for what it asked of the kernel, time or memory. */
+/* Runs the process to its end: the errors that it reports; UNPROCESSABLE, code "import_too_long" above `seconds_max`,
+ * "import_died" where it was killed for what it asked of the kernel, or crashed; CANCELLED by `cancel`. */
 enum status import_process_run(const struct import_request *request, struct import_answer *ret_answer,
                                struct error *error) MUST_CHECK;
 void import_answer_release(struct import_answer *answer);
+
+/* What a version's manifest says of where it came from: {"import":{"source","format","entry","vocabulary","set",
+ * "understood"}}. New reference, NULL without memory. */
+json_t *import_origin(const struct import_request *request, const struct import_answer *answer) MUST_CHECK;
 
 /* Takes the first argument and the options "vocabulary" and "set" as a request, whose strings are borrowed. INVALID. */
 enum status import_request_read(const struct options *options, struct import_request *ret_request,

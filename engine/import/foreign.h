@@ -49,6 +49,7 @@ struct foreign_model {
     struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
     size_t vocabulary_count;
     bool is_vocabulary_given; /* they are of the file that the user named */
+    bool is_vocabulary_named; /* the same, by a name among the source's */
     size_t skipped_count;     /* tensors of types that hold no numbers */
     struct arena arena;
 };

@@ -39,6 +39,32 @@ enum status foreign_source_add(struct foreign_source *source, const char *name, 
     return STATUS_OK;
 }
 
+enum status foreign_source_take(struct foreign_source *source, const char *name, char *bytes, size_t length,
+                                struct error *error)
+{
+    enum status status = foreign_source_add(source, name, bytes, length, error);
+    if (status != STATUS_OK) {
+        mem_free(bytes);
+        return status;
+    }
+    source->files[source->count - 1].is_borrowed = false;
+    return STATUS_OK;
+}
+
+static int by_name(const void *left, const void *right)
+{
+    const struct source_file *a = left;
+    const struct source_file *b = right;
+    return strcmp(a->name, b->name);
+}
+
+void foreign_source_sort(struct foreign_source *source)
+{
+    if (source->count > 1) {
+        qsort(source->files, source->count, sizeof *source->files, by_name);
+    }
+}
+
 /* ---- opening ---- */
 
 /* Opens `entry` of a folder. What cannot be opened, or is no regular file, is passed over: `*ret_descriptor` −1. */
@@ -126,13 +152,6 @@ static enum status open_folder(struct foreign_source *source, int parent, const 
     return status;
 }
 
-static int by_name(const void *left, const void *right)
-{
-    const struct source_file *a = left;
-    const struct source_file *b = right;
-    return strcmp(a->name, b->name);
-}
-
 static enum status open_vocabulary(struct foreign_source *source, const char *path, struct error *error)
 {
     int descriptor;
@@ -188,7 +207,7 @@ enum status foreign_source_open(const char *path, const char *vocabulary, struct
         return no_memory(source, error);
     }
     TRY(open_folder(source, AT_FDCWD, folder, "", 1, error));
-    qsort(source->files, source->count, sizeof *source->files, by_name);
+    foreign_source_sort(source);
     if (!has_chosen(source)) {
         return error_set(error, STATUS_NOT_FOUND, "%.200s: no such file, folder or checkpoint prefix", path);
     }
@@ -198,13 +217,25 @@ enum status foreign_source_open(const char *path, const char *vocabulary, struct
     return vocabulary == NULL ? STATUS_OK : open_vocabulary(source, vocabulary, error);
 }
 
+enum status foreign_source_open_upload(int descriptor, const char *name, struct foreign_source *source,
+                                       struct error *error)
+{
+    struct stat facts;
+    *source = (struct foreign_source){.label = name, .chosen = name};
+    if (fstat(descriptor, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        close(descriptor);
+        return error_set(error, STATUS_INVALID, "%.200s: no regular file", name);
+    }
+    return add_opened(source, name, descriptor, (uint64_t)facts.st_size, error);
+}
+
 /* ---- reading ---- */
 
 /* Reads up to `length` bytes from `offset`; fewer only at the file's end or on an error. */
-static size_t read_at(const struct source_file *file, uint64_t offset, void *bytes, size_t length)
+static size_t read_file(const struct source_file *file, uint64_t offset, void *bytes, size_t length)
 {
     size_t done = 0;
-    while (done < length) {
+    while (done < length && file->descriptor >= 0) {
         ssize_t count = pread(file->descriptor, (char *)bytes + done, length - done, (off_t)(offset + done));
         if (count <= 0) {
             break;
@@ -214,17 +245,20 @@ static size_t read_at(const struct source_file *file, uint64_t offset, void *byt
     return done;
 }
 
-size_t foreign_source_peek(const struct source_file *file, uint64_t offset, unsigned char bytes[SOURCE_HEAD_BYTES])
+size_t foreign_source_read_at(const struct source_file *file, uint64_t offset, void *bytes, size_t length)
 {
-    if (offset >= file->bytes) {
-        return 0;
-    }
-    size_t length = file->bytes - offset < SOURCE_HEAD_BYTES ? (size_t)(file->bytes - offset) : SOURCE_HEAD_BYTES;
+    uint64_t left = offset >= file->bytes ? 0 : file->bytes - offset;
+    length = left < length ? (size_t)left : length;
     if (file->content == NULL) {
-        return read_at(file, offset, bytes, length);
+        return read_file(file, offset, bytes, length);
     }
     memcpy(bytes, file->content + offset, length);
     return length;
+}
+
+size_t foreign_source_peek(const struct source_file *file, uint64_t offset, unsigned char bytes[SOURCE_HEAD_BYTES])
+{
+    return foreign_source_read_at(file, offset, bytes, SOURCE_HEAD_BYTES);
 }
 
 enum status foreign_source_read(struct foreign_source *source, struct source_file *file,
@@ -241,7 +275,7 @@ enum status foreign_source_read(struct foreign_source *source, struct source_fil
             return error_set(error, STATUS_NO_MEMORY, "%s: no memory for its %llu bytes", file->name,
                              (unsigned long long)file->bytes);
         }
-        size_t length = file->descriptor < 0 ? 0 : read_at(file, 0, content, file->bytes);
+        size_t length = read_file(file, 0, content, file->bytes);
         if (length != file->bytes) {
             mem_free(content);
             return error_set(error, STATUS_IO, "%s: %zu of its %llu bytes can be read", file->name, length,
@@ -294,6 +328,15 @@ static void release_file(struct source_file *file)
     if (file->descriptor >= 0) {
         close(file->descriptor);
     }
+}
+
+void foreign_source_drop(struct foreign_source *source, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        release_file(&source->files[i]);
+    }
+    source->count -= count;
+    memmove(source->files, source->files + count, source->count * sizeof *source->files);
 }
 
 void foreign_source_release(struct foreign_source *source)

@@ -15,7 +15,8 @@ enum {
     SOURCE_DEPTH_MAX = 2,
     SOURCE_HEAD_BYTES = 512,
     SOURCE_VOCABULARY_BYTES_MAX = 16 << 20,
-    SOURCE_MIB_MAX = 8192, /* of all files that are read */
+    SOURCE_MIB_MAX = 8192,        /* of all files that are read */
+    SOURCE_UNPACK_MIB_MAX = 1024, /* of what an archive unpacks to, where nothing else is said */
 };
 
 struct source_file {
@@ -33,6 +34,7 @@ struct foreign_source {
     size_t count;
     struct source_file *vocabulary; /* the file of --vocabulary, or NULL; not among `files` */
     uint64_t read_bytes;
+    uint64_t unpack_bytes_max; /* what an archive may unpack to */
     struct arena arena;
 };
 
@@ -41,9 +43,25 @@ struct foreign_source {
 enum status foreign_source_open(const char *path, const char *vocabulary, struct foreign_source *source,
                                 struct error *error) MUST_CHECK;
 
-/* Adds a file that is in memory, whose bytes are borrowed; the source was zeroed before. For tests and uploads. */
+/* As foreign_source_open, for one open file, which is taken over and called `name`: an upload. INVALID for what is no
+ * regular file. */
+enum status foreign_source_open_upload(int descriptor, const char *name, struct foreign_source *source,
+                                       struct error *error) MUST_CHECK;
+
+/* Adds a file that is in memory, whose bytes are borrowed; the source was zeroed before. For tests. */
 enum status foreign_source_add(struct foreign_source *source, const char *name, const void *bytes, size_t length,
                                struct error *error) MUST_CHECK;
+
+/* The same for bytes from mem_allocate, which are taken over, on failure too. */
+enum status foreign_source_take(struct foreign_source *source, const char *name, char *bytes, size_t length,
+                                struct error *error) MUST_CHECK;
+
+/* Closes and forgets the first `count` files; sorts what there is by name. */
+void foreign_source_drop(struct foreign_source *source, size_t count);
+void foreign_source_sort(struct foreign_source *source);
+
+/* Up to `length` bytes of a file from `offset` on; returns how many there were. */
+size_t foreign_source_read_at(const struct source_file *file, uint64_t offset, void *bytes, size_t length);
 
 /* Up to SOURCE_HEAD_BYTES of a file from `offset` on; returns how many there were. */
 size_t foreign_source_peek(const struct source_file *file, uint64_t offset, unsigned char bytes[SOURCE_HEAD_BYTES]);

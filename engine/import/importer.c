@@ -3,6 +3,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/import/foreign_archive.h"
 #include "engine/import/import_private.h"
 #include "engine/import/readers.h"
 #include "engine/store/safetensors.h"
@@ -55,8 +56,9 @@ static enum status none_recognised(const struct foreign_source *source, size_t t
         length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ",
                                    foreign_formats[i].name);
     }
-    return error_set(error, STATUS_UNSUPPORTED, "%.300s: none of %zu files is of a format that is read here: %s",
-                     source->label, tried_count, known);
+    error_set(error, STATUS_UNSUPPORTED, "%.300s: none of %zu files is of a format that is read here: %s",
+              source->label, tried_count, known);
+    return error_code(error, "unknown_format"), STATUS_UNSUPPORTED;
 }
 
 static enum status several(const struct foreign_source *source, const struct source_file *one,
@@ -113,14 +115,36 @@ static enum status find_entry(struct foreign_source *source, const struct import
 
 /* ---- reading ---- */
 
-/* A file that was given for it replaces all vocabularies that lie about. */
-static enum status read_vocabularies(struct foreign_source *source, const struct source_file *entry,
+/* What was named may be an archive, if it is no model by itself. */
+static const struct source_file *find_archive(const struct foreign_source *source)
+{
+    const struct source_file *file = source->chosen[0] == '\0' ? NULL : foreign_source_find(source, source->chosen);
+    return file != NULL && foreign_format_of(file) == NULL && foreign_archive_recognise(file) ? file : NULL;
+}
+
+void import_prepare(void)
+{
+    foreign_archive_prepare();
+}
+
+uint64_t import_bytes_max(const struct foreign_source *source)
+{
+    return foreign_source_bytes(source) + (find_archive(source) == NULL ? 0 : source->unpack_bytes_max);
+}
+
+/* A file that was given for it, or named among the source's, replaces all vocabularies that lie about. */
+static enum status read_vocabularies(struct foreign_source *source, const struct source_file *entry, const char *named,
                                      struct foreign_model *model, struct error *error)
 {
-    if (source->vocabulary != NULL) {
+    struct source_file *given = source->vocabulary;
+    if (given == NULL && named != NULL) {
+        given = foreign_source_find(source, named);
+        model->is_vocabulary_named = given != NULL;
+    }
+    if (given != NULL) {
         model->vocabulary_count = 0;
         model->is_vocabulary_given = true;
-        return vocabulary_file_read(source, source->vocabulary, true, model, error);
+        return vocabulary_file_read(source, given, true, model, error);
     }
     for (size_t i = 0; i < source->count; i++) {
         if (&source->files[i] != entry && foreign_format_of(&source->files[i]) == NULL) {
@@ -134,12 +158,16 @@ static enum status read_model(struct foreign_source *source, const struct import
                               struct foreign_model *model, struct error *error)
 {
     struct source_file *entry = NULL;
+    const struct source_file *archive = find_archive(source);
+    if (archive != NULL) {
+        TRY(foreign_archive_unpack(source, archive, error));
+    }
     TRY(find_entry(source, settings, &entry, error));
     CHECK(entry != NULL);
     model->arena.bytes_max = ARENA_BYTES_MIN + 2 * (size_t)foreign_source_bytes(source);
     model->entry = entry->name;
     TRY(foreign_format_of(entry)->read(source, entry, model, error));
-    return read_vocabularies(source, entry, model, error);
+    return read_vocabularies(source, entry, import_setting(settings, "vocabulary"), model, error);
 }
 
 /* ---- writing ---- */

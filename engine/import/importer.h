@@ -33,6 +33,12 @@ struct import_sink {
     void *context;
 };
 
+/* What reading needs of the process while it still may open files. */
+void import_prepare(void);
+
+/* Bytes of the source's files, or that they may unpack to: what the process that reads it needs memory for. */
+uint64_t import_bytes_max(const struct foreign_source *source);
+
 /* Reads the source and understands it. Writes the reply, its failure included; only what it cannot write is an error
  * (IO, NO_MEMORY). `looks_only`: the tensors are listed, and what cannot be understood is no failure but stands as
  * "problem" in the reply. */

@@ -16,7 +16,7 @@ static const char *const setting_keys[] = {
     "file",            /* which of a folder's models */
     "forget_bias",     /* what an LSTM adds to its forget gate when it runs */
     "output",          /* the matrix before the logits */
-    "vocabulary",      /* bytes, printable: well-known ones */
+    "vocabulary",      /* bytes, printable: well-known ones; or a file of the source */
     "vocabulary_kind", /* characters, words */
 };
 

@@ -62,7 +62,7 @@ static enum status take_well_known(struct thinking *thinking, const char *name)
         return think_note(thinking, "vocabulary", row->what, "it was set");
     }
     return refuse(thinking, "wrong_vocabulary",
-                  "vocabulary=%.100s is neither bytes nor printable; a file is given with "
+                  "vocabulary=%.100s is neither bytes nor printable, nor a file of the source; any file is given with "
                   "--vocabulary",
                   name);
 }
@@ -192,7 +192,7 @@ enum status think_find_vocabulary(struct thinking *thinking)
     const char *set = think_setting(thinking, "vocabulary");
     const struct foreign_vocabulary *vocabulary = NULL;
     const char *kind = "bytes";
-    if (set != NULL) {
+    if (set != NULL && !thinking->model->is_vocabulary_named) {
         return take_well_known(thinking, set);
     }
     TRY(choose(thinking, &vocabulary));

@@ -11,6 +11,7 @@ import pickle
 import random
 import struct
 import sys
+import tarfile
 import types
 import zipfile
 
@@ -31,6 +32,39 @@ def write(path, content):
     with open(path, "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def files_below(folder):
+    """{path below it: content} of all files."""
+    paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    files = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            files[os.path.relpath(path, folder)] = file.read()
+    return files
+
+
+def archive(files, kind="tar"):
+    """An archive of {path: content}; kinds: tar, tar.gz, tar.bz2, tar.xz, zip."""
+    made = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for path, content in files.items():
+                zipped.writestr(path, content)
+        return made.getvalue()
+    with tarfile.open(fileobj=made, mode="w:" + kind.partition(".")[2]) as tar:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+def huge_tar(size):
+    """The beginning of a tar that states a file of so many bytes."""
+    entry = tarfile.TarInfo("huge")
+    entry.size = size
+    return entry.tobuf() + bytes(1024)
 
 
 def tensorflow_model(seed=1, layers=2, kernel="kernel", bias="bias"):

@@ -103,6 +103,22 @@ class Refusals(ImportTest):
         self.bad("no such file", os.path.join(self.folder, "link"))
 
 
+class Archives(ImportTest):
+    def refused(self, message, content):
+        self.bad(message, foreign.write(os.path.join(self.folder, "upload"), content))
+
+    def test_what_is_refused(self):
+        self.refused("upload: the path '../x' in it leads elsewhere", foreign.archive({"../x": b"1"}, "zip"))
+        self.refused("upload: no files are in it", foreign.archive({".x": b"1"}))
+        self.refused("upload: none of 1 files is of a format", foreign.archive({"x": b"1"}))
+        self.refused("upload: no archive that can be read: ", foreign.archive({"x": b"1" * 999}, "tar.gz")[:-9])
+        self.refused("upload: unpacks to more than 1073741824 bytes", foreign.huge_tar(1 << 31))
+        two = {f"{name}/{path}": content for name in "ab"
+               for path, content in foreign.files_below(foreign.ml5(os.path.join(self.folder, "ml5"),
+                                                                    foreign.tensorflow_model())).items()}
+        self.refused("upload holds several models, a/manifest.json and b/manifest.json", foreign.archive(two))
+
+
 class Inspect(ImportTest):
     def test_what_it_would_build(self):
         source = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model())
@@ -178,6 +194,18 @@ class OwnModels(DaemonTest):
             self.assertIn("gate order: i, f, g, o", said)
         path = foreign.write(self.folder_of("state_dict"), foreign.torch_zip(tensors))
         self.check("torch-state-dict", want, path, "--vocabulary", self.vocabulary())
+
+    def test_archives(self):
+        tensors = foreign.tensorflow_model(5)
+        want = foreign.tensorflow_probabilities(tensors, self.TEXT)
+        files = foreign.files_below(foreign.ml5(self.folder_of("packed"), tensors))
+        files = {"사랑/" + path: content for path, content in files.items()}
+        files["사랑/.DS_Store"] = b"nothing"
+        files["사랑/other.json"] = json.dumps(foreign.SYMBOLS[::-1]).encode()
+        for kind in ("tar", "tar.gz", "tar.xz", "tar.bz2", "zip"):
+            path = foreign.write(self.folder_of("packed." + kind), foreign.archive(files, kind))
+            said = self.check("packed-" + kind, want, path, "--set", "vocabulary=vocab.json")
+            self.assertIn("format: ml5 folder (manifest.json)", said)
 
     def test_pickled_vocabularies(self):
         tensors = foreign.tensorflow_model(4)

@@ -1,0 +1,14 @@
+/* Fuzz target: any bytes as an uploaded archive. */
+#include <stdint.h>
+
+#include "foreign_input.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    struct foreign_source source = {.label = "memory", .chosen = "m", .unpack_bytes_max = 1 << 20};
+    fuzz_add(&source, "m", bytes, length);
+    fuzz_import(&source, false);
+    return 0;
+}
