@@ -15,7 +15,7 @@ STATEDIR   ?= /var/lib
 JOBS       := $(shell nproc)
 
 # Their Debian packages stand in config/packages.
-LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy
+LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy libprotobuf-c
 # OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
 LIBRARIES += openblas
 
@@ -30,8 +30,10 @@ CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-saniti
                   -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
 VERSION := 0.1.0
-BASE := -std=c17 -D_GNU_SOURCE -DLSTMD_VERSION='"$(VERSION)"' -I. -include engine/base/banned.h -fno-math-errno \
-        -ffp-contract=off -fstack-protector-strong -fPIE -pthread
+# What protoc-c makes of .proto files, the same for all flavours.
+GENERATED := $(BUILD)/generated
+BASE := -std=c17 -D_GNU_SOURCE -DLSTMD_VERSION='"$(VERSION)"' -I. -I$(GENERATED) -include engine/base/banned.h \
+        -fno-math-errno -ffp-contract=off -fstack-protector-strong -fPIE -pthread
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wformat=2 -Wcast-qual -Wdouble-promotion -Wswitch-enum -Wwrite-strings
 # Not part of $(OUT)/flags: it changes no object, and `make run` after `make test` should build nothing.
@@ -74,8 +76,11 @@ ENGINE_SOURCES := $(sort $(wildcard engine/*/*.c))
 DAEMON_SOURCES := $(sort $(wildcard daemon/*.c))
 UNIT_SOURCES   := $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SOURCES   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+PROTOS         := $(sort $(wildcard engine/*/*.proto))
 
-ENGINE_OBJECTS := $(ENGINE_SOURCES:%.c=$(OUT)/%.o)
+PROTO_OBJECTS  := $(PROTOS:%.proto=$(OUT)/%.pb-c.o)
+PROTO_HEADERS  := $(PROTOS:%.proto=$(GENERATED)/%.pb-c.h)
+ENGINE_OBJECTS := $(ENGINE_SOURCES:%.c=$(OUT)/%.o) $(PROTO_OBJECTS)
 DAEMON_OBJECTS := $(DAEMON_SOURCES:%.c=$(OUT)/%.o)
 UNIT_TESTS     := $(UNIT_SOURCES:%.c=$(OUT)/%)
 FUZZ_REPLAYS   := $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
@@ -102,7 +107,15 @@ $(OUT)/flags: FORCE
 	@echo '$(subst ','\'',$(strip $(ALL_FLAGS)))' > $@
 endif
 
-$(OUT)/%.o: %.c $(OUT)/flags
+$(GENERATED)/%.pb-c.c $(GENERATED)/%.pb-c.h: %.proto
+	@mkdir -p $(@D)
+	protoc-c --proto_path=$(<D) --c_out=$(GENERATED)/$(<D) $<
+
+$(PROTO_OBJECTS): $(OUT)/%.o: $(GENERATED)/%.c $(OUT)/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -w -c -o $@ $<
+
+$(OUT)/%.o: %.c $(OUT)/flags | $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) $(FLAGS_$*) $(ERRORS) -c -o $@ $<
 
@@ -200,7 +213,7 @@ lint: ## clang-tidy and shellcheck over everything
 	@$(SUBMAKE) -k -j$(JOBS) $(addsuffix .lint,$(filter-out $(INSTRUCTION_SETS),$(ENGINE_SOURCES) $(DAEMON_SOURCES)))
 	shellcheck config/packages .ci/run
 
-%.c.lint: FORCE
+%.c.lint: $(PROTO_HEADERS) FORCE
 	@clang-tidy --quiet $*.c -- $(BASE) -DMAY_ALLOCATE $(LIBRARY_CFLAGS) \
 	    $(if $(filter engine/base/status,$*),,-include tests/lint.h)
 

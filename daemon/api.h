@@ -29,6 +29,7 @@ void api_models_save(struct server *server, struct request *request);
 void api_models_restore(struct server *server, struct request *request);
 void api_models_load(struct server *server, struct request *request);
 void api_models_unload(struct server *server, struct request *request);
+void api_models_export(struct server *server, struct request *request);
 void api_labels_get(struct server *server, struct request *request);
 void api_labels_put(struct server *server, struct request *request);
 void api_labels_delete(struct server *server, struct request *request);

@@ -42,5 +42,6 @@ int command_bench(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_key(int argc, char **argv);
 int command_import_reader(int argc, char **argv);
+int command_export(int argc, char **argv);
 
 #endif

@@ -7,13 +7,6 @@
 #include "daemon/commands.h"
 #include "engine/engine.h"
 
-static int not_built(int argc, char **argv)
-{
-    (void)argc;
-    fprintf(stderr, "lstmd %s: not built yet\n", argv[0]);
-    return EXIT_FAILED;
-}
-
 static const struct command {
     const char *name;
     const char *help;
@@ -27,7 +20,7 @@ static const struct command {
     {"bench", "measure decoding, training or serving on this machine", command_bench},
     {"import", "read a model of another framework", command_import},
     {"import-reader", NULL, command_import_reader}, /* for import and inspect alone */
-    {"export", "write a model for another framework", not_built},
+    {"export", "write a model for another framework", command_export},
     {"key", "make a key for the key file", command_key},
 };
 

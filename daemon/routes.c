@@ -35,7 +35,7 @@ static const struct route table[] = {
     {"DELETE", "/v1/models/{m}/labels/{label}", api_labels_delete, SCOPE_ADMIN, 0},
     {"GET", "/v1/models/{m}/settings", api_settings_get, SCOPE_ADMIN, 0},
     {"PATCH", "/v1/models/{m}/settings", api_settings_patch, SCOPE_ADMIN, 0},
-    {"GET", "/v1/models/{m}/export", api_unsupported, SCOPE_ADMIN, 0},
+    {"GET", "/v1/models/{m}/export", api_models_export, SCOPE_ADMIN, 0},
 
     {"GET", "/v1/models/{m}/graph", api_graph_get, SCOPE_ADMIN, 0},
     {"POST", "/v1/models/{m}/graph/build", api_graph_build, SCOPE_ADMIN, ROUTE_PROGRAM},

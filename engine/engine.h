@@ -8,6 +8,7 @@
 #include "engine/decode/generation.h"
 #include "engine/import/importer.h"
 #include "engine/model/model.h"
+#include "engine/model/model_export.h"
 #include "engine/model/model_import.h"
 #include "engine/model/snapshot.h"
 #include "engine/model/training_job.h"

@@ -382,6 +382,13 @@ static enum status pack(struct packer *packer, struct decode_plan **ret_plan, st
                  status == STATUS_OK ? "the numbers differ" : own.message);
         return STATUS_OK;
     }
+    if (packer->options->use != NULL) {
+        status = packer->options->use->take(packer->options->use->context, &packer->weights, error);
+        if (status != STATUS_OK) {
+            decode_plan_destroy(plan);
+            return status;
+        }
+    }
     if (packer->options->precision == RNN_PRECISION_FP32) {
         *ret_plan = plan;
         return STATUS_OK;

@@ -7,6 +7,12 @@
 #include "engine/graph/values.h"
 #include "engine/model/step_view.h"
 
+/* Who gets a model's weights in fp32; they are borrowed for the call. */
+struct weights_use {
+    enum status (*take)(void *context, const struct decode_weights *weights, struct error *error);
+    void *context;
+};
+
 struct graph_pack_options {
     struct graph *graph;
     struct values *values;
@@ -15,10 +21,12 @@ struct graph_pack_options {
     enum rnn_precision precision;
     /* A plan that runs the graph: what is packed must say the same as this, within what rounding does. */
     const struct decode_plan *reference;
+    const struct weights_use *use; /* gets the weights once they have been compared; NULL: nobody does */
 };
 
 /* `*ret_plan` stays NULL, and `reason` says why in a sentence that names a node, when the graph cannot be packed.
- * Errors are a narrow precision that cannot hold a weight (decode_plan_create) and NO_MEMORY. Owned. */
+ * Errors are a narrow precision that cannot hold a weight (decode_plan_create), those of `use`, and NO_MEMORY.
+ * Owned. */
 enum status graph_pack(const struct graph_pack_options *options, struct decode_plan **ret_plan,
                        char reason[STEP_VIEW_REASON_BYTES_MAX], struct error *error) MUST_CHECK;
 

@@ -103,6 +103,11 @@ void version_content_release(struct version_content *content);
  * errors as decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, char **ret_slow_path, struct error *error) MUST_CHECK;
+/* Hands `use` the weights that version_content_plan would pack, before it returns. Its errors; also where the graph can
+ * only be run step by step: code "not_packed". */
+struct weights_use;
+enum status version_content_use_weights(const struct version_content *content, const struct weights_use *use,
+                                        struct error *error) MUST_CHECK;
 
 /* Changes places: the model has the version's content, one generation up, and `content` what the model had, to be
  * released without the lock. The lock is held alone. */

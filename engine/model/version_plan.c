@@ -74,9 +74,8 @@ static enum status refuse(struct error *error, const char *code)
     return error_code(error, code), STATUS_UNPROCESSABLE;
 }
 
-static enum status plan_language_model(const struct version_content *content,
-                                       const struct language_model_options *options, enum rnn_precision precision,
-                                       struct decode_plan **ret_plan, struct error *error)
+static enum status gather(const struct version_content *content, const struct language_model_options *options,
+                          struct decode_weights *ret_weights, struct error *error)
 {
     size_t symbol_count = vocabulary_size(content->vocabulary);
     if (symbol_count != options->vocabulary_size) {
@@ -86,8 +85,7 @@ static enum status plan_language_model(const struct version_content *content,
     }
     struct decode_weights weights = {.vocabulary_size = options->vocabulary_size,
                                      .embedding_size = options->embedding,
-                                     .layer_count = options->layers,
-                                     .precision = precision};
+                                     .layer_count = options->layers};
     for (size_t layer = 0; layer < options->layers; layer++) {
         TRY(gather_layer(content, options, layer, &weights.layers[layer], error));
     }
@@ -100,6 +98,17 @@ static enum status plan_language_model(const struct version_content *content,
         (options->embedding > 0 && weights.embedding == NULL)) {
         return STATUS_UNPROCESSABLE;
     }
+    *ret_weights = weights;
+    return STATUS_OK;
+}
+
+static enum status plan_language_model(const struct version_content *content,
+                                       const struct language_model_options *options, enum rnn_precision precision,
+                                       struct decode_plan **ret_plan, struct error *error)
+{
+    struct decode_weights weights;
+    TRY(gather(content, options, &weights, error));
+    weights.precision = precision;
     return decode_plan_create(&weights, ret_plan, error);
 }
 
@@ -144,7 +153,8 @@ static enum status pack_signature(const struct version_content *content, const s
 }
 
 static enum status plan_signature(const struct version_content *content, enum rnn_precision precision,
-                                  struct decode_plan **ret_plan, char **ret_slow_path, struct error *error)
+                                  const struct weights_use *use, struct decode_plan **ret_plan, char **ret_slow_path,
+                                  struct error *error)
 {
     struct generate_signature signature;
     struct values *values = NULL;
@@ -158,7 +168,8 @@ static enum status plan_signature(const struct version_content *content, enum rn
     struct graph_pack_options options = {.graph = content->graph,
                                          .signature = &signature,
                                          .symbol_count = vocabulary_size(content->vocabulary),
-                                         .precision = precision};
+                                         .precision = precision,
+                                         .use = use};
     TRY(values_create(content->graph, &values, error));
     enum status status = copy_values(content, values, error);
     if (status == STATUS_OK) {
@@ -179,19 +190,49 @@ static enum status plan_signature(const struct version_content *content, enum rn
     return STATUS_OK;
 }
 
+static enum status cannot_generate(struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE,
+              "the graph has neither a language_model nor a signature " GENERATE_SIGNATURE_NAME
+              ": it cannot generate text");
+    return refuse(error, "no_language_model");
+}
+
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, char **ret_slow_path, struct error *error)
 {
     *ret_slow_path = NULL;
     struct language_model_options options;
     if (generate_signature_exists(content->graph)) {
-        return plan_signature(content, precision, ret_plan, ret_slow_path, error);
+        return plan_signature(content, precision, NULL, ret_plan, ret_slow_path, error);
     }
     if (content->vocabulary != NULL && language_model_find(content->graph, &options)) {
         return plan_language_model(content, &options, precision, ret_plan, error);
     }
-    error_set(error, STATUS_UNPROCESSABLE,
-              "the graph has neither a language_model nor a signature " GENERATE_SIGNATURE_NAME
-              ": it cannot generate text");
-    return refuse(error, "no_language_model");
+    return cannot_generate(error);
+}
+
+enum status version_content_use_weights(const struct version_content *content, const struct weights_use *use,
+                                        struct error *error)
+{
+    struct language_model_options options;
+    if (!generate_signature_exists(content->graph)) {
+        struct decode_weights weights;
+        if (content->vocabulary == NULL || !language_model_find(content->graph, &options)) {
+            return cannot_generate(error);
+        }
+        TRY(gather(content, &options, &weights, error));
+        return use->take(use->context, &weights, error);
+    }
+    struct decode_plan *plan = NULL;
+    char *slow_path = NULL;
+    TRY(plan_signature(content, RNN_PRECISION_FP32, use, &plan, &slow_path, error));
+    decode_plan_destroy(plan);
+    if (slow_path != NULL) {
+        error_set(error, STATUS_UNPROCESSABLE, "the graph is no stack of cells that could be packed: %.900s",
+                  slow_path);
+        mem_free(slow_path);
+        return refuse(error, "not_packed");
+    }
+    return STATUS_OK;
 }

@@ -310,10 +310,6 @@ class Models(DaemonTest):
         self.make("forced")
         self.expect(200, "DELETE", "/v1/models/forced?force=true")
 
-    def test_documented_but_not_built(self):
-        self.make("unbuilt")
-        self.expect(400, "GET", "/v1/models/unbuilt/export?to=tar", error="unsupported")
-
 
 class Installed(DaemonTest):
     """A model of the installation: it serves, its graph runs, its files stay as they are."""

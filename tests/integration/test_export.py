@@ -1,0 +1,198 @@
+"""Exporting models: what lstmd trained says the same in ONNX Runtime, and is read back as it was.
+
+ONNX Runtime comes by npm into the build folder, once; ONNXRUNTIME names another place of the module onnxruntime-node.
+"""
+import json
+import math
+import os
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+
+from harness import CORPUS, ROOT, DaemonTest, run
+
+RUNTIME = "onnxruntime-node@1.30.0"
+FOLDER = os.path.join(ROOT, "build", "npm")
+RUNNER = os.path.join(ROOT, "tests", "integration", "onnx_run.js")
+INSTALL_SECONDS = 300
+# Weights far from zero, so that the probabilities differ.
+COMMON = ["--max-steps", "10", "--batch", "4", "--sequence-length", "16", "--initial-range", "0.4"]
+MODELS = {
+    "lstm": ["--layers", "2", "--units", "128"],
+    "gru": ["--cell", "gru", "--layers", "2", "--units", "24", "--embedding", "10"],
+    "rnn": ["--cell", "rnn", "--layers", "1", "--units", "24"],
+    "tied": ["--layers", "3", "--units", "24", "--embedding", "24", "--tie", "--residual", "--forget-bias", "0.5"],
+    "bytes": ["--layers", "1", "--units", "16", "--vocabulary", "bytes"],
+    "words": ["--layers", "1", "--units", "16", "--vocabulary", "words", "--embedding", "8"],
+}
+
+SYMBOLS = list("abcdefghi")
+# A graph that is no language_model, with a projection.
+GRAPH = [
+    {"op": "placeholder", "args": ["int32"], "shape": [1, None], "as": "x"},
+    {"op": "one_hot", "args": ["x", 9], "as": "hot"},
+    {"op": "lstm_cell", "num_units": 8, "num_proj": 6, "as": "cell"},
+    {"op": "placeholder", "args": ["float32"], "shape": [None, 8], "as": "c"},
+    {"op": "placeholder", "args": ["float32"], "shape": [None, 6], "as": "h"},
+    {"op": "dynamic_rnn", "cell": "cell", "inputs": "hot", "initial_state": ["c", "h"], "as": "r"},
+    {"op": "get_variable", "name": "w", "shape": [6, 9], "as": "w"},
+    {"op": "reshape", "args": ["r.outputs", [-1, 6]], "as": "flat"},
+    {"op": "matmul", "args": ["flat", "w"], "as": "logits"},
+    {"op": "signature", "name": "generate", "inputs": {"symbol": "x", "state": ["c", "h"]},
+     "outputs": {"logits": "logits", "state": ["r.state.c", "r.state.h"]}, "vocabulary": {"symbols": SYMBOLS}},
+]
+
+
+def install():
+    """Where the module onnxruntime-node lies; a reason instead where it cannot be had."""
+    given = os.environ.get("ONNXRUNTIME")
+    if given:
+        return given, None
+    if not shutil.which("node") or not shutil.which("npm"):
+        return None, "node and npm are not on this machine"
+    module = os.path.join(FOLDER, "node_modules", "onnxruntime-node")
+    if not os.path.isdir(module):
+        os.makedirs(FOLDER, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            try:
+                done = subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save",
+                                       "--fetch-retries=1", "--fetch-timeout=30000", "--prefix", folder, RUNTIME],
+                                      cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, timeout=INSTALL_SECONDS, text=True, check=False)
+            except subprocess.TimeoutExpired:
+                return None, f"npm did not bring {RUNTIME} within {INSTALL_SECONDS} s"
+            if done.returncode != 0:
+                return None, f"npm cannot install {RUNTIME}: {done.stdout.strip().splitlines()[-1:]}"
+            os.replace(os.path.join(folder, "node_modules"), os.path.join(FOLDER, "node_modules"))
+    return module, None
+
+
+class ExportTest(DaemonTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        text = os.path.join(cls.folder, "corpus.txt")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write(CORPUS)
+        for name, options in cls.TRAINED.items():
+            done = run("train", text, "--out", os.path.join(cls.models, name), *COMMON, *options)
+            if done.returncode != 0:
+                raise AssertionError(done.stderr)
+        cls.daemon.json("POST", "/v1/reload")
+
+    def export(self, name, to):
+        path = os.path.join(self.folder, f"{name}.{to}")
+        done = run("export", os.path.join(self.models, name), "--to", to, "--out", path, "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(json.loads(done.stdout), {"model": name + "@1", "to": to, "out": path,
+                                                   "bytes": os.path.getsize(path)})
+        return path
+
+    def symbols(self, name):
+        size = self.expect(200, "GET", f"/v1/models/{name}")["vocabulary"]["size"]
+        rng = random.Random(name)
+        return [rng.randrange(size) for _ in range(30)]
+
+    def probabilities(self, name, symbols):
+        """What the daemon's graph says behind the last one."""
+        self.expect(200, "POST", f"/v1/models/{name}/load", {})
+        reply = self.expect(200, "POST", f"/v1/models/{name}/graph/run",
+                            {"feeds": {"predict/inputs:0": [symbols]}, "fetches": ["predict/probabilities:0"]})
+        return reply["results"]["predict/probabilities:0"][0][-1]
+
+    def assert_close(self, got, want, difference):
+        self.assertEqual(len(got), len(want))
+        self.assertGreater(max(want), 2 * min(want))
+        self.assertLess(max(abs(a - b) for a, b in zip(got, want)), difference)
+
+
+class Runtime(ExportTest):
+    TRAINED = MODELS
+
+    def run_in_onnx_runtime(self, *requests):
+        module, reason = install()
+        if module is None:
+            self.skipTest(reason)
+        done = subprocess.run(["node", RUNNER], input=json.dumps(requests), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env={**os.environ, "ONNXRUNTIME": module}, text=True,
+                              timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_language_models_say_the_same(self):
+        requests = [{"path": self.export(name, "onnx"), "symbols": self.symbols(name)} for name in MODELS]
+        for name, request, result in zip(MODELS, requests, self.run_in_onnx_runtime(*requests), strict=True):
+            with self.subTest(name):
+                want = self.probabilities(name, request["symbols"])
+                self.assert_close(result["sequence"], want, 1e-5)
+                self.assert_close(result["steps"], want, 1e-5)
+
+    def test_graphs_say_the_same(self):
+        self.expect(201, "PUT", "/v1/models/graph", {})
+        self.expect(200, "POST", "/v1/models/graph/graph/build", {"program": GRAPH})
+        rng = random.Random(4)
+        for name, shape in (("rnn/lstm_cell/kernel", [15, 32]), ("rnn/lstm_cell/bias", [32]),
+                            ("rnn/lstm_cell/projection/kernel", [8, 6]), ("w", [6, 9])):
+            self.expect(200, "PUT", f"/v1/models/graph/variables/{name}",
+                        {"dtype": "float32", "shape": shape,
+                         "data": [rng.uniform(-1, 1) for _ in range(math.prod(shape))]})
+        self.expect(200, "POST", "/v1/models/graph/save", {})
+        path = self.export("graph", "onnx")
+        symbols = self.symbols("graph")
+        reply = self.expect(200, "POST", "/v1/completions", {"model": "graph", "prompt": symbols, "max_tokens": 1,
+                                                             "temperature": 0, "logprobs": 5})
+        top = reply["choices"][0]["logprobs"]["top_logprobs"][0]
+        [result] = self.run_in_onnx_runtime({"path": path, "symbols": symbols})
+        said = dict(zip(SYMBOLS, result["sequence"]))
+        self.assert_close([said[symbol] for symbol in top], [math.exp(logprob) for logprob in top.values()], 1e-5)
+        self.assert_close(result["steps"], result["sequence"], 1e-5)
+
+
+class Files(ExportTest):
+    TRAINED = {name: MODELS[name] for name in ("gru",)}
+
+    def test_http(self):
+        for to in ("onnx", "safetensors"):
+            status, headers, content = self.daemon.request("GET", f"/v1/models/gru@1/export?to={to}")
+            with open(self.export("gru", to), "rb") as file:
+                self.assertEqual((status, content), (200, file.read()))
+            self.assertEqual(headers["Content-Disposition"], f'attachment; filename="gru@1.{to}"')
+        self.expect(400, "GET", "/v1/models/gru/export")
+        self.expect(400, "GET", "/v1/models/gru/export?to=hdf5")
+        self.expect(400, "GET", "/v1/models/gru/export?to=onnx&as=file", error="unknown_field")
+        self.expect(404, "GET", "/v1/models/ahab/export?to=onnx", error="model_not_found")
+
+    def test_safetensors_explain_themselves(self):
+        with open(self.export("gru", "safetensors"), "rb") as file:
+            content = file.read()
+        length = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(content[8:8 + length])
+        said = header.pop("__metadata__")
+        folder = os.path.join(self.models, "gru", "1")
+        with open(os.path.join(folder, "vocab.json"), encoding="utf-8") as file:
+            self.assertEqual(json.loads(said["vocabulary"]), json.load(file))
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            self.assertEqual(json.loads(said["architecture"]), json.load(file)["architecture"])
+        with open(os.path.join(folder, "weights.safetensors"), "rb") as file:
+            weights = file.read()
+        begin = 8 + struct.unpack("<Q", weights[:8])[0]
+        self.assertEqual((said["model"], content[8 + length:]), ("gru@1", weights[begin:]))
+        self.assertEqual(header, json.loads(weights[8:begin]))
+
+    def test_arguments(self):
+        model, out = os.path.join(self.models, "gru"), os.path.join(self.folder, "out")
+        for words, message in (([model, "--to", "onnx"], "--out is missing"),
+                               ([model, "--out", out], "--to is missing"),
+                               ([model, "--to", "tflite", "--out", out], "'tflite' is no format that is written")):
+            done = run("export", *words)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(message, done.stderr)
+        for words, message in (([model + "@7", "--to", "onnx", "--out", out], "gru/7"),
+                               ([model, "--to", "onnx", "--out", os.path.join(out, "no", "where")], "/out/no/")):
+            done = run("export", *words)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, r"\Alstmd export: [^\n]*\n\Z")
+            self.assertIn(message, done.stderr)
+        self.assertFalse(os.path.exists(out))
