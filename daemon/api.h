@@ -14,8 +14,9 @@ void api_health_ready(struct server *server, struct request *request);
 void api_metrics(struct server *server, struct request *request);
 void api_reload(struct server *server, struct request *request);
 
-/* api_completions.c: /v1/completions, /v1/models/{m}/generate, /v1/requests. */
+/* api_completions.c: /v1/completions, /v1/models/{m}/generate and /score, /v1/requests. */
 void api_completions(struct server *server, struct request *request);
+void api_score(struct server *server, struct request *request);
 void api_generate(struct server *server, struct request *request);
 void api_requests(struct server *server, struct request *request);
 void api_request_delete(struct server *server, struct request *request);

@@ -71,11 +71,11 @@ static enum status print(const struct options *options, const struct snapshot *s
         return STATUS_OK;
     }
     bool has_perplexity = isfinite(exp(nats)); /* beyond 709 nats no double holds it */
-    json_t *json = json_pack("{s:s, s:s, s:I, s:f, s:f, s:o}", "model", snapshot_full_name(snapshot), "precision",
-                             options_text(options, "precision"), "symbols", (json_int_t)score->symbols,
-                             "nats_per_symbol", nats, "bits_per_character", bits, "perplexity",
+    json_t *json = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:o}", "model", snapshot_full_name(snapshot), "precision",
+                             options_text(options, "precision"), "symbols", (json_int_t)score->symbols, "nats",
+                             score->nats, "nats_per_symbol", nats, "bits_per_character", bits, "perplexity",
                              has_perplexity ? json_real(exp(nats)) : json_string("Infinity"));
-    enum status status = command_print_json(json, 9, error);
+    enum status status = command_print_json(json, 0, error);
     json_decref(json);
     return status;
 }

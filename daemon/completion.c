@@ -52,6 +52,7 @@ static void completion_unref(struct completion *completion)
     request_release(completion->request);
     mem_free(completion->choices);
     mem_free(completion->pending);
+    mem_free(completion->context);
     json_decref(completion->object);
     json_decref(completion->defaults);
     completion->magic = 0;

@@ -9,19 +9,22 @@
 
 #include "engine/base/check.h"
 
-enum { BYTE_NAME_BYTES_MAX = 16 };
-
-/* A symbol's name: its text where it stands; a byte that is no character alone is "bytes:\xc3", as OpenAI has it. */
-static size_t name_symbol(const struct choice *choice, uint32_t symbol, const struct symbol_logprob *entry,
-                          char text[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX])
+size_t completion_name_symbol(const struct vocabulary *vocabulary, uint32_t symbol, struct text_position begin,
+                              char name[SYMBOL_NAME_BYTES_MAX])
 {
-    const struct vocabulary *vocabulary = snapshot_vocabulary(choice->completion->snapshot);
-    size_t length = generation_spell(vocabulary, symbol, entry->begin, text);
-    unsigned char byte = (unsigned char)text[0];
+    size_t length = generation_spell(vocabulary, symbol, begin, name);
+    unsigned char byte = (unsigned char)name[0];
     if (vocabulary_kind(vocabulary) == VOCABULARY_BYTES && byte >= 0x80) {
-        return (size_t)snprintf(text, BYTE_NAME_BYTES_MAX, "bytes:\\x%02x", byte);
+        return (size_t)snprintf(name, SYMBOL_NAME_BYTES_MAX, "bytes:\\x%02x", byte);
     }
     return length;
+}
+
+static size_t name_symbol(const struct choice *choice, uint32_t symbol, const struct symbol_logprob *entry,
+                          char name[SYMBOL_NAME_BYTES_MAX])
+{
+    const struct vocabulary *vocabulary = snapshot_vocabulary(choice->completion->snapshot);
+    return completion_name_symbol(vocabulary, symbol, entry->begin, name);
 }
 
 /* {"e": -0.5, …}: the likeliest and the symbol itself. New reference, NULL without memory. */
@@ -31,7 +34,7 @@ static json_t *make_top(const struct choice *choice, const struct symbol_logprob
     json_t *top = json_object();
     bool is_whole = true;
     for (size_t i = 0; i < entry->top_count; i++) {
-        char other[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
+        char other[SYMBOL_NAME_BYTES_MAX];
         size_t other_length = name_symbol(choice, entry->top_symbols[i], entry, other);
         json_t *logprob = json_real((double)entry->top_logprobs[i]);
         is_whole = json_object_setn_new(top, other, other_length, logprob) == 0 && is_whole;
@@ -52,7 +55,7 @@ static bool append(json_t *logprobs, const char *name, json_t *value)
 /* False without memory: then the arrays are no longer side by side. */
 static bool append_entry(struct choice *choice, const struct symbol_logprob *entry)
 {
-    char name[GENERATION_SYMBOL_BYTES_MAX + BYTE_NAME_BYTES_MAX];
+    char name[SYMBOL_NAME_BYTES_MAX];
     size_t length = name_symbol(choice, entry->symbol, entry, name);
     bool is_first = isnan(entry->logprob); /* nothing stood before it */
     json_t *logprobs = choice->logprobs;

@@ -58,6 +58,8 @@ struct completion {
     json_t *object;          /* what `fields` borrows from */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
+    uint32_t *context;    /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
+    size_t context_count; /* 0 before its text was encoded */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
@@ -108,6 +110,28 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
 /* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. Without
  * memory the choice fails: `failure` is set and its generation cancelled. Thread: loop; a run thread's for `scored`. */
 void completion_take_logprobs(struct choice *choice, enum finish_reason finish);
+
+enum { SYMBOL_NAME_BYTES_MAX = GENERATION_SYMBOL_BYTES_MAX + 16 };
+
+/* A symbol's name: its text where it stands; a byte that is no character alone is "bytes:\xc3", as OpenAI has it.
+ * Returns its length. Any thread. */
+size_t completion_name_symbol(const struct vocabulary *vocabulary, uint32_t symbol, struct text_position begin,
+                              char name[SYMBOL_NAME_BYTES_MAX]);
+
+/* Makes the body of a completion of a score's body: {"text","candidates"} are its prompts. Errors name the field. New
+ * reference. Any thread. */
+enum status completion_score_translate(const json_t *object, json_t **ret_object, struct error *error) MUST_CHECK;
+
+/* Encoded is a prompt of a score: that of its text becomes its context, that of a candidate gets the context before it,
+ * for which `symbols` has room. INVALID for none, or when it is all too long. Thread: loop or run. */
+enum status completion_score_prompt(struct completion *completion, size_t index, uint32_t *symbols, size_t *count,
+                                    struct error *error) MUST_CHECK;
+
+/* Fails the choices that ended before their last symbol. */
+void completion_score_check(struct completion *completion);
+
+/* The reply of a score; NULL without memory. Thread: loop or run. */
+json_t *completion_score_reply(const struct completion *completion);
 
 /* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */
 void completion_reply_whole(struct completion *completion);

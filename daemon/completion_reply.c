@@ -111,7 +111,8 @@ static void write_reply(struct job *job)
 {
     struct completion *completion = (struct completion *)job; /* its first member */
     completion->pending_length = 0;
-    completion->pending = http_json_bytes(make_body(completion), &completion->pending_length);
+    json_t *body = completion->door == DOOR_SCORE ? completion_score_reply(completion) : make_body(completion);
+    completion->pending = http_json_bytes(body, &completion->pending_length);
 }
 
 static const struct choice *find_failed(const struct completion *completion)
@@ -156,7 +157,7 @@ static bool is_long(const struct completion *completion)
         if (choice->scored != NULL) {
             generation_logprobs(choice->scored, &count);
         }
-        symbol_count += count;
+        symbol_count += completion->door == DOOR_SCORE ? choice->prompt_count : count;
         byte_count += choice->text_length;
     }
     return symbol_count > LOGPROBS_INLINE_MAX || byte_count > TEXT_BYTES_INLINE_MAX;
@@ -164,6 +165,9 @@ static bool is_long(const struct completion *completion)
 
 void completion_reply_whole(struct completion *completion)
 {
+    if (completion->door == DOOR_SCORE) {
+        completion_score_check(completion);
+    }
     if (find_failed(completion) != NULL) {
         send_reply(completion);
         return;

@@ -33,9 +33,6 @@ static enum status encode_prompt(struct completion *completion, const struct gen
             symbols[0] = 0; /* a model without a line break: its first symbol */
             *ret_count = 1;
         }
-        if (status != STATUS_OK && error->param[0] == '\0') {
-            snprintf(error->param, sizeof error->param, "prompt");
-        }
         return status;
     }
     size_t index;
@@ -44,10 +41,8 @@ static enum status encode_prompt(struct completion *completion, const struct gen
     {
         symbols[index] = (uint32_t)json_integer_value(value);
         if (symbols[index] >= vocabulary_size(vocabulary)) {
-            error_set(error, STATUS_INVALID, "prompt symbol %zu is %u, the vocabulary has %zu", index, symbols[index],
-                      vocabulary_size(vocabulary));
-            snprintf(error->param, sizeof error->param, "prompt");
-            return STATUS_INVALID;
+            return error_set(error, STATUS_INVALID, "prompt symbol %zu is %u, the vocabulary has %zu", index,
+                             symbols[index], vocabulary_size(vocabulary));
         }
     }
     *ret_count = json_array_size(prompt->symbols);
@@ -90,6 +85,7 @@ static enum status create_generation(struct completion *completion, struct choic
         .priority = (enum generation_priority)fields->priority,
         .want_echo = fields->echo,
         .want_logprobs = generate_request_is_given(fields, "logprobs"),
+        .want_prompt_logprobs = completion->door == DOOR_SCORE,
         .top_logprobs = (size_t)fields->logprobs,
         .deadline_ms = completion->deadline_ms,
         .owner = choice,
@@ -110,18 +106,43 @@ static enum status check_logprobs(const struct generate_request *fields, size_t 
     return STATUS_INVALID;
 }
 
+/* Encodes the prompt of that number: what is to be read, whole. */
+static enum status take_prompt(struct completion *completion, size_t index, struct encoded *encoded,
+                               struct error *error)
+{
+    struct generate_prompt prompt = generate_request_prompt(&completion->fields, index);
+    TRY(encode_prompt(completion, &prompt, encoded->symbols, &encoded->count, error));
+    if (completion->door == DOOR_SCORE) {
+        return completion_score_prompt(completion, index, encoded->symbols, &encoded->count, error);
+    }
+    if (encoded->count == 0 || encoded->count > GENERATION_PROMPT_SYMBOLS_MAX) {
+        return error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", encoded->count,
+                         GENERATION_PROMPT_SYMBOLS_MAX);
+    }
+    return STATUS_OK;
+}
+
+/* The error is about that prompt, by its name in the request. */
+static void name_prompt(const struct completion *completion, size_t index, struct error *error)
+{
+    if (completion->door != DOOR_SCORE) {
+        snprintf(error->param, sizeof error->param, "prompt");
+    } else if (index == 0) {
+        snprintf(error->param, sizeof error->param, "/text");
+    } else {
+        snprintf(error->param, sizeof error->param, "/candidates/%zu", index - 1);
+    }
+}
+
 static enum status create_generations_of(struct completion *completion, struct encoded *encoded, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
     size_t written_max = 0;
     for (size_t i = 0; i < fields->prompt_count; i++) {
-        struct generate_prompt prompt = generate_request_prompt(fields, i);
-        TRY(encode_prompt(completion, &prompt, encoded->symbols, &encoded->count, error));
-        if (encoded->count == 0 || encoded->count > GENERATION_PROMPT_SYMBOLS_MAX) {
-            error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", encoded->count,
-                      GENERATION_PROMPT_SYMBOLS_MAX);
-            snprintf(error->param, sizeof error->param, "prompt");
-            return STATUS_INVALID;
+        enum status status = take_prompt(completion, i, encoded, error);
+        if (status != STATUS_OK) {
+            name_prompt(completion, i, error);
+            return status;
         }
         written_max += (size_t)fields->n * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
         TRY(check_logprobs(fields, written_max, error));
@@ -137,15 +158,16 @@ static enum status create_generations_of(struct completion *completion, struct e
 static enum status create_generations(struct completion *completion, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
-    size_t longest = 0;
+    size_t longest = 0, context = 0;
     for (size_t i = 0; i < fields->prompt_count; i++) {
         struct generate_prompt prompt = generate_request_prompt(fields, i);
         size_t length = prompt.text != NULL ? prompt.length : json_array_size(prompt.symbols);
         longest = length > longest ? length : longest;
+        context = i == 0 && completion->door == DOOR_SCORE ? length : context;
     }
     size_t bias_count = json_object_size(fields->logit_bias);
     struct encoded encoded = {
-        .symbols = mem_allocate(longest, sizeof *encoded.symbols),
+        .symbols = mem_allocate(context + longest, sizeof *encoded.symbols),
         .biases = mem_allocate(bias_count, sizeof *encoded.biases),
     };
     enum status status = STATUS_OK;
@@ -377,6 +399,13 @@ static void parse_job(struct job *job)
     completion->status = STATUS_OK;
     if (completion->object == NULL) {
         completion->status = fields_parse(body, length, &completion->object, &completion->error);
+    }
+    if (completion->status == STATUS_OK && completion->door == DOOR_SCORE) {
+        json_t *given = completion->object;
+        completion->status = completion_score_translate(given, &completion->object, &completion->error);
+        if (completion->status == STATUS_OK) {
+            json_decref(given);
+        }
     }
     if (completion->status == STATUS_OK) {
         completion->status =

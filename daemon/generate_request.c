@@ -399,7 +399,7 @@ enum status generate_request_read(struct generate_request *request, const json_t
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
         const struct field *field = find(name);
-        if (field == NULL || (field->kind == FIELD_MODEL && door == DOOR_GENERATE)) {
+        if (field == NULL || (field->kind == FIELD_MODEL && door != DOOR_COMPLETIONS)) {
             TRY(take_unknown(request, name, door, error));
         } else if (!json_is_null(value)) {
             TRY(read_field(request, field, value, error));

@@ -53,7 +53,7 @@ static const struct route table[] = {
     {"GET", "/v1/corpora/{name}", api_corpora_get, SCOPE_ADMIN, 0},
     {"DELETE", "/v1/corpora/{name}", api_corpora_delete, SCOPE_ADMIN, 0},
 
-    {"POST", "/v1/models/{m}/score", api_unsupported, SCOPE_GENERATE, 0},
+    {"POST", "/v1/models/{m}/score", api_score, SCOPE_GENERATE, 0},
     {"POST", "/v1/chat/completions", api_unsupported, SCOPE_GENERATE, 0},
     {"POST", "/tokenize", api_unsupported, SCOPE_GENERATE, 0},
     {"POST", "/detokenize", api_unsupported, SCOPE_GENERATE, 0},
