@@ -53,6 +53,8 @@ $(foreach file,ops_activation ops_arithmetic ops_compare ops_unary reduction,\
 # A tile is compiled for each number of rows: too much for gcc to follow its variables.
 TILE_FLAGS := -g1
 FLAGS_engine/math/rnn_packed_neon := $(TILE_FLAGS)
+FLAGS_engine/math/rnn_bf16_neon := $(TILE_FLAGS)
+FLAGS_engine/math/rnn_int8_neon := $(TILE_FLAGS)
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 FLAGS_engine/math/pointwise_avx2   := $(POINTWISE_FLAGS) -mavx2
 FLAGS_engine/math/pointwise_avx512 := $(POINTWISE_FLAGS) -mavx512f -mprefer-vector-width=512
@@ -65,6 +67,8 @@ FLAGS_engine/math/rnn_bf16_avx2     := $(TILE_FLAGS) -mavx2 -mfma
 FLAGS_engine/math/rnn_bf16_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512bf16
 FLAGS_engine/math/rnn_int8_avx2     := $(TILE_FLAGS) -mavx2 -mfma
 FLAGS_engine/math/rnn_int8_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512vnni
+else ifneq ($(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+FLAGS_engine/math/rnn_int8_dotprod_neon := $(TILE_FLAGS) -march=armv8.2-a+dotprod
 endif
 
 COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -MMD -MP

@@ -1,6 +1,10 @@
 /* Choosing the recurrent kernels by the CPU's flags. Thread: any; no state. */
 #include "engine/math/rnn_packed.h"
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "engine/base/check.h"
 #include "engine/math/rnn_packed_sets.h"
 
@@ -23,6 +27,11 @@ static bool cpu_has_avx512_vnni(void)
 static bool cpu_has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#elif defined(__aarch64__)
+static bool cpu_has_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
 
@@ -78,6 +87,9 @@ static const struct {
     {"avx512", &rnn_steps_avx2_int8, cpu_has_avx2},
     {"avx2", &rnn_steps_avx2_bf16, cpu_has_avx2},
     {"avx2", &rnn_steps_avx2_int8, cpu_has_avx2},
+#elif defined(__aarch64__)
+    {"neon", &rnn_steps_neon_bf16, cpu_has_all}, {"neon", &rnn_steps_neon_dotprod, cpu_has_dotprod},
+    {"neon", &rnn_steps_neon_int8, cpu_has_all},
 #endif
     {NULL, &rnn_steps_plain_bf16, cpu_has_all},
     {NULL, &rnn_steps_plain_int8, cpu_has_all},

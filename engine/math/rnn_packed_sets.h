@@ -13,6 +13,9 @@ extern const struct rnn_steps rnn_steps_avx512_bf16; /* x86-64 with AVX-512 F an
 extern const struct rnn_steps rnn_steps_avx512_vnni; /* x86-64 with AVX-512 F and VNNI */
 extern const struct rnn_steps rnn_steps_avx2_bf16;   /* x86-64 with AVX2 and FMA */
 extern const struct rnn_steps rnn_steps_avx2_int8;
+extern const struct rnn_steps rnn_steps_neon_bf16; /* aarch64 */
+extern const struct rnn_steps rnn_steps_neon_int8;
+extern const struct rnn_steps rnn_steps_neon_dotprod; /* aarch64 with dot products (ARMv8.2) */
 extern const struct rnn_steps rnn_steps_plain_bf16;
 extern const struct rnn_steps rnn_steps_plain_int8;
 
