@@ -272,6 +272,7 @@ bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan
             ready++;
         }
     }
+    batch->stage = ready > 0 ? batch->stage : STAGE_OVER;
     while (ready > 0 && decode_batch_next_phase(batch, &phase)) {
         for (size_t item = 0; item < phase.item_count; item++) {
             phase.run(phase.context, item);

@@ -75,8 +75,8 @@ size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
 const char *decode_plan_kernels(const struct decode_plan *plan);
 /* Of a plan that is stepped fp32. */
 enum rnn_precision decode_plan_precision(const struct decode_plan *plan);
-/* Floats of one row's recurrent state: for each layer c [units], then h [units]; of a GRU or RNN h alone.
- * A stepper's: its numbers as floats. */
-size_t decode_plan_state_count(const struct decode_plan *plan);
+/* Bytes of one row's recurrent state outside its slot, the same for all kernels and precisions: floats, for each layer
+ * c [units], then h [units]; of a GRU or RNN h alone. A stepper's: its own bytes. */
+size_t decode_plan_state_bytes(const struct decode_plan *plan);
 
 #endif

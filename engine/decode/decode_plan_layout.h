@@ -85,7 +85,13 @@ enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, un
 enum status decode_plan_step_alone(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
                                    float *logits, struct error *error) MUST_CHECK;
 
-/* Copies a slot's state out: decode_plan_state_count floats. */
-void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state);
+/* Copies a slot's state out: [decode_plan_state_bytes]. */
+void decode_plan_save_state(const struct decode_plan *plan, const float *slot, unsigned parity, void *state);
+
+/* Makes a new slot's state, its parity 0, one that decode_plan_save_state wrote: what is loaded and stepped is what
+ * would have been stepped there, as long as the precision is the same. INVALID, code "state_malformed", for numbers
+ * that are not finite; the stepper's errors. */
+enum status decode_plan_load_state(const struct decode_plan *plan, const void *state, float *slot,
+                                   struct error *error) MUST_CHECK;
 
 #endif

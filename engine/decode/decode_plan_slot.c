@@ -1,17 +1,19 @@
 /* Where a row's state lies in its slot, and what a step reads and writes of it. Thread: any; a slot is one row's. */
 #include "engine/decode/decode_plan_layout.h"
 
+#include <math.h>
+
 #include "engine/base/mem.h"
 
 enum { SLOT_ALIGNMENT_FLOATS = MEM_ALIGNMENT_BYTES / sizeof(float), RESIDUAL_CHUNK = 64 };
 
-size_t decode_plan_state_count(const struct decode_plan *plan)
+size_t decode_plan_state_bytes(const struct decode_plan *plan)
 {
-    size_t count = plan->stepper.state_count;
+    size_t count = 0;
     for (size_t i = 0; i < plan->layer_count; i++) {
         count += (plan->layers[i].cell == DECODE_CELL_LSTM ? 2 : 1) * plan->layers[i].units;
     }
-    return count;
+    return plan->stepper.step != NULL ? plan->stepper.state_bytes : count * sizeof(float);
 }
 
 /* A layer's h: the current one for the parity, the one a step writes for the other parity. */
@@ -125,23 +127,58 @@ enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, un
     return plan->stepper.step(plan->stepper.context, &step, error);
 }
 
-void decode_plan_read_state(const struct decode_plan *plan, const float *slot, unsigned parity, float *state)
+void decode_plan_save_state(const struct decode_plan *plan, const float *slot, unsigned parity, void *state)
 {
+    float *numbers = state;
     if (plan->stepper.step != NULL) {
-        plan->stepper.read_state(plan->stepper.context, slot + stepped_offset(plan, parity), state);
+        memcpy(state, slot + stepped_offset(plan, parity), plan->stepper.state_bytes);
     }
     for (size_t i = 0; i < plan->layer_count; i++) {
         const struct decode_layer *layer = &plan->layers[i];
         if (layer->cell != DECODE_CELL_RNN) {
-            memcpy(state, slot + layer->cell_offset, layer->units * sizeof *state);
-            state += layer->units;
+            memcpy(numbers, slot + layer->cell_offset, layer->units * sizeof *numbers);
+            numbers += layer->units;
         }
         if (layer->cell != DECODE_CELL_GRU) {
             rnn_read_hidden(plan->precision, slot + layer->hidden_offset + parity * layer->hidden_stride, layer->units,
-                            state);
-            state += layer->units;
+                            numbers);
+            numbers += layer->units;
         }
     }
+}
+
+static enum status check_numbers(const float *numbers, size_t count, struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(numbers[i])) {
+            error_set(error, STATUS_INVALID, "number %zu of the state is not finite", i);
+            return error_code(error, "state_malformed");
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status decode_plan_load_state(const struct decode_plan *plan, const void *state, float *slot, struct error *error)
+{
+    const float *numbers = state;
+    memset(slot, 0, plan->slot_floats * sizeof *slot);
+    if (plan->stepper.step != NULL) {
+        memcpy(slot, state, plan->stepper.state_bytes);
+        return plan->stepper.check_state == NULL ? STATUS_OK
+                                                 : plan->stepper.check_state(plan->stepper.context, slot, error);
+    }
+    TRY(check_numbers(numbers, decode_plan_state_bytes(plan) / sizeof *numbers, error));
+    decode_plan_reset_slot(plan, slot);
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        const struct decode_layer *layer = &plan->layers[i];
+        if (layer->cell != DECODE_CELL_RNN) { /* of a GRU it is h, of which the narrow one is made */
+            memcpy(slot + layer->cell_offset, numbers, layer->units * sizeof *numbers);
+            numbers += layer->cell == DECODE_CELL_LSTM ? layer->units : 0;
+        }
+        rnn_write_hidden(plan->precision, numbers, layer->units, slot_hidden(layer, slot, 0));
+        numbers += layer->units;
+    }
+    return STATUS_OK;
 }
 
 static void step_packed(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol, float *logits)

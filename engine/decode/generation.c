@@ -8,6 +8,7 @@
 #include "engine/base/mem.h"
 #include "engine/decode/decode_plan_layout.h"
 #include "engine/decode/generation_row.h"
+#include "engine/decode/generation_state.h"
 
 static_assert((int)GENERATION_RING_BYTES == (int)BYTE_RING_BYTES, "the ring is as large as promised");
 static_assert((int)GENERATION_SYMBOL_BYTES_MAX == (int)TEXT_STREAM_SYMBOL_BYTES_MAX, "a symbol is as long as promised");
@@ -45,9 +46,17 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
         return error_set(error, STATUS_INVALID, "a vocabulary of %zu symbols for a model of %zu",
                          vocabulary_size(vocabulary), symbol_count);
     }
-    if (options->prompt_count == 0 || options->prompt_count > GENERATION_PROMPT_SYMBOLS_MAX) {
+    size_t carried = options->state == NULL ? 0 : text_state_head(options->state)->pending_count;
+    if (carried + options->prompt_count == 0 || options->prompt_count > GENERATION_PROMPT_SYMBOLS_MAX) {
         error_set(error, STATUS_INVALID, "the prompt has %zu symbols, not 1 to %d", options->prompt_count,
                   GENERATION_PROMPT_SYMBOLS_MAX);
+        return refuse(error, "prompt");
+    }
+    if (carried + options->prompt_count > TEXT_STATE_PENDING_MAX) {
+        error_set(error, STATUS_INVALID,
+                  "the state has %zu symbols to be read before the prompt's %zu, together at "
+                  "most %d",
+                  carried, options->prompt_count, TEXT_STATE_PENDING_MAX);
         return refuse(error, "prompt");
     }
     for (size_t i = 0; i < options->prompt_count; i++) {
@@ -77,36 +86,50 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
                   GENERATION_PRIORITY_LOW, GENERATION_PRIORITY_HIGH);
         return refuse(error, "priority");
     }
+    CHECK(options->origin != NULL || (options->state == NULL && !options->want_state));
     TRY(check_share("top_p", options->top_p, error));
     TRY(check_share("min_p", options->min_p, error));
     return check_share("typical_p", options->typical_p, error);
+}
+
+/* What only a generation whose state is wanted keeps. */
+static bool allocate_marks(struct generation *generation, const struct generation_options *options)
+{
+    if (!options->want_state) {
+        return true;
+    }
+    size_t slot_floats = generation->plan->slot_floats;
+    generation->symbols = mem_allocate(options->tokens_max, sizeof *generation->symbols);
+    generation->prompt_mark.slot = mem_allocate_aligned(slot_floats, sizeof(float));
+    generation->text_mark.slot = options->stop_count > 0 ? mem_allocate_aligned(slot_floats, sizeof(float)) : NULL;
+    return generation->symbols != NULL && generation->prompt_mark.slot != NULL &&
+           (generation->text_mark.slot != NULL || options->stop_count == 0);
 }
 
 static enum status allocate(struct generation *generation, const struct generation_options *options,
                             struct error *error)
 {
     const struct decode_plan *plan = generation->plan;
-    generation->prompt = mem_allocate(options->prompt_count, sizeof *generation->prompt);
+    generation->prompt = mem_allocate(generation->prompt_count, sizeof *generation->prompt);
     generation->slot = mem_allocate_aligned(plan->slot_floats, sizeof *generation->slot);
-    bool is_complete = generation->prompt != NULL && generation->slot != NULL;
-    if (options->want_state) {
-        generation->state = mem_allocate(decode_plan_state_count(plan), sizeof *generation->state);
-        is_complete = is_complete && generation->state != NULL;
-    }
+    bool is_complete = generation->prompt != NULL && generation->slot != NULL && allocate_marks(generation, options);
     if (options->want_prompt_logprobs) {
-        generation->prompt_logprobs = mem_allocate(options->prompt_count, sizeof *generation->prompt_logprobs);
+        generation->prompt_logprobs = mem_allocate(generation->prompt_count, sizeof *generation->prompt_logprobs);
         is_complete = is_complete && generation->prompt_logprobs != NULL;
     }
     if (!is_complete) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %zu symbols and its state",
                          options->prompt_count);
     }
-    decode_plan_reset_slot(plan, generation->slot);
-    memcpy(generation->prompt, options->prompt, options->prompt_count * sizeof *options->prompt);
-    for (size_t i = 0; options->want_prompt_logprobs && i < options->prompt_count; i++) {
+    for (size_t i = 0; options->want_prompt_logprobs && i < generation->prompt_count; i++) {
         generation->prompt_logprobs[i] = NAN;
     }
-    return STATUS_OK;
+    if (options->prompt_count > 0) {
+        memcpy(generation->prompt + generation->carried_count, options->prompt,
+               options->prompt_count * sizeof *options->prompt);
+    }
+    decode_plan_reset_slot(plan, generation->slot);
+    return options->state == NULL ? STATUS_OK : generation_load_state(generation, error);
 }
 
 static void release(struct generation *generation)
@@ -116,7 +139,10 @@ static void release(struct generation *generation)
     logprobs_release(&generation->logprobs);
     mem_free(generation->prompt);
     mem_free(generation->slot);
-    mem_free(generation->state);
+    mem_free(generation->prompt_mark.slot);
+    mem_free(generation->text_mark.slot);
+    mem_free(generation->symbols);
+    text_state_unref(generation->from);
     mem_free(generation->prompt_logprobs);
     mem_free(generation);
 }
@@ -124,11 +150,16 @@ static void release(struct generation *generation)
 static enum status init_stream(struct generation *generation, const struct vocabulary *vocabulary,
                                const struct generation_options *options, struct error *error)
 {
-    uint32_t last = options->want_echo ? TEXT_STREAM_START : options->prompt[options->prompt_count - 1];
+    bool is_echoed_from_start = options->want_echo && generation->carried_count == 0;
+    size_t last_index = options->want_echo ? generation->carried_count : generation->prompt_count;
+    uint32_t last = is_echoed_from_start ? TEXT_STREAM_START : generation->prompt[last_index - 1];
     enum status status = text_stream_init(&generation->stream, vocabulary, last, options->stop, options->stop_lengths,
                                           options->stop_count, error);
     if (status == STATUS_INVALID || status == STATUS_LIMIT) {
         refuse(error, "stop");
+    }
+    if (status == STATUS_OK && generation->from != NULL && options->prompt_count == 0) {
+        generation_load_unfinished(generation);
     }
     return status;
 }
@@ -137,8 +168,7 @@ static enum status init_sampler(struct generation *generation, const struct gene
                                 struct error *error)
 {
     struct penalties *penalties = &generation->penalties;
-    TRY(penalties_init(penalties, &options->penalties, decode_plan_vocabulary_size(generation->plan), options->prompt,
-                       options->prompt_count, options->tokens_max, error));
+    TRY(generation_init_penalties(generation, options, error));
     generation->sampler = (struct sampler_options){
         .temperature = options->temperature,
         .top_k = options->top_k,
@@ -165,14 +195,16 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->reference_count = 1;
     generation->plan = plan;
     generation->owner = options->owner;
-    generation->prompt_count = options->prompt_count;
+    generation->from = text_state_ref(options->state);
+    generation->origin = options->origin;
+    generation->carried_count = options->state == NULL ? 0 : text_state_head(options->state)->pending_count;
+    generation->prompt_count = generation->carried_count + options->prompt_count;
     generation->tokens_max = options->tokens_max;
     generation->tokens_min = options->tokens_min;
     generation->seed = options->seed;
     generation->choice = options->choice;
     generation->deadline_ms = options->deadline_ms;
     generation->priority = options->priority;
-    generation->want_state = options->want_state;
     generation->want_echo = options->want_echo;
     generation->is_made_fed = true;
     enum status status = allocate(generation, options, error);
@@ -186,6 +218,7 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
         release(generation);
         return status;
     }
+    generation_row_keep_prompt(generation);
     generation->lifetime = lifetime;
     generation->release_lifetime = release_lifetime;
     *ret_generation = generation;
@@ -264,10 +297,4 @@ void generation_failure(const struct generation *generation, struct error *ret_e
 {
     CHECK(atomic_load(&generation->finish) == FINISH_FAILED);
     *ret_error = generation->failure;
-}
-
-const float *generation_state(const struct generation *generation)
-{
-    CHECK(has_ended(generation));
-    return generation->state;
 }

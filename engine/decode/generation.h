@@ -10,6 +10,7 @@
 #include "engine/decode/decode_plan.h"
 #include "engine/decode/logprobs.h"
 #include "engine/decode/penalties.h"
+#include "engine/decode/text_state.h"
 #include "engine/text/stop_strings.h"
 #include "engine/text/vocabulary.h"
 
@@ -24,8 +25,10 @@ enum {
 enum generation_priority { GENERATION_PRIORITY_LOW = -1, GENERATION_PRIORITY_NORMAL, GENERATION_PRIORITY_HIGH };
 
 struct generation_options {
-    const uint32_t *prompt; /* symbols fed first, copied; at least one */
+    const uint32_t *prompt; /* symbols fed first, copied; at least one, or none with a state */
     size_t prompt_count;
+    struct text_state *state;         /* what it goes on from, referenced; NULL: from the beginning */
+    const struct text_origin *origin; /* whose states; borrowed from the lifetime. NULL: neither state nor want_state */
     size_t tokens_max;                /* symbols to make at most; 0: only read the prompt */
     double temperature;               /* 0: argmax, lowest id on ties */
     size_t top_k;                     /* 0: off */
@@ -34,7 +37,7 @@ struct generation_options {
     double typical_p;                 /* 0 and 1: off */
     struct penalty_options penalties; /* copied */
     uint64_t seed;
-    uint64_t choice;         /* index among n choices; keys the random numbers with the seed */
+    uint64_t choice; /* index among n choices; keys the random numbers with the seed and the symbols made so far */
     const char *const *stop; /* copied; see stop_strings_create */
     const size_t *stop_lengths;
     size_t stop_count;
@@ -43,7 +46,7 @@ struct generation_options {
     bool want_logprobs;                /* of each symbol of the text; see generation_logprobs */
     size_t top_logprobs;               /* and of so many of the likeliest beside it, at most LOGPROBS_TOP_MAX */
     bool want_prompt_logprobs;         /* scoring: keep log p(prompt[i] | prompt[..i]) */
-    bool want_state;                   /* keep the state at the end: costs one step more after the last symbol made */
+    bool want_state;                   /* for generation_make_state: 4 bytes for each symbol, two copies of the state */
     uint64_t deadline_ms;              /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
     enum generation_priority priority; /* higher first when rows are scarce */
     void *owner;                       /* the caller's, returned by generation_owner */
@@ -63,8 +66,9 @@ struct generation;
 
 /* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` (may be NULL)
  * gives back with the generation's last reference (called once, on whatever thread that is). On failure the lifetime is
- * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"); LIMIT for stop
- * strings; NO_MEMORY. Holds the prompt, the recurrent state and the ring until the last unref. Any thread. */
+ * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"); UNPROCESSABLE,
+ * code "state_mismatch", for a state of another version, naming it; LIMIT for stop strings; NO_MEMORY. Holds the
+ * prompt, the recurrent state and the ring until the last unref. Any thread. */
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
                               const struct generation_options *options, void *lifetime,
                               void (*release_lifetime)(void *), struct generation **ret_generation,
@@ -80,7 +84,7 @@ void *generation_owner(const struct generation *generation);
 /* What is known now; counters never go back. */
 struct generation_progress {
     enum finish_reason finish; /* set only after the last byte is in the ring */
-    size_t prompt_count;       /* prompt symbols read so far */
+    size_t prompt_count;       /* prompt symbols read so far, without those of a state */
     size_t token_count;        /* symbols made so far */
     uint64_t joined_ms;        /* clock_now_ms() of its first step; 0 before */
     size_t readable_bytes;     /* bytes waiting in the ring */
@@ -113,8 +117,11 @@ const float *generation_prompt_logprobs(const struct generation *generation);
 /* After FINISH_FAILED: why. */
 void generation_failure(const struct generation *generation, struct error *ret_error);
 
-/* After the end, with want_state: the recurrent state (decode_plan_state_count floats) after the last symbol read or
- * made; where the batcher was destroyed, perhaps one symbol before. NULL without the option. Borrowed. */
-const float *generation_state(const struct generation *generation);
+/* After the end, with want_state: where the text stands behind the last symbol of which the first `sent_bytes` bytes of
+ * what generation_read gave, or would give, have everything (SIZE_MAX: all of it). Of what follows, a stop string for
+ * one, there is nothing in the state. Where it stands cannot be fed backwards: symbols from a copy of the state on are
+ * then pending, at most as many as were made. NO_MEMORY. Owned by one reference. One reader. */
+enum status generation_make_state(const struct generation *generation, size_t sent_bytes, struct text_state **ret_state,
+                                  struct error *error) MUST_CHECK;
 
 #endif

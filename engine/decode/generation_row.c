@@ -13,9 +13,6 @@ void generation_row_end(struct generation *generation, enum finish_reason reason
 {
     CHECK(reason != FINISH_NONE);
     text_stream_finish(&generation->stream);
-    if (generation->want_state) {
-        decode_plan_read_state(generation->plan, generation->slot, generation->parity, generation->state);
-    }
     atomic_store(&generation->finish, reason);
 }
 
@@ -41,9 +38,6 @@ enum generation_row_state generation_row_settle(struct generation *generation, u
     generation->ending = find_reason(generation, now_ms);
     if (generation->ending == FINISH_NONE) {
         return text_stream_is_ready(&generation->stream) ? GENERATION_ROW_READY : GENERATION_ROW_STALLED;
-    }
-    if (generation->want_state && !generation->is_made_fed && generation->ending != FINISH_FAILED) {
-        return GENERATION_ROW_READY; /* one step more takes the state past the last symbol */
     }
     generation_row_end(generation, generation->ending);
     return GENERATION_ROW_ENDED;
@@ -114,6 +108,29 @@ static void score_prompt(struct generation *generation, const struct rnn_kernels
     generation->prompt_logprobs[generation->prompt_read] = sampler_logprob(logits[symbol], normalizer);
 }
 
+static void keep_mark(const struct generation *generation, struct generation_mark *mark)
+{
+    memcpy(mark->slot, generation->slot, generation->plan->slot_floats * sizeof *mark->slot);
+    mark->parity = generation->parity;
+    mark->symbols_made = generation->symbols_made;
+}
+
+/* Where nothing is held back of a text that may have to be rolled back, this is the place to come back to. */
+static void keep_text_mark(struct generation *generation)
+{
+    size_t written = atomic_load_explicit(&generation->stream.ring.written_count, memory_order_relaxed);
+    if (generation->text_mark.slot != NULL && written == generation->stream.position.bytes) {
+        keep_mark(generation, &generation->text_mark);
+    }
+}
+
+void generation_row_keep_prompt(struct generation *generation)
+{
+    if (generation->prompt_mark.slot != NULL && generation->prompt_read + 1 == generation->prompt_count) {
+        keep_mark(generation, &generation->prompt_mark);
+    }
+}
+
 static void echo(struct generation *generation, size_t index)
 {
     CHECK(!write_symbol(generation, generation->prompt[index], false));
@@ -122,7 +139,12 @@ static void echo(struct generation *generation, size_t index)
 static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits, float *weights)
 {
     size_t count = decode_plan_vocabulary_size(generation->plan);
-    double uniform = rng_uniform(generation->seed, generation->choice, generation->symbols_made);
+    uint64_t counter = generation->made_before + generation->symbols_made;
+    double uniform = rng_uniform(generation->seed, generation->choice, counter);
+    if (generation->symbols_made == 0) {
+        generation->text_begin = generation->stream.position;
+        generation->text_begin_assembler = generation->stream.assembler;
+    }
     if (!predict(generation, kernels, logits, weights) ||
         !penalties_apply(&generation->penalties, kernels, logits, weights, count) ||
         !sampler_choose(kernels, &generation->sampler, logits, weights, count, uniform, &generation->made)) {
@@ -130,27 +152,41 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
         return;
     }
     generation->is_made_fed = false;
+    if (generation->symbols != NULL) {
+        generation->symbols[generation->symbols_made] = generation->made;
+    }
     generation->symbols_made++;
     penalties_add(&generation->penalties, generation->made);
     if (write_symbol(generation, generation->made, generation->symbols_made > generation->tokens_min)) {
         generation->ending = FINISH_STOP;
+    } else {
+        keep_text_mark(generation);
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
+}
+
+/* The symbol fed last was one of the prompt. */
+static void advance_prompt(struct generation *generation)
+{
+    generation->prompt_read++;
+    size_t carried = generation->carried_count;
+    size_t own_count = generation->prompt_read > carried ? generation->prompt_read - carried : 0;
+    atomic_store_explicit(&generation->prompt_progress, own_count, memory_order_relaxed);
+    generation_row_keep_prompt(generation);
 }
 
 void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,
                             float *weights)
 {
     generation->parity ^= 1;
-    if (generation->prompt_read < generation->prompt_count) {
-        if (generation->prompt_read == 0) {
-            atomic_store_explicit(&generation->joined_ms, clock_now_ms(), memory_order_relaxed);
-            if (generation->want_echo) {
-                echo(generation, 0);
-            }
+    if (generation->step_count++ == 0) {
+        atomic_store_explicit(&generation->joined_ms, clock_now_ms(), memory_order_relaxed);
+        if (generation->want_echo && generation->carried_count == 0) {
+            echo(generation, 0);
         }
-        generation->prompt_read++;
-        atomic_store_explicit(&generation->prompt_progress, generation->prompt_read, memory_order_relaxed);
+    }
+    if (generation->prompt_read < generation->prompt_count) {
+        advance_prompt(generation);
     } else {
         generation->is_made_fed = true;
     }
@@ -158,7 +194,8 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
     if (is_in_prompt && logits != NULL) {
         score_prompt(generation, kernels, logits, weights);
     }
-    if (is_in_prompt && generation->want_echo && generation->ending == FINISH_NONE) {
+    bool is_echoed = generation->want_echo && generation->prompt_read >= generation->carried_count;
+    if (is_in_prompt && is_echoed && generation->ending == FINISH_NONE) {
         echo(generation, generation->prompt_read);
     }
     if (!is_in_prompt && logits != NULL) {
@@ -169,7 +206,7 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
 void generation_row_step(struct generation *generation, float *logits, float *weights)
 {
     const struct decode_plan *plan = generation->plan;
-    size_t place = generation->prompt_read + generation->symbols_made; /* symbols that stand before */
+    uint64_t place = generation->fed_before + generation->step_count; /* symbols that stand before */
     uint64_t key = rng_bits(generation->seed, generation->choice ^ STEP_STREAM, place);
     bool wants_logits = generation_row_wants_logits(generation);
     enum status status = decode_plan_step_row(plan, generation->slot, generation->parity,

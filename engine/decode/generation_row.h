@@ -17,6 +17,13 @@
 #include "engine/decode/sampler.h"
 #include "engine/decode/text_stream.h"
 
+/* A moment before the symbol `symbols_made` of those made (0: before the last one of the prompt) is fed. */
+struct generation_mark {
+    float *slot; /* a copy; owned, NULL: never kept */
+    unsigned parity;
+    size_t symbols_made;
+};
+
 struct generation {
     _Atomic size_t reference_count;
     const struct decode_plan *plan; /* borrowed from lifetime, as is the vocabulary */
@@ -25,8 +32,13 @@ struct generation {
     void *owner;
 
     /* What was asked. */
-    uint32_t *prompt; /* [prompt_count], owned */
+    uint32_t *prompt; /* [prompt_count], owned: first what a state has pending */
     size_t prompt_count;
+    size_t carried_count;             /* of the prompt, those of the state */
+    struct text_state *from;          /* one reference, or NULL */
+    const struct text_origin *origin; /* borrowed from lifetime, or NULL */
+    uint64_t fed_before;              /* symbols in the state it began with */
+    uint64_t made_before;             /* of those before, the ones that were made */
     size_t tokens_max;
     size_t tokens_min;
     struct sampler_options sampler; /* `banned` is the penalties' */
@@ -34,23 +46,27 @@ struct generation {
     uint64_t choice;
     uint64_t deadline_ms;
     enum generation_priority priority;
-    bool want_state;
     bool want_echo;
 
     /* Where it stands; the compute threads' own until it has ended. */
     float *slot; /* recurrent state (decode_plan_layout.h), owned */
     unsigned parity;
-    float *state;              /* the state handed out at the end; owned, NULL unless want_state */
-    float *prompt_logprobs;    /* [prompt_count], owned, NULL unless wanted */
-    uint32_t made;             /* the last symbol made */
-    bool is_made_fed;          /* the state is past it (true before any was made) */
-    enum finish_reason ending; /* why it ends, known before it has ended */
+    struct generation_mark prompt_mark; /* with want_state: before the last symbol of the prompt */
+    struct generation_mark text_mark;   /* and with stop strings: where they last held nothing back */
+    uint32_t *symbols;                  /* [symbols_made], owned, NULL unless want_state */
+    struct text_position text_begin;    /* where those begin in what is written, and what stands before them of a */
+    struct utf8_assembler text_begin_assembler; /* character */
+    float *prompt_logprobs;                     /* [prompt_count], owned, NULL unless wanted */
+    uint32_t made;                              /* the last symbol made */
+    bool is_made_fed;                           /* the state is past it (true before any was made) */
+    enum finish_reason ending;                  /* why it ends, known before it has ended */
     struct error failure;
     struct penalties penalties;
     struct logprobs logprobs; /* `entries` NULL unless wanted */
     struct text_stream stream;
     size_t prompt_read;
     size_t symbols_made;
+    size_t step_count;
 
     /* What others may look at meanwhile. */
     _Atomic enum finish_reason finish; /* written last */
@@ -74,6 +90,9 @@ enum generation_row_state generation_row_settle(struct generation *generation, u
 
 /* Ends it with `reason` as it stands, without another step. */
 void generation_row_end(struct generation *generation, enum finish_reason reason);
+
+/* With want_state, where the last symbol of the prompt is next: keeps that moment. At the start, too. */
+void generation_row_keep_prompt(struct generation *generation);
 
 /* The symbol the next step feeds. */
 uint32_t generation_row_symbol(const struct generation *generation);

@@ -212,21 +212,26 @@ bool penalties_apply(const struct penalties *penalties, const struct rnn_kernels
     return true;
 }
 
+void penalties_count_earlier(struct penalties *penalties, struct made_symbol earlier)
+{
+    if (penalties->made == NULL) {
+        return;
+    }
+    size_t place = earlier.symbol & penalties->place_mask;
+    while (penalties->places[place] != 0 && penalties->made[penalties->places[place] - 1].symbol != earlier.symbol) {
+        place = (place + 1) & penalties->place_mask;
+    }
+    if (penalties->places[place] == 0) {
+        penalties->made[penalties->made_count++] = (struct made_symbol){.symbol = earlier.symbol};
+        penalties->places[place] = (uint32_t)penalties->made_count;
+    }
+    penalties->made[penalties->places[place] - 1].count += earlier.count;
+}
+
 void penalties_add(struct penalties *penalties, uint32_t symbol)
 {
     if (penalties->recent != NULL) {
         add_recent(penalties, symbol);
     }
-    if (penalties->made == NULL) {
-        return;
-    }
-    size_t place = symbol & penalties->place_mask;
-    while (penalties->places[place] != 0 && penalties->made[penalties->places[place] - 1].symbol != symbol) {
-        place = (place + 1) & penalties->place_mask;
-    }
-    if (penalties->places[place] == 0) {
-        penalties->made[penalties->made_count++] = (struct made_symbol){.symbol = symbol};
-        penalties->places[place] = (uint32_t)penalties->made_count;
-    }
-    penalties->made[penalties->places[place] - 1].count++;
+    penalties_count_earlier(penalties, (struct made_symbol){.symbol = symbol, .count = 1});
 }

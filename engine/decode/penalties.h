@@ -74,6 +74,10 @@ void penalties_release(struct penalties *penalties);
 bool penalties_apply(const struct penalties *penalties, const struct rnn_kernels *kernels, float *logits,
                      float *scratch, size_t count) MUST_CHECK;
 
+/* Before any symbol is made: counts one that was made `count` times earlier; `tokens_max` had room for it. Where
+ * nothing counts them this does nothing. */
+void penalties_count_earlier(struct penalties *penalties, struct made_symbol earlier);
+
 /* Counts a symbol that was made. */
 void penalties_add(struct penalties *penalties, uint32_t symbol);
 

@@ -23,14 +23,14 @@ struct stepper {
     const char *name; /* in place of the kernels': "graph" */
     size_t symbol_count;
     size_t state_bytes; /* a multiple of MEM_ALIGNMENT_BYTES, not 0 */
-    size_t state_count; /* numbers in a state, as read_state writes them */
     size_t bytes;       /* held */
 
     /* The state before any symbol. */
     void (*begin)(void *context, void *state);
     /* Must depend on nothing but `step`. Any thread, several at once for different rows. */
     enum status (*step)(void *context, const struct stepper_step *step, struct error *error);
-    void (*read_state)(void *context, const void *state, float *numbers);
+    /* Whether bytes from outside can be a state: INVALID says why not. NULL: all can. */
+    enum status (*check_state)(void *context, const void *state, struct error *error);
     void (*destroy)(void *context);
 };
 

@@ -65,20 +65,25 @@ size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, b
     return space + length;
 }
 
-size_t text_stream_push(struct text_stream *stream, uint32_t symbol, char text[TEXT_STREAM_SYMBOL_BYTES_MAX])
+size_t text_stream_follow(const struct vocabulary *vocabulary, struct utf8_assembler *assembler,
+                          struct text_position *position, uint32_t symbol, char text[TEXT_STREAM_SYMBOL_BYTES_MAX])
 {
-    CHECK(text_stream_is_ready(stream));
-    struct text_position *position = &stream->position;
-    size_t length = text_stream_spell(stream->vocabulary, symbol, position->is_line_begun, text);
-    if (vocabulary_kind(stream->vocabulary) == VOCABULARY_BYTES) {
-        length = utf8_assembler_push(&stream->assembler, (unsigned char)text[0], text);
+    size_t length = text_stream_spell(vocabulary, symbol, position->is_line_begun, text);
+    if (vocabulary_kind(vocabulary) == VOCABULARY_BYTES) {
+        length = utf8_assembler_push(assembler, (unsigned char)text[0], text);
     }
-    position->is_line_begun = is_end_of_line(stream->vocabulary, symbol);
+    position->is_line_begun = is_end_of_line(vocabulary, symbol);
     position->bytes += length;
     for (size_t i = 0; i < length; i++) {
         position->characters += ((unsigned char)text[i] & 0xC0) != 0x80; /* each has one byte that continues none */
     }
     return length;
+}
+
+size_t text_stream_push(struct text_stream *stream, uint32_t symbol, char text[TEXT_STREAM_SYMBOL_BYTES_MAX])
+{
+    CHECK(text_stream_is_ready(stream));
+    return text_stream_follow(stream->vocabulary, &stream->assembler, &stream->position, symbol, text);
 }
 
 bool text_stream_write(struct text_stream *stream, const char *text, size_t length, bool may_stop)

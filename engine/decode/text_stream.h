@@ -47,6 +47,11 @@ size_t text_stream_push(struct text_stream *stream, uint32_t symbol,
  * are looked for in what `may_stop` symbols write; once one may stop, so must those behind it. */
 bool text_stream_write(struct text_stream *stream, const char *text, size_t length, bool may_stop) MUST_CHECK;
 
+/* As text_stream_push without a stream: what the next symbol writes behind `position`, with what `assembler` holds of a
+ * character; both move on. Any thread. */
+size_t text_stream_follow(const struct vocabulary *vocabulary, struct utf8_assembler *assembler,
+                          struct text_position *position, uint32_t symbol, char text[TEXT_STREAM_SYMBOL_BYTES_MAX]);
+
 /* What a symbol would write there, alone; a byte of a byte vocabulary is that byte, not yet a character. Any thread. */
 size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, bool is_line_begun,
                          char text[TEXT_STREAM_SYMBOL_BYTES_MAX]);

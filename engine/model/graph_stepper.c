@@ -172,18 +172,23 @@ static void begin_row(void *context, void *state)
     memcpy(state, stepper->first_state, stepper->state_bytes);
 }
 
-static void read_state(void *context, const void *state, float *numbers)
+/* Bytes from outside: all numbers are some number, but a truth value is 0 or 1. */
+static enum status check_state(void *context, const void *state, struct error *error)
 {
     const struct graph_stepper *stepper = context;
     for (size_t i = 0; i < stepper->signature.state_count; i++) {
         struct tensor tensor = {.dtype = output_type(stepper->signature.states[i])->dtype,
-                                .shape = stepper->signature.state_shapes[i],
-                                .data = (char *)(uintptr_t)state + stepper->offsets[i]};
-        size_t count = tensor_element_count(&tensor);
+                                .shape = stepper->signature.state_shapes[i]};
+        const uint8_t *bytes = (const uint8_t *)state + stepper->offsets[i];
+        size_t count = tensor.dtype == DTYPE_BOOL ? tensor_bytes(&tensor) : 0;
         for (size_t n = 0; n < count; n++) {
-            *numbers++ = (float)tensor_number(&tensor, n);
+            if (bytes[n] > 1) {
+                error_set(error, STATUS_INVALID, "truth value %zu of the state's tensor %zu is %u", n, i, bytes[n]);
+                return error_code(error, "state_malformed");
+            }
         }
     }
+    return STATUS_OK;
 }
 
 static void destroy(void *context)
@@ -231,7 +236,6 @@ static void lay_out_state(struct graph_stepper *stepper, struct stepper *seam)
         size_t bytes = tensor_bytes(&tensor);
         stepper->offsets[i] = stepper->state_bytes;
         stepper->state_bytes += (bytes + MEM_ALIGNMENT_BYTES - 1) / MEM_ALIGNMENT_BYTES * MEM_ALIGNMENT_BYTES;
-        seam->state_count += tensor_element_count(&tensor);
     }
     stepper->state_bytes = stepper->state_bytes == 0 ? MEM_ALIGNMENT_BYTES : stepper->state_bytes;
     seam->state_bytes = stepper->state_bytes;
@@ -373,7 +377,7 @@ enum status graph_stepper_plan(struct graph *graph, struct values *values, const
                            .symbol_count = symbol_count,
                            .begin = begin_row,
                            .step = step_row,
-                           .read_state = read_state,
+                           .check_state = check_state,
                            .destroy = destroy};
     enum status status = make(stepper, graph, &seam, error);
     if (status != STATUS_OK) {

@@ -2,6 +2,7 @@
  * the packed weights, the vocabulary and the manifest; graph and files are dropped once packed. */
 #include "engine/model/snapshot.h"
 
+#include <nettle/sha2.h>
 #include <stdatomic.h>
 
 #include "engine/base/check.h"
@@ -12,7 +13,7 @@ struct snapshot {
     _Atomic size_t references;
     uint64_t version;
     char *model_name;
-    char *full_name;
+    struct text_origin origin; /* its model is the full name */
     struct decode_plan *plan;
     char *slow_path; /* NULL: the plan is packed */
     struct vocabulary *vocabulary;
@@ -40,17 +41,32 @@ static size_t count_parameters(const struct graph *graph)
     return parameters;
 }
 
+/* By the files' checksums, which were verified. */
+static void fill_digest(const json_t *manifest, uint8_t digest[TEXT_STATE_DIGEST_BYTES])
+{
+    static const char *const names[] = {"graph.json", "weights.safetensors", "vocab.json"};
+    const json_t *files = json_object_get(manifest, "files");
+    struct sha256_ctx context;
+    sha256_init(&context);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *sum = json_string_value(json_object_get(json_object_get(files, names[i]), "sha256"));
+        sum = sum == NULL ? "" : sum; /* vocab.json may be missing */
+        sha256_update(&context, strlen(sum) + 1, (const uint8_t *)sum);
+    }
+    sha256_digest(&context, TEXT_STATE_DIGEST_BYTES, digest);
+}
+
 static enum status fill(struct snapshot *snapshot, const struct version_content *content, const char *model_name,
                         enum rnn_precision precision, struct error *error)
 {
-    char full_name[160];
-    snprintf(full_name, sizeof full_name, "%.128s@%llu", model_name, (unsigned long long)snapshot->version);
+    struct text_origin *origin = &snapshot->origin;
+    snprintf(origin->model, sizeof origin->model, "%.128s@%llu", model_name, (unsigned long long)snapshot->version);
     snapshot->model_name = mem_copy_string(model_name);
-    snapshot->full_name = mem_copy_string(full_name);
     snapshot->manifest = json_deep_copy(content->manifest);
-    if (snapshot->model_name == NULL || snapshot->full_name == NULL || snapshot->manifest == NULL) {
-        return no_memory(error, full_name);
+    if (snapshot->model_name == NULL || snapshot->manifest == NULL) {
+        return no_memory(error, origin->model);
     }
+    fill_digest(snapshot->manifest, origin->digest);
     snapshot->parameter_count = count_parameters(content->graph);
     TRY(version_content_plan(content, precision, &snapshot->plan, &snapshot->slow_path, error));
     snapshot->vocabulary = vocabulary_ref(content->vocabulary);
@@ -93,7 +109,6 @@ struct snapshot *snapshot_unref(struct snapshot *snapshot)
         vocabulary_unref(snapshot->vocabulary);
         json_decref(snapshot->manifest);
         mem_free(snapshot->model_name);
-        mem_free(snapshot->full_name);
         mem_free(snapshot->slow_path);
         mem_free(snapshot);
     }
@@ -125,7 +140,12 @@ uint64_t snapshot_version(const struct snapshot *snapshot)
 
 const char *snapshot_full_name(const struct snapshot *snapshot)
 {
-    return snapshot->full_name;
+    return snapshot->origin.model;
+}
+
+const struct text_origin *snapshot_origin(const struct snapshot *snapshot)
+{
+    return &snapshot->origin;
 }
 
 const struct decode_plan *snapshot_decode_plan(const struct snapshot *snapshot)

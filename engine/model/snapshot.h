@@ -9,6 +9,7 @@
 
 #include "engine/base/status.h"
 #include "engine/decode/decode_plan.h"
+#include "engine/decode/text_state.h"
 #include "engine/text/vocabulary.h"
 
 struct snapshot;
@@ -32,6 +33,8 @@ const char *snapshot_model_name(const struct snapshot *snapshot);
 uint64_t snapshot_version(const struct snapshot *snapshot);
 /* "bard@7" */
 const char *snapshot_full_name(const struct snapshot *snapshot);
+/* The full name with a digest of graph, weights and vocabulary: whose the states of its texts are. Borrowed. */
+const struct text_origin *snapshot_origin(const struct snapshot *snapshot);
 const struct decode_plan *snapshot_decode_plan(const struct snapshot *snapshot);
 struct vocabulary *snapshot_vocabulary(const struct snapshot *snapshot); /* borrowed */
 size_t snapshot_parameter_count(const struct snapshot *snapshot);

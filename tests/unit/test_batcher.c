@@ -16,13 +16,14 @@
 #include "engine/text/utf8.h"
 #include "tests/unit/decode_model.h"
 
-enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 4096, PROMPT_MAX = 40, TOKENS_MAX = 60, STATE_MAX = 256 };
+enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 4096, PROMPT_MAX = 40, TOKENS_MAX = 60, STATE_BYTES_MAX = 2048 };
 
 /* One generation of a test, and what came of it. */
 struct row {
     struct generation *generation;
     struct generation *pending; /* the reference of a report, with the hub's lock */
     bool is_read;               /* the loop reads it when it is reported */
+    bool wants_state;
     bool has_ended;
     size_t report_count;
     size_t length;
@@ -30,8 +31,7 @@ struct row {
     float logprobs[PROMPT_MAX];
     size_t top_count; /* of symbols with their likeliest */
     float top_logprobs[PROMPT_MAX + TOKENS_MAX][1 + LOGPROBS_TOP_MAX];
-    size_t state_count; /* at most STATE_MAX */
-    float state[STATE_MAX];
+    char state[STATE_BYTES_MAX];
 };
 
 /* Between the compute threads and the loop. */
@@ -84,7 +84,6 @@ static void read_row(struct row *row)
 static void keep_result(struct row *row)
 {
     const float *logprobs = generation_prompt_logprobs(row->generation);
-    const float *state = generation_state(row->generation);
     struct generation_progress progress = generation_progress(row->generation);
     if (logprobs != NULL) {
         memcpy(row->logprobs, logprobs, progress.prompt_count * sizeof *logprobs);
@@ -96,9 +95,12 @@ static void keep_result(struct row *row)
         memcpy(row->top_logprobs[i] + 1, entries[i].top_logprobs, sizeof entries[i].top_logprobs);
     }
     row->top_count = top_count;
-    if (state != NULL) {
-        memcpy(row->state, state, row->state_count * sizeof *state);
+    struct text_state *state = NULL;
+    if (row->wants_state && generation_make_state(row->generation, SIZE_MAX, &state, NULL) == STATUS_OK) {
+        assert_true(text_state_bytes(state) <= sizeof row->state);
+        text_state_write(state, row->state);
     }
+    text_state_unref(state);
 }
 
 /* Waits for reports and does what the loop does with them. */
@@ -200,13 +202,10 @@ static enum status submit(struct hub *hub, const struct served *served, struct g
 {
     assert_true(hub->row_count < ROWS_MAX);
     struct row *row = &hub->rows[hub->row_count];
-    *row = (struct row){.is_read = true, .state_count = decode_plan_state_count(served->plan)};
-    assert_true(row->state_count <= STATE_MAX);
+    *row = (struct row){.is_read = true, .wants_state = options.want_state};
     static const uint32_t first_symbol[] = {0};
-    if (options.prompt == NULL) {
-        options.prompt = first_symbol;
-        options.prompt_count = 1;
-    }
+    options.prompt_count = options.prompt == NULL ? 1 : options.prompt_count;
+    options.prompt = options.prompt == NULL ? first_symbol : options.prompt;
     options.owner = row;
     options.top_p = options.top_p == 0.0 ? 1.0 : options.top_p;
     enum status status =
@@ -233,6 +232,7 @@ static struct row *must_submit(struct hub *hub, const struct served *served, str
 /* The n-th of many different generations: prompts and lengths of all sizes, all ways of sampling. */
 static struct generation_options nth_options(size_t n, size_t symbols, uint32_t prompt[PROMPT_MAX])
 {
+    static const struct text_origin origin;
     struct rng_words words = rng_philox(SEED, 1, n);
     struct generation_options options = {
         .prompt = prompt,
@@ -254,6 +254,7 @@ static struct generation_options nth_options(size_t n, size_t symbols, uint32_t 
         .want_logprobs = n % 3 != 0,
         .top_logprobs = n % (1 + LOGPROBS_TOP_MAX),
         .want_state = true,
+        .origin = &origin,
         .priority = (enum generation_priority)((int)(n % 3) - 1),
     };
     for (size_t i = 0; i < options.prompt_count; i++) {

@@ -35,7 +35,6 @@ static void test_characters_and_length(void **state)
     assert_int_equal(step(&f, 3), GENERATION_ROW_ENDED);
     assert_int_equal(generation_progress(f.generation).finish, FINISH_LENGTH);
     assert_int_equal(generation_progress(f.generation).token_count, 4);
-    assert_null(generation_state(f.generation));
     assert_null(generation_prompt_logprobs(f.generation));
     read_all(&f, 4);
     assert_string_equal(f.text, "aé€😀");
@@ -307,22 +306,6 @@ static void test_prompt_is_scored(void **state)
     end(&f);
 }
 
-static void test_state_is_after_the_last_symbol(void **state)
-{
-    (void)state;
-    struct fixture f;
-    begin(&f, decode_model_characters(4), (struct generation_options){.tokens_max = 1, .want_state = true});
-    assert_int_equal(step(&f, 2), GENERATION_ROW_READY); /* made, but not fed yet */
-    assert_int_equal(generation_row_symbol(f.generation), 2);
-    assert_false(generation_row_wants_logits(f.generation));
-    assert_int_equal(generation_progress(f.generation).finish, FINISH_NONE);
-    f.generation->slot[0] = 0.25f; /* c of unit 0 */
-    assert_int_equal(step(&f, 0), GENERATION_ROW_ENDED);
-    assert_int_equal(generation_progress(f.generation).token_count, 1);
-    assert_true(generation_state(f.generation)[0] == 0.25f);
-    end(&f);
-}
-
 static void refuse(struct generation_options options, enum status wanted, const char *param)
 {
     struct decode_model model;
@@ -396,7 +379,7 @@ static void test_no_memory_is_reported(void **state)
     decode_model_init(&model, decode_model_characters(4), 0, 1, 3, SEED);
     assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
     struct generation_options options = {
-        .prompt = prompt, .prompt_count = 1, .top_p = 1.0, .want_state = true, .want_prompt_logprobs = true};
+        .prompt = prompt, .prompt_count = 1, .top_p = 1.0, .want_prompt_logprobs = true};
     struct generation *generation = NULL;
     enum status status = STATUS_NO_MEMORY;
     for (uint64_t n = 0; status != STATUS_OK; n++) {
@@ -426,7 +409,6 @@ int main(void)
         cmocka_unit_test(test_cancel_and_deadline_end_a_stalled_row),
         cmocka_unit_test(test_logits_that_are_not_finite_end_it),
         cmocka_unit_test(test_prompt_is_scored),
-        cmocka_unit_test(test_state_is_after_the_last_symbol),
         cmocka_unit_test(test_wrong_options_are_refused),
         cmocka_unit_test(test_no_memory_is_reported),
     };
