@@ -22,9 +22,9 @@ struct engine_info {
     const char *version; /* "0.1.0" */
     const char *kernels; /* "avx512", "avx2", "plain" */
     const char *blas;    /* "SkylakeX", "Haswell": OpenBLAS's core type */
-    const char
-        *blas_better; /* the core type OPENBLAS_CORETYPE should name before the library loads, or NULL if it chose well
-                                     or the operator set it */
+    /* The core type that OPENBLAS_CORETYPE should name before the library loads; NULL if it chose well, or the operator
+     * set it. */
+    const char *blas_better;
     size_t cpu_count; /* CPUs we may use */
 };
 struct engine_info engine_info(void);

@@ -1,6 +1,7 @@
 """lstmd serve: starting, refusing to start, reloading, draining, ending."""
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -67,6 +68,16 @@ class Starting(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("weights.safetensors", done.stdout)
         self.assertIn("1 of 1 versions are bad", done.stderr)
+
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "the core types of OpenBLAS tried here are those of x86-64")
+    def test_core_type_of_openblas_is_told_and_the_operators(self):
+        environment = {"OPENBLAS_CORETYPE": "Nehalem"}  # every x86-64 CPU that is left has its instructions
+        daemon = Daemon(self.folder, environment=environment)
+        try:
+            daemon.wait_for_output(r" ready kernels=\S+ blas=Nehalem cpus=\d+")
+        finally:
+            daemon.stop()
 
 
 class Ending(unittest.TestCase):
