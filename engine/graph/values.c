@@ -11,6 +11,7 @@ enum { CHUNK_TENSORS_FIRST = 64, CHUNKS_MAX = 20 };
 struct values {
     struct tensor *chunks[CHUNKS_MAX]; /* data NULL: not initialised */
     size_t count;                      /* of variables there is room for */
+    const struct values *base;         /* has what is not initialised here; NULL: nothing has */
 };
 
 /* Chunk k holds CHUNK_TENSORS_FIRST << k tensors, from index (CHUNK_TENSORS_FIRST << k) − CHUNK_TENSORS_FIRST. */
@@ -38,6 +39,14 @@ enum status values_create(const struct graph *graph, struct values **ret_values,
         return status;
     }
     *ret_values = values;
+    return STATUS_OK;
+}
+
+enum status values_create_over(const struct values *base, const struct graph *graph, struct values **ret_values,
+                               struct error *error)
+{
+    TRY(values_create(graph, ret_values, error));
+    (*ret_values)->base = base;
     return STATUS_OK;
 }
 
@@ -106,7 +115,7 @@ void values_destroy(struct values *values)
 struct tensor *values_tensor(const struct values *values, const struct variable *variable)
 {
     if (variable->index >= values->count || tensor_at(values, variable->index)->data == NULL) {
-        return NULL;
+        return values->base == NULL ? NULL : values_tensor(values->base, variable);
     }
     return tensor_at(values, variable->index);
 }

@@ -10,6 +10,10 @@ struct values;
 /* Room for `graph`'s variables, all uninitialised. Owned. */
 enum status values_create(const struct graph *graph, struct values **ret_values, struct error *error) MUST_CHECK;
 enum status values_copy(const struct values *source, struct values **ret_values, struct error *error) MUST_CHECK;
+/* Values that begin as `base`'s without copying them: a variable's tensor is `base`'s until one is set here. `base` is
+ * borrowed until values_destroy; no run of these values may write a variable that is not set here. */
+enum status values_create_over(const struct values *base, const struct graph *graph, struct values **ret_values,
+                               struct error *error) MUST_CHECK;
 void values_destroy(struct values *values);
 
 /* Makes room for the variables that `graph`, grown since, has more. */

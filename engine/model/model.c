@@ -337,3 +337,13 @@ enum status model_draw_graph(struct model *model, char **ret_dot, size_t *ret_le
     graph_unref(graph);
     return status;
 }
+
+enum status model_adapt(struct model *model, const struct adaptation_options *options,
+                        struct adaptation **ret_adaptation, struct error *error)
+{
+    model_lock_shared(model);
+    enum status status = adaptation_create(session_graph(model->session), session_values(model->session), options,
+                                           ret_adaptation, error);
+    model_unlock(model);
+    return status;
+}

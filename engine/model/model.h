@@ -14,6 +14,7 @@
 
 #include "engine/base/status.h"
 #include "engine/text/vocabulary.h"
+#include "engine/train/adaptation.h"
 
 struct model;
 
@@ -95,6 +96,11 @@ enum status model_restore_checkpoint(struct model *model, const char *version_pa
  * UNPROCESSABLE, ValueError for another shape; CONFLICT during training. Reply: {"generation"}. */
 enum status model_set_variable(struct model *model, const char *name, const json_t *value, json_t **ret_reply,
                                struct error *error) MUST_CHECK;
+
+/* Begins to adapt the model's language model: errors as adaptation_create's. For a model of one's own: nobody may
+ * change its values, and it must be kept, until adaptation_destroy. */
+enum status model_adapt(struct model *model, const struct adaptation_options *options,
+                        struct adaptation **ret_adaptation, struct error *error) MUST_CHECK;
 
 /* Whether its graph is a language_model or has a signature "generate": whether its versions ought to serve text. */
 bool model_makes_text(struct model *model);

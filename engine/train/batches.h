@@ -8,7 +8,8 @@
 #include "engine/train/corpus.h"
 
 struct batches {
-    const struct corpus *corpus; /* borrowed */
+    const struct corpus *corpus; /* borrowed; NULL: */
+    const int32_t *symbols;      /* the symbols themselves, borrowed */
     size_t begin;                /* first symbol */
     size_t rows;
     size_t row_symbols; /* n: inputs of one row */

@@ -471,7 +471,33 @@ class Use(CommandTest):
         self.assertIn("nats per symbol", self.good("score", self.model, self.corpus))
         self.bad(1, "at least 2", "score", self.model, self.write("one.txt", "C"))
         self.bad(1, "U+00E9", "score", self.model, self.write("unknown.txt", "Call é"))
-        self.bad(1, "--adapt is not built yet", "score", self.model, self.corpus, "--adapt")
+
+    def test_score_adapts(self):
+        """A text that repeats what the model never saw becomes ever less of a surprise; the version stays as it is."""
+        text = self.write("other.txt", "sore seas snare some sane seers. " * 40)
+        weights = os.path.join(self.model, "1", "weights.safetensors")
+        with open(weights, "rb") as file:
+            before = file.read()
+        plain = json.loads(self.good("score", self.model, text, "--json"))
+        for options, rate in (("output",), 0.003), (("all", "--learning-rate", "0.01"), 0.01):
+            score = json.loads(self.good("score", self.model, text, "--json", "--adapt", *options))
+            adapted = score.pop("adapted")
+            self.assertEqual(score, plain)
+            self.assertEqual((adapted["weights"], adapted["optimizer"], adapted["learning_rate"],
+                              adapted["segment_symbols"]), (options[0], "adam", rate, 20))
+            self.assertAlmostEqual(adapted["gain_nats_per_symbol"],
+                                   plain["nats_per_symbol"] - adapted["nats_per_symbol"], 6)
+            self.assertGreater(adapted["gain_nats_per_symbol"], 0.05)
+            self.assertAlmostEqual(adapted["perplexity"], math.exp(adapted["nats_per_symbol"]), 5)
+        self.assertGreater(adapted["gain_nats_per_symbol"], 0.5)
+        with open(weights, "rb") as file:
+            self.assertEqual(file.read(), before)
+        self.assertRegex(self.good("score", self.model, text, "--adapt", "all"),
+                         r"\A.*\n.*, adapting: .*\ngain: [\d.]+ nats per symbol, [\d.]+ %\n\Z")
+        for error, options in (("not output or all", ("--adapt", "some")), ("in fp32, not in int8", ("--adapt",
+                               "all", "--precision", "int8")), ("with --adapt", ("--learning-rate", "1")),
+                               ("above 0", ("--adapt", "all", "--learning-rate", "0"))):
+            self.bad(2, error, "score", self.model, text, *options)
 
     def test_score_is_the_validation_loss(self):
         """Two symbols are held back: the evaluation then reads what score reads, one symbol after the zero state."""
