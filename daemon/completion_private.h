@@ -34,6 +34,7 @@ struct choice {
     size_t report_count;
     enum finish_reason finish; /* set when its last byte was read */
     bool is_finish_sent;
+    bool is_told;         /* FORM_JSON: in the reply */
     struct error failure; /* status OK: none so far */
     char *text;           /* FORM_JSON: what was read so far */
     size_t text_length, text_capacity;

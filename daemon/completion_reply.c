@@ -67,7 +67,7 @@ static json_t *make_usage(const struct completion *completion)
     size_t prompt_count = 0, token_count = 0;
     for (size_t i = 0; i < completion->choice_count; i++) {
         const struct choice *choice = &completion->choices[i];
-        prompt_count += i % (size_t)completion->fields.n == 0 ? choice->prompt_count : 0;
+        prompt_count += i % (size_t)completion->fields.best_of == 0 ? choice->prompt_count : 0;
         token_count += choice->token_count;
     }
     return json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt_count, "completion_tokens",
@@ -84,21 +84,62 @@ static void add_headers(struct completion *completion)
     request_add_header(completion->request, "Cache-Control", "no-store");
 }
 
+/* The mean log-probability of what a choice made. */
+static double mean_logprob(const struct choice *choice)
+{
+    size_t count;
+    const struct symbol_logprob *entries = generation_logprobs(choice->scored, &count);
+    size_t begin = choice->completion->fields.echo ? choice->prompt_count : 0;
+    double sum = 0;
+    for (size_t i = begin; i < count; i++) {
+        sum += (double)entries[i].logprob;
+    }
+    return count > begin ? sum / (double)(count - begin) : 0;
+}
+
+/* The likeliest of a prompt's choices that is not told yet; where all are told, the next. */
+static struct choice *find_next(struct choice *choices, const struct generate_request *fields)
+{
+    struct choice *found = NULL;
+    double best = 0;
+    for (size_t i = 0; i < (size_t)fields->best_of; i++) {
+        double mean = choices[i].is_told || fields->best_of == fields->n ? 0 : mean_logprob(&choices[i]);
+        if (!choices[i].is_told && (found == NULL || mean > best)) {
+            found = &choices[i];
+            best = mean;
+        }
+    }
+    return found;
+}
+
+/* NULL without memory, or when a choice failed. */
+static json_t *make_choices(struct completion *completion)
+{
+    const struct generate_request *fields = &completion->fields;
+    json_t *list = json_array();
+    for (size_t i = 0; i < fields->prompt_count * (size_t)fields->n; i++) {
+        struct choice *choice =
+            find_next(&completion->choices[i / (size_t)fields->n * (size_t)fields->best_of], fields);
+        choice->is_told = true;
+        choice->index = i;
+        completion_take_logprobs(choice, choice->finish);
+        json_t *made = make_choice(choice, choice->text == NULL ? "" : choice->text, choice->text_length);
+        if (choice->failure.status != STATUS_OK || json_array_append_new(list, made) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 /* NULL without memory, or when a choice failed. */
 static json_t *make_body(struct completion *completion)
 {
     json_t *body = make_envelope(completion);
-    json_t *choices = json_array();
-    bool is_whole = body != NULL && json_object_set_new(body, "choices", choices) == 0;
-    for (size_t i = 0; is_whole && i < completion->choice_count; i++) {
-        struct choice *choice = &completion->choices[i];
-        completion_take_logprobs(choice, choice->finish);
-        json_t *made = make_choice(choice, choice->text == NULL ? "" : choice->text, choice->text_length);
-        is_whole = choice->failure.status == STATUS_OK && json_array_append_new(choices, made) == 0;
-    }
-    json_t *warnings = is_whole ? make_warnings(completion) : NULL;
-    is_whole = is_whole && json_object_set_new(body, "usage", make_usage(completion)) == 0 &&
-               (warnings == NULL || json_object_set(body, "warnings", warnings) == 0);
+    json_t *warnings = make_warnings(completion);
+    bool is_whole = body != NULL && json_object_set_new(body, "choices", make_choices(completion)) == 0 &&
+                    json_object_set_new(body, "usage", make_usage(completion)) == 0 &&
+                    (warnings == NULL || json_object_set(body, "warnings", warnings) == 0);
     json_decref(warnings);
     if (!is_whole) {
         json_decref(body);

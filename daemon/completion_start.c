@@ -57,6 +57,12 @@ struct encoded {
     size_t bias_count;
 };
 
+/* To be told, or to find the likeliest by. */
+static bool wants_logprobs(const struct generate_request *fields)
+{
+    return generate_request_is_given(fields, "logprobs") || fields->best_of > fields->n;
+}
+
 static enum status create_generation(struct completion *completion, struct choice *choice,
                                      const struct encoded *encoded, size_t index_of_n, struct error *error)
 {
@@ -84,7 +90,7 @@ static enum status create_generation(struct completion *completion, struct choic
         .tokens_min = (size_t)fields->min_tokens,
         .priority = (enum generation_priority)fields->priority,
         .want_echo = fields->echo,
-        .want_logprobs = generate_request_is_given(fields, "logprobs"),
+        .want_logprobs = wants_logprobs(fields),
         .want_prompt_logprobs = completion->door == DOOR_SCORE,
         .top_logprobs = (size_t)fields->logprobs,
         .deadline_ms = completion->deadline_ms,
@@ -97,12 +103,13 @@ static enum status create_generation(struct completion *completion, struct choic
 /* Whether there is room for the log-probabilities of `count` symbols, all texts together. */
 static enum status check_logprobs(const struct generate_request *fields, size_t count, struct error *error)
 {
-    if (!generate_request_is_given(fields, "logprobs") || count <= GENERATION_LOGPROBS_MAX) {
+    const char *field = generate_request_is_given(fields, "logprobs") ? "logprobs" : "best_of";
+    if (!wants_logprobs(fields) || count <= GENERATION_LOGPROBS_MAX) {
         return STATUS_OK;
     }
-    error_set(error, STATUS_INVALID, "logprobs of up to %zu symbols are asked for, at most %d", count,
+    error_set(error, STATUS_INVALID, "%s needs the log-probabilities of up to %zu symbols, at most %d", field, count,
               GENERATION_LOGPROBS_MAX);
-    snprintf(error->param, sizeof error->param, "logprobs");
+    snprintf(error->param, sizeof error->param, "%s", field);
     return STATUS_INVALID;
 }
 
@@ -144,17 +151,17 @@ static enum status create_generations_of(struct completion *completion, struct e
             name_prompt(completion, i, error);
             return status;
         }
-        written_max += (size_t)fields->n * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
+        written_max += (size_t)fields->best_of * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
         TRY(check_logprobs(fields, written_max, error));
-        for (size_t j = 0; j < (size_t)fields->n; j++) {
-            struct choice *choice = &completion->choices[i * (size_t)fields->n + j];
+        for (size_t j = 0; j < (size_t)fields->best_of; j++) {
+            struct choice *choice = &completion->choices[i * (size_t)fields->best_of + j];
             TRY(create_generation(completion, choice, encoded, j, error));
         }
     }
     return STATUS_OK;
 }
 
-/* Encodes every prompt and makes its n generations. Thread: loop or run. */
+/* Encodes every prompt and makes its generations. Thread: loop or run. */
 static enum status create_generations(struct completion *completion, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
@@ -175,7 +182,10 @@ static enum status create_generations(struct completion *completion, struct erro
         status = error_set(error, STATUS_NO_MEMORY,
                            "no memory for a prompt of %zu bytes and a logit_bias of %zu symbols", longest, bias_count);
     } else {
-        encoded.bias_count = generate_request_biases(fields, encoded.biases);
+        const struct vocabulary *vocabulary = snapshot_vocabulary(completion->snapshot);
+        status = generate_request_biases(fields, vocabulary, encoded.biases, &encoded.bias_count, error);
+    }
+    if (status == STATUS_OK) {
         status = create_generations_of(completion, &encoded, error);
     }
     mem_free(encoded.symbols);
@@ -302,6 +312,35 @@ static enum status find_snapshot(struct completion *completion, const char *refe
     return caller_check_model(caller, snapshot_model_name(completion->snapshot), error);
 }
 
+/* Whether the reply has room for what is asked. */
+static enum status check_form(const struct completion *completion, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    uint64_t choices_max = completion->owner->server->settings.choices_max;
+    size_t count = fields->prompt_count * (size_t)fields->best_of;
+    const char *param = NULL;
+    if (count > choices_max) {
+        param = fields->best_of > fields->n ? "best_of" : "n";
+        error_set(error, STATUS_INVALID, "%zu prompts × %s %lld are %zu texts, at most %llu", fields->prompt_count,
+                  param, (long long)fields->best_of, count, (unsigned long long)choices_max);
+    } else if (completion->form == FORM_TEXT && count > 1) {
+        param = "n";
+        error_set(error, STATUS_INVALID, "bare text takes one prompt and n 1, not %zu texts", count);
+    } else if (completion->form == FORM_TEXT && generate_request_is_given(fields, "logprobs")) {
+        param = "logprobs";
+        error_set(error, STATUS_INVALID, "bare text has no place for logprobs");
+    } else if (completion->form == FORM_EVENTS && fields->best_of > fields->n) {
+        param = "best_of";
+        error_set(error, STATUS_INVALID, "the best of %lld cannot be streamed: they are known at the end",
+                  (long long)fields->best_of);
+    }
+    if (param == NULL) {
+        return STATUS_OK;
+    }
+    snprintf(error->param, sizeof error->param, "%s", param);
+    return STATUS_INVALID;
+}
+
 static enum status prepare(struct completion *completion, struct error *error)
 {
     struct server *server = completion->owner->server;
@@ -310,27 +349,9 @@ static enum status prepare(struct completion *completion, struct error *error)
     TRY(find_snapshot(completion, reference, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
     TRY(apply_model_settings(completion, error));
-    completion->choice_count = fields->prompt_count * (size_t)fields->n;
-    if (completion->choice_count > server->settings.choices_max) {
-        error_set(error, STATUS_INVALID, "%zu prompts × n %lld are %zu texts, at most %llu", fields->prompt_count,
-                  (long long)fields->n, completion->choice_count, (unsigned long long)server->settings.choices_max);
-        snprintf(error->param, sizeof error->param, "n");
-        completion->choice_count = 0;
-        return STATUS_INVALID;
-    }
     completion->form = fields->stream ? FORM_EVENTS : completion->form;
-    if (completion->form == FORM_TEXT && completion->choice_count > 1) {
-        error_set(error, STATUS_INVALID, "bare text takes one prompt and n 1, not %zu texts", completion->choice_count);
-        snprintf(error->param, sizeof error->param, "n");
-        completion->choice_count = 0;
-        return STATUS_INVALID;
-    }
-    if (completion->form == FORM_TEXT && generate_request_is_given(fields, "logprobs")) {
-        error_set(error, STATUS_INVALID, "bare text has no place for logprobs");
-        snprintf(error->param, sizeof error->param, "logprobs");
-        completion->choice_count = 0;
-        return STATUS_INVALID;
-    }
+    TRY(check_form(completion, error));
+    completion->choice_count = fields->prompt_count * (size_t)fields->best_of;
     completion->choices = mem_allocate(completion->choice_count, sizeof *completion->choices);
     if (completion->choices == NULL) {
         error_set(error, STATUS_NO_MEMORY, "no memory for a request of %zu texts", completion->choice_count);

@@ -17,6 +17,7 @@ enum field_kind {
     FIELD_STREAM_OPTIONS,
     FIELD_UNKNOWN_SYMBOLS,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
+    FIELD_SUFFIX,  /* only "" is accepted: what comes later cannot be read first */
     FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
 };
 
@@ -41,6 +42,11 @@ static const struct field {
      offsetof(struct generate_request, repetition_penalty)},
     {"repetition_window", FIELD_INTEGER, true, 0, PENALTIES_WINDOW_MAX,
      offsetof(struct generate_request, repetition_window)},
+    /* llama.cpp's names of the same two */
+    {"repeat_penalty", FIELD_NUMBER, false, PENALTIES_REPETITION_MIN, PENALTIES_REPETITION_MAX,
+     offsetof(struct generate_request, repetition_penalty)},
+    {"repeat_last_n", FIELD_INTEGER, false, 0, PENALTIES_WINDOW_MAX,
+     offsetof(struct generate_request, repetition_window)},
     {"frequency_penalty", FIELD_NUMBER, true, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX,
      offsetof(struct generate_request, frequency_penalty)},
     {"presence_penalty", FIELD_NUMBER, true, -PENALTIES_TAKEN_MAX, PENALTIES_TAKEN_MAX,
@@ -51,6 +57,7 @@ static const struct field {
     {"stop", FIELD_STOP, true, 0, 0, 0},
     {"seed", FIELD_INTEGER, true, -0x1p63, 0x1p63, offsetof(struct generate_request, seed)},
     {"n", FIELD_INTEGER, false, 1, 128, offsetof(struct generate_request, n)},
+    {"best_of", FIELD_INTEGER, false, 1, 128, offsetof(struct generate_request, best_of)},
     {"logprobs", FIELD_INTEGER, false, 0, LOGPROBS_TOP_MAX, offsetof(struct generate_request, logprobs)},
     {"echo", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, echo)},
     {"stream", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, stream)},
@@ -61,8 +68,7 @@ static const struct field {
     {"flush_ms", FIELD_INTEGER, true, 0, GENERATE_FLUSH_MS_MAX, offsetof(struct generate_request, flush_ms)},
     {"unknown_symbols", FIELD_UNKNOWN_SYMBOLS, true, 0, 0, 0},
     {"user", FIELD_IGNORED, false, 0, 0, 0},
-    {"best_of", FIELD_UNBUILT, false, 1, 0, 0},
-    {"suffix", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"suffix", FIELD_SUFFIX, false, 0, 0, 0},
     {"pattern", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"session", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
@@ -226,63 +232,73 @@ static enum status read_stop(struct generate_request *request, const json_t *val
     return STATUS_OK;
 }
 
-/* A symbol by number in decimal, written in one way only; false where it is none. */
-static bool read_symbol(const char *text, uint32_t *ret_symbol)
+/* Whether a text is a number in decimal, written in the one way; SYMBOL_NONE where no symbol has so high a one. */
+static bool read_symbol_number(const char *text, uint32_t *ret_symbol)
 {
-    uint32_t symbol = 0;
     size_t length = strlen(text);
+    if (length == 0 || strspn(text, "0123456789") != length || (text[0] == '0' && length > 1)) {
+        return false;
+    }
+    uint32_t symbol = 0;
     for (size_t i = 0; i < length && symbol < VOCABULARY_SYMBOLS_MAX; i++) {
-        if (text[i] < '0' || text[i] > '9') {
-            return false;
-        }
         symbol = 10 * symbol + (uint32_t)(text[i] - '0');
     }
-    *ret_symbol = symbol;
-    return length > 0 && (text[0] != '0' || length == 1) && symbol < VOCABULARY_SYMBOLS_MAX;
+    *ret_symbol = symbol < VOCABULARY_SYMBOLS_MAX ? symbol : SYMBOL_NONE;
+    return true;
 }
 
-/* One entry of logit_bias: {"12": -3.5}, or false for never. */
-static bool read_bias(const char *name, const json_t *value, struct penalty_bias *ret_bias)
+/* One entry of logit_bias: {"12": -3.5} or {"e": -3.5}, or false for never. */
+static bool is_bias_good(const char *name, const json_t *value)
 {
     const struct field *field = find("logit_bias");
-    double bias = json_is_false(value) ? -(double)INFINITY : json_number_value(value);
-    bool is_known = json_is_false(value) || (json_is_number(value) && bias >= field->min && bias <= field->max);
-    ret_bias->bias = bias;
-    return is_known && read_symbol(name, &ret_bias->symbol);
+    double bias = json_number_value(value);
+    uint32_t symbol = 0;
+    bool is_number = read_symbol_number(name, &symbol);
+    return name[0] != '\0' && (!is_number || symbol != SYMBOL_NONE) &&
+           (json_is_false(value) || (json_is_number(value) && bias >= field->min && bias <= field->max));
 }
 
 static enum status read_logit_bias(struct generate_request *request, const json_t *object, struct error *error)
 {
-    struct penalty_bias bias;
     const char *name;
     json_t *value;
     bool is_known = json_is_object(object) && json_object_size(object) <= PENALTIES_BIASES_MAX;
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        is_known = is_known && read_bias(name, value, &bias);
+        is_known = is_known && is_bias_good(name, value);
     }
     if (!is_known) {
-        error_set(
-            error, STATUS_INVALID,
-            "logit_bias must be an object of at most %d symbol numbers, each with a number of -%d to %d, or false "
-            "for never",
-            PENALTIES_BIASES_MAX, PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX);
+        error_set(error, STATUS_INVALID,
+                  "logit_bias must be an object of at most %d symbols, by number or text, each with a number of -%d to "
+                  "%d, or false for never",
+                  PENALTIES_BIASES_MAX, PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX);
         return fail("logit_bias", error);
     }
     request->logit_bias = object;
     return STATUS_OK;
 }
 
-size_t generate_request_biases(const struct generate_request *request, struct penalty_bias *biases)
+enum status generate_request_biases(const struct generate_request *request, const struct vocabulary *vocabulary,
+                                    struct penalty_bias *biases, size_t *ret_count, struct error *error)
 {
     size_t count = 0;
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)request->logit_bias, name, value)
     {
-        CHECK(read_bias(name, value, &biases[count++]));
+        uint32_t symbol;
+        if (!read_symbol_number(name, &symbol)) {
+            symbol = vocabulary_find(vocabulary, name, strlen(name));
+        }
+        if (symbol == SYMBOL_NONE) {
+            error_set(error, STATUS_INVALID, "logit_bias: the model has no symbol \"%.60s\"", name);
+            return fail("logit_bias", error);
+        }
+        double bias = json_is_false(value) ? -(double)INFINITY : json_number_value(value);
+        biases[count++] = (struct penalty_bias){.symbol = symbol, .bias = bias};
     }
-    return count;
+    *ret_count = count;
+    return STATUS_OK;
 }
 
 static enum status read_stream_options(struct generate_request *request, const json_t *value, struct error *error)
@@ -325,6 +341,17 @@ static enum status read_unbuilt(const struct field *field, const json_t *value, 
     return STATUS_UNSUPPORTED;
 }
 
+static enum status read_suffix(const json_t *value, struct error *error)
+{
+    if (json_is_string(value) && json_string_length(value) == 0) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_UNSUPPORTED, "suffix is not supported: a recurrent model reads forwards only");
+    error_code(error, "unsupported_parameter");
+    fail("suffix", error);
+    return STATUS_UNSUPPORTED;
+}
+
 static enum status read_field(struct generate_request *request, const struct field *field, const json_t *value,
                               struct error *error)
 {
@@ -352,6 +379,7 @@ static enum status read_field(struct generate_request *request, const struct fie
     case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
     case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
     case FIELD_IGNORED: return STATUS_OK;
+    case FIELD_SUFFIX: return read_suffix(value, error);
     case FIELD_UNBUILT: return read_unbuilt(field, value, error);
     }
     CHECK(false);
@@ -410,6 +438,12 @@ enum status generate_request_read(struct generate_request *request, const json_t
         error_set(error, STATUS_INVALID, "stream_options is only for stream: true");
         return fail("stream_options", error);
     }
+    if (generate_request_is_given(request, "best_of") && request->best_of < request->n) {
+        error_set(error, STATUS_INVALID, "best_of is %lld, it must be at least n, which is %lld",
+                  (long long)request->best_of, (long long)request->n);
+        return fail("best_of", error);
+    }
+    request->best_of = generate_request_is_given(request, "best_of") ? request->best_of : request->n;
     return STATUS_OK;
 }
 

@@ -1,9 +1,10 @@
 /* What a caller asks for when it wants text: one struct, read by one table of fields from a JSON body (POST
  * /v1/completions, POST …/generate) or from query parameters (GET …/generate).
  *
- * Fields that are documented but not in this build are refused by name (UNSUPPORTED) unless their value changes nothing
- * (null, false, a penalty of 0). Unknown fields are refused on lstmd's own routes; on /v1/completions, which foreign
- * clients speak, they are named in `warnings`. Thread: any. Texts are borrowed from the JSON object. */
+ * Fields that no recurrent model can do, and those that are documented but not in this build, are refused by name
+ * (UNSUPPORTED) unless their value changes nothing (null, false, an empty text). Unknown fields are refused on lstmd's
+ * own routes; on /v1/completions, which foreign clients speak, they are named in `warnings`. Thread: any. Texts are
+ * borrowed from the JSON object. */
 #ifndef DAEMON_GENERATE_REQUEST_H
 #define DAEMON_GENERATE_REQUEST_H
 
@@ -38,6 +39,7 @@ struct generate_request {
     size_t prompt_bytes;           /* of all, symbols counted as 4 */
     int64_t max_tokens;
     int64_t n;
+    int64_t best_of; /* texts made for each prompt, of which the n likeliest are told; n where nobody said */
     int64_t seed;
     int64_t top_k;
     int64_t deadline_ms;
@@ -74,8 +76,10 @@ enum status generate_request_read(struct generate_request *request, const json_t
 /* The prompt of that number, below prompt_count. */
 struct generate_prompt generate_request_prompt(const struct generate_request *request, size_t index);
 
-/* Fills in the entries of `logit_bias`, as many as the object has; returns their number. */
-size_t generate_request_biases(const struct generate_request *request, struct penalty_bias *biases);
+/* Fills in the entries of `logit_bias`, as many as the object has: symbols by number, or by their text where that is no
+ * number. INVALID names a text that is no symbol's. */
+enum status generate_request_biases(const struct generate_request *request, const struct vocabulary *vocabulary,
+                                    struct penalty_bias *biases, size_t *ret_count, struct error *error) MUST_CHECK;
 
 /* Sets a field that the caller left out from the model's settings; a value that the table refuses is an error. */
 enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,

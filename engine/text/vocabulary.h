@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/text/symbol_table.h"
 
 enum vocabulary_kind {
     VOCABULARY_CHARACTERS, /* each symbol one Unicode character */

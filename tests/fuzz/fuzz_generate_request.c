@@ -25,7 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         CHECK(request.max_tokens >= 0 && request.max_tokens <= GENERATION_TOKENS_MAX);
         CHECK(request.temperature >= 0 && request.temperature <= 2 && request.top_p >= 0 && request.top_p <= 1);
         struct penalty_bias biases[PENALTIES_BIASES_MAX];
-        size_t bias_count = generate_request_biases(&request, biases);
+        struct vocabulary *vocabulary;
+        size_t bias_count = 0;
+        CHECK(vocabulary_create_bytes(&vocabulary, &error) == STATUS_OK);
+        if (generate_request_biases(&request, vocabulary, biases, &bias_count, &error) != STATUS_OK) {
+            CHECK(strcmp(error.param, "logit_bias") == 0);
+        }
+        vocabulary_unref(vocabulary);
         for (size_t i = 0; i < bias_count; i++) {
             CHECK(biases[i].symbol < VOCABULARY_SYMBOLS_MAX && biases[i].bias <= 100);
             CHECK(biases[i].bias >= -100 || isinf(biases[i].bias));

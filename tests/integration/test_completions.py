@@ -66,6 +66,25 @@ class Completions(DaemonTest):
         self.assertEqual(headers["Content-Type"], "text/event-stream")
         self.assertTrue(content.endswith(b"data: [DONE]\n\n"))
 
+    def test_the_best_of_several(self):
+        """Those of n, by how likely their symbols are in the mean; the same whether logprobs are told or not."""
+        fields = {"prompt": ["Call me", "I "], "max_tokens": 12, "seed": 3, "temperature": 1.5}
+        every = self.complete(**fields, n=5, logprobs=0)["choices"]
+        means = [sum(choice["logprobs"]["token_logprobs"]) / 12 for choice in every]
+        wanted = [place * 5 + number for place in range(2)
+                  for number in sorted(range(5), key=lambda number: -means[place * 5 + number])[:2]]
+        self.assertNotEqual(wanted, [0, 1, 5, 6])
+        reply = self.complete(**fields, n=2, best_of=5)
+        self.assertEqual([choice["text"] for choice in reply["choices"]], [every[place]["text"] for place in wanted])
+        self.assertEqual([choice["index"] for choice in reply["choices"]], [0, 1, 2, 3])
+        self.assertEqual([choice["logprobs"] for choice in reply["choices"]], [None] * 4)
+        self.assertEqual(reply["usage"], {"prompt_tokens": 9, "completion_tokens": 120, "total_tokens": 129})
+        told = self.complete(**fields, n=2, best_of=5, logprobs=0, echo=True)
+        self.assertEqual([choice["logprobs"]["token_logprobs"][-12:] for choice in told["choices"]],
+                         [every[place]["logprobs"]["token_logprobs"] for place in wanted])
+        same = self.complete(**fields, n=5, best_of=5)["choices"]
+        self.assertEqual([choice["text"] for choice in same], [choice["text"] for choice in every])
+
     def test_chosen_seed_replays(self):
         first = self.complete(max_tokens=40)
         self.assertLess(first["seed"], 2 ** 53)
@@ -144,7 +163,13 @@ class Completions(DaemonTest):
 
     def test_refusals(self):
         self.assertEqual(self.refusal(400, temperature=3)["param"], "temperature")
-        self.assertEqual(self.refusal(400, best_of=2)["code"], "unsupported")
+        error = self.refusal(400, suffix=" the end")
+        self.assertEqual((error["code"], error["param"]), ("unsupported_parameter", "suffix"))
+        self.complete(suffix="", max_tokens=1)
+        self.assertEqual(self.refusal(400, best_of=2, n=3)["param"], "best_of")
+        self.assertEqual(self.refusal(400, best_of=2, stream=True)["param"], "best_of")
+        self.assertEqual(self.refusal(400, prompt=["a"] * 10, best_of=100)["param"], "best_of")
+        self.assertEqual(self.refusal(400, best_of=100, max_tokens=1000)["param"], "best_of")
         self.assertEqual(self.refusal(404, model="nobody")["code"], "model_not_found")
         self.assertEqual(self.refusal(404, model="bard@99")["code"], "version_not_found")
         self.assertEqual(self.refusal(404, model="bard:nolabel")["code"], "label_not_found")

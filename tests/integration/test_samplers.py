@@ -67,6 +67,8 @@ class Samplers(DaemonTest):
         e, space = self.symbol("e"), self.symbol(" ")
         self.assertEqual(self.text(logit_bias={e: 100}), 60 * "e")
         self.assertNotIn(" ", self.text(logit_bias={space: -100}))
+        self.assertEqual(self.text(logit_bias={"e": 100}), 60 * "e")
+        self.assertEqual(self.text(logit_bias={" ": False}), self.text(logit_bias={space: False}))
         self.assertNotIn(" ", self.text(logit_bias={space: False}, temperature=2, max_tokens=500))
         only = {str(number): False for number, symbol in enumerate(self.symbols) if symbol not in "xyz"}
         self.assertLessEqual(set(self.text(logit_bias=only, temperature=2)), set("xyz"))
@@ -112,7 +114,7 @@ class Samplers(DaemonTest):
         wrong = {"min_p": (-0.1, 1.1, "x", True), "typical_p": (-1, 2, []), "repetition_penalty": (0, -1, 101, "1"),
                  "repetition_window": (-1, 4097, 1.5), "frequency_penalty": (-2.1, 2.1, {}),
                  "presence_penalty": (-2.1, 2.1, False), "min_tokens": (-1, 1.5, 2000000), "priority": (-2, 2, "high"),
-                 "logit_bias": (5, [], {"x": 1}, {"-1": 1}, {"01": 1}, {"": 1}, {"1": 101}, {"1": "1"}, {"1": True},
+                 "logit_bias": (5, [], {"€": 1}, {"-1": 1}, {"01": 1}, {"": 1}, {"1": 101}, {"1": "1"}, {"1": True},
                                 {"1": None}, {size: 1}, {"99999999999999999999": 1},
                                 {str(number): 1 for number in range(1025)},
                                 {str(number): False for number in range(len(self.symbols))})}
