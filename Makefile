@@ -222,6 +222,7 @@ lint: ## clang-tidy and shellcheck over everything
 	    $(if $(filter engine/base/status,$*),,-include tests/lint.h)
 
 bench: all ## measure decoding and training beside the peers that are installed, serving and runs
+	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
 	$(BUILD)/lstmd bench run

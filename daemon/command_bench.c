@@ -13,6 +13,7 @@
 static const struct option_row ROWS[] = {
     {"units", OPTION_COUNT, "N", "512", "units of a layer"},
     {"layers", OPTION_COUNT, "N", "2", "recurrent layers"},
+    {"cell", OPTION_TEXT, "KIND", "lstm", "lstm, gru or rnn"},
     {"vocabulary", OPTION_COUNT, "N", "83", "symbols"},
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
     {"threads", OPTION_COUNT, "N", "2", "compute threads, or trainer threads"},
@@ -26,10 +27,18 @@ static const struct option_row ROWS[] = {
     {"json", OPTION_FLAG, NULL, NULL, "JSON lines, as without it"},
 };
 
+struct cell_facts {
+    const char *name;
+    size_t gate_count; /* columns of its kernels for each unit */
+};
+
+static const struct cell_facts CELLS[] = {{"lstm", 4}, {"gru", 3}, {"rnn", 1}};
+
 struct bench {
     struct options options;
     size_t units;
     size_t layers;
+    const struct cell_facts *cell;
     size_t vocabulary;
     size_t embedding; /* 0: one-hot */
     size_t threads;
@@ -49,9 +58,9 @@ static enum status print(const struct bench *bench, json_t *json, struct error *
 {
     struct engine_info info = engine_info();
     json_t *common = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s}", "peer", "lstmd", "units", (json_int_t)bench->units,
-        "layers", (json_int_t)bench->layers, "vocabulary", (json_int_t)bench->vocabulary, "threads",
-        (json_int_t)bench->threads, "precision", rnn_precision_name(bench->precision), "peak_rss_bytes",
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s}", "peer", "lstmd", "cell", bench->cell->name, "units",
+        (json_int_t)bench->units, "layers", (json_int_t)bench->layers, "vocabulary", (json_int_t)bench->vocabulary,
+        "threads", (json_int_t)bench->threads, "precision", rnn_precision_name(bench->precision), "peak_rss_bytes",
         (json_int_t)peak_rss_kib() * 1024, "kernels", info.kernels, "blas", info.blas, "version", info.version);
     bool is_whole = json != NULL && json_object_update(json, common) == 0;
     enum status status = command_print_json(is_whole ? json : NULL, 6, error);
@@ -81,8 +90,8 @@ static json_t *make_specification(const struct bench *bench)
         symbol_text(i, text);
         json_array_append_new(symbols, json_stringn(text, SYMBOL_BYTES));
     }
-    return json_pack("{s:s, s:I, s:I, s:o, s:{s:s, s:o}}", "cell", "lstm", "layers", (json_int_t)bench->layers, "units",
-                     (json_int_t)bench->units, "embedding",
+    return json_pack("{s:s, s:I, s:I, s:o, s:{s:s, s:o}}", "cell", bench->cell->name, "layers",
+                     (json_int_t)bench->layers, "units", (json_int_t)bench->units, "embedding",
                      bench->embedding ? json_integer((json_int_t)bench->embedding) : json_null(), "vocabulary", "kind",
                      "characters", "symbols", symbols);
 }
@@ -100,6 +109,20 @@ static enum status make_model(const struct bench *bench, struct model **ret_mode
     }
     *ret_model = model;
     return STATUS_OK;
+}
+
+/* Weights that each symbol is multiplied by: all in training; in decoding all but the table that the first layer's
+ * input is a row of. */
+static size_t weight_count(const struct bench *bench, bool is_decoding)
+{
+    size_t below = bench->embedding ? bench->embedding : bench->vocabulary;
+    size_t count = is_decoding ? 0 : bench->embedding * bench->vocabulary;
+    for (size_t layer = 0; layer < bench->layers; layer++) {
+        size_t inputs = layer == 0 && is_decoding ? 0 : below;
+        count += (inputs + bench->units) * bench->cell->gate_count * bench->units;
+        below = bench->units;
+    }
+    return count + bench->units * bench->vocabulary;
 }
 
 /* ---- decoding ---- */
@@ -141,9 +164,11 @@ static enum status measure_decode(const struct bench *bench, struct snapshot *sn
     size_t tokens = (size_t)(bench->seconds / seconds * WARM_UP_TOKENS) + 1;
     tokens = tokens < GENERATION_TOKENS_MAX ? tokens : GENERATION_TOKENS_MAX;
     TRY(decode(bench, snapshot, batch, tokens, &seconds, &steps, error));
+    double speed = (double)(batch * tokens) / seconds;
     return print(bench,
-                 json_pack("{s:s, s:I, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_step",
-                           seconds / (double)steps * 1e6, "chars_per_s", (double)(batch * tokens) / seconds),
+                 json_pack("{s:s, s:I, s:f, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_step",
+                           seconds / (double)steps * 1e6, "chars_per_s", speed, "gops",
+                           2 * (double)weight_count(bench, true) * speed * 1e-9),
                  error);
 }
 
@@ -185,17 +210,6 @@ static char *make_text(const struct bench *bench, size_t symbols)
         symbol_text(rng_philox(1, 0, i).word[0] % bench->vocabulary, text + i * SYMBOL_BYTES);
     }
     return text;
-}
-
-static size_t parameter_count(const struct bench *bench)
-{
-    size_t below = bench->embedding ? bench->embedding : bench->vocabulary;
-    size_t count = bench->embedding * bench->vocabulary + (bench->units + 1) * bench->vocabulary;
-    for (size_t layer = 0; layer < bench->layers; layer++) {
-        count += (below + bench->units + 1) * 4 * bench->units;
-        below = bench->units;
-    }
-    return count;
 }
 
 static enum status run_training(const struct bench *bench, const json_t *request, const char *text, size_t length,
@@ -241,11 +255,11 @@ static enum status measure_train(const struct bench *bench, size_t batch, struct
         return status;
     }
     double speed = last.symbols_per_second;
-    double gflops = 6 * (double)parameter_count(bench) * speed * 1e-9;
+    double gops = 6 * (double)weight_count(bench, false) * speed * 1e-9;
     return print(bench,
                  json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "kind", "train", "batch", (json_int_t)batch,
                            "sequence_length", (json_int_t)time, "ms_per_step", (double)(batch * time) / speed * 1e3,
-                           "chars_per_s", speed, "gflops", gflops),
+                           "chars_per_s", speed, "gops", gops),
                  error);
 }
 
@@ -364,6 +378,16 @@ static enum status read_sizes(const struct bench *bench, const struct subject *s
     return STATUS_OK;
 }
 
+static const struct cell_facts *find_cell(const char *name)
+{
+    for (size_t i = 0; i < sizeof CELLS / sizeof CELLS[0]; i++) {
+        if (strcmp(CELLS[i].name, name) == 0) {
+            return &CELLS[i];
+        }
+    }
+    return NULL;
+}
+
 static enum status read_arguments(struct bench *bench, struct error *error)
 {
     const struct options *options = &bench->options;
@@ -373,6 +397,11 @@ static enum status read_arguments(struct bench *bench, struct error *error)
     bench->embedding = options_is_given(options, "embedding") ? (size_t)options_count(options, "embedding") : 0;
     bench->threads = (size_t)options_count(options, "threads");
     bench->seconds = options_number(options, "seconds");
+    bench->cell = find_cell(options_text(options, "cell"));
+    if (bench->cell == NULL) {
+        return error_set(error, STATUS_INVALID, "--cell is '%.40s', not lstm, gru or rnn",
+                         options_text(options, "cell"));
+    }
     if (bench->vocabulary < 1 || bench->vocabulary > 20000) {
         return error_set(error, STATUS_INVALID, "--vocabulary is %zu: from 1 to 20000", bench->vocabulary);
     }

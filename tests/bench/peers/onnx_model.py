@@ -1,6 +1,6 @@
 """Writes a character LSTM with random weights as ONNX, for onnx_peer.js. Debian: python3-onnx.
 
-Usage: python3 onnx_model.py OUT.onnx UNITS LAYERS VOCABULARY fp32|int8
+Usage: python3 onnx_model.py OUT.onnx UNITS LAYERS VOCABULARY EMBEDDING fp32|int8      (EMBEDDING 0: one-hot)
 Inputs: symbols [1, batch] int64, h and c [layers, batch, units]; outputs: probabilities [1, batch, vocabulary], and the
 next h and c. int8 is ONNX Runtime's DynamicQuantizeLSTM.
 """
@@ -56,12 +56,15 @@ class Writer:
         return self.node("Squeeze", [outputs[0], axis], [f"layer_{layer}"])
 
 
-def main(path, units, layers, vocabulary, precision):
-    units, layers, vocabulary = int(units), int(layers), int(vocabulary)
+def main(path, units, layers, vocabulary, embedding, precision):
+    units, layers, vocabulary, embedding = int(units), int(layers), int(vocabulary), int(embedding)
     writer = Writer(units)
-    depth = writer.constant(numpy.array(vocabulary, numpy.int64))
-    values = writer.constant(numpy.array([0, 1], numpy.float32))
-    top, size = writer.node("OneHot", ["symbols", depth, values], ["one_hot"]), vocabulary
+    if embedding > 0:
+        top, size = writer.node("Gather", [writer.weights(vocabulary, embedding), "symbols"], ["embedded"]), embedding
+    else:
+        depth = writer.constant(numpy.array(vocabulary, numpy.int64))
+        values = writer.constant(numpy.array([0, 1], numpy.float32))
+        top, size = writer.node("OneHot", ["symbols", depth, values], ["one_hot"]), vocabulary
     for layer in range(layers):
         top, size = writer.layer(top, size, units, layer, precision), units
     for name in "hc":

@@ -1,6 +1,7 @@
 """PyTorch as a peer: the speed of a character LSTM, as `lstmd bench decode` and `train` measure theirs.
 
-Usage: python3 torch_peer.py decode|train UNITS LAYERS VOCABULARY THREADS BATCH… [int8]
+Usage: python3 torch_peer.py decode|train UNITS LAYERS VOCABULARY EMBEDDING THREADS BATCH… [int8]
+EMBEDDING 0 is one-hot.
 Prints a JSON object for each batch. Debian: python3-torch.
 """
 import json
@@ -14,10 +15,14 @@ SECONDS = 3
 
 
 class TextModel(torch.nn.Module):
-    def __init__(self, units, layers, vocabulary):
+    def __init__(self, units, layers, vocabulary, embedding):
         super().__init__()
         self.layers, self.units, self.vocabulary = layers, units, vocabulary
-        self.lstm = torch.nn.LSTM(vocabulary, units, layers)
+        if embedding > 0:
+            self.symbols = torch.nn.Embedding(vocabulary, embedding)
+        else:
+            self.symbols = torch.nn.Embedding.from_pretrained(torch.eye(vocabulary))
+        self.lstm = torch.nn.LSTM(embedding or vocabulary, units, layers)
         self.output = torch.nn.Linear(units, vocabulary)
 
     def zero_state(self, batch):
@@ -25,7 +30,7 @@ class TextModel(torch.nn.Module):
         return torch.zeros(shape), torch.zeros(shape)
 
     def forward(self, inputs, state):
-        outputs, state = self.lstm(inputs, state)
+        outputs, state = self.lstm(self.symbols(inputs), state)
         return self.output(outputs), state
 
 
@@ -42,11 +47,10 @@ def seconds_of(step):
 
 def decode(model, batch):
     """One symbol of every row: logits, softmax, sampling."""
-    one_hot = torch.eye(model.vocabulary)
     now = {"symbols": torch.zeros(batch, dtype=torch.long), "state": model.zero_state(batch)}
 
     def step():
-        logits, now["state"] = model(one_hot[now["symbols"]].unsqueeze(0), now["state"])
+        logits, now["state"] = model(now["symbols"].unsqueeze(0), now["state"])
         now["symbols"] = torch.multinomial(torch.softmax(logits[0], -1), 1).squeeze(1)
 
     with torch.no_grad():
@@ -56,12 +60,11 @@ def decode(model, batch):
 def train(model, batch):
     """Forward, backward, clipping and Adam over as many symbols of every row as there are rows."""
     optimizer = torch.optim.Adam(model.parameters(), 0.002)
-    one_hot = torch.eye(model.vocabulary)
     symbols = torch.randint(0, model.vocabulary, (batch, batch))
     now = {"state": model.zero_state(batch)}
 
     def step():
-        logits, state = model(one_hot[symbols], now["state"])
+        logits, state = model(symbols, now["state"])
         now["state"] = tuple(part.detach() for part in state)
         loss = torch.nn.functional.cross_entropy(logits.view(-1, model.vocabulary), symbols.view(-1))
         optimizer.zero_grad()
@@ -72,11 +75,11 @@ def train(model, batch):
     return seconds_of(step) / (batch * batch)
 
 
-def main(kind, units, layers, vocabulary, threads, *rest):
+def main(kind, units, layers, vocabulary, embedding, threads, *rest):
     torch.set_num_threads(int(threads))
     torch.manual_seed(1)
     precision = "int8" if "int8" in rest else "fp32"
-    model = TextModel(int(units), int(layers), int(vocabulary))
+    model = TextModel(int(units), int(layers), int(vocabulary), int(embedding))
     if precision == "int8":
         model = torch.quantization.quantize_dynamic(model.eval(), {torch.nn.LSTM, torch.nn.Linear}, dtype=torch.qint8)
     for batch in (int(word) for word in rest if word.isdigit()):
