@@ -43,6 +43,7 @@ static void completion_unref(struct completion *completion)
     for (size_t i = 0; i < completion->choice_count; i++) {
         mem_free(completion->choices[i].text);
         json_decref(completion->choices[i].logprobs);
+        text_state_unref(completion->choices[i].state);
     }
     *completion->link = completion->next;
     if (completion->next != NULL) {
@@ -53,6 +54,7 @@ static void completion_unref(struct completion *completion)
     mem_free(completion->choices);
     mem_free(completion->pending);
     mem_free(completion->context);
+    text_state_unref(completion->from);
     json_decref(completion->object);
     json_decref(completion->defaults);
     completion->magic = 0;
@@ -189,6 +191,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     choice->prompt_count = progress.prompt_count;
     choice->token_count = progress.token_count;
     choice->joined_ms = progress.joined_ms;
+    choice->taken_bytes += completion->is_abandoned ? 0 : length;
     uint64_t now_ms = clock_now_ms();
     if (length > 0 && progress.token_count > 0) {
         choice->first_ms = choice->first_ms == 0 ? now_ms : choice->first_ms;
@@ -206,6 +209,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         if (progress.finish == FINISH_FAILED) {
             generation_failure(choice->generation, &choice->failure);
         }
+        completion_keep_state(choice);
         choice->finish = choice->failure.status == STATUS_OK ? progress.finish : FINISH_FAILED;
         completion->ended_count++;
         choice->generation = generation_unref(choice->generation);
@@ -226,6 +230,7 @@ static void append_text(struct choice *choice, const char *bytes, size_t length)
     }
     if (choice->is_cut || needed > choice->text_capacity) {
         choice->is_cut = true;
+        choice->taken_bytes -= length;
         generation_cancel(choice->generation);
         return;
     }

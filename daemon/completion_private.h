@@ -43,6 +43,8 @@ struct choice {
     struct generation *scored; /* FORM_JSON: ended, kept for its logprobs; or NULL */
     json_t *logprobs;          /* made, not yet in the reply or its stream; NULL: none */
     size_t logprob_count;      /* symbols whose logprobs were made */
+    size_t taken_bytes;        /* read from the ring for somebody */
+    struct text_state *state;  /* where it ended, if that is wanted; owned */
     size_t prompt_count;       /* symbols */
     size_t token_count;
     uint64_t joined_ms;         /* its first decode step */
@@ -59,8 +61,9 @@ struct completion {
     json_t *object;          /* what `fields` borrows from */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
-    uint32_t *context;    /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
-    size_t context_count; /* 0 before its text was encoded */
+    uint32_t *context;       /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
+    size_t context_count;    /* 0 before its text was encoded */
+    struct text_state *from; /* what its texts go on from; owned, NULL: from the beginning */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
@@ -107,6 +110,24 @@ void completion_on_gone(void *context, struct request *request);
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
+
+/* Reads the request's `state`. Errors of text_state_read; INVALID for fields that do not go with it. */
+enum status completion_take_state(struct completion *completion, struct error *error) MUST_CHECK;
+
+/* The caller's seed, else the one its text began with, else the model's, else any below 2^53. */
+void completion_choose_seed(struct completion *completion, bool is_given);
+
+/* Whether the states that its texts end in are wanted. */
+bool completion_wants_states(const struct completion *completion);
+
+/* The choice's generation has ended: keeps where it stands, behind what was taken of its text. Without memory the
+ * choice fails. */
+void completion_keep_state(struct choice *choice);
+
+/* Sets "state" in a choice of the reply, where the request said so, and the parts of "usage" that tell what was not
+ * read again. False without memory. Thread: loop or run. */
+bool completion_show_state(struct choice *choice, json_t *object);
+bool completion_show_cached(const struct completion *completion, json_t *usage);
 
 /* Adds the log-probabilities of what is shown by now to `logprobs`; with `finish`, of all that will ever be. Without
  * memory the choice fails: `failure` is set and its generation cancelled. Thread: loop; a run thread's for `scored`. */

@@ -58,8 +58,13 @@ static json_t *make_choice(struct choice *choice, const char *text, size_t lengt
     choice->logprobs = NULL;
     const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : finish_name(choice);
     finish = choice->completion->form == FORM_JSON ? finish_name(choice) : finish;
-    return json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs", logprobs,
-                     "finish_reason", finish);
+    json_t *object = json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs",
+                               logprobs, "finish_reason", finish);
+    if (finish != NULL && !completion_show_state(choice, object)) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
 }
 
 static json_t *make_usage(const struct completion *completion)
@@ -70,8 +75,14 @@ static json_t *make_usage(const struct completion *completion)
         prompt_count += i % (size_t)completion->fields.best_of == 0 ? choice->prompt_count : 0;
         token_count += choice->token_count;
     }
-    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt_count, "completion_tokens",
-                     (json_int_t)token_count, "total_tokens", (json_int_t)prompt_count + (json_int_t)token_count);
+    json_t *usage =
+        json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt_count, "completion_tokens",
+                  (json_int_t)token_count, "total_tokens", (json_int_t)prompt_count + (json_int_t)token_count);
+    if (!completion_show_cached(completion, usage)) {
+        json_decref(usage);
+        return NULL;
+    }
+    return usage;
 }
 
 static void add_headers(struct completion *completion)

@@ -82,8 +82,11 @@ static enum status create_generation(struct completion *completion, struct choic
                       .presence = fields->presence_penalty,
                       .biases = encoded->biases,
                       .bias_count = encoded->bias_count},
+        .state = completion->from,
+        .origin = snapshot_origin(completion->snapshot),
+        .want_state = completion_wants_states(completion),
         .seed = completion->seed,
-        .choice = index_of_n,
+        .choice = index_of_n + (completion->from == NULL ? 0 : text_state_head(completion->from)->choice),
         .stop = fields->stop,
         .stop_lengths = fields->stop_lengths,
         .stop_count = fields->stop_count,
@@ -122,7 +125,8 @@ static enum status take_prompt(struct completion *completion, size_t index, stru
     if (completion->door == DOOR_SCORE) {
         return completion_score_prompt(completion, index, encoded->symbols, &encoded->count, error);
     }
-    if (encoded->count == 0 || encoded->count > GENERATION_PROMPT_SYMBOLS_MAX) {
+    bool is_empty = encoded->count == 0 && completion->from == NULL;
+    if (is_empty || encoded->count > GENERATION_PROMPT_SYMBOLS_MAX) {
         return error_set(error, STATUS_INVALID, "prompt has %zu known symbols, it takes 1 to %d", encoded->count,
                          GENERATION_PROMPT_SYMBOLS_MAX);
     }
@@ -287,7 +291,11 @@ static enum status apply_model_settings(struct completion *completion, struct er
     bool is_empty =
         fields->prompt_count == 0 || (fields->prompt_count == 1 && generate_request_prompt(fields, 0).text != NULL &&
                                       generate_request_prompt(fields, 0).length == 0);
-    if (is_empty) {
+    if (is_empty && completion->from != NULL) { /* it just goes on */
+        fields->prompts = NULL;
+        fields->prompt = (struct generate_prompt){.text = "", .length = 0};
+        fields->prompt_count = 1;
+    } else if (is_empty) {
         const json_t *start = model_setting(completion, "start");
         bool has_start = json_is_string(start) && json_string_length(start) > 0;
         const char *text = has_start ? json_string_value(start) : "\n";
@@ -346,9 +354,12 @@ static enum status prepare(struct completion *completion, struct error *error)
     struct server *server = completion->owner->server;
     struct generate_request *fields = &completion->fields;
     const char *reference = completion->model[0] == '\0' ? fields->model : completion->model;
+    TRY(completion_take_state(completion, error));
     TRY(find_snapshot(completion, reference, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
+    bool is_seed_given = generate_request_is_given(fields, "seed"); /* by the caller */
     TRY(apply_model_settings(completion, error));
+    completion_choose_seed(completion, is_seed_given);
     completion->form = fields->stream ? FORM_EVENTS : completion->form;
     TRY(check_form(completion, error));
     completion->choice_count = fields->prompt_count * (size_t)fields->best_of;
@@ -365,8 +376,6 @@ static enum status prepare(struct completion *completion, struct error *error)
     uint64_t limit_ms = server->settings.request_seconds_max * 1000;
     uint64_t asked_ms = fields->deadline_ms > 0 ? (uint64_t)fields->deadline_ms : limit_ms;
     completion->deadline_ms = completion->started_ms + (asked_ms < limit_ms ? asked_ms : limit_ms);
-    completion->seed =
-        generate_request_is_given(fields, "seed") ? (uint64_t)fields->seed : rng_system() & ((UINT64_C(1) << 53) - 1);
     return STATUS_OK;
 }
 

@@ -16,6 +16,7 @@ enum field_kind {
     FIELD_LOGIT_BIAS,
     FIELD_STREAM_OPTIONS,
     FIELD_UNKNOWN_SYMBOLS,
+    FIELD_STATE,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
     FIELD_SUFFIX,  /* only "" is accepted: what comes later cannot be read first */
     FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
@@ -73,8 +74,8 @@ static const struct field {
     {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"session", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"session_start", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"return_state", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"state", FIELD_STATE, false, 0, 0, 0},
+    {"return_state", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, return_state)},
     {"adapt", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
 };
 enum { FIELD_COUNT = sizeof table / sizeof *table };
@@ -378,6 +379,14 @@ static enum status read_field(struct generate_request *request, const struct fie
     case FIELD_LOGIT_BIAS: return read_logit_bias(request, value, error);
     case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
     case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
+    case FIELD_STATE:
+        if (!json_is_string(value) || json_string_length(value) == 0) {
+            error_set(error, STATUS_INVALID, "state must be the base64 text that return_state gave");
+            return fail("state", error);
+        }
+        request->state = json_string_value(value);
+        request->state_length = json_string_length(value);
+        return STATUS_OK;
     case FIELD_IGNORED: return STATUS_OK;
     case FIELD_SUFFIX: return read_suffix(value, error);
     case FIELD_UNBUILT: return read_unbuilt(field, value, error);

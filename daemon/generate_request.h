@@ -63,6 +63,9 @@ struct generate_request {
     bool stream;
     bool echo;
     bool include_usage;
+    const char *state; /* base64; NULL: none */
+    size_t state_length;
+    bool return_state;
     uint64_t given;                              /* a bit for each row of the table that the caller set */
     const char *warnings[GENERATE_WARNINGS_MAX]; /* names of unknown fields */
     size_t warning_count;

@@ -81,6 +81,12 @@ struct text_state *text_state_unref(struct text_state *state);
 size_t text_state_bytes(const struct text_state *state);
 void text_state_write(const struct text_state *state, void *bytes);
 
+/* The same as base64, with a NUL behind; from mem_allocate, NULL without memory. And back, errors as text_state_read's:
+ * INVALID for what is no base64, too. */
+char *text_state_write_base64(const struct text_state *state);
+enum status text_state_read_base64(const char *text, size_t length, struct text_state **ret_state,
+                                   struct error *error) MUST_CHECK;
+
 /* What is in it. Borrowed. */
 const struct text_state_head *text_state_head(const struct text_state *state);
 const void *text_state_numbers(const struct text_state *state);
