@@ -3,6 +3,7 @@
 #ifndef DAEMON_API_H
 #define DAEMON_API_H
 
+#include "daemon/registry.h"
 #include "daemon/server.h"
 
 /* Documented, but not in this build: 400, code "unsupported". */
@@ -24,7 +25,6 @@ void api_request_delete(struct server *server, struct request *request);
 /* api_models.c: /v1/models and below: save, restore, load, unload, labels, settings. */
 void api_models_list(struct server *server, struct request *request);
 void api_models_get(struct server *server, struct request *request);
-void api_models_put(struct server *server, struct request *request);
 void api_models_delete(struct server *server, struct request *request);
 void api_models_save(struct server *server, struct request *request);
 void api_models_restore(struct server *server, struct request *request);
@@ -36,6 +36,13 @@ void api_labels_put(struct server *server, struct request *request);
 void api_labels_delete(struct server *server, struct request *request);
 void api_settings_get(struct server *server, struct request *request);
 void api_settings_patch(struct server *server, struct request *request);
+
+/* The registry's answer as the reply to a held request, which is then released. */
+struct registry_callback api_answer_held(struct request *request);
+
+/* api_put.c: PUT /v1/models/{m}, and its body while it comes (request_take_body; the context is the server). */
+void api_models_put(struct server *server, struct request *request);
+enum body_part api_models_put_part(void *context, struct request *request, char *bytes, size_t length);
 
 /* api_graph.c: /v1/models/{m}/graph and /variables. */
 void api_graph_get(struct server *server, struct request *request);

@@ -1,5 +1,5 @@
-/* /v1/models: making, looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are
- * tried and saved on run threads, files written by the registry. Owns its calls. */
+/* /v1/models: looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are saved on
+ * run threads, files written by the registry. Owns its calls. */
 #include "daemon/api.h"
 #include "daemon/fields.h"
 #include "daemon/live_call.h"
@@ -25,11 +25,16 @@ static void on_answer(void *context, const struct registry_reply *reply)
     request_release(request);
 }
 
+struct registry_callback api_answer_held(struct request *request)
+{
+    return (struct registry_callback){.done = on_answer, .context = request};
+}
+
 /* Holds the request until the registry answers it. */
 static struct registry_callback answer_to(struct request *request)
 {
     request_hold(request, NULL, NULL);
-    return (struct registry_callback){.done = on_answer, .context = request};
+    return api_answer_held(request);
 }
 
 static void reply_now(struct request *request, enum status status, json_t *reply, const struct error *error)
@@ -64,119 +69,6 @@ void api_models_get(struct server *server, struct request *request)
     json_t *reply = NULL;
     enum status status = registry_describe(server->registry, route_parameter(request, 0), &reply, &error);
     reply_now(request, status, reply, &error);
-}
-
-/* ---- Making */
-
-struct put_call {
-    struct job job; /* first */
-    struct server *server;
-    struct request *request; /* held */
-    const char *name;
-    const char *content_type; /* may be NULL */
-    json_t *definition;
-    enum status status;
-    struct error error;
-};
-
-static enum status refuse_unbuilt(const char *what, const char *param, struct error *error)
-{
-    error_set(error, STATUS_UNSUPPORTED, "%s is documented, but not in this build", what);
-    error_code(error, "unsupported");
-    snprintf(error->param, sizeof error->param, "%s", param);
-    return STATUS_UNSUPPORTED;
-}
-
-static bool is_archive(const struct put_call *call, const char *body, size_t length)
-{
-    enum { TAR_MAGIC_OFFSET = 257 };
-    const char *type = call->content_type == NULL ? "" : call->content_type;
-    bool has_type = strstr(type, "tar") != NULL || strstr(type, "zip") != NULL;
-    bool is_zip = length >= 4 && memcmp(body, "PK\3\4", 4) == 0;
-    bool is_gzip = length >= 2 && memcmp(body, "\x1f\x8b", 2) == 0;
-    bool is_tar = length >= TAR_MAGIC_OFFSET + 5 && memcmp(body + TAR_MAGIC_OFFSET, "ustar", 5) == 0;
-    return has_type || is_zip || is_gzip || is_tar;
-}
-
-/* Makes the model once and throws it away: what PUT accepts can be built. */
-static enum status try_language_model(const char *name, const json_t *specification, struct error *error)
-{
-    struct model *model = NULL;
-    const json_t *vocabulary = json_object_get(specification, "vocabulary");
-    if (!json_is_object(specification)) {
-        error_set(error, STATUS_INVALID, "language_model must be an object");
-        snprintf(error->param, sizeof error->param, "/language_model");
-        return STATUS_INVALID;
-    }
-    if (json_object_get(vocabulary, "corpus") != NULL) {
-        return refuse_unbuilt("a vocabulary from a corpus in PUT (training takes it from its own corpus)",
-                              "/language_model/vocabulary/corpus", error);
-    }
-    TRY(model_create(name, &model, error));
-    enum status status = model_make_language_model(model, specification, 1, error);
-    if (status != STATUS_OK) {
-        error_move(error, "", "/language_model");
-    }
-    model_unref(model);
-    return status;
-}
-
-static enum status check_definition(struct put_call *call, struct error *error)
-{
-    size_t length;
-    const char *body = request_body(call->request, &length);
-    if (is_archive(call, body, length)) {
-        return refuse_unbuilt("importing an archive", "", error);
-    }
-    TRY(fields_parse(body, length, &call->definition, error));
-    TRY(fields_only(call->definition, "language_model import", error));
-    if (json_object_get(call->definition, "import") != NULL) {
-        return refuse_unbuilt("import", "/import", error);
-    }
-    const json_t *specification = json_object_get(call->definition, "language_model");
-    return specification == NULL ? STATUS_OK : try_language_model(call->name, specification, error);
-}
-
-static void run_put(struct job *job)
-{
-    struct put_call *call = (struct put_call *)job;
-    call->status = check_definition(call, &call->error);
-}
-
-static void on_put_done(struct job *job)
-{
-    struct put_call *call = (struct put_call *)job;
-    if (call->status == STATUS_OK) {
-        registry_put(call->server->registry, call->name, call->definition,
-                     (struct registry_callback){.done = on_answer, .context = call->request});
-    } else {
-        request_reply_error(call->request, &call->error);
-        request_release(call->request);
-    }
-    json_decref(call->definition);
-    mem_free(call);
-}
-
-void api_models_put(struct server *server, struct request *request)
-{
-    struct error error;
-    const char *name = route_parameter(request, 0);
-    struct put_call *call = mem_allocate(1, sizeof *call);
-    enum status status =
-        call == NULL ? error_set(&error, STATUS_NO_MEMORY, "no memory for a request") : name_check(name, &error);
-    if (status == STATUS_OK) {
-        *call = (struct put_call){.server = server, .request = request, .name = name};
-        call->content_type = request_header(request, "Content-Type");
-        call->job.run = run_put;
-        call->job.done = on_put_done;
-        status = workers_submit(server->run, &call->job, &error);
-    }
-    if (status != STATUS_OK) {
-        mem_free(call);
-        request_reply_error(request, &error);
-        return;
-    }
-    request_hold(request, NULL, NULL);
 }
 
 /* ---- Deleting */

@@ -41,22 +41,6 @@ static void print_findings(const json_t *facts)
     }
 }
 
-static enum status keep(const struct import_request *request, const struct model_reference *out,
-                        struct import_answer *answer, uint64_t *ret_version, struct error *error)
-{
-    struct model *model = NULL;
-    TRY(model_create_imported(out->name, &answer->reply, &model, error));
-    json_t *origin = import_origin(request, answer);
-    json_t *facts = json_incref(answer->reply.facts);
-    import_answer_release(answer); /* the weights are in the model now */
-    answer->reply.facts = facts;
-    enum status status = origin == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory for the manifest")
-                                        : model_save(model, out->directory, origin, NULL, ret_version, error);
-    json_decref(origin);
-    model_unref(model);
-    return status;
-}
-
 static enum status import(const struct options *options, const struct import_request *request,
                           const struct model_reference *out, struct error *error)
 {
@@ -66,7 +50,7 @@ static enum status import(const struct options *options, const struct import_req
         return error_set(error, STATUS_CONFLICT, "%.300s holds an unfinished training", out->directory);
     }
     TRY(import_process_run(request, &answer, error));
-    enum status status = keep(request, out, &answer, &version, error);
+    enum status status = import_save(out->name, out->directory, request, &answer, &version, error);
     if (status == STATUS_OK && options_is_given(options, "json")) {
         json_t *facts = answer.reply.facts;
         json_t *line = json_pack("{s:s, s:I, s:O, s:O}", "model", out->name, "version", (json_int_t)version, "format",

@@ -25,6 +25,7 @@ enum {
     REQUEST_ID_BYTES_MAX = 65,
     HTTP_SOCKETS_MAX = 16,
     HTTP_RESUMES_A_TURN_MAX = 32, /* connections woken in one turn of the loop; the rest the next turn */
+    HTTP_PART_BYTES = 128 << 10,  /* of a body that is taken in parts, at least; the last is shorter */
 };
 
 struct http_callbacks {
@@ -69,6 +70,19 @@ struct arena *request_arena(struct request *request);
 void request_set_data(struct request *request, void *data);
 void *request_data(const struct request *request);
 void request_set_body_max(struct request *request, size_t bytes_max);
+
+/* What becomes of a part of a body. */
+enum body_part {
+    BODY_PART_STAYS, /* the body is kept whole, as others are: `take` is not called again */
+    BODY_PART_TAKEN, /* its bytes, from mem_allocate, are the callee's */
+    BODY_PART_WAITS, /* so too, and nothing more is received until request_wake */
+};
+
+/* Only inside on_head: `take` is called for every HTTP_PART_BYTES of the body and for the rest of it, which may be all,
+ * or nothing: NULL and 0. It may reply, or lower the body's maximum, which counts all parts. */
+void request_take_body(struct request *request,
+                       enum body_part (*take)(void *context, struct request *request, char *bytes, size_t length),
+                       void *context);
 uint64_t request_started_ms(const struct request *request);
 /* The status that was sent, 0 before. */
 unsigned request_status(const struct request *request);
@@ -125,7 +139,7 @@ struct stream_source {
 void request_reply_stream(struct request *request, unsigned status, const char *content_type,
                           const struct stream_source *source, void *context);
 
-/* A stream has something to read, or ended. */
+/* A stream has something to read, or ended; the body may go on. */
 void request_wake(struct request *request);
 
 #endif

@@ -20,7 +20,7 @@ void http_request_unref(struct request *request)
     if (--request->references > 0) {
         return;
     }
-    struct http *http = request->listener->http;
+    struct http *http = request->http;
     if (request->response != NULL) {
         MHD_destroy_response(request->response);
     }
@@ -45,7 +45,7 @@ static void watch_client(struct request *request)
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = request};
-    if (info == NULL || epoll_ctl(request->listener->http->clients_fd, EPOLL_CTL_ADD, info->connect_fd, &event) != 0) {
+    if (info == NULL || epoll_ctl(request->http->clients_fd, EPOLL_CTL_ADD, info->connect_fd, &event) != 0) {
         return; /* the deadline and the next write notice as well, only later */
     }
     request->watched_fd = info->connect_fd;
@@ -56,7 +56,7 @@ static void unwatch_client(struct request *request)
 {
     if (request->is_watched) {
         request->is_watched = false;
-        epoll_ctl(request->listener->http->clients_fd, EPOLL_CTL_DEL, request->watched_fd, NULL);
+        epoll_ctl(request->http->clients_fd, EPOLL_CTL_DEL, request->watched_fd, NULL);
     }
 }
 
@@ -87,10 +87,38 @@ void http_suspend(struct request *request)
 
 /* ---- What MHD calls */
 
+/* Offers what is there of the body to who takes it in parts. */
+static void offer_part(struct request *request)
+{
+    size_t length = request->body_length;
+    enum body_part what = request->take_body(request->take_context, request, request->body, length);
+    request->is_too_large = request->taken_bytes + length > request->body_bytes_max; /* it may have been lowered */
+    if (what == BODY_PART_STAYS) {
+        request->take_body = NULL;
+        return;
+    }
+    request->body = NULL;
+    request->body_length = request->body_capacity = 0;
+    request->taken_bytes += length;
+    request->must_wait = what == BODY_PART_WAITS;
+}
+
+/* Whether the connection was put to sleep, as the one who took the last part wanted it. */
+static bool wait_if_asked(struct request *request)
+{
+    bool waits = request->must_wait && !request->has_reply;
+    request->must_wait = false;
+    if (waits) {
+        http_suspend(request);
+    }
+    return waits;
+}
+
 static void append_body(struct request *request, const char *bytes, size_t length)
 {
     size_t needed = request->body_length + length;
-    if (request->has_reply || request->is_too_large || needed > request->body_bytes_max) {
+    bool is_over = request->taken_bytes + needed > request->body_bytes_max;
+    if (request->has_reply || request->is_too_large || is_over) {
         request->is_too_large = request->is_too_large || !request->has_reply;
         request->swallowed_bytes += length;
         return;
@@ -111,13 +139,16 @@ static void append_body(struct request *request, const char *bytes, size_t lengt
     memcpy(request->body + request->body_length, bytes, length);
     request->body_length = needed;
     request->body[needed] = '\0';
+    if (request->take_body != NULL && needed >= HTTP_PART_BYTES) {
+        offer_part(request);
+    }
 }
 
 static enum MHD_Result queue_reply(struct request *request)
 {
     struct MHD_Response *response = request->response;
     request->response = NULL;
-    request->listener->http->event_count++;
+    request->http->event_count++;
     if (response == NULL) {
         return MHD_NO; /* no memory for it */
     }
@@ -129,7 +160,15 @@ static enum MHD_Result queue_reply(struct request *request)
 /* The body is here, or the connection was resumed. */
 static enum MHD_Result dispatch(struct request *request)
 {
-    struct http *http = request->listener->http;
+    struct http *http = request->http;
+    bool has_rest = !request->is_dispatched && !request->is_too_large && !request->has_reply;
+    if (has_rest && request->take_body != NULL) {
+        offer_part(request);
+        request->take_body = NULL;
+        if (wait_if_asked(request)) {
+            return MHD_YES;
+        }
+    }
     if (!request->is_dispatched) {
         request->is_dispatched = true;
         http->event_count++;
@@ -192,9 +231,13 @@ enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection,
         }
         return MHD_YES;
     }
+    if (*upload_bytes > 0 && request->is_suspended) {
+        return MHD_YES; /* another chunk that MHD has already: it comes again */
+    }
     if (*upload_bytes > 0) {
         append_body(request, upload, *upload_bytes);
         *upload_bytes = 0;
+        (void)wait_if_asked(request);
         return request->swallowed_bytes > SWALLOWED_BYTES_MAX ? MHD_NO : MHD_YES;
     }
     request->is_suspended = false;
@@ -210,7 +253,7 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
         return;
     }
     struct request *request = http_request_from(*state);
-    struct http *http = request->listener->http;
+    struct http *http = request->http;
     *state = NULL;
     request->connection = NULL;
     request->is_gone = true;

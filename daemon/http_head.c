@@ -48,6 +48,7 @@ struct request *http_request_create(struct listener *listener, struct MHD_Connec
     struct http *http = listener->http;
     request->magic = HTTP_REQUEST_MAGIC;
     request->references = 1;
+    request->http = http;
     request->listener = listener;
     request->connection = connection;
     request->arena.bytes_max = ARENA_BYTES_MAX + 4 * (size_t)http->settings->connection_bytes_max;
@@ -62,7 +63,7 @@ struct request *http_request_create(struct listener *listener, struct MHD_Connec
 
 bool http_request_begin(struct request *request, const char *method)
 {
-    struct http *http = request->listener->http;
+    struct http *http = request->http;
     request->method = arena_copy_string(&request->arena, method);
     if (request->method == NULL) {
         return false;
@@ -136,7 +137,7 @@ static bool is_framing_bad(struct request *request)
 static bool is_target_cut(struct request *request, const char *version)
 {
     uintptr_t behind = (uintptr_t)version - (request->target_end + 1); /* huge when it is not behind it */
-    if (behind == 0 || behind >= request->listener->http->settings->connection_bytes_max) {
+    if (behind == 0 || behind >= request->http->settings->connection_bytes_max) {
         return false;
     }
     struct error error;

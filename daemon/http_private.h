@@ -55,7 +55,8 @@ struct http {
 struct request {
     uint32_t magic;
     size_t references;
-    struct listener *listener;
+    struct http *http;
+    struct listener *listener;         /* while there is a connection: it may be gone before a held request is */
     struct MHD_Connection *connection; /* NULL once it is over */
     struct request *next, **link;      /* http->requests */
     struct request *next_woken;
@@ -67,6 +68,9 @@ struct request {
     uintptr_t target_end; /* where MHD has the NUL behind the request's target */
     char *body;
     size_t body_length, body_capacity, body_bytes_max, swallowed_bytes;
+    size_t taken_bytes; /* of the body, by take_body */
+    enum body_part (*take_body)(void *context, struct request *request, char *bytes, size_t length);
+    void *take_context;
     void *data;
     uint64_t started_ms;
     void (*on_gone)(void *context, struct request *request);
@@ -80,7 +84,8 @@ struct request {
     const struct stream_source *source;
     void *source_context;
     int watched_fd; /* while is_watched, in http->clients_fd */
-    bool is_watched, is_begun, is_dispatched, is_too_large, is_suspended, is_woken, is_gone, is_half_closed, has_reply;
+    bool is_watched, is_begun, is_dispatched, is_too_large, must_wait, is_suspended, is_woken, is_gone, is_half_closed,
+        has_reply;
 };
 
 /* The one way back from a void pointer. */

@@ -101,6 +101,14 @@ void request_set_body_max(struct request *request, size_t bytes_max)
     request->body_bytes_max = bytes_max;
 }
 
+void request_take_body(struct request *request,
+                       enum body_part (*take)(void *context, struct request *request, char *bytes, size_t length),
+                       void *context)
+{
+    request->take_body = take;
+    request->take_context = context;
+}
+
 uint64_t request_started_ms(const struct request *request)
 {
     return request->started_ms;

@@ -51,18 +51,6 @@ enum status import_request_read(const struct options *options, struct import_req
     return STATUS_OK;
 }
 
-json_t *import_origin(const struct import_request *request, const struct import_answer *answer)
-{
-    const json_t *facts = answer->reply.facts;
-    json_t *settings = json_array();
-    for (size_t i = 0; i < request->setting_count; i++) {
-        json_array_append_new(settings, json_string(request->settings[i]));
-    }
-    return json_pack("{s:{s:s, s:O, s:O, s:s*, s:o, s:O}}", "import", "source", request->source, "format",
-                     json_object_get(facts, "format"), "entry", json_object_get(facts, "entry"), "vocabulary",
-                     request->vocabulary, "set", settings, "understood", json_object_get(facts, "understood"));
-}
-
 /* ---- starting ---- */
 
 struct arguments {
@@ -294,4 +282,35 @@ void import_answer_release(struct import_answer *answer)
     import_reply_release(&answer->reply);
     mem_free(answer->bytes);
     *answer = (struct import_answer){.bytes = NULL};
+}
+
+/* ---- keeping ---- */
+
+/* What the manifest says of where the model came from. */
+static json_t *make_origin(const struct import_request *request, const struct import_answer *answer)
+{
+    const json_t *facts = answer->reply.facts;
+    json_t *settings = json_array();
+    for (size_t i = 0; i < request->setting_count; i++) {
+        json_array_append_new(settings, json_string(request->settings[i]));
+    }
+    return json_pack("{s:{s:s, s:O, s:O, s:s*, s:o, s:O}}", "import", "source", request->source, "format",
+                     json_object_get(facts, "format"), "entry", json_object_get(facts, "entry"), "vocabulary",
+                     request->vocabulary, "set", settings, "understood", json_object_get(facts, "understood"));
+}
+
+enum status import_save(const char *name, const char *directory, const struct import_request *request,
+                        struct import_answer *answer, uint64_t *ret_version, struct error *error)
+{
+    struct model *model = NULL;
+    TRY(model_create_imported(name, &answer->reply, &model, error));
+    json_t *origin = make_origin(request, answer);
+    json_t *facts = json_incref(answer->reply.facts);
+    import_answer_release(answer); /* the weights are in the model now */
+    answer->reply.facts = facts;
+    enum status status = origin == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory for the manifest")
+                                        : model_save(model, directory, origin, NULL, ret_version, error);
+    json_decref(origin);
+    model_unref(model);
+    return status;
 }

@@ -32,9 +32,11 @@ enum status import_process_run(const struct import_request *request, struct impo
                                struct error *error) MUST_CHECK;
 void import_answer_release(struct import_answer *answer);
 
-/* What a version's manifest says of where it came from: {"import":{"source","format","entry","vocabulary","set",
- * "understood"}}. New reference, NULL without memory. */
-json_t *import_origin(const struct import_request *request, const struct import_answer *answer) MUST_CHECK;
+/* Makes the answer a model called `name` and saves it as the next version of the model directory `directory`, with
+ * where it came from in the manifest. The answer keeps its facts only: the weights are in the model. Errors as
+ * model_create_imported and model_save. */
+enum status import_save(const char *name, const char *directory, const struct import_request *request,
+                        struct import_answer *answer, uint64_t *ret_version, struct error *error) MUST_CHECK;
 
 /* Takes the first argument and the options "vocabulary" and "set" as a request, whose strings are borrowed. INVALID. */
 enum status import_request_read(const struct options *options, struct import_request *ret_request,

@@ -121,6 +121,14 @@ struct registry_callback {
     void *context;
 };
 
+/* Whether a model of that name is there already: then answers what PUT of `definition` comes to, OK for the same one as
+ * made it, CONFLICT, code "model_exists" or "model_in_use". */
+bool registry_answer_known(struct registry *registry, const char *name, const json_t *definition,
+                           struct registry_callback callback);
+
+/* Writes what PUT said into the directory of a model that is being made, before the registry sees it. Thread: any. */
+enum status registry_write_definition(const char *directory, const json_t *definition, struct error *error) MUST_CHECK;
+
 /* Makes a model whose live graph `definition` describes ({} or {"language_model":{…}}, already checked). The same
  * again: OK, not new; another: CONFLICT, code "model_exists". */
 void registry_put(struct registry *registry, const char *name, const json_t *definition,

@@ -186,29 +186,54 @@ enum status registry_refuse_read_only(const struct registry_model *model, struct
     return error_code(error, "read_only"), STATUS_CONFLICT;
 }
 
+static json_t *describe_put(const char *name, const json_t *definition)
+{
+    return json_pack("{s:s, s:s, s:O}", "id", name, "object", "model", "definition", definition);
+}
+
+bool registry_answer_known(struct registry *registry, const char *name, const json_t *definition,
+                           struct registry_callback callback)
+{
+    struct error error;
+    const struct registry_model *model = registry_find(registry, name);
+    if (model == NULL) {
+        return false;
+    }
+    if (!model->is_deleting && json_equal(model->definition, definition)) {
+        registry_answer(callback, STATUS_OK, NULL, describe_put(name, definition), false);
+        return true;
+    }
+    if (model->is_deleting) {
+        error_set(&error, STATUS_CONFLICT, "model %s is being deleted", name);
+        error_code(&error, "model_in_use");
+    } else {
+        refuse_existing(name, &error);
+    }
+    registry_answer_error(callback, &error);
+    return true;
+}
+
+enum status registry_write_definition(const char *directory, const json_t *definition, struct error *error)
+{
+    char path[REGISTRY_PATH_BYTES_MAX + 40];
+    char *text = json_dumps(definition, JSON_INDENT(1));
+    if (text == NULL) {
+        return no_memory(error);
+    }
+    snprintf(path, sizeof path, "%.4095s/%s", directory, model_file_name(MODEL_FILE_DEFINITION));
+    enum status status = file_write_atomically(path, text, strlen(text), error);
+    free(text);
+    return status;
+}
+
 void registry_put(struct registry *registry, const char *name, const json_t *definition,
                   struct registry_callback callback)
 {
     struct error error;
-    struct registry_model *model = registry_find(registry, name);
-    json_t *reply = json_pack("{s:s, s:s, s:O}", "id", name, "object", "model", "definition", definition);
-    if (model != NULL && model->is_deleting) {
-        json_decref(reply);
-        error_set(&error, STATUS_CONFLICT, "model %s is being deleted", name);
-        error_code(&error, "model_in_use");
-        registry_answer_error(callback, &error);
+    if (registry_answer_known(registry, name, definition, callback)) {
         return;
     }
-    if (model != NULL && json_equal(model->definition, definition)) {
-        registry_answer(callback, STATUS_OK, NULL, reply, false);
-        return;
-    }
-    if (model != NULL) {
-        json_decref(reply);
-        refuse_existing(name, &error);
-        registry_answer_error(callback, &error);
-        return;
-    }
+    json_t *reply = describe_put(name, definition);
     if (registry->model_count >= REGISTRY_MODELS_MAX) {
         json_decref(reply);
         error_set(&error, STATUS_LIMIT, "there are %d models, the maximum", REGISTRY_MODELS_MAX);

@@ -4,6 +4,7 @@
 
 #include "daemon/api.h"
 #include "daemon/log.h"
+#include "daemon/upload.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 
@@ -24,7 +25,7 @@ static const struct route table[] = {
     {"GET", "/openapi.json", api_unsupported, SCOPE_GENERATE, 0},
     {"GET", "/v1/models", api_models_list, SCOPE_GENERATE, 0},
     {"GET", "/v1/models/{m}", api_models_get, SCOPE_GENERATE, 0},
-    {"PUT", "/v1/models/{m}", api_models_put, SCOPE_ADMIN, 0},
+    {"PUT", "/v1/models/{m}", api_models_put, SCOPE_ADMIN, ROUTE_UPLOAD},
     {"DELETE", "/v1/models/{m}", api_models_delete, SCOPE_ADMIN, 0},
     {"POST", "/v1/models/{m}/save", api_models_save, SCOPE_ADMIN, 0},
     {"POST", "/v1/models/{m}/restore", api_models_restore, SCOPE_ADMIN, 0},
@@ -82,6 +83,7 @@ enum { ROUTE_COUNT = sizeof table / sizeof *table };
 struct found {
     const struct route *route;
     const char *parameters[ROUTE_PARAMETERS_MAX];
+    struct upload *upload; /* while it comes */
     struct caller caller;
     bool is_identified;
 };
@@ -103,6 +105,12 @@ const struct caller *request_caller(const struct request *request)
 {
     const struct found *found = request_data(request);
     return found == NULL || !found->is_identified ? NULL : &found->caller;
+}
+
+struct upload **route_upload(struct request *request)
+{
+    struct found *found = request_data(request);
+    return &found->upload;
 }
 
 /* ---- Paths */
@@ -307,6 +315,12 @@ void routes_on_head(void *context, struct request *request)
     if ((route->flags & ROUTE_PROGRAM) != 0) {
         request_set_body_max(request, server->settings.program_bytes_max);
     }
+    if ((route->flags & ROUTE_UPLOAD) != 0) {
+        const struct settings *settings = &server->settings;
+        bool is_larger = settings->import_bytes_max > settings->body_bytes_max;
+        request_set_body_max(request, is_larger ? settings->import_bytes_max : settings->body_bytes_max);
+        request_take_body(request, api_models_put_part, server);
+    }
 }
 
 void routes_on_request(void *context, struct request *request)
@@ -318,7 +332,7 @@ void routes_on_request(void *context, struct request *request)
 void routes_on_end(void *context, struct request *request)
 {
     const struct server *server = context;
-    const struct found *found = request_data(request);
+    struct found *found = request_data(request);
     bool is_quiet = found == NULL || (found->route != NULL && (found->route->flags & ROUTE_QUIET) != 0);
     if (server->settings.log_requests) {
         const struct caller *caller = request_caller(request);
@@ -327,6 +341,10 @@ void routes_on_end(void *context, struct request *request)
                   "id=%s method=%.16s status=%u ms=%llu%s%s", request_id(request), request_method(request),
                   request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)),
                   key[0] == '\0' ? "" : " key=", key);
+    }
+    if (found != NULL) {
+        upload_release(found->upload);
+        found->upload = NULL;
     }
 }
 

@@ -16,6 +16,7 @@ enum route_flags {
     ROUTE_DRAINING = 4, /* answers while draining, too */
     ROUTE_PROGRAM = 16, /* the body may have program_bytes_max bytes */
     ROUTE_METRICS = 32, /* open, unless the setting metrics_need_key says otherwise */
+    ROUTE_UPLOAD = 32,  /* the body may be an upload of import_bytes_max bytes */
     ROUTE_FOREIGN = 8,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
 };
 
@@ -39,6 +40,10 @@ const char *route_parameter(const struct request *request, size_t index);
 
 /* Who asks; NULL before the route was found and they were let in. */
 const struct caller *request_caller(const struct request *request);
+
+/* Where a route with ROUTE_UPLOAD keeps its upload while it comes; what is left there at the request's end is
+ * released. */
+struct upload **route_upload(struct request *request);
 
 /* The rows, for tests and for metrics. */
 const struct route *routes_table(size_t *ret_count);

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "daemon/completion.h"
+#include "daemon/imports.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/pictures.h"
@@ -37,6 +38,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     TRY(mailbox_create(&server->loop, &server->mailbox, error));
     TRY(create_workers(server, error));
     TRY(pictures_create(&server->loop, &server->pictures, error));
+    TRY(imports_create(server, &server->imports, error));
     TRY(metrics_create(&server->metrics, error));
     TRY(completions_create(server, &server->completions, error));
     struct batcher_options batcher = {.threads = settings->threads,
@@ -128,6 +130,10 @@ void server_stop(struct server *server)
     while (trainings_running(server->trainings) > 0) { /* each ends with a checkpoint */
         uv_run(&server->loop, UV_RUN_ONCE);
     }
+    imports_stop_all(server->imports);
+    while (imports_running(server->imports) > 0) {
+        uv_run(&server->loop, UV_RUN_ONCE);
+    }
     batcher_destroy(server->batcher);
     if (server->run != NULL) {
         workers_end(server->run);
@@ -145,6 +151,7 @@ void server_stop(struct server *server)
     pictures_destroy(server->pictures);
     trainings_destroy(server->trainings);
     registry_destroy(server->registry);
+    imports_destroy(server->imports); /* some may have waited for the registry */
     completions_destroy(server->completions);
     metrics_destroy(server->metrics);
     workers_destroy(server->run);

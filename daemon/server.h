@@ -28,6 +28,7 @@ struct server {
     struct metrics *metrics;
     struct trainings *trainings; /* training jobs */
     struct pictures *pictures;   /* graphs being drawn */
+    struct imports *imports;     /* models being made of foreign ones */
     bool is_draining;            /* SIGTERM came: new requests get 503 */
     bool is_ended;               /* the loop is to stop */
     uint64_t linger_ns;          /* setting linger_us; 0 where there is one CPU only */

@@ -4,9 +4,9 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "daemon/allowed_paths.h"
 #include "daemon/fields.h"
 #include "daemon/names.h"
-#include "daemon/settings.h"
 #include "engine/base/mem.h"
 
 static const char *const part_names[] = {"corpus", "validation", "test"};
@@ -40,20 +40,10 @@ static enum status find_kept(const struct reading *reading, const char *name, ch
     return STATUS_OK;
 }
 
-/* Symbolic links are followed before the path is compared with the roots. */
 static enum status find_file(const struct reading *reading, const char *given, char path[PATH_MAX], struct error *error)
 {
-    char item[SETTING_TEXT_BYTES_MAX];
-    char root[PATH_MAX];
-    char found[PATH_MAX];
-    bool is_there = given[0] == '/' && realpath(given, found) != NULL;
-    for (size_t i = 0; is_there && settings_list_item(reading->folders->corpora_roots, i, item); i++) {
-        size_t length = realpath(item, root) == NULL ? 0 : strlen(root);
-        if (length > 0 && strncmp(found, root, length) == 0 &&
-            (found[length] == '/' || found[length] == '\0' || length == 1)) {
-            memcpy(path, found, sizeof found);
-            return STATUS_OK;
-        }
+    if (path_find_allowed(reading->folders->corpora_roots, given, path) && access(path, F_OK) == 0) {
+        return STATUS_OK;
     }
     error_set(error, STATUS_INVALID, "'%.200s' is not a file under corpora_roots", given);
     return refuse(error, STATUS_INVALID, "corpus_path", reading->part, "path");

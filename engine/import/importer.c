@@ -127,6 +127,11 @@ void import_prepare(void)
     foreign_archive_prepare();
 }
 
+bool import_is_foreign(const struct source_file *file)
+{
+    return foreign_archive_recognise(file) || foreign_format_of(file) != NULL;
+}
+
 uint64_t import_bytes_max(const struct foreign_source *source)
 {
     return foreign_source_bytes(source) + (find_archive(source) == NULL ? 0 : source->unpack_bytes_max);

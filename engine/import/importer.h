@@ -36,6 +36,9 @@ struct import_sink {
 /* What reading needs of the process while it still may open files. */
 void import_prepare(void);
 
+/* Whether a file, of which perhaps only the beginning is there, is an archive or of a format that is read here. */
+bool import_is_foreign(const struct source_file *file);
+
 /* Bytes of the source's files, or that they may unpack to: what the process that reads it needs memory for. */
 uint64_t import_bytes_max(const struct foreign_source *source);
 

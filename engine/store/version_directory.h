@@ -23,6 +23,7 @@ enum {
     VERSION_NUMBER_MAX = 999999999,
     VERSION_LIST_MAX = 100000, /* versions of one model */
     SHA256_TEXT_BYTES = 65,
+    MODEL_DIRECTORY_PATH_BYTES = 4096,
 };
 
 /* One file's name and content, in memory. The name has at most VERSION_FILE_NAME_BYTES_MAX, no slash, control character
@@ -73,6 +74,14 @@ enum status version_write(const char *model_path, const struct version_file *fil
 enum status version_replace(const char *path, const struct version_file *files, size_t count, const json_t *manifest,
                             struct error *error) MUST_CHECK;
 
+/* A name for a model directory that is being made in `models_path`: hidden, and swept an hour later if it was left
+ * behind. Write versions into it; then publish it, or directory_remove it. TOO_LARGE for a path that is too long. */
+enum status model_directory_stage(const char *models_path, char path[MODEL_DIRECTORY_PATH_BYTES],
+                                  struct error *error) MUST_CHECK;
+
+/* Renames a staged directory to its place, beside it. CONFLICT, code "model_exists", when something is there. */
+enum status model_directory_publish(const char *staged_path, const char *path, struct error *error) MUST_CHECK;
+
 /* The versions of a model directory, ascending: sub-directories named by a positive integer up to VERSION_NUMBER_MAX
  * without leading zeroes, whether good or not. Free *ret_versions with mem_free. NOT_FOUND when the directory is
  * missing, LIMIT above VERSION_LIST_MAX. */
@@ -91,6 +100,9 @@ enum status directory_remove(const char *path, struct error *error) MUST_CHECK;
 /* Writes a small file atomically (beside, fsync, rename, fsync of the directory, which must exist): settings.json,
  * labels.json. */
 enum status file_write_atomically(const char *path, const void *bytes, size_t length, struct error *error) MUST_CHECK;
+
+/* Opens a new file without a name in a directory, to be read and written; it goes when it is closed. −1 with errno. */
+int file_open_unnamed(const char *directory) MUST_CHECK;
 
 /* Reads a whole regular file of at most `bytes_max` bytes; TOO_LARGE above, INVALID for what is no regular file. A NUL
  * stands behind the content. Free with mem_free. */

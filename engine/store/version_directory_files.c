@@ -329,6 +329,25 @@ static enum status read_to_end(int fd, const char *path, size_t size_hint, size_
     return error_set(error, STATUS_NO_MEMORY, "no memory to read '%s', %zu bytes", path, room);
 }
 
+int file_open_unnamed(const char *directory)
+{
+    char path[PATH_MAX];
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) {
+        return fd;
+    }
+    /* a file system without such files */
+    if (snprintf(path, sizeof path, "%s/%sXXXXXX", directory, hidden_prefix) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0) {
+        unlink(path);
+    }
+    return fd;
+}
+
 enum status file_read(const char *path, size_t bytes_max, char **ret_bytes, size_t *ret_length, struct error *error)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);

@@ -207,3 +207,39 @@ enum status version_replace(const char *path, const struct version_file *files, 
     mem_free(text);
     return status;
 }
+
+enum status model_directory_stage(const char *models_path, char path[MODEL_DIRECTORY_PATH_BYTES], struct error *error)
+{
+    char hidden[HIDDEN_NAME_BYTES];
+    int fd = -1;
+    TRY(directory_open(models_path, &fd, error));
+    directory_sweep(fd);
+    close(fd);
+    hidden_name(hidden);
+    if (snprintf(path, MODEL_DIRECTORY_PATH_BYTES, "%s/%s", models_path, hidden) >= MODEL_DIRECTORY_PATH_BYTES) {
+        return error_set(error, STATUS_TOO_LARGE, "the path '%.100s…' is too long", models_path);
+    }
+    return STATUS_OK;
+}
+
+enum status model_directory_publish(const char *staged_path, const char *path, struct error *error)
+{
+    struct place staged;
+    struct place place;
+    int fd = -1;
+    TRY(place_split(staged_path, &staged, error));
+    TRY(place_split(path, &place, error));
+    TRY(directory_open(place.parent, &fd, error));
+    int failure = rename_new(fd, staged.name, place.name);
+    enum status status = STATUS_OK;
+    if (failure == EEXIST || failure == ENOTEMPTY || failure == ENOTDIR) {
+        error_set(error, STATUS_CONFLICT, "model %s exists already", place.name);
+        status = error_code(error, "model_exists");
+    } else if (failure != 0) {
+        status = error_set_errno(error, failure, "rename '%s' to '%s'", staged_path, path);
+    } else {
+        status = directory_sync(fd, place.parent, error);
+    }
+    close(fd);
+    return status;
+}

@@ -2,12 +2,12 @@
 #include "engine/train/symbol_store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/store/version_directory.h"
 
 enum { PIECE_BYTES = 1 << 16, READ_PIECE_BYTES = 1 << 12, FILE_BUFFER_BYTES = 1 << 20 };
 
@@ -98,17 +98,8 @@ static enum status read_at(const struct symbol_store *store, char *bytes, size_t
 static enum status open_file(struct symbol_store *store, struct error *error)
 {
     const char *directory = store->options.directory;
-    store->file = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    store->file = file_open_unnamed(directory);
     int reason = errno;
-    if (store->file < 0 && (reason == EOPNOTSUPP || reason == EISDIR)) { /* a file system without such files */
-        char path[4096];
-        snprintf(path, sizeof path, "%s/.lstmd-symbols-XXXXXX", directory);
-        store->file = mkostemp(path, O_CLOEXEC);
-        reason = errno;
-        if (store->file >= 0) {
-            unlink(path);
-        }
-    }
     return store->file >= 0 ? STATUS_OK : error_set_errno(error, reason, "%s: make a file for symbols", directory);
 }
 

@@ -60,6 +60,16 @@ def archive(files, kind="tar"):
     return made.getvalue()
 
 
+def archive_of_link(name, target):
+    """A tar of one symbolic link."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+        tar.addfile(entry)
+    return made.getvalue()
+
+
 def huge_tar(size):
     """The beginning of a tar that states a file of so many bytes."""
     entry = tarfile.TarInfo("huge")

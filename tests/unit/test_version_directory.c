@@ -483,6 +483,48 @@ static void test_a_failure_leaves_nothing_behind(void **state)
     assert_int_equal(count_entries(at("locked")), 0);
 }
 
+static void test_models_are_published_whole(void **state)
+{
+    (void)state;
+    struct error error;
+    char staged[MODEL_DIRECTORY_PATH_BYTES];
+    uint64_t version = 0;
+    assert_int_equal(model_directory_stage(root, staged, &error), STATUS_OK);
+    size_t before = count_entries(root);            /* without what it swept */
+    assert_int_equal(strrchr(staged, '/')[1], '.'); /* nobody takes it for a model */
+    assert_int_equal(version_write(staged, two_files, 2, NULL, &version, &error), STATUS_OK);
+    assert_int_equal(model_directory_publish(staged, at("published"), &error), STATUS_OK);
+    assert_int_equal(access(at("published/1/manifest.json"), F_OK), 0);
+    assert_int_equal(count_entries(root), before + 1);
+    for (int i = 0; i < 2; i++) { /* neither a model nor a file is replaced */
+        assert_int_equal(model_directory_stage(root, staged, &error), STATUS_OK);
+        assert_int_equal(version_write(staged, two_files, 2, NULL, &version, &error), STATUS_OK);
+        put(at("in-the-way"), "");
+        assert_int_equal(model_directory_publish(staged, at(i == 0 ? "published" : "in-the-way"), &error),
+                         STATUS_CONFLICT);
+        assert_string_equal(error.code, "model_exists");
+        assert_int_equal(directory_remove(staged, &error), STATUS_OK);
+    }
+    assert_int_equal(count_entries(root), before + 2);
+    assert_int_equal(model_directory_publish(at("nothing"), at("new"), &error), STATUS_NOT_FOUND);
+    assert_int_equal(model_directory_stage(at("nowhere"), staged, &error), STATUS_NOT_FOUND);
+}
+
+static void test_unnamed_files(void **state)
+{
+    (void)state;
+    size_t before = count_entries(root);
+    int fd = file_open_unnamed(root);
+    char content[4] = "";
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "abc", 3), 3);
+    assert_int_equal(pread(fd, content, 3, 0), 3);
+    assert_string_equal(content, "abc");
+    assert_int_equal(count_entries(root), before);
+    close(fd);
+    assert_int_equal(file_open_unnamed(at("nowhere")), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_leftovers_of_a_crash_are_swept),
         cmocka_unit_test(test_running_out_of_memory),
         cmocka_unit_test(test_a_failure_leaves_nothing_behind),
+        cmocka_unit_test(test_models_are_published_whole),
+        cmocka_unit_test(test_unnamed_files),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }
