@@ -27,7 +27,7 @@ LIBRARY_HOMES = [
     (r"<ini\.h>", r"daemon/.*"),
     (r"<seccomp\.h>", r"daemon/sandbox\.c"),
     (r"<zip\.h>", r"engine/import/.*"),
-    (r"[<\"](protobuf-c/|.*\.pb-c\.h)", r"engine/(import/.*onnx.*|export/onnx_write)\.c"),
+    (r"[<\"](protobuf-c/|.*\.pb-c\.h)", r"engine/(import/.*onnx.*|export/onnx_write)\.[ch]"),
     (r"<snappy-c\.h>", r"engine/import/level_table\.c"),
     (r"<jansson\.h>", r"(daemon|engine/(text|graph|nn|store|train|import|export|model)|tests)/.*"),
 ]

@@ -34,9 +34,12 @@ struct foreign_vocabulary {
     const char *const *symbols;
     const size_t *lengths;
     size_t count;
-    bool are_bytes; /* each is one byte, and not all are UTF-8 */
+    bool are_bytes;   /* each is one byte, and not all are UTF-8, or the file says so */
+    const char *kind; /* "words" where the file says so, or NULL */
     const char *problem;
 };
+
+struct Onnx__GraphProto; /* protobuf-c's, of onnx.proto */
 
 struct foreign_model {
     const char *format; /* "TensorFlow V2 checkpoint" */
@@ -48,6 +51,7 @@ struct foreign_model {
     size_t hint_count;
     struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
     size_t vocabulary_count;
+    const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
     bool is_vocabulary_given; /* they are of the file that the user named */
     bool is_vocabulary_named; /* the same, by a name among the source's */
     size_t skipped_count;     /* tensors of types that hold no numbers */
@@ -82,6 +86,10 @@ const char *foreign_hint(const struct foreign_model *model, const char *key);
  * `place` is what messages call it, and is copied. NO_MEMORY. */
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error) MUST_CHECK;
+
+/* What a file says of itself in texts: a hint, and where the text is JSON perhaps symbols. NO_MEMORY. */
+enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text,
+                                 struct error *error) MUST_CHECK;
 
 /* Element `index` as a number. */
 double foreign_number(const struct foreign_tensor *tensor, size_t index);

@@ -7,7 +7,7 @@
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 
-enum { DEPTH_MAX = 6, STEPS_MAX = 100000, SYMBOLS_MIN = 2, PROBLEM_BYTES_MAX = 256 };
+enum { DEPTH_MAX = 6, STEPS_MAX = 100000, SYMBOLS_MIN = 2, PROBLEM_BYTES_MAX = 256, METADATA_BYTES_MAX = 16 << 20 };
 
 struct search {
     struct foreign_model *model;
@@ -149,6 +149,60 @@ static enum status take_list(struct search *search, const struct plain *list, st
     return keep(search, &draft, error);
 }
 
+static const char *text_of(const struct plain *dict, const char *key)
+{
+    const struct plain *value = dict->kind == PLAIN_DICT ? plain_get(dict, key) : NULL;
+    return value != NULL && plain_is_string(value) ? value->text : NULL;
+}
+
+/* Bytes by their values; without a list all of them. */
+static enum status take_bytes(struct search *search, const struct plain *list, struct error *error)
+{
+    enum { BYTES = 256 };
+    struct draft draft;
+    size_t count = list == NULL ? BYTES : list->count;
+    char *bytes = arena_allocate(&search->model->arena, BYTES + 1, 1);
+    if (bytes == NULL) {
+        return foreign_no_memory(search->model, error);
+    }
+    if (count > BYTES || search->model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX) {
+        return STATUS_OK;
+    }
+    TRY(make_draft(search, count, &draft, error));
+    for (size_t i = 0; i < count; i++) {
+        int64_t value = (int64_t)i;
+        if (list != NULL && (!plain_integer(list->items[i], &value) || value < 0 || value >= BYTES)) {
+            return STATUS_OK;
+        }
+        bytes[i] = (char)value;
+        draft.symbols[i] = &bytes[i];
+        draft.lengths[i] = 1;
+    }
+    TRY(keep(search, &draft, error));
+    search->model->vocabularies[search->model->vocabulary_count - 1].are_bytes = true;
+    return STATUS_OK;
+}
+
+/* A vocab.json of our own: {"kind":"words","symbols":[…]}. */
+static enum status take_own(struct search *search, const struct plain *dict, const char *kind, struct error *error)
+{
+    const struct plain *list = plain_get(dict, "symbols");
+    size_t count = search->model->vocabulary_count;
+    if (list != NULL && list->kind != PLAIN_LIST) {
+        return STATUS_OK;
+    }
+    if (strcmp(kind, vocabulary_kind_name(VOCABULARY_BYTES)) == 0) {
+        return take_bytes(search, list, error);
+    }
+    if (list != NULL && is_list_of_strings(list) && list->count <= VOCABULARY_SYMBOLS_MAX) {
+        TRY(take_list(search, list, error));
+    }
+    if (search->model->vocabulary_count > count) {
+        search->model->vocabularies[count].kind = kind;
+    }
+    return STATUS_OK;
+}
+
 static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error)
 {
     if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX) {
@@ -159,6 +213,11 @@ static enum status walk(struct search *search, const struct plain *value, size_t
     }
     if (value->kind == PLAIN_LIST && is_list_of_strings(value)) {
         return value->count <= VOCABULARY_SYMBOLS_MAX ? take_list(search, value, error) : STATUS_OK;
+    }
+    enum vocabulary_kind ignored;
+    const char *kind = text_of(value, "kind");
+    if (kind != NULL && vocabulary_kind_from_name(kind, &ignored)) {
+        return take_own(search, value, kind, error);
     }
     enum direction direction = value->kind == PLAIN_DICT ? direction_of(value) : DIRECTION_NONE;
     if (direction != DIRECTION_NONE) {
@@ -187,4 +246,16 @@ enum status foreign_add_vocabularies(struct foreign_model *model, const char *pl
         return foreign_no_memory(model, error);
     }
     return walk(&search, root, 0, error);
+}
+
+enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text, struct error *error)
+{
+    json_t *json = strlen(text) > METADATA_BYTES_MAX ? NULL : json_loads(text, JSON_ALLOW_NUL, NULL);
+    enum status status = foreign_add_hint(model, key, text, error);
+    if (status == STATUS_OK && json != NULL) {
+        struct plain *root = plain_from_json(&model->arena, json);
+        status = root == NULL ? foreign_no_memory(model, error) : foreign_add_vocabularies(model, key, root, error);
+    }
+    json_decref(json);
+    return status;
 }

@@ -5,6 +5,7 @@ const struct foreign_format foreign_formats[] = {
     {"TensorFlow checkpoint", tensorflow_recognise, tensorflow_read},
     {"ml5 folder", ml5_recognise, ml5_read},
     {"safetensors", safetensors_recognise, safetensors_read},
+    {"ONNX", onnx_recognise, onnx_read},
     {"PyTorch zip", torch_zip_recognise, torch_zip_read},
     {"PyTorch legacy", torch_legacy_recognise, torch_legacy_read},
 };

@@ -12,6 +12,7 @@ const struct layout tensorflow_layout = {
     .forget_bias = 1,
     .lstm_gates = {0, 1, 2, 3},
     .lstm_order = "i, j, f, o",
+    .gru_gates = {0, 1},
     .forget_bias_why = "TensorFlow's cells add it when they run, and it is 1 unless the program said otherwise",
 };
 

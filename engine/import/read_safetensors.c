@@ -79,15 +79,8 @@ static enum status add_metadata(struct foreign_model *model, const json_t *metad
     json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
     {
         const char *text = json_string_value(value);
-        json_t *json = text == NULL ? NULL : json_loads(text, JSON_ALLOW_NUL, NULL);
         if (text != NULL) {
-            enum status status = foreign_add_hint(model, key, text, error);
-            struct plain *root = status == STATUS_OK && json != NULL ? plain_from_json(&model->arena, json) : NULL;
-            if (root != NULL) {
-                status = foreign_add_vocabularies(model, key, root, error);
-            }
-            json_decref(json);
-            TRY(status);
+            TRY(foreign_add_metadata(model, key, text, error));
         }
     }
     return STATUS_OK;

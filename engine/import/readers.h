@@ -48,6 +48,11 @@ bool torch_legacy_recognise(const struct source_file *file);
 enum status torch_legacy_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                               struct error *error) MUST_CHECK;
 
+/* ONNX: initializers, in the file or in others beside it, Constant nodes' tensors, metadata_props, and the graph. */
+bool onnx_recognise(const struct source_file *file);
+enum status onnx_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                      struct error *error) MUST_CHECK;
+
 /* The vocabularies of a file of its own: a pickle or JSON. A pickle of argparse's options gives hints. What is neither
  * adds nothing, unless `is_demanded`: then INVALID says so. */
 enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,

@@ -18,6 +18,7 @@ static const char *const setting_keys[] = {
     "output",          /* the matrix before the logits */
     "vocabulary",      /* bytes, printable: well-known ones; or a file of the source */
     "vocabulary_kind", /* characters, words */
+    "window",          /* how many symbols are read for each that is made; none: all before it */
 };
 
 enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
@@ -179,9 +180,11 @@ static enum status measure(const struct thinking *thinking, struct layer *layer)
     if (!is_vector(layer->bias, columns) || !is_vector(layer->recurrent_bias, columns)) {
         return misfit(thinking, layer, layer->bias, "a bias that does not fit:");
     }
+    size_t candidate_rows = rows + (layer->recurrent == NULL ? units : 0);
     if (is_split &&
-        (layer->candidate_kernel->shape.rank != 2 || think_dimension(layer->candidate_kernel, 1) != units ||
-         think_dimension(layer->candidate_kernel, 0) != rows + units || !is_vector(layer->candidate_bias, units))) {
+        (layer->candidate_kernel->shape.rank != 2 || think_dimension(layer->candidate_kernel, columns_at) != units ||
+         think_dimension(layer->candidate_kernel, 1 - columns_at) != candidate_rows ||
+         !is_vector(layer->candidate_bias, units))) {
         return misfit(thinking, layer, layer->candidate_kernel, "a candidate that does not fit:");
     }
     layer->inputs = rows;
@@ -223,7 +226,8 @@ static enum status note_layers(struct thinking *thinking)
     char text[64];
     const struct layer *first = &thinking->layers[0];
     const struct layout *layout = thinking->layout;
-    TRY(think_note(thinking, "cell", cell_name(first->cell), "the names of %.200s", first->kernel->name));
+    TRY(think_note(thinking, "cell", cell_name(first->cell), "%s %.200s",
+                   thinking->model->onnx != NULL ? "the operator that reads" : "the names of", first->kernel->name));
     snprintf(text, sizeof text, "%zu", thinking->layer_count);
     TRY(think_note(thinking, "layers", text, "%.200s to %.200s", first->place,
                    thinking->layers[thinking->layer_count - 1].place));
@@ -234,6 +238,12 @@ static enum status note_layers(struct thinking *thinking)
     return first->cell == FOREIGN_CELL_LSTM
                ? think_note(thinking, "gate order", layout->lstm_order, "%s keeps them so", layout->name)
                : STATUS_OK;
+}
+
+enum status think_check_layers(struct thinking *thinking)
+{
+    TRY(check_stack(thinking));
+    return note_layers(thinking);
 }
 
 static enum status find_layers(struct thinking *thinking)
@@ -250,8 +260,7 @@ static enum status find_layers(struct thinking *thinking)
                          thinking->model->tensor_count);
     }
     qsort(thinking->layers, thinking->layer_count, sizeof *thinking->layers, by_place);
-    TRY(check_stack(thinking));
-    return note_layers(thinking);
+    return think_check_layers(thinking);
 }
 
 /* ---- all of it ---- */
@@ -259,6 +268,9 @@ static enum status find_layers(struct thinking *thinking)
 static enum status think(struct thinking *thinking)
 {
     TRY(foreign_sort_tensors(thinking->model, thinking->error));
+    if (thinking->model->onnx != NULL) {
+        return think_onnx(thinking);
+    }
     thinking->is_used = arena_allocate(&thinking->model->arena, thinking->model->tensor_count + 1, sizeof(bool));
     if (thinking->is_used == NULL) {
         return foreign_no_memory(thinking->model, thinking->error);

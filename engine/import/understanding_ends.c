@@ -149,7 +149,7 @@ static enum status ambiguous(const struct thinking *thinking, const struct choos
     return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
 }
 
-static enum status note_ends(struct thinking *thinking)
+enum status think_note_ends(struct thinking *thinking)
 {
     char text[SHAPE_TEXT_BYTES_MAX];
     const struct foreign_tensor *embedding = thinking->embedding;
@@ -184,5 +184,5 @@ enum status think_find_ends(struct thinking *thinking)
     thinking->output = choosing.best.output;
     thinking->output_bias = choosing.best.bias;
     thinking->symbol_count = symbols_of(thinking, thinking->output);
-    return note_ends(thinking);
+    return think_note_ends(thinking);
 }

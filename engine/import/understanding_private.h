@@ -14,6 +14,7 @@ struct layout {
     double forget_bias;          /* what its cell adds to the forget gate besides the stored bias */
     unsigned char lstm_gates[4]; /* where it keeps i, j, f, o */
     const char *lstm_order;      /* for people: "i, j, f, o" */
+    unsigned char gru_gates[2];  /* where it keeps r, u */
     bool is_reset_after;         /* its GRU applies the reset gate to the recurrent product, not to h */
     const char *forget_bias_why;
 };
@@ -25,8 +26,10 @@ struct layer {
     const struct foreign_tensor *recurrent; /* NULL: its rows stand below the kernel's */
     const struct foreign_tensor *bias;
     const struct foreign_tensor *recurrent_bias;
-    const struct foreign_tensor *candidate_kernel; /* of TensorFlow's GRU */
+    const struct foreign_tensor *candidate_kernel; /* of GRUs that keep the candidate apart */
+    const struct foreign_tensor *candidate_recurrent;
     const struct foreign_tensor *candidate_bias;
+    const struct foreign_tensor *candidate_recurrent_bias;
     size_t inputs;
     size_t units;
 };
@@ -40,8 +43,9 @@ struct thinking {
     bool *is_used; /* [tensor_count]: belongs to a layer, or is an optimiser's */
     struct layer layers[LANGUAGE_MODEL_LAYERS_MAX];
     size_t layer_count;
+    bool is_residual; /* each layer but the first gives its output plus its input */
     const struct foreign_tensor *embedding;
-    const struct foreign_tensor *output;
+    const struct foreign_tensor *output; /* in the layout's order, as kernels are */
     const struct foreign_tensor *output_bias;
     size_t symbol_count;
     bool is_vocabulary_given; /* by --vocabulary */
@@ -73,6 +77,8 @@ extern const struct layout torch_layout;
 /* The layer of that place, made when there is none yet; LIMIT above LANGUAGE_MODEL_LAYERS_MAX. */
 enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
                            struct layer **ret_layer) MUST_CHECK;
+/* Layers of one kind and size, each fed by the one before it; measures and notes them. */
+enum status think_check_layers(struct thinking *thinking) MUST_CHECK;
 /* Compares names as people number them: cell_2 before cell_10. */
 int compare_natural(const char *a, const char *b);
 
@@ -80,9 +86,14 @@ int compare_natural(const char *a, const char *b);
 enum status think_check_cell(struct thinking *thinking) MUST_CHECK;
 /* Embedding and output layer, by shape, then by name. */
 enum status think_find_ends(struct thinking *thinking) MUST_CHECK;
+/* Notes them, however they were found. */
+enum status think_note_ends(struct thinking *thinking) MUST_CHECK;
 /* The symbols: thinking->vocabulary as a program's "vocabulary". */
 enum status think_find_vocabulary(struct thinking *thinking) MUST_CHECK;
 /* The program and the recipes of its variables. */
 enum status think_make_program(struct thinking *thinking) MUST_CHECK;
+
+/* All of an ONNX model, whose graph says what its tensors are. */
+enum status think_onnx(struct thinking *thinking) MUST_CHECK;
 
 #endif

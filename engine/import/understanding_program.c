@@ -9,7 +9,6 @@
 
 enum { LSTM_FORGET_BIAS = 1, FORGET_GATE = 2 };
 
-static const unsigned char gru_gates[] = {0, 1};
 static const unsigned char only_gate[] = {0};
 
 /* ---- what cannot be built ---- */
@@ -143,9 +142,12 @@ static enum status add_layer(struct thinking *thinking, size_t index, double for
         return add_pair(thinking, layer, scope, layer->kernel, layer->bias, only_gate, 1, 0);
     }
     snprintf(within, sizeof within, "%s/gates", scope);
-    TRY(add_pair(thinking, layer, within, layer->kernel, layer->bias, gru_gates, 2, 0));
+    TRY(add_pair(thinking, layer, within, layer->kernel, layer->bias, thinking->layout->gru_gates, 2, 0));
     snprintf(within, sizeof within, "%s/candidate", scope);
-    return add_pair(thinking, layer, within, layer->candidate_kernel, layer->candidate_bias, only_gate, 1, 0);
+    struct layer candidate = *layer;
+    candidate.recurrent = layer->candidate_recurrent;
+    candidate.recurrent_bias = layer->candidate_recurrent_bias;
+    return add_pair(thinking, &candidate, within, layer->candidate_kernel, layer->candidate_bias, only_gate, 1, 0);
 }
 
 static enum status add_end(struct thinking *thinking, const char *name, const struct shape *shape,
@@ -208,9 +210,10 @@ enum status think_make_program(struct thinking *thinking)
     }
     TRY(add_ends(thinking));
     json_t *embedding = thinking->embedding == NULL ? json_null() : json_integer((json_int_t)first->inputs);
-    json_t *step = json_pack("{s:s, s:s, s:I, s:I, s:o, s:O}", "op", "language_model", "cell", cells[first->cell],
+    json_t *residual = thinking->is_residual ? json_true() : NULL;
+    json_t *step = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o*, s:O}", "op", "language_model", "cell", cells[first->cell],
                              "layers", (json_int_t)thinking->layer_count, "units", (json_int_t)first->units,
-                             "embedding", embedding, "vocabulary", thinking->vocabulary);
+                             "embedding", embedding, "residual", residual, "vocabulary", thinking->vocabulary);
     thinking->result->program = json_pack("{s:[o]}", "program", step);
     if (thinking->result->program == NULL) {
         return foreign_no_memory(thinking->model, thinking->error);

@@ -138,6 +138,7 @@ static enum status decide_kind(struct thinking *thinking, const struct foreign_v
                                const char **ret_kind)
 {
     const char *set = think_setting(thinking, "vocabulary_kind");
+    set = set != NULL ? set : vocabulary->kind;
     size_t longer = 0;
     size_t first = 0;
     for (size_t i = vocabulary->count; i-- > 0;) {

@@ -150,6 +150,30 @@ class Runtime(ExportTest):
         self.assert_close(result["steps"], result["sequence"], 1e-5)
 
 
+class RoundTrip(ExportTest):
+    TRAINED = MODELS
+
+    def check(self, name, to):
+        path = self.export(name, to)
+        back = f"{name}-{to}"
+        done = run("import", path, "--out", os.path.join(self.models, back))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        symbols = self.symbols(name)
+        self.assert_close(self.probabilities(back, symbols), self.probabilities(name, symbols), 1e-6)
+        entries = [self.expect(200, "GET", f"/v1/models/{one}") for one in (back, name)]
+        self.assertEqual(entries[0]["vocabulary"], entries[1]["vocabulary"])
+
+    def test_onnx(self):
+        for name in MODELS:
+            with self.subTest(name):
+                self.check(name, "onnx")
+
+    def test_safetensors(self):
+        for name in ("lstm", "gru", "rnn", "bytes", "words"):
+            with self.subTest(name):
+                self.check(name, "safetensors")
+
+
 class Files(ExportTest):
     TRAINED = {name: MODELS[name] for name in ("gru",)}
 

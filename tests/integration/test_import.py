@@ -12,6 +12,7 @@ import unittest
 
 import foreign_files as foreign
 from harness import ROOT, DaemonTest, run
+from import_case import ComputedTest, ImportTest
 
 SHORT = True
 
@@ -31,25 +32,6 @@ REAL = {
 def golden(name):
     with open(os.path.join(REAL_MODELS, "golden", name + ".json"), encoding="utf-8") as file:
         return json.load(file)
-
-
-class ImportTest(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="lstmd-import-")
-        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.model = os.path.join(self.folder, "models", "moby")
-
-    def good(self, *arguments):
-        done = run("import", *arguments, "--out", self.model)
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        return done.stdout
-
-    def bad(self, message, *arguments, status=1):
-        done = run("import", *arguments, "--out", self.model)
-        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
-        self.assertRegex(done.stderr, r"\Alstmd import: [^\n]*\n\Z")
-        self.assertIn(message, done.stderr)
-        self.assertFalse(os.path.exists(self.model))
 
 
 class Refusals(ImportTest):
@@ -141,32 +123,7 @@ class Inspect(ImportTest):
         self.assertEqual(len(facts["tensors"]), 2)
 
 
-class OwnModels(DaemonTest):
-    """Small models in each format give the probabilities that plain Python computes."""
-
-    TEXT = [0, 3, 5, 1, 1, 6, 2, 4]
-
-    def check(self, name, want, source, *arguments):
-        done = run("import", source, "--out", os.path.join(self.models, name), *arguments)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.expect(200, "POST", f"/v1/models/{name}/load", {})
-        reply = self.expect(200, "POST", f"/v1/models/{name}/graph/run",
-                            {"feeds": {"predict/inputs:0": [self.TEXT]}, "fetches": ["predict/probabilities:0"]})
-        last = reply["results"]["predict/probabilities:0"][0][-1]
-        self.assertLess(max(abs(a - b) for a, b in zip(last, want, strict=True)), 1e-6)
-        reply = self.expect(200, "POST", "/v1/completions",
-                            {"model": name, "prompt": self.TEXT, "max_tokens": 1, "logprobs": 5})
-        made = reply["choices"][0]["logprobs"]
-        self.assertLess(abs(2.718281828459045 ** made["token_logprobs"][0]
-                            - want[foreign.SYMBOLS.index(made["tokens"][0])]), 1e-5)
-        return done.stdout
-
-    def folder_of(self, name):
-        return os.path.join(self.folder, "sources", name)
-
-    def vocabulary(self, content=None):
-        return foreign.write(os.path.join(self.folder, "vocabulary"), content or json.dumps(foreign.SYMBOLS))
-
+class OwnModels(ComputedTest):
     def test_ml5(self):
         for name, parts in (("new", ("kernel", "bias")), ("old", ("weights", "biases"))):
             tensors = foreign.tensorflow_model(1, 2, *parts)
@@ -182,6 +139,9 @@ class OwnModels(DaemonTest):
         symbols = {"symbols": json.dumps({str(number): symbol for number, symbol in enumerate(foreign.SYMBOLS)})}
         path = foreign.write(self.folder_of("with-symbols"), foreign.safetensors(tensors, symbols))
         self.check("safetensors-symbols", want, path)
+        tensors = foreign.tensorflow_model(5, 6)
+        path = foreign.write(self.folder_of("alone/six-layers"), foreign.safetensors(tensors, symbols))
+        self.check("six-layers", foreign.tensorflow_probabilities(tensors, self.TEXT, 6), path)
 
     def test_torch(self):
         tensors = foreign.torch_model()

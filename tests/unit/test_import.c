@@ -243,7 +243,16 @@ static void test_out_of_memory(void **state)
 /* ---- the other formats: files that are inputs of the fuzz targets too ---- */
 
 static const char *const whole_files[] = {
-    "torch/zip", "torch/zip_swapped", "torch/legacy", "foreign_safetensors/tensorflow", "foreign_safetensors/torch",
+    "torch/zip",
+    "torch/zip_swapped",
+    "torch/legacy",
+    "foreign_safetensors/tensorflow",
+    "foreign_safetensors/torch",
+    "onnx/torch",
+    "onnx/folded",
+    "onnx/lstm",
+    "onnx/gru",
+    "onnx/rnn",
 };
 
 static void read_input(const char *name, struct named_bytes files[2], char **ret_content)

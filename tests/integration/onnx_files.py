@@ -1,0 +1,173 @@
+"""ONNX files made byte by byte, as exporters lay them out: for the tests of importing. Field numbers: onnx.proto."""
+import math
+import struct
+
+import foreign_files as foreign
+
+FLOAT, INT64 = 1, 7
+UNITS, COUNT = foreign.UNITS, len(foreign.SYMBOLS)
+
+
+def varint(number):
+    number &= (1 << 64) - 1
+    content = bytearray()
+    while number >= 128:
+        content.append(number & 127 | 128)
+        number >>= 7
+    return bytes(content) + bytes([number])
+
+
+def field(number, content):
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    if isinstance(content, float):
+        return varint(number << 3 | 5) + struct.pack("<f", content)
+    content = content.encode() if isinstance(content, str) else content
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def tensor(name, shape, numbers, kind=FLOAT, is_raw=True):
+    """A TensorProto, whose numbers are bytes, or in the field of their type."""
+    head = b"".join(field(1, size) for size in shape) + field(2, kind) + field(8, name)
+    if is_raw:
+        return head + field(9, struct.pack(f"<{len(numbers)}{'f' if kind == FLOAT else 'q'}", *numbers))
+    if kind == FLOAT:
+        return head + field(4, foreign.raw(numbers))
+    return head + field(7, b"".join(map(varint, numbers)))
+
+
+def external(name, shape, location, offset=0, length=None):
+    """A TensorProto whose numbers lie in another file."""
+    entries = {"location": location, "offset": str(offset), "length": length and str(length)}
+    return (b"".join(field(1, size) for size in shape) + field(2, FLOAT) + field(8, name) + field(14, 1)
+            + b"".join(field(13, field(1, key) + field(2, value)) for key, value in entries.items() if value))
+
+
+def attribute(name, value):
+    if isinstance(value, bytes):
+        return field(1, name) + field(5, value) + field(20, 4)
+    if isinstance(value, float):
+        return field(1, name) + field(2, value) + field(20, 1)
+    if isinstance(value, int):
+        return field(1, name) + field(3, value) + field(20, 2)
+    if isinstance(value, str):
+        return field(1, name) + field(4, value) + field(20, 3)
+    at, kind = (8, 7) if isinstance(value[0], int) else (9, 8)
+    return field(1, name) + b"".join(field(at, one) for one in value) + field(20, kind)
+
+
+def node(op, inputs, outputs, name="", **attributes):
+    return (b"".join(field(1, one) for one in inputs) + b"".join(field(2, one) for one in outputs)
+            + (field(3, name) if name else b"") + field(4, op)
+            + b"".join(field(5, attribute(*one)) for one in attributes.items()))
+
+
+def value(name, *shape, kind=FLOAT):
+    sizes = b"".join(field(1, field(1, size) if isinstance(size, int) else field(2, size)) for size in shape)
+    return field(1, name) + field(2, field(1, field(1, kind) + field(2, sizes)))
+
+
+def model(nodes, tensors, inputs, outputs, metadata=None):
+    graph = (b"".join(field(1, one) for one in nodes) + field(2, "graph") + b"".join(field(5, one) for one in tensors)
+             + b"".join(field(11, one) for one in inputs) + b"".join(field(12, one) for one in outputs))
+    return (field(1, 8) + field(2, "tests") + field(7, graph) + field(8, field(1, "") + field(2, 13))
+            + b"".join(field(14, field(1, key) + field(2, text)) for key, text in (metadata or {}).items()))
+
+
+def constant(name, numbers):
+    """A Constant node of whole numbers."""
+    return node("Constant", [], [name], value=tensor("", [len(numbers)], numbers, INT64, is_raw=len(numbers) > 1))
+
+
+def onnx_rows(numbers):
+    """PyTorch's gates i, f, g, o, blocks of rows, in ONNX' order i, o, f, c."""
+    block = len(numbers) // 4
+    parts = [numbers[at * block:(at + 1) * block] for at in range(4)]
+    return parts[0] + parts[3] + parts[1] + parts[2]
+
+
+def transposed(array):
+    (rows, columns), numbers = array
+    return (columns, rows), [numbers[row * columns + column] for column in range(columns) for row in range(rows)]
+
+
+# ---- as PyTorch's exporter writes nn.LSTM and nn.Linear without folding constants ----
+
+def cut_and_joined(name, source, made, rank):
+    """Nodes that turn PyTorch's order of gates into ONNX', along axis 0, and add an axis in front."""
+    nodes, parts = [constant(name + ".axis", [0])], []
+    for at, (begin, end) in enumerate(((0, 1), (3, 4), (1, 3))):
+        part = f"{name}.{at}"
+        nodes += [constant(part + ".begin", [begin * UNITS]), constant(part + ".end", [end * UNITS]),
+                  node("Slice", [source, part + ".begin", part + ".end", name + ".axis"], [part])]
+        parts.append(part)
+    joined = made if rank == 1 else name + ".joined"
+    nodes.append(node("Concat", parts, [joined], axis=0))
+    return nodes if rank == 1 else [*nodes, node("Unsqueeze", [joined, name + ".axis"], [made])]
+
+
+def from_torch(tensors, metadata=None, layers=2):
+    """Symbols are numbers; states [layers, batch, units] go in and are sliced."""
+    initializers = [tensor(name, *array, is_raw="bias" in name) for name, array in tensors.items()]
+    initializers += [tensor("depth", [], [COUNT], INT64), tensor("values", [2], [0.0, 1.0])]
+    nodes = [node("OneHot", ["symbols", "depth", "values"], ["x0"])]
+    for layer in range(layers):
+        weights = [f"W{layer}", f"R{layer}"]
+        for name, made in zip(("weight_ih", "weight_hh"), weights):
+            nodes += cut_and_joined(made + ".made", f"lstm.{name}_l{layer}", made, 2)
+        for name in ("bias_ih", "bias_hh"):
+            nodes += cut_and_joined(f"{name}{layer}.made", f"lstm.{name}_l{layer}", f"{name}{layer}", 1)
+        nodes += [node("Concat", [f"bias_ih{layer}", f"bias_hh{layer}"], [f"both{layer}"], axis=0),
+                  node("Unsqueeze", [f"both{layer}", f"W{layer}.made.axis"], [f"B{layer}"]),
+                  constant(f"from{layer}", [layer]), constant(f"to{layer}", [layer + 1])]
+        for state in "hc":
+            nodes.append(node("Slice", [state, f"from{layer}", f"to{layer}", "W0.made.axis"], [f"{state}{layer}"]))
+        nodes += [node("LSTM", [f"x{layer}", *weights, f"B{layer}", "", f"h{layer}", f"c{layer}"],
+                       [f"y{layer}", f"h{layer}_next", f"c{layer}_next"], f"LSTM_{layer}", hidden_size=UNITS),
+                  constant(f"one{layer}", [1]), node("Squeeze", [f"y{layer}", f"one{layer}"], [f"x{layer + 1}"])]
+    nodes += [node("Concat", [f"{state}{layer}_next" for layer in range(layers)], [f"{state}_next"], axis=0)
+              for state in "hc"]
+    nodes += [constant("flat", [-1, UNITS]), node("Reshape", [f"x{layers}", "flat"], ["rows"]),
+              node("Gemm", ["rows", "fc.weight", "fc.bias"], ["logits"], "Gemm_9", alpha=1.0, beta=1.0, transB=1)]
+    states = [value(state, layers, 1, UNITS) for state in "hc"]
+    return model(nodes, initializers, [value("symbols", "time", 1, kind=INT64), *states],
+                 [value("logits", "time", COUNT), value("h_next", layers, 1, UNITS), value("c_next", layers, 1, UNITS)],
+                 metadata)
+
+
+# ---- with one-hot vectors that are fed, folded weights and no states, as Keras' models come out ----
+
+class Folded:
+    """The parts of such a file, to be changed by tests."""
+
+    def __init__(self, tensors, layers=2, length="time", op="LSTM", **attributes):
+        self.initializers, self.layers, self.length = {}, layers, length
+        self.nodes = [node("Transpose", ["x"], ["x0"], perm=[1, 0, 2])]
+        for layer in range(layers):
+            for name, made in (("weight_ih", "W"), ("weight_hh", "R")):
+                shape, numbers = tensors[f"lstm.{name}_l{layer}"]
+                self.initializers[f"{made}{layer}"] = (1, *shape), onnx_rows(numbers)
+            biases = [onnx_rows(tensors[f"lstm.{name}_l{layer}"][1]) for name in ("bias_ih", "bias_hh")]
+            self.initializers[f"B{layer}"] = (1, 8 * UNITS), biases[0] + biases[1]
+            self.nodes += [node(op, [f"x{layer}", f"W{layer}", f"R{layer}", f"B{layer}"], [f"y{layer}", f"h{layer}"],
+                                f"lstm_{layer}", hidden_size=UNITS, **attributes),
+                           node("Squeeze", [f"y{layer}"], [f"x{layer + 1}"], axes=[1])]
+        self.initializers["dense"] = transposed(tensors["fc.weight"])
+        self.initializers["bias"] = tensors["fc.bias"]
+        self.nodes += [constant("last", [-1]), node("Gather", [f"x{layers}", "last"], ["top"], axis=0),
+                       node("MatMul", ["top", "dense"], ["product"], "dense_matmul"),
+                       node("Add", ["product", "bias"], ["logits"]), node("Softmax", ["logits"], ["scores"], axis=-1)]
+
+    def file(self, folder, data=None):
+        """Bytes; where `data` names a file the weights are written into it."""
+        tensors, content = [], b""
+        for name, (shape, numbers) in self.initializers.items():
+            assert math.prod(shape) == len(numbers)
+            if data:
+                tensors.append(external(name, shape, data, len(content), 4 * len(numbers)))
+                content += foreign.raw(numbers)
+            else:
+                tensors.append(tensor(name, shape, numbers))
+        if data:
+            foreign.write(f"{folder}/{data}", content)
+        return model(self.nodes, tensors, [value("x", 1, self.length, COUNT)], [value("scores", 1, COUNT)])
