@@ -4,6 +4,7 @@ Real models with what they must compute lie beside the repository on some machin
 tests are skipped. The own files here are made by foreign_files.py.
 """
 import json
+import math
 import os
 import pickle
 import shutil
@@ -17,7 +18,7 @@ from import_case import ComputedTest, ImportTest
 SHORT = True
 
 REAL_MODELS = os.path.join(ROOT, "..", "shared", "models")
-# Each by its golden file's name, with the arguments that it needs.
+# Each by its golden file's name, with the arguments that it needs: a vocabulary that is repaired, or golden's own.
 REAL = {
     "tf1-gita": [],
     "tf1-python-code": [],
@@ -196,44 +197,62 @@ class OwnModels(ComputedTest):
 
 @unittest.skipUnless(os.path.isdir(REAL_MODELS), "the real models are not on this machine")
 class RealModels(DaemonTest):
-    """Probabilities after the prime within 1e-5 and all 200 greedy symbols, through the daemon."""
+    """Probabilities after the prime within 1e-5 and all 200 greedy symbols: imported, served and asked over HTTP."""
 
     @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.imported = {}
-        for name, arguments in REAL.items():
-            source = os.path.join(REAL_MODELS, golden(name)["model_dir"])
-            arguments = [cls.repair(source) if word == "repaired" else word for word in arguments]
-            cls.imported[name] = run("import", source, "--out", os.path.join(cls.models, name), *arguments)
-        cls.daemon.json("POST", "/v1/reload")
+    def start(cls):
+        cls.CONFIG = f"import_roots = {os.path.realpath(REAL_MODELS)} {cls.folder}\n"
+        return super().start()
 
     @classmethod
-    def repair(cls, source):
+    def golden_vocabulary(cls, name):
+        """Of models that were published without theirs."""
+        return foreign.write(os.path.join(cls.folder, name + ".json"), json.dumps(golden(name)["vocabulary"]))
+
+    @classmethod
+    def repair(cls, name):
         """ml5-shakespeare's vocabulary has two damaged symbols: 13 is "u", 40 is "U"."""
-        with open(os.path.join(source, "vocab.json"), encoding="utf-8") as file:
+        with open(os.path.join(REAL_MODELS, name, "vocab.json"), encoding="utf-8") as file:
             symbols = {number: symbol for symbol, number in json.load(file).items()}
         return foreign.write(os.path.join(cls.folder, "repaired.json"), json.dumps({**symbols, 13: "u", 40: "U"}))
+
+    @classmethod
+    def request(cls, name, arguments):
+        """What PUT says in place of the command's arguments."""
+        vocabularies = {"repaired": cls.repair, "golden": cls.golden_vocabulary}
+        said = {"path": os.path.join(os.path.realpath(REAL_MODELS), golden(name)["model_dir"])}
+        for option, value in zip(arguments[::2], arguments[1::2], strict=True):
+            if option == "--set":
+                said.setdefault("set", {}).update([value.split("=", 1)])
+            else:
+                said["vocabulary"] = vocabularies[value](name)
+        return {"import": said}
 
     def test_damaged_and_foreign_ones_are_refused_with_a_reason(self):
         for source, reason in (("ml5-shakespeare", 'symbol 13 is "  ", while 63 of 65 symbols are one character'),
                                ("pytorch-gru-negative/asim_gru_module_zip.pt", "rnn.l0 is a GRU of PyTorch, which"),
                                ("pytorch-gru-negative/mariejeannel_gru_module_legacy.pt", "is a GRU of PyTorch")):
-            done = run("import", os.path.join(REAL_MODELS, source), "--out", os.path.join(self.models, "refused"))
-            self.assertEqual(done.returncode, 1, source)
-            self.assertIn(reason, done.stderr)
+            reply = self.expect(422, "PUT", "/v1/models/refused",
+                                {"import": {"path": os.path.join(os.path.realpath(REAL_MODELS), source)}})
+            self.assertIn(reason, reply["error"]["message"])
         self.assertFalse(os.path.exists(os.path.join(self.models, "refused")))
 
+    def probability(self, name, prompt, symbol, count):
+        """What the model itself says of a symbol behind a prompt: all others are forbidden, which changes no
+        log-probability."""
+        others = {str(other): False for other in range(count) if other != symbol}
+        reply = self.expect(200, "POST", "/v1/completions",
+                            {"model": name, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 0,
+                             "logit_bias": others})
+        return math.exp(reply["choices"][0]["logprobs"]["token_logprobs"][0])
+
     def check(self, name):
-        self.assertEqual(self.imported[name].returncode, 0, self.imported[name].stderr)
+        self.expect(201, "PUT", "/v1/models/" + name, self.request(name, REAL[name]))
         want = golden(name)
-        self.expect(200, "POST", f"/v1/models/{name}/load", {})
-        reply = self.expect(200, "POST", f"/v1/models/{name}/graph/run",
-                            {"feeds": {"predict/inputs:0": [want["prime_ids"]]},
-                             "fetches": ["predict/probabilities:0"]})
-        last = reply["results"]["predict/probabilities:0"][0][-1]
-        self.assertEqual(len(last), len(want["next_probs"]))
-        self.assertLess(max(abs(a - b) for a, b in zip(last, want["next_probs"])), 1e-5)
+        count = len(want["next_probs"])
+        for symbol, probability in enumerate(want["next_probs"]):
+            said = self.probability(name, want["prime_ids"], symbol, count)
+            self.assertLess(abs(said - probability), 1e-5, symbol)
         reply = self.expect(200, "POST", "/v1/completions",
                             {"model": name, "prompt": want["prime_ids"], "max_tokens": 200, "temperature": 0,
                              "logprobs": 5})
