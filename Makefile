@@ -224,6 +224,7 @@ lint: ## clang-tidy and shellcheck over everything
 bench: all ## measure decoding and training beside the peers that are installed, serving and runs
 	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
+	tests/bench/import $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
 	$(BUILD)/lstmd bench run
 	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn

@@ -162,7 +162,14 @@ static void print_items(const json_t *value, int depth)
     json_array_foreach(value, i, item)
     {
         const char *name = json_string_value(json_object_get(item, "name"));
-        print_value(name ? name : "-", item, depth, name != NULL);
+        const char *what = json_string_value(json_object_get(item, "what"));
+        const char *found = json_string_value(json_object_get(item, "value"));
+        const char *why = json_string_value(json_object_get(item, "why"));
+        if (what != NULL && found != NULL && why != NULL) { /* a finding: as `lstmd import` prints it */
+            printf("%*s%s: %s (%s)\n", 2 * depth, "", what, found, why);
+        } else {
+            print_value(name ? name : "-", item, depth, name != NULL);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import types
 import zipfile
+from array import array as array_of_numbers
 
 UNITS, SYMBOLS = 5, ["a", "b", "c", " ", "\n", "é", "✓"]
 
@@ -24,6 +25,9 @@ def array(rng, *shape):
 
 
 def raw(numbers):
+    """float32, little-endian, of a list or an array of such."""
+    if isinstance(numbers, array_of_numbers) and sys.byteorder == "little":
+        return numbers.tobytes()
     return struct.pack(f"<{len(numbers)}f", *numbers)
 
 

@@ -113,6 +113,7 @@ class Inspect(ImportTest):
         self.assertNotIn("problem", facts)
         text = run("inspect", source).stdout
         self.assertIn("rnnlm/softmax_w: dtype float32, shape [5, 7]", text)
+        self.assertIn("\n  gate order: i, j, f, o (TensorFlow keeps them so)\n", text)
         self.assertEqual(os.listdir(self.folder), ["ml5"])
 
     def test_what_stands_in_the_way(self):
