@@ -15,12 +15,18 @@ void api_health_ready(struct server *server, struct request *request);
 void api_metrics(struct server *server, struct request *request);
 void api_reload(struct server *server, struct request *request);
 
-/* api_completions.c: /v1/completions, /v1/models/{m}/generate and /score, /v1/requests. */
+/* api_completions.c: /v1/completions, /v1/chat/completions, /v1/models/{m}/generate and /score, /v1/requests. */
 void api_completions(struct server *server, struct request *request);
+void api_chat_completions(struct server *server, struct request *request);
 void api_score(struct server *server, struct request *request);
 void api_generate(struct server *server, struct request *request);
 void api_requests(struct server *server, struct request *request);
 void api_request_delete(struct server *server, struct request *request);
+
+/* api_tokenizer.c: /tokenize, /detokenize, /tokenizer_info. */
+void api_tokenize(struct server *server, struct request *request);
+void api_detokenize(struct server *server, struct request *request);
+void api_tokenizer_info(struct server *server, struct request *request);
 
 /* api_models.c: /v1/models and below: save, restore, load, unload, labels, settings. */
 void api_models_list(struct server *server, struct request *request);

@@ -9,6 +9,12 @@ void api_completions(struct server *server, struct request *request)
     completion_start(server->completions, request, &order);
 }
 
+void api_chat_completions(struct server *server, struct request *request)
+{
+    struct completion_order order = {.door = DOOR_CHAT, .form = FORM_JSON};
+    completion_start(server->completions, request, &order);
+}
+
 void api_score(struct server *server, struct request *request)
 {
     struct completion_order order = {.door = DOOR_SCORE, .form = FORM_JSON, .model = route_parameter(request, 0)};

@@ -4,6 +4,7 @@
 
 #include <strings.h>
 
+#include "daemon/registry.h"
 #include "daemon/server.h"
 
 /* ---- Pages and hosts */
@@ -176,4 +177,21 @@ enum status caller_check_model(const struct caller *caller, const char *referenc
     }
     error_set(error, STATUS_NOT_FOUND, "there is no model '%s' for key %s", name, caller->key);
     return error_code(error, "model_not_found");
+}
+
+enum status caller_resolve(struct registry *registry, const struct caller *caller, const char *reference,
+                           struct snapshot **ret_snapshot, struct error *error)
+{
+    struct snapshot *snapshot;
+    if (reference != NULL && reference[0] != '\0') {
+        TRY(caller_check_model(caller, reference, error));
+    }
+    TRY(registry_resolve(registry, reference, &snapshot, error));
+    enum status status = caller_check_model(caller, snapshot_model_name(snapshot), error);
+    if (status != STATUS_OK) {
+        registry_release(registry, snapshot);
+        return status;
+    }
+    *ret_snapshot = snapshot;
+    return STATUS_OK;
 }

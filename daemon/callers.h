@@ -11,7 +11,9 @@
 #include "daemon/http.h"
 #include "daemon/keys.h"
 
+struct registry;
 struct server;
+struct snapshot;
 
 /* Texts live as long as the request. */
 struct caller {
@@ -28,6 +30,11 @@ unsigned caller_identify(const struct server *server, struct request *request, e
 /* NOT_FOUND, code "model_not_found", when the key is not for the model of `reference` ("m", "m@7", "m:label"): whether
  * there is one or not, is not said. `caller` may be NULL: nobody in particular. */
 enum status caller_check_model(const struct caller *caller, const char *reference, struct error *error) MUST_CHECK;
+
+/* registry_resolve for a caller: of the models the key is for. A key's models are all there is for it: others are
+ * refused before they are looked for. On failure nothing is held. */
+enum status caller_resolve(struct registry *registry, const struct caller *caller, const char *reference,
+                           struct snapshot **ret_snapshot, struct error *error) MUST_CHECK;
 
 /* Access-Control-… for a page of a listed origin. */
 void caller_add_cors_headers(const struct server *server, struct request *request);

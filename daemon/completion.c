@@ -23,9 +23,10 @@ static struct completion *completion_from(void *pointer)
     return completion;
 }
 
-void completion_id(const struct completion *completion, char id[REQUEST_ID_BYTES_MAX + 8])
+void completion_id(const struct completion *completion, char id[COMPLETION_ID_BYTES_MAX])
 {
-    snprintf(id, REQUEST_ID_BYTES_MAX + 8, "cmpl-%s", request_id(completion->request));
+    snprintf(id, COMPLETION_ID_BYTES_MAX, "%s-%s", completion->door == DOOR_CHAT ? "chatcmpl" : "cmpl",
+             request_id(completion->request));
 }
 
 /* ---- The end */
@@ -57,6 +58,7 @@ static void completion_unref(struct completion *completion)
     text_state_unref(completion->from);
     json_decref(completion->object);
     json_decref(completion->defaults);
+    json_decref(completion->messages);
     completion->magic = 0;
     mem_free(completion);
 }
@@ -429,7 +431,7 @@ void completions_destroy(struct completions *completions)
 size_t completions_cancel(struct completions *completions, const char *id, const char *key)
 {
     size_t count = 0;
-    const char *bare = strncmp(id, "cmpl-", 5) == 0 ? id + 5 : id;
+    const char *bare = strncmp(id, "cmpl-", 5) == 0 ? id + 5 : strncmp(id, "chatcmpl-", 9) == 0 ? id + 9 : id;
     for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
         const char *its_id = request_id(completion->request);
         bool is_its_own = key == NULL || strcmp(key, key_of(completion)) == 0;
@@ -466,7 +468,7 @@ json_t *completions_describe(const struct completions *completions)
                                ? generation_progress(choice->generation).token_count
                                : choice->token_count;
         }
-        char id[REQUEST_ID_BYTES_MAX + 8];
+        char id[COMPLETION_ID_BYTES_MAX];
         completion_id(completion, id);
         json_t *entry =
             json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",

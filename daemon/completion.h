@@ -42,8 +42,8 @@ struct completion_order {
 /* Begins to answer `request`; errors are replied too. */
 void completion_start(struct completions *completions, struct request *request, const struct completion_order *order);
 
-/* Cancels every completion of that request id ("cmpl-" before it is fine), of that key alone unless it is NULL, and
- * returns their number. */
+/* Cancels every completion of that request id ("cmpl-" or "chatcmpl-" before it is fine), of that key alone unless it
+ * is NULL, and returns their number. */
 size_t completions_cancel(struct completions *completions, const char *id, const char *key);
 void completions_cancel_all(struct completions *completions);
 

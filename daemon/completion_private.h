@@ -34,6 +34,7 @@ struct choice {
     size_t report_count;
     enum finish_reason finish; /* set when its last byte was read */
     bool is_finish_sent;
+    bool is_role_told;    /* DOOR_CHAT: its stream began */
     bool is_told;         /* FORM_JSON: in the reply */
     struct error failure; /* status OK: none so far */
     char *text;           /* FORM_JSON: what was read so far */
@@ -64,6 +65,7 @@ struct completion {
     uint32_t *context;       /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
     size_t context_count;    /* 0 before its text was encoded */
     struct text_state *from; /* what its texts go on from; owned, NULL: from the beginning */
+    json_t *messages;        /* DOOR_CHAT: what the template is laid over; else NULL */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
@@ -91,8 +93,9 @@ struct completion {
     bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;
 };
 
-/* "cmpl-" and the request's id. */
-void completion_id(const struct completion *completion, char id[REQUEST_ID_BYTES_MAX + 8]);
+/* "cmpl-" or "chatcmpl-" and the request's id. */
+enum { COMPLETION_ID_BYTES_MAX = REQUEST_ID_BYTES_MAX + 10 };
+void completion_id(const struct completion *completion, char id[COMPLETION_ID_BYTES_MAX]);
 
 /* Ends its generations at their next step. */
 void completion_cancel(struct completion *completion);
@@ -154,6 +157,19 @@ void completion_score_check(struct completion *completion);
 
 /* The reply of a score; NULL without memory. Thread: loop or run. */
 json_t *completion_score_reply(const struct completion *completion);
+
+/* Makes the body of a completion of a chat's body, in its place; the messages are kept aside. Errors name the field.
+ * Thread: loop or run. */
+enum status completion_chat_translate(struct completion *completion, struct error *error) MUST_CHECK;
+
+/* Lays the model's template (NULL: it has none) over the messages: the prompt, and what ends the reply. The setting
+ * must live as long as the completion. INVALID names the message. */
+enum status completion_chat_lay(struct completion *completion, const json_t *setting, struct error *error) MUST_CHECK;
+
+/* What a reply says of a choice; of a stream what it has new. Takes the reference of `logprobs`, a completion's four
+ * arrays or null. NULL without memory. Thread: loop or run. */
+json_t *completion_chat_choice(struct choice *choice, const char *text, size_t length, json_t *logprobs,
+                               const char *finish);
 
 /* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */
 void completion_reply_whole(struct completion *completion);

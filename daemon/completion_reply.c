@@ -42,12 +42,19 @@ static json_t *make_warnings(const struct completion *completion)
     return warnings;
 }
 
+static const char *object_name(const struct completion *completion)
+{
+    return completion->door != DOOR_CHAT   ? "text_completion"
+           : completion->form == FORM_JSON ? "chat.completion"
+                                           : "chat.completion.chunk";
+}
+
 /* What every object of a reply begins with. */
 static json_t *make_envelope(const struct completion *completion)
 {
-    char id[REQUEST_ID_BYTES_MAX + 8];
+    char id[COMPLETION_ID_BYTES_MAX];
     completion_id(completion, id);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "id", id, "object", "text_completion", "created",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "id", id, "object", object_name(completion), "created",
                      (json_int_t)completion->created, "model", completion->model, "system_fingerprint",
                      completion->fingerprint, "seed", (json_int_t)completion->seed);
 }
@@ -58,8 +65,10 @@ static json_t *make_choice(struct choice *choice, const char *text, size_t lengt
     choice->logprobs = NULL;
     const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : finish_name(choice);
     finish = choice->completion->form == FORM_JSON ? finish_name(choice) : finish;
-    json_t *object = json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length, "logprobs",
-                               logprobs, "finish_reason", finish);
+    json_t *object = choice->completion->door == DOOR_CHAT
+                         ? completion_chat_choice(choice, text, length, logprobs, finish)
+                         : json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length,
+                                     "logprobs", logprobs, "finish_reason", finish);
     if (finish != NULL && !completion_show_state(choice, object)) {
         json_decref(object);
         return NULL;

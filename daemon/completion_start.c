@@ -137,7 +137,7 @@ static enum status take_prompt(struct completion *completion, size_t index, stru
 static void name_prompt(const struct completion *completion, size_t index, struct error *error)
 {
     if (completion->door != DOOR_SCORE) {
-        snprintf(error->param, sizeof error->param, "prompt");
+        snprintf(error->param, sizeof error->param, completion->door == DOOR_CHAT ? "messages" : "prompt");
     } else if (index == 0) {
         snprintf(error->param, sizeof error->param, "/text");
     } else {
@@ -288,6 +288,9 @@ static enum status apply_model_settings(struct completion *completion, struct er
     for (size_t i = 0; (name = generate_request_default_name(i)) != NULL; i++) {
         TRY(generate_request_default(fields, name, model_setting(completion, name), error));
     }
+    if (completion->door == DOOR_CHAT) {
+        TRY(completion_chat_lay(completion, model_setting(completion, "chat_template"), error));
+    }
     bool is_empty =
         fields->prompt_count == 0 || (fields->prompt_count == 1 && generate_request_prompt(fields, 0).text != NULL &&
                                       generate_request_prompt(fields, 0).length == 0);
@@ -306,18 +309,6 @@ static enum status apply_model_settings(struct completion *completion, struct er
         fields->echo = false; /* it is not the caller's text */
     }
     return STATUS_OK;
-}
-
-/* A key's models are all there is for it: others are refused before they are looked for. */
-static enum status find_snapshot(struct completion *completion, const char *reference, struct error *error)
-{
-    struct registry *registry = completion->owner->server->registry;
-    const struct caller *caller = request_caller(completion->request);
-    if (reference != NULL && reference[0] != '\0') {
-        TRY(caller_check_model(caller, reference, error));
-    }
-    TRY(registry_resolve(registry, reference, &completion->snapshot, error));
-    return caller_check_model(caller, snapshot_model_name(completion->snapshot), error);
 }
 
 /* Whether the reply has room for what is asked. */
@@ -355,7 +346,8 @@ static enum status prepare(struct completion *completion, struct error *error)
     struct generate_request *fields = &completion->fields;
     const char *reference = completion->model[0] == '\0' ? fields->model : completion->model;
     TRY(completion_take_state(completion, error));
-    TRY(find_snapshot(completion, reference, error));
+    const struct caller *caller = request_caller(completion->request);
+    TRY(caller_resolve(server->registry, caller, reference, &completion->snapshot, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
     bool is_seed_given = generate_request_is_given(fields, "seed"); /* by the caller */
     TRY(apply_model_settings(completion, error));
@@ -436,6 +428,9 @@ static void parse_job(struct job *job)
         if (completion->status == STATUS_OK) {
             json_decref(given);
         }
+    }
+    if (completion->status == STATUS_OK && completion->door == DOOR_CHAT) {
+        completion->status = completion_chat_translate(completion, &completion->error);
     }
     if (completion->status == STATUS_OK) {
         completion->status =

@@ -394,10 +394,15 @@ static enum status read_field(struct generate_request *request, const struct fie
     CHECK(false);
 }
 
+static bool is_foreign(enum generate_door door)
+{
+    return door == DOOR_COMPLETIONS || door == DOOR_CHAT;
+}
+
 static enum status take_unknown(struct generate_request *request, const char *name, enum generate_door door,
                                 struct error *error)
 {
-    if (door == DOOR_COMPLETIONS) {
+    if (is_foreign(door)) {
         if (request->warning_count < GENERATE_WARNINGS_MAX) {
             request->warnings[request->warning_count++] = name;
         }
@@ -436,7 +441,7 @@ enum status generate_request_read(struct generate_request *request, const json_t
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
         const struct field *field = find(name);
-        if (field == NULL || (field->kind == FIELD_MODEL && door != DOOR_COMPLETIONS)) {
+        if (field == NULL || (field->kind == FIELD_MODEL && !is_foreign(door))) {
             TRY(take_unknown(request, name, door, error));
         } else if (!json_is_null(value)) {
             TRY(read_field(request, field, value, error));

@@ -6,6 +6,7 @@
  * none), the log and the API say why, and nothing overwrites it until somebody mends or removes it. */
 #include <time.h>
 
+#include "daemon/chat_template.h"
 #include "daemon/generate_request.h"
 #include "daemon/log.h"
 #include "daemon/registry_private.h"
@@ -19,7 +20,7 @@ static enum status no_memory(struct error *error)
 
 /* ---- what the files may hold ---- */
 
-enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_WHOLE, SETTING_PRECISION };
+enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_TEMPLATE, SETTING_WHOLE, SETTING_PRECISION };
 
 /* The keys of settings.json. Adding one is a row here and its use. */
 static const struct model_setting {
@@ -33,7 +34,7 @@ static const struct model_setting {
     {"start", SETTING_STRING, true, NULL},
     {"versions_kept", SETTING_WHOLE, true, NULL},
     {"precision", SETTING_PRECISION, true, NULL},
-    {"chat_template", SETTING_STRING, false, NULL},
+    {"chat_template", SETTING_TEMPLATE, true, NULL},
     {"keep_alive_seconds", SETTING_WHOLE, false, NULL},
     {"gate", SETTING_OBJECT, false, NULL},
 };
@@ -102,6 +103,7 @@ static bool fits_type(const struct model_setting *setting, const json_t *value)
     case SETTING_STRING:
         snprintf(word, sizeof word, " %.60s ", text == NULL ? "" : text);
         return text != NULL && (setting->choices == NULL || strstr(setting->choices, word) != NULL);
+    case SETTING_TEMPLATE: return text != NULL && chat_template_is_good(text);
     case SETTING_WHOLE: return json_is_integer(value) && json_integer_value(value) >= 1;
     case SETTING_PRECISION: return text != NULL && rnn_precision_find(text, &precision);
     }

@@ -14,6 +14,7 @@
 #include "engine/model/training_job.h"
 #include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
+#include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 #include "engine/train/training.h"
 

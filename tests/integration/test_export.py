@@ -6,17 +6,15 @@ import json
 import math
 import os
 import random
-import shutil
 import struct
 import subprocess
-import tempfile
 
+import npm
 from harness import CORPUS, ROOT, DaemonTest, run
 
 RUNTIME = "onnxruntime-node@1.30.0"
 FOLDER = os.path.join(ROOT, "build", "npm")
 RUNNER = os.path.join(ROOT, "tests", "integration", "onnx_run.js")
-INSTALL_SECONDS = 300
 # Weights far from zero, so that the probabilities differ.
 COMMON = ["--max-steps", "10", "--batch", "4", "--sequence-length", "16", "--initial-range", "0.4"]
 MODELS = {
@@ -50,23 +48,7 @@ def install():
     given = os.environ.get("ONNXRUNTIME")
     if given:
         return given, None
-    if not shutil.which("node") or not shutil.which("npm"):
-        return None, "node and npm are not on this machine"
-    module = os.path.join(FOLDER, "node_modules", "onnxruntime-node")
-    if not os.path.isdir(module):
-        os.makedirs(FOLDER, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-            try:
-                done = subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save",
-                                       "--fetch-retries=1", "--fetch-timeout=30000", "--prefix", folder, RUNTIME],
-                                      cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, timeout=INSTALL_SECONDS, text=True, check=False)
-            except subprocess.TimeoutExpired:
-                return None, f"npm did not bring {RUNTIME} within {INSTALL_SECONDS} s"
-            if done.returncode != 0:
-                return None, f"npm cannot install {RUNTIME}: {done.stdout.strip().splitlines()[-1:]}"
-            os.replace(os.path.join(folder, "node_modules"), os.path.join(FOLDER, "node_modules"))
-    return module, None
+    return npm.install(FOLDER, RUNTIME)
 
 
 class ExportTest(DaemonTest):

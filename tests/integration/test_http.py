@@ -56,8 +56,7 @@ class Http(DaemonTest):
         self.assertEqual((status, content, headers["Content-Type"]), (200, b"", "application/json"))
 
     def test_what_is_not_built_says_so(self):
-        for method, path in (("POST", "/v1/chat/completions"), ("GET", "/v1/sessions"), ("PUT", "/v1/sessions/s"),
-                             ("POST", "/tokenize"), ("GET", "/")):
+        for method, path in (("GET", "/v1/sessions"), ("PUT", "/v1/sessions/s"), ("GET", "/")):
             status, reply = self.daemon.json(method, path)
             self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"), path)
         for method, path in (("GET", "/v2"), ("POST", "/v2/models/bard/infer"), ("POST", "/v1/models/bard:predict")):
