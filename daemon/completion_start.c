@@ -96,6 +96,7 @@ static enum status create_generation(struct completion *completion, struct choic
         .want_logprobs = wants_logprobs(fields),
         .want_prompt_logprobs = completion->door == DOOR_SCORE,
         .top_logprobs = (size_t)fields->logprobs,
+        .is_read_whole = completion->form == FORM_JSON,
         .deadline_ms = completion->deadline_ms,
         .owner = choice,
     };

@@ -204,6 +204,7 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->seed = options->seed;
     generation->choice = options->choice;
     generation->deadline_ms = options->deadline_ms;
+    generation->unread_bytes = options->is_read_whole ? GENERATION_RING_BYTES / 2 : 1;
     generation->priority = options->priority;
     generation->want_echo = options->want_echo;
     generation->is_made_fed = true;

@@ -221,7 +221,10 @@ void generation_row_step(struct generation *generation, float *logits, float *we
 bool generation_row_has_news(struct generation *generation)
 {
     size_t written = atomic_load_explicit(&generation->stream.ring.written_count, memory_order_relaxed);
-    bool has_news = written != generation->reported_bytes;
+    size_t worth_bytes = generation->reported_bytes == 0 ? 1 : generation->unread_bytes;
+    if (written - generation->reported_bytes < worth_bytes) {
+        return false;
+    }
     generation->reported_bytes = written;
-    return has_news;
+    return true;
 }

@@ -79,6 +79,7 @@ struct generation {
     struct generation *previous;
     struct generation *next;
     size_t reported_bytes; /* text_stream bytes written when it was last reported */
+    size_t unread_bytes;   /* new bytes that are worth a report, behind the first ones */
 };
 
 /* Whether it may join the next step. */
@@ -109,7 +110,7 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
  * logits, weights: as above, the plan's logits_stride each. */
 void generation_row_step(struct generation *generation, float *logits, float *weights);
 
-/* Whether there is something new to read since it was last asked. */
+/* Whether there is something new to read since it last said so; with is_read_whole, enough of it. */
 bool generation_row_has_news(struct generation *generation);
 
 #endif

@@ -552,6 +552,26 @@ static void test_a_slow_reader_pauses_its_own_row_only(void **state)
     served_release(&served);
 }
 
+/* Whoever wants all of a text at once is not woken for every symbol. */
+static void test_a_text_read_whole_is_reported_seldom(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    struct hub hub;
+    hub_init(&hub, 2, 10);
+    struct generation_options options = {.tokens_max = 4000, .temperature = 1.0, .seed = 5};
+    struct row *stepwise = must_submit(&hub, &served, options);
+    options.is_read_whole = true;
+    struct row *whole = must_submit(&hub, &served, options);
+    hub_wait_ended(&hub, 2);
+    assert_true(whole->report_count <= 3); /* the first symbol, half a ring more, the end */
+    assert_int_equal(whole->length, 4000);
+    assert_memory_equal(whole->text, stepwise->text, 4000);
+    hub_release(&hub);
+    served_release(&served);
+}
+
 static void test_queue_has_its_maximum(void **state)
 {
     (void)state;
@@ -786,6 +806,7 @@ int main(void)
         cmocka_unit_test(test_models_take_turns),
         cmocka_unit_test(test_more_models_than_places),
         cmocka_unit_test(test_a_slow_reader_pauses_its_own_row_only),
+        cmocka_unit_test(test_a_text_read_whole_is_reported_seldom),
         cmocka_unit_test(test_queue_has_its_maximum),
         cmocka_unit_test(test_cancel_while_running),
         cmocka_unit_test(test_deadlines_end_rows_by_themselves),
