@@ -2,10 +2,11 @@
 #
 # FLAVOUR=release|asan|tsan|fuzz chooses how to build (fuzz needs CC=clang); flavours never share objects.
 # CC=clang builds beside gcc in BUILD=build/clang, so the two never share objects either; a cross compiler in its own.
+# MPI=1 builds beside both, in build/mpi, a trainer for several processes (config/packages mpi: what it takes).
 
 FLAVOUR    ?= release
 CC         ?= cc
-BUILD      ?= build$(if $(findstring clang,$(CC)),/clang)$(if $(findstring aarch64,$(CC)),/aarch64)
+BUILD      ?= build$(if $(MPI),/mpi)$(if $(findstring clang,$(CC)),/clang)$(if $(findstring aarch64,$(CC)),/aarch64)
 OUT        := $(BUILD)/$(FLAVOUR)
 PORT       ?= 8080
 MODELS     ?= models
@@ -38,6 +39,9 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmis
         -Wformat=2 -Wcast-qual -Wdouble-promotion -Wswitch-enum -Wwrite-strings
 # Not part of $(OUT)/flags: it changes no object, and `make run` after `make test` should build nothing.
 ERRORS := $(if $(filter 1,$(WERROR)),-Werror)
+ifneq ($(MPI),)
+LIBRARIES += ompi-c
+endif
 LIBRARY_CFLAGS  := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -lm
 
@@ -76,7 +80,9 @@ COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
 ALL_FLAGS = $(COMPILE) $(foreach name,$(sort $(filter FLAGS_%,$(.VARIABLES))),$(name)=$($(name)))
 LINK    = $(CC) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -pie -pthread
 
-ENGINE_SOURCES := $(sort $(wildcard engine/*/*.c))
+# Who trains together: one of two files.
+RANKS          := engine/train/ranks_$(if $(MPI),mpi,alone).c
+ENGINE_SOURCES := $(sort $(filter-out engine/train/ranks_%,$(wildcard engine/*/*.c)) $(RANKS))
 DAEMON_SOURCES := $(sort $(wildcard daemon/*.c))
 UNIT_SOURCES   := $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SOURCES   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -106,7 +112,8 @@ $(BUILD)/lstmd: $(BUILD)/release/lstmd
 # line here, not a page of compiler errors.
 ifneq ($(file <$(OUT)/flags),$(strip $(ALL_FLAGS)))
 $(OUT)/flags: FORCE
-	@pkg-config --exists $(LIBRARIES) 2>/dev/null || { echo "libraries are missing: run 'make packages'" >&2; exit 1; }
+	@pkg-config --exists $(LIBRARIES) 2>/dev/null || \
+	    { echo "libraries are missing: run 'config/packages build$(if $(MPI), mpi)'" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(strip $(ALL_FLAGS)))' > $@
 endif
@@ -186,6 +193,7 @@ test: ## install what the tests need, build, run all tests (minutes)
 test-all: ## also sanitizers for everything, clang, fuzzing, aarch64, a booted systemd (up to an hour)
 	@config/packages build test test-all
 	@config/packages aarch64 || true
+	@config/packages mpi || true
 	@tests/run --all
 
 unit: ## build and run the unit and property tests of one FLAVOUR
@@ -200,6 +208,10 @@ conformance: ## build and run TensorFlow's cases, through C calls and over HTTP,
 aarch64: ## build the kernels' tests for aarch64 and run them under qemu
 	@config/packages aarch64 || true
 	@tests/run --suite aarch64
+
+mpi: ## build with MPI=1 and train with two ranks
+	@config/packages mpi || true
+	@tests/run --suite mpi
 
 fuzz: ## run each libFuzzer target for a while (clang)
 	@tests/run --suite fuzz --flavour fuzz
@@ -269,7 +281,7 @@ help: ## list the targets
 
 FORCE:
 .PHONY: all run test test-all unit integration conformance fuzz unit-tests cross-tests aarch64 \
-        fuzz-replays fuzz-targets conformance-driver tidy format lint bench demo-model packages install uninstall \
+        fuzz-replays fuzz-targets conformance-driver mpi tidy format lint bench demo-model packages install uninstall \
         clean help FORCE
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)

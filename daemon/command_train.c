@@ -1,5 +1,7 @@
 /* lstmd train: a model from a text, written as the next version of a model directory. Thread: main, which trains; a
- * signal handler asks it to stop. */
+ * signal handler asks it to stop. Of several ranks (engine/train/ranks.h) each trains its shards; the first one alone
+ * prints and writes, the others tell nothing but why they failed. */
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -175,13 +177,26 @@ static void print_warning(struct command *command, const struct training_job *jo
     }
 }
 
-static int fail(struct command *command, const struct error *error)
+/* A stop, and another rank's failure, are for others to tell. */
+static int fail(struct command *command, enum status status, struct error *error)
 {
+    bool is_others = status == STATUS_CANCELLED && (ranks_index() > 0 || strcmp(error->code, "other_rank") == 0);
+    if (is_others) {
+        return EXIT_FAILED;
+    }
+    if (ranks_index() > 0) {
+        error_prefix(error, "rank %zu", ranks_index());
+    }
     progress_bar_clear(&command->bar);
     if (command->prints_json) {
         print_json_line(json_pack("{s:s, s:s, s:s}", "event", "failed", "error", error->message, "code", error->code));
     }
-    return command_fail("train", error);
+    command_fail("train", error);
+    if (status != STATUS_CANCELLED) {
+        fflush(stdout);
+        ranks_abort(); /* they may wait for us */
+    }
+    return EXIT_FAILED;
 }
 
 /* ---- what was asked for ---- */
@@ -296,8 +311,8 @@ static enum status train(struct command *command, const json_t *request, struct 
 {
     struct model *model = NULL;
     struct training_job *job = NULL;
-    const char *log = options_text(&command->options, "logdir");
-    enum status status = make_model(command, &model, error);
+    const char *log = ranks_index() == 0 ? options_text(&command->options, "logdir") : NULL;
+    enum status status = ranks_agree(make_model(command, &model, error), error);
     if (status == STATUS_OK) {
         status = make_job(command, model, request, &job, error);
     }
@@ -314,7 +329,7 @@ static enum status train(struct command *command, const json_t *request, struct 
         *error = command->log_error;
         status = command->log_status;
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && ranks_index() == 0) {
         status = publish(command, model, job, error);
     } else if (status == STATUS_CANCELLED) {
         error_prefix(error, "%s", command->out.directory);
@@ -335,6 +350,22 @@ static void remember_command_line(struct command *command, int argc, char **argv
     }
 }
 
+/* Joins the other ranks, if there are any. */
+static enum status begin(struct command *command, struct error *error)
+{
+    TRY(ranks_start(error));
+    if (ranks_index() > 0 && freopen("/dev/null", "w", stdout) == NULL) {
+        return error_set_errno(error, errno, "/dev/null");
+    }
+    for (size_t i = 0; ranks_count() > 1 && i < command->options.positional_count; i++) {
+        if (strcmp(command->options.positional[i], "-") == 0) {
+            return error_set(error, STATUS_INVALID, "standard input is no text for several ranks: name a file");
+        }
+    }
+    command->prints_json = options_is_given(&command->options, "json") || !progress_bar_is_possible(stdout);
+    return STATUS_OK;
+}
+
 int command_train(int argc, char **argv)
 {
     struct command command = {.bar = {.file = stdout}};
@@ -342,7 +373,6 @@ int command_train(int argc, char **argv)
     if (!train_arguments_parse(&command.options, argc, argv, &exit_status)) {
         return exit_status;
     }
-    command.prints_json = options_is_given(&command.options, "json") || !progress_bar_is_possible(stdout);
     remember_command_line(&command, argc, argv);
     struct error error;
     enum status status = train_arguments_check(&command.options, &command.out, &error);
@@ -357,7 +387,12 @@ int command_train(int argc, char **argv)
         command_fail("train", &error);
         return status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED;
     }
-    status = train(&command, request, &error);
+    status = begin(&command, &error);
+    if (status == STATUS_OK) {
+        status = train(&command, request, &error);
+    }
     json_decref(request);
-    return status == STATUS_OK ? EXIT_DONE : fail(&command, &error);
+    exit_status = status == STATUS_OK ? EXIT_DONE : fail(&command, status, &error);
+    ranks_end();
+    return exit_status;
 }

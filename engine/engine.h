@@ -16,6 +16,7 @@
 #include "engine/store/version_directory.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
+#include "engine/train/ranks.h"
 #include "engine/train/training.h"
 
 /* What this process computes with, for --version, logs and replies. */

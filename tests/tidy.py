@@ -28,6 +28,7 @@ LIBRARY_HOMES = [
     (r"<seccomp\.h>", r"daemon/sandbox\.c"),
     (r"<zip\.h>", r"engine/import/.*"),
     (r"[<\"](protobuf-c/|.*\.pb-c\.h)", r"engine/(import/.*onnx.*|export/onnx_write)\.[ch]"),
+    (r"<mpi\.h>", r"engine/train/ranks_mpi\.c"),
     (r"<snappy-c\.h>", r"engine/import/level_table\.c"),
     (r"<jansson\.h>", r"(daemon|engine/(text|graph|nn|store|train|import|export|model)|tests)/.*"),
 ]

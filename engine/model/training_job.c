@@ -14,6 +14,7 @@
 #include "engine/model/training_sample.h"
 #include "engine/nn/language_model.h"
 #include "engine/train/checkpoint.h"
+#include "engine/train/ranks.h"
 
 struct training_job {
     struct model *model;
@@ -182,11 +183,24 @@ static enum status encode(struct training_job *job, struct error *error)
     return status;
 }
 
+static enum status check_ranks(const struct training_job *job, struct error *error)
+{
+    if (job->options.shards >= ranks_count()) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID, "shards is %zu, and %zu ranks train: at least one for each", job->options.shards,
+              ranks_count());
+    if (error) {
+        snprintf(error->param, sizeof error->param, "shards");
+    }
+    return STATUS_INVALID;
+}
+
 static enum status read_corpus(struct training_job *job, const struct training_job_options *options,
                                struct error *error)
 {
     struct corpus_source source = {.parts = {options->corpus, options->validation, options->test},
-                                   .directory = job->directory};
+                                   .directory = ranks_index() == 0 ? job->directory : P_tmpdir};
     struct model_training_text text;
     TRY(check_fraction(options, &options->validation, "validation_fraction", error));
     TRY(check_fraction(options, &options->test, "test_fraction", error));
@@ -278,8 +292,9 @@ static enum status make(struct training_job *job, const struct training_job_opti
 {
     TRY(model_begin_training(job->model, job->name, error));
     job->holds_model = true;
-    TRY(training_lock_take(job->directory, &job->lock, error));
+    TRY(ranks_index() == 0 ? training_lock_take(job->directory, &job->lock, error) : STATUS_OK);
     TRY(check_unfinished(job, options, error));
+    TRY(check_ranks(job, error));
     TRY(read_corpus(job, options, error));
     TRY(training_base_fit(&job->base, &options->start, job->vocabulary, job->options.seed, error));
     training_base_adopt(&job->base, job->model);
@@ -288,6 +303,16 @@ static enum status make(struct training_job *job, const struct training_job_opti
     TRY(check_language_model(job, options->is_resume ? options->language_model : NULL, error));
     TRY(make_model_files(job, error));
     return make_training(job, options, callbacks, error);
+}
+
+/* With the other ranks: all or none. Other kernels would let their weights drift apart. */
+static enum status make_together(struct training_job *job, const struct training_job_options *options,
+                                 const struct training_callbacks *callbacks, struct error *error)
+{
+    char text[RANKS_TEXT_BYTES_MAX];
+    TRY(ranks_agree(make(job, options, callbacks, error), error));
+    snprintf(text, sizeof text, "%s, for kernels %.40s,", corpus_report(job->corpus).sha256, engine_info().kernels);
+    return ranks_agree(ranks_compare("the text's SHA-256", text, error), error);
 }
 
 enum status training_job_create(struct model *model, const struct training_job_options *options,
@@ -307,7 +332,7 @@ enum status training_job_create(struct model *model, const struct training_job_o
     } else {
         snprintf(job->directory, sizeof job->directory, "%s", options->model_directory);
         training_job_checkpoint_path(options->model_directory, job->checkpoint_path);
-        status = make(job, options, callbacks, error);
+        status = make_together(job, options, callbacks, error);
     }
     if (status != STATUS_OK) {
         training_job_destroy(job);

@@ -4,6 +4,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/train/ranks.h"
 
 enum {
     STATES_MAX = RECURRENT_STATES_MAX * LANGUAGE_MODEL_LAYERS_MAX,
@@ -18,6 +19,7 @@ enum {
 };
 
 struct shard {
+    size_t index; /* of all ranks' */
     size_t row_begin;
     size_t row_count;
     struct plan *plan;
@@ -36,6 +38,7 @@ struct shards {
     struct shards_options options;
     size_t state_count;
     size_t fetch_count;
+    size_t count; /* of this rank's */
     struct shard *shards;
     const struct shards_window *window; /* of the run that goes on */
 };
@@ -123,10 +126,10 @@ static struct tensor state_rows(const struct tensor *state, size_t row_begin, si
     return rows;
 }
 
-static enum status make_shard(struct shards *shards, size_t index, struct error *error)
+static enum status make_shard(struct shards *shards, size_t at, struct error *error)
 {
     const struct shards_options *options = &shards->options;
-    struct shard *shard = &shards->shards[index];
+    struct shard *shard = &shards->shards[at];
     size_t symbols = shard->row_count * options->time;
     shard->inputs = mem_allocate_aligned(symbols, sizeof *shard->inputs);
     shard->targets = mem_allocate_aligned(symbols, sizeof *shard->targets);
@@ -142,8 +145,8 @@ static enum status make_shard(struct shards *shards, size_t index, struct error 
     for (size_t i = 0; i < shards->state_count; i++) {
         shard->feeds[FEED_STATE + i] = state_rows(&options->state->tensors[i], shard->row_begin, shard->row_count);
     }
-    if (index > 0 && shards->shards[index - 1].row_count == shard->row_count) {
-        shard->plan = plan_ref(shards->shards[index - 1].plan);
+    if (at > 0 && shards->shards[at - 1].row_count == shard->row_count) {
+        shard->plan = plan_ref(shards->shards[at - 1].plan);
     } else {
         TRY(compile(shards, shard, &shard->plan, error));
     }
@@ -164,10 +167,12 @@ enum status shards_create(const struct shards_options *options, struct shards **
     enum status status = shards->shards ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "training: no memory");
     size_t row = 0;
     for (size_t i = 0; i < options->count && status == STATUS_OK; i++) {
-        shards->shards[i].row_begin = row;
-        shards->shards[i].row_count = options->rows / options->count + (i < options->rows % options->count);
-        row += shards->shards[i].row_count;
-        status = make_shard(shards, i, error);
+        size_t row_count = options->rows / options->count + (i < options->rows % options->count);
+        if (i % ranks_count() == ranks_index()) {
+            shards->shards[shards->count] = (struct shard){.index = i, .row_begin = row, .row_count = row_count};
+            status = make_shard(shards, shards->count++, error);
+        }
+        row += row_count;
     }
     if (status != STATUS_OK) {
         shards_destroy(shards);
@@ -182,7 +187,7 @@ void shards_destroy(struct shards *shards)
     if (!shards) {
         return;
     }
-    for (size_t i = 0; shards->shards && i < shards->options.count; i++) {
+    for (size_t i = 0; shards->shards && i < shards->count; i++) {
         struct shard *shard = &shards->shards[i];
         workspace_destroy(shard->workspace);
         plan_unref(shard->plan);
@@ -196,11 +201,11 @@ void shards_destroy(struct shards *shards)
 
 /* ---- running ---- */
 
-static void run_shard(void *context, size_t index)
+static void run_shard(void *context, size_t at)
 {
     struct shards *shards = context;
     const struct shards_window *window = shards->window;
-    struct shard *shard = &shards->shards[index];
+    struct shard *shard = &shards->shards[at];
     shard->status = batches_fill(window->batches, shard->row_begin, shard->row_count, window->time_begin,
                                  shards->options.time, shard->inputs, shard->targets, &shard->error);
     if (shard->status != STATUS_OK) {
@@ -208,7 +213,7 @@ static void run_shard(void *context, size_t index)
     }
     shard->keep_probability = window->keep_probability;
     shard->label_smoothing = window->label_smoothing;
-    struct rng_words words = rng_philox(window->seed, index, window->step);
+    struct rng_words words = rng_philox(window->seed, shard->index, window->step);
     struct run_options run = {.feeds = shard->feeds, .random_key = (uint64_t)words.word[1] << 32 | words.word[0]};
     shard->status =
         plan_run(shard->plan, shard->workspace, shards->options.values, &run, shard->fetches, &shard->error);
@@ -221,9 +226,9 @@ static void run_shard(void *context, size_t index)
 enum status shards_run(struct shards *shards, const struct shards_window *window, double *ret_loss, struct error *error)
 {
     shards->window = window;
-    trainer_threads_run(shards->options.threads, shards->options.count, run_shard, shards);
+    trainer_threads_run(shards->options.threads, shards->count, run_shard, shards);
     double loss = 0;
-    for (size_t i = 0; i < shards->options.count; i++) {
+    for (size_t i = 0; i < shards->count; i++) {
         const struct shard *shard = &shards->shards[i];
         if (shard->status != STATUS_OK) {
             if (error) {
@@ -233,13 +238,35 @@ enum status shards_run(struct shards *shards, const struct shards_window *window
         }
         loss += (double)shard->row_count * (double)*(const float *)shard->fetches[FETCH_LOSS].data;
     }
+    ranks_sum_numbers(&loss, 1);
     *ret_loss = loss / (double)shards->options.rows;
     return STATUS_OK;
 }
 
+/* What others have is 0 here, and the other way round: the sum is each row's own state. */
+void shards_gather_state(struct shards *shards)
+{
+    struct carried_state *state = shards->options.state;
+    if (ranks_count() == 1) {
+        return;
+    }
+    for (size_t i = 0; i < state->count; i++) {
+        struct tensor *tensor = &state->tensors[i];
+        size_t row_bytes = tensor_bytes(tensor) / shards->options.rows;
+        size_t row = 0;
+        for (size_t shard = 0; shard <= shards->count; shard++) {
+            bool is_last = shard == shards->count;
+            size_t own = is_last ? shards->options.rows : shards->shards[shard].row_begin;
+            memset((char *)tensor->data + row * row_bytes, 0, (own - row) * row_bytes);
+            row = is_last ? own : own + shards->shards[shard].row_count;
+        }
+        ranks_sum(tensor->data, tensor_element_count(tensor));
+    }
+}
+
 size_t shards_count(const struct shards *shards)
 {
-    return shards->options.count;
+    return shards->count;
 }
 
 float shards_weight(const struct shards *shards, size_t index)

@@ -1,6 +1,8 @@
 /* One window of the train head over all rows of a batch, cut by rows into shards that trainer threads run side by side:
  * loss, final state and, for training, the gradients. How the batch is cut decides the bits of the result, so it is
- * fixed for a whole training; how many threads there are does not. For one calling thread. */
+ * fixed for a whole training; how many threads there are does not. Where several processes train together (ranks.h),
+ * each makes and runs its own shards alone, those whose index leaves its rank when divided by their number. For one
+ * calling thread. */
 #ifndef ENGINE_TRAIN_SHARDS_H
 #define ENGINE_TRAIN_SHARDS_H
 
@@ -51,14 +53,16 @@ struct shards_window {
     uint64_t step;
 };
 
-/* Runs one window; the mean loss in nats per symbol. Errors as plan_run's. */
+/* Runs one window; the mean loss in nats per symbol, of all ranks. Errors as plan_run's. */
 enum status shards_run(struct shards *shards, const struct shards_window *window, double *ret_loss,
                        struct error *error) MUST_CHECK;
 
-/* How many there are: shards_options.count. */
+/* Brings each row's state from the rank that has it to all. */
+void shards_gather_state(struct shards *shards);
+
+/* How many there are on this rank, and the weight of the one at `index` of these: its part of the rows. Its gradient of
+ * variable `variable` of the step: borrowed until the next run. */
 size_t shards_count(const struct shards *shards);
-/* Shard `index`'s part of the rows, and its gradient of variable `variable` of the step: borrowed until the next run.
- * */
 float shards_weight(const struct shards *shards, size_t index);
 const float *shards_gradient(const struct shards *shards, size_t index, size_t variable);
 

@@ -5,6 +5,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
+#include "engine/train/ranks.h"
 #include "engine/train/training_private.h"
 
 enum { HISTORY_MAX = 4096 };
@@ -117,7 +118,8 @@ static enum status make_parts(struct training *training, struct error *error)
     training->batches = batches_make(parts->corpus, training->split.parts[CORPUS_TRAIN], options->batch);
     training->windows = training->batches.row_symbols / options->sequence_length;
     settle_schedule(training);
-    size_t threads = parts->threads < options->shards ? parts->threads : options->shards;
+    size_t shards_here = (options->shards + ranks_count() - 1) / ranks_count();
+    size_t threads = parts->threads < shards_here ? parts->threads : shards_here;
     TRY(trainer_threads_create(threads, parts->is_idle_priority, &training->threads, error));
     TRY(carried_state_init(&training->state, &training->model, options->batch, error));
     struct shards_options shards = {.graph = parts->graph,
@@ -384,7 +386,10 @@ static enum status step(struct training *training, struct error *error)
 static enum status write_checkpoint(struct training *training, struct error *error)
 {
     struct checkpoint_files files = checkpoint_files(training);
-    TRY(checkpoint_write(training->parts.checkpoint_path, &training->record, &files, error));
+    shards_gather_state(training->shards);
+    if (ranks_index() == 0) {
+        TRY(checkpoint_write(training->parts.checkpoint_path, &training->record, &files, error));
+    }
     if (training->parts.hand_back) {
         TRY(training->parts.hand_back(training->parts.context, training->parts.values, error));
     }
@@ -421,6 +426,23 @@ static void sample(struct training *training)
     }
 }
 
+/* What comes next: the same on all ranks. Anybody may be told to stop; the first one's clock counts. */
+struct decision {
+    bool stops;
+    bool ends;
+    bool keeps; /* a checkpoint is due */
+};
+
+static struct decision decide(const struct training *training)
+{
+    const struct training_options *options = &training->options;
+    bool leads = ranks_index() == 0;
+    bool is_due = seconds_since(training->checkpoint_ns) >= options->checkpoint_seconds;
+    double votes[] = {atomic_load(&training->is_stopping), leads && is_at_limit(training), leads && is_due};
+    ranks_sum_numbers(votes, sizeof votes / sizeof votes[0]);
+    return (struct decision){votes[0] > 0, votes[1] > 0, votes[2] > 0};
+}
+
 static enum status after_step(struct training *training, struct error *error)
 {
     const struct training_options *options = &training->options;
@@ -433,10 +455,6 @@ static enum status after_step(struct training *training, struct error *error)
         tell(training, TRAINING_PROGRESS);
     }
     sample(training);
-    bool is_published = options->publish == PUBLISH_BEST && training->is_best;
-    if (is_published || seconds_since(training->checkpoint_ns) >= options->checkpoint_seconds) {
-        TRY(write_checkpoint(training, error));
-    }
     return STATUS_OK;
 }
 
@@ -491,8 +509,9 @@ enum status training_run(struct training *training, struct error *error)
     training->event_ns = training->began_ns;
     training->files_ns = 0;
     training->checkpoint_ns = training->began_ns;
-    while (!is_at_limit(training)) {
-        if (atomic_load(&training->is_stopping)) {
+    struct decision next = decide(training);
+    while (!next.ends) {
+        if (next.stops) {
             TRY(write_checkpoint(training, error));
             return error_set(error, STATUS_CANCELLED, "stopped at step %zu; its checkpoint is kept",
                              (size_t)training->record.position.step);
@@ -500,6 +519,10 @@ enum status training_run(struct training *training, struct error *error)
         TRY(check_files(training, error));
         TRY(step(training, error));
         TRY(after_step(training, error));
+        next = decide(training);
+        if (next.keeps || (training->options.publish == PUBLISH_BEST && training->is_best)) {
+            TRY(write_checkpoint(training, error));
+        }
     }
     if (training->evaluation && !training->is_evaluated) {
         TRY(evaluate(training, error));

@@ -3,6 +3,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/train/ranks.h"
 #include "engine/train/reduce.h"
 
 struct update {
@@ -118,6 +119,9 @@ enum status update_run(struct update *update, const double numbers[TRAIN_STEP_FE
                        double *ret_global_norm, struct error *error)
 {
     trainer_threads_run(update->threads, update->step->variable_count, sum_variable, update);
+    for (size_t i = 0; i < update->step->variable_count; i++) {
+        ranks_sum(update->feeds[i].data, tensor_element_count(&update->feeds[i]));
+    }
     for (int feed = 0; feed < TRAIN_STEP_FEED_COUNT; feed++) {
         update->numbers[feed] = (float)numbers[feed];
     }

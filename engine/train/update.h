@@ -13,7 +13,7 @@ enum status update_create(struct graph *graph, struct values *values, const stru
                           struct error *error) MUST_CHECK;
 void update_destroy(struct update *update);
 
-/* Applies the gradients of the shards' last run. `numbers`: what to feed the step, by enum train_step_feed;
+/* Applies the gradients of the shards' last run, all ranks'. `numbers`: what to feed the step, by enum train_step_feed;
  * `random_key` keys its noise. `ret_global_norm`: the gradients', before clipping. Errors as plan_run's. */
 enum status update_run(struct update *update, const double numbers[TRAIN_STEP_FEED_COUNT], uint64_t random_key,
                        double *ret_global_norm, struct error *error) MUST_CHECK;
