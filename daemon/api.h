@@ -15,6 +15,9 @@ void api_health_ready(struct server *server, struct request *request);
 void api_metrics(struct server *server, struct request *request);
 void api_reload(struct server *server, struct request *request);
 
+/* api_openapi.c: /openapi.json. */
+void api_openapi(struct server *server, struct request *request);
+
 /* api_completions.c: /v1/completions, /v1/chat/completions, /v1/models/{m}/generate and /score, /v1/requests. */
 void api_completions(struct server *server, struct request *request);
 void api_chat_completions(struct server *server, struct request *request);

@@ -521,3 +521,45 @@ enum status generate_request_add_query(json_t *object, const char *name, const c
     }
     return STATUS_OK;
 }
+
+/* ---- The table as a JSON schema */
+
+static json_t *schema_of(const struct field *field)
+{
+    switch (field->kind) {
+    case FIELD_INTEGER:
+        return field->max >= 0x1p63 ? json_pack("{s:s}", "type", "integer")
+                                    : json_pack("{s:s, s:I, s:I}", "type", "integer", "minimum", (json_int_t)field->min,
+                                                "maximum", (json_int_t)field->max);
+    case FIELD_NUMBER:
+        return json_pack("{s:s, s:f, s:f}", "type", "number", "minimum", field->min, "maximum", field->max);
+    case FIELD_FLAG: return json_pack("{s:s}", "type", "boolean");
+    case FIELD_MODEL:
+    case FIELD_SUFFIX: return json_pack("{s:s}", "type", "string");
+    case FIELD_PROMPT: return json_pack("{s:[s,s]}", "type", "string", "array");
+    case FIELD_STOP: return json_pack("{s:[s,s], s:i}", "type", "string", "array", "maxItems", STOP_STRINGS_MAX);
+    case FIELD_LOGIT_BIAS:
+        return json_pack("{s:s, s:i, s:{s:[s,s], s:f, s:f}}", "type", "object", "maxProperties", PENALTIES_BIASES_MAX,
+                         "additionalProperties", "type", "number", "boolean", "minimum", field->min, "maximum",
+                         field->max);
+    case FIELD_STREAM_OPTIONS:
+        return json_pack("{s:s, s:{s:{s:s}}}", "type", "object", "properties", "include_usage", "type", "boolean");
+    case FIELD_UNKNOWN_SYMBOLS: return json_pack("{s:[s,s,s]}", "enum", "error", "skip", "replace");
+    case FIELD_STATE: return json_pack("{s:s}", "type", "string");
+    case FIELD_IGNORED:
+    case FIELD_UNBUILT: break;
+    }
+    return json_object();
+}
+
+json_t *generate_request_schema(void)
+{
+    json_t *fields = json_object();
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (table[i].kind != FIELD_UNBUILT && json_object_set_new(fields, table[i].name, schema_of(&table[i])) != 0) {
+            json_decref(fields);
+            return NULL;
+        }
+    }
+    return json_pack("{s:s, s:o}", "type", "object", "properties", fields);
+}

@@ -85,6 +85,9 @@ struct generate_prompt generate_request_prompt(const struct generate_request *re
 enum status generate_request_biases(const struct generate_request *request, const struct vocabulary *vocabulary,
                                     struct penalty_bias *biases, size_t *ret_count, struct error *error) MUST_CHECK;
 
+/* The fields as a JSON schema's object. New reference, NULL without memory. */
+json_t *generate_request_schema(void);
+
 /* Sets a field that the caller left out from the model's settings; a value that the table refuses is an error. */
 enum status generate_request_default(struct generate_request *request, const char *name, const json_t *value,
                                      struct error *error) MUST_CHECK;

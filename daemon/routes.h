@@ -28,6 +28,7 @@ struct route {
     void (*handler)(struct server *server, struct request *request);
     enum scope scope;
     unsigned flags;
+    const char *summary; /* what it does or tells, for /openapi.json */
 };
 
 /* http_callbacks; the context is the server. */

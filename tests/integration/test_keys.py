@@ -19,7 +19,7 @@ OPEN_WITHOUT_A_KEY = {("GET", "/"), ("GET", "/health/live"), ("GET", "/health/re
 def routes():
     """(method, pattern, scope) of every row of the route table."""
     with open(os.path.join(ROOT, "daemon", "routes.c"), encoding="utf-8") as file:
-        found = re.findall(r'^    \{"(\w+)", "(/[^"]*)", \w+, SCOPE_(\w+),', file.read(), re.M)
+        found = re.findall(r'\{"(\w+)",\s*"(/[^"]*)",\s*\w+,\s*SCOPE_(\w+),', file.read())
     assert len(found) > 50, "the route table is not where this test looks for it"
     return found
 
