@@ -11,13 +11,13 @@
 #include "daemon/server.h"
 
 enum route_flags {
-    ROUTE_QUIET = 1,    /* logged at debug only */
-    ROUTE_CORPUS = 2,   /* the body may have corpus_bytes_max bytes */
-    ROUTE_DRAINING = 4, /* answers while draining, too */
-    ROUTE_PROGRAM = 16, /* the body may have program_bytes_max bytes */
-    ROUTE_METRICS = 32, /* open, unless the setting metrics_need_key says otherwise */
-    ROUTE_UPLOAD = 32,  /* the body may be an upload of import_bytes_max bytes */
-    ROUTE_FOREIGN = 8,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
+    ROUTE_QUIET = 1 << 0,    /* logged at debug only */
+    ROUTE_CORPUS = 1 << 1,   /* the body may have corpus_bytes_max bytes */
+    ROUTE_DRAINING = 1 << 2, /* answers while draining, too */
+    ROUTE_PROGRAM = 1 << 3,  /* the body may have program_bytes_max bytes */
+    ROUTE_METRICS = 1 << 4,  /* open, unless the setting metrics_need_key says otherwise */
+    ROUTE_UPLOAD = 1 << 5,   /* the body may be an upload of import_bytes_max bytes */
+    ROUTE_FOREIGN = 1 << 6,  /* errors are {"error":"message"}: Open Inference Protocol, TF Serving */
 };
 
 enum { ROUTE_PARAMETERS_MAX = 4 };
