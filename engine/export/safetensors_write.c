@@ -33,7 +33,7 @@ enum status safetensors_write_metadata(const void *file, size_t file_length, con
     }
     size_t data_bytes = file_length - LENGTH_BYTES - old_bytes;
     size_t header_bytes = strlen(header);
-    uint64_t padded_bytes = (header_bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+    uint64_t padded_bytes = (header_bytes / ALIGNMENT_BYTES + 1) * ALIGNMENT_BYTES;
     size_t length = LENGTH_BYTES + padded_bytes + data_bytes;
     char *bytes = mem_allocate(length, 1);
     if (bytes == NULL) {
@@ -41,7 +41,7 @@ enum status safetensors_write_metadata(const void *file, size_t file_length, con
         return error_set(error, STATUS_NO_MEMORY, "no memory for a file of %zu bytes", length);
     }
     memcpy(bytes, &padded_bytes, LENGTH_BYTES);
-    memcpy(bytes + LENGTH_BYTES, header, header_bytes);
+    memcpy(bytes + LENGTH_BYTES, header, header_bytes + 1);
     memset(bytes + LENGTH_BYTES + header_bytes, ' ', padded_bytes - header_bytes);
     memcpy(bytes + LENGTH_BYTES + padded_bytes, old + LENGTH_BYTES + old_bytes, data_bytes);
     free(header);

@@ -95,6 +95,7 @@ static enum status permute(struct onnx_graph *graph, const struct foreign_tensor
 enum status onnx_transpose(struct onnx_graph *graph, const struct foreign_tensor *matrix,
                            const struct foreign_tensor **ret_tensor, struct error *error)
 {
+    CHECK(matrix->shape.rank == 2);
     return permute(graph, matrix, (const int64_t[]){1, 0}, ret_tensor, error);
 }
 
@@ -420,4 +421,32 @@ enum status onnx_fold(struct onnx_graph *graph, const char *name, const struct f
                       struct error *error)
 {
     return fold(graph, name, 0, ret_tensor, error);
+}
+
+enum status onnx_fold_input(struct onnx_graph *graph, const Onnx__NodeProto *node, size_t index, const char *what,
+                            const struct foreign_tensor **ret_tensor, struct error *error)
+{
+    const char *name = onnx_input(node, index);
+    *ret_tensor = NULL;
+    if (name != NULL) {
+        TRY(onnx_fold(graph, name, ret_tensor, error));
+    }
+    return *ret_tensor != NULL ? STATUS_OK : onnx_refuse(node, error, "its %s is no constant of the file", what);
+}
+
+size_t onnx_element_count(const struct foreign_tensor *tensor)
+{
+    size_t count = 0;
+    return shape_element_count(&tensor->shape, &count) ? count : 0;
+}
+
+bool onnx_holds_only(const struct foreign_tensor *tensor, double number)
+{
+    for (size_t i = 0; i < onnx_element_count(tensor); i++) {
+        double one = foreign_number(tensor, i);
+        if (!(one >= number && one <= number)) {
+            return false;
+        }
+    }
+    return true;
 }

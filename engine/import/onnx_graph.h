@@ -36,6 +36,12 @@ enum status onnx_find_source(const struct onnx_graph *graph, const char *name, s
  * UNSUPPORTED names a node among those that does something else than such nodes do. */
 enum status onnx_fold(struct onnx_graph *graph, const char *name, const struct foreign_tensor **ret_tensor,
                       struct error *error) MUST_CHECK;
+/* An input that must be such a value; `what` is what messages call it. */
+enum status onnx_fold_input(struct onnx_graph *graph, const Onnx__NodeProto *node, size_t index, const char *what,
+                            const struct foreign_tensor **ret_tensor, struct error *error) MUST_CHECK;
+size_t onnx_element_count(const struct foreign_tensor *tensor);
+/* Whether each element is that number. */
+bool onnx_holds_only(const struct foreign_tensor *tensor, double number);
 /* The node that makes a value, or NULL. */
 const struct onnx_output *onnx_find_output(const struct onnx_graph *graph, const char *name);
 /* The tensor of that name in the file, or NULL. */

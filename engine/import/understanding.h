@@ -12,7 +12,7 @@
 #include "engine/import/foreign.h"
 #include "engine/nn/language_model.h"
 
-enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 2 + 4 * LANGUAGE_MODEL_LAYERS_MAX + 2, WEIGHT_PARTS_MAX = 2 };
+enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 256, WEIGHT_PARTS_MAX = 2 };
 
 /* KEY=VALUE pairs of --set, and what their keys can be. */
 struct import_setting {

@@ -1,9 +1,7 @@
 /* What an ONNX graph computes, followed back from its outputs: logits, the output layer, recurrent nodes, and what the
  * symbols are looked up in. Here a model takes one step of one row, so whatever only changes shapes, or chooses among
  * steps, is passed over. Thread: the one that imports. Source of the operators: onnx/onnx, docs/Operators.md. */
-#include "engine/base/check.h"
-#include "engine/import/onnx_graph.h"
-#include "engine/import/understanding_private.h"
+#include "engine/import/onnx_layers.h"
 
 static const struct layout onnx_layout = {
     .name = "ONNX",
@@ -14,41 +12,14 @@ static const struct layout onnx_layout = {
     .forget_bias_why = "ONNX' LSTM has nothing but its stored biases",
 };
 
-/* The recurrent operators. Gates are rows of W and R; a GRU's are z, r and the candidate. */
-static const struct recurrent_op {
-    const char *op;
-    enum foreign_cell cell;
-    size_t gates;
-    const char *const activations[3];
-} operators[] = {
-    {"LSTM", FOREIGN_CELL_LSTM, 4, {"Sigmoid", "Tanh", "Tanh"}},
-    {"GRU", FOREIGN_CELL_GRU, 3, {"Sigmoid", "Tanh"}},
-    {"RNN", FOREIGN_CELL_RNN, 1, {"Tanh"}},
-};
-
-/* Inputs of a recurrent node. */
-enum { INPUT_X, INPUT_W, INPUT_R, INPUT_B, INPUT_LENGTHS, INPUT_H, INPUT_C, INPUT_P };
-enum { OUTPUT_Y_C = 2 };
-
 struct walk {
     struct thinking *thinking;
     struct onnx_graph graph;
-    const Onnx__NodeProto *nodes[LANGUAGE_MODEL_LAYERS_MAX]; /* of the layers, from the top */
-    bool is_residual[LANGUAGE_MODEL_LAYERS_MAX];             /* the same */
+    struct onnx_layer layers[LANGUAGE_MODEL_LAYERS_MAX]; /* from the top */
     size_t count;
     const Onnx__ValueInfoProto *symbols;
     bool has_state_inputs;
 };
-
-static const struct recurrent_op *find_op(const Onnx__NodeProto *node)
-{
-    for (size_t i = 0; node != NULL && i < sizeof operators / sizeof *operators; i++) {
-        if (onnx_is(node, operators[i].op)) {
-            return &operators[i];
-        }
-    }
-    return NULL;
-}
 
 static enum status find_source(struct walk *walk, const char *name, struct onnx_output *ret_source)
 {
@@ -58,36 +29,6 @@ static enum status find_source(struct walk *walk, const char *name, struct onnx_
 static enum status fold(struct walk *walk, const char *name, const struct foreign_tensor **ret_tensor)
 {
     return onnx_fold(&walk->graph, name, ret_tensor, walk->thinking->error);
-}
-
-/* An input that must be a constant, of any shape. */
-static enum status fold_input(struct walk *walk, const Onnx__NodeProto *node, size_t index, const char *what,
-                              const struct foreign_tensor **ret_tensor)
-{
-    const char *name = onnx_input(node, index);
-    *ret_tensor = NULL;
-    if (name != NULL) {
-        TRY(fold(walk, name, ret_tensor));
-    }
-    return *ret_tensor != NULL ? STATUS_OK
-                               : onnx_refuse(node, walk->thinking->error, "its %s is no constant of the file", what);
-}
-
-static size_t element_count(const struct foreign_tensor *tensor)
-{
-    size_t count = 0;
-    return shape_element_count(&tensor->shape, &count) ? count : 0;
-}
-
-static bool holds_only(const struct foreign_tensor *tensor, double number)
-{
-    for (size_t i = 0; i < element_count(tensor); i++) {
-        double one = foreign_number(tensor, i);
-        if (one < number || one > number || one != one) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* ---- the output layer ---- */
@@ -123,9 +64,9 @@ static enum status take_output(struct walk *walk, const Onnx__NodeProto *node, c
         TRY(onnx_transpose(&walk->graph, matrix, &matrix, thinking->error));
     }
     thinking->symbol_count = think_dimension(matrix, 0);
-    if (bias != NULL && (element_count(bias) != thinking->symbol_count || thinking->symbol_count == 0)) {
+    if (bias != NULL && (onnx_element_count(bias) != thinking->symbol_count || thinking->symbol_count == 0)) {
         return onnx_refuse(node, thinking->error, "%zu columns, but a bias of %zu elements", thinking->symbol_count,
-                           element_count(bias));
+                           onnx_element_count(bias));
     }
     if (bias != NULL) {
         struct foreign_tensor *vector = arena_copy(&thinking->model->arena, bias, 1, sizeof *bias);
@@ -155,9 +96,9 @@ static enum status take_gemm(struct walk *walk, const Onnx__NodeProto *node, con
     if (onnx_integer(node, "transA", 0) != 0 || onnx_input(node, 0) == NULL) {
         return onnx_refuse(node, walk->thinking->error, "its first matrix is transposed, or missing");
     }
-    TRY(fold_input(walk, node, 1, "second matrix", &matrix));
+    TRY(onnx_fold_input(&walk->graph, node, 1, "second matrix", &matrix, walk->thinking->error));
     if (onnx_input(node, 2) != NULL) {
-        TRY(fold_input(walk, node, 2, "bias", &own_bias));
+        TRY(onnx_fold_input(&walk->graph, node, 2, "bias", &own_bias, walk->thinking->error));
     }
     if (bias != NULL && own_bias != NULL) {
         return onnx_refuse(node, walk->thinking->error, "two biases");
@@ -177,7 +118,7 @@ static enum status walk_scores(struct walk *walk, const char *name, const char *
     if (source.node != NULL && (onnx_is(source.node, "Softmax") || onnx_is(source.node, "LogSoftmax"))) {
         TRY(find_source(walk, onnx_input(source.node, 0) == NULL ? "" : onnx_input(source.node, 0), &source));
     }
-    if (source.node == NULL || find_op(source.node) != NULL || onnx_is(source.node, "Concat")) {
+    if (source.node == NULL || onnx_find_recurrent(source.node) != NULL || onnx_is(source.node, "Concat")) {
         return STATUS_OK;
     }
     if (onnx_is(source.node, "Add")) {
@@ -191,7 +132,7 @@ static enum status walk_scores(struct walk *walk, const char *name, const char *
     if (source.node != NULL && onnx_is(source.node, "Gemm")) {
         TRY(take_gemm(walk, source.node, bias));
     } else if (source.node != NULL && onnx_is(source.node, "MatMul") && onnx_input(source.node, 0) != NULL) {
-        TRY(fold_input(walk, source.node, 1, "second matrix", &matrix));
+        TRY(onnx_fold_input(&walk->graph, source.node, 1, "second matrix", &matrix, walk->thinking->error));
         TRY(take_output(walk, source.node, matrix, false, bias));
     } else if (source.node != NULL) {
         return onnx_refuse(source.node, error, "nothing that is understood between the layers and an output");
@@ -223,50 +164,16 @@ static enum status walk_residual(struct walk *walk, struct onnx_output *source)
         struct onnx_output layer;
         bool is_same = false;
         TRY(find_source(walk, names[i], &layer));
-        if (find_op(layer.node) == NULL || onnx_input(layer.node, INPUT_X) == NULL) {
+        if (onnx_find_recurrent(layer.node) == NULL || onnx_input(layer.node, ONNX_INPUT_X) == NULL) {
             continue;
         }
-        TRY(same_source(walk, names[1 - i], onnx_input(layer.node, INPUT_X), &is_same));
+        TRY(same_source(walk, names[1 - i], onnx_input(layer.node, ONNX_INPUT_X), &is_same));
         if (is_same) {
             *source = layer;
             return STATUS_OK;
         }
     }
     return onnx_refuse(sum, walk->thinking->error, "a sum that is no layer's output plus its input");
-}
-
-/* Whether the attributes are those that all do without. */
-static enum status check_attributes(struct walk *walk, const Onnx__NodeProto *node, const struct recurrent_op *op)
-{
-    struct error *error = walk->thinking->error;
-    const Onnx__AttributeProto *direction = onnx_attribute(node, "direction");
-    const Onnx__AttributeProto *activations = onnx_attribute(node, "activations");
-    const Onnx__AttributeProto *clip = onnx_attribute(node, "clip");
-    if (direction != NULL && direction->has_s && !onnx_text_equals(&direction->s, "forward")) {
-        return onnx_refuse(node, error, "its direction is %.*s; a model that writes reads forward",
-                           (int)(direction->s.len > 20 ? 20 : direction->s.len), (const char *)direction->s.data);
-    }
-    if (clip != NULL && clip->has_f && clip->f > 0) {
-        return onnx_refuse(node, error, "it clips at %g, which is not built", (double)clip->f);
-    }
-    if (onnx_integer(node, "input_forget", 0) != 0) {
-        return onnx_refuse(node, error, "its input and forget gates are one, which is not built");
-    }
-    for (size_t i = 0; activations != NULL && i < activations->n_strings; i++) {
-        const ProtobufCBinaryData *name = &activations->strings[i];
-        const char *want = i < 3 ? op->activations[i] : NULL;
-        if (want == NULL || !onnx_text_equals(name, want)) {
-            return onnx_refuse(node, error, "activation %zu is %.*s; only %s is built", i,
-                               (int)(name->len > 20 ? 20 : name->len), (const char *)name->data,
-                               want == NULL ? "none" : want);
-        }
-    }
-    if (op->cell == FOREIGN_CELL_GRU && onnx_integer(node, "linear_before_reset", 0) != 0) {
-        return onnx_refuse(node, error,
-                           "linear_before_reset: its reset gate is applied behind the recurrent product; the language "
-                           "model's GRU applies it before, to h, and cannot compute the same");
-    }
-    return STATUS_OK;
 }
 
 /* A layer begins with zeros, or with what the graph is fed. */
@@ -282,7 +189,7 @@ static enum status check_state(struct walk *walk, const Onnx__NodeProto *node, s
     if (source.node != NULL && onnx_is(source.node, "ConstantOfShape")) {
         const Onnx__AttributeProto *value = onnx_attribute(source.node, "value");
         tensor = value == NULL ? NULL : onnx_find_tensor(&walk->graph, source.name);
-        return value == NULL || (tensor != NULL && holds_only(tensor, 0))
+        return value == NULL || (tensor != NULL && onnx_holds_only(tensor, 0))
                    ? STATUS_OK
                    : onnx_refuse(source.node, walk->thinking->error, "a state that does not begin with zeros");
     }
@@ -294,33 +201,18 @@ static enum status check_state(struct walk *walk, const Onnx__NodeProto *node, s
         return STATUS_OK;
     }
     TRY(fold(walk, name, &tensor));
-    return tensor != NULL && holds_only(tensor, 0)
+    return tensor != NULL && onnx_holds_only(tensor, 0)
                ? STATUS_OK
                : onnx_refuse(node, walk->thinking->error, "its input '%.200s' is neither zeros nor fed", name);
-}
-
-static enum status check_node(struct walk *walk, const Onnx__NodeProto *node, const struct recurrent_op *op)
-{
-    const struct foreign_tensor *peepholes = NULL;
-    TRY(check_attributes(walk, node, op));
-    TRY(check_state(walk, node, INPUT_H));
-    TRY(check_state(walk, node, INPUT_C));
-    if (onnx_input(node, INPUT_P) != NULL) {
-        TRY(fold_input(walk, node, INPUT_P, "P", &peepholes));
-        if (!holds_only(peepholes, 0)) {
-            return onnx_refuse(node, walk->thinking->error,
-                               "it has peepholes, which the language model's cell has not");
-        }
-    }
-    return STATUS_OK;
 }
 
 /* One-hot numbers of symbols, and what they are of. */
 static enum status walk_one_hot(struct walk *walk, const Onnx__NodeProto *node, const char **ret_symbols)
 {
     const struct foreign_tensor *values = NULL;
-    TRY(fold_input(walk, node, 2, "values", &values));
-    bool is_usual = element_count(values) == 2 && !(foreign_number(values, 0) > 0 || foreign_number(values, 0) < 0) &&
+    TRY(onnx_fold_input(&walk->graph, node, 2, "values", &values, walk->thinking->error));
+    bool is_usual = onnx_element_count(values) == 2 &&
+                    !(foreign_number(values, 0) > 0 || foreign_number(values, 0) < 0) &&
                     !(foreign_number(values, 1) > 1 || foreign_number(values, 1) < 1);
     *ret_symbols = onnx_input(node, 0);
     return is_usual ? STATUS_OK : onnx_refuse(node, walk->thinking->error, "its values are not 0 and 1");
@@ -332,7 +224,7 @@ static enum status walk_input(struct walk *walk, const struct onnx_output *sourc
     const char *symbols = source->name;
     struct onnx_output fed = *source;
     if (source->node != NULL && onnx_is(source->node, "Gather")) {
-        TRY(fold_input(walk, source->node, 0, "table", &walk->thinking->embedding));
+        TRY(onnx_fold_input(&walk->graph, source->node, 0, "table", &walk->thinking->embedding, walk->thinking->error));
         if (walk->thinking->embedding->shape.rank != 2 || onnx_integer(source->node, "axis", 0) != 0) {
             return onnx_refuse(source->node, walk->thinking->error,
                                "its table is no matrix with a row for each symbol");
@@ -364,94 +256,23 @@ static enum status walk_layers(struct walk *walk, const char *name)
         if (is_sum) {
             TRY(walk_residual(walk, &source));
         }
-        const struct recurrent_op *op = find_op(source.node);
-        if (op == NULL) {
+        if (onnx_find_recurrent(source.node) == NULL) {
             return walk_input(walk, &source);
         }
         if (walk->count == LANGUAGE_MODEL_LAYERS_MAX) {
             return error_set(walk->thinking->error, STATUS_LIMIT, "more than %d recurrent layers, or a cycle of them",
                              LANGUAGE_MODEL_LAYERS_MAX);
         }
-        if (source.index == OUTPUT_Y_C || onnx_input(source.node, INPUT_X) == NULL) {
+        if (source.index == ONNX_OUTPUT_Y_C || onnx_input(source.node, ONNX_INPUT_X) == NULL) {
             return onnx_refuse(source.node, walk->thinking->error, "its cell state is read, or it has no input");
         }
-        TRY(check_node(walk, source.node, op));
-        walk->nodes[walk->count] = source.node;
-        walk->is_residual[walk->count++] = is_sum;
-        name = onnx_input(source.node, INPUT_X);
+        TRY(check_state(walk, source.node, ONNX_INPUT_H));
+        TRY(check_state(walk, source.node, ONNX_INPUT_C));
+        struct onnx_layer *layer = &walk->layers[walk->count++];
+        TRY(onnx_read_layer(&walk->graph, source.node, layer, walk->thinking->error));
+        layer->is_residual = is_sum;
+        name = onnx_input(source.node, ONNX_INPUT_X);
     }
-}
-
-/* ---- tensors of a layer ---- */
-
-/* Rows of a tensor [1, rows, …] as one of their own: a view. */
-static enum status cut(struct walk *walk, const struct foreign_tensor *tensor, size_t first, size_t count,
-                       const struct foreign_tensor **ret_tensor)
-{
-    struct foreign_tensor *view = arena_copy(&walk->thinking->model->arena, tensor, 1, sizeof *tensor);
-    if (view == NULL) {
-        return foreign_no_memory(walk->thinking->model, walk->thinking->error);
-    }
-    size_t columns = tensor->shape.rank == 3 ? (size_t)tensor->shape.dimensions[2] : 1;
-    view->shape =
-        tensor->shape.rank == 3 ? shape_matrix((int64_t)count, (int64_t)columns) : shape_vector((int64_t)count);
-    view->data = tensor->data + first * columns * dtype_bytes(tensor->dtype);
-    *ret_tensor = view;
-    return STATUS_OK;
-}
-
-static enum status check_shape(struct walk *walk, const Onnx__NodeProto *node, const char *what,
-                               const struct foreign_tensor *tensor, int rank, size_t rows)
-{
-    char text[SHAPE_TEXT_BYTES_MAX];
-    bool fits = tensor->shape.rank == rank && tensor->shape.dimensions[0] == 1 &&
-                (size_t)tensor->shape.dimensions[1] == rows && element_count(tensor) > 0;
-    return fits ? STATUS_OK
-                : onnx_refuse(node, walk->thinking->error, "%s is of shape %s, where %zu rows are due", what,
-                              shape_text(&tensor->shape, text), rows);
-}
-
-/* A GRU's gates z, r and its candidate apart, of the tensor whose first row is `first`. */
-static enum status cut_gates(struct walk *walk, const struct recurrent_op *op, const struct foreign_tensor *tensor,
-                             size_t first, size_t units, const struct foreign_tensor **ret_gates,
-                             const struct foreign_tensor **ret_candidate)
-{
-    bool is_split = op->cell == FOREIGN_CELL_GRU;
-    size_t gates = op->gates - (is_split ? 1 : 0);
-    TRY(cut(walk, tensor, first, gates * units, ret_gates));
-    return is_split ? cut(walk, tensor, first + gates * units, units, ret_candidate) : STATUS_OK;
-}
-
-static enum status take_layer(struct walk *walk, const Onnx__NodeProto *node)
-{
-    struct thinking *thinking = walk->thinking;
-    const struct recurrent_op *op = find_op(node);
-    const struct foreign_tensor *w = NULL;
-    const struct foreign_tensor *r = NULL;
-    const struct foreign_tensor *b = NULL;
-    char place[FOREIGN_NAME_BYTES_MAX];
-    struct layer *layer = NULL;
-    CHECK(op != NULL);
-    TRY(fold_input(walk, node, INPUT_W, "W", &w));
-    TRY(fold_input(walk, node, INPUT_R, "R", &r));
-    size_t units = r->shape.rank == 3 ? (size_t)r->shape.dimensions[2] : 0;
-    size_t rows = 0;
-    if (__builtin_mul_overflow(units, 2 * op->gates, &rows)) {
-        return onnx_refuse(node, thinking->error, "R has %zu columns", units);
-    }
-    TRY(check_shape(walk, node, "W", w, 3, rows / 2));
-    TRY(check_shape(walk, node, "R", r, 3, rows / 2));
-    snprintf(place, sizeof place, "%zu (%.200s)", thinking->layer_count, onnx_name(node));
-    TRY(think_layer_at(thinking, place, strlen(place), op->cell, &layer));
-    TRY(cut_gates(walk, op, w, 0, units, &layer->kernel, &layer->candidate_kernel));
-    TRY(cut_gates(walk, op, r, 0, units, &layer->recurrent, &layer->candidate_recurrent));
-    if (onnx_input(node, INPUT_B) == NULL) {
-        return STATUS_OK;
-    }
-    TRY(fold_input(walk, node, INPUT_B, "B", &b));
-    TRY(check_shape(walk, node, "B", b, 2, rows));
-    TRY(cut_gates(walk, op, b, 0, units, &layer->bias, &layer->candidate_bias));
-    return cut_gates(walk, op, b, rows / 2, units, &layer->recurrent_bias, &layer->candidate_recurrent_bias);
 }
 
 /* ---- all of it ---- */
@@ -499,41 +320,97 @@ static enum status find_scores(struct walk *walk, const char **ret_name)
                      graph->n_output);
 }
 
-/* Either all layers but the first have such a connection or none. */
-static enum status take_layers(struct walk *walk)
+/* From the bottom on. */
+static void turn_over(struct onnx_layer *layers, size_t count)
 {
-    struct thinking *thinking = walk->thinking;
-    if (walk->count == 0) {
-        return error_set(thinking->error, STATUS_UNSUPPORTED,
-                         "between symbols and output there is no LSTM, GRU or RNN");
+    for (size_t i = 0; i < count / 2; i++) {
+        struct onnx_layer layer = layers[i];
+        layers[i] = layers[count - 1 - i];
+        layers[count - 1 - i] = layer;
     }
-    thinking->is_residual = walk->count > 1 && walk->is_residual[0];
-    for (size_t i = walk->count; i-- > 0;) {
-        bool is_due = thinking->is_residual && i + 1 < walk->count;
-        if (walk->is_residual[i] != is_due) {
-            return onnx_refuse(walk->nodes[i], thinking->error,
-                               "residual connections around some layers: all but the first, or none, are built");
+}
+
+/* Each layer is fed by what is below it, and the output layer by the top one. */
+static enum status check_widths(struct walk *walk)
+{
+    const struct thinking *thinking = walk->thinking;
+    const struct foreign_tensor *embedding = thinking->embedding;
+    size_t width = embedding == NULL ? thinking->symbol_count : think_dimension(embedding, 1);
+    if (embedding != NULL && think_dimension(embedding, 0) != thinking->symbol_count) {
+        return error_set(thinking->error, STATUS_UNPROCESSABLE, "%.200s has %zu rows, the output layer %zu symbols",
+                         embedding->name, think_dimension(embedding, 0), thinking->symbol_count);
+    }
+    for (size_t i = 0; i < walk->count; i++) {
+        const struct onnx_layer *layer = &walk->layers[i];
+        if (layer->inputs != width || (layer->is_residual && layer->inputs != layer->units)) {
+            return onnx_refuse(layer->node, thinking->error, "it takes %zu numbers and gives %zu, what is below it %zu",
+                               layer->inputs, layer->units, width);
         }
-        TRY(take_layer(walk, walk->nodes[i]));
+        width = layer->units;
+    }
+    if (think_dimension(thinking->output, 1) != width || width == 0) {
+        return error_set(thinking->error, STATUS_UNPROCESSABLE, "%.200s has %zu rows, the layer below it %zu units",
+                         thinking->output->name, think_dimension(thinking->output, 1), width);
     }
     return STATUS_OK;
 }
 
-/* Sizes that no layer can have checked: of what is below it and above. */
-static enum status check_ends(struct thinking *thinking)
+/* Whether a language_model computes the same: usual cells of one kind and size, residual all but the first, or none. */
+static bool is_language_model(const struct walk *walk)
 {
-    const struct layer *first = &thinking->layers[0];
-    size_t width = thinking->embedding == NULL ? thinking->symbol_count : think_dimension(thinking->embedding, 1);
-    size_t symbols = thinking->embedding == NULL ? thinking->symbol_count : think_dimension(thinking->embedding, 0);
-    if (think_dimension(thinking->output, 1) != first->units || symbols != thinking->symbol_count ||
-        width != first->inputs) {
-        return error_set(thinking->error, STATUS_UNPROCESSABLE,
-                         "sizes that do not fit: %zu symbols of %zu numbers go in, where the first layer takes %zu; "
-                         "%zu units and an output layer from %zu to %zu symbols",
-                         symbols, width, first->inputs, first->units, think_dimension(thinking->output, 1),
-                         thinking->symbol_count);
+    const struct onnx_layer *first = &walk->layers[0];
+    for (size_t i = 0; i < walk->count; i++) {
+        const struct onnx_layer *layer = &walk->layers[i];
+        bool is_due = i > 0 && walk->layers[1].is_residual;
+        if (!layer->is_usual || layer->recurrent != first->recurrent || layer->units != first->units ||
+            layer->is_residual != is_due) {
+            return false;
+        }
     }
-    return STATUS_OK;
+    return true;
+}
+
+/* Gates and, of a GRU, the candidate apart. */
+static enum status cut_gates(struct walk *walk, const struct onnx_layer *layer, const struct foreign_tensor *tensor,
+                             size_t first, size_t columns, const struct foreign_tensor **ret_gates,
+                             const struct foreign_tensor **ret_candidate)
+{
+    bool is_split = layer->recurrent->cell == FOREIGN_CELL_GRU;
+    size_t rows = (layer->recurrent->gates - (is_split ? 1 : 0)) * layer->units;
+    struct error *error = walk->thinking->error;
+    TRY(onnx_cut(&walk->graph, tensor, first, rows, columns, ret_gates, error));
+    return is_split ? onnx_cut(&walk->graph, tensor, first + rows, layer->units, columns, ret_candidate, error)
+                    : STATUS_OK;
+}
+
+static enum status take_layer(struct walk *walk, const struct onnx_layer *from)
+{
+    char place[FOREIGN_NAME_BYTES_MAX];
+    struct layer *layer = NULL;
+    snprintf(place, sizeof place, "%zu (%.200s)", walk->thinking->layer_count, onnx_name(from->node));
+    TRY(think_layer_at(walk->thinking, place, strlen(place), from->recurrent->cell, &layer));
+    TRY(cut_gates(walk, from, from->w, 0, from->inputs, &layer->kernel, &layer->candidate_kernel));
+    TRY(cut_gates(walk, from, from->r, 0, from->units, &layer->recurrent, &layer->candidate_recurrent));
+    if (from->b == NULL) {
+        return STATUS_OK;
+    }
+    size_t rows = from->recurrent->gates * from->units;
+    TRY(cut_gates(walk, from, from->b, 0, 0, &layer->bias, &layer->candidate_bias));
+    return cut_gates(walk, from, from->b, rows, 0, &layer->recurrent_bias, &layer->candidate_recurrent_bias);
+}
+
+static enum status take_language_model(struct walk *walk)
+{
+    struct thinking *thinking = walk->thinking;
+    for (size_t i = 0; i < walk->count; i++) {
+        TRY(take_layer(walk, &walk->layers[i]));
+    }
+    thinking->is_residual = walk->count > 1 && walk->layers[1].is_residual;
+    TRY(think_check_layers(thinking));
+    if (thinking->layers[0].cell == FOREIGN_CELL_RNN) {
+        TRY(foreign_add_hint(thinking->model, "activation", "tanh", thinking->error));
+    }
+    return think_check_cell(thinking);
 }
 
 /* The length of what it reads at once, where that is fixed: 1 where it is not. */
@@ -583,15 +460,16 @@ enum status think_onnx(struct thinking *thinking)
     TRY(onnx_graph_init(&walk.graph, thinking->model, thinking->model->onnx, thinking->error));
     TRY(find_scores(&walk, &name));
     TRY(walk_layers(&walk, name));
-    TRY(take_layers(&walk));
-    TRY(think_check_layers(thinking));
-    TRY(check_ends(thinking));
-    if (thinking->layers[0].cell == FOREIGN_CELL_RNN) {
-        TRY(foreign_add_hint(thinking->model, "activation", "tanh", thinking->error));
+    if (walk.count == 0) {
+        return error_set(thinking->error, STATUS_UNSUPPORTED,
+                         "between symbols and output there is no LSTM, GRU or RNN");
     }
-    TRY(think_check_cell(thinking));
+    turn_over(walk.layers, walk.count);
+    TRY(check_widths(&walk));
+    bool is_usual = is_language_model(&walk);
+    TRY(is_usual ? take_language_model(&walk) : onnx_note_layers(thinking, walk.layers, walk.count));
     TRY(think_note_ends(thinking));
     TRY(note_states(&walk));
     TRY(think_find_vocabulary(thinking));
-    return think_make_program(thinking);
+    return is_usual ? think_make_program(thinking) : onnx_make_program(thinking, walk.layers, walk.count);
 }

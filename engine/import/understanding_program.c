@@ -69,8 +69,8 @@ static enum status find_forget_bias(struct thinking *thinking, double *ret_bias)
 
 /* ---- recipes ---- */
 
-static struct weight *add_weight(struct thinking *thinking, const char *name, const struct shape *shape,
-                                 size_t gate_columns)
+struct weight *think_add_weight(struct thinking *thinking, const char *name, const struct shape *shape,
+                                size_t gate_columns)
 {
     struct understanding *result = thinking->result;
     char *copy = arena_copy_string(&thinking->model->arena, name);
@@ -83,7 +83,7 @@ static struct weight *add_weight(struct thinking *thinking, const char *name, co
     return weight;
 }
 
-static void add_part(struct weight *weight, const struct weight_part *part)
+void weight_add_part(struct weight *weight, const struct weight_part *part)
 {
     if (part->tensor != NULL && part->rows > 0) {
         weight->parts[weight->part_count++] = *part;
@@ -100,28 +100,28 @@ static enum status add_pair(struct thinking *thinking, const struct layer *layer
     bool is_transposed = thinking->layout->is_transposed;
     struct shape shape = shape_matrix((int64_t)(layer->inputs + layer->units), (int64_t)(gates * layer->units));
     snprintf(name, sizeof name, "%s/kernel", scope);
-    struct weight *weight = add_weight(thinking, name, &shape, layer->units);
+    struct weight *weight = think_add_weight(thinking, name, &shape, layer->units);
     if (weight == NULL) {
         return STATUS_NO_MEMORY;
     }
-    add_part(weight, &(struct weight_part){.tensor = kernel,
-                                           .rows = layer->inputs + (is_joined ? layer->units : 0),
-                                           .is_transposed = is_transposed,
-                                           .gates = order});
-    add_part(weight, &(struct weight_part){.tensor = layer->recurrent,
-                                           .target_row = layer->inputs,
-                                           .rows = layer->units,
-                                           .is_transposed = is_transposed,
-                                           .gates = order});
+    weight_add_part(weight, &(struct weight_part){.tensor = kernel,
+                                                  .rows = layer->inputs + (is_joined ? layer->units : 0),
+                                                  .is_transposed = is_transposed,
+                                                  .gates = order});
+    weight_add_part(weight, &(struct weight_part){.tensor = layer->recurrent,
+                                                  .target_row = layer->inputs,
+                                                  .rows = layer->units,
+                                                  .is_transposed = is_transposed,
+                                                  .gates = order});
     shape = shape_vector((int64_t)(gates * layer->units));
     snprintf(name, sizeof name, "%s/bias", scope);
-    weight = add_weight(thinking, name, &shape, layer->units);
+    weight = think_add_weight(thinking, name, &shape, layer->units);
     if (weight == NULL) {
         return STATUS_NO_MEMORY;
     }
     weight->forget_shift = forget_shift;
-    add_part(weight, &(struct weight_part){.tensor = bias, .rows = 1, .gates = order});
-    add_part(weight, &(struct weight_part){.tensor = layer->recurrent_bias, .rows = 1, .gates = order});
+    weight_add_part(weight, &(struct weight_part){.tensor = bias, .rows = 1, .gates = order});
+    weight_add_part(weight, &(struct weight_part){.tensor = layer->recurrent_bias, .rows = 1, .gates = order});
     return STATUS_OK;
 }
 
@@ -153,12 +153,12 @@ static enum status add_layer(struct thinking *thinking, size_t index, double for
 static enum status add_end(struct thinking *thinking, const char *name, const struct shape *shape,
                            const struct foreign_tensor *tensor, bool is_transposed)
 {
-    struct weight *weight = add_weight(thinking, name, shape, 0);
+    struct weight *weight = think_add_weight(thinking, name, shape, 0);
     if (weight == NULL) {
         return STATUS_NO_MEMORY;
     }
     size_t rows = shape->rank == 1 ? 1 : (size_t)shape->dimensions[0];
-    add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .is_transposed = is_transposed});
+    weight_add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .is_transposed = is_transposed});
     return STATUS_OK;
 }
 

@@ -171,3 +171,97 @@ class Folded:
         if data:
             foreign.write(f"{folder}/{data}", content)
         return model(self.nodes, tensors, [value("x", 1, self.length, COUNT)], [value("scores", 1, COUNT)])
+
+
+# ---- stacks of any cells, and what they compute ----
+
+ACTIVATIONS = {"Sigmoid": foreign.sigmoid, "Tanh": math.tanh, "Relu": lambda x: max(0.0, x),
+               "Softsign": lambda x: x / (1 + abs(x)), "Softplus": lambda x: math.log1p(math.exp(x))}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+def rows_of(array, x):
+    (_, rows, columns), numbers = array
+    return [sum(numbers[row * columns + at] * one for at, one in enumerate(x)) for row in range(rows)]
+
+
+class Cell:
+    """One recurrent node with random weights; units of its own."""
+
+    def __init__(self, rng, op, inputs, units, has_peepholes=False, is_residual=False, **attributes):
+        self.op, self.units, self.is_residual, self.attributes = op, units, is_residual, attributes
+        rows = GATES[op] * units
+        self.tensors = {"W": foreign.array(rng, 1, rows, inputs), "R": foreign.array(rng, 1, rows, units),
+                        "B": foreign.array(rng, 1, 2 * rows)}
+        if has_peepholes:
+            self.tensors["P"] = foreign.array(rng, 1, 3 * units)
+        self.functions = [ACTIVATIONS[name] for name in attributes.get("activations", USUAL[op])]
+        self.h, self.c = [0.0] * units, [0.0] * units
+
+    def nodes(self, at):
+        inputs = [f"x{at}"] + [f"{name}{at}" if name in self.tensors else "" for name in "WRB"]
+        inputs += ["", "", "", f"P{at}"] if "P" in self.tensors else []
+        nodes = [node(self.op, inputs, [f"y{at}"], f"cell_{at}", hidden_size=self.units, **self.attributes),
+                 node("Squeeze", [f"y{at}"], [f"y{at}s"], axes=[1])]
+        return nodes + [node("Add", [f"x{at}", f"y{at}s"], [f"x{at + 1}"]) if self.is_residual
+                        else node("Identity", [f"y{at}s"], [f"x{at + 1}"])]
+
+    def step(self, x):
+        """The operator's equations, for one step of one row."""
+        units, bias = self.units, self.tensors["B"][1]
+        rows = len(bias) // 2
+
+        def gate(numbers, at):
+            return numbers[at * units:(at + 1) * units]
+
+        def add(*vectors):
+            return [sum(numbers) for numbers in zip(*vectors, strict=True)]
+
+        def times(*vectors):
+            return [math.prod(numbers) for numbers in zip(*vectors, strict=True)]
+
+        from_x = add(rows_of(self.tensors["W"], x), bias[:rows])
+        from_h = add(rows_of(self.tensors["R"], self.h), bias[rows:])
+        f, g = self.functions[0], self.functions[-1]
+        if self.op == "RNN":
+            self.h = [f(one) for one in add(from_x, from_h)]
+        elif self.op == "LSTM":
+            peepholes = self.tensors.get("P", (None, [0.0] * 3 * units))[1]
+            i, o, forget, c = (gate(add(from_x, from_h), at) for at in range(4))
+            i = [f(one) for one in add(i, times(gate(peepholes, 0), self.c))]
+            forget = [f(one) for one in add(forget, times(gate(peepholes, 2), self.c))]
+            self.c = add(times(forget, self.c), times(i, [self.functions[1](one) for one in c]))
+            o = [f(one) for one in add(o, times(gate(peepholes, 1), self.c))]
+            self.h = times(o, [g(one) for one in self.c])
+        else:
+            z, r = ([f(one) for one in add(gate(from_x, at), gate(from_h, at))] for at in range(2))
+            if self.attributes.get("linear_before_reset"):
+                n = times(r, gate(from_h, 2))
+            else:
+                n = add(gate(rows_of(self.tensors["R"], times(r, self.h)), 2), gate(bias[rows:], 2))
+            n = [g(one) for one in add(gate(from_x, 2), n)]
+            self.h = add(times([1 - one for one in z], n), times(z, self.h))
+        return add(self.h, x) if self.is_residual else self.h
+
+
+def stack(rng, cells, symbols, metadata):
+    """The file of cells over one-hot symbols, or a table of as many columns as the first one takes; and what it says of
+    the symbol after `symbols`."""
+    width = cells[0].tensors["W"][0][2]
+    dense, bias = foreign.array(rng, cells[-1].units, COUNT), foreign.array(rng, COUNT)
+    table = foreign.array(rng, COUNT, width)
+    nodes = [node("Gather", ["table", "symbols"], ["x0"])]
+    tensors = [tensor("table", *table), tensor("dense", *dense), tensor("bias", *bias)]
+    for at, cell in enumerate(cells):
+        nodes += cell.nodes(at)
+        tensors += [tensor(f"{name}{at}", *array) for name, array in cell.tensors.items()]
+    nodes += [node("MatMul", [f"x{len(cells)}", "dense"], ["product"]), node("Add", ["product", "bias"], ["logits"])]
+    x = []
+    for symbol in symbols:
+        x = table[1][symbol * width:(symbol + 1) * width]
+        for cell in cells:
+            x = cell.step(x)
+    want = foreign.softmax([a + b for a, b in zip(foreign.product(x, dense), bias[1])])
+    return model(nodes, tensors, [value("symbols", "time", 1, kind=INT64)], [value("logits", "time", 1, COUNT)],
+                 metadata), want

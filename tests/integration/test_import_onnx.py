@@ -1,6 +1,7 @@
 """Importing ONNX: graphs as exporters write them, what is refused by a node's name, and ONNX' own node vectors."""
 import json
 import os
+import random
 import struct
 
 import foreign_files as foreign
@@ -33,6 +34,34 @@ class Graphs(ComputedTest):
         path = foreign.write(folder + "/large/model.onnx", onnx.Folded(tensors).file(folder + "/large", "weights.bin"))
         self.check("external", want, path, "--vocabulary", self.vocabulary())
 
+    def test_cells_that_no_language_model_has(self):
+        rng = random.Random(9)
+        for name, cells in (
+                ("peepholes", [("LSTM", 3, 4, True)]), ("reset-after", [("GRU", 3, 4, False, False, 1)]),
+                ("sizes", [("LSTM", 3, 4), ("GRU", 4, 6), ("RNN", 6, 5)]),
+                ("some-residual", [("LSTM", 4, 4, True, True), ("GRU", 4, 4, False, True, 1), ("RNN", 4, 4)]),
+                ("activations", [("LSTM", 3, 4, False, False, 0, "Softsign", "Relu", "Tanh"),
+                                 ("GRU", 4, 5, False, False, 1, "Sigmoid", "Softplus"),
+                                 ("RNN", 5, 5, False, False, 0, "Relu")])):
+            made = []
+            for op, inputs, units, *rest in cells:
+                has_peepholes, is_residual, is_after, *activations = rest + [False, False, 0][len(rest):]
+                attributes = {"activations": activations} if activations else {}
+                attributes.update({"linear_before_reset": 1} if is_after else {})
+                made.append(onnx.Cell(rng, op, inputs, units, has_peepholes, is_residual, **attributes))
+            content, want = onnx.stack(rng, made, self.TEXT, METADATA)
+            with self.subTest(name):
+                said = self.check(name, want, foreign.write(self.folder_of(name), content))
+                self.assertIn("program: a graph of its own", said)
+
+    def test_usual_cells_are_a_language_model(self):
+        rng = random.Random(10)
+        for op in ("LSTM", "GRU", "RNN"):
+            cells = [onnx.Cell(rng, op, 4, 4), onnx.Cell(rng, op, 4, 4, is_residual=True)]
+            content, want = onnx.stack(rng, cells, self.TEXT, METADATA)
+            said = self.check("usual-" + op, want, foreign.write(self.folder_of(op), content))
+            self.assertIn("cell: " + op.lower(), said)
+
     def test_a_window_is_asked_about(self):
         tensors = foreign.torch_model(8)
         path = foreign.write(self.folder_of("window"), onnx.Folded(tensors, length=40).file(""))
@@ -55,8 +84,8 @@ class Refusals(ImportTest):
         layer = ["LSTM", ["x0", "W0", "R0", "B0"], ["y0", "h0"], "first"]
         for message, at, words, attributes in (
                 ("node 'first' (LSTM): its direction is bidirectional", 1, layer, {"direction": "bidirectional"}),
-                ("node 'first' (LSTM): activation 2 is Relu; only Tanh is built", 1, layer,
-                 {"activations": ["Sigmoid", "Tanh", "Relu"]}),
+                ("node 'first' (LSTM): activation 2 is Affine, which is not built", 1, layer,
+                 {"activations": ["Sigmoid", "Tanh", "Affine"]}),
                 ("node 'first' (LSTM): it clips at 3", 1, layer, {"clip": 3.0}),
                 ("node 'first' (LSTM): its input and forget gates are one", 1, layer, {"input_forget": 1}),
                 ("node 'first' (LSTM): its input 'h' is neither zeros nor fed", 1,
@@ -122,25 +151,28 @@ def read_tensor(path):
 class NodeVectors(ComputedTest):
     """The operator's vectors, behind a table whose rows are their inputs and below an output layer that shows h."""
 
-    def check_vector(self, name):
+    def check_vector(self, name, weights, names):
         folder = os.path.join(NODE_TESTS, name, "test_data_set_0")
         if not os.path.isdir(folder):
             self.skipTest("ONNX' node vectors are not on this machine")
         _, shape, rows = read_tensor(folder + "/input_0.pb")
-        inputs = [read_tensor(f"{folder}/input_{at}.pb")[0] for at in (1, 2, 3)]
+        inputs = [read_tensor(f"{folder}/input_{at}.pb")[0] for at in weights]
         _, [_, _, units], want = read_tensor(folder + "/output_0.pb")
         table = rows + [0.0] * (shape[2] * (units - shape[1]))
         eye = [float(row == column) for row in range(units) for column in range(units)]
-        nodes = [onnx.node("Gather", ["table", "symbols"], ["x"]), onnx.node("LSTM", ["x", *"WRB"], ["y"]),
+        nodes = [onnx.node("Gather", ["table", "symbols"], ["x"]), onnx.node("LSTM", ["x", *names], ["y"]),
                  onnx.node("MatMul", ["y", "eye"], ["logits"])]
         path = foreign.write(self.folder_of(name), onnx.model(
             nodes, [*inputs, onnx.tensor("table", [units, shape[2]], table), onnx.tensor("eye", [units, units], eye)],
             [onnx.value("symbols", "time", 1, kind=onnx.INT64)], [onnx.value("logits", "time", 1, units)],
             {"vocabulary": json.dumps(foreign.SYMBOLS[:units])}))
         self.bring(name, path)
-        made = self.fetch(name, "predict/logits:0", [[row] for row in range(shape[1])])
-        for got, wanted in zip([number for row in made for number in row[0]], want, strict=True):
+        made = [self.fetch(name, "predict/logits:0", [[row]])[0][0][:units] for row in range(shape[1])]
+        for got, wanted in zip([number for row in made for number in row], want, strict=True):
             self.assertAlmostEqual(got, wanted, delta=1e-6)
 
     def test_initial_bias(self):
-        self.check_vector("test_lstm_with_initial_bias")
+        self.check_vector("test_lstm_with_initial_bias", (1, 2, 3), "WRB")
+
+    def test_peepholes(self):
+        self.check_vector("test_lstm_with_peepholes", (1, 2, 3, 7), [*"WRB", "", "", "", "P"])

@@ -251,6 +251,7 @@ static const char *const whole_files[] = {
     "onnx/torch",
     "onnx/folded",
     "onnx/lstm",
+    "onnx/stack",
     "onnx/gru",
     "onnx/rnn",
 };
