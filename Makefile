@@ -237,6 +237,7 @@ bench: all ## measure decoding and training beside the peers that are installed,
 	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
 	tests/bench/import $(BUILD)/lstmd
+	tests/bench/latency $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
 	$(BUILD)/lstmd bench run
 	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn

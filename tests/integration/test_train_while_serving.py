@@ -1,5 +1,6 @@
 """Training over HTTP while clients generate from the same model: one process, one set of names, no torn weights."""
 import json
+import os
 import threading
 import unittest
 
@@ -67,6 +68,19 @@ class TrainWhileServing(DaemonTest):
         self.assertNotIn(job["state"], ("failed",), json.dumps(job))
         return job["state"] == "done"
 
+    def check_priorities(self):
+        """The trainer's threads take only what nobody else wants; no other thread is like that."""
+        tasks = f"/proc/{self.daemon.process.pid}/task"
+        policies = {}
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/comm", encoding="utf-8") as file:
+                policies.setdefault(file.read().strip(), set()).add(os.sched_getscheduler(int(task)))
+        trainers = {name for name in policies if "train" in name}
+        self.assertTrue(trainers, policies)
+        self.assertGreater(len(policies), len(trainers))
+        for name, found in policies.items():
+            self.assertEqual(found, {os.SCHED_IDLE if name in trainers else os.SCHED_OTHER}, policies)
+
     def test_graph_is_held_by_the_job(self):
         """A build beside a job is refused by the job's name; reading goes on."""
         status, job = self.daemon.json("POST", "/v1/models/bard/train", {
@@ -74,6 +88,7 @@ class TrainWhileServing(DaemonTest):
         self.assertEqual(status, 202, job)
         try:
             wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1].get("step", 0) > 0, "never began")
+            self.check_priorities()
             status, reply = self.daemon.json("POST", "/v1/models/bard/graph/build",
                                              {"program": [{"op": "get_variable", "name": "extra", "shape": [1]}]})
             self.assertEqual(status, 409, reply)
