@@ -68,6 +68,12 @@ void api_train_get(struct server *server, struct request *request);
 void api_train_events(struct server *server, struct request *request);
 void api_train_stop(struct server *server, struct request *request);
 
+/* api_sessions.c: /v1/sessions. */
+void api_sessions_list(struct server *server, struct request *request);
+void api_sessions_get(struct server *server, struct request *request);
+void api_sessions_put(struct server *server, struct request *request);
+void api_sessions_delete(struct server *server, struct request *request);
+
 /* api_corpora.c: /v1/corpora. */
 void api_corpora_put(struct server *server, struct request *request);
 void api_corpora_get(struct server *server, struct request *request);

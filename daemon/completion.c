@@ -113,6 +113,7 @@ void completion_close_if_over(struct completion *completion)
     }
     completion->is_over = true;
     measure(completion);
+    completion_leave_session(completion);
     for (size_t i = 0; i < completion->choice_count; i++) {
         completion->choices[i].scored = generation_unref(completion->choices[i].scored);
     }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "daemon/completion.h"
+#include "daemon/sessions.h"
 
 enum { COMPLETION_MAGIC = 0x636f6d70, COMPLETION_PIECE_BYTES_MAX = 8 * GENERATION_RING_BYTES };
 
@@ -62,10 +63,11 @@ struct completion {
     json_t *object;          /* what `fields` borrows from */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
-    uint32_t *context;       /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
-    size_t context_count;    /* 0 before its text was encoded */
-    struct text_state *from; /* what its texts go on from; owned, NULL: from the beginning */
-    json_t *messages;        /* DOOR_CHAT: what the template is laid over; else NULL */
+    uint32_t *context;    /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
+    size_t context_count; /* 0 before its text was encoded */
+    struct session_turn session_turn; /* in the request's session */
+    struct text_state *from;          /* what its texts go on from; owned, NULL: from the beginning */
+    json_t *messages;                 /* DOOR_CHAT: what the template is laid over; else NULL */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
@@ -114,8 +116,25 @@ void completion_on_gone(void *context, struct request *request);
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
 
-/* Reads the request's `state`. Errors of text_state_read; INVALID for fields that do not go with it. */
-enum status completion_take_state(struct completion *completion, struct error *error) MUST_CHECK;
+/* Enters the request's session where it names one, or begins to wait: `session_turn.is_inside` tells, and `granted` is
+ * called afterwards. Errors of sessions_enter; INVALID for fields that do not go with a session. */
+enum status completion_enter_session(struct completion *completion, void (*granted)(struct session_turn *turn),
+                                     struct error *error) MUST_CHECK;
+struct completion *completion_of_turn(struct session_turn *turn);
+
+/* Leaves it, at the end, with the state of what was sent; as it was, where nothing was. */
+void completion_leave_session(struct completion *completion);
+
+/* Finds what its texts go on from, in the request's `state` or its session. `*reference` is the request's model, and
+ * becomes that of a session that goes on, in `model`. Errors of text_state_read; INVALID for fields that do not go with
+ * it. */
+enum status completion_take_state(struct completion *completion, const char **reference,
+                                  char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
+
+/* What came of looking for the snapshot: UNPROCESSABLE, code "session_version_gone", where a session's version is not
+ * there any more or has another content. */
+enum status completion_check_version(const struct completion *completion, enum status status,
+                                     struct error *error) MUST_CHECK;
 
 /* The caller's seed, else the one its text began with, else the model's, else any below 2^53. */
 void completion_choose_seed(struct completion *completion, bool is_given);

@@ -346,9 +346,11 @@ static enum status prepare(struct completion *completion, struct error *error)
     struct server *server = completion->owner->server;
     struct generate_request *fields = &completion->fields;
     const char *reference = completion->model[0] == '\0' ? fields->model : completion->model;
-    TRY(completion_take_state(completion, error));
     const struct caller *caller = request_caller(completion->request);
-    TRY(caller_resolve(server->registry, caller, reference, &completion->snapshot, error));
+    char model[TEXT_STATE_MODEL_BYTES_MAX];
+    TRY(completion_take_state(completion, &reference, model, error));
+    enum status found = caller_resolve(server->registry, caller, reference, &completion->snapshot, error);
+    TRY(completion_check_version(completion, found, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
     bool is_seed_given = generate_request_is_given(fields, "seed"); /* by the caller */
     TRY(apply_model_settings(completion, error));
@@ -382,6 +384,13 @@ static void log_prompts(const struct completion *completion)
     }
 }
 
+static void parsed(struct job *job);
+
+static void on_granted(struct session_turn *turn)
+{
+    parsed(&completion_of_turn(turn)->job);
+}
+
 /* The fields are read: find the model, turn the prompts into symbols. */
 static void parsed(struct job *job)
 {
@@ -390,6 +399,13 @@ static void parsed(struct job *job)
     struct error error = completion->error;
     enum status status = completion->status;
     completion->is_in_job = false;
+    if (status == STATUS_OK && completion->session_turn.session == NULL) {
+        status = completion_enter_session(completion, on_granted, &error);
+        completion->is_in_job = completion->session_turn.session != NULL && !completion->session_turn.is_inside;
+    }
+    if (completion->is_in_job) { /* it waits for its turn, which comes here again */
+        return;
+    }
     if (status == STATUS_OK) {
         status = prepare(completion, &error);
     }

@@ -16,6 +16,7 @@ enum field_kind {
     FIELD_LOGIT_BIAS,
     FIELD_STREAM_OPTIONS,
     FIELD_UNKNOWN_SYMBOLS,
+    FIELD_SESSION,
     FIELD_STATE,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
     FIELD_SUFFIX,  /* only "" is accepted: what comes later cannot be read first */
@@ -72,8 +73,8 @@ static const struct field {
     {"suffix", FIELD_SUFFIX, false, 0, 0, 0},
     {"pattern", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"session", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
-    {"session_start", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"session", FIELD_SESSION, false, 0, 0, 0},
+    {"session_start", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, session_start)},
     {"state", FIELD_STATE, false, 0, 0, 0},
     {"return_state", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, return_state)},
     {"adapt", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
@@ -379,6 +380,13 @@ static enum status read_field(struct generate_request *request, const struct fie
     case FIELD_LOGIT_BIAS: return read_logit_bias(request, value, error);
     case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
     case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
+    case FIELD_SESSION:
+        if (!json_is_string(value)) {
+            error_set(error, STATUS_INVALID, "session must be a string");
+            return fail("session", error);
+        }
+        request->session = json_string_value(value);
+        return STATUS_OK;
     case FIELD_STATE:
         if (!json_is_string(value) || json_string_length(value) == 0) {
             error_set(error, STATUS_INVALID, "state must be the base64 text that return_state gave");
@@ -545,6 +553,7 @@ static json_t *schema_of(const struct field *field)
     case FIELD_STREAM_OPTIONS:
         return json_pack("{s:s, s:{s:{s:s}}}", "type", "object", "properties", "include_usage", "type", "boolean");
     case FIELD_UNKNOWN_SYMBOLS: return json_pack("{s:[s,s,s]}", "enum", "error", "skip", "replace");
+    case FIELD_SESSION:
     case FIELD_STATE: return json_pack("{s:s}", "type", "string");
     case FIELD_IGNORED:
     case FIELD_UNBUILT: break;

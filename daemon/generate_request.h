@@ -64,6 +64,8 @@ struct generate_request {
     bool stream;
     bool echo;
     bool include_usage;
+    const char *session; /* NULL: none */
+    bool session_start;
     const char *state; /* base64; NULL: none */
     size_t state_length;
     bool return_state;

@@ -91,6 +91,7 @@ json_t *error_to_json(const struct error *given, unsigned status)
     step_of(error->param, step);
     if (object == NULL || !set_text(object, "step", step) || !set_text(object, "variable", error->variable) ||
         !set_origin(object, &error->origin) || !set_text(object, "hint", error->hint) ||
+        (error->expired_at != 0 && json_object_set_new(object, "expired_at", json_integer(error->expired_at)) != 0) ||
         (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {
         json_decref(object);
         return NULL;

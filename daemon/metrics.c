@@ -6,6 +6,7 @@
 
 #include "daemon/completion.h"
 #include "daemon/registry.h"
+#include "daemon/sessions.h"
 #include "daemon/trainings.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
@@ -229,6 +230,18 @@ static void add_train_loss(void *context, const char *model, double train_loss)
     add(context, "lstmd_train_loss{model=\"%s\"} %.9g\n", model, train_loss);
 }
 
+static void add_sessions(struct text *text, const struct sessions *sessions)
+{
+    struct sessions_counters counters = sessions_counters(sessions);
+    add_value(text, "lstmd_sessions", "gauge", "Sessions that are kept.", (double)counters.count);
+    add_value(text, "lstmd_session_bytes", "gauge", "Memory of sessions.", (double)counters.bytes);
+    add_head(text, "lstmd_sessions_ended_total", "counter", "Sessions that ended by their time, and for want of room.");
+    add(text, "lstmd_sessions_ended_total{reason=\"expired\"} %llu\n", (unsigned long long)counters.expired);
+    add(text, "lstmd_sessions_ended_total{reason=\"memory\"} %llu\n", (unsigned long long)counters.evicted);
+    add_value(text, "lstmd_session_saves_failed_total", "counter", "Files of sessions that could not be written.",
+              (double)counters.saves_failed);
+}
+
 static double resident_bytes(void)
 {
     unsigned long long total_pages = 0, resident_pages = 0;
@@ -259,6 +272,7 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     registry_visit(server->registry, add_model_reloads, &text);
     add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");
     trainings_visit(server->trainings, add_train_loss, &text);
+    add_sessions(&text, server->sessions);
     add_value(&text, "lstmd_requests_in_flight", "gauge", "HTTP requests that came and did not end yet.",
               (double)http_request_count(server->http));
     add_value(&text, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());

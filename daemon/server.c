@@ -11,6 +11,7 @@
 #include "daemon/pictures.h"
 #include "daemon/registry.h"
 #include "daemon/routes.h"
+#include "daemon/sessions.h"
 #include "daemon/trainings.h"
 #include "daemon/watcher.h"
 #include "engine/base/check.h"
@@ -41,6 +42,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     TRY(imports_create(server, &server->imports, error));
     TRY(metrics_create(&server->metrics, error));
     TRY(completions_create(server, &server->completions, error));
+    TRY(sessions_create(server, &server->sessions, error));
     struct batcher_options batcher = {.threads = settings->threads,
                                       .queue_max = settings->generations_max,
                                       .on_progress = completions_on_progress,
@@ -144,6 +146,7 @@ void server_stop(struct server *server)
         uv_run(&server->loop, UV_RUN_ONCE);
     }
     watcher_destroy(server->watcher);
+    sessions_stop(server->sessions);
     if (server->loader != NULL) {
         workers_end(server->loader);
     }
@@ -153,6 +156,7 @@ void server_stop(struct server *server)
     registry_destroy(server->registry);
     imports_destroy(server->imports); /* some may have waited for the registry */
     completions_destroy(server->completions);
+    sessions_destroy(server->sessions);
     metrics_destroy(server->metrics);
     workers_destroy(server->run);
     workers_destroy(server->loader);

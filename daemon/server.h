@@ -25,6 +25,7 @@ struct server {
     struct registry *registry; /* models, versions, snapshots */
     struct watcher *watcher;
     struct completions *completions; /* texts being generated */
+    struct sessions *sessions;       /* texts that may go on */
     struct metrics *metrics;
     struct trainings *trainings; /* training jobs */
     struct pictures *pictures;   /* graphs being drawn */

@@ -71,6 +71,7 @@ struct error {
     char variable[ERROR_PLACE_BYTES_MAX]; /* graph errors: the variable's full name */
     struct error_origin origin;           /* graph errors: where it was first defined */
     char hint[ERROR_PLACE_BYTES_MAX];     /* what to do instead */
+    int64_t expired_at;                   /* when what is not there any more ended, seconds since 1970; 0: not known */
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))

@@ -1,8 +1,11 @@
 """Texts that go on: by a state that the caller keeps, and by sessions that lstmd keeps."""
 import base64
 import json
+import os
+import threading
 
-from harness import DaemonTest
+from harness import Daemon, DaemonTest, train
+from test_keys import KeysTest
 
 SHORT = True
 PROMPT = "Call me"
@@ -90,3 +93,248 @@ class States(Continuing):
         self.assertEqual(self.complete(400, prompt="", state=7)["param"], "state")
         error = self.daemon.json("GET", "/v1/models/bard/generate?prompt=I&return_state=true")[1]["error"]
         self.assertEqual(error["param"], "return_state")
+
+
+class Sessions(Continuing):
+    MODELS = {"bard": {}, "other": {"seed": 2}, "slow": {"units": 512, "layers": 2, "max_steps": 1}}
+
+    def test_a_thousand_requests_are_one_text(self):
+        whole = self.text(prompt=PROMPT, max_tokens=1000, seed=4, **VIVID)
+        connection = self.daemon.connect()
+        pieces = []
+        for index in range(1000):
+            begin = {"prompt": PROMPT, "seed": 4, "session_start": True} if index == 0 else {"prompt": ""}
+            body = {"model": "bard", "session": "long", "max_tokens": 1, **begin, **VIVID}
+            connection.request("POST", "/v1/completions", json.dumps(body))
+            pieces.append(json.loads(connection.getresponse().read())["choices"][0]["text"])
+        connection.close()
+        self.assertEqual("".join(pieces), whole)
+        reply = self.expect(200, "GET", "/v1/sessions/long")
+        self.assertEqual((reply["symbols"], reply["model"], reply["busy"]), (len(PROMPT) + 1000, "bard@1", False))
+
+    def test_only_new_symbols_are_read(self):
+        def steps():
+            _, _, content = self.daemon.request("GET", "/metrics")
+            lines = dict(line.rsplit(" ", 1) for line in content.decode().splitlines() if line[0] != "#")
+            return int(lines["lstmd_step_rows_sum"])
+        self.text(prompt=PROMPT * 20, max_tokens=10, seed=4, session="cost", session_start=True)
+        before = steps()
+        self.text(prompt="", max_tokens=10, session="cost")
+        self.assertEqual(steps() - before, 10)
+        usage = self.complete(prompt="I ", max_tokens=5, session="cost")["usage"]
+        self.assertEqual((usage["prompt_tokens"], usage["prompt_tokens_details"]["replayed_tokens"]), (2, 0))
+        self.assertEqual(steps() - before, 10 + 2 + 5)
+
+    def test_forks_differ_by_seed_alone(self):
+        first = self.text(prompt=PROMPT, max_tokens=20, seed=4, session="trunk", session_start=True)
+        for name in ("same", "again", "changed"):
+            self.expect(201, "PUT", f"/v1/sessions/{name}", {"fork": "trunk"})
+        texts = {name: self.text(prompt="", max_tokens=40, session=name, **more)
+                 for name, more in (("same", {}), ("again", {}), ("changed", {"seed": 5}), ("trunk", {}))}
+        self.assertEqual(texts["same"], texts["again"])
+        self.assertEqual(texts["same"], texts["trunk"])
+        self.assertNotEqual(texts["same"], texts["changed"])
+        self.assertEqual(first + texts["same"], self.text(prompt=PROMPT, max_tokens=60, seed=4))
+
+    def test_every_door(self):
+        whole = self.text(prompt=PROMPT, max_tokens=60, seed=4, model="bard")
+        text = self.text(prompt=PROMPT, max_tokens=20, seed=4, session="doors", session_start=True)
+        text += "".join(chunk["choices"][0]["text"] for chunk in self.chunks(prompt="", session="doors", max_tokens=20))
+        text += self.daemon.request("GET", "/v1/models/bard/generate?session=doors&max_tokens=20")[2].decode()
+        self.assertEqual(text, whole)
+
+    def test_stop_strings_leave_no_trace(self):
+        whole = self.text(prompt=PROMPT, max_tokens=100, seed=4)
+        text = self.text(prompt=PROMPT, max_tokens=100, seed=4, stop=whole[40:43], session="stop", session_start=True)
+        self.assertLess(len(text), 43)
+        text += self.text(prompt="", max_tokens=100 - len(text), session="stop")
+        self.assertEqual(text, whole)
+
+    def test_a_reader_that_leaves(self):
+        """The session stands where the stream was cut, somewhere behind what was read."""
+        fields = {"model": "slow", "prompt": PROMPT, "seed": 4, "temperature": 1}
+        body = {**fields, "stream": True, "max_tokens": 100000, "session": "left", "session_start": True, "flush_ms": 0}
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body)
+        read = ""
+        while len(read) < 5:
+            line = reply.readline().decode()
+            read += json.loads(line[6:])["choices"][0]["text"] if line.startswith("data: ") else ""
+        connection.sock.close()
+        connection.close()
+        rest = self.text(model="slow", prompt="", session="left", max_tokens=30)
+        made = self.expect(200, "GET", "/v1/sessions/left")["symbols"] - len(PROMPT) - 30
+        self.assertGreaterEqual(made, len(read))
+        whole = self.text(max_tokens=made + 30, **fields)
+        self.assertEqual(whole, whole[:made] + rest)
+        self.assertEqual(whole[:len(read)], read)
+
+    def test_requests_wait_for_their_turn(self):
+        self.text(prompt=PROMPT, max_tokens=1, seed=4, session="turns", session_start=True)
+        replies = []
+        threads = [threading.Thread(target=lambda: replies.append(self.text(prompt="", max_tokens=30, session="turns")))
+                   for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        whole = self.text(prompt=PROMPT, max_tokens=181, seed=4)
+        self.assertEqual(sorted(replies), sorted(whole[at:at + 30] for at in range(1, 181, 30)))
+
+    def test_a_busy_session(self):
+        body = {"model": "slow", "prompt": PROMPT, "stream": True, "max_tokens": 100000, "session": "busy",
+                "session_start": True}
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body)
+        reply.readline()
+        self.assertTrue(self.expect(200, "GET", "/v1/sessions/busy")["busy"])
+        self.expect(409, "DELETE", "/v1/sessions/busy", error="session_busy")
+        self.expect(409, "PUT", "/v1/sessions/busy", {"model": "bard"}, error="session_busy")
+        connection.sock.close()
+        connection.close()
+        self.text(model="slow", prompt="", session="busy", max_tokens=1)
+        self.expect(200, "DELETE", "/v1/sessions/busy")
+        self.expect(404, "GET", "/v1/sessions/busy", error="session_not_found")
+
+    def test_put_look_and_delete(self):
+        made = self.expect(201, "PUT", "/v1/sessions/made", {"model": "bard", "ttl_seconds": 60})
+        self.assertEqual((made["model"], made["symbols"], made["ttl_seconds"]), ("bard@1", 0, 60))
+        text = self.text(prompt=PROMPT, max_tokens=20, seed=4, session="made")
+        self.assertEqual(text, self.text(prompt=PROMPT, max_tokens=20, seed=4))
+        state = self.expect(200, "GET", "/v1/sessions/made?state=true")["state"]
+        self.expect(201, "PUT", "/v1/sessions/copy", {"state": state})
+        self.assertEqual(self.text(prompt="", max_tokens=20, session="copy"),
+                         self.text(prompt="", max_tokens=20, state=state))
+        self.assertEqual(self.expect(200, "PUT", "/v1/sessions/made", {"ttl_seconds": 90})["symbols"],
+                         len(PROMPT) + 20)
+        self.assertIn("made", [entry["name"] for entry in self.expect(200, "GET", "/v1/sessions")["data"]])
+        self.expect(200, "DELETE", "/v1/sessions/made")
+        self.assertNotIn("made", [entry["name"] for entry in self.expect(200, "GET", "/v1/sessions")["data"]])
+
+    def test_what_is_refused(self):
+        self.text(prompt=PROMPT, max_tokens=1, session="strict", session_start=True)
+        self.assertEqual(self.complete(404, session="nobody")["code"], "session_not_found")
+        self.assertEqual(self.complete(400, session="a/b")["code"], "invalid_name")
+        for more in ({"n": 2}, {"best_of": 2}, {"prompt": ["a", "b"]}):
+            self.assertEqual(self.complete(400, session="strict", **more)["param"], "session")
+        self.assertEqual(self.complete(400, session="strict", state="AA")["param"], "state")
+        self.assertEqual(self.complete(400, session="strict", model="other")["param"], "model")
+        self.assertEqual(self.complete(400, session_start=True)["param"], "session_start")
+        self.expect(404, "PUT", "/v1/sessions/x", {"fork": "nobody"}, error="session_not_found")
+        self.expect(400, "PUT", "/v1/sessions/x", {"fork": "strict", "model": "bard"})
+        self.expect(400, "PUT", "/v1/sessions/x", {"state": "AA"}, error="state_malformed")
+        self.expect(404, "PUT", "/v1/sessions/x", {"model": "nobody"}, error="model_not_found")
+        self.expect(400, "PUT", "/v1/sessions/x", {"frobnicate": 1}, error="unknown_field")
+        self.complete(400, session="fresh", session_start=True, temperature=9)
+        self.expect(404, "GET", "/v1/sessions/fresh", error="session_not_found")
+
+    def test_a_failed_request_changes_nothing(self):
+        self.text(prompt=PROMPT, max_tokens=10, seed=4, session="whole", session_start=True)
+        before = self.expect(200, "GET", "/v1/sessions/whole?state=true")["state"]
+        self.complete(400, prompt="\u00e9\u00e8", session="whole")
+        self.assertEqual(self.expect(200, "GET", "/v1/sessions/whole?state=true")["state"], before)
+
+
+class Time(Continuing):
+    MODELS = {"bard": {}}
+
+    def test_a_session_expires(self):
+        self.expect(201, "PUT", "/v1/sessions/brief", {"model": "bard", "ttl_seconds": 1})
+        expires_at = self.expect(200, "GET", "/v1/sessions/brief")["expires_at"]
+        status = 200
+        while status == 200:
+            status, reply = self.daemon.json("GET", "/v1/sessions/brief")
+        self.assertEqual((reply["error"]["code"], reply["error"]["expired_at"]), ("session_not_found", expires_at))
+        self.assertEqual(self.complete(404, session="brief")["expired_at"], expires_at)
+
+
+class Memory(Continuing):
+    MODELS = {"bard": {}}
+    CONFIG = "sessions_bytes_max = 65536\n"
+
+    def test_the_ones_unused_longest_go(self):
+        self.text(prompt=PROMPT, max_tokens=1, session="first", session_start=True)
+        size = self.expect(200, "GET", "/v1/sessions/first")["bytes"]
+        room = 65536 // size
+        for index in range(room + 10):
+            self.text(prompt=PROMPT, max_tokens=1, session=f"s{index:03}", session_start=True)
+            self.text(prompt="", max_tokens=1, session="first")
+        names = {entry["name"] for entry in self.expect(200, "GET", "/v1/sessions")["data"]}
+        self.assertIn("first", names)
+        self.assertNotIn("s000", names)
+        self.assertIn(f"s{room + 9:03}", names)
+        self.assertLessEqual(len(names), room)
+        self.assertGreater(len(names), room * 8 // 10)
+        self.assertIn(b'lstmd_sessions_ended_total{reason="memory"}', self.daemon.request("GET", "/metrics")[2])
+
+
+class Restart(Continuing):
+    MODELS = {"bard": {}}
+
+    def again(self):
+        self.assertEqual(self.daemon.stop(), 0)
+        type(self).daemon = Daemon(self.models)
+
+    def test_sessions_survive(self):
+        whole = self.text(prompt=PROMPT, max_tokens=90, seed=4, **VIVID)
+        text = self.text(prompt=PROMPT, max_tokens=30, seed=4, session="kept", session_start=True, **VIVID)
+        self.expect(201, "PUT", "/v1/sessions/empty", {"model": "bard"})
+        before = self.expect(200, "GET", "/v1/sessions/kept?state=true")
+        self.again()
+        self.assertEqual(self.expect(200, "GET", "/v1/sessions/kept?state=true"), before)
+        self.assertEqual(self.expect(200, "GET", "/v1/sessions/empty")["model"], "bard@1")
+        text += self.text(prompt="", max_tokens=30, session="kept", **VIVID)
+        self.again()
+        text += self.text(prompt="", max_tokens=30, session="kept", **VIVID)
+        self.assertEqual(text, whole)
+
+    def test_files_that_are_no_good(self):
+        folder = os.path.join(self.models, ".sessions")
+        for index in range(20):
+            self.expect(201, "PUT", f"/v1/sessions/many{index}", {"model": "bard"})
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertEqual(os.stat(folder).st_mode & 0o77, 0)
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".sessions"))
+        with open(os.path.join(folder, names[0]), "r+b") as file:
+            file.seek(90)
+            file.write(b"?")
+        os.truncate(os.path.join(folder, names[1]), 50)
+        type(self).daemon = Daemon(self.models)
+        for name in names[:2]:
+            self.daemon.wait_for_output(f"sessions_refused.*{name}")
+            self.assertTrue(os.path.exists(os.path.join(folder, f"{name}.refused")))
+        left = {entry["name"] for entry in self.expect(200, "GET", "/v1/sessions")["data"]}
+        self.assertLess(len([name for name in left if name.startswith("many")]), 20)
+        self.assertGreater(len(left), 0)
+
+    def test_a_version_that_is_gone(self):
+        train(os.path.join(self.models, "brief"))
+        self.daemon.json("POST", "/v1/models/brief/load")
+        self.text(model="brief", prompt=PROMPT, max_tokens=5, session="gone", session_start=True)
+        self.expect(200, "DELETE", "/v1/models/brief")
+        self.assertEqual(self.complete(422, model="brief", prompt="", session="gone")["code"], "session_version_gone")
+        train(os.path.join(self.models, "brief"), seed=9)
+        self.daemon.json("POST", "/v1/models/brief/load")
+        error = self.complete(422, model="brief", prompt="", session="gone")
+        self.assertEqual(error["code"], "session_version_gone")
+        self.assertIn("as it was", error["message"])
+
+
+class OwnSessions(KeysTest):
+    """A key sees its own sessions only."""
+    MODELS = {"bard": {}}
+    KEYS = (("ann", ()), ("bob", ()), ("boss", ("--scope", "admin")))
+
+    def test_names_are_each_keys_own(self):
+        for key, seed in (("ann", 1), ("bob", 2)):
+            status, _ = self.ask("POST", "/v1/completions", key, {
+                "prompt": PROMPT, "max_tokens": 9, "seed": seed, "session": "mine", "session_start": True})
+            self.assertEqual(status, 200)
+        states = {self.ask("GET", "/v1/sessions/mine?state=true", key)[1]["state"] for key in ("ann", "bob")}
+        self.assertEqual(len(states), 2)
+        self.assertEqual(self.ask("PUT", "/v1/sessions/secret", "ann", {"model": "bard"})[0], 201)
+        for key in ("bob", "boss"):
+            for method, path, body in (("GET", "/v1/sessions/secret", None), ("DELETE", "/v1/sessions/secret", None),
+                                       ("PUT", "/v1/sessions/x", {"fork": "secret"}),
+                                       ("POST", "/v1/completions", {"prompt": "", "session": "secret"})):
+                self.assertEqual(self.ask(method, path, key, body)[0], 404, path)
+        self.assertEqual([entry["name"] for entry in self.ask("GET", "/v1/sessions", "bob")[1]["data"]], ["mine"])
+        self.assertEqual(self.ask("GET", "/v1/sessions", "boss")[1]["data"], [])

@@ -115,7 +115,8 @@ static void test_refusals(void **state)
         {"{\"best_of\":2,\"n\":3}", STATUS_INVALID, "best_of", "best_of is 2, it must be at least n, which is 3"},
         {"{\"suffix\":\"x\"}", STATUS_UNSUPPORTED, "suffix", "suffix is not supported"},
         {"{\"suffix\":1}", STATUS_UNSUPPORTED, "suffix", "suffix is not supported"},
-        {"{\"session\":\"s\"}", STATUS_UNSUPPORTED, "session", "session is documented"},
+        {"{\"session\":7}", STATUS_INVALID, "session", "session must be"},
+        {"{\"state\":\"\"}", STATUS_INVALID, "state", "state must be"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *object;
