@@ -262,7 +262,7 @@ class From(CommandTest):
 
     def test_resume_is_exact(self):
         self.train("--max-steps", "20")
-        options = ["--vocabulary-policy", "extend", "--epochs", "20", "--checkpoint-seconds", "0.0001"]
+        options = ["--vocabulary-policy", "extend", "--max-steps", "100", "--checkpoint-seconds", "0.0001"]
         self.tune(*options)
         process = subprocess.Popen([LSTMD, "train", self.new_text, "--out", self.tuned, "--from", self.model, "--batch",
                                     "4", "--sequence-length", "16", *options], stdout=subprocess.PIPE)
