@@ -123,14 +123,14 @@ static enum status check_view(const struct walk *walk, const char *name, const s
 {
     size_t elements = view->length / dtype_bytes(view->dtype);
     uint64_t last = (uint64_t)view->offset;
-    int64_t expected = 1;
+    uint64_t expected = 1; /* the product fits, unless there are no elements at all */
     bool is_contiguous = true;
     bool overflows = view->offset < 0 || !shape_element_count(&view->shape, ret_count);
     for (int d = view->shape.rank - 1; d >= 0 && !overflows; d--) {
         uint64_t step = 0;
         int64_t dimension = view->shape.dimensions[d];
-        is_contiguous = is_contiguous && (dimension <= 1 || view->strides[d] == expected);
-        expected *= dimension;
+        is_contiguous = is_contiguous && (dimension <= 1 || (uint64_t)view->strides[d] == expected);
+        expected *= (uint64_t)dimension;
         overflows =
             dimension > 0 && (__builtin_mul_overflow((uint64_t)(dimension - 1), (uint64_t)view->strides[d], &step) ||
                               __builtin_add_overflow(last, step, &last));

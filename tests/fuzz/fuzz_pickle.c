@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    struct foreign_model model = {.format = "pickle", .arena = {.bytes_max = 16 << 20}};
+    struct foreign_model model = {.format = "pickle", .arena = {.bytes_max = 1 << 17}};
     struct plain *value = NULL;
     struct error error = {.message = ""};
     size_t end = 0;
