@@ -192,6 +192,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     bool is_long = completion->form == FORM_EVENTS && generate_request_is_given(&completion->fields, "logprobs");
     size_t length = generation_read(choice->generation, bytes, is_long ? LOGPROBS_EVENT_BYTES : GENERATION_RING_BYTES);
     choice->prompt_count = progress.prompt_count;
+    choice->cached_count = progress.cached_count;
     choice->token_count = progress.token_count;
     choice->joined_ms = progress.joined_ms;
     choice->taken_bytes += completion->is_abandoned ? 0 : length;

@@ -48,6 +48,7 @@ struct choice {
     size_t taken_bytes;        /* read from the ring for somebody */
     struct text_state *state;  /* where it ended, if that is wanted; owned */
     size_t prompt_count;       /* symbols */
+    size_t cached_count;       /* of those, found in the prompt cache */
     size_t token_count;
     uint64_t joined_ms;         /* its first decode step */
     uint64_t first_ms, last_ms; /* when text first and last came */
@@ -115,6 +116,9 @@ void completion_on_gone(void *context, struct request *request);
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES]);
+
+/* The name of the key that asks; "": none. Thread: loop or run. */
+const char *completion_owner(const struct completion *completion);
 
 /* Enters the request's session where it names one, or begins to wait: `session_turn.is_inside` tells, and `granted` is
  * called afterwards. Errors of sessions_enter; INVALID for fields that do not go with a session. */

@@ -85,6 +85,8 @@ static enum status create_generation(struct completion *completion, struct choic
         .state = completion->from,
         .origin = snapshot_origin(completion->snapshot),
         .want_state = completion_wants_states(completion),
+        .cache = completion->owner->server->prompt_cache,
+        .cache_owner = completion_owner(completion),
         .seed = completion->seed,
         .choice = index_of_n + (completion->from == NULL ? 0 : text_state_head(completion->from)->choice),
         .stop = fields->stop,

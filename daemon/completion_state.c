@@ -12,13 +12,18 @@ static enum status refuse(struct error *error, const char *param)
     return error->status;
 }
 
+const char *completion_owner(const struct completion *completion)
+{
+    const struct caller *caller = request_caller(completion->request);
+    return caller == NULL ? "" : caller->key;
+}
+
 /* ---- sessions ---- */
 
 enum status completion_enter_session(struct completion *completion, void (*granted)(struct session_turn *turn),
                                      struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
-    const struct caller *caller = request_caller(completion->request);
     if (fields->session == NULL && fields->session_start) {
         error_set(error, STATUS_INVALID, "session_start is only for a session");
         return refuse(error, "session_start");
@@ -35,7 +40,7 @@ enum status completion_enter_session(struct completion *completion, void (*grant
         return refuse(error, "session");
     }
     completion->session_turn.granted = granted;
-    enum status status = sessions_enter(completion->owner->server->sessions, caller == NULL ? "" : caller->key,
+    enum status status = sessions_enter(completion->owner->server->sessions, completion_owner(completion),
                                         fields->session, fields->session_start, &completion->session_turn, error);
     return status == STATUS_OK ? status : refuse(error, "session");
 }
@@ -156,11 +161,20 @@ bool completion_show_state(struct choice *choice, json_t *object)
 
 bool completion_show_cached(const struct completion *completion, json_t *usage)
 {
-    if (completion->from == NULL) {
+    size_t cached = 0;
+    for (size_t i = 0; i < completion->choice_count; i += (size_t)completion->fields.best_of) {
+        cached += completion->choices[i].cached_count;
+    }
+    if (cached == 0 && completion->from == NULL) {
         return true;
     }
-    json_int_t pending = (json_int_t)text_state_head(completion->from)->pending_count;
-    json_int_t total = (json_int_t)text_state_symbol_count(completion->from);
-    json_t *details = json_pack("{s:I, s:I}", "restored_tokens", total - pending + 1, "replayed_tokens", pending - 1);
-    return json_object_set_new(usage, "prompt_tokens_details", details) == 0;
+    json_t *details = json_pack("{s:I}", "cached_tokens", (json_int_t)cached);
+    bool is_whole = details != NULL;
+    if (is_whole && completion->from != NULL) {
+        json_int_t pending = (json_int_t)text_state_head(completion->from)->pending_count;
+        json_int_t total = (json_int_t)text_state_symbol_count(completion->from);
+        is_whole = json_object_set_new(details, "restored_tokens", json_integer(total - pending + 1)) == 0 &&
+                   json_object_set_new(details, "replayed_tokens", json_integer(pending - 1)) == 0;
+    }
+    return json_object_set_new(usage, "prompt_tokens_details", details) == 0 && is_whole;
 }

@@ -242,6 +242,18 @@ static void add_sessions(struct text *text, const struct sessions *sessions)
               (double)counters.saves_failed);
 }
 
+static void add_prompt_cache(struct text *text, struct prompt_cache *cache)
+{
+    struct prompt_cache_counters counters = {.count = 0};
+    if (cache != NULL) {
+        counters = prompt_cache_counters(cache);
+    }
+    add_value(text, "lstmd_prompt_cache_states", "gauge", "States of prompts that are kept.", (double)counters.count);
+    add_value(text, "lstmd_prompt_cache_bytes", "gauge", "Memory of states of prompts.", (double)counters.bytes);
+    add_value(text, "lstmd_prompt_cache_symbols_total", "counter", "Symbols of prompts that were not read again.",
+              (double)counters.symbols_found);
+}
+
 static double resident_bytes(void)
 {
     unsigned long long total_pages = 0, resident_pages = 0;
@@ -273,6 +285,7 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");
     trainings_visit(server->trainings, add_train_loss, &text);
     add_sessions(&text, server->sessions);
+    add_prompt_cache(&text, server->prompt_cache);
     add_value(&text, "lstmd_requests_in_flight", "gauge", "HTTP requests that came and did not end yet.",
               (double)http_request_count(server->http));
     add_value(&text, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());

@@ -41,6 +41,9 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     TRY(pictures_create(&server->loop, &server->pictures, error));
     TRY(imports_create(server, &server->imports, error));
     TRY(metrics_create(&server->metrics, error));
+    if (settings->prompt_cache_bytes_max > 0) {
+        TRY(prompt_cache_create(settings->prompt_cache_bytes_max, &server->prompt_cache, error));
+    }
     TRY(completions_create(server, &server->completions, error));
     TRY(sessions_create(server, &server->sessions, error));
     struct batcher_options batcher = {.threads = settings->threads,
@@ -157,6 +160,7 @@ void server_stop(struct server *server)
     imports_destroy(server->imports); /* some may have waited for the registry */
     completions_destroy(server->completions);
     sessions_destroy(server->sessions);
+    prompt_cache_destroy(server->prompt_cache);
     metrics_destroy(server->metrics);
     workers_destroy(server->run);
     workers_destroy(server->loader);

@@ -21,6 +21,7 @@ struct server {
     struct workers *run;    /* graph builds and runs, large bodies */
     struct workers *loader; /* one thread: reads, packs and frees models */
     struct batcher *batcher;
+    struct prompt_cache *prompt_cache; /* NULL: prompts are not kept */
     struct http *http;
     struct registry *registry; /* models, versions, snapshots */
     struct watcher *watcher;

@@ -86,7 +86,7 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
                   GENERATION_PRIORITY_LOW, GENERATION_PRIORITY_HIGH);
         return refuse(error, "priority");
     }
-    CHECK(options->origin != NULL || (options->state == NULL && !options->want_state));
+    CHECK(options->origin != NULL || (options->state == NULL && !options->want_state && options->cache == NULL));
     TRY(check_share("top_p", options->top_p, error));
     TRY(check_share("min_p", options->min_p, error));
     return check_share("typical_p", options->typical_p, error);
@@ -104,6 +104,22 @@ static bool allocate_marks(struct generation *generation, const struct generatio
     generation->text_mark.slot = options->stop_count > 0 ? mem_allocate_aligned(slot_floats, sizeof(float)) : NULL;
     return generation->symbols != NULL && generation->prompt_mark.slot != NULL &&
            (generation->text_mark.slot != NULL || options->stop_count == 0);
+}
+
+/* Takes the beginning of the prompt from the cache. Where its own logits or text are wanted it is read. */
+static void begin_cached(struct generation *generation, const struct generation_options *options)
+{
+    if (options->cache == NULL || options->want_echo || options->want_prompt_logprobs ||
+        decode_plan_is_stepped(generation->plan)) {
+        return;
+    }
+    generation->cache = options->cache;
+    if (prompt_cache_load(options->cache, generation->plan, options->origin, options->cache_owner, generation->prompt,
+                          generation->prompt_count, generation->slot, &generation->border)) {
+        generation->cached_count = generation->border.symbol_count;
+        generation->prompt_read = generation->cached_count;
+        atomic_init(&generation->prompt_progress, generation->cached_count);
+    }
 }
 
 static enum status allocate(struct generation *generation, const struct generation_options *options,
@@ -129,7 +145,11 @@ static enum status allocate(struct generation *generation, const struct generati
                options->prompt_count * sizeof *options->prompt);
     }
     decode_plan_reset_slot(plan, generation->slot);
-    return options->state == NULL ? STATUS_OK : generation_load_state(generation, error);
+    if (options->state != NULL) {
+        return generation_load_state(generation, error);
+    }
+    begin_cached(generation, options);
+    return STATUS_OK;
 }
 
 static void release(struct generation *generation)
@@ -255,6 +275,7 @@ struct generation_progress generation_progress(const struct generation *generati
 {
     struct generation_progress progress = {.finish =
                                                atomic_load(&generation->finish)}; /* first: the rest is then final */
+    progress.cached_count = generation->cached_count;
     progress.prompt_count = atomic_load_explicit(&generation->prompt_progress, memory_order_relaxed);
     progress.token_count = atomic_load_explicit(&generation->token_progress, memory_order_relaxed);
     progress.joined_ms = atomic_load_explicit(&generation->joined_ms, memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include "engine/decode/decode_plan.h"
 #include "engine/decode/logprobs.h"
 #include "engine/decode/penalties.h"
+#include "engine/decode/prompt_cache.h"
 #include "engine/decode/text_state.h"
 #include "engine/text/stop_strings.h"
 #include "engine/text/vocabulary.h"
@@ -28,13 +29,15 @@ struct generation_options {
     const uint32_t *prompt; /* symbols fed first, copied; at least one, or none with a state */
     size_t prompt_count;
     struct text_state *state;         /* what it goes on from, referenced; NULL: from the beginning */
-    const struct text_origin *origin; /* whose states; borrowed from the lifetime. NULL: neither state nor want_state */
-    size_t tokens_max;                /* symbols to make at most; 0: only read the prompt */
-    double temperature;               /* 0: argmax, lowest id on ties */
-    size_t top_k;                     /* 0: off */
-    double top_p;                     /* 1: off */
-    double min_p;                     /* 0: off */
-    double typical_p;                 /* 0 and 1: off */
+    const struct text_origin *origin; /* whose states; borrowed from the lifetime. NULL: no states, and no cache */
+    struct prompt_cache *cache; /* where states of prompts are kept; borrowed, outlives the generation. NULL: nowhere */
+    const char *cache_owner;    /* for whom the prompt is read: others do not find it */
+    size_t tokens_max;          /* symbols to make at most; 0: only read the prompt */
+    double temperature;         /* 0: argmax, lowest id on ties */
+    size_t top_k;               /* 0: off */
+    double top_p;               /* 1: off */
+    double min_p;               /* 0: off */
+    double typical_p;           /* 0 and 1: off */
     struct penalty_options penalties; /* copied */
     uint64_t seed;
     uint64_t choice; /* index among n choices; keys the random numbers with the seed and the symbols made so far */
@@ -86,6 +89,7 @@ void *generation_owner(const struct generation *generation);
 struct generation_progress {
     enum finish_reason finish; /* set only after the last byte is in the ring */
     size_t prompt_count;       /* prompt symbols read so far, without those of a state */
+    size_t cached_count;       /* of those, found in the cache instead */
     size_t token_count;        /* symbols made so far */
     uint64_t joined_ms;        /* clock_now_ms() of its first step; 0 before */
     size_t readable_bytes;     /* bytes waiting in the ring */

@@ -173,6 +173,10 @@ static void advance_prompt(struct generation *generation)
     size_t own_count = generation->prompt_read > carried ? generation->prompt_read - carried : 0;
     atomic_store_explicit(&generation->prompt_progress, own_count, memory_order_relaxed);
     generation_row_keep_prompt(generation);
+    if (generation->cache != NULL && generation->prompt_read == generation->border.symbol_count + PROMPT_CACHE_CHUNK) {
+        prompt_cache_keep(generation->cache, generation->plan, &generation->border,
+                          generation->prompt + generation->border.symbol_count, generation->slot, generation->parity);
+    }
 }
 
 void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,

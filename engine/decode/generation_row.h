@@ -37,6 +37,9 @@ struct generation {
     size_t carried_count;             /* of the prompt, those of the state */
     struct text_state *from;          /* one reference, or NULL */
     const struct text_origin *origin; /* borrowed from lifetime, or NULL */
+    struct prompt_cache *cache;       /* borrowed; NULL: its prompt is not kept */
+    struct prompt_border border;      /* in the prompt, the last one passed */
+    size_t cached_count;              /* symbols of the prompt that were in the cache */
     uint64_t fed_before;              /* symbols in the state it began with */
     uint64_t made_before;             /* of those before, the ones that were made */
     size_t tokens_max;

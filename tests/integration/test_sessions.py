@@ -2,9 +2,10 @@
 import base64
 import json
 import os
+import re
 import threading
 
-from harness import Daemon, DaemonTest, train
+from harness import CORPUS, Daemon, DaemonTest, train
 from test_keys import KeysTest
 
 SHORT = True
@@ -42,7 +43,8 @@ class States(Continuing):
             self.assertEqual(reply["seed"], 4)
             self.assertEqual(reply["usage"], {
                 "prompt_tokens": 0, "completion_tokens": count, "total_tokens": count,
-                "prompt_tokens_details": {"restored_tokens": len(PROMPT) + len(text), "replayed_tokens": 0}})
+                "prompt_tokens_details": {"cached_tokens": 0, "restored_tokens": len(PROMPT) + len(text),
+                                          "replayed_tokens": 0}})
             text += reply["choices"][0]["text"]
         self.assertEqual(text, whole)
 
@@ -231,6 +233,40 @@ class Sessions(Continuing):
         before = self.expect(200, "GET", "/v1/sessions/whole?state=true")["state"]
         self.complete(400, prompt="\u00e9\u00e8", session="whole")
         self.assertEqual(self.expect(200, "GET", "/v1/sessions/whole?state=true")["state"], before)
+
+
+class PromptCache(Continuing):
+    MODELS = {"bard": {}}
+
+    def found(self):
+        content = self.daemon.request("GET", "/metrics")[2]
+        return int(re.search(rb"^lstmd_prompt_cache_symbols_total (\d+)$", content, re.M).group(1))
+
+    def test_shared_beginnings_are_read_once(self):
+        beginning = CORPUS[50:350]
+        before = self.found()
+        fields = {"max_tokens": 40, "seed": 4, **VIVID}
+        first = self.complete(prompt=beginning + "abc", **fields)
+        self.assertNotIn("prompt_tokens_details", first["usage"])
+        second = self.complete(prompt=beginning + "Ish", **fields)
+        self.assertEqual(second["usage"]["prompt_tokens"], 303)
+        self.assertEqual(second["usage"]["prompt_tokens_details"], {"cached_tokens": 256})
+        self.assertEqual(self.complete(prompt=beginning + "abc", **fields)["choices"], first["choices"])
+        self.assertEqual(self.found() - before, 512)
+        # nothing of an echoed prompt comes from the cache: another way to the same texts
+        for reply, tail in ((first, "abc"), (second, "Ish")):
+            echoed = self.complete(prompt=beginning + tail, echo=True, **fields)
+            self.assertNotIn("prompt_tokens_details", echoed["usage"])
+            self.assertEqual(echoed["choices"][0]["text"], beginning + tail + reply["choices"][0]["text"])
+
+    def test_a_session_begins_from_it(self):
+        beginning = CORPUS[:200]
+        self.text(prompt=beginning, max_tokens=1)
+        whole = self.text(prompt=beginning, max_tokens=50, seed=4, echo=True)[200:]
+        reply = self.complete(prompt=beginning, max_tokens=20, seed=4, session="s", session_start=True)
+        self.assertEqual(reply["usage"]["prompt_tokens_details"], {"cached_tokens": 192})
+        text = reply["choices"][0]["text"] + self.text(prompt="", max_tokens=30, session="s")
+        self.assertEqual(text, whole)
 
 
 class Time(Continuing):
