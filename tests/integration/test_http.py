@@ -56,9 +56,8 @@ class Http(DaemonTest):
         self.assertEqual((status, content, headers["Content-Type"]), (200, b"", "application/json"))
 
     def test_what_is_not_built_says_so(self):
-        for method, path in (("GET", "/v1/sessions"), ("PUT", "/v1/sessions/s"), ("GET", "/")):
-            status, reply = self.daemon.json(method, path)
-            self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"), path)
+        status, reply = self.daemon.json("GET", "/")
+        self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"))
         for method, path in (("GET", "/v2"), ("POST", "/v2/models/bard/infer"), ("POST", "/v1/models/bard:predict")):
             status, reply = self.daemon.json(method, path)
             self.assertEqual(status, 400, path)
