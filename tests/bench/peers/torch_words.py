@@ -3,8 +3,8 @@
 Usage: python3 torch_words.py VERSION TRAINING VALIDATION EPOCHS THREADS
 VERSION is a directory of lstmd's (models/name/1) with the vocabulary and the initial values of such a model; the
 texts are split into words as lstmd splits them. Prints a JSON object for each epoch. Debian: python3-torch.
-Hyperparameters: github.com/tensorflow/models, tutorials/rnn/ptb/ptb_word_lm.py, SmallConfig: the loss is summed over the
-steps of a window. The evaluation goes over EVALUATION_ROWS streams, as lstmd's does.
+Hyperparameters: github.com/tensorflow/models, tutorials/rnn/ptb/ptb_word_lm.py, SmallConfig: the loss is summed over
+the steps of a window. The evaluation goes over EVALUATION_ROWS streams, as lstmd's does.
 """
 import json
 import math
