@@ -289,6 +289,15 @@ enum status foreign_source_read(struct foreign_source *source, struct source_fil
     return STATUS_OK;
 }
 
+void foreign_source_forget(struct foreign_source *source, struct source_file *file)
+{
+    if (file->descriptor >= 0 && !file->is_borrowed && file->content != NULL) {
+        mem_free(file->content);
+        file->content = NULL;
+        source->read_bytes -= file->bytes;
+    }
+}
+
 /* ---- finding ---- */
 
 struct source_file *foreign_source_find(const struct foreign_source *source, const char *name)

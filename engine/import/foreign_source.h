@@ -70,6 +70,9 @@ size_t foreign_source_peek(const struct source_file *file, uint64_t offset, unsi
 enum status foreign_source_read(struct foreign_source *source, struct source_file *file,
                                 const unsigned char **ret_bytes, size_t *ret_length, struct error *error) MUST_CHECK;
 
+/* Gives up the memory of a content that was read and is needed no more; it can be read again. */
+void foreign_source_forget(struct foreign_source *source, struct source_file *file);
+
 /* The file of that name, or NULL; and the one of that name in the folder where `file` lies. */
 struct source_file *foreign_source_find(const struct foreign_source *source, const char *name);
 struct source_file *foreign_source_find_beside(const struct foreign_source *source, const struct source_file *file,

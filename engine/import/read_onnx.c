@@ -252,6 +252,7 @@ enum status onnx_read(struct foreign_source *source, struct source_file *file, s
     model->format = "ONNX";
     TRY(foreign_source_read(source, file, &bytes, &length, error));
     const Onnx__ModelProto *read = onnx__model_proto__unpack(&allocator, length, bytes);
+    foreign_source_forget(source, file); /* everything was copied */
     if (read == NULL && unpacking.has_failed) {
         return foreign_no_memory(model, error);
     }
