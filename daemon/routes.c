@@ -29,7 +29,7 @@ static const struct route table[] = {
     {"GET", "/openapi.json", api_openapi, SCOPE_GENERATE, 0, "this description"},
     {"GET", "/v1/models", api_models_list, SCOPE_GENERATE, 0, "all models"},
     {"GET", "/v1/models/{m}", api_models_get, SCOPE_GENERATE, 0, "one model in full"},
-    {"PUT", "/v1/models/{m}", api_models_put, SCOPE_ADMIN, ROUTE_UPLOAD, "makes a model"},
+    {"PUT", "/v1/models/{m}", api_models_put, SCOPE_ADMIN, ROUTE_UPLOAD, "makes a model, also of a foreign one"},
     {"DELETE", "/v1/models/{m}", api_models_delete, SCOPE_ADMIN, 0, "unloads a model and removes its files"},
     {"POST", "/v1/models/{m}/save", api_models_save, SCOPE_ADMIN, 0, "freezes the graph into a new version"},
     {"POST", "/v1/models/{m}/restore", api_models_restore, SCOPE_ADMIN, 0, "puts a version's values into the graph"},

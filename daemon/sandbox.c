@@ -67,6 +67,11 @@ static enum status load_filter(struct error *error)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (filter == NULL) {
+        /* Where a filter of the service manager's denies seccomp(2), prctl's older interface is left, which ends a
+         * thread; this process has one. */
+        filter = seccomp_init(SCMP_ACT_KILL);
+    }
+    if (filter == NULL) {
         return error_set(error, STATUS_UNSUPPORTED, "this kernel has no seccomp filters");
     }
     int failed = 0;

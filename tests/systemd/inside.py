@@ -1,11 +1,13 @@
 """What must be true of lstmd on a booted system. Runs in there, as root; tests/systemd/test_boot.py brings it there."""
 import http.client
+import io
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 import unittest
@@ -83,6 +85,15 @@ class Inside(unittest.TestCase):
                                 {"corpus": {"text": text}, "max_steps": 20, "batch": 4, "sequence_length": 16})
         self.assertEqual(status, 202, reply)
         wait_until(lambda: request("GET", "/v1/models/small/generate?max_tokens=5")[0] == 200, "the trained model")
+
+    def test_it_imports_within_its_confinement(self):
+        body = io.BytesIO()
+        with tarfile.open(fileobj=body, mode="w") as tar:
+            for name in ("weights.safetensors", "vocab.json"):
+                tar.add(f"{DEMO}/1/{name}", name)
+        status, reply = request("PUT", "/v1/models/imported", body.getvalue())
+        self.assertIn(status, (200, 201), reply)
+        self.assertEqual(request("GET", "/v1/models/imported/generate?max_tokens=5")[0], 200)
 
     def test_reload_keeps_the_process(self):
         before = show("MainPID")

@@ -3,6 +3,7 @@
 The system is made by debootstrap in build/systemd (kept for the next time) and booted by systemd-nspawn with a network
 of its own. Each test of inside.py is a test here; where such a system cannot be made they are skipped with the reason.
 """
+import hashlib
 import os
 import re
 import shutil
@@ -15,9 +16,12 @@ import inside  # noqa: E402
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(TESTS)
-SYSTEM = os.path.join(ROOT, "build", "systemd", "debian")
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "libinih1", "libjansson4", "libmicrohttpd12", "libnettle8",
-            "libopenblas0-pthread", "libutf8proc2", "libuv1")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "libarchive13", "libinih1", "libjansson4", "libmicrohttpd12",
+            "libnettle8", "libopenblas0-pthread", "libprotobuf-c1", "libseccomp2", "libsnappy1v5", "libutf8proc2", "libuv1",
+            "libzip4")
+# One system for each list: with another one it is made anew.
+LIST = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+SYSTEM = os.path.join(ROOT, "build", "systemd", f"debian-{LIST}")
 BOOT_SECONDS_MAX = 600
 CHECKS_UNIT = """[Unit]
 Description=the tests of lstmd
