@@ -17,8 +17,8 @@ import inside  # noqa: E402
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(TESTS)
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "libarchive13", "libinih1", "libjansson4", "libmicrohttpd12",
-            "libnettle8", "libopenblas0-pthread", "libprotobuf-c1", "libseccomp2", "libsnappy1v5", "libutf8proc2", "libuv1",
-            "libzip4")
+            "libnettle8", "libopenblas0-pthread", "libprotobuf-c1", "libseccomp2", "libsnappy1v5", "libutf8proc2",
+            "libuv1", "libzip4")
 # One system for each list: with another one it is made anew.
 LIST = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
 SYSTEM = os.path.join(ROOT, "build", "systemd", f"debian-{LIST}")
