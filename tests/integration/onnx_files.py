@@ -173,6 +173,22 @@ class Folded:
         return model(self.nodes, tensors, [value("x", 1, self.length, COUNT)], [value("scores", 1, COUNT)])
 
 
+def reshaped(tensors):
+    """One layer whose constants lie in other shapes, and are brought into their own by nodes."""
+    folded = Folded(tensors, 1)
+    for name, shape in (("W0", [-1]), ("R0", [1, 1, 4 * UNITS, UNITS]), ("B0", [1, 8 * UNITS, 1])):
+        folded.initializers[name + ".kept"] = [len(folded.initializers[name][1])] if shape == [-1] else shape, \
+            folded.initializers.pop(name)[1]
+    folded.initializers["dense.kept"] = transposed(folded.initializers.pop("dense"))
+    folded.nodes += [constant("W0.shape", [1, 4 * UNITS, -1]), node("Reshape", ["W0.kept", "W0.shape"], ["W0"]),
+                     node("Squeeze", ["R0.kept"], ["R0"], axes=[-3]),
+                     node("Squeeze", ["B0.kept"], ["B0.vector"]), constant("first", [0]),
+                     node("Unsqueeze", ["B0.vector", "first"], ["B0.made"]), node("Identity", ["B0.made"], ["B0"]),
+                     node("Transpose", ["dense.kept"], ["dense.turned"]),
+                     node("Cast", ["dense.turned"], ["dense"], to=FLOAT)]
+    return folded
+
+
 # ---- stacks of any cells, and what they compute ----
 
 ACTIVATIONS = {"Sigmoid": foreign.sigmoid, "Tanh": math.tanh, "Relu": lambda x: max(0.0, x),

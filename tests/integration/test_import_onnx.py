@@ -34,6 +34,12 @@ class Graphs(ComputedTest):
         path = foreign.write(folder + "/large/model.onnx", onnx.Folded(tensors).file(folder + "/large", "weights.bin"))
         self.check("external", want, path, "--vocabulary", self.vocabulary())
 
+    def test_constants_of_other_shapes(self):
+        tensors = foreign.torch_model(11, 1)
+        path = foreign.write(self.folder_of("shapes"), onnx.reshaped(tensors).file(""))
+        self.check("shapes", foreign.torch_probabilities(tensors, self.TEXT, 1), path, "--vocabulary",
+                   self.vocabulary())
+
     def test_cells_that_no_language_model_has(self):
         rng = random.Random(9)
         for name, cells in (
@@ -100,6 +106,26 @@ class Refusals(ImportTest):
                 ("node 'product' (Identity): constants made in more", 7, ["Identity", ["product"], ["product"]], {}),
                 ("more than 16 recurrent layers, or a cycle", 1, ["LSTM", ["x1", *layer[1][1:]], *layer[2:]], {})):
             self.refuse(message, self.changed(at, *words, **attributes))
+
+    def test_constants_that_do_not_fit(self):
+        for message, numbers, op, attributes in (
+                ("35 elements do not have that shape", [4, -1], "Reshape", {}),
+                ("35 elements do not have that shape", [-1, -1], "Reshape", {}),
+                ("axis 1 has 7 elements", [1], "Squeeze", {}),
+                ("axis 2 of 2", [2], "Squeeze", {}),
+                ("no axes, or more than 8 dimensions", [0] * 7, "Unsqueeze", {}),
+                ("perm is no permutation of 2 axes", [], "Transpose", {"perm": [1, 1]}),
+                ("to type 7, which is no floating-point number", [], "Cast", {"to": 7}),
+                ("starts, ends, axes or steps that are not understood", [0], "Slice", {}),
+                ("tensors that do not fit together", [3], "Concat", {"axis": 0}),
+                ("its axis is none of 2", [3], "Concat", {"axis": 5}),
+                ("its input 1 is no constant of whole numbers", "bias", "Reshape", {}),
+                ("9 axes, at most 8", [0] * 9, "Squeeze", {})):
+            folded = self.changed(7, "MatMul", ["top", "made"], ["product"])
+            inputs = ["dense", numbers if numbers == "bias" else "numbers"]
+            folded.nodes += [onnx.constant("numbers", list(numbers if numbers != "bias" else [])),
+                             onnx.node(op, inputs, ["made"], "odd", **attributes)]
+            self.refuse(f"node 'odd' ({op}): {message}", folded)
 
     def test_windows(self):
         self.refuse("has 40 symbols and nothing carries a state on: say --set window=none",

@@ -252,6 +252,7 @@ static const char *const whole_files[] = {
     "onnx/folded",
     "onnx/lstm",
     "onnx/stack",
+    "onnx/shapes",
     "onnx/gru",
     "onnx/rnn",
 };
