@@ -20,7 +20,7 @@ SHORT = True
 
 MIB = 1 << 20
 UPLOAD_BYTES_MAX = MIB
-SLOW_GIB = 8
+SLOW_GIB = 32
 
 
 def slow_archive():
