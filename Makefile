@@ -227,7 +227,7 @@ INSTRUCTION_SETS := %_avx2.c %_avx512.c %_neon.c
 
 lint: ## clang-tidy and shellcheck over everything
 	@$(SUBMAKE) -k -j$(JOBS) $(addsuffix .lint,$(filter-out $(INSTRUCTION_SETS),$(ENGINE_SOURCES) $(DAEMON_SOURCES)))
-	shellcheck config/packages .ci/run
+	shellcheck config/packages tests/fuzz/coverage .ci/run
 
 %.c.lint: $(PROTO_HEADERS) FORCE
 	@clang-tidy --quiet $*.c -- $(BASE) -DMAY_ALLOCATE $(LIBRARY_CFLAGS) \
