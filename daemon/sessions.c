@@ -491,6 +491,7 @@ enum status sessions_create(struct server *server, struct sessions **ret_session
 void sessions_stop(struct sessions *sessions)
 {
     if (sessions != NULL) {
+        sessions->is_stopped = true;
         uv_close((uv_handle_t *)&sessions->timer, NULL);
     }
 }

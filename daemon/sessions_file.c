@@ -197,7 +197,7 @@ static void on_saved(struct job *job)
 void sessions_write_some(struct sessions *sessions)
 {
     uint64_t interval = sessions->server->settings.sessions_save_seconds;
-    if (sessions->save != NULL) {
+    if (sessions->save != NULL || sessions->is_stopped) {
         return;
     }
     if (sessions->save_next == SESSION_SEGMENTS) {

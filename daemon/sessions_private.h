@@ -44,6 +44,7 @@ struct sessions {
     size_t save_next;           /* the segment to look at next */
     int64_t saved_at;           /* when the last round began */
     char path[SESSIONS_PATH_BYTES_MAX];
+    bool is_stopped;
     bool is_failing; /* the last file could not be written: said once */
 };
 

@@ -155,19 +155,17 @@ static struct generation_options vivid_further(size_t tokens_max)
     return options;
 }
 
-static void check_pieces(enum decode_cell cell, size_t embedding_size, enum rnn_precision precision)
+static void check_pieces_of(const struct rig *rig)
 {
-    struct rig rig;
-    rig_init(&rig, decode_model_characters(SYMBOLS), cell, embedding_size, precision);
     struct said whole = {.length = 0};
     struct said pieces = {.length = 0};
-    say(&rig, vivid(TOKENS), &whole);
+    say(rig, vivid(TOKENS), &whole);
     assert_int_equal(whole.length, TOKENS);
-    say(&rig, vivid(1), &pieces);
+    say(rig, vivid(1), &pieces);
     for (size_t count = 1; count < TOKENS;) {
         size_t next = 1 + count % 3 < TOKENS - count ? 1 + count % 3 : TOKENS - count;
         carry(&pieces);
-        say(&rig, vivid_further(next), &pieces);
+        say(rig, vivid_further(next), &pieces);
         count += next;
     }
     assert_same_text(&whole, &pieces);
@@ -175,6 +173,13 @@ static void check_pieces(enum decode_cell cell, size_t embedding_size, enum rnn_
     assert_int_equal(text_state_symbol_count(whole.state), PROMPT_COUNT + TOKENS);
     text_state_unref(whole.state);
     text_state_unref(pieces.state);
+}
+
+static void check_pieces(enum decode_cell cell, size_t embedding_size, enum rnn_precision precision)
+{
+    struct rig rig;
+    rig_init(&rig, decode_model_characters(SYMBOLS), cell, embedding_size, precision);
+    check_pieces_of(&rig);
     rig_release(&rig);
 }
 
@@ -188,6 +193,55 @@ static void test_pieces_are_one_text(void **state)
             check_pieces(cells[i], 8, (enum rnn_precision)precision);
         }
     }
+}
+
+/* Of a model that is stepped, and draws random numbers in every step. */
+static void noise_begin(void *context, void *state)
+{
+    (void)context;
+    *(uint64_t *)state = 7;
+}
+
+static enum status noise_step(void *context, const struct stepper_step *step, struct error *error)
+{
+    (void)context;
+    (void)error;
+    uint64_t sum = *(const uint64_t *)step->state * 31 + step->symbol;
+    *(uint64_t *)step->next_state = sum;
+    for (size_t i = 0; i < SYMBOLS; i++) {
+        step->logits[i] = (float)(rng_bits(sum, step->random_key, i) % 1000) / 200;
+    }
+    return STATUS_OK;
+}
+
+static void noise_destroy(void *context)
+{
+    (void)context;
+}
+
+static enum status noise_check(void *context, const void *state, struct error *error)
+{
+    (void)context;
+    return *(const uint64_t *)state != 0 ? STATUS_OK : error_set(error, STATUS_INVALID, "no sum is 0");
+}
+
+static void test_pieces_of_a_stepped_model(void **state)
+{
+    (void)state;
+    struct rig rig = {0};
+    struct error error;
+    struct stepper stepper = {.name = "noise",
+                              .symbol_count = SYMBOLS,
+                              .state_bytes = 64,
+                              .begin = noise_begin,
+                              .step = noise_step,
+                              .check_state = noise_check,
+                              .destroy = noise_destroy};
+    rig.model.vocabulary = decode_model_characters(SYMBOLS);
+    assert_int_equal(decode_plan_create_stepped(&stepper, &rig.plan, &error), STATUS_OK);
+    assert_int_equal(decode_batch_create(&rig.batch, &error), STATUS_OK);
+    check_pieces_of(&rig);
+    rig_release(&rig);
 }
 
 static void test_a_prompt_in_pieces(void **state)
@@ -510,10 +564,15 @@ static void test_no_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces_are_one_text),          cmocka_unit_test(test_a_prompt_in_pieces),
-        cmocka_unit_test(test_a_prompt_that_was_cut_off),    cmocka_unit_test(test_stop_strings_leave_nothing_behind),
-        cmocka_unit_test(test_only_what_was_sent_counts),    cmocka_unit_test(test_half_a_character_is_kept),
-        cmocka_unit_test(test_states_of_others_are_refused), cmocka_unit_test(test_changed_bytes_are_refused),
+        cmocka_unit_test(test_pieces_are_one_text),
+        cmocka_unit_test(test_pieces_of_a_stepped_model),
+        cmocka_unit_test(test_a_prompt_in_pieces),
+        cmocka_unit_test(test_a_prompt_that_was_cut_off),
+        cmocka_unit_test(test_stop_strings_leave_nothing_behind),
+        cmocka_unit_test(test_only_what_was_sent_counts),
+        cmocka_unit_test(test_half_a_character_is_kept),
+        cmocka_unit_test(test_states_of_others_are_refused),
+        cmocka_unit_test(test_changed_bytes_are_refused),
         cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
