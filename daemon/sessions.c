@@ -404,18 +404,25 @@ enum status sessions_put(struct sessions *sessions, const char *owner, const cha
 enum status sessions_add(struct sessions *sessions, const char *owner, const char *name,
                          const struct session_order *order, int64_t expires_at, struct error *error)
 {
+    struct names names;
     bool is_new;
-    struct session *session = NULL;
+    TRY(make_names(owner, name, &names, error));
     TRY(sessions_put(sessions, owner, name, order, &is_new, error));
-    TRY(sessions_find(sessions, owner, name, &session, error));
-    session->expires_at = expires_at;
+    struct session *session = look_up(sessions, &names);
+    if (session != NULL) { /* else there is no room for so many any more */
+        session->expires_at = expires_at;
+    }
     return STATUS_OK;
 }
 
 enum status sessions_remove(struct sessions *sessions, const char *owner, const char *name, struct error *error)
 {
-    struct session *session = NULL;
-    TRY(sessions_find(sessions, owner, name, &session, error));
+    struct names names;
+    TRY(make_names(owner, name, &names, error));
+    struct session *session = find_live(sessions, &names);
+    if (session == NULL) {
+        return refuse_missing(sessions, &names, error);
+    }
     if (session->turn != NULL) {
         return refuse_busy(session, STATUS_CONFLICT, error);
     }

@@ -240,7 +240,7 @@ static size_t gather_counted(const struct ending *ending, struct made_symbol *co
         source_count = text_state_head(from)->counted_count;
     }
     size_t count = 0;
-    for (size_t i = 0; i < source_count; i++) {
+    for (size_t i = 0; source != NULL && i < source_count; i++) {
         struct made_symbol made = source[i];
         made.count -= is_counting ? count_beyond(ending, made.symbol) : 0;
         if (made.count > 0 && counted != NULL) {

@@ -92,6 +92,7 @@ static void link_newest(struct prompt_cache *cache, struct kept_state *state)
 static void drop_oldest(struct prompt_cache *cache)
 {
     struct kept_state *state = cache->oldest;
+    CHECK(state != NULL);
     struct kept_state **link = find_link(cache, state->key);
     CHECK(*link == state);
     *link = state->next;
