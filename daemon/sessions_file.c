@@ -253,36 +253,37 @@ static void take_text(const char **at, size_t length, char *text)
     *at += length;
 }
 
-static enum status read_record(struct sessions *sessions, const char **at, const char *end, struct error *error)
+/* The record at `*at`, which moves behind it; its state is the caller's reference. */
+static enum status read_record(const char **at, const char *end, struct session_record *ret_record, struct error *error)
 {
     struct record_head head;
-    char owner[MODEL_NAME_BYTES_MAX], name[MODEL_NAME_BYTES_MAX], model[TEXT_STATE_MODEL_BYTES_MAX];
     if ((size_t)(end - *at) < sizeof head) {
         return refuse("a session's head is cut off", error);
     }
     memcpy(&head, *at, sizeof head);
     *at += sizeof head;
+    struct session_record record = {.order.ttl_seconds = head.ttl_seconds, .expires_at = head.expires_at};
     uint64_t length = (uint64_t)head.owner_bytes + head.name_bytes + head.model_bytes + head.state_bytes;
-    if (head.owner_bytes >= sizeof owner || head.name_bytes >= sizeof name || head.model_bytes >= sizeof model ||
-        length > (uint64_t)(end - *at) || head.ttl_seconds == 0 || head.ttl_seconds > SESSION_TTL_SECONDS_MAX) {
+    if (head.owner_bytes >= sizeof record.owner || head.name_bytes >= sizeof record.name ||
+        head.model_bytes >= sizeof record.model || length > (uint64_t)(end - *at) || head.ttl_seconds == 0 ||
+        head.ttl_seconds > SESSION_TTL_SECONDS_MAX) {
         return refuse("a session's lengths are out of bounds", error);
     }
-    take_text(at, head.owner_bytes, owner);
-    take_text(at, head.name_bytes, name);
-    take_text(at, head.model_bytes, model);
-    struct session_order order = {.model = head.model_bytes == 0 ? NULL : model, .ttl_seconds = head.ttl_seconds};
+    take_text(at, head.owner_bytes, record.owner);
+    take_text(at, head.name_bytes, record.name);
+    take_text(at, head.model_bytes, record.model);
     if (head.state_bytes > 0) {
-        TRY(text_state_read(*at, head.state_bytes, &order.state, error));
+        TRY(text_state_read(*at, head.state_bytes, &record.order.state, error));
         *at += head.state_bytes;
     }
-    enum status status = head.expires_at <= sessions_now()
-                             ? STATUS_OK
-                             : sessions_add(sessions, owner, name, &order, head.expires_at, error);
-    text_state_unref(order.state);
-    return status;
+    *ret_record = record;
+    ret_record->order.model = head.model_bytes == 0 ? NULL : ret_record->model;
+    return STATUS_OK;
 }
 
-static enum status read_content(struct sessions *sessions, const char *bytes, size_t length, struct error *error)
+enum status sessions_parse(const char *bytes, size_t length,
+                           enum status (*each)(void *context, const struct session_record *record, struct error *error),
+                           void *context, struct error *error)
 {
     struct file_head head;
     char sum[SHA256_TEXT_BYTES];
@@ -302,9 +303,22 @@ static enum status read_content(struct sessions *sessions, const char *bytes, si
     }
     const char *at = bytes + sizeof head;
     for (uint32_t i = 0; i < head.count; i++) {
-        TRY(read_record(sessions, &at, bytes + length, error));
+        struct session_record record;
+        TRY(read_record(&at, bytes + length, &record, error));
+        enum status status = each(context, &record, error);
+        text_state_unref(record.order.state);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     return at == bytes + length ? STATUS_OK : refuse("there are bytes behind the last session", error);
+}
+
+static enum status take_record(void *context, const struct session_record *record, struct error *error)
+{
+    return record->expires_at <= sessions_now()
+               ? STATUS_OK
+               : sessions_add(context, record->owner, record->name, &record->order, record->expires_at, error);
 }
 
 /* Puts a file aside that cannot be read, so that writing does not replace it. */
@@ -328,7 +342,7 @@ void sessions_read_files(struct sessions *sessions)
         name_file(sessions, segment, path);
         enum status status = file_read(path, 2 * (size_t)bytes_max, &bytes, &length, &error);
         if (status == STATUS_OK) {
-            status = read_content(sessions, bytes, length, &error);
+            status = sessions_parse(bytes, length, take_record, sessions, &error);
         } else if (status == STATUS_NOT_FOUND) {
             continue;
         }

@@ -55,6 +55,21 @@ int64_t sessions_now(void);
 enum status sessions_add(struct sessions *sessions, const char *owner, const char *name,
                          const struct session_order *order, int64_t expires_at, struct error *error) MUST_CHECK;
 
+/* A session as a file has it. */
+struct session_record {
+    char owner[MODEL_NAME_BYTES_MAX];
+    char name[MODEL_NAME_BYTES_MAX];
+    char model[TEXT_STATE_MODEL_BYTES_MAX];
+    struct session_order order; /* its model is the one above, its state the parser's reference */
+    int64_t expires_at;
+};
+
+/* Calls `each` for every session of a file's content; its error ends it. CORRUPT, INVALID or UNSUPPORTED say what is
+ * wrong with the content. Thread: any. */
+enum status sessions_parse(const char *bytes, size_t length,
+                           enum status (*each)(void *context, const struct session_record *record, struct error *error),
+                           void *context, struct error *error) MUST_CHECK;
+
 /* Reads all files of the directory. */
 void sessions_read_files(struct sessions *sessions);
 
