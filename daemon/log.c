@@ -1,12 +1,14 @@
-/* Writing the log. Thread: any. Owns the level and the form, set by the loop thread. */
+/* Writing the log. Thread: any. Owns the level and the form, set by the loop thread, and the count of lines lost. */
 #include "daemon/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 static _Atomic int level_max = LOG_LEVEL_INFO;
 static _Atomic bool is_journal;
+static _Atomic size_t lost_count;
 
 static const struct {
     const char *name;
@@ -59,6 +61,28 @@ static size_t write_message(char *line, size_t used, const char *message)
     return used;
 }
 
+/* Whether a line goes out without waiting: poll says so of a pipe as long as PIPE_BUF bytes, two lines, fit in. */
+static bool is_writable(void)
+{
+    struct pollfd error_output = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&error_output, 1, 0) == 1 && (error_output.revents & POLLOUT) != 0;
+}
+
+/* A log that cannot be written cannot be complained about; later it says how much it lacks. */
+static void write_line(const char *line, size_t length)
+{
+    if (!is_writable()) {
+        atomic_fetch_add(&lost_count, 1);
+        return;
+    }
+    size_t lost = atomic_exchange(&lost_count, 0);
+    if (lost > 0) {
+        log_event(LOG_LEVEL_WARNING, "log_lines_lost", "nobody read them", "count=%zu", lost);
+    }
+    ssize_t written = write(STDERR_FILENO, line, length);
+    (void)written;
+}
+
 void log_event(enum log_level level, const char *event, const char *message, const char *format, ...)
 {
     if ((int)level > atomic_load(&level_max)) {
@@ -78,6 +102,5 @@ void log_event(enum log_level level, const char *event, const char *message, con
         used = write_message(line, used, message);
     }
     line[used++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, used);
-    (void)written; /* a log that cannot be written cannot be complained about */
+    write_line(line, used);
 }

@@ -1,5 +1,6 @@
 /* The log: one line an event on standard error, "level event key=value … message", or with the journal's priority
- * prefix under systemd. Thread: any; a line is one write. No heap. */
+ * prefix under systemd. Thread: any; a line is one write. Nobody waits for who reads it: lines that do not fit into a
+ * full pipe are counted, and a later line says how many. No heap. */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H
 

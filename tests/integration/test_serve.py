@@ -1,15 +1,18 @@
 """lstmd serve: starting, refusing to start, reloading, draining, ending."""
+import fcntl
+import http.client
 import json
 import os
 import platform
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 import unittest
 
-from harness import LSTMD, Daemon, DaemonTest, run, train, wait_until
+from harness import LSTMD, TIMEOUT_SECONDS, Daemon, DaemonTest, run, train, wait_until
 
 SHORT = True
 
@@ -78,6 +81,39 @@ class Starting(unittest.TestCase):
             daemon.wait_for_output(r" ready kernels=\S+ blas=Nehalem cpus=\d+")
         finally:
             daemon.stop()
+
+
+class Unread(unittest.TestCase):
+    """A log that nobody reads keeps nobody waiting."""
+
+    def test_requests_are_answered(self):
+        folder = tempfile.mkdtemp(prefix="lstmd-test-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        log, errors = os.pipe()
+        fcntl.fcntl(errors, fcntl.F_SETPIPE_SZ, 4096)
+        process = subprocess.Popen([LSTMD, "serve", "--models", folder, "--listen", "127.0.0.1:0"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        os.close(errors)
+        try:
+            port = int(process.stdout.readline().decode().rsplit(":", 1)[1])
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+
+            def ask():
+                connection.request("GET", "/v1/models")
+                self.assertEqual(connection.getresponse().read()[:1], b"{")
+
+            for _ in range(300):
+                ask()
+            text = os.read(log, 1 << 16)
+            while b" log_lines_lost count=" not in text:
+                ask()
+                text += os.read(log, 1 << 16)
+        finally:
+            connection.close()
+            process.terminate()
+            process.wait(TIMEOUT_SECONDS)
+            process.stdout.close()
+            os.close(log)
 
 
 class Ending(unittest.TestCase):
