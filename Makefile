@@ -17,6 +17,7 @@ JOBS       := $(shell nproc)
 
 # Their Debian packages stand in config/packages.
 LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy libprotobuf-c
+LIBRARIES += hdf5
 # OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
 LIBRARIES += openblas
 
@@ -47,6 +48,8 @@ LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -l
 
 # Flags of one object: FLAGS_ and its path.
 FLAGS_engine/base/mem := -DMAY_ALLOCATE
+FLAGS_engine/import/hdf5_file := -DMAY_NAME_CTIME
+FLAGS_engine/import/hdf5_memory := -DMAY_NAME_CTIME
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
 POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
 FLAGS_engine/math/pointwise_plain := $(POINTWISE_FLAGS)

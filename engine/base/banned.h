@@ -18,7 +18,10 @@
 #undef sprintf /* under _FORTIFY_SOURCE clang gets these as macros */
 #undef vsprintf
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok atoi atol atof rand srand
-#pragma GCC poison gmtime localtime ctime asctime
+#pragma GCC poison gmtime localtime asctime
+#ifndef MAY_NAME_CTIME /* members of libhdf5's structures are called so */
+#pragma GCC poison ctime
+#endif
 #ifndef MAY_ALLOCATE
 #pragma GCC poison malloc calloc realloc strdup strndup aligned_alloc posix_memalign
 #endif

@@ -27,6 +27,19 @@ enum status foreign_add_dimension(struct shape *shape, const char *name, int64_t
     return STATUS_OK;
 }
 
+enum status foreign_read_json(struct foreign_model *model, const char *name, const void *bytes, size_t length,
+                              const struct plain **ret_root, struct error *error)
+{
+    json_error_t json_error;
+    json_t *json = json_loadb(bytes, length, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json_error);
+    if (json == NULL) {
+        return error_set(error, STATUS_CORRUPT, "%s, line %d: %s", name, json_error.line, json_error.text);
+    }
+    *ret_root = plain_from_json(&model->arena, json);
+    json_decref(json);
+    return *ret_root == NULL ? foreign_no_memory(model, error) : STATUS_OK;
+}
+
 static enum status make_room(struct foreign_model *model, struct error *error)
 {
     if (model->tensor_count >= FOREIGN_TENSORS_MAX) {

@@ -41,6 +41,14 @@ struct foreign_vocabulary {
 
 struct Onnx__GraphProto; /* protobuf-c's, of onnx.proto */
 
+/* What a Keras file says besides its tensors, which are named LAYER/…/WEIGHT. */
+struct foreign_keras {
+    const struct plain *config;      /* {"class_name":"Sequential","config":…}; NULL: weights alone */
+    const struct plain *layer_names; /* a list, of files that name their layers in order; NULL: they do not */
+    const char *version;             /* "2.2.4-tf", or NULL */
+    bool is_javascript;              /* TensorFlow.js runs it, which has activations of its own */
+};
+
 struct foreign_model {
     const char *format; /* "TensorFlow V2 checkpoint" */
     const char *entry;  /* the file of the source it was read from */
@@ -51,6 +59,7 @@ struct foreign_model {
     size_t hint_count;
     struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
     size_t vocabulary_count;
+    const struct foreign_keras *keras;   /* NULL: no Keras file */
     const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
     bool is_vocabulary_given; /* they are of the file that the user named */
     bool is_vocabulary_named; /* the same, by a name among the source's */
@@ -70,6 +79,10 @@ enum status foreign_add_bfloat16(struct foreign_model *model, const char *name, 
 
 /* Once all tensors are there: sorts them by name. CORRUPT where two have one name. */
 enum status foreign_sort_tensors(struct foreign_model *model, struct error *error) MUST_CHECK;
+
+/* Reads JSON into plain data of the model; `name` is what errors begin with. CORRUPT. */
+enum status foreign_read_json(struct foreign_model *model, const char *name, const void *bytes, size_t length,
+                              const struct plain **ret_root, struct error *error) MUST_CHECK;
 
 /* Reads dimension by dimension into a shape. UNSUPPORTED above SHAPE_RANK_MAX dimensions, CORRUPT for a negative one;
  * both name the tensor. */

@@ -8,6 +8,9 @@ const struct foreign_format foreign_formats[] = {
     {"ONNX", onnx_recognise, onnx_read},
     {"PyTorch zip", torch_zip_recognise, torch_zip_read},
     {"PyTorch legacy", torch_legacy_recognise, torch_legacy_read},
+    {"Keras HDF5", keras_h5_recognise, keras_h5_read},
+    {"Keras 3", keras_zip_recognise, keras_zip_read},
+    {"TensorFlow.js", tfjs_recognise, tfjs_read},
 };
 const size_t foreign_format_count = sizeof foreign_formats / sizeof *foreign_formats;
 

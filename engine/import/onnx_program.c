@@ -187,8 +187,9 @@ static enum status add_variable(struct program *program, const char *name, const
         return program->thinking->error->status;
     }
     size_t rows = shape->rank == 1 ? 1 : (size_t)shape->dimensions[0];
-    weight_add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .is_transposed = is_transposed});
-    weight_add_part(weight, &(struct weight_part){.tensor = other, .rows = rows, .is_transposed = is_transposed});
+    enum weight_order order = is_transposed ? WEIGHT_ORDER_COLUMNS : WEIGHT_ORDER_ROWS;
+    weight_add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .order = order});
+    weight_add_part(weight, &(struct weight_part){.tensor = other, .rows = rows, .order = order});
     for (int d = 0; d < shape->rank; d++) {
         append(program, dimensions, json_integer(shape->dimensions[d]));
     }

@@ -82,13 +82,11 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
         return STATUS_OK;
     }
     TRY(foreign_source_read(source, file, &bytes, &length, error));
-    if (looks_like_json(bytes, length)) {
-        TRY(parse_json(bytes, length, model, &root, &reason));
-    } else {
-        enum status status = pickle_read(bytes, length, &model->arena, &root, &length, &reason);
-        if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
-            return error_set(error, status, "%s: %.900s", file->name, reason.message);
-        }
+    enum status status = looks_like_json(bytes, length)
+                             ? parse_json(bytes, length, model, &root, &reason)
+                             : pickle_read(bytes, length, &model->arena, &root, &length, &reason);
+    if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
+        return error_set(error, status, "%s: %.900s", file->name, reason.message);
     }
     if (root == NULL) {
         return is_demanded ? error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle: %.900s", file->name,

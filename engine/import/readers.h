@@ -53,6 +53,18 @@ bool onnx_recognise(const struct source_file *file);
 enum status onnx_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                       struct error *error) MUST_CHECK;
 
+/* Keras: HDF5 files with a model's configuration in them or beside, as JSON; .keras archives; and of TensorFlow.js
+ * model.json with its shards. */
+bool keras_h5_recognise(const struct source_file *file);
+enum status keras_h5_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                          struct error *error) MUST_CHECK;
+bool keras_zip_recognise(const struct source_file *file);
+enum status keras_zip_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                           struct error *error) MUST_CHECK;
+bool tfjs_recognise(const struct source_file *file);
+enum status tfjs_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                      struct error *error) MUST_CHECK;
+
 /* The vocabularies of a file of its own: a pickle or JSON. A pickle of argparse's options gives hints. What is neither
  * adds nothing, unless `is_demanded`: then INVALID says so. */
 enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,

@@ -15,7 +15,7 @@ static const char *const setting_keys[] = {
     "embedding",       /* the tensor that is it, or none */
     "file",            /* which of a folder's models */
     "forget_bias",     /* what an LSTM adds to its forget gate when it runs */
-    "output",          /* the matrix before the logits */
+    "output",          /* the matrix before the logits; of a Keras model the layer that predicts */
     "vocabulary",      /* bytes, printable: well-known ones; or a file of the source */
     "vocabulary_kind", /* characters, words */
     "window",          /* how many symbols are read for each that is made; none: all before it */
@@ -274,6 +274,9 @@ static enum status think(struct thinking *thinking)
     thinking->is_used = arena_allocate(&thinking->model->arena, thinking->model->tensor_count + 1, sizeof(bool));
     if (thinking->is_used == NULL) {
         return foreign_no_memory(thinking->model, thinking->error);
+    }
+    if (thinking->model->keras != NULL) {
+        return think_keras(thinking);
     }
     TRY(find_layers(thinking));
     TRY(think_check_cell(thinking));

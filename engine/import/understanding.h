@@ -12,7 +12,7 @@
 #include "engine/import/foreign.h"
 #include "engine/nn/language_model.h"
 
-enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 256, WEIGHT_PARTS_MAX = 2 };
+enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 256, WEIGHT_PARTS_MAX = 4 };
 
 /* KEY=VALUE pairs of --set, and what their keys can be. */
 struct import_setting {
@@ -36,13 +36,23 @@ struct finding {
     const char *why;
 };
 
-/* Rows of a variable, taken from a foreign tensor. Parts of the same rows are added up. */
+/* How a tensor holds a matrix. */
+enum weight_order {
+    WEIGHT_ORDER_ROWS,
+    WEIGHT_ORDER_COLUMNS,         /* the tensor is [columns, rows] */
+    WEIGHT_ORDER_CUDNN_INPUT,     /* each gate's block by columns, though its shape is [rows, columns] */
+    WEIGHT_ORDER_CUDNN_RECURRENT, /* each gate's block, which is square, transposed */
+};
+
+/* A rectangle of a variable, taken from a foreign tensor. Parts of the same elements are added up. */
 struct weight_part {
     const struct foreign_tensor *tensor;
     size_t target_row; /* the first one that it fills */
-    size_t source_row;
+    size_t target_column;
+    size_t source_column; /* of a vector: its first element */
     size_t rows;
-    bool is_transposed;         /* the tensor is [columns, rows] */
+    size_t columns; /* 0: all of the variable's */
+    enum weight_order order;
     const unsigned char *gates; /* for each gate of the variable the tensor's; NULL: columns stay where they are */
 };
 

@@ -92,11 +92,13 @@ enum status think_note_ends(struct thinking *thinking) MUST_CHECK;
 enum status think_find_vocabulary(struct thinking *thinking) MUST_CHECK;
 /* The program and the recipes of its variables. */
 enum status think_make_program(struct thinking *thinking) MUST_CHECK;
-
-/* A variable to be filled; NULL: NO_MEMORY. Its parts; none without a tensor. */
+/* A variable to be filled; NULL: LIMIT or NO_MEMORY. Its parts; none without a tensor. */
 struct weight *think_add_weight(struct thinking *thinking, const char *name, const struct shape *shape,
                                 size_t gate_columns) MUST_CHECK;
 void weight_add_part(struct weight *weight, const struct weight_part *part);
+
+/* All of a Keras model: layers, window, vocabulary, program. */
+enum status think_keras(struct thinking *thinking) MUST_CHECK;
 
 /* All of an ONNX model, whose graph says what its tensors are. */
 enum status think_onnx(struct thinking *thinking) MUST_CHECK;

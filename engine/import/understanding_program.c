@@ -4,6 +4,7 @@
  * adds otherwise, is made up for in the bias. */
 #include <math.h>
 
+#include "engine/base/check.h"
 #include "engine/import/understanding_private.h"
 #include "engine/nn/recurrent.h"
 
@@ -78,6 +79,10 @@ struct weight *think_add_weight(struct thinking *thinking, const char *name, con
         foreign_no_memory(thinking->model, thinking->error);
         return NULL;
     }
+    if (result->weight_count >= WEIGHTS_MAX) {
+        error_set(thinking->error, STATUS_LIMIT, "more than %d variables", WEIGHTS_MAX);
+        return NULL;
+    }
     struct weight *weight = &result->weights[result->weight_count++];
     *weight = (struct weight){.name = copy, .shape = *shape, .gate_columns = gate_columns};
     return weight;
@@ -86,6 +91,7 @@ struct weight *think_add_weight(struct thinking *thinking, const char *name, con
 void weight_add_part(struct weight *weight, const struct weight_part *part)
 {
     if (part->tensor != NULL && part->rows > 0) {
+        CHECK(weight->part_count < WEIGHT_PARTS_MAX);
         weight->parts[weight->part_count++] = *part;
     }
 }
@@ -97,27 +103,27 @@ static enum status add_pair(struct thinking *thinking, const struct layer *layer
 {
     char name[160];
     bool is_joined = layer->recurrent == NULL;
-    bool is_transposed = thinking->layout->is_transposed;
+    enum weight_order order_of_rows = thinking->layout->is_transposed ? WEIGHT_ORDER_COLUMNS : WEIGHT_ORDER_ROWS;
     struct shape shape = shape_matrix((int64_t)(layer->inputs + layer->units), (int64_t)(gates * layer->units));
     snprintf(name, sizeof name, "%s/kernel", scope);
     struct weight *weight = think_add_weight(thinking, name, &shape, layer->units);
     if (weight == NULL) {
-        return STATUS_NO_MEMORY;
+        return thinking->error->status;
     }
     weight_add_part(weight, &(struct weight_part){.tensor = kernel,
                                                   .rows = layer->inputs + (is_joined ? layer->units : 0),
-                                                  .is_transposed = is_transposed,
+                                                  .order = order_of_rows,
                                                   .gates = order});
     weight_add_part(weight, &(struct weight_part){.tensor = layer->recurrent,
                                                   .target_row = layer->inputs,
                                                   .rows = layer->units,
-                                                  .is_transposed = is_transposed,
+                                                  .order = order_of_rows,
                                                   .gates = order});
     shape = shape_vector((int64_t)(gates * layer->units));
     snprintf(name, sizeof name, "%s/bias", scope);
     weight = think_add_weight(thinking, name, &shape, layer->units);
     if (weight == NULL) {
-        return STATUS_NO_MEMORY;
+        return thinking->error->status;
     }
     weight->forget_shift = forget_shift;
     weight_add_part(weight, &(struct weight_part){.tensor = bias, .rows = 1, .gates = order});
@@ -151,14 +157,14 @@ static enum status add_layer(struct thinking *thinking, size_t index, double for
 }
 
 static enum status add_end(struct thinking *thinking, const char *name, const struct shape *shape,
-                           const struct foreign_tensor *tensor, bool is_transposed)
+                           const struct foreign_tensor *tensor, enum weight_order order)
 {
     struct weight *weight = think_add_weight(thinking, name, shape, 0);
     if (weight == NULL) {
-        return STATUS_NO_MEMORY;
+        return thinking->error->status;
     }
     size_t rows = shape->rank == 1 ? 1 : (size_t)shape->dimensions[0];
-    weight_add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .is_transposed = is_transposed});
+    weight_add_part(weight, &(struct weight_part){.tensor = tensor, .rows = rows, .order = order});
     return STATUS_OK;
 }
 
@@ -167,12 +173,13 @@ static enum status add_ends(struct thinking *thinking)
     int64_t symbols = (int64_t)thinking->symbol_count;
     struct shape shape = shape_matrix(symbols, (int64_t)thinking->layers[0].inputs);
     if (thinking->embedding != NULL) {
-        TRY(add_end(thinking, "embedding", &shape, thinking->embedding, false));
+        TRY(add_end(thinking, "embedding", &shape, thinking->embedding, WEIGHT_ORDER_ROWS));
     }
     shape = shape_matrix((int64_t)thinking->layers[0].units, symbols);
-    TRY(add_end(thinking, "softmax/w", &shape, thinking->output, thinking->layout->is_transposed));
+    TRY(add_end(thinking, "softmax/w", &shape, thinking->output,
+                thinking->layout->is_transposed ? WEIGHT_ORDER_COLUMNS : WEIGHT_ORDER_ROWS));
     shape = shape_vector(symbols);
-    return add_end(thinking, "softmax/b", &shape, thinking->output_bias, false);
+    return add_end(thinking, "softmax/b", &shape, thinking->output_bias, WEIGHT_ORDER_ROWS);
 }
 
 /* ---- the program ---- */
@@ -224,19 +231,33 @@ enum status think_make_program(struct thinking *thinking)
 
 /* ---- computing ---- */
 
+/* Which of the tensor's elements belongs at a row and column of the part. */
+static size_t element_index(const struct weight *weight, const struct weight_part *part, size_t row, size_t column)
+{
+    size_t gate_columns = part->gates == NULL ? SIZE_MAX : weight->gate_columns;
+    size_t gate = column / gate_columns;
+    size_t from = part->gates == NULL ? column : part->gates[gate] * gate_columns + column % gate_columns;
+    size_t last = part->tensor->shape.rank == 1 ? 0 : think_dimension(part->tensor, 1);
+    size_t units = weight->gate_columns;
+    size_t at = 0;
+    switch (part->order) {
+    case WEIGHT_ORDER_COLUMNS: return from * last + row;
+    case WEIGHT_ORDER_CUDNN_INPUT:
+        at = column % units * part->rows + row;
+        return at / units * last + column / units * units + at % units;
+    case WEIGHT_ORDER_CUDNN_RECURRENT: return column % units * last + column / units * units + row;
+    case WEIGHT_ORDER_ROWS:
+    default: return row * last + part->source_column + from;
+    }
+}
+
 static void add_values(const struct weight *weight, const struct weight_part *part, size_t columns, float *values)
 {
-    size_t gate_columns = part->gates == NULL ? columns : weight->gate_columns;
-    size_t source_rows = think_dimension(part->tensor, part->is_transposed ? 1 : 0);
-    size_t source_columns = think_dimension(part->tensor, part->tensor->shape.rank == 1 || part->is_transposed ? 0 : 1);
+    size_t count = part->columns == 0 ? columns : part->columns;
     for (size_t row = 0; row < part->rows; row++) {
-        float *target = values + (part->target_row + row) * columns;
-        for (size_t column = 0; column < columns; column++) {
-            size_t gate = column / gate_columns;
-            size_t from = (part->gates == NULL ? 0 : part->gates[gate]) * gate_columns + column % gate_columns;
-            size_t source_row = part->source_row + row;
-            size_t index = part->is_transposed ? from * source_rows + source_row : source_row * source_columns + from;
-            target[column] += (float)foreign_number(part->tensor, index);
+        float *target = values + (part->target_row + row) * columns + part->target_column;
+        for (size_t column = 0; column < count; column++) {
+            target[column] += (float)foreign_number(part->tensor, element_index(weight, part, row, column));
         }
     }
 }

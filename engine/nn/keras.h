@@ -42,6 +42,10 @@ enum keras_kind {
 const char *keras_kind_name(enum keras_kind kind);
 bool keras_kind_find(const char *name, enum keras_kind *ret_kind);
 
+/* Whether there is an activation of this name. "hard_sigmoid_3" is what Keras 3 calls hard_sigmoid, clip(x/6 + 0.5, 0,
+ * 1); TensorFlow 1.15 has none of that name. */
+bool keras_activation_exists(const char *name);
+
 /* Constructor arguments; what is left zero is Keras' default. Texts are copied. */
 struct keras_options {
     enum keras_kind kind;

@@ -12,9 +12,9 @@ struct activation {
 };
 
 static const struct activation activations[] = {
-    {"linear", NULL}, {"hard_sigmoid", NULL}, {"tanh", "Tanh"},         {"sigmoid", "Sigmoid"},
-    {"relu", "Relu"}, {"softmax", "Softmax"}, {"softplus", "Softplus"}, {"softsign", "Softsign"},
-    {"elu", "Elu"},   {"selu", "Selu"},       {"exponential", "Exp"},
+    {"linear", NULL},         {"hard_sigmoid", NULL}, {"hard_sigmoid_3", NULL}, {"tanh", "Tanh"},
+    {"sigmoid", "Sigmoid"},   {"relu", "Relu"},       {"softmax", "Softmax"},   {"softplus", "Softplus"},
+    {"softsign", "Softsign"}, {"elu", "Elu"},         {"selu", "Selu"},         {"exponential", "Exp"},
 };
 
 static const struct activation *find_activation(const char *name)
@@ -32,8 +32,8 @@ bool keras_activation_exists(const char *name)
     return find_activation(name) != NULL;
 }
 
-/* clip(0.2x + 0.5, 0, 1) */
-static enum status add_hard_sigmoid(struct graph *graph, struct output x, struct output *ret_output,
+/* clip(slope · x + 0.5, 0, 1) */
+static enum status add_hard_sigmoid(struct graph *graph, double slope, struct output x, struct output *ret_output,
                                     struct error *error)
 {
     enum dtype dtype = output_type(x)->dtype;
@@ -41,7 +41,7 @@ static enum status add_hard_sigmoid(struct graph *graph, struct output x, struct
     struct output scaled;
     struct output shifted;
     struct output ends[2];
-    TRY(graph_add_scaled(graph, x, 0.2, &scaled, error));
+    TRY(graph_add_scaled(graph, x, slope, &scaled, error));
     TRY(graph_add_number(graph, NULL, dtype, 0.5, &half, error));
     TRY(graph_add_binary(graph, "Add", scaled, half, &shifted, error));
     TRY(graph_add_number(graph, NULL, dtype, 0, &ends[0], error));
@@ -58,8 +58,9 @@ enum status keras_activate(struct graph *graph, const char *name, struct output 
     if (activation->op != NULL) {
         return graph_add_unary(graph, activation->op, x, ret_output, error);
     }
-    if (strcmp(name, "hard_sigmoid") == 0) {
-        return add_hard_sigmoid(graph, x, ret_output, error);
+    if (strncmp(name, "hard_sigmoid", strlen("hard_sigmoid")) == 0) {
+        double slope = strcmp(name, "hard_sigmoid") == 0 ? 0.2 : 1.0 / 6;
+        return add_hard_sigmoid(graph, slope, x, ret_output, error);
     }
     *ret_output = x;
     return STATUS_OK;

@@ -40,8 +40,7 @@ enum status keras_build_here(struct graph *graph, uint32_t layer, const struct s
 enum status keras_output_shape(const struct graph *graph, const struct keras_layer *layer, const struct shape *input,
                                struct shape *ret_output, struct error *error) MUST_CHECK;
 
-/* Whether there is an activation of this name; what it adds. */
-bool keras_activation_exists(const char *name);
+/* What an activation adds; it must exist. */
 enum status keras_activate(struct graph *graph, const char *name, struct output x, struct output *ret_output,
                            struct error *error) MUST_CHECK;
 

@@ -27,6 +27,9 @@ REAL = {
     "ml5-bolano": [],
     "ml5-shakespeare": ["--vocabulary", "repaired"],
     "pytorch-anna": [],
+    "keras-h5-nietzsche": ["--vocabulary", "golden"],
+    "keras-v3-shakespeare": [],
+    "tfjs-nietzsche": [],
 }
 
 

@@ -1,0 +1,104 @@
+/* The inside of understanding Keras, for its files. */
+#ifndef ENGINE_IMPORT_KERAS_PRIVATE_H
+#define ENGINE_IMPORT_KERAS_PRIVATE_H
+
+#include "engine/import/keras_design.h"
+#include "engine/import/understanding_private.h"
+
+/* What a tensor is to its layer. */
+enum keras_role {
+    KERAS_ROLE_KERNEL,
+    KERAS_ROLE_RECURRENT,
+    KERAS_ROLE_BIAS,
+    KERAS_ROLE_GAMMA,
+    KERAS_ROLE_BETA,
+    KERAS_ROLE_MEAN,
+    KERAS_ROLE_VARIANCE,
+    KERAS_ROLE_COUNT
+};
+
+/* One direction of a layer and its tensors; those that it has not are NULL. */
+struct keras_tensors {
+    const struct foreign_tensor *of[KERAS_ROLE_COUNT];
+};
+
+/* Finds the tensors of a layer, `direction` being "forward" or "backward" where it is bidirectional, else NULL. */
+void keras_find_tensors(const struct thinking *thinking, const struct keras_part *part, const char *direction,
+                        struct keras_tensors *ret_tensors);
+
+/* A recurrent layer as its tensors have it. */
+struct keras_recurrent {
+    size_t inputs;
+    size_t units;
+    bool has_bias;
+    bool resets_after; /* of a GRU */
+    bool is_cudnn;
+};
+
+/* Sizes of a layer that reads `inputs` columns. UNPROCESSABLE where its tensors do not fit, or are missing. */
+enum status keras_measure(const struct thinking *thinking, const struct keras_part *part,
+                          const struct keras_tensors *tensors, size_t inputs,
+                          struct keras_recurrent *ret_recurrent) MUST_CHECK;
+
+/* Adds the variables of a layer, SCOPE/kernel and so on. */
+enum status keras_add_recurrent(struct thinking *thinking, const struct keras_part *part,
+                                const struct keras_tensors *tensors, const struct keras_recurrent *recurrent,
+                                const char *scope) MUST_CHECK;
+/* Adds SCOPE/NAME of a tensor that must have a shape. */
+enum status keras_add_plain(struct thinking *thinking, const struct keras_part *part,
+                            const struct foreign_tensor *tensor, const char *scope, const char *name,
+                            const struct shape *shape) MUST_CHECK;
+
+/* What a part gives in the program. */
+struct keras_flow {
+    bool is_there;
+    bool is_sequence;
+    size_t width;  /* 0: numbers of symbols */
+    char name[32]; /* in the program */
+};
+
+/* The steps that build a design, and its variables. Lists are owned. */
+struct keras_program {
+    struct thinking *thinking;
+    const struct keras_design *design;
+    bool is_windowed;
+    bool has_embedding;
+    const struct keras_part *scores; /* the part that makes probabilities; the program makes their logits */
+    json_t *layers;                  /* steps that make layers and their variables */
+    json_t *calls;                   /* steps that call them, below "predict" */
+    json_t *states;
+    json_t *next_states;
+    struct keras_flow results[KERAS_PARTS_MAX];
+    bool has_failed; /* no memory */
+};
+
+/* Writes all layers down, to the scores, and says how many symbols there are. Release with keras_program_release, on
+ * failure too. */
+enum status keras_write_program(struct keras_program *program) MUST_CHECK;
+/* The whole program, with the vocabulary and the signature; NULL: no memory. */
+json_t *keras_finish_program(struct keras_program *program) MUST_CHECK;
+void keras_program_release(struct keras_program *program);
+
+/* One layer whose inputs are written; a recurrent one. */
+enum status keras_write_layer(struct keras_program *program, const struct keras_part *part) MUST_CHECK;
+enum status keras_write_recurrent(struct keras_program *program, const struct keras_part *part) MUST_CHECK;
+
+/* Adds a step, which it takes over, to a list. */
+void keras_add_step(struct keras_program *program, json_t *list, json_t *step);
+/* The result of a part, with a name; and that of one of its inputs. */
+struct keras_flow *keras_begin_result(struct keras_program *program, const struct keras_part *part);
+const struct keras_flow *keras_input_of(const struct keras_program *program, const struct keras_part *part,
+                                        size_t index);
+/* A scope for a part's variables: its name, or a number where that is no scope's or is taken. */
+enum { KERAS_SCOPE_BYTES_MAX = 96 };
+void keras_choose_scope(const struct keras_program *program, const struct keras_part *part, const char *suffix,
+                        char scope[KERAS_SCOPE_BYTES_MAX]);
+/* Builds the program's layer for such inputs, its variables in the scope; calls it. */
+void keras_build_layer(struct keras_program *program, const char *layer, const char *scope,
+                       const struct keras_flow *input);
+void keras_call_layer(struct keras_program *program, const char *layer, const struct keras_flow *input, const char *as);
+/* The program's name for an activation; UNSUPPORTED names what is none. */
+enum status keras_find_activation(const struct keras_program *program, const struct keras_part *part,
+                                  const char *activation, const char **ret_name) MUST_CHECK;
+
+#endif

@@ -1,0 +1,144 @@
+/* Keras' HDF5 files and .keras archives. Thread: the one that imports.
+ *
+ * model.save to HDF5 writes attributes model_config and keras_version and a group model_weights, in which each layer
+ * has a group of its own and the attribute layer_names their order; save_weights the content of that group alone,
+ * beside which many keep what model.to_json gives. A .keras file is a zip of config.json, metadata.json and
+ * model.weights.h5, which keeps weights by numbers. */
+#include "engine/import/hdf5_file.h"
+#include "engine/import/readers.h"
+#include "engine/import/zip_archive.h"
+
+bool keras_h5_recognise(const struct source_file *file)
+{
+    unsigned char head[SOURCE_HEAD_BYTES];
+    return hdf5_is_file(head, foreign_source_peek(file, 0, head));
+}
+
+/* An attribute of the weights' group, or of the file's. */
+static enum status read_either(const struct hdf5_file *file, const char *group, const char *attribute,
+                               const char **ret_text, struct error *error)
+{
+    TRY(hdf5_read_text(file, group, attribute, ret_text, error));
+    return *ret_text == NULL ? hdf5_read_text(file, "/", attribute, ret_text, error) : STATUS_OK;
+}
+
+static enum status begin_keras(struct foreign_model *model, struct foreign_keras **ret_keras, struct error *error)
+{
+    *ret_keras = arena_allocate(&model->arena, 1, sizeof **ret_keras);
+    model->keras = *ret_keras;
+    return *ret_keras == NULL ? foreign_no_memory(model, error) : STATUS_OK;
+}
+
+static enum status read_content(const struct hdf5_file *file, struct foreign_model *model, struct foreign_keras *keras,
+                                struct error *error)
+{
+    const char *group = hdf5_has_group(file, "/model_weights") ? "/model_weights" : "/";
+    const char *config = NULL;
+    struct plain *names = plain_create(&model->arena, PLAIN_LIST);
+    if (names == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    TRY(hdf5_read_text(file, "/", "model_config", &config, error));
+    TRY(read_either(file, group, "keras_version", &keras->version, error));
+    TRY(hdf5_read_texts(file, group, "layer_names", names, error));
+    if (config != NULL) {
+        TRY(foreign_read_json(model, file->name, config, strlen(config), &keras->config, error));
+    }
+    keras->layer_names = names->count == 0 ? NULL : names;
+    return hdf5_add_tensors(file, group, error);
+}
+
+/* What model.to_json wrote, beside weights alone. */
+static enum status find_config(struct foreign_source *source, struct foreign_model *model, struct foreign_keras *keras,
+                               struct error *error)
+{
+    for (size_t i = 0; i < source->count && keras->config == NULL; i++) {
+        struct source_file *file = &source->files[i];
+        unsigned char head[SOURCE_HEAD_BYTES];
+        const unsigned char *bytes = NULL;
+        size_t length = foreign_source_peek(file, 0, head);
+        if (length == 0 || head[0] != '{' || file->bytes > SOURCE_VOCABULARY_BYTES_MAX ||
+            (memmem(head, length, "\"class_name\"", 12) == NULL &&
+             memmem(head, length, "\"keras_version\"", 15) == NULL)) {
+            continue;
+        }
+        const struct plain *root = NULL;
+        TRY(foreign_source_read(source, file, &bytes, &length, error));
+        TRY(foreign_read_json(model, file->name, bytes, length, &root, error));
+        const struct plain *version = plain_get(root, "keras_version");
+        keras->config = plain_get(root, "config") != NULL ? root : NULL;
+        keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
+    }
+    return STATUS_OK;
+}
+
+enum status keras_h5_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                          struct error *error)
+{
+    const unsigned char *bytes = NULL;
+    size_t length = 0;
+    struct hdf5_file hdf5;
+    struct foreign_keras *keras = NULL;
+    model->format = "Keras HDF5";
+    TRY(foreign_source_read(source, file, &bytes, &length, error));
+    TRY(begin_keras(model, &keras, error));
+    TRY(hdf5_open(bytes, length, file->name, model, &hdf5, error));
+    enum status status = read_content(&hdf5, model, keras, error);
+    hdf5_close(&hdf5);
+    return status == STATUS_OK && keras->config == NULL ? find_config(source, model, keras, error) : status;
+}
+
+/* ---- .keras ---- */
+
+/* A zip whose first file is one of Keras'. */
+bool keras_zip_recognise(const struct source_file *file)
+{
+    enum { NAME_AT = 30 };
+    static const char *const names[] = {"metadata.json", "config.json", "model.weights.h5"};
+    unsigned char head[SOURCE_HEAD_BYTES];
+    size_t length = foreign_source_peek(file, 0, head);
+    bool is_zip = length > 64 && memcmp(head, "PK\x03\x04", 4) == 0;
+    for (size_t i = 0; is_zip && i < sizeof names / sizeof *names; i++) {
+        size_t name = strlen(names[i]);
+        if (head[26] == name && head[27] == 0 && memcmp(head + NAME_AT, names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status read_zip(const struct zip_archive *archive, struct foreign_model *model, struct foreign_keras *keras,
+                            struct error *error)
+{
+    const unsigned char *bytes = NULL;
+    size_t length = 0;
+    const struct plain *facts = NULL;
+    struct hdf5_file hdf5;
+    TRY(zip_archive_read(archive, "config.json", &bytes, &length, error));
+    TRY(foreign_read_json(model, "config.json", bytes, length, &keras->config, error));
+    TRY(zip_archive_read(archive, "metadata.json", &bytes, &length, error));
+    TRY(foreign_read_json(model, "metadata.json", bytes, length, &facts, error));
+    const struct plain *version = plain_get(facts, "keras_version");
+    keras->version = plain_is_string(version) ? version->text : NULL;
+    TRY(zip_archive_read(archive, "model.weights.h5", &bytes, &length, error));
+    TRY(hdf5_open(bytes, length, "model.weights.h5", model, &hdf5, error));
+    enum status status = hdf5_add_tensors(&hdf5, "/", error);
+    hdf5_close(&hdf5);
+    return status;
+}
+
+enum status keras_zip_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                           struct error *error)
+{
+    const unsigned char *bytes = NULL;
+    size_t length = 0;
+    struct zip_archive archive;
+    struct foreign_keras *keras = NULL;
+    model->format = "Keras 3";
+    TRY(foreign_source_read(source, file, &bytes, &length, error));
+    TRY(begin_keras(model, &keras, error));
+    TRY(zip_archive_open(bytes, length, file->name, model, &archive, error));
+    enum status status = read_zip(&archive, model, keras, error);
+    zip_archive_close(&archive);
+    return status;
+}

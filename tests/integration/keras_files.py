@@ -1,0 +1,258 @@
+"""Small Keras models as files, and what they predict, in plain Python: for the tests of importing.
+
+A model is a list of layers, (class, name, configuration, weights by name); weights are (shape, [numbers]) as in
+foreign_files. HDF5 is written by libhdf5 itself.
+"""
+import contextlib
+import ctypes
+import ctypes.util
+import json
+import math
+import os
+import random
+import struct
+import tempfile
+import zipfile
+
+from foreign_files import array, raw, write
+
+UNITS, SYMBOLS, WINDOW = 3, ["a", "b", "c", "d", "\n"], 4
+
+
+# ---- HDF5 ----
+
+class Hdf5:
+    """The few calls of libhdf5 that writing needs."""
+
+    STRING, FLOAT = "H5T_C_S1_g", "H5T_IEEE_F32LE_g"
+
+    def __init__(self, path):
+        self.library = ctypes.CDLL(ctypes.util.find_library("hdf5_serial") or ctypes.util.find_library("hdf5"))
+        self.library.H5open()
+        self.id = self.call("H5Fcreate", path.encode(), ctypes.c_uint(2), 0, 0)
+
+    def call(self, name, *arguments):
+        function = getattr(self.library, name)
+        function.restype = ctypes.c_int64
+        done = function(*[ctypes.c_int64(a) if isinstance(a, int) else a for a in arguments])
+        assert done >= 0, name
+        return done
+
+    def constant(self, name):
+        return ctypes.c_int64.in_dll(self.library, name).value
+
+    def space(self, shape):
+        return self.call("H5Screate_simple", ctypes.c_int(len(shape)), (ctypes.c_uint64 * len(shape))(*shape), None)
+
+    def attribute(self, place, name, texts):
+        """A list of texts; or one text."""
+        items = [text.encode() for text in ([texts] if isinstance(texts, str) else texts)]
+        width = max(map(len, items), default=0) + 1
+        kind = self.call("H5Tcopy", self.constant(self.STRING))
+        self.call("H5Tset_size", kind, ctypes.c_size_t(width))
+        space = self.call("H5Screate", ctypes.c_int(0)) if isinstance(texts, str) else self.space([len(items)])
+        made = self.call("H5Acreate_by_name", self.id, place.encode(), name.encode(), kind, space, 0, 0, 0)
+        self.call("H5Awrite", made, kind, b"".join(item.ljust(width, b"\0") for item in items) or b"\0")
+        self.call("H5Aclose", made)
+
+    def group(self, path):
+        self.call("H5Gclose", self.call("H5Gcreate2", self.id, path.encode(), 0, 0, 0))
+
+    def dataset(self, path, values, parents):
+        shape, numbers = values
+        kind = self.constant(self.FLOAT)
+        made = self.call("H5Dcreate2", self.id, path.encode(), kind, self.space(shape), parents, 0, 0)
+        self.call("H5Dwrite", made, kind, 0, 0, 0, (ctypes.c_float * len(numbers))(*numbers))
+        self.call("H5Dclose", made)
+
+    def parents(self):
+        """A property list that has groups made where they are missing."""
+        made = self.call("H5Pcreate", self.constant("H5P_CLS_LINK_CREATE_ID_g"))
+        self.call("H5Pset_create_intermediate_group", made, ctypes.c_uint(1))
+        return made
+
+    def close(self):
+        self.call("H5Fclose", self.id)
+
+
+def h5(path, layers, config=None, version="2.2.4", weight="{layer}/{name}:0"):
+    """model.save, or without configuration save_weights."""
+    with contextlib.closing(Hdf5(path)) as file:
+        top = "/"
+        if config is not None:
+            file.attribute("/", "model_config", json.dumps(config))
+            top = "/model_weights"
+            file.group(top)
+        file.attribute(top, "keras_version", version)
+        file.attribute(top, "layer_names", [name for _, name, _, _ in layers])
+        parents = file.parents()
+        for _, layer, _, weights in layers:
+            file.group(f"{top}/{layer}")
+            for name, values in weights.items():
+                file.dataset(f"{top}/{layer}/" + weight.format(layer=layer, name=name), values, parents)
+    return path
+
+
+# ---- .keras and TensorFlow.js ----
+
+def v3(path, layers, config, version="3.0.5"):
+    """A .keras archive, whose weights have numbers."""
+    counts = {}
+    renamed = []
+    for kind, _, settings, weights in layers:
+        stored = {"SimpleRNN": "simple_rnn"}.get(kind, kind.lower())
+        counts[stored] = counts.get(stored, -1) + 1
+        inner = "cell/vars" if kind in ("LSTM", "GRU", "SimpleRNN") else "vars"
+        renamed.append((kind, f"layers/{stored}" + (f"_{counts[stored]}" if counts[stored] else "") + "/" + inner,
+                        settings, {str(number): values for number, values in enumerate(weights.values())}))
+    with tempfile.TemporaryDirectory() as folder:
+        weights = os.path.join(folder, "weights")
+        with contextlib.closing(Hdf5(weights)) as file:
+            parents = file.parents()
+            for _, place, _, numbered in renamed:
+                for number, values in numbered.items():
+                    file.dataset(f"/{place}/{number}", values, parents)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+            archive.writestr("config.json", json.dumps(config))
+            archive.write(weights, "model.weights.h5")
+    return path
+
+
+def quantised(values, dtype):
+    """The bytes of a weight, what the manifest says of them, and the numbers that they stand for."""
+    shape, numbers = values
+    if dtype == "float16":
+        content = struct.pack(f"<{len(numbers)}e", *numbers)
+        return content, {"dtype": dtype}, (shape, list(struct.unpack(f"<{len(numbers)}e", content)))
+    least, scale = min(numbers), (max(numbers) - min(numbers)) / 255
+    steps = [round((number - least) / scale) for number in numbers]
+    return bytes(steps), {"dtype": dtype, "scale": scale, "min": least}, (shape, [s * scale + least for s in steps])
+
+
+def tfjs(folder, layers, config, dtype=None, shard_bytes=None):
+    """model.json and its shards; returns the layers with the numbers that quantised weights stand for."""
+    content, entries, kept = b"", [], []
+    for kind, layer, settings, weights in layers:
+        kept.append((kind, layer, settings, {}))
+        for name, values in weights.items():
+            entry = {"name": f"{layer}/{name}", "shape": list(values[0]), "dtype": "float32"}
+            if dtype is None:
+                content += raw(values[1])
+            else:
+                more, entry["quantization"], values = quantised(values, dtype)
+                content += more
+            entries.append(entry)
+            kept[-1][3][name] = values
+    shard_bytes = shard_bytes or len(content)
+    shards = [content[at:at + shard_bytes] for at in range(0, len(content), shard_bytes)]
+    paths = [f"group1-shard{number}of{len(shards)}.bin" for number in range(1, len(shards) + 1)]
+    for path, shard in zip(paths, shards, strict=True):
+        write(os.path.join(folder, path), shard)
+    write(os.path.join(folder, "model.json"), json.dumps({
+        "format": "layers-model", "modelTopology": {"keras_version": "2.4.0", "model_config": config},
+        "weightsManifest": [{"paths": paths, "weights": entries}]}))
+    return kept
+
+
+# ---- models ----
+
+def recurrent(rng, kind, inputs, **config):
+    """(class, name, configuration, weights) of a layer."""
+    gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}[kind]
+    bias = array(rng, 2, gates * UNITS) if config.get("reset_after") else array(rng, gates * UNITS)
+    config = {"units": UNITS, "activation": "tanh", "recurrent_activation": "hard_sigmoid", "stateful": False,
+              "return_sequences": False, **config}
+    return kind, kind.lower(), config, {"kernel": array(rng, inputs, gates * UNITS),
+                                        "recurrent_kernel": array(rng, UNITS, gates * UNITS), "bias": bias}
+
+
+def embedding(rng, columns=2):
+    config = {"input_dim": len(SYMBOLS), "output_dim": columns}
+    return "Embedding", "embedding", config, {"embeddings": array(rng, len(SYMBOLS), columns)}
+
+
+def dense(rng, inputs=UNITS, activation="softmax"):
+    return "Dense", "dense", {"units": len(SYMBOLS), "activation": activation}, {
+        "kernel": array(rng, inputs, len(SYMBOLS)), "bias": array(rng, len(SYMBOLS))}
+
+
+def sequential(layers, input_shape):
+    """The configuration of such a model."""
+    items = [{"class_name": kind, "config": {"name": name, **config}} for kind, name, config, _ in layers]
+    items[0]["config"]["batch_input_shape"] = input_shape
+    return {"class_name": "Sequential", "config": {"name": "model", "layers": items}}
+
+
+# ---- what they predict ----
+
+FUNCTIONS = {
+    "linear": lambda x: x,
+    "tanh": math.tanh,
+    "relu": lambda x: max(x, 0.0),
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "hard_sigmoid": lambda x: min(max(0.2 * x + 0.5, 0), 1),
+    "hard_sigmoid of Keras 3": lambda x: min(max(x / 6 + 0.5, 0), 1),
+}
+
+
+def times(x, matrix):
+    (rows, columns), numbers = matrix
+    assert len(x) == rows
+    return [sum(x[r] * numbers[r * columns + c] for r in range(rows)) for c in range(columns)]
+
+
+def add(*vectors):
+    return [sum(numbers) for numbers in zip(*vectors, strict=True)]
+
+
+def step(kind, config, weights, x, state):
+    """The next state: [h, c] of an LSTM, [h] of the others."""
+    outer, inner = FUNCTIONS[config["activation"]], FUNCTIONS[config["recurrent_activation"]]
+    units, bias, h = UNITS, weights["bias"][1], state[0]
+    if kind == "SimpleRNN":
+        return [[outer(n) for n in add(times(x, weights["kernel"]), times(h, weights["recurrent_kernel"]), bias)]]
+    gate = lambda z, i: z[i * units:(i + 1) * units]  # noqa: E731
+    if kind == "LSTM":
+        z = add(times(x, weights["kernel"]), times(h, weights["recurrent_kernel"]), bias)
+        i, f, o = ([inner(n) for n in gate(z, k)] for k in (0, 1, 3))
+        c = [f[k] * state[1][k] + i[k] * outer(n) for k, n in enumerate(gate(z, 2))]
+        return [[o[k] * outer(n) for k, n in enumerate(c)], c]
+    after = len(weights["bias"][0]) == 2
+    from_x = add(times(x, weights["kernel"]), bias[:3 * units])
+    from_h = times(h, weights["recurrent_kernel"])
+    from_h = add(from_h, bias[3 * units:]) if after else from_h
+    update, reset = ([inner(n) for n in add(gate(from_x, k), gate(from_h, k))] for k in (0, 1))
+    if after:
+        own = [reset[k] * n for k, n in enumerate(gate(from_h, 2))]
+    else:
+        own = gate(times([reset[k] * n for k, n in enumerate(h)], weights["recurrent_kernel"]), 2)
+    candidate = [outer(n) for n in add(gate(from_x, 2), own)]
+    return [[update[k] * h[k] + (1 - update[k]) * candidate[k] for k in range(units)]]
+
+
+def probabilities(layers, symbols):
+    """What a sequential model predicts behind these symbols, None being a zero vector: read from a zero state."""
+    sequence = [[float(k == symbol) for k in range(len(SYMBOLS))] for symbol in symbols]
+    for kind, _, config, weights in layers:
+        if kind == "Embedding":
+            (_, columns), numbers = weights["embeddings"]
+            sequence = [numbers[(s or 0) * columns:((s or 0) + 1) * columns] for s in symbols]
+        elif kind == "Dense":
+            sequence = [add(times(x, weights["kernel"]), weights["bias"][1]) for x in sequence]
+        elif kind in ("LSTM", "GRU", "SimpleRNN"):
+            state = [[0.0] * UNITS, [0.0] * UNITS]
+            for t, x in enumerate(sequence):
+                state = step(kind, config, weights, x, state)
+                sequence[t] = state[0]
+    powers = [math.exp(x - max(sequence[-1])) for x in sequence[-1]]
+    return [x / sum(powers) for x in powers]
+
+
+def window_of(symbols, padding=None):
+    """The last symbols, with what stands before a text's beginning."""
+    return ([padding] * WINDOW + symbols)[-WINDOW:]
+
+
+def seeded(seed):
+    return random.Random(seed)

@@ -1,0 +1,189 @@
+"""Importing Keras models: what the daemon computes of them, against plain Python; windows; what is refused."""
+import json
+import os
+
+import foreign_files as foreign
+import keras_files as keras
+from harness import DaemonTest, run
+
+SHORT = True
+
+TEXT = [0, 3, 2, 4, 1, 1, 3]
+
+
+class KerasTest(DaemonTest):
+    def setUp(self):
+        super().setUp()
+        self.count = 0
+        self.vocabulary = foreign.write(os.path.join(self.folder, "vocabulary"), json.dumps(keras.SYMBOLS))
+
+    def source(self, name):
+        folder = os.path.join(self.folder, "sources", self.id())
+        os.makedirs(folder, exist_ok=True)
+        return os.path.join(folder, name)
+
+    def imported(self, source, *arguments):
+        """The name of the model that it becomes, and what was said."""
+        self.count += 1
+        name = f"{self.id().rsplit('.', 1)[-1]}-{self.count}".replace("_", "-")
+        done = run("import", source, "--out", os.path.join(self.models, name), "--vocabulary", self.vocabulary,
+                   *arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.expect(200, "POST", f"/v1/models/{name}/load", {})
+        return name, done.stdout
+
+    def refused(self, message, source, *arguments):
+        done = run("import", source, "--out", os.path.join(self.models, "refused"), "--vocabulary", self.vocabulary,
+                   *arguments)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(message, done.stderr)
+
+    def assert_predicts(self, name, prompt, want):
+        """By the graph's own run where the prompt is a window, and by a completion."""
+        reply = self.expect(200, "POST", "/v1/completions",
+                            {"model": name, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5})
+        made = reply["choices"][0]["logprobs"]["top_logprobs"][0]
+        self.assertEqual(set(made), set(keras.SYMBOLS))
+        for symbol, logprob in made.items():
+            self.assertAlmostEqual(2.718281828459045 ** logprob, want[keras.SYMBOLS.index(symbol)], delta=2e-6)
+
+    def greedy(self, name, prompt, count):
+        reply = self.expect(200, "POST", "/v1/completions",
+                            {"model": name, "prompt": prompt, "max_tokens": count, "temperature": 0, "logprobs": 1})
+        return [keras.SYMBOLS.index(token) for token in reply["choices"][0]["logprobs"]["tokens"]]
+
+    def check_windowed(self, layers, source, padding=None, *arguments):
+        name, said = self.imported(source, *arguments)
+        self.assertIn(f"generation: windowed, {keras.WINDOW} symbols", said)
+        for length in (1, keras.WINDOW, len(TEXT)):
+            window = keras.window_of(TEXT[:length], padding)
+            self.assert_predicts(name, TEXT[:length], keras.probabilities(layers, window))
+        text = list(TEXT)
+        for symbol in self.greedy(name, TEXT, 8):
+            want = keras.probabilities(layers, keras.window_of(text, padding))
+            self.assertEqual(symbol, want.index(max(want)))
+            text.append(symbol)
+        reply = self.expect(200, "POST", f"/v1/models/{name}/graph/run",
+                            {"feeds": {"predict/inputs:0": [TEXT[-keras.WINDOW:]]},
+                             "fetches": ["predict/probabilities:0"]})
+        last = reply["results"]["predict/probabilities:0"][0][-1]
+        want = keras.probabilities(layers, TEXT[-keras.WINDOW:])
+        self.assertLess(max(abs(a - b) for a, b in zip(last, want, strict=True)), 1e-6)
+        return said
+
+
+class Windowed(KerasTest):
+    """A model that reads a window predicts from a zero state over the last symbols, each time anew."""
+
+    def test_one_hot_cells_of_every_kind(self):
+        rng = keras.seeded(1)
+        width = len(keras.SYMBOLS)
+        for kind, config in (("LSTM", {}), ("LSTM", {"recurrent_activation": "sigmoid"}), ("GRU", {}),
+                             ("GRU", {"reset_after": True, "recurrent_activation": "sigmoid"}),
+                             ("SimpleRNN", {"activation": "relu"})):
+            layers = [keras.recurrent(rng, kind, width, **config), keras.dense(rng)]
+            config = keras.sequential(layers, [None, keras.WINDOW, width])
+            said = self.check_windowed(layers, keras.h5(self.source("model.h5"), layers, config))
+            self.assertIn("input: one-hot", said)
+
+    def test_stacked_layers_over_an_embedding(self):
+        rng = keras.seeded(2)
+        first = keras.recurrent(rng, "LSTM", 2, return_sequences=True)
+        second = ("LSTM", "second", *keras.recurrent(rng, "LSTM", keras.UNITS)[2:])
+        layers = [keras.embedding(rng), first, second, keras.dense(rng, activation="linear")]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW]))
+        self.assertIn("input: embedding", self.check_windowed(layers, path, 0))
+
+    def test_hard_sigmoid_is_that_of_the_version(self):
+        rng = keras.seeded(3)
+        width = len(keras.SYMBOLS)
+        layers = [keras.recurrent(rng, "LSTM", width), keras.dense(rng)]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW, width]), "3.0.5")
+        layers[0][2]["recurrent_activation"] = "hard_sigmoid of Keras 3"
+        self.assertIn("clip(x / 6 + 0.5, 0, 1)", self.check_windowed(layers, path))
+
+
+class OtherFiles(KerasTest):
+    """The same models as other programs keep them."""
+
+    def layers(self, seed):
+        rng = keras.seeded(seed)
+        second = ("LSTM", "second", *keras.recurrent(rng, "LSTM", keras.UNITS, recurrent_activation="sigmoid")[2:])
+        first = keras.recurrent(rng, "LSTM", 2, recurrent_activation="sigmoid", return_sequences=True)
+        layers = [keras.embedding(rng), first, second, keras.dense(rng)]
+        return layers, keras.sequential(layers, [None, keras.WINDOW])
+
+    def test_keras_3_archives(self):
+        layers, config = self.layers(6)
+        said = self.check_windowed(layers, keras.v3(self.source("model.keras"), layers, config), 0)
+        self.assertIn("format: Keras 3", said)
+
+    def test_tensorflow_js(self):
+        layers, config = self.layers(7)
+        for dtype, shard_bytes in ((None, None), (None, 50), ("float16", None), ("uint8", 33)):
+            folder = self.source(f"tfjs-{dtype}-{shard_bytes}")
+            kept = keras.tfjs(folder, layers, config, dtype, shard_bytes)
+            self.assertIn("of TensorFlow.js", self.check_windowed(kept, folder, 0))
+        shard = min(name for name in os.listdir(folder) if "shard" in name)
+        foreign.write(os.path.join(folder, shard), b"")
+        self.refused("of its shards'", folder)
+        os.remove(os.path.join(folder, shard))
+        self.refused(f"{shard}, which is not beside it", folder)
+        foreign.write(os.path.join(folder, "model.json"), '{"format": "graph-model", "weightsManifest": []}')
+        self.refused("is a graph model of TensorFlow.js", folder)
+
+    def test_weights_beside_their_configuration(self):
+        layers, config = self.layers(8)
+        keras.h5(self.source("weights.h5"), layers)
+        foreign.write(self.source("model.json"), json.dumps({**config, "keras_version": "2.1.6"}))
+        self.check_windowed(layers, os.path.dirname(self.source("weights.h5")), 0)
+
+
+class Stateful(KerasTest):
+    def check(self, layers, input_shape, *arguments):
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, input_shape))
+        name, said = self.imported(path, *arguments)
+        self.assertIn("generation: stateful", said)
+        for length in (1, len(TEXT)):
+            self.assert_predicts(name, TEXT[:length], keras.probabilities(layers, TEXT[:length]))
+
+    def test_states_are_carried(self):
+        rng = keras.seeded(4)
+        config = {"stateful": True, "return_sequences": True}
+        for kind in ("LSTM", "GRU", "SimpleRNN"):
+            layers = [keras.embedding(rng), keras.recurrent(rng, kind, 2, **config), keras.dense(rng)]
+            self.check(layers, [1, 7])
+        layers = [keras.recurrent(rng, "LSTM", len(keras.SYMBOLS)), keras.dense(rng)]
+        self.check(layers, [None, None, len(keras.SYMBOLS)])
+        self.check(layers, [None, keras.WINDOW, len(keras.SYMBOLS)], "--set", "window=none")
+
+
+class Refusals(KerasTest):
+    def test_what_cannot_be_built(self):
+        rng = keras.seeded(5)
+        width = len(keras.SYMBOLS)
+        cell, head = keras.recurrent(rng, "LSTM", width), keras.dense(rng)
+        shape = [None, keras.WINDOW, width]
+        other = ("Conv1D", "conv", {"filters": 3}, {})
+        for layers, reason in (
+                ([cell, other, head], "layer conv is a Conv1D of Keras, which is not read here"),
+                ([(*cell[:2], {**cell[2], "recurrent_activation": "mine"}, cell[3]), head],
+                 "layer lstm: the activation mine is not built here"),
+                ([cell], "the last layer, lstm (LSTM, tanh), gives no probabilities"),
+                ([cell, (*head[:2], {**head[2], "activation": "sigmoid"}, head[3])], "gives no probabilities"),
+                ([(*cell[:3], {**cell[3], "kernel": foreign.array(rng, 2, 12)}), head],
+                 "lstm/lstm/kernel:0 is (2, 12), the layer's kernel must be (5, 12)"),
+                ([(*cell[:3], {}), head], "layer lstm"),
+                ([(*cell[:2], {**cell[2], "go_backwards": True, "stateful": True}, cell[3]), head],
+                 "layer lstm (LSTM) needs a text's end")):
+            path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape))
+            self.refused(reason, path)
+        layers = [cell, head]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape))
+        self.refused("window=0 is neither a number from 1", path, "--set", "window=0")
+        self.refused("its inputs are vectors of 7, but it predicts 5 symbols", keras.h5(
+            self.source("model.h5"), [keras.recurrent(rng, "LSTM", 7), head],
+            keras.sequential([keras.recurrent(rng, "LSTM", 7), head], [None, 4, 7])))
+        with open(path, "rb") as file:
+            content = file.read()
+        self.refused("a damaged HDF5 file", foreign.write(path, content[:len(content) // 2]))
