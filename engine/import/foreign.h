@@ -36,6 +36,7 @@ struct foreign_vocabulary {
     size_t count;
     bool are_bytes;   /* each is one byte, and not all are UTF-8, or the file says so */
     const char *kind; /* "words" where the file says so, or NULL */
+    bool is_from_one; /* their numbers are 1 to `count`: 0 stands for what is no symbol, as Keras' Tokenizer has it */
     const char *problem;
 };
 
@@ -61,9 +62,9 @@ struct foreign_model {
     size_t vocabulary_count;
     const struct foreign_keras *keras;   /* NULL: no Keras file */
     const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
-    bool is_vocabulary_given; /* they are of the file that the user named */
-    bool is_vocabulary_named; /* the same, by a name among the source's */
-    size_t skipped_count;     /* tensors of types that hold no numbers */
+    bool is_vocabulary_given;            /* they are of the file that the user named */
+    bool is_vocabulary_named;            /* the same, by a name among the source's */
+    size_t skipped_count;                /* tensors of types that hold no numbers */
     struct arena arena;
 };
 

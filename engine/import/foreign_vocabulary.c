@@ -20,6 +20,7 @@ struct draft {
     const char **symbols; /* [count]; NULL: not there yet */
     size_t *lengths;
     size_t count;
+    bool is_from_one;
     char problem[PROBLEM_BYTES_MAX];
 };
 
@@ -56,8 +57,11 @@ static enum status keep(struct search *search, const struct draft *draft, struct
     if (model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX) {
         return STATUS_OK;
     }
-    struct foreign_vocabulary vocabulary = {
-        .place = search->place, .symbols = draft->symbols, .lengths = draft->lengths, .count = draft->count};
+    struct foreign_vocabulary vocabulary = {.place = search->place,
+                                            .symbols = draft->symbols,
+                                            .lengths = draft->lengths,
+                                            .count = draft->count,
+                                            .is_from_one = draft->is_from_one};
     if (draft->problem[0] != '\0') {
         vocabulary.problem = arena_copy_string(&model->arena, draft->problem);
         if (vocabulary.problem == NULL) {
@@ -120,11 +124,19 @@ static enum status take_dict(struct search *search, const struct plain *dict, en
 {
     struct draft draft;
     TRY(make_draft(search, dict->count / 2, &draft, error));
+    size_t number_at = direction == DIRECTION_TO_NUMBER ? 1 : 0;
+    int64_t least = INT64_MAX;
+    int64_t most = -1;
+    int64_t index = -1;
     for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
-        bool to_number = direction == DIRECTION_TO_NUMBER;
-        int64_t index = -1;
-        read_index(dict->items[i + (to_number ? 1 : 0)], &index);
-        put(&draft, index, dict->items[i + (to_number ? 0 : 1)]);
+        read_index(dict->items[i + number_at], &index);
+        least = index < least ? index : least;
+        most = index > most ? index : most;
+    }
+    draft.is_from_one = least == 1 && most == (int64_t)draft.count;
+    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+        read_index(dict->items[i + number_at], &index);
+        put(&draft, index - (draft.is_from_one ? 1 : 0), dict->items[i + 1 - number_at]);
     }
     return keep(search, &draft, error);
 }

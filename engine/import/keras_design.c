@@ -418,8 +418,5 @@ enum status keras_design_read(struct foreign_model *model, const char *output, s
     if (ret_design->parts == NULL) {
         return foreign_no_memory(model, error);
     }
-    if (model->keras->config == NULL) {
-        return error_set(error, STATUS_UNSUPPORTED, "%s: weights without the model's configuration", model->format);
-    }
     return read_config(&reading, output);
 }

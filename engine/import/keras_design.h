@@ -53,7 +53,7 @@ struct keras_design {
     bool is_inferred;   /* from weights */
 };
 
-/* Reads the model's configuration, or infers what its weights belong to. `output` names the layer that predicts; NULL:
+/* Reads the model's configuration, which it must have. `output` names the layer that predicts; NULL:
  * the only one. UNSUPPORTED names the layer or argument that is not built here; CORRUPT; UNPROCESSABLE. */
 enum status keras_design_read(struct foreign_model *model, const char *output, struct keras_design *ret_design,
                               struct error *error) MUST_CHECK;

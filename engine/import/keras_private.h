@@ -18,13 +18,20 @@ enum keras_role {
 };
 
 /* One direction of a layer and its tensors; those that it has not are NULL. */
+enum { KERAS_GATES_MAX = 4 };
 struct keras_tensors {
     const struct foreign_tensor *of[KERAS_ROLE_COUNT];
+    /* Of Keras 1: kernel, recurrent kernel and bias of each gate, in the order of the gates. */
+    const struct foreign_tensor *gates[KERAS_ROLE_BIAS + 1][KERAS_GATES_MAX];
+    bool are_gates_apart;
 };
 
 /* Finds the tensors of a layer, `direction` being "forward" or "backward" where it is bidirectional, else NULL. */
 void keras_find_tensors(const struct thinking *thinking, const struct keras_part *part, const char *direction,
                         struct keras_tensors *ret_tensors);
+
+/* Infers the design of weights alone. UNPROCESSABLE, code "ambiguous", asks for what they do not tell; UNSUPPORTED. */
+enum status keras_design_infer(struct thinking *thinking, struct keras_design *ret_design) MUST_CHECK;
 
 /* A recurrent layer as its tensors have it. */
 struct keras_recurrent {

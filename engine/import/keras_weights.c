@@ -56,13 +56,22 @@ static enum keras_role numbered_role(const struct keras_part *part, size_t numbe
                                          : KERAS_ROLE_BIAS;
 }
 
-/* The role that the last component of a name tells; KERAS_ROLE_COUNT: none. */
-static enum keras_role role_of(const struct keras_part *part, const char *rest)
+/* The gate that "W_i" names, KERAS_GATES_MAX where it names none. */
+static size_t gate_of(const struct keras_part *part, const char *last, size_t length)
+{
+    const char *letters = part->kind == KERAS_PART_LSTM ? "ifco" : part->kind == KERAS_PART_GRU ? "zrh" : "";
+    const char *found = length == 3 && last[1] == '_' && last[2] != '\0' ? strchr(letters, last[2]) : NULL;
+    return found == NULL ? KERAS_GATES_MAX : (size_t)(found - letters);
+}
+
+/* The role that the last component of a name tells, KERAS_ROLE_COUNT: none; and perhaps the gate. */
+static enum keras_role role_of(const struct keras_part *part, const char *rest, size_t *ret_gate)
 {
     const char *slash = strrchr(rest, '/');
     const char *last = slash == NULL ? rest : slash + 1;
     size_t length = strcspn(last, ":");
     size_t own = strlen(part->name);
+    *ret_gate = KERAS_GATES_MAX;
     if (length == 1 && *last >= '0' && *last <= '9' && slash != NULL && slash - rest >= 4 &&
         memcmp(slash - 4, "vars", 4) == 0) {
         return numbered_role(part, (size_t)(*last - '0'));
@@ -71,6 +80,8 @@ static enum keras_role role_of(const struct keras_part *part, const char *rest)
         last += own + 1;
         length -= own + 1;
     }
+    *ret_gate = gate_of(part, last, length);
+    length = *ret_gate == KERAS_GATES_MAX ? length : 1;
     for (int role = 0; role < KERAS_ROLE_COUNT; role++) {
         for (size_t i = 0; i < sizeof roles[role].names / sizeof *roles[role].names; i++) {
             if (is_name(last, length, roles[role].names[i])) {
@@ -84,15 +95,19 @@ static enum keras_role role_of(const struct keras_part *part, const char *rest)
 void keras_find_tensors(const struct thinking *thinking, const struct keras_part *part, const char *direction,
                         struct keras_tensors *ret_tensors)
 {
-    *ret_tensors = (struct keras_tensors){{NULL}};
+    *ret_tensors = (struct keras_tensors){.are_gates_apart = false};
     for (size_t i = 0; i < thinking->model->tensor_count; i++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
         const char *rest = behind_layer(part, tensor->name);
         if (rest == NULL || (direction != NULL && strstr(rest, direction) == NULL)) {
             continue;
         }
-        enum keras_role role = role_of(part, rest);
-        if (role != KERAS_ROLE_COUNT && ret_tensors->of[role] == NULL) {
+        size_t gate = KERAS_GATES_MAX;
+        enum keras_role role = role_of(part, rest, &gate);
+        if (role <= KERAS_ROLE_BIAS && gate < KERAS_GATES_MAX) {
+            ret_tensors->gates[role][gate] = tensor;
+            ret_tensors->are_gates_apart = true;
+        } else if (role != KERAS_ROLE_COUNT && ret_tensors->of[role] == NULL) {
             ret_tensors->of[role] = tensor;
         }
     }
@@ -125,18 +140,45 @@ static enum status check_shape(const struct thinking *thinking, const struct ker
                                                                  : misfit(thinking, part, tensor, what, wanted);
 }
 
+/* The shapes of a gate's tensor by its role. */
+static struct shape gate_shape(const struct keras_recurrent *recurrent, enum keras_role role)
+{
+    int64_t units = (int64_t)recurrent->units;
+    return role == KERAS_ROLE_BIAS
+               ? shape_vector(units)
+               : shape_matrix(role == KERAS_ROLE_KERNEL ? (int64_t)recurrent->inputs : units, units);
+}
+
+static enum status check_gates(const struct thinking *thinking, const struct keras_part *part,
+                               const struct keras_tensors *tensors, const struct keras_recurrent *recurrent)
+{
+    static const char *const names[] = {"kernel of a gate", "recurrent kernel of a gate", "bias of a gate"};
+    for (int role = KERAS_ROLE_KERNEL; role <= KERAS_ROLE_BIAS; role++) {
+        struct shape wanted = gate_shape(recurrent, (enum keras_role)role);
+        for (size_t gate = 0; gate < gates_of(part); gate++) {
+            TRY(check_shape(thinking, part, tensors->gates[role][gate], names[role], &wanted));
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status keras_measure(const struct thinking *thinking, const struct keras_part *part,
                           const struct keras_tensors *tensors, size_t inputs, struct keras_recurrent *ret_recurrent)
 {
     const struct foreign_tensor *bias = tensors->of[KERAS_ROLE_BIAS];
-    int64_t units = (int64_t)think_dimension(tensors->of[KERAS_ROLE_RECURRENT], 0);
-    int64_t columns = units * (int64_t)gates_of(part);
+    bool are_apart = tensors->are_gates_apart;
+    int64_t units = (int64_t)think_dimension(
+        are_apart ? tensors->gates[KERAS_ROLE_RECURRENT][0] : tensors->of[KERAS_ROLE_RECURRENT], 0);
     units = part->units != 0 ? (int64_t)part->units : units;
     if (units <= 0 || units > LANGUAGE_MODEL_UNITS_MAX) {
         return error_set(thinking->error, STATUS_TOO_LARGE, "layer %.100s has %lld units, must be 1 to %d", part->name,
                          (long long)units, LANGUAGE_MODEL_UNITS_MAX);
     }
-    columns = units * (int64_t)gates_of(part);
+    if (are_apart) {
+        *ret_recurrent = (struct keras_recurrent){.inputs = inputs, .units = (size_t)units, .has_bias = true};
+        return check_gates(thinking, part, tensors, ret_recurrent);
+    }
+    int64_t columns = units * (int64_t)gates_of(part);
     struct shape wanted = shape_matrix((int64_t)inputs, columns);
     TRY(check_shape(thinking, part, tensors->of[KERAS_ROLE_KERNEL], "kernel", &wanted));
     wanted = shape_matrix(units, columns);
@@ -208,10 +250,36 @@ static enum status add_bias(struct thinking *thinking, const struct keras_part *
     return STATUS_OK;
 }
 
+/* Of Keras 1: each gate's tensor is a block of columns. */
+static enum status add_gates(struct thinking *thinking, const struct keras_part *part,
+                             const struct keras_tensors *tensors, const struct keras_recurrent *recurrent,
+                             const char *scope)
+{
+    static const char *const names[] = {"kernel", "recurrent_kernel", "bias"};
+    for (int role = KERAS_ROLE_KERNEL; role <= KERAS_ROLE_BIAS; role++) {
+        struct shape shape = gate_shape(recurrent, (enum keras_role)role);
+        size_t rows = shape.rank == 1 ? 1 : (size_t)shape.dimensions[0];
+        shape.dimensions[shape.rank - 1] *= (int64_t)gates_of(part);
+        struct weight *weight = NULL;
+        TRY(add(thinking, scope, names[role], &shape, recurrent->units, &weight));
+        for (size_t gate = 0; gate < gates_of(part); gate++) {
+            weight_add_part(weight, &(struct weight_part){.tensor = tensors->gates[role][gate],
+                                                          .rows = rows,
+                                                          .target_column = gate * recurrent->units,
+                                                          .columns = recurrent->units});
+            use(thinking, tensors->gates[role][gate]);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status keras_add_recurrent(struct thinking *thinking, const struct keras_part *part,
                                 const struct keras_tensors *tensors, const struct keras_recurrent *recurrent,
                                 const char *scope)
 {
+    if (tensors->are_gates_apart) {
+        return add_gates(thinking, part, tensors, recurrent, scope);
+    }
     struct weight *weight = NULL;
     int64_t columns = (int64_t)(gates_of(part) * recurrent->units);
     struct shape shape = shape_matrix((int64_t)recurrent->inputs, columns);

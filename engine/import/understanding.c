@@ -11,14 +11,15 @@ static const struct naming namings[] = {
 /* ---- settings ---- */
 
 static const char *const setting_keys[] = {
-    "activation",      /* of a plain RNN: tanh */
-    "embedding",       /* the tensor that is it, or none */
-    "file",            /* which of a folder's models */
-    "forget_bias",     /* what an LSTM adds to its forget gate when it runs */
-    "output",          /* the matrix before the logits; of a Keras model the layer that predicts */
-    "vocabulary",      /* bytes, printable: well-known ones; or a file of the source */
-    "vocabulary_kind", /* characters, words */
-    "window",          /* how many symbols are read for each that is made; none: all before it */
+    "activation",           /* of a plain RNN: tanh */
+    "embedding",            /* the tensor that is it, or none */
+    "file",                 /* which of a folder's models */
+    "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
+    "output",               /* the matrix before the logits; of a Keras model the layer that predicts */
+    "recurrent_activation", /* of the gates of Keras weights alone: sigmoid, hard_sigmoid */
+    "vocabulary",           /* bytes, printable: well-known ones; or a file of the source */
+    "vocabulary_kind",      /* characters, words */
+    "window",               /* how many symbols are read for each that is made; none: all before it */
 };
 
 enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,

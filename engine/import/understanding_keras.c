@@ -77,7 +77,8 @@ static enum status note_design(struct thinking *thinking, const struct keras_des
             length += (size_t)snprintf(summary + length, sizeof summary - length, " %zu", part->units);
         }
     }
-    return think_note(thinking, "layers", summary, "%.200s has their configuration, of %s%.40s", thinking->model->entry,
+    return think_note(thinking, "layers", summary, "%.200s has their %s, of %s%.40s", thinking->model->entry,
+                      design->is_inferred ? "weights alone" : "configuration",
                       keras->is_javascript     ? "TensorFlow.js"
                       : keras->version == NULL ? "an unknown Keras"
                                                : "Keras ",
@@ -102,7 +103,9 @@ static enum status note_gates(struct thinking *thinking, const struct keras_desi
     if (activation == NULL) {
         return STATUS_OK;
     }
-    const char *meaning = strcmp(activation, "hard_sigmoid") != 0 ? "its configuration says so"
+    const char *meaning = strcmp(activation, "hard_sigmoid") != 0 && design->is_inferred
+                              ? "of CuDNN's layout, of textgenrnn or of its version, or it was set"
+                          : strcmp(activation, "hard_sigmoid") != 0 ? "its configuration says so"
                           : keras_is_new(thinking->model->keras)
                               ? "clip(x / 6 + 0.5, 0, 1), as Keras 3 defines it"
                               : "clip(0.2 x + 0.5, 0, 1), as Keras defined it before 3";
@@ -127,7 +130,11 @@ static enum status check_input(struct thinking *thinking, const struct keras_des
 enum status think_keras(struct thinking *thinking)
 {
     struct keras_design design;
-    TRY(keras_design_read(thinking->model, think_setting(thinking, "output"), &design, thinking->error));
+    if (thinking->model->keras->config == NULL) {
+        TRY(keras_design_infer(thinking, &design));
+    } else {
+        TRY(keras_design_read(thinking->model, think_setting(thinking, "output"), &design, thinking->error));
+    }
     TRY(note_design(thinking, &design));
     TRY(note_gates(thinking, &design));
     TRY(decide_window(thinking, &design));

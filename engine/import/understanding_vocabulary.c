@@ -5,6 +5,9 @@
 #include "engine/import/understanding_private.h"
 #include "engine/text/utf8.h"
 
+/* What stands for symbol 0 where symbols are numbered from 1. */
+#define PADDING "<pad>"
+
 static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...)
@@ -69,9 +72,16 @@ static enum status take_well_known(struct thinking *thinking, const char *name)
 
 /* ---- those of the files ---- */
 
+/* Symbols with what stands before those that are numbered from 1. */
+static size_t count_of(const struct foreign_vocabulary *vocabulary)
+{
+    return vocabulary->count + (vocabulary->is_from_one ? 1 : 0);
+}
+
 static bool equal(const struct foreign_vocabulary *a, const struct foreign_vocabulary *b)
 {
-    bool are_equal = a->count == b->count && a->problem == NULL && b->problem == NULL;
+    bool are_equal =
+        a->count == b->count && a->is_from_one == b->is_from_one && a->problem == NULL && b->problem == NULL;
     for (size_t i = 0; are_equal && i < a->count; i++) {
         are_equal = a->lengths[i] == b->lengths[i] && memcmp(a->symbols[i], b->symbols[i], a->lengths[i]) == 0;
     }
@@ -95,7 +105,7 @@ static enum status none_fits(const struct thinking *thinking)
     }
     return refuse(thinking, "wrong_vocabulary",
                   "%.200s has %zu symbols, the matrices have %zu (%.200s): give the right one with --vocabulary",
-                  found->place, found->count, thinking->symbol_count, thinking->output->name);
+                  found->place, count_of(found), thinking->symbol_count, thinking->output->name);
 }
 
 /* The one vocabulary of the matrices' size; two that are equal are one. */
@@ -105,7 +115,7 @@ static enum status choose(const struct thinking *thinking, const struct foreign_
     const struct foreign_vocabulary *chosen = NULL;
     for (size_t i = 0; i < model->vocabulary_count; i++) {
         const struct foreign_vocabulary *vocabulary = &model->vocabularies[i];
-        if (vocabulary->count != thinking->symbol_count) {
+        if (count_of(vocabulary) != thinking->symbol_count) {
             continue;
         }
         if (chosen == NULL || (chosen->problem != NULL && vocabulary->problem == NULL)) {
@@ -126,11 +136,13 @@ static enum status choose(const struct thinking *thinking, const struct foreign_
     return STATUS_OK;
 }
 
+/* A character, or a mark that may stand among such. */
 static bool is_character(const struct foreign_vocabulary *vocabulary, size_t index)
 {
     uint32_t code_point;
     size_t length = vocabulary->lengths[index];
-    return length > 0 && utf8_decode(vocabulary->symbols[index], length, &code_point) == length;
+    const char *symbol = vocabulary->symbols[index];
+    return length > 0 && (utf8_decode(symbol, length, &code_point) == length || vocabulary_is_mark(symbol, length));
 }
 
 /* Characters when all are; words when most are longer; else something is damaged. */
@@ -164,7 +176,7 @@ static enum status decide_kind(struct thinking *thinking, const struct foreign_v
 
 static json_t *make_symbols(const struct foreign_vocabulary *vocabulary)
 {
-    json_t *list = json_array();
+    json_t *list = vocabulary->is_from_one ? json_pack("[s]", PADDING) : json_array();
     for (size_t i = 0; list != NULL && i < vocabulary->count; i++) {
         json_t *symbol = vocabulary->are_bytes ? json_integer((unsigned char)vocabulary->symbols[i][0])
                                                : json_stringn(vocabulary->symbols[i], vocabulary->lengths[i]);
@@ -211,6 +223,10 @@ enum status think_find_vocabulary(struct thinking *thinking)
     }
     TRY(check(thinking, vocabulary->place));
     char text[64];
-    snprintf(text, sizeof text, "%zu %s", vocabulary->count, kind);
+    snprintf(text, sizeof text, "%zu %s", count_of(vocabulary), kind);
+    if (vocabulary->is_from_one) {
+        TRY(think_note(thinking, "padding", PADDING, "%.200s numbers its %zu symbols from 1: 0 is none",
+                       vocabulary->place, vocabulary->count));
+    }
     return think_note(thinking, "vocabulary", text, "%.200s; the matrices have as many", vocabulary->place);
 }

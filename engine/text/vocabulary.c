@@ -110,6 +110,16 @@ void vocabulary_describe_character(const char *character, size_t length, char te
     }
 }
 
+bool vocabulary_is_mark(const char *symbol, size_t length)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/";
+    bool is_mark = length > 2 && length <= VOCABULARY_MARK_BYTES_MAX && symbol[0] == '<' && symbol[length - 1] == '>';
+    for (size_t i = 1; is_mark && i + 1 < length; i++) {
+        is_mark = memchr(letters, symbol[i], sizeof letters - 1) != NULL;
+    }
+    return is_mark;
+}
+
 /* Whether a symbol can be one of its kind, whatever the others are. */
 static enum status check_symbol(enum vocabulary_kind kind, size_t id, const char *symbol, size_t length,
                                 struct error *error)
@@ -126,7 +136,8 @@ static enum status check_symbol(enum vocabulary_kind kind, size_t id, const char
         return error_set(error, STATUS_INVALID, "symbol %zu is not UTF-8 at byte %zu", id, malformed);
     }
     uint32_t code_point;
-    if (kind == VOCABULARY_CHARACTERS && utf8_decode(symbol, length, &code_point) != length) {
+    if (kind == VOCABULARY_CHARACTERS && utf8_decode(symbol, length, &code_point) != length &&
+        !vocabulary_is_mark(symbol, length)) {
         return error_set(error, STATUS_INVALID, "symbol %zu, \"%.*s\", is more than one character", id, (int)length,
                          symbol);
     }
@@ -355,6 +366,10 @@ static void put(struct encoding *encoding, uint32_t id)
 const char *vocabulary_describe_symbol(enum vocabulary_kind kind, const char *symbol, size_t length,
                                        char text[VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX])
 {
+    if (kind == VOCABULARY_CHARACTERS && vocabulary_is_mark(symbol, length)) {
+        snprintf(text, VOCABULARY_SYMBOL_DESCRIPTION_BYTES_MAX, "mark \"%.*s\"", (int)length, symbol);
+        return text;
+    }
     if (kind == VOCABULARY_CHARACTERS) {
         char description[VOCABULARY_DESCRIPTION_BYTES_MAX];
         vocabulary_describe_character(symbol, length, description);
@@ -393,6 +408,17 @@ static enum status put_unknown(struct encoding *encoding, const char *symbol, si
     return STATUS_INVALID;
 }
 
+/* The mark that the text begins with, if it is one of the vocabulary's; its bytes. */
+static uint32_t find_mark(const struct vocabulary *vocabulary, const char *text, size_t length, size_t *ret_bytes)
+{
+    size_t room = length < VOCABULARY_MARK_BYTES_MAX ? length : VOCABULARY_MARK_BYTES_MAX;
+    const char *end = *text == '<' ? memchr(text, '>', room) : NULL;
+    *ret_bytes = end == NULL ? 0 : (size_t)(end - text) + 1;
+    return end == NULL || !vocabulary_is_mark(text, *ret_bytes)
+               ? SYMBOL_NONE
+               : symbol_table_find(&vocabulary->table, text, *ret_bytes);
+}
+
 static enum status encode_characters(struct encoding *encoding, struct error *error)
 {
     const struct vocabulary *vocabulary = encoding->vocabulary;
@@ -400,11 +426,19 @@ static enum status encode_characters(struct encoding *encoding, struct error *er
     for (size_t offset = 0; offset < encoding->length; position++) {
         const char *character = encoding->text + offset;
         uint32_t code_point;
-        size_t step = utf8_decode(character, encoding->length - offset, &code_point);
+        size_t step = 0;
+        uint32_t id = find_mark(vocabulary, character, encoding->length - offset, &step);
+        if (id != SYMBOL_NONE) {
+            put(encoding, id);
+            offset += step;
+            position += step - 1; /* its bytes are characters */
+            continue;
+        }
+        step = utf8_decode(character, encoding->length - offset, &code_point);
         if (step == 0) {
             return refuse_malformed(offset, error);
         }
-        uint32_t id = symbol_table_find_character(&vocabulary->table, code_point, character, step);
+        id = symbol_table_find_character(&vocabulary->table, code_point, character, step);
         if (id != SYMBOL_NONE) {
             put(encoding, id);
         } else {

@@ -14,7 +14,7 @@
 #include "engine/text/symbol_table.h"
 
 enum vocabulary_kind {
-    VOCABULARY_CHARACTERS, /* each symbol one Unicode character */
+    VOCABULARY_CHARACTERS, /* each symbol one Unicode character; or a mark, <NAME>, in models made elsewhere */
     VOCABULARY_BYTES,      /* each symbol one byte: all 256 by value, or, in models made elsewhere, some in any order */
     VOCABULARY_WORDS,      /* symbols are words; text is split at white space */
     VOCABULARY_KIND_COUNT,
@@ -28,6 +28,11 @@ enum { VOCABULARY_SYMBOLS_MAX = 1 << 20, VOCABULARY_SYMBOL_BYTES_MAX = 1000 };
 #define VOCABULARY_UNKNOWN "<unk>"
 
 struct vocabulary;
+
+/* Whether it is a mark that may stand among characters, for what is none: "<s>", "<pad>"; letters, digits, '_' and '/'
+ * between the brackets. In a text that is encoded such a mark is its symbol where the vocabulary has it. */
+enum { VOCABULARY_MARK_BYTES_MAX = 32 };
+bool vocabulary_is_mark(const char *symbol, size_t length);
 
 /* "characters", "bytes", "words". */
 const char *vocabulary_kind_name(enum vocabulary_kind kind);

@@ -177,6 +177,54 @@ def dense(rng, inputs=UNITS, activation="softmax"):
         "kernel": array(rng, inputs, len(SYMBOLS)), "bias": array(rng, len(SYMBOLS))}
 
 
+def cudnn(layer):
+    """The same layer as CuDNNLSTM or CuDNNGRU (of one that resets after) keep it."""
+    kind, name, config, weights = layer
+    gates = {"LSTM": 4, "GRU": 3}[kind]
+    (inputs, columns), kernel = weights["kernel"]
+    made, turned = [0.0] * len(kernel), [0.0] * (UNITS * columns)
+    for gate in range(gates):
+        for unit in range(UNITS):
+            for row in range(inputs):
+                at = unit * inputs + row
+                made[at // UNITS * columns + gate * UNITS + at % UNITS] = kernel[row * columns + gate * UNITS + unit]
+            for row in range(UNITS):
+                turned[unit * columns + gate * UNITS + row] = \
+                    weights["recurrent_kernel"][1][row * columns + gate * UNITS + unit]
+    bias = weights["bias"][1]
+    if kind == "LSTM":
+        bias = [0.25 * number for number in bias] + [0.75 * number for number in bias]
+    return "CuDNN" + kind, name, {**config, "recurrent_activation": None}, {
+        "kernel": ((inputs, columns), made), "recurrent_kernel": ((UNITS, columns), turned),
+        "bias": ((2 * columns,), bias)}
+
+
+def keras_1(path, layers, input_shape):
+    """model.save of Keras 1, which has a tensor for each gate and other names."""
+    stored, items = [], []
+    for kind, name, config, weights in layers:
+        letters = {"LSTM": "ifco", "GRU": "zrh"}.get(kind, "")
+        named = {}
+        for role, values in weights.items():
+            letter = {"kernel": "W", "recurrent_kernel": "U", "bias": "b", "embeddings": "W"}[role]
+            shape, numbers = values
+            for gate, gate_name in enumerate(letters):
+                columns = [numbers[at] for at in range(len(numbers)) if at % shape[-1] // UNITS == gate]
+                named[f"{name}_{letter}_{gate_name}"] = (*shape[:-1], UNITS), columns
+            if not letters:
+                named[f"{name}_{letter}"] = values
+        stored.append((kind, name, config, named))
+        old = {"units": "output_dim", "recurrent_activation": "inner_activation"}
+        items.append({"class_name": kind, "config": {"name": name, **{old.get(k, k): v for k, v in config.items()}}})
+    items[0]["config"]["batch_input_shape"] = input_shape
+    return h5(path, stored, {"class_name": "Sequential", "config": items}, "1.2.2", "{name}:0")
+
+
+def attention(rng, columns):
+    """textgenrnn's AttentionWeightedAverage."""
+    return "AttentionWeightedAverage", "attention", {}, {"attention_W": array(rng, columns, 1)}
+
+
 def sequential(layers, input_shape):
     """The configuration of such a model."""
     items = [{"class_name": kind, "config": {"name": name, **config}} for kind, name, config, _ in layers]
@@ -245,8 +293,29 @@ def probabilities(layers, symbols):
             for t, x in enumerate(sequence):
                 state = step(kind, config, weights, x, state)
                 sequence[t] = state[0]
-    powers = [math.exp(x - max(sequence[-1])) for x in sequence[-1]]
-    return [x / sum(powers) for x in powers]
+    return softmax(sequence[-1])
+
+
+def softmax(x):
+    powers = [math.exp(n - max(x)) for n in x]
+    return [n / sum(powers) for n in powers]
+
+
+def textgenrnn_probabilities(layers, symbols):
+    """Of embedding, two recurrent layers, attention over all three, and a dense layer."""
+    lookup, first, second, average, last = layers
+    (_, columns), numbers = lookup[3]["embeddings"]
+    sequences = [[numbers[s * columns:(s + 1) * columns] for s in symbols]]
+    for kind, _, config, weights in (first, second):
+        state, outputs = [[0.0] * UNITS, [0.0] * UNITS], []
+        for x in sequences[-1]:
+            state = step(kind, config, weights, x, state)
+            outputs.append(state[0])
+        sequences.append(outputs)
+    joined = [sum(rows, []) for rows in zip(*sequences, strict=True)]
+    scores = softmax([times(x, average[3]["attention_W"])[0] for x in joined])
+    mean = add(*[[score * n for n in x] for score, x in zip(scores, joined, strict=True)])
+    return softmax(add(times(mean, last[3]["kernel"]), last[3]["bias"][1]))
 
 
 def window_of(symbols, padding=None):

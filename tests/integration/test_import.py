@@ -30,6 +30,7 @@ REAL = {
     "keras-h5-nietzsche": ["--vocabulary", "golden"],
     "keras-v3-shakespeare": [],
     "tfjs-nietzsche": [],
+    "keras-textgenrnn": [],
 }
 
 

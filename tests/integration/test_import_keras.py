@@ -132,11 +132,84 @@ class OtherFiles(KerasTest):
         foreign.write(os.path.join(folder, "model.json"), '{"format": "graph-model", "weightsManifest": []}')
         self.refused("is a graph model of TensorFlow.js", folder)
 
+    def test_keras_1(self):
+        rng = keras.seeded(13)
+        for kind in ("LSTM", "GRU", "SimpleRNN"):
+            layers = [keras.embedding(rng), keras.recurrent(rng, kind, 2), keras.dense(rng)]
+            said = self.check_windowed(layers, keras.keras_1(self.source(kind), layers, [None, keras.WINDOW]), 0)
+            self.assertIn("of Keras 1.2.2", said)
+
     def test_weights_beside_their_configuration(self):
         layers, config = self.layers(8)
         keras.h5(self.source("weights.h5"), layers)
         foreign.write(self.source("model.json"), json.dumps({**config, "keras_version": "2.1.6"}))
         self.check_windowed(layers, os.path.dirname(self.source("weights.h5")), 0)
+
+
+class Weights(KerasTest):
+    """Weights alone, and CuDNN's layout of them."""
+
+    def cudnn_layers(self, seed):
+        """The layers that compute, and the same as CuDNN keeps them."""
+        rng = keras.seeded(seed)
+        config = {"recurrent_activation": "sigmoid"}
+        layers = [keras.embedding(rng), keras.recurrent(rng, "LSTM", 2, return_sequences=True, **config),
+                  keras.recurrent(rng, "GRU", keras.UNITS, reset_after=True, **config), keras.dense(rng)]
+        return layers, [layers[0], keras.cudnn(layers[1]), keras.cudnn(layers[2]), layers[3]]
+
+    def test_cudnn_layers(self):
+        layers, stored = self.cudnn_layers(9)
+        path = keras.h5(self.source("model.h5"), stored, keras.sequential(stored, [None, keras.WINDOW]))
+        self.check_windowed(layers, path, 0)
+
+    def test_textgenrnn(self):
+        rng = keras.seeded(14)
+        config = {"recurrent_activation": "sigmoid", "return_sequences": True}
+        recurrent = [("LSTM", name, *keras.recurrent(rng, "LSTM", columns, **config)[2:])
+                     for name, columns in (("rnn_1", 2), ("rnn_2", keras.UNITS))]
+        layers = [keras.embedding(rng), *recurrent, keras.attention(rng, 2 + 2 * keras.UNITS),
+                  keras.dense(rng, 2 + 2 * keras.UNITS)]
+        stored = [("InputLayer", "input", {}, {}), *layers[:1], *map(keras.cudnn, recurrent),
+                  ("Concatenate", "rnn_concat", {}, {}), *layers[3:]]
+        path = keras.h5(self.source("weights.hdf5"), stored)
+        name, said = self.imported(path, "--set", f"window={keras.WINDOW}")
+        self.assertIn("layers: Embedding 2, CuDNNLSTM 3, CuDNNLSTM 3, Concatenate, AttentionWeightedAverage", said)
+        for length in (2, len(TEXT)):
+            window = keras.window_of(TEXT[:length], 0)
+            self.assert_predicts(name, TEXT[:length], keras.textgenrnn_probabilities(layers, window))
+        self.assertIn("generation: windowed, 40 symbols", self.imported(path)[1])
+
+    def test_weights_alone(self):
+        layers, stored = self.cudnn_layers(10)
+        path = keras.h5(self.source("weights.h5"), stored)
+        self.refused("weights alone do not tell how many symbols its inputs have: say --set window=N", path)
+        said = self.check_windowed(layers, path, 0, "--set", f"window={keras.WINDOW}")
+        self.assertIn("layers: Embedding 2, CuDNNLSTM 3, CuDNNGRU 3, Dense 5 (weights.h5 has their weights alone", said)
+
+    def test_what_the_version_tells_of_weights_alone(self):
+        rng = keras.seeded(11)
+        layers = [keras.recurrent(rng, "LSTM", len(keras.SYMBOLS)), keras.dense(rng)]
+        window = ("--set", f"window={keras.WINDOW}")
+        path = keras.h5(self.source("weights.h5"), layers, version="2.2.4")
+        self.check_windowed(layers, path, None, *window)
+        path = keras.h5(self.source("weights.h5"), layers, version="2.2.4-tf")
+        self.refused("say --set recurrent_activation=sigmoid or hard_sigmoid", path, *window)
+        self.check_windowed(layers, path, None, *window, "--set", "recurrent_activation=hard_sigmoid")
+
+    def test_vocabularies_that_are_numbered_from_1(self):
+        layers, stored = self.cudnn_layers(12)
+        path = keras.h5(self.source("model.h5"), stored, keras.sequential(stored, [None, keras.WINDOW]))
+        symbols = ["<s>", "b", "c", "\n"]
+        self.vocabulary = foreign.write(os.path.join(self.folder, "from-1"),
+                                        json.dumps({symbol: number for number, symbol in enumerate(symbols, 1)}))
+        name, said = self.imported(path)
+        self.assertIn("padding: <pad>", said)
+        want = keras.probabilities(layers, keras.window_of([1, 2, 3], 0))
+        reply = self.expect(200, "POST", "/v1/completions",
+                            {"model": name, "prompt": "<s>bc", "max_tokens": 1, "temperature": 0, "logprobs": 1})
+        logprobs = reply["choices"][0]["logprobs"]
+        self.assertEqual(logprobs["tokens"], [["<pad>", *symbols][want.index(max(want))]])
+        self.assertAlmostEqual(2.718281828459045 ** logprobs["token_logprobs"][0], max(want), delta=2e-6)
 
 
 class Stateful(KerasTest):

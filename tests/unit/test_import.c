@@ -259,6 +259,8 @@ static const char *const whole_files[] = {
     "keras_h5/lstm",
     "keras_h5/functional",
     "keras_h5/gru_stateful",
+    "keras_h5/keras_1",
+    "keras_h5/textgenrnn",
 };
 
 static void read_input(const char *name, struct named_bytes files[3], char **ret_content)

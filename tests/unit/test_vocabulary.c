@@ -228,6 +228,21 @@ static void test_words_of_any_length(void **state)
     vocabulary_unref(vocabulary);
 }
 
+/* "<s>" among characters is one symbol, also in texts; what only looks like the beginning of one is characters. */
+static void test_marks_stand_among_characters(void **state)
+{
+    (void)state;
+    struct vocabulary *vocabulary =
+        create(VOCABULARY_CHARACTERS, 6, (const char *[]){"<pad>", "a", "<", ">", "s", "<s>"});
+    expect_ids(vocabulary, "a<s>a", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){1, 5, 1});
+    expect_ids(vocabulary, "<s<s>", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){2, 4, 5});
+    expect_ids(vocabulary, "<a>", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){2, 1, 3});
+    expect_ids(vocabulary, "<><pad>", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){2, 3, 0});
+    vocabulary_unref(vocabulary);
+    expect_refused(VOCABULARY_CHARACTERS, 1, (const char *[]){"<é>"}, "symbol 0, \"<é>\", is more than one character");
+    expect_refused(VOCABULARY_CHARACTERS, 1, (const char *[]){"<>"}, "symbol 0, \"<>\", is more than one character");
+}
+
 static void test_bad_symbols_are_refused(void **state)
 {
     (void)state;
@@ -432,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_words_lie_between_white_space),
         cmocka_unit_test(test_line_ends_are_words),
         cmocka_unit_test(test_words_of_any_length),
+        cmocka_unit_test(test_marks_stand_among_characters),
         cmocka_unit_test(test_bad_symbols_are_refused),
         cmocka_unit_test(test_json_goes_round),
         cmocka_unit_test(test_bad_json_is_refused),
