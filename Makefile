@@ -233,7 +233,7 @@ lint: ## clang-tidy and shellcheck over everything
 	shellcheck config/packages tests/fuzz/coverage .ci/run
 
 %.c.lint: $(PROTO_HEADERS) FORCE
-	@clang-tidy --quiet $*.c -- $(BASE) -DMAY_ALLOCATE $(LIBRARY_CFLAGS) \
+	@clang-tidy --quiet $*.c -- $(BASE) -DMAY_ALLOCATE -DMAY_NAME_CTIME $(LIBRARY_CFLAGS) \
 	    $(if $(filter engine/base/status,$*),,-include tests/lint.h)
 
 bench: all ## measure decoding and training beside the peers that are installed, serving and runs

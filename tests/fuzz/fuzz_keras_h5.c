@@ -1,4 +1,5 @@
-/* Fuzz target: any bytes as a Keras HDF5 file, beside the symbols; looked at, then imported. */
+/* Fuzz target: any bytes as a Keras HDF5 file, beside the symbols; looked at, then imported. tests/run only replays its
+ * inputs, since libhdf5 itself does not stand all damage. */
 #include <stdint.h>
 
 #include "foreign_input.h"
