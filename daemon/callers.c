@@ -119,13 +119,35 @@ static const struct key *find_key(const struct keys *keys, const struct request 
     return key;
 }
 
+/* Who asks behind proxies that are trusted: each adds the address it was asked from at the end of X-Forwarded-For, so
+ * the last that is no proxy's is the client's. NULL without memory. */
+static const char *find_address(const struct server *server, struct request *request)
+{
+    const char *trusted = server->settings.trusted_proxies;
+    const char *peer = request_address(request);
+    const char *list = request_header(request, "X-Forwarded-For");
+    char *copy = peer == NULL ? NULL : arena_copy_string(request_arena(request), list == NULL ? "" : list);
+    const char *found = copy == NULL ? NULL : peer;
+    for (size_t end = copy == NULL ? 0 : strlen(copy); end > 0 && settings_list_contains(trusted, found);) {
+        copy[end] = '\0';
+        while (end > 0 && copy[end - 1] != ',') {
+            end--;
+        }
+        char *item = copy + end + strspn(copy + end, " \t");
+        item[strcspn(item, " \t")] = '\0';
+        found = item[0] == '\0' ? found : item;
+        end -= end > 0;
+    }
+    return found;
+}
+
 static unsigned identify_by_key(const struct server *server, struct request *request, enum scope scope,
                                 struct caller *ret_caller, struct error *error)
 {
     const struct key *key = find_key(server->keys, request, error);
     if (key == NULL) {
         if (scope == SCOPE_OPEN) {
-            *ret_caller = (struct caller){.key = "", .scope = SCOPE_OPEN, .models = ""};
+            *ret_caller = (struct caller){.key = "", .scope = SCOPE_OPEN, .models = "", .address = ""};
             return 0;
         }
         request_add_header(request, "WWW-Authenticate", "Bearer");
@@ -138,8 +160,10 @@ static unsigned identify_by_key(const struct server *server, struct request *req
     }
     struct caller caller = {.key = arena_copy_string(request_arena(request), key->name),
                             .scope = key->scope,
-                            .models = arena_copy_string(request_arena(request), key->models)};
-    if (caller.key == NULL || caller.models == NULL) {
+                            .models = arena_copy_string(request_arena(request), key->models),
+                            .address = key->limits.per_address ? find_address(server, request) : "",
+                            .limits = key->limits};
+    if (caller.key == NULL || caller.models == NULL || caller.address == NULL) {
         error_set(error, STATUS_NO_MEMORY, "no memory for a request");
         return 503;
     }
@@ -164,7 +188,8 @@ unsigned caller_identify(const struct server *server, struct request *request, e
         error_code(error, "forbidden");
         return 403;
     }
-    *ret_caller = (struct caller){.key = "", .scope = is_forwarded ? SCOPE_GENERATE : SCOPE_ADMIN, .models = ""};
+    *ret_caller =
+        (struct caller){.key = "", .scope = is_forwarded ? SCOPE_GENERATE : SCOPE_ADMIN, .models = "", .address = ""};
     return 0;
 }
 
@@ -194,4 +219,9 @@ enum status caller_resolve(struct registry *registry, const struct caller *calle
     }
     *ret_snapshot = snapshot;
     return STATUS_OK;
+}
+
+struct limit_holder caller_holder(const struct caller *caller)
+{
+    return (struct limit_holder){.key = caller->key, .address = caller->address, .limits = &caller->limits};
 }

@@ -10,6 +10,7 @@
 
 #include "daemon/http.h"
 #include "daemon/keys.h"
+#include "daemon/limits.h"
 
 struct registry;
 struct server;
@@ -19,8 +20,13 @@ struct snapshot;
 struct caller {
     const char *key; /* its name; "": none */
     enum scope scope;
-    const char *models; /* a list of those the key is for; "": all */
+    const char *models;  /* a list of those the key is for; "": all */
+    const char *address; /* theirs, where limits are of each address; else "" */
+    struct key_limits limits;
 };
+
+/* Who they are for limits.h; borrows from the caller. */
+struct limit_holder caller_holder(const struct caller *caller);
 
 /* Finds out who asks, for a route that needs `scope`. Returns 0, or the HTTP status of `error`, 401, 403 or 503. Only
  * inside on_head. */

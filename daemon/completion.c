@@ -38,6 +38,7 @@ static void completion_unref(struct completion *completion)
         return;
     }
     struct completions *owner = completion->owner;
+    completion_give_back(completion);
     if (completion->snapshot != NULL) {
         registry_release(owner->server->registry, completion->snapshot);
     }
@@ -75,7 +76,7 @@ static const char *outcome_of(const struct completion *completion)
         [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
     };
     static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one outcome for each reason");
-    return completion->choice_count == 0 ? "refused" : names[completion->choices[0].finish];
+    return completion->choice_count == 0 || !completion->is_admitted ? "refused" : names[completion->choices[0].finish];
 }
 
 static const char *key_of(const struct completion *completion)

@@ -13,6 +13,7 @@ struct completions {
     struct server *server;
     struct completion *first;
     size_t count;
+    uint64_t predicted_symbols; /* of all that are admitted */
     pthread_mutex_t lock;
     struct choice *queued;                  /* under lock: choices whose generations advanced */
     struct choice *advancing;               /* taken from there, to be looked at with the next turns */
@@ -82,8 +83,11 @@ struct completion {
     uint64_t seed;
     int64_t created; /* seconds since 1970 */
     uint64_t started_ms, deadline_ms, first_ms;
-    bool is_default_start; /* nobody said what text to begin from */
-    bool is_in_job;        /* on a run thread: encoding owns the choices, replying their logprobs */
+    uint64_t predicted_symbols;    /* its texts read and make so many at most */
+    bool is_admitted;              /* they count, until its end */
+    struct limit_account *account; /* of its key; NULL: nothing is limited */
+    bool is_default_start;         /* nobody said what text to begin from */
+    bool is_in_job;                /* on a run thread: encoding owns the choices, replying their logprobs */
     bool is_submitted;
     bool is_started;   /* a stream reads from here */
     bool is_abandoned; /* nobody will read the reply */
@@ -95,6 +99,12 @@ struct completion {
     size_t turn; /* the choice to be read next */
     bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;
 };
+
+/* Before its generations are submitted: lets its symbols count against the queue and its key's limits. TOO_LARGE where
+ * the queue never has that room; LIMIT, code "queue_full" or limits.h's. */
+enum status completion_admit(struct completion *completion, struct error *error) MUST_CHECK;
+/* At its end: gives them back, as far as they were not used. */
+void completion_give_back(struct completion *completion);
 
 /* "cmpl-" or "chatcmpl-" and the request's id. */
 enum { COMPLETION_ID_BYTES_MAX = REQUEST_ID_BYTES_MAX + 10 };

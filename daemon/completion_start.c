@@ -160,6 +160,7 @@ static enum status create_generations_of(struct completion *completion, struct e
         }
         written_max += (size_t)fields->best_of * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
         TRY(check_logprobs(fields, written_max, error));
+        completion->predicted_symbols += (uint64_t)fields->best_of * (encoded->count + (uint64_t)fields->max_tokens);
         for (size_t j = 0; j < (size_t)fields->best_of; j++) {
             struct choice *choice = &completion->choices[i * (size_t)fields->best_of + j];
             TRY(create_generation(completion, choice, encoded, j, error));
@@ -228,6 +229,9 @@ static void submit(struct completion *completion)
     completion->is_in_job = false;
     if (status == STATUS_OK && completion->is_abandoned) {
         status = error_set(&error, STATUS_CANCELLED, "the client left");
+    }
+    if (status == STATUS_OK) {
+        status = completion_admit(completion, &error);
     }
     if (status != STATUS_OK) {
         drop_generations(completion);

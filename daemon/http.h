@@ -63,6 +63,9 @@ const char *request_header(const struct request *request, const char *name);
 bool request_is_unix(const struct request *request);
 /* The user at the other end of a Unix socket, as the kernel says; false where there is none. Only inside on_head. */
 bool request_unix_user(const struct request *request, uint32_t *ret_user);
+/* The address at the other end, without port; "" of a Unix socket. Only inside on_head. In the request's arena, NULL
+ * without memory. */
+const char *request_address(struct request *request);
 const char *request_body(const struct request *request, size_t *ret_length);
 /* Memory that lives as long as the request. */
 struct arena *request_arena(struct request *request);
@@ -121,6 +124,9 @@ void request_reply_json(struct request *request, unsigned status, json_t *body);
 void request_reply_error(struct request *request, const struct error *error);
 /* The same with another status: 401, 403, 405. */
 void request_reply_error_as(struct request *request, unsigned status, const struct error *error);
+
+/* Adds Retry-After where that status has one. */
+void request_add_retry_after(struct request *request, unsigned status, const struct error *error);
 
 /* The error object alone ("error"'s value): for streams. New reference, NULL without memory. */
 json_t *error_to_json(const struct error *given, unsigned status);

@@ -75,6 +75,11 @@ static void step_of(const char *place, char step[ERROR_PLACE_BYTES_MAX])
     snprintf(step, ERROR_PLACE_BYTES_MAX, "%.*s", (int)length, place);
 }
 
+static unsigned retry_after_seconds(const struct error *error)
+{
+    return error->retry_after_seconds > 0 ? error->retry_after_seconds : RETRY_AFTER_SECONDS;
+}
+
 json_t *error_to_json(const struct error *given, unsigned status)
 {
     struct error printable = *given;
@@ -92,7 +97,8 @@ json_t *error_to_json(const struct error *given, unsigned status)
     if (object == NULL || !set_text(object, "step", step) || !set_text(object, "variable", error->variable) ||
         !set_origin(object, &error->origin) || !set_text(object, "hint", error->hint) ||
         (error->expired_at != 0 && json_object_set_new(object, "expired_at", json_integer(error->expired_at)) != 0) ||
-        (status == 429 && json_object_set_new(object, "retry_after_seconds", json_integer(RETRY_AFTER_SECONDS)) != 0)) {
+        (status == 429 &&
+         json_object_set_new(object, "retry_after_seconds", json_integer(retry_after_seconds(given))) != 0)) {
         json_decref(object);
         return NULL;
     }
@@ -153,13 +159,18 @@ void request_reply_json(struct request *request, unsigned status, json_t *body)
     request_reply_json_bytes(request, status, bytes, length);
 }
 
-void request_reply_error_as(struct request *request, unsigned status, const struct error *error)
+void request_add_retry_after(struct request *request, unsigned status, const struct error *error)
 {
     if (status == 429 || status == 503) {
         char seconds[16];
-        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_SECONDS);
+        snprintf(seconds, sizeof seconds, "%u", retry_after_seconds(error));
         request_add_header(request, "Retry-After", seconds);
     }
+}
+
+void request_reply_error_as(struct request *request, unsigned status, const struct error *error)
+{
+    request_add_retry_after(request, status, error);
     json_t *object = error_to_json(error, status);
     json_t *body = object == NULL ? NULL : json_pack("{s:o}", "error", object);
     request_reply_json(request, body == NULL ? 503 : status, body);

@@ -2,6 +2,8 @@
  * but what the request owns. */
 #include "daemon/http_private.h"
 
+#include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "engine/base/mem.h"
@@ -73,6 +75,21 @@ bool request_unix_user(const struct request *request, uint32_t *ret_user)
     }
     *ret_user = peer.uid;
     return true;
+}
+
+const char *request_address(struct request *request)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char text[NI_MAXHOST] = "";
+    if (!request->listener->is_unix && info != NULL) {
+        const struct sockaddr *address = info->client_addr;
+        socklen_t length = address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+        if (getnameinfo(address, length, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0) {
+            text[0] = '\0';
+        }
+    }
+    return arena_copy_string(&request->arena, text);
 }
 
 const char *request_body(const struct request *request, size_t *ret_length)

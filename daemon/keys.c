@@ -13,6 +13,8 @@
 
 static_assert(KEY_SHA256_BYTES == SHA256_DIGEST_SIZE, "a key's hash is a SHA-256");
 
+#define KEY_RATE_MAX 1e12
+
 struct keys {
     struct key *keys;
     size_t count;
@@ -88,6 +90,44 @@ static enum status take_users(struct key *key, const char *text, struct error *e
     return STATUS_OK;
 }
 
+static enum status take_rate(const char *name, const char *text, double *ret_rate, struct error *error)
+{
+    double rate;
+    if (options_read_number(text, &rate, NULL) != STATUS_OK || rate <= 0 || rate > KEY_RATE_MAX) {
+        return error_set(error, STATUS_INVALID, "%s is '%.64s', expected a number above 0", name, text);
+    }
+    *ret_rate = rate;
+    return STATUS_OK;
+}
+
+static enum status take_requests(struct key *key, const char *text, struct error *error)
+{
+    return take_rate("requests_per_minute", text, &key->limits.requests_per_minute, error);
+}
+
+static enum status take_symbols(struct key *key, const char *text, struct error *error)
+{
+    return take_rate("symbols_per_second", text, &key->limits.symbols_per_second, error);
+}
+
+static enum status take_streams(struct key *key, const char *text, struct error *error)
+{
+    uint64_t count;
+    if (options_read_count(text, &count, NULL) != STATUS_OK || count == 0) {
+        return error_set(error, STATUS_INVALID, "streams is '%.64s', expected an integer above 0", text);
+    }
+    key->limits.streams = count;
+    return STATUS_OK;
+}
+
+static enum status take_per_address(struct key *key, const char *text, struct error *error)
+{
+    key->limits.per_address = strcmp(text, "yes") == 0;
+    return key->limits.per_address || strcmp(text, "no") == 0
+               ? STATUS_OK
+               : error_set(error, STATUS_INVALID, "per_address is '%.64s', expected yes or no", text);
+}
+
 static const struct {
     const char *name;
     enum status (*take)(struct key *key, const char *text, struct error *error);
@@ -96,6 +136,10 @@ static const struct {
     {"scope", take_scope},
     {"models", take_models},
     {"users", take_users},
+    {"requests_per_minute", take_requests},
+    {"symbols_per_second", take_symbols},
+    {"streams", take_streams},
+    {"per_address", take_per_address},
 };
 
 /* ---- The file */

@@ -4,6 +4,10 @@
  *   sha256 = 9f86d081…      of the key; without one the entry is for `users` alone
  *   scope = generate        or admin, which is everything; left out: generate
  *   models = bard shelley   only these; left out: all
+ *   requests_per_minute = 60
+ *   symbols_per_second = 2000
+ *   streams = 4             texts at a time; these three left out: no limit
+ *   per_address = yes       the three are of each address; else of all together
  *   users = alice 1001      who needs no key on a Unix socket, by name or number
  *
  * Thread: loop; main at start. */
@@ -21,12 +25,21 @@ enum scope {
 
 enum { KEYS_MAX = 1024, KEY_USERS_MAX = 16, KEY_SHA256_BYTES = 32 };
 
+/* What may be used of it (limits.h); 0: no limit. */
+struct key_limits {
+    double requests_per_minute;
+    double symbols_per_second;
+    uint64_t streams;
+    bool per_address;
+};
+
 struct key {
     char name[MODEL_NAME_BYTES_MAX];
     bool has_sha256;
     uint8_t sha256[KEY_SHA256_BYTES];
     enum scope scope;
     char models[SETTING_TEXT_BYTES_MAX]; /* a list; "": all */
+    struct key_limits limits;
     uint32_t users[KEY_USERS_MAX];
     size_t user_count;
 };

@@ -199,6 +199,7 @@ enum status route_match(const char *pattern, const char *path, struct arena *are
 static void reply_error(struct request *request, const struct route *route, unsigned status, const struct error *error)
 {
     if (route != NULL && (route->flags & ROUTE_FOREIGN) != 0) {
+        request_add_retry_after(request, status, error);
         request_reply_json(request, status, json_pack("{s:s}", "error", error->message));
     } else {
         request_reply_error_as(request, status, error);
@@ -278,6 +279,11 @@ static unsigned let_in(struct server *server, struct request *request, struct fo
         return refusal;
     }
     found->is_identified = true;
+    struct limit_holder holder = caller_holder(&found->caller);
+    if (!is_open && route->scope != SCOPE_OPEN &&
+        limits_take_request(server->limits, &holder, clock_now_ms(), error) != STATUS_OK) {
+        return error_http_status(error);
+    }
     bool has_model = strstr(route->pattern, "/models/{m") != NULL;
     if (has_model && caller_check_model(&found->caller, found->parameters[0], error) != STATUS_OK) {
         return error_http_status(error);

@@ -6,6 +6,7 @@
 
 #include "daemon/completion.h"
 #include "daemon/imports.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/pictures.h"
@@ -44,6 +45,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     if (settings->prompt_cache_bytes_max > 0) {
         TRY(prompt_cache_create(settings->prompt_cache_bytes_max, &server->prompt_cache, error));
     }
+    TRY(limits_create(&server->limits, error));
     TRY(completions_create(server, &server->completions, error));
     TRY(sessions_create(server, &server->sessions, error));
     struct batcher_options batcher = {.threads = settings->threads,
@@ -161,6 +163,7 @@ void server_stop(struct server *server)
     completions_destroy(server->completions);
     sessions_destroy(server->sessions);
     prompt_cache_destroy(server->prompt_cache);
+    limits_destroy(server->limits);
     metrics_destroy(server->metrics);
     workers_destroy(server->run);
     workers_destroy(server->loader);

@@ -25,6 +25,7 @@ struct server {
     struct http *http;
     struct registry *registry; /* models, versions, snapshots */
     struct watcher *watcher;
+    struct limits *limits;           /* what keys use */
     struct completions *completions; /* texts being generated */
     struct sessions *sessions;       /* texts that may go on */
     struct metrics *metrics;

@@ -72,6 +72,7 @@ struct error {
     struct error_origin origin;           /* graph errors: where it was first defined */
     char hint[ERROR_PLACE_BYTES_MAX];     /* what to do instead */
     int64_t expired_at;                   /* when what is not there any more ended, seconds since 1970; 0: not known */
+    unsigned retry_after_seconds;         /* when it may go better; 0: nobody knows */
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))

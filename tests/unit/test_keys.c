@@ -46,7 +46,8 @@ static void test_entries(void **state)
     assert_int_equal(read_text("# keys\n"
                                "[key page]\nsha256 = " HASH_OF_A "\nmodels = bard shelley\nmodels = keats\n"
                                "[key boss]\nsha256=" HASH_OF_B "\nscope=admin\n"
-                               "[key local]\nusers = 1001 root\nscope = admin\n",
+                               "[key local]\nusers = 1001 root\nscope = admin\n"
+                               "requests_per_minute = 0.5\nsymbols_per_second=2000\nstreams = 4\nper_address = yes\n",
                                &keys, &error),
                      STATUS_OK);
     assert_int_equal(keys_count(keys), 3);
@@ -64,7 +65,11 @@ static void test_entries(void **state)
     assert_null(keys_find(keys, "", 0));
     assert_null(keys_find(keys, "a ", 2));
     assert_null(keys_find(keys, HASH_OF_A, strlen(HASH_OF_A)));
-    assert_string_equal(keys_find_user(keys, 1001)->name, "local");
+    const struct key *local = keys_find_user(keys, 1001);
+    assert_string_equal(local->name, "local");
+    assert_true(local->limits.requests_per_minute == 0.5 && local->limits.symbols_per_second == 2000);
+    assert_true(local->limits.streams == 4 && local->limits.per_address);
+    assert_true(page->limits.requests_per_minute == 0 && page->limits.streams == 0 && !page->limits.per_address);
     assert_string_equal(keys_find_user(keys, 0)->name, "local");
     assert_null(keys_find_user(keys, 1002));
     keys_destroy(keys);
@@ -130,6 +135,10 @@ static void test_refusals(void **state)
         {"[key a]\nmodels = ../x\n", ":2: '../x' is no name"},
         {"[key a]\nusers = no-such-user-here\n", ":2: there is no user 'no-such-user-here'"},
         {"[key a]\nusers = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n", ":2: more than 16 users"},
+        {"[key a]\nrequests_per_minute = 0\n", ":2: requests_per_minute is '0', expected a number above 0"},
+        {"[key a]\nsymbols_per_second = many\n", ":2: symbols_per_second is 'many'"},
+        {"[key a]\nstreams = 1.5\n", ":2: streams is '1.5', expected an integer above 0"},
+        {"[key a]\nper_address = maybe\n", ":2: per_address is 'maybe', expected yes or no"},
         {"[key a]\ncolour = red\n", ":2: a key has no 'colour'"},
         {"[key a]\nscope = admin\n", ": [key a] has neither sha256 nor users"},
         {"[key a]\nusers = 1\n[key b]\nusers = 2\n[key a]\nscope = admin\n", ":6: [key a] stands there twice"},

@@ -1,0 +1,108 @@
+"""Limits: of keys by requests, symbols and texts at a time, of each address; of the queue by symbols."""
+from harness import DaemonTest, Daemon, run, wait_until
+
+SHORT = True
+SHORT_TEXT = {"model": "bard", "prompt": "I ", "max_tokens": 1}
+ENDLESS = {"model": "bard", "prompt": "I ", "max_tokens": 1000000, "stream": True}
+# The slow ones fill so slowly that a test need not hurry.
+LIMITS = {"requests": "requests_per_minute = 3\n", "symbols": "symbols_per_second = 0.001\n",
+          "streams": "streams = 2\n", "shared": "requests_per_minute = 2\nper_address = no\n",
+          "address": "requests_per_minute = 2\nper_address = yes\n", "free": "", "foreign": "requests_per_minute = 1\n"}
+
+
+class Limits(DaemonTest):
+    MODELS = {"bard": {}}
+    SETTINGS = "trusted_proxies = 127.0.0.1 10.9.9.9\nqueue_symbols_max = 4000000\n"
+
+    @classmethod
+    def start(cls):
+        cls.keys, keys = {}, f"{cls.folder}/keys"
+        with open(keys, "w", encoding="utf-8") as file:
+            for name, limits in LIMITS.items():
+                done = run("key", name, "--scope", "admin")
+                cls.keys[name] = done.stderr.strip()
+                file.write(done.stdout + limits)
+        config = f"{cls.folder}/lstmd.conf"
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f"keys = {keys}\n{cls.SETTINGS}")
+        return Daemon(cls.models, config=config)
+
+    def headers(self, key, address=None):
+        more = {"X-Forwarded-For": address} if address else {}
+        return {"Authorization": f"Bearer {self.keys[key]}", **more}
+
+    def ask(self, key, body=SHORT_TEXT, address=None):
+        return self.daemon.json("POST", "/v1/completions", body, self.headers(key, address))
+
+    def refused(self, code, key, body=SHORT_TEXT, path="/v1/completions"):
+        status, headers, content = self.daemon.request("POST", path, body, self.headers(key))
+        self.assertEqual(status, 429, content)
+        self.assertIn(f'"{code}"'.encode(), content)
+        self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+        return content.decode(), int(headers["Retry-After"])
+
+    def running(self):
+        return self.daemon.json("GET", "/v1/requests", headers=self.headers("free"))[1]["data"]
+
+    def test_requests_a_minute(self):
+        for _ in range(3):
+            self.assertEqual(self.ask("requests")[0], 200)
+        content, seconds = self.refused("requests_per_minute", "requests")
+        self.assertIn("key requests: 3 requests a minute; free in ", content)
+        self.assertIn(f'"retry_after_seconds":{seconds}', content)
+        self.assertIn('"type":"rate_limit_error"', content)
+        self.assertTrue(1 <= seconds <= 20, seconds)
+        self.assertEqual(self.ask("free")[0], 200)
+        self.assertEqual(self.daemon.json("GET", "/health/live", headers=self.headers("requests"))[0], 200)
+
+    def test_foreign_routes_say_when_too(self):
+        self.daemon.json("GET", "/v2", headers=self.headers("foreign"))
+        status, headers, content = self.daemon.request("GET", "/v2", headers=self.headers("foreign"))
+        self.assertEqual(status, 429)
+        self.assertRegex(content, rb'^{"error":"key foreign: 1 requests a minute')
+        self.assertTrue(30 < int(headers["Retry-After"]) <= 60)
+
+    def test_symbols_a_second(self):
+        self.assertEqual(self.ask("symbols", {**SHORT_TEXT, "max_tokens": 40})[0], 200)     # is owed
+        content, seconds = self.refused("symbols_per_second", "symbols")
+        self.assertIn("key symbols: 0.001 symbols a second", content)
+        self.assertEqual(seconds, 3600)
+        self.refused("symbols_per_second", "symbols", {"text": "Call me"}, "/v1/models/bard/score")
+
+    def test_texts_at_a_time(self):
+        streams = [self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers("streams")) for _ in "ab"]
+        for _, reply in streams:
+            self.assertTrue(reply.readline().startswith(b"data: {"))
+        self.refused("streams", "streams")
+        self.assertEqual(self.ask("free")[0], 200)
+        streams.pop()[0].close()
+        wait_until(lambda: self.ask("streams")[0] == 200)
+        for connection, _ in streams:
+            connection.close()
+        wait_until(lambda: not self.running())
+
+    def test_addresses(self):
+        for key, of_each in (("shared", False), ("address", True)):
+            statuses = [self.ask(key, address=address)[0]
+                        for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2",
+                                        "9.9.9.9, 192.0.2.2, 10.9.9.9",     # as a second trusted proxy passes it on
+                                        "192.0.2.9, 192.0.2.1")]            # what the client itself says does not count
+            self.assertEqual(statuses, [200, 200, 429, 200, 200, 429] if of_each else [200, 200] + [429] * 4, key)
+
+    def test_the_queue_by_symbols(self):
+        streams = []
+        for _ in range(3):
+            streams.append(self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers("free")))
+            self.assertTrue(streams[-1][1].readline().startswith(b"data: {"))
+        content, _ = self.refused("queue_full", "free", ENDLESS)
+        self.assertRegex(content, r"texts of 30000\d\d symbols .* over the maximum, 4000000")
+        self.assertEqual(self.ask("free")[0], 200)                          # what is small still goes in
+        for connection, _ in streams:
+            connection.close()
+        wait_until(lambda: not self.running())
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers("free"))
+        self.assertEqual(reply.status, 200)                                 # all was given back
+        connection.close()
+        status, reply = self.ask("free", {**ENDLESS, "n": 5})               # more than there ever is
+        self.assertEqual((status, reply["error"]["code"]), (413, "too_many_symbols"))
+        wait_until(lambda: b'outcome="refused",key="free"}' in self.daemon.request("GET", "/metrics")[2])

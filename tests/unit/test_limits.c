@@ -1,0 +1,145 @@
+/* Limits of keys: buckets that fill by the clock, debts, texts at a time, addresses, and accounts that go. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/limits.h"
+
+static struct limits *limits;
+
+static int make_limits(void **state)
+{
+    struct error error;
+    (void)state;
+    return limits_create(&limits, &error) == STATUS_OK ? 0 : -1;
+}
+
+static int free_limits(void **state)
+{
+    (void)state;
+    limits_destroy(limits);
+    return 0;
+}
+
+static void test_requests_a_minute(void **state)
+{
+    (void)state;
+    struct error error;
+    struct key_limits allowed = {.requests_per_minute = 6}; /* one in ten seconds */
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
+    }
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_LIMIT);
+    assert_string_equal(error.code, "requests_per_minute");
+    assert_string_equal(error.message, "key page: 6 requests a minute; free in 10.0 s");
+    assert_int_equal(error.retry_after_seconds, 10);
+    assert_int_equal(limits_take_request(limits, &page, 10000, &error), STATUS_LIMIT);
+    assert_int_equal(error.retry_after_seconds, 1);
+    assert_int_equal(limits_take_request(limits, &page, 11000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 11000, &error), STATUS_LIMIT);
+    for (int i = 0; i < 6; i++) { /* never more than a minute's */
+        assert_int_equal(limits_take_request(limits, &page, 1000000, &error), STATUS_OK);
+    }
+    assert_int_equal(limits_take_request(limits, &page, 1000000, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_request(limits, &page, 500000, &error), STATUS_LIMIT); /* a clock that went back */
+}
+
+static void test_symbols_a_second(void **state)
+{
+    (void)state;
+    struct error error;
+    struct limit_account *account, *other;
+    struct key_limits allowed = {.symbols_per_second = 100};
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    assert_int_equal(limits_take_text(limits, &page, 60, 1000, &account, &error), STATUS_OK);
+    assert_int_equal(limits_take_text(limits, &page, 1000, 1000, &other, &error), STATUS_OK); /* owes 960 */
+    struct limit_account *none = NULL;
+    assert_int_equal(limits_take_text(limits, &page, 1, 1000, &none, &error), STATUS_LIMIT);
+    assert_string_equal(error.code, "symbols_per_second");
+    assert_string_equal(error.message, "key page: 100 symbols a second; free in 9.7 s");
+    assert_int_equal(error.retry_after_seconds, 10);
+    limits_return_text(other, 900); /* it stopped early: 60 are owed */
+    assert_int_equal(limits_take_text(limits, &page, 1, 1500, &none, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_text(limits, &page, 1, 1700, &none, &error), STATUS_OK);
+    limits_return_text(none, 0);
+    limits_return_text(account, 60);
+    assert_int_equal(limits_take_text(limits, &page, 1000000, 1000000, &none, &error), STATUS_OK); /* once in a while */
+    limits_return_text(none, 0);
+    assert_int_equal(limits_take_text(limits, &page, 1, 1000000, &account, &error), STATUS_LIMIT);
+    assert_int_equal(error.retry_after_seconds, 3600);
+}
+
+static void test_texts_at_a_time(void **state)
+{
+    (void)state;
+    struct error error;
+    struct limit_account *first, *second, *third;
+    struct key_limits allowed = {.streams = 2};
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    struct limit_holder other = {.key = "other", .address = "", .limits = &allowed};
+    assert_int_equal(limits_take_text(limits, &page, 5, 1, &first, &error), STATUS_OK);
+    assert_int_equal(limits_take_text(limits, &page, 5, 1, &second, &error), STATUS_OK);
+    assert_int_equal(limits_take_text(limits, &page, 5, 1, &third, &error), STATUS_LIMIT);
+    assert_string_equal(error.code, "streams");
+    assert_int_equal(limits_take_text(limits, &other, 5, 1, &third, &error), STATUS_OK);
+    limits_return_text(third, 0);
+    limits_return_text(first, 0);
+    assert_int_equal(limits_take_text(limits, &page, 5, 1, &third, &error), STATUS_OK);
+    limits_return_text(second, 0);
+    limits_return_text(third, 0);
+}
+
+static void test_nothing_is_limited(void **state)
+{
+    (void)state;
+    struct error error;
+    struct key_limits allowed = {.per_address = true};
+    struct limit_holder holder = {.key = "", .address = "", .limits = &allowed};
+    for (int i = 0; i < 10000; i++) {
+        struct limit_account *account;
+        assert_int_equal(limits_take_request(limits, &holder, 1, &error), STATUS_OK);
+        assert_int_equal(limits_take_text(limits, &holder, 1 << 20, 1, &account, &error), STATUS_OK);
+        assert_null(account);
+        limits_return_text(account, 0);
+    }
+}
+
+/* More addresses than there are accounts: the longest unused goes, one that makes a text stays. */
+static void test_addresses(void **state)
+{
+    (void)state;
+    struct error error;
+    struct limit_account *account;
+    struct key_limits allowed = {.requests_per_minute = 1, .streams = 1};
+    struct limit_holder holder = {.key = "page", .address = "busy", .limits = &allowed};
+    assert_int_equal(limits_take_text(limits, &holder, 1, 1, &account, &error), STATUS_OK);
+    for (unsigned i = 0; i < 2 * LIMITS_ACCOUNTS_MAX; i++) {
+        char address[LIMITS_ADDRESS_BYTES_MAX];
+        snprintf(address, sizeof address, "10.0.%u.%u", i / 256, i % 256);
+        holder.address = address;
+        assert_int_equal(limits_take_request(limits, &holder, 2 + i, &error), STATUS_OK);
+        assert_int_equal(limits_take_request(limits, &holder, 2 + i, &error), STATUS_LIMIT);
+    }
+    struct limit_account *second;
+    holder.address = "busy";
+    assert_int_equal(limits_take_text(limits, &holder, 1, 5, &second, &error), STATUS_LIMIT);
+    holder.address = "10.0.0.0"; /* forgotten */
+    assert_int_equal(limits_take_request(limits, &holder, 20000, &error), STATUS_OK);
+    limits_return_text(account, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_requests_a_minute, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_symbols_a_second, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_texts_at_a_time, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_nothing_is_limited, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_addresses, make_limits, free_limits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
