@@ -345,7 +345,7 @@ class Restart(Continuing):
         train(os.path.join(self.models, "brief"))
         self.daemon.json("POST", "/v1/models/brief/load")
         self.text(model="brief", prompt=PROMPT, max_tokens=5, session="gone", session_start=True)
-        self.expect(200, "DELETE", "/v1/models/brief")
+        wait_until(lambda: self.daemon.json("DELETE", "/v1/models/brief")[0] == 200, "brief is still in use")
         self.assertEqual(self.complete(422, model="brief", prompt="", session="gone")["code"], "session_version_gone")
         train(os.path.join(self.models, "brief"), seed=9)
         self.daemon.json("POST", "/v1/models/brief/load")
