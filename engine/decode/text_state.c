@@ -1,7 +1,6 @@
 /* A text's state as one block of bytes. Thread: any. Owns the block. */
 #include "engine/decode/text_state.h"
 
-#include <nettle/base64.h>
 #include <nettle/sha2.h>
 #include <stdatomic.h>
 
@@ -92,6 +91,19 @@ static bool is_printable(const char *text, size_t length)
     return true;
 }
 
+/* Whether what waits of a character is the beginning of one: no byte of it writes anything. */
+static bool is_unfinished(const struct text_state_head *head)
+{
+    struct utf8_assembler assembler = {.pending_count = 0};
+    char output[UTF8_ASSEMBLER_OUTPUT_BYTES_MAX];
+    for (size_t i = 0; i < head->unfinished_count; i++) {
+        if (utf8_assembler_push(&assembler, (unsigned char)head->unfinished[i], output) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum status check(const struct text_state_head *head, size_t length, struct error *error)
 {
     if (memcmp(head->magic, magic, sizeof magic) != 0) {
@@ -111,7 +123,7 @@ static enum status check(const struct text_state_head *head, size_t length, stru
     bool is_good = head->number_bytes % sizeof(uint32_t) == 0 && head->number_bytes <= TEXT_STATE_NUMBER_BYTES_MAX &&
                    head->pending_count > 0 && head->pending_count <= TEXT_STATE_PENDING_MAX &&
                    head->recent_count <= PENALTIES_WINDOW_MAX && head->unfinished_count < UTF8_BYTES_MAX &&
-                   head->model_bytes < TEXT_STATE_MODEL_BYTES_MAX && head->is_stepped <= 1;
+                   is_unfinished(head) && head->model_bytes < TEXT_STATE_MODEL_BYTES_MAX && head->is_stepped <= 1;
     return is_good ? STATUS_OK : refuse(error, "a state whose counts are out of bounds");
 }
 
@@ -163,36 +175,6 @@ void text_state_write(const struct text_state *state, void *bytes)
     memcpy(bytes, &state->head, state->head.bytes);
     uint64_t sum = checksum(bytes, state->head.bytes);
     memcpy((char *)bytes + offsetof(struct text_state_head, checksum), &sum, sizeof sum);
-}
-
-char *text_state_write_base64(const struct text_state *state)
-{
-    size_t length = BASE64_ENCODE_RAW_LENGTH(text_state_bytes(state));
-    uint8_t *bytes = mem_allocate(text_state_bytes(state), 1);
-    char *text = bytes == NULL ? NULL : mem_allocate(length + 1, 1);
-    if (text != NULL) {
-        text_state_write(state, bytes);
-        base64_encode_raw(text, text_state_bytes(state), bytes);
-    }
-    mem_free(bytes);
-    return text;
-}
-
-enum status text_state_read_base64(const char *text, size_t length, struct text_state **ret_state, struct error *error)
-{
-    size_t decoded = BASE64_DECODE_LENGTH(length);
-    uint8_t *bytes = mem_allocate(decoded, 1);
-    if (bytes == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu bytes of base64", length);
-    }
-    struct base64_decode_ctx decoder;
-    base64_decode_init(&decoder);
-    bool is_good =
-        base64_decode_update(&decoder, &decoded, bytes, length, text) == 1 && base64_decode_final(&decoder) == 1;
-    enum status status = is_good ? text_state_read(bytes, decoded, ret_state, error)
-                                 : refuse(error, "a state is base64, and this is none");
-    mem_free(bytes);
-    return status;
 }
 
 const struct text_state_head *text_state_head(const struct text_state *state)

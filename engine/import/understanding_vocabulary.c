@@ -2,6 +2,7 @@
  * imports. */
 #include <stdarg.h>
 
+#include "engine/base/check.h"
 #include "engine/import/understanding_private.h"
 #include "engine/text/utf8.h"
 
@@ -209,6 +210,7 @@ enum status think_find_vocabulary(struct thinking *thinking)
         return take_well_known(thinking, set);
     }
     TRY(choose(thinking, &vocabulary));
+    CHECK(vocabulary != NULL);
     if (!vocabulary->are_bytes) {
         TRY(decide_kind(thinking, vocabulary, &kind));
     }

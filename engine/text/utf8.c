@@ -116,6 +116,7 @@ size_t utf8_assembler_push(struct utf8_assembler *assembler, unsigned char byte,
         assembler->pending_count = 0;
         return written + REPLACEMENT_BYTES;
     }
+    CHECK(count < UTF8_BYTES_MAX); /* what waits is the beginning of a character */
     assembler->pending[count++] = byte;
     if (count == announced_length(assembler->pending[0])) {
         memcpy(output + written, assembler->pending, count);

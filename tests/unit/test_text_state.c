@@ -491,6 +491,21 @@ static void test_states_of_others_are_refused(void **state)
     other.number_bytes -= 4;
     seal(bytes, &other, numbers, 1);
     expect_refusal(&rig, bytes, length - 4, STATUS_UNPROCESSABLE, "state_mismatch");
+
+    static const struct {
+        uint8_t bytes[UTF8_BYTES_MAX];
+        uint8_t count;
+    } no_beginnings[] = {{{0x80, 0x80, 0x80}, 3}, {{0xC3, 0xA9}, 2}, {{0x41}, 1}, {{0xF0, 0x9F, 0x90, 0x8B}, 4}};
+    for (size_t i = 0; i < sizeof no_beginnings / sizeof *no_beginnings; i++) {
+        other = head;
+        other.unfinished_count = no_beginnings[i].count;
+        memcpy(other.unfinished, no_beginnings[i].bytes, sizeof other.unfinished);
+        seal(bytes, &other, numbers, 1);
+        struct text_state *read = NULL;
+        struct error error;
+        assert_int_equal(text_state_read(bytes, length, &read, &error), STATUS_INVALID);
+        assert_string_equal(error.code, "state_malformed");
+    }
     rig_release(&rig);
 }
 
