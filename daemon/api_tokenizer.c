@@ -14,6 +14,7 @@ struct tokenizer_call {
     struct request *request; /* held */
     bool is_text_wanted;     /* /detokenize */
     bool is_large;
+    size_t text_bytes_max; /* of a reply */
     json_t *object;
     struct generate_request fields; /* borrow from `object` and `unknown` */
     json_t *unknown;                /* the model's setting */
@@ -57,6 +58,17 @@ static void do_job(struct tokenizer_call *call, void (*run)(struct job *job), vo
 
 /* ---- The two ways */
 
+/* As for a prompt: a reply takes a multiple of what asked for it. */
+static enum status check_count(const char *field, size_t count, struct error *error)
+{
+    if (count <= GENERATION_PROMPT_SYMBOLS_MAX) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_TOO_LARGE, "%s has %zu symbols, at most %d", field, count, GENERATION_PROMPT_SYMBOLS_MAX);
+    snprintf(error->param, sizeof error->param, "%s", field);
+    return STATUS_TOO_LARGE;
+}
+
 static json_t *make_tokens(const uint32_t *symbols, size_t count)
 {
     json_t *tokens = json_array();
@@ -79,10 +91,10 @@ static enum status tokenize(const struct tokenizer_call *call, json_t **ret_repl
     }
     enum status status = vocabulary_encode(snapshot_vocabulary(call->snapshot), prompt.text, prompt.length,
                                            call->fields.unknown_symbols, symbols, &count, error);
-    if (status == STATUS_OK) {
-        *ret_reply = make_tokens(symbols, count);
-    } else {
+    if (status != STATUS_OK) {
         snprintf(error->param, sizeof error->param, "prompt");
+    } else if ((status = check_count("prompt", count, error)) == STATUS_OK) {
+        *ret_reply = make_tokens(symbols, count);
     }
     mem_free(symbols);
     return status;
@@ -130,7 +142,12 @@ static enum status spell(const struct tokenizer_call *call, char *text, size_t *
 static enum status detokenize(const struct tokenizer_call *call, json_t **ret_reply, struct error *error)
 {
     size_t length;
+    TRY(check_count("tokens", json_array_size(generate_request_prompt(&call->fields, 0).symbols), error));
     TRY(spell(call, NULL, &length, error));
+    if (length > call->text_bytes_max) {
+        return error_set(error, STATUS_TOO_LARGE, "the text has %zu bytes, at most %zu (reply_bytes_max)", length,
+                         call->text_bytes_max);
+    }
     char *text = mem_allocate(length + 1, 1);
     if (text == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a text of %zu bytes", length);
@@ -234,6 +251,7 @@ static void start(struct server *server, struct request *request, bool is_text_w
     call->request = request;
     call->is_text_wanted = is_text_wanted;
     call->is_large = length > FIELDS_INLINE_BYTES_MAX;
+    call->text_bytes_max = (size_t)server->settings.reply_bytes_max;
     request_hold(request, NULL, NULL);
     do_job(call, parse, on_parsed);
 }

@@ -77,7 +77,8 @@ static void write_line(const char *line, size_t length)
     }
     size_t lost = atomic_exchange(&lost_count, 0);
     if (lost > 0) {
-        log_event(LOG_LEVEL_WARNING, "log_lines_lost", "nobody read them", "count=%zu", lost);
+        /* As an error, since a level above would keep it back, and with it the count. */
+        log_event(LOG_LEVEL_ERROR, "log_lines_lost", "nobody read them", "count=%zu", lost);
     }
     ssize_t written = write(STDERR_FILENO, line, length);
     (void)written;

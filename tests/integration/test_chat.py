@@ -132,6 +132,14 @@ class Tokenizer(DaemonTest):
         self.expect(404, "GET", "/tokenizer_info?model=nobody", error="model_not_found")
         self.expect(400, "GET", "/tokenizer_info?colour=red", error="unknown_field")
 
+    def test_more_symbols_than_a_prompt_may_have(self):
+        for path, field, value in (("/tokenize", "prompt", "a" * ((1 << 20) + 1)),
+                                   ("/detokenize", "tokens", [1] * ((1 << 20) + 1))):
+            with self.subTest(path=path):
+                error = self.expect(413, "POST", path, {field: value})["error"]
+                self.assertEqual(error["param"], field)
+                self.assertIn("1048577 symbols, at most 1048576", error["message"])
+
     def test_refusals(self):
         for path, body, param in (("/tokenize", {}, "prompt"), ("/tokenize", {"prompt": ["a"]}, "prompt"),
                                   ("/tokenize", {"prompt": "€"}, "prompt"), ("/detokenize", {}, "tokens"),
