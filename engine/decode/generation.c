@@ -32,6 +32,16 @@ static enum status check_share(const char *name, double value, struct error *err
     return refuse(error, name);
 }
 
+/* A state larger than text_state reads back must not be made. */
+static enum status check_state_size(const struct decode_plan *plan, bool want_state, struct error *error)
+{
+    size_t bytes = decode_plan_state_bytes(plan);
+    return !want_state || bytes <= TEXT_STATE_NUMBER_BYTES_MAX
+               ? STATUS_OK
+               : error_set(error, STATUS_LIMIT, "the model's state has %zu bytes, one that is given out at most %d",
+                           bytes, TEXT_STATE_NUMBER_BYTES_MAX);
+}
+
 /* How many symbols its text can have, where their log-probabilities are wanted. */
 static size_t count_logprobs(const struct generation_options *options)
 {
@@ -87,6 +97,7 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
         return refuse(error, "priority");
     }
     CHECK(options->origin != NULL || (options->state == NULL && !options->want_state && options->cache == NULL));
+    TRY(check_state_size(plan, options->want_state, error));
     TRY(check_share("top_p", options->top_p, error));
     TRY(check_share("min_p", options->min_p, error));
     return check_share("typical_p", options->typical_p, error);

@@ -71,8 +71,9 @@ struct generation;
 /* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` (may be NULL)
  * gives back with the generation's last reference (called once, on whatever thread that is). On failure the lifetime is
  * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"); UNPROCESSABLE,
- * code "state_mismatch", for a state of another version, naming it; LIMIT for stop strings; NO_MEMORY. Holds the
- * prompt, the recurrent state and the ring until the last unref. Any thread. */
+ * code "state_mismatch", for a state of another version, naming it; LIMIT for stop strings, and where a
+ * state is wanted and the plan's has more than TEXT_STATE_NUMBER_BYTES_MAX; NO_MEMORY. Holds the prompt, the recurrent
+ * state and the ring until the last unref. Any thread. */
 enum status generation_create(const struct decode_plan *plan, struct vocabulary *vocabulary,
                               const struct generation_options *options, void *lifetime,
                               void (*release_lifetime)(void *), struct generation **ret_generation,

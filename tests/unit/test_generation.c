@@ -395,6 +395,37 @@ static void test_no_memory_is_reported(void **state)
     decode_model_release(&model);
 }
 
+static enum status never_step(void *context, const struct stepper_step *step, struct error *error)
+{
+    (void)context;
+    (void)step;
+    return error_set(error, STATUS_CORRUPT, "nothing is stepped");
+}
+
+/* States that could never be read back are not begun: a plan may have them, from 4 GiB on past what a state can say. */
+static void test_states_too_large_to_be_given_out(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {TEXT_STATE_NUMBER_BYTES_MAX + 64, ((size_t)1 << 32) + 64};
+    static const uint32_t prompt[] = {0};
+    static const struct text_origin origin = {.model = "large@1"};
+    const struct generation_options options = {
+        .prompt = prompt, .prompt_count = 1, .tokens_max = 1, .top_p = 1.0, .want_state = true, .origin = &origin};
+    struct vocabulary *vocabulary = make_bytes();
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct decode_plan plan = {.stepper = {.step = never_step, .state_bytes = sizes[i]}, .vocabulary_size = 256};
+        struct generation *generation = NULL;
+        struct error error = {.message = ""};
+        char want[80];
+        snprintf(want, sizeof want, "has %zu bytes, one that is given out at most %d", sizes[i],
+                 TEXT_STATE_NUMBER_BYTES_MAX);
+        assert_int_equal(generation_create(&plan, vocabulary, &options, NULL, NULL, &generation, &error), STATUS_LIMIT);
+        assert_non_null(strstr(error.message, want));
+        assert_null(generation);
+    }
+    vocabulary_unref(vocabulary);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_logits_that_are_not_finite_end_it),
         cmocka_unit_test(test_prompt_is_scored),
         cmocka_unit_test(test_wrong_options_are_refused),
+        cmocka_unit_test(test_states_too_large_to_be_given_out),
         cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
