@@ -119,8 +119,33 @@ static void test_it_is_each_owners_and_models_own(void **state)
     assert_true(prompt_cache_load(rig.cache, rig.plan, &origin, "ann", rig.prompt, 200, slot, &border));
     other.digest[31] = 1;
     assert_false(prompt_cache_load(rig.cache, rig.plan, &other, "ann", rig.prompt, 200, slot, &border));
+    struct rnn_steps steps = *rig.plan->output.steps;
+    struct decode_plan renamed = *rig.plan;
+    steps.name = "others";
+    renamed.output.steps = &steps;
+    assert_false(prompt_cache_load(rig.cache, &renamed, &origin, "ann", rig.prompt, 200, slot, &border));
     mem_free(slot);
     assert_int_equal(prompt_cache_counters(rig.cache).count, 9);
+    rig_release(&rig);
+}
+
+/* Precisions of the same weights give other states of the same size. */
+static void test_it_is_each_precisions_own(void **state)
+{
+    (void)state;
+    char text[TOKENS + 1];
+    struct rig rig;
+    rig_init(&rig, DECODE_CELL_LSTM, RNN_PRECISION_FP32, 1 << 20);
+    for (int precision = 0; precision < RNN_PRECISION_COUNT; precision++) {
+        struct error error;
+        struct rig other = rig;
+        other.model.weights.precision = (enum rnn_precision)precision;
+        assert_int_equal(decode_plan_create(&other.model.weights, &other.plan, &error), STATUS_OK);
+        assert_int_equal(decode_plan_state_bytes(other.plan), decode_plan_state_bytes(rig.plan));
+        assert_int_equal(make_text(&other, rig.cache, "ann", rig.prompt, 200, text), 0);
+        assert_int_equal(make_text(&other, rig.cache, "ann", rig.prompt, 200, text), 192);
+        decode_plan_destroy(other.plan);
+    }
     rig_release(&rig);
 }
 
@@ -203,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_shared_beginning_is_read_once),
         cmocka_unit_test(test_it_is_each_owners_and_models_own),
+        cmocka_unit_test(test_it_is_each_precisions_own),
         cmocka_unit_test(test_the_oldest_go),
         cmocka_unit_test(test_threads),
     };
