@@ -231,6 +231,9 @@ enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection,
         }
         return MHD_YES;
     }
+    if (request->is_gone && !request->has_reply) {
+        return MHD_NO; /* its listener is being closed, and who took the last part may still be at it */
+    }
     if (*upload_bytes > 0 && request->is_suspended) {
         return MHD_YES; /* another chunk that MHD has already: it comes again */
     }

@@ -55,6 +55,9 @@ static enum status take_models(struct key *key, const char *text, struct error *
     if (used + strlen(text) + 2 > sizeof key->models) {
         return error_set(error, STATUS_INVALID, "models has more than %zu bytes", sizeof key->models - 2);
     }
+    if (!settings_list_item(text, 0, name)) {
+        return error_set(error, STATUS_INVALID, "models is empty; left out it means all");
+    }
     for (size_t i = 0; settings_list_item(text, i, name); i++) {
         TRY(name_check(name, error));
     }

@@ -11,7 +11,7 @@ enum { RETRY_SECONDS_MAX = 3600 };
 struct limit_account {
     char key[MODEL_NAME_BYTES_MAX];
     char address[LIMITS_ADDRESS_BYTES_MAX];
-    double requests; /* that may be taken now */
+    double requests; /* that may be taken now; infinite while they are not limited */
     double symbols;  /* as requests; below 0: owed */
     uint64_t filled_ms;
     uint64_t text_count; /* in the making */
@@ -55,6 +55,22 @@ static size_t find_unused(const struct limits *limits)
     return found;
 }
 
+/* What a bucket holds after so many seconds; what is not limited is full, whatever limit it will have. */
+static double fill(double level, double seconds, double in_a_second, double most)
+{
+    return in_a_second > 0 ? fmin(level + seconds * in_a_second, most) : (double)INFINITY;
+}
+
+/* A limit below one a minute lets one through, too. */
+static void fill_account(struct limit_account *account, const struct key_limits *allowed, uint64_t now_ms)
+{
+    double seconds = now_ms > account->filled_ms ? (double)(now_ms - account->filled_ms) / 1000 : 0;
+    double a_minute = allowed->requests_per_minute;
+    account->requests = fill(account->requests, seconds, a_minute / 60, fmax(1, a_minute));
+    account->symbols = fill(account->symbols, seconds, allowed->symbols_per_second, allowed->symbols_per_second);
+    account->filled_ms = now_ms;
+}
+
 static enum status make_account(struct limits *limits, const struct limit_holder *holder, uint64_t now_ms,
                                 struct limit_account **ret_account, struct error *error)
 {
@@ -72,9 +88,8 @@ static enum status make_account(struct limits *limits, const struct limit_holder
         }
         limits->accounts[limits->count++] = account;
     }
-    *account = (struct limit_account){.requests = holder->limits->requests_per_minute,
-                                      .symbols = holder->limits->symbols_per_second,
-                                      .filled_ms = now_ms};
+    *account = (struct limit_account){.requests = (double)INFINITY, .symbols = (double)INFINITY};
+    fill_account(account, holder->limits, now_ms);
     snprintf(account->key, sizeof account->key, "%s", holder->key);
     snprintf(account->address, sizeof account->address, "%s", holder->address);
     *ret_account = account;
@@ -85,16 +100,11 @@ static enum status make_account(struct limits *limits, const struct limit_holder
 static enum status find_account(struct limits *limits, const struct limit_holder *holder, uint64_t now_ms,
                                 struct limit_account **ret_account, struct error *error)
 {
-    const struct key_limits *allowed = holder->limits;
     for (size_t i = 0; i < limits->count; i++) {
         struct limit_account *account = limits->accounts[i];
-        if (strcmp(account->key, holder->key) == 0 && strcmp(account->address, holder->address) == 0) {
-            double seconds = now_ms > account->filled_ms ? (double)(now_ms - account->filled_ms) / 1000 : 0;
-            account->requests =
-                fmin(account->requests + seconds * allowed->requests_per_minute / 60, allowed->requests_per_minute);
-            account->symbols =
-                fmin(account->symbols + seconds * allowed->symbols_per_second, allowed->symbols_per_second);
-            account->filled_ms = now_ms;
+        if (strcmp(account->key, holder->key) == 0 &&
+            strncmp(account->address, holder->address, sizeof account->address - 1) == 0) { /* as far as it is kept */
+            fill_account(account, holder->limits, now_ms);
             *ret_account = account;
             return STATUS_OK;
         }

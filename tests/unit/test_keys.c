@@ -133,6 +133,8 @@ static void test_refusals(void **state)
         {"[key a]\nsha256 = " HASH_OF_A "\nsha256 = " HASH_OF_B "\n", ":3: sha256 is given twice"},
         {"[key a]\nscope = all\n", ":2: scope is 'all', expected generate or admin"},
         {"[key a]\nmodels = ../x\n", ":2: '../x' is no name"},
+        {"[key a]\nmodels =\n", ":2: models is empty; left out it means all"},
+        {"[key a]\nmodels = bard\nmodels = \t\n", ":3: models is empty; left out it means all"},
         {"[key a]\nusers = no-such-user-here\n", ":2: there is no user 'no-such-user-here'"},
         {"[key a]\nusers = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n", ":2: more than 16 users"},
         {"[key a]\nrequests_per_minute = 0\n", ":2: requests_per_minute is '0', expected a number above 0"},

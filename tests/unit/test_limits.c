@@ -93,6 +93,54 @@ static void test_texts_at_a_time(void **state)
     limits_return_text(third, 0);
 }
 
+static void test_less_than_one_a_minute(void **state)
+{
+    (void)state;
+    struct error error;
+    struct key_limits allowed = {.requests_per_minute = 0.5};
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_LIMIT);
+    assert_int_equal(error.retry_after_seconds, 120);
+    assert_int_equal(limits_take_request(limits, &page, 120000, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_request(limits, &page, 121000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 121000, &error), STATUS_LIMIT);
+}
+
+/* A limit that the key file gets later begins full: what was used before it is not owed. */
+static void test_limits_that_come_later(void **state)
+{
+    (void)state;
+    struct error error;
+    struct limit_account *account;
+    struct key_limits allowed = {.streams = 1};
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    assert_int_equal(limits_take_text(limits, &page, 1000000, 1000, &account, &error), STATUS_OK);
+    limits_return_text(account, 0);
+    allowed.symbols_per_second = 10;
+    allowed.requests_per_minute = 2;
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_text(limits, &page, 10, 1000, &account, &error), STATUS_OK);
+    limits_return_text(account, 0);
+    assert_int_equal(limits_take_text(limits, &page, 10, 1000, &account, &error), STATUS_LIMIT);
+}
+
+/* An address longer than what is kept of it has one account, not one for each request. */
+static void test_a_long_address(void **state)
+{
+    (void)state;
+    struct error error;
+    char address[2 * LIMITS_ADDRESS_BYTES_MAX];
+    struct key_limits allowed = {.requests_per_minute = 1};
+    struct limit_holder page = {.key = "page", .address = address, .limits = &allowed};
+    memset(address, 'x', sizeof address);
+    address[sizeof address - 1] = '\0';
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
+    assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_LIMIT);
+}
+
 static void test_nothing_is_limited(void **state)
 {
     (void)state;
@@ -138,6 +186,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_requests_a_minute, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_symbols_a_second, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_texts_at_a_time, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_less_than_one_a_minute, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_limits_that_come_later, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_a_long_address, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_nothing_is_limited, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_addresses, make_limits, free_limits),
     };
