@@ -356,7 +356,8 @@ static enum status add_output(struct program *program, size_t layer_count, size_
 
 static enum status check_size(const struct thinking *thinking, const struct onnx_layer *layers, size_t count)
 {
-    double parameters = (double)thinking->symbol_count * (double)(layers[0].inputs + layers[count - 1].units + 1);
+    size_t columns = thinking->embedding == NULL ? 0 : layers[0].inputs;
+    double parameters = (double)thinking->symbol_count * (double)(columns + layers[count - 1].units + 1);
     for (size_t i = 0; i < count; i++) {
         double inputs = (double)layers[i].inputs + (double)layers[i].units;
         parameters += inputs * (double)layers[i].units * (double)layers[i].recurrent->gates;

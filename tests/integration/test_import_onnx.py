@@ -60,6 +60,22 @@ class Graphs(ComputedTest):
                 said = self.check(name, want, foreign.write(self.folder_of(name), content))
                 self.assertIn("program: a graph of its own", said)
 
+    def test_many_symbols_without_a_table(self):
+        symbols = 16400  # squared they are more than the parameters that a model may have
+        rng = random.Random(12)
+        cell = onnx.Cell(rng, "LSTM", symbols, 1, has_peepholes=True)
+        tensors = [onnx.tensor(f"{name}0", *array) for name, array in cell.tensors.items()]
+        tensors += [onnx.tensor("dense", *foreign.array(rng, 1, symbols)),
+                    onnx.tensor("bias", *foreign.array(rng, symbols)),
+                    onnx.tensor("depth", [], [symbols], onnx.INT64), onnx.tensor("values", [2], [0.0, 1.0])]
+        nodes = [onnx.node("OneHot", ["symbols", "depth", "values"], ["x0"]), *cell.nodes(0),
+                 onnx.node("MatMul", ["x1", "dense"], ["product"]), onnx.node("Add", ["product", "bias"], ["logits"])]
+        vocabulary = {"vocabulary": json.dumps([f"<{number}>" for number in range(symbols)])}
+        path = foreign.write(self.folder_of("many"), onnx.model(
+            nodes, tensors, [onnx.value("symbols", "time", 1, kind=onnx.INT64)],
+            [onnx.value("logits", "time", 1, symbols)], vocabulary))
+        self.assertIn("program: a graph of its own", self.bring("many", path))
+
     def test_usual_cells_are_a_language_model(self):
         rng = random.Random(10)
         for op in ("LSTM", "GRU", "RNN"):
