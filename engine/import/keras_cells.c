@@ -87,7 +87,8 @@ static enum status write_direction(struct keras_program *program, const struct k
     return STATUS_OK;
 }
 
-/* Both directions, joined as merge_mode says. */
+/* Both directions, joined as merge_mode says. It is always the second whose sequence Keras turns, even where that one
+ * reads forwards. */
 static enum status write_bidirectional(struct keras_program *program, const struct keras_part *part)
 {
     static const char *const modes[][2] = {{"concat", NULL}, {"sum", "add"}, {"mul", "multiply"}};
@@ -108,9 +109,7 @@ static enum status write_bidirectional(struct keras_program *program, const stru
     result->width = row == 0 ? 2 * units : units;
     if (part->returns_sequences) {
         keras_add_step(program, program->calls,
-                       json_pack("{s:s, s:[s, [i]], s:s}", "op", "reverse", "args",
-                                 part->goes_backwards ? "forward" : "backward", 1, "as",
-                                 part->goes_backwards ? "forward" : "backward"));
+                       json_pack("{s:s, s:[s, [i]], s:s}", "op", "reverse", "args", "backward", 1, "as", "backward"));
     }
     json_t *step = row == 0 ? json_pack("{s:s, s:[s, s], s:i, s:s}", "op", "concat", "values", "forward", "backward",
                                         "axis", -1, "as", result->name)

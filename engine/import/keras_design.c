@@ -1,7 +1,11 @@
 /* Keras' configurations as layers that are joined. Thread: the one that imports. */
 #include "engine/import/keras_design.h"
 
+#include <math.h>
+
 enum { INBOUND_DEPTH_MAX = 8 };
+
+static const double EPSILON = 1e-3; /* where nothing is said, of a BatchNormalization */
 
 /* The layers that are read, by class. */
 static const struct class_row {
@@ -86,10 +90,15 @@ static size_t get_size(const struct plain *dict, const char *key)
     return value != NULL && plain_integer(value, &number) && number > 0 ? (size_t)number : 0;
 }
 
+/* NaN where there is something that is no number. */
 static double get_number(const struct plain *dict, const char *key, double otherwise)
 {
     const struct plain *value = get(dict, key);
-    return value != NULL && value->kind == PLAIN_REAL ? value->real : otherwise;
+    int64_t number = 0;
+    if (value == NULL || value->kind == PLAIN_NONE) {
+        return otherwise;
+    }
+    return value->kind == PLAIN_REAL ? value->real : plain_integer(value, &number) ? (double)number : (double)NAN;
 }
 
 /* A function by name, or as Keras 3 writes some: {"class_name":"function","config":"relu"}. */
@@ -100,6 +109,11 @@ static const char *get_function(const struct plain *dict, const char *key)
     name = name != NULL ? name : get_text(value, "config");
     name = name != NULL ? name : get_text(value, "class_name");
     return name != NULL && strcmp(name, "hardSigmoid") == 0 ? "hard_sigmoid" : name;
+}
+
+static bool is_same(const char *one, const char *other)
+{
+    return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
 }
 
 /* ---- inputs ---- */
@@ -180,7 +194,51 @@ static void fill_part(struct keras_part *part, const struct class_row *row, cons
     part->goes_backwards = get_flag(config, "go_backwards");
     part->is_stateful = get_flag(config, "stateful");
     part->resets_after = get_flag(config, "reset_after");
-    part->epsilon = get_number(config, "epsilon", 1e-3);
+    double epsilon = get_number(config, "epsilon", EPSILON);
+    part->epsilon = isfinite(epsilon) ? epsilon : EPSILON;
+}
+
+/* ReLU's and Softmax' arguments, which make another function of it. */
+static enum status check_function(const struct reading *reading, const char *name, const char *class,
+                                  const struct plain *config)
+{
+    static const char *const relu[] = {"max_value", "negative_slope",
+                                       "threshold"}; /* without the first there is none */
+    for (size_t i = 0; strcmp(class, "ReLU") == 0 && i < sizeof relu / sizeof *relu; i++) {
+        double none = i == 0 ? HUGE_VAL : 0.0;
+        double number = get_number(config, relu[i], none);
+        if (number != none) {
+            return error_set(reading->error, STATUS_UNSUPPORTED,
+                             "layer %.100s is a ReLU whose %s is %g, which is not built here", name, relu[i], number);
+        }
+    }
+    double axis = strcmp(class, "Softmax") == 0 ? get_number(config, "axis", -1.0) : -1.0;
+    return axis == -1.0 || axis == 2.0
+               ? STATUS_OK
+               : error_set(reading->error, STATUS_UNSUPPORTED,
+                           "layer %.100s is a Softmax along axis %g, not the last one", name, axis);
+}
+
+/* The layer that a wrapper has for the other direction, in newer files, must be one like its own, turned. */
+static enum status check_backward_layer(const struct reading *reading, const char *name, const struct plain *wrapper)
+{
+    static const char *const keys[] = {"activation", "recurrent_activation"};
+    const struct plain *forward = get(wrapper, "layer");
+    const struct plain *backward = get(wrapper, "backward_layer");
+    if (backward == NULL || backward->kind == PLAIN_NONE) {
+        return STATUS_OK;
+    }
+    bool is_like = is_same(get_text(forward, "class_name"), get_text(backward, "class_name"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        is_like = is_like && is_same(get_function(get(forward, "config"), keys[i]),
+                                     get_function(get(backward, "config"), keys[i]));
+    }
+    is_like = is_like &&
+              get_flag(get(forward, "config"), "go_backwards") != get_flag(get(backward, "config"), "go_backwards");
+    return is_like
+               ? STATUS_OK
+               : error_set(reading->error, STATUS_UNSUPPORTED,
+                           "layer %.100s: its backward_layer is not its layer turned, which is not built here", name);
 }
 
 /* Arguments that change what is computed, and that nothing here does. */
@@ -276,6 +334,10 @@ static enum status read_layer(const struct reading *reading, const struct plain 
         return unsupported(reading, part.name, "TimeDistributed around a recurrent layer");
     }
     TRY(check_arguments(reading, &part, config));
+    TRY(check_function(reading, part.name, class, config));
+    if (part.is_bidirectional) {
+        TRY(check_backward_layer(reading, part.name, get(layer, "config")));
+    }
     design->parts[design->count++] = part;
     return STATUS_OK;
 }

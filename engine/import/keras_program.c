@@ -231,12 +231,27 @@ static enum status write_part(struct keras_program *program, const struct keras_
     return keras_write_layer(program, part);
 }
 
+/* Symbols are all that is fed. */
+static enum status check_inputs(const struct keras_program *program, const bool *is_needed)
+{
+    const struct keras_design *design = program->design;
+    size_t count = 0;
+    for (size_t i = 0; i < design->count; i++) {
+        const struct keras_part *part = &design->parts[i];
+        count += is_needed[i] && part->kind == KERAS_PART_INPUT && part->input_count == 0 ? 1 : 0;
+    }
+    return count <= 1 ? STATUS_OK
+                      : error_set(program->thinking->error, STATUS_UNSUPPORTED,
+                                  "the output needs %zu inputs, symbols are one", count);
+}
+
 static enum status write_parts(struct keras_program *program)
 {
     const struct keras_design *design = program->design;
     bool is_needed[KERAS_PARTS_MAX] = {false};
     bool has_moved = true;
     mark_needed(design, is_needed);
+    TRY(check_inputs(program, is_needed));
     while (has_moved) {
         has_moved = false;
         for (size_t i = 0; i < design->count; i++) {

@@ -225,6 +225,25 @@ def attention(rng, columns):
     return "AttentionWeightedAverage", "attention", {}, {"attention_W": array(rng, columns, 1)}
 
 
+def bidirectional(rng, go_backwards):
+    """A layer of both directions that gives its sequence, an LSTM that reads it all, and a dense layer."""
+    width = len(SYMBOLS)
+    sides = {side: recurrent(rng, "LSTM", width, return_sequences=True, go_backwards=go_backwards)
+             for side in ("forward", "backward")}
+    weights = {f"{side}_lstm/{name}": values for side, layer in sides.items() for name, values in layer[3].items()}
+    config = {"merge_mode": "concat", "layer": {"class_name": "LSTM", "config": sides["forward"][2]}}
+    return [("Bidirectional", "both", config, weights), recurrent(rng, "LSTM", 2 * UNITS), dense(rng)]
+
+
+def functional(layers, inputs):
+    """The configuration of layers that are joined as `inputs` says, {name: [names]}; the last one is the output."""
+    items = [{"class_name": kind, "name": name, "config": {"name": name, **config},
+              "inbound_nodes": [[[one, 0, 0, {}] for one in inputs[name]]] if name in inputs else []}
+             for kind, name, config, _ in layers]
+    return {"class_name": "Model", "config": {"name": "model", "layers": items,
+                                              "output_layers": [[layers[-1][1], 0, 0]]}}
+
+
 def sequential(layers, input_shape):
     """The configuration of such a model."""
     items = [{"class_name": kind, "config": {"name": name, **config}} for kind, name, config, _ in layers]
@@ -279,6 +298,15 @@ def step(kind, config, weights, x, state):
     return [[update[k] * h[k] + (1 - update[k]) * candidate[k] for k in range(units)]]
 
 
+def read_all(kind, config, weights, sequence):
+    """What a layer gives at each place, from a zero state."""
+    state, outputs = [[0.0] * UNITS, [0.0] * UNITS], []
+    for x in sequence:
+        state = step(kind, config, weights, x, state)
+        outputs.append(state[0])
+    return outputs
+
+
 def probabilities(layers, symbols):
     """What a sequential model predicts behind these symbols, None being a zero vector: read from a zero state."""
     sequence = [[float(k == symbol) for k in range(len(SYMBOLS))] for symbol in symbols]
@@ -289,10 +317,15 @@ def probabilities(layers, symbols):
         elif kind == "Dense":
             sequence = [add(times(x, weights["kernel"]), weights["bias"][1]) for x in sequence]
         elif kind in ("LSTM", "GRU", "SimpleRNN"):
-            state = [[0.0] * UNITS, [0.0] * UNITS]
-            for t, x in enumerate(sequence):
-                state = step(kind, config, weights, x, state)
-                sequence[t] = state[0]
+            sequence = read_all(kind, config, weights, sequence)
+        elif kind == "Bidirectional":
+            inner = config["layer"]
+            sides = [{name.split("/")[1]: values for name, values in weights.items() if name.startswith(side)}
+                     for side in ("forward", "backward")]
+            turn = -1 if inner["config"].get("go_backwards") else 1
+            forward = read_all(inner["class_name"], inner["config"], sides[0], sequence[::turn])
+            backward = read_all(inner["class_name"], inner["config"], sides[1], sequence[::-turn])
+            sequence = [one + other for one, other in zip(forward, backward[::-1], strict=True)]
     return softmax(sequence[-1])
 
 
@@ -307,11 +340,7 @@ def textgenrnn_probabilities(layers, symbols):
     (_, columns), numbers = lookup[3]["embeddings"]
     sequences = [[numbers[s * columns:(s + 1) * columns] for s in symbols]]
     for kind, _, config, weights in (first, second):
-        state, outputs = [[0.0] * UNITS, [0.0] * UNITS], []
-        for x in sequences[-1]:
-            state = step(kind, config, weights, x, state)
-            outputs.append(state[0])
-        sequences.append(outputs)
+        sequences.append(read_all(kind, config, weights, sequences[-1]))
     joined = [sum(rows, []) for rows in zip(*sequences, strict=True)]
     scores = softmax([times(x, average[3]["attention_W"])[0] for x in joined])
     mean = add(*[[score * n for n in x] for score, x in zip(scores, joined, strict=True)])

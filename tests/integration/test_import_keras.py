@@ -102,6 +102,12 @@ class Windowed(KerasTest):
         layers[0][2]["recurrent_activation"] = "hard_sigmoid of Keras 3"
         self.assertIn("clip(x / 6 + 0.5, 0, 1)", self.check_windowed(layers, path))
 
+    def test_both_directions(self):
+        for go_backwards in (False, True):
+            layers = keras.bidirectional(keras.seeded(18), go_backwards)
+            shape = [None, keras.WINDOW, len(keras.SYMBOLS)]
+            self.check_windowed(layers, keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape)))
+
 
 class OtherFiles(KerasTest):
     """The same models as other programs keep them."""
@@ -260,3 +266,51 @@ class Refusals(KerasTest):
         with open(path, "rb") as file:
             content = file.read()
         self.refused("a damaged HDF5 file", foreign.write(path, content[:len(content) // 2]))
+
+    def test_functions_with_arguments(self):
+        rng = keras.seeded(15)
+        width = len(keras.SYMBOLS)
+        cell, head = keras.recurrent(rng, "LSTM", width), keras.dense(rng, activation="linear")
+        for kind, config, reason in (
+                ("ReLU", {"max_value": 6.0}, "layer odd is a ReLU whose max_value is 6, which is not built here"),
+                ("ReLU", {"max_value": 6}, "max_value is 6,"),
+                ("ReLU", {"max_value": None, "negative_slope": 0.3}, "negative_slope is 0.3,"),
+                ("ReLU", {"threshold": 1}, "threshold is 1,"),
+                ("ReLU", {"max_value": "six"}, "max_value is nan,"),
+                ("Softmax", {"axis": 1}, "layer odd is a Softmax along axis 1, not the last one")):
+            for is_wrapped in (False, True):
+                layer = {"class_name": kind, "config": config}
+                odd = ("TimeDistributed", "odd", {"layer": layer}, {}) if is_wrapped else (kind, "odd", config, {})
+                layers = [cell, odd, head]
+                path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW, width]))
+                self.refused(reason, path)
+        plain = {"max_value": None, "negative_slope": 0.0, "threshold": 0}
+        layers = [cell, ("ReLU", "relu", plain, {}), head, ("Softmax", "softmax", {"axis": -1}, {})]
+        self.imported(keras.h5(self.source("model.h5"), layers,
+                               keras.sequential(layers, [None, keras.WINDOW, width])))
+
+    def test_inputs_beside_the_symbols(self):
+        rng = keras.seeded(16)
+        width = len(keras.SYMBOLS)
+        cell, head = keras.recurrent(rng, "LSTM", 2 * width), keras.dense(rng)
+        shape = {"batch_input_shape": [None, keras.WINDOW, width]}
+        layers = [("InputLayer", "symbols", shape, {}), ("InputLayer", "authors", shape, {}),
+                  ("Concatenate", "both", {}, {}), cell, head]
+        path = keras.h5(self.source("model.h5"), layers, keras.functional(layers, {
+            "both": ["symbols", "authors"], "lstm": ["both"], "dense": ["lstm"]}))
+        self.refused("the output needs 2 inputs, symbols are one", path)
+        path = keras.h5(self.source("model.h5"), layers, keras.functional(layers, {
+            "both": ["symbols", "symbols"], "lstm": ["both"], "dense": ["lstm"]}))
+        self.imported(path)
+
+    def test_other_layers_for_the_other_direction(self):
+        rng = keras.seeded(17)
+        layers = keras.bidirectional(rng, go_backwards=False)
+        shape = [None, keras.WINDOW, len(keras.SYMBOLS)]
+        own = layers[0][2]["layer"]
+        for kind, changes in (("GRU", {}), ("LSTM", {"activation": "relu"}),
+                              ("LSTM", {"recurrent_activation": "sigmoid"}), ("LSTM", {"go_backwards": False})):
+            layers[0][2]["backward_layer"] = {"class_name": kind,
+                                              "config": {**own["config"], "go_backwards": True, **changes}}
+            path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape))
+            self.refused("layer both: its backward_layer is not its layer turned", path)
