@@ -35,7 +35,8 @@ void completion_give_back(struct completion *completion)
     }
     uint64_t used = 0;
     for (size_t i = 0; i < completion->choice_count; i++) {
-        used += completion->choices[i].prompt_count + completion->choices[i].token_count;
+        size_t own = completion->choices[i].prompt_count + completion->choices[i].token_count;
+        used += own == 0 ? 0 : completion->replayed_symbols + own; /* the state's come first */
     }
     completion->owner->predicted_symbols -= completion->predicted_symbols;
     limits_return_text(completion->account,

@@ -84,6 +84,7 @@ struct completion {
     int64_t created; /* seconds since 1970 */
     uint64_t started_ms, deadline_ms, first_ms;
     uint64_t predicted_symbols;    /* its texts read and make so many at most */
+    uint64_t replayed_symbols;     /* of them, each text's from the state, which were not fed yet */
     bool is_admitted;              /* they count, until its end */
     struct limit_account *account; /* of its key; NULL: nothing is limited */
     bool is_default_start;         /* nobody said what text to begin from */

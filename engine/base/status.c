@@ -81,6 +81,7 @@ static PRINTF_LIKE(4, 0) void fill(struct error *error, enum status status, cons
     error->type[0] = error->code[0] = error->param[0] = error->variable[0] = error->hint[0] = '\0';
     error->origin = (struct error_origin){.program = 0};
     error->expired_at = 0;
+    error->retry_after_seconds = 0;
     vsnprintf(error->message, sizeof error->message, format, arguments);
     if (reason != NULL) {
         append(error, reason);

@@ -120,7 +120,8 @@ static enum status check(const struct text_state_head *head, size_t length, stru
                   (unsigned long long)count_bytes(head));
         return error_code(error, "state_malformed");
     }
-    bool is_good = head->number_bytes % sizeof(uint32_t) == 0 && head->number_bytes <= TEXT_STATE_NUMBER_BYTES_MAX &&
+    bool is_good = head->fed_count <= TEXT_STATE_SYMBOLS_MAX && head->made_count <= TEXT_STATE_SYMBOLS_MAX &&
+                   head->number_bytes % sizeof(uint32_t) == 0 && head->number_bytes <= TEXT_STATE_NUMBER_BYTES_MAX &&
                    head->pending_count > 0 && head->pending_count <= TEXT_STATE_PENDING_MAX &&
                    head->recent_count <= PENALTIES_WINDOW_MAX && head->unfinished_count < UTF8_BYTES_MAX &&
                    is_unfinished(head) && head->model_bytes < TEXT_STATE_MODEL_BYTES_MAX && head->is_stepped <= 1;

@@ -25,6 +25,9 @@ enum {
     TEXT_STATE_PENDING_MAX = 1 << 21,
 };
 
+/* Of a whole text: numbers in replies stay whole numbers. */
+#define TEXT_STATE_SYMBOLS_MAX ((uint64_t)1 << 53)
+
 /* Whose numbers they are. */
 struct text_origin {
     char model[TEXT_STATE_MODEL_BYTES_MAX];  /* "bard@7": for people */

@@ -1,4 +1,8 @@
 """Limits: of keys by requests, symbols and texts at a time, of each address; of the queue by symbols."""
+import base64
+import hashlib
+import struct
+
 from harness import DaemonTest, Daemon, run, wait_until
 
 SHORT = True
@@ -88,6 +92,20 @@ class Limits(DaemonTest):
                                         "9.9.9.9, 192.0.2.2, 10.9.9.9",     # as a second trusted proxy passes it on
                                         "192.0.2.9, 192.0.2.1")]            # what the client itself says does not count
             self.assertEqual(statuses, [200, 200, 429, 200, 200, 429] if of_each else [200, 200] + [429] * 4, key)
+
+    def test_what_a_state_is_still_to_read_counts(self):
+        reply = self.ask("free", {**SHORT_TEXT, "return_state": True})[1]
+        state = bytearray(base64.b64decode(reply["choices"][0]["state"]))
+        numbers, pending = struct.unpack_from("<2I", state, 88)
+        at, more = 112 + numbers, (1 << 21) - pending
+        symbol = state[at:at + 4]
+        state[at:at] = symbol * more
+        struct.pack_into("<I", state, 20, len(state))
+        struct.pack_into("<I", state, 92, 1 << 21)
+        state[8:16] = hashlib.sha256(state[16:]).digest()[:8]
+        body = {"model": "bard", "prompt": "", "max_tokens": 1, "n": 2, "state": base64.b64encode(state).decode()}
+        status, reply = self.ask("free", body)
+        self.assertEqual((status, reply["error"].get("code")), (413, "too_many_symbols"), reply)
 
     def test_the_queue_by_symbols(self):
         streams = []

@@ -34,6 +34,7 @@ static void test_error_set_empties_what_was_there(void **state)
     assert_string_equal(error.variable, "");
     assert_int_equal(error.origin.program, 0);
     assert_string_equal(error.hint, "");
+    assert_true(error.expired_at == 0 && error.retry_after_seconds == 0);
 }
 
 static void test_a_raised_error_bears_its_exception(void **state)
