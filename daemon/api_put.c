@@ -19,8 +19,12 @@ static void on_part_written(void *context, const struct error *error)
     request_wake(request);
 }
 
-static enum status begin_upload(struct server *server, struct request *request, struct error *error)
+/* `length` is that of its first part. */
+static enum status begin_upload(struct server *server, struct request *request, size_t length, struct error *error)
 {
+    if (length == 0) {
+        return error_set(error, STATUS_INVALID, "the upload is empty");
+    }
     TRY(name_check(route_parameter(request, 0), error));
     request_set_body_max(request, server->settings.import_bytes_max);
     return upload_create(server, route_upload(request), error);
@@ -35,7 +39,7 @@ enum body_part api_models_put_part(void *context, struct request *request, char 
         request_set_body_max(request, server->settings.body_bytes_max);
         return BODY_PART_STAYS;
     }
-    enum status status = *upload == NULL ? begin_upload(server, request, &error) : STATUS_OK;
+    enum status status = *upload == NULL ? begin_upload(server, request, length, &error) : STATUS_OK;
     if (status != STATUS_OK || length == 0) {
         mem_free(bytes);
     } else {

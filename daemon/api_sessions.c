@@ -84,6 +84,7 @@ static enum status read_fork(struct server *server, const struct request *reques
 {
     struct session *session = NULL;
     TRY(sessions_find(server->sessions, owner_of(request), fork, &session, error));
+    TRY(session_check_begun(session, error));
     order->state = text_state_ref(session_state(session));
     if (order->state == NULL) {
         session_model(session, model);

@@ -125,8 +125,8 @@ static const char *find_address(const struct server *server, struct request *req
 {
     const char *trusted = server->settings.trusted_proxies;
     const char *peer = request_address(request);
-    const char *list = request_header(request, "X-Forwarded-For");
-    char *copy = peer == NULL ? NULL : arena_copy_string(request_arena(request), list == NULL ? "" : list);
+    const char *list = request_header_joined(request, "X-Forwarded-For"); /* a proxy may add a line of its own */
+    char *copy = peer == NULL || list == NULL ? NULL : arena_copy_string(request_arena(request), list);
     const char *found = copy == NULL ? NULL : peer;
     for (size_t end = copy == NULL ? 0 : strlen(copy); end > 0 && settings_list_contains(trusted, found);) {
         copy[end] = '\0';

@@ -90,6 +90,9 @@ enum status completion_take_state(struct completion *completion, const char **re
     if (session == NULL || fields->session_start) {
         return STATUS_OK;
     }
+    if (session_check_begun(session, error) != STATUS_OK) {
+        return refuse(error, "session");
+    }
     session_model(session, model);
     if (*reference != NULL && !is_same_model(*reference, model)) {
         error_set(error, STATUS_INVALID, "session '%s' is of %s, not of '%.100s'", fields->session, model, *reference);

@@ -60,6 +60,9 @@ const char *request_method(const struct request *request);
 const char *request_path(const struct request *request);
 /* NULL when it is missing. Only inside on_head and on_request. */
 const char *request_header(const struct request *request, const char *name);
+/* All its lines of that name, joined by ", "; "" when there is none. Only inside on_head and on_request. In the
+ * request's arena, NULL without memory. */
+const char *request_header_joined(struct request *request, const char *name);
 bool request_is_unix(const struct request *request);
 /* The user at the other end of a Unix socket, as the kernel says; false where there is none. Only inside on_head. */
 bool request_unix_user(const struct request *request, uint32_t *ret_user);

@@ -4,6 +4,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "engine/base/mem.h"
@@ -56,6 +57,38 @@ const char *request_path(const struct request *request)
 const char *request_header(const struct request *request, const char *name)
 {
     return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+struct joined {
+    const char *name;
+    size_t length;
+    char *text; /* NULL: only its length is wanted */
+};
+
+static enum MHD_Result join_line(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    struct joined *joined = context;
+    if (strcasecmp(name, joined->name) == 0 && value != NULL) {
+        const char *between = joined->length == 0 ? "" : ", ";
+        if (joined->text != NULL) {
+            stpcpy(stpcpy(joined->text + joined->length, between), value);
+        }
+        joined->length += strlen(between) + strlen(value);
+    }
+    return MHD_YES;
+}
+
+const char *request_header_joined(struct request *request, const char *name)
+{
+    struct joined joined = {.name = name};
+    (void)MHD_get_connection_values(request->connection, MHD_HEADER_KIND, join_line, &joined);
+    joined.text = arena_allocate(&request->arena, joined.length + 1, 1);
+    if (joined.text != NULL) {
+        joined.length = 0;
+        (void)MHD_get_connection_values(request->connection, MHD_HEADER_KIND, join_line, &joined);
+    }
+    return joined.text;
 }
 
 bool request_is_unix(const struct request *request)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 
@@ -309,6 +310,16 @@ void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BY
     }
 }
 
+enum status session_check_begun(const struct session *session, struct error *error)
+{
+    if (session->is_kept) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_NOT_FOUND, "there is no session '%s' yet", name_of(session));
+    error_code(error, "session_not_found");
+    return STATUS_NOT_FOUND;
+}
+
 /* Takes over the state, which is not NULL, and drops what it had before. */
 static void set_state(struct sessions *sessions, struct session *session, struct text_state *state)
 {
@@ -481,7 +492,7 @@ enum status sessions_create(struct server *server, struct sessions **ret_session
     sessions->server = server;
     sessions->buckets = buckets;
     sessions->bucket_count = SESSION_SEGMENTS;
-    sessions->saved_at = sessions_now();
+    sessions->saved_ms = clock_now_ms();
     const struct settings *settings = &server->settings;
     bool is_set = settings->sessions[0] != '\0';
     snprintf(sessions->path, sizeof sessions->path, "%s%s", is_set ? settings->sessions : settings->models,

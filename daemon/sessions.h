@@ -50,6 +50,9 @@ struct text_state *session_state(const struct session *session);
 /* "bard@7": the version it stays with; "" where it was only just made. */
 void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BYTES_MAX]);
 
+/* NOT_FOUND, code "session_not_found": it was made for a turn that has not ended, or that left nothing. */
+enum status session_check_begun(const struct session *session, struct error *error) MUST_CHECK;
+
 /* Leaves: `state` is where the text stands now, NULL leaves the session as it was; one that was made for this turn is
  * then gone. Lets the next one in. A turn that is in no session is allowed. */
 void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state);

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/sessions_private.h"
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 enum { FILE_FORMAT = 1, SUM_BYTES = SHA256_TEXT_BYTES - 1 };
@@ -196,16 +197,17 @@ static void on_saved(struct job *job)
 
 void sessions_write_some(struct sessions *sessions)
 {
-    uint64_t interval = sessions->server->settings.sessions_save_seconds;
+    uint64_t interval_ms = 1000 * sessions->server->settings.sessions_save_seconds;
     if (sessions->save != NULL || sessions->is_stopped) {
         return;
     }
     if (sessions->save_next == SESSION_SEGMENTS) {
-        if (sessions_now() < sessions->saved_at + (int64_t)interval) {
+        uint64_t now_ms = clock_now_ms();
+        if (now_ms < sessions->saved_ms + interval_ms) {
             return;
         }
         sessions->save_next = 0;
-        sessions->saved_at = sessions_now();
+        sessions->saved_ms = now_ms;
     }
     while (sessions->save_next < SESSION_SEGMENTS && !sessions->is_changed[sessions->save_next]) {
         sessions->save_next++;

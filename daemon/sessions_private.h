@@ -42,7 +42,7 @@ struct sessions {
     bool is_changed[SESSION_SEGMENTS];
     struct sessions_save *save; /* one file being written; NULL: none */
     size_t save_next;           /* the segment to look at next */
-    int64_t saved_at;           /* when the last round began */
+    uint64_t saved_ms;          /* clock_now_ms() when the last round began */
     char path[SESSIONS_PATH_BYTES_MAX];
     bool is_stopped;
     bool is_failing; /* the last file could not be written: said once */

@@ -129,6 +129,7 @@ enum status upload_write(struct upload *upload, char *bytes, size_t length,
 
 int upload_file(const struct upload *upload)
 {
+    CHECK(upload->file >= 0); /* something was written */
     return upload->file;
 }
 

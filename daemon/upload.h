@@ -19,7 +19,7 @@ enum status upload_write(struct upload *upload, char *bytes, size_t length,
                          void (*done)(void *context, const struct error *error), void *context,
                          struct error *error) MUST_CHECK;
 
-/* When all is written: the file, which stays the upload's, and the SHA-256 of its bytes. */
+/* When all is written, which may not be nothing: the file, which stays the upload's, and the SHA-256 of its bytes. */
 int upload_file(const struct upload *upload);
 void upload_sum(struct upload *upload, char sha256[SHA256_TEXT_BYTES]);
 

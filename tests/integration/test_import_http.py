@@ -216,6 +216,10 @@ class Uploads(ImportHttpTest):
         self.refuse(413, "refused", foreign.archive({"x": bytes(UPLOAD_BYTES_MAX)}), "body_too_large")
         self.refuse(400, ".hidden", foreign.archive(self.files), "invalid_name")
 
+    def test_an_empty_upload(self):
+        for kind in ("application/x-tar", "application/zip"):
+            self.assertEqual(self.refuse(400, "empty", b"", headers={"Content-Type": kind}), "the upload is empty")
+
     def test_absurd_models(self):
         def header(entries):
             text = json.dumps(entries).encode()

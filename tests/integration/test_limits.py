@@ -1,6 +1,7 @@
 """Limits: of keys by requests, symbols and texts at a time, of each address; of the queue by symbols."""
 import base64
 import hashlib
+import json
 import struct
 
 from harness import DaemonTest, Daemon, run, wait_until
@@ -106,6 +107,20 @@ class Limits(DaemonTest):
         body = {"model": "bard", "prompt": "", "max_tokens": 1, "n": 2, "state": base64.b64encode(state).decode()}
         status, reply = self.ask("free", body)
         self.assertEqual((status, reply["error"].get("code")), (413, "too_many_symbols"), reply)
+
+    def test_addresses_in_several_lines(self):
+        """A proxy that adds a line of its own says more than the line that the client has sent."""
+        body = json.dumps(SHORT_TEXT).encode()
+        statuses = []
+        for number in range(3):
+            with self.daemon.raw() as connection:
+                connection.sendall(
+                    b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                    b"Authorization: Bearer %s\r\nX-Forwarded-For: 198.51.100.%d\r\nContent-Length: %d\r\n"
+                    b"x-forwarded-for: 192.0.2.77\r\n\r\n" % (self.keys["address"].encode(), number, len(body)) + body)
+                with connection.makefile("rb") as reply:
+                    statuses.append(int(reply.read().split()[1]))
+        self.assertEqual(statuses, [200, 200, 429])
 
     def test_the_queue_by_symbols(self):
         streams = []
