@@ -8,7 +8,7 @@
 #include "engine/base/check.h"
 
 enum { ARENAS_MAX = 2, MAPPED_FROM_BYTES = 128 << 10 };
-enum { HUGE_PAGE_BYTES = 2 << 20, HUGE_PAGE_WORTH_BYTES = 1 << 20 };
+enum { PAGE_BYTES = 4096, HUGE_PAGE_BYTES = 2 << 20, HUGE_PAGE_WORTH_BYTES = 1 << 20 };
 
 static _Atomic uint64_t allocation_count;
 static _Thread_local uint64_t failures_after = UINT64_MAX;
@@ -39,6 +39,20 @@ void *mem_allocate(size_t count, size_t item_bytes)
         return NULL;
     }
     return calloc(1, bytes == 0 ? 1 : bytes);
+}
+
+void *mem_allocate_sparse(size_t count, size_t item_bytes)
+{
+    size_t bytes;
+    if (product_overflows(count, item_bytes, &bytes) || must_fail()) {
+        return NULL;
+    }
+    size_t rounded = bytes / PAGE_BYTES * PAGE_BYTES + PAGE_BYTES;
+    void *block = aligned_alloc(PAGE_BYTES, rounded);
+    if (block != NULL) {
+        madvise(block, rounded, MADV_NOHUGEPAGE); /* a wish: refusal, or larger pages, are harmless */
+    }
+    return block;
 }
 
 void *mem_allocate_aligned_raw(size_t count, size_t item_bytes)

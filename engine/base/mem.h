@@ -20,6 +20,9 @@ void *mem_allocate_aligned(size_t count, size_t item_bytes) MUST_CHECK;
 /* As mem_allocate_aligned, but not zeroed. */
 void *mem_allocate_aligned_raw(size_t count, size_t item_bytes) MUST_CHECK;
 
+/* As mem_allocate_aligned_raw, for a block of which mostly little is used: in small pages, whatever its size. */
+void *mem_allocate_sparse(size_t count, size_t item_bytes) MUST_CHECK;
+
 /* Grows or shrinks a mem_allocate block (NULL makes a new one); new items are not zeroed. NULL leaves `old`
  * untouched. */
 void *mem_reallocate(void *old, size_t count, size_t item_bytes) MUST_CHECK;

@@ -43,7 +43,7 @@ struct decode_batch {
 enum status decode_batch_create(struct decode_batch **ret_batch, struct error *error)
 {
     struct decode_batch *batch = mem_allocate(1, sizeof *batch);
-    float *workspace = mem_allocate_aligned_raw(WORKSPACE_FLOATS, sizeof *workspace); /* untouched pages cost nothing */
+    float *workspace = mem_allocate_sparse(WORKSPACE_FLOATS, sizeof *workspace); /* untouched pages cost nothing */
     if (batch == NULL || workspace == NULL) {
         mem_free(batch);
         mem_free(workspace);
