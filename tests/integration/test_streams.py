@@ -25,7 +25,8 @@ def allow_descriptors(count):
 
 class Streams(DaemonTest):
     MODELS = {"bard": {"units": 128, "layers": 2, "max_steps": 3}}
-    CONFIG = f"connections_max = {STREAMS + 10}\ngenerations_max = {STREAMS}\nlog_requests = no\n"
+    CONFIG = (f"connections_max = {STREAMS + 10}\ngenerations_max = {STREAMS}\nlog_requests = no\n"
+              f"queue_symbols_max = {STREAMS * 1001000}\n")
 
     def open_stream(self, seed):
         connection = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=SECONDS_MAX)
