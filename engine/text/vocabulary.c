@@ -10,7 +10,7 @@
 #include "engine/text/utf8.h"
 #include "engine/text/word_splitter.h"
 
-enum { BYTE_SYMBOLS = 256, CODE_POINT_COUNT = 0x110000, SHOWN_BYTES_MAX = 200 };
+enum { BYTE_SYMBOLS = 256, SHOWN_BYTES_MAX = 200 };
 
 struct vocabulary {
     atomic_size_t references;
@@ -226,79 +226,6 @@ static enum status refuse_malformed(size_t offset, struct error *error)
     error_set(error, STATUS_INVALID, "not UTF-8 at byte offset %zu", offset);
     error_code(error, "malformed_utf8");
     return STATUS_INVALID;
-}
-
-/* Marks every character of the text in a set of bits; counts the distinct ones and their bytes. */
-static enum status mark_characters(const char *text, size_t length, uint64_t *present, size_t *ret_count,
-                                   size_t *ret_bytes, struct error *error)
-{
-    size_t count = 0;
-    size_t bytes = 0;
-    for (size_t offset = 0; offset < length;) {
-        uint32_t code_point;
-        size_t step = utf8_decode(text + offset, length - offset, &code_point);
-        if (step == 0) {
-            return refuse_malformed(offset, error);
-        }
-        uint64_t bit = UINT64_C(1) << code_point % 64;
-        if ((present[code_point / 64] & bit) == 0) {
-            present[code_point / 64] |= bit;
-            count++;
-            bytes += step;
-        }
-        offset += step;
-    }
-    *ret_count = count;
-    *ret_bytes = bytes;
-    return STATUS_OK;
-}
-
-/* Fills a vocabulary with the marked characters in order of code point. */
-static enum status add_characters(struct vocabulary *vocabulary, const uint64_t *present, struct error *error)
-{
-    for (uint32_t word = 0; word < CODE_POINT_COUNT / 64; word++) {
-        for (uint64_t bits = present[word]; bits != 0; bits &= bits - 1) {
-            char bytes[UTF8_BYTES_MAX];
-            uint32_t code_point = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            TRY(add_symbol(vocabulary, bytes, utf8_encode(code_point, bytes), error));
-        }
-    }
-    return STATUS_OK;
-}
-
-enum status vocabulary_create_from_text(const char *text, size_t length, struct vocabulary **ret_vocabulary,
-                                        struct error *error)
-{
-    if (length == 0) {
-        return error_set(error, STATUS_INVALID, "the text is empty");
-    }
-    struct vocabulary *vocabulary = NULL;
-    size_t count = 0;
-    size_t bytes = 0;
-    enum status status;
-    uint64_t *present = mem_allocate(CODE_POINT_COUNT / 64, sizeof *present);
-    if (present == NULL) {
-        status = error_set(error, STATUS_NO_MEMORY, "no memory to count characters");
-        goto done;
-    }
-    status = mark_characters(text, length, present, &count, &bytes, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    if (count > VOCABULARY_SYMBOLS_MAX) {
-        status = error_set(error, STATUS_LIMIT, "%zu distinct characters, at most %d", count, VOCABULARY_SYMBOLS_MAX);
-        goto done;
-    }
-    status = allocate(VOCABULARY_CHARACTERS, count, bytes, &vocabulary, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    status = add_characters(vocabulary, present, error);
-    CHECK(status == STATUS_OK); /* distinct characters cannot collide */
-    *ret_vocabulary = complete(vocabulary);
-done:
-    mem_free(present);
-    return status;
 }
 
 struct vocabulary *vocabulary_ref(struct vocabulary *vocabulary)

@@ -52,11 +52,6 @@ enum status vocabulary_create_some_bytes(const unsigned char *bytes, size_t coun
 enum status vocabulary_create(enum vocabulary_kind kind, const char *const *symbols, const size_t *lengths,
                               size_t count, struct vocabulary **ret_vocabulary, struct error *error) MUST_CHECK;
 
-/* Makes the character vocabulary of a text: its distinct characters in order of code point. INVALID for malformed UTF-8
- * (with its offset) or an empty text. */
-enum status vocabulary_create_from_text(const char *text, size_t length, struct vocabulary **ret_vocabulary,
-                                        struct error *error) MUST_CHECK;
-
 /* Reads and writes the content of vocab.json. Also takes "bytes" alone, and an object without kind: characters. Errors
  * as vocabulary_create's; for wrong JSON INVALID with the JSON path in error->param. Text must be parsed with
  * JSON_ALLOW_NUL, since U+0000 is a character too. `ret_json` is a new reference. */

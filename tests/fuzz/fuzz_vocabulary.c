@@ -5,6 +5,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/text/vocabulary.h"
+#include "tests/unit/text_vocabulary.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
@@ -62,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     }
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    if (vocabulary_create_from_text(text, text_length, &vocabulary, &error) == STATUS_OK) {
+    if (text_vocabulary(text, text_length, &vocabulary, &error) == STATUS_OK) {
         encode(vocabulary, text, text_length, true);
         vocabulary_unref(vocabulary);
     }

@@ -5,7 +5,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/decode/decode_plan_layout.h"
-#include "engine/text/vocabulary.h"
+#include "tests/unit/text_vocabulary.h"
 
 struct decode_model {
     struct decode_weights weights;
@@ -90,7 +90,7 @@ static inline struct vocabulary *decode_model_characters(size_t count)
     }
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    return vocabulary_create_from_text(text, count, &vocabulary, &error) == STATUS_OK ? vocabulary : NULL;
+    return text_vocabulary(text, count, &vocabulary, &error) == STATUS_OK ? vocabulary : NULL;
 }
 
 #endif

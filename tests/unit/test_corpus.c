@@ -7,6 +7,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/train/batches.h"
+#include "tests/unit/text_vocabulary.h"
 
 static char directory[64];
 
@@ -176,7 +177,7 @@ static void test_files_in_order_and_unknown_symbols(void **state)
     struct corpus *joined = make("ab\nba\nab\nax\n", 12, VOCABULARY_CHARACTERS);
     assert_string_equal(corpus_report(corpus).sha256, corpus_report(joined).sha256);
     struct vocabulary *vocabulary = NULL;
-    assert_int_equal(vocabulary_create_from_text("ab\n", 3, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(text_vocabulary("ab\n", 3, &vocabulary, &error), STATUS_OK);
     assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_INVALID);
     char wanted[256];
     snprintf(wanted, sizeof wanted, "%s: line 3", second);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "daemon/generate_request.h"
+#include "tests/unit/text_vocabulary.h"
 
 static struct generate_request request;
 
@@ -153,7 +154,7 @@ static void test_logit_bias(void **state)
     struct vocabulary *vocabulary;
     struct penalty_bias biases[PENALTIES_BIASES_MAX];
     size_t count;
-    assert_int_equal(vocabulary_create_from_text("ab7", 3, &vocabulary, &error), STATUS_OK); /* 7, a, b */
+    assert_int_equal(text_vocabulary("ab7", 3, &vocabulary, &error), STATUS_OK); /* 7, a, b */
     assert_int_equal(read_text("{}", DOOR_COMPLETIONS, &object, &error), STATUS_OK);
     assert_int_equal(generate_request_biases(&request, vocabulary, biases, &count, &error), STATUS_OK);
     assert_int_equal(count, 0);

@@ -7,6 +7,7 @@
 #include "engine/export/onnx_write.h"
 #include "engine/import/onnx.pb-c.h"
 #include "tests/unit/decode_model.h"
+#include "tests/unit/text_vocabulary.h"
 
 enum { UNITS = 5, LAYERS = 2, EMBEDDING = 3 };
 
@@ -14,7 +15,7 @@ static void make(struct decode_model *model, enum decode_cell cell, size_t embed
 {
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    assert_int_equal(vocabulary_create_from_text("Ahab é", 7, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(text_vocabulary("Ahab é", 7, &vocabulary, &error), STATUS_OK);
     decode_model_init_cells(model, vocabulary, cell, embedding, LAYERS, UNITS, 3);
 }
 

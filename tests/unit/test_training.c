@@ -13,6 +13,7 @@
 #include "engine/train/checkpoint.h"
 #include "engine/train/evaluation.h"
 #include "engine/train/training.h"
+#include "tests/unit/text_vocabulary.h"
 #include "tests/unit/training_rig.h"
 
 enum { TEXT_BYTES = 6000, UNITS = 6, LAYERS = 2, MODEL_SEED = 5 };
@@ -511,7 +512,7 @@ static void test_samples(void **state)
     _Atomic bool is_cancelled = false;
     char *texts[3] = {NULL};
     setup(&fixture, OPTIMIZER_SGD);
-    assert_ok(vocabulary_create_from_text("abcdefg", 7, &vocabulary, &error), error);
+    assert_ok(text_vocabulary("abcdefg", 7, &vocabulary, &error), error);
     struct training_sample sample = {.graph = fixture.graph,
                                      .values = fixture.values,
                                      .vocabulary = vocabulary,

@@ -11,6 +11,7 @@
 #include "engine/text/symbol_table.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
+#include "tests/unit/text_vocabulary.h"
 
 static struct vocabulary *create(enum vocabulary_kind kind, size_t count, const char *const *symbols)
 {
@@ -129,7 +130,7 @@ static void test_characters_of_a_text_in_order(void **state)
     const char *text = "hé\xE2\x82\xAC\xF0\x9F\x90\x8B ahhé\n";
     struct vocabulary *vocabulary = NULL;
     struct error error;
-    assert_int_equal(vocabulary_create_from_text(text, strlen(text), &vocabulary, &error), STATUS_OK);
+    assert_int_equal(text_vocabulary(text, strlen(text), &vocabulary, &error), STATUS_OK);
     assert_int_equal(vocabulary_kind(vocabulary), VOCABULARY_CHARACTERS);
     const char *const expected[] = {"\n", " ", "a", "h", "é", "\xE2\x82\xAC", "\xF0\x9F\x90\x8B"};
     assert_int_equal(vocabulary_size(vocabulary), 7);
@@ -141,11 +142,9 @@ static void test_characters_of_a_text_in_order(void **state)
     }
     const uint32_t ids[] = {3, 4, 5, 6, 1, 2, 3, 3, 4, 0};
     expect_ids(vocabulary, text, UNKNOWN_SYMBOLS_ERROR, 10, ids);
+    expect_unknown(vocabulary, "ah\xFF", "malformed_utf8", "not UTF-8 at byte offset 2");
     vocabulary_unref(vocabulary);
-    assert_int_equal(vocabulary_create_from_text("", 0, &vocabulary, &error), STATUS_INVALID);
-    assert_int_equal(vocabulary_create_from_text("ab\xFF", 3, &vocabulary, &error), STATUS_INVALID);
-    assert_string_equal(error.message, "not UTF-8 at byte offset 2");
-    assert_string_equal(error.code, "malformed_utf8");
+    assert_int_equal(text_vocabulary("", 0, &vocabulary, &error), STATUS_INVALID);
 }
 
 static void test_unknown_characters(void **state)
@@ -385,7 +384,7 @@ static void test_encoding_loses_nothing(void **state)
         }
         struct vocabulary *vocabulary = NULL;
         struct error error;
-        assert_int_equal(vocabulary_create_from_text(text, length, &vocabulary, &error), STATUS_OK);
+        assert_int_equal(text_vocabulary(text, length, &vocabulary, &error), STATUS_OK);
         uint32_t ids[CHARACTERS_MAX * UTF8_BYTES_MAX];
         size_t count;
         assert_int_equal(vocabulary_encode(vocabulary, text, length, UNKNOWN_SYMBOLS_ERROR, ids, &count, &error),
@@ -415,7 +414,7 @@ static void test_running_out_of_memory(void **state)
     for (uint64_t after = 0; status == STATUS_NO_MEMORY; after++) {
         struct vocabulary *vocabulary = NULL;
         mem_fail_after(after);
-        status = vocabulary_create_from_text("call me", 7, &vocabulary, &error);
+        status = text_vocabulary("call me", 7, &vocabulary, &error);
         mem_fail_after(UINT64_MAX);
         assert_int_equal(vocabulary == NULL, status != STATUS_OK);
         failures += status != STATUS_OK;
