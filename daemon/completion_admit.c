@@ -34,9 +34,10 @@ void completion_give_back(struct completion *completion)
         return;
     }
     uint64_t used = 0;
+    size_t replayed = completion_replayed_count(completion);
     for (size_t i = 0; i < completion->choice_count; i++) {
         size_t own = completion->choices[i].prompt_count + completion->choices[i].token_count;
-        used += own == 0 ? 0 : completion->replayed_symbols + own; /* the state's come first */
+        used += own == 0 ? 0 : replayed + own; /* the state's come first */
     }
     completion->owner->predicted_symbols -= completion->predicted_symbols;
     limits_return_text(completion->account,

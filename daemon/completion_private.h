@@ -84,7 +84,6 @@ struct completion {
     int64_t created; /* seconds since 1970 */
     uint64_t started_ms, deadline_ms, first_ms;
     uint64_t predicted_symbols;    /* its texts read and make so many at most */
-    uint64_t replayed_symbols;     /* of them, each text's from the state, which were not fed yet */
     bool is_admitted;              /* they count, until its end */
     struct limit_account *account; /* of its key; NULL: nothing is limited */
     bool is_default_start;         /* nobody said what text to begin from */
@@ -160,6 +159,9 @@ bool completion_wants_states(const struct completion *completion);
 /* The choice's generation has ended: keeps where it stands, behind what was taken of its text. Without memory the
  * choice fails. */
 void completion_keep_state(struct choice *choice);
+
+/* Symbols of the state it goes on from that each text reads first: pending ones, but for the last, which is next. */
+size_t completion_replayed_count(const struct completion *completion);
 
 /* Sets "state" in a choice of the reply, where the request said so, and the parts of "usage" that tell what was not
  * read again. False without memory. Thread: loop or run. */

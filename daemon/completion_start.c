@@ -152,7 +152,6 @@ static enum status create_generations_of(struct completion *completion, struct e
 {
     const struct generate_request *fields = &completion->fields;
     size_t written_max = 0;
-    completion->replayed_symbols = completion->from == NULL ? 0 : text_state_head(completion->from)->pending_count - 1;
     for (size_t i = 0; i < fields->prompt_count; i++) {
         enum status status = take_prompt(completion, i, encoded, error);
         if (status != STATUS_OK) {
@@ -161,8 +160,8 @@ static enum status create_generations_of(struct completion *completion, struct e
         }
         written_max += (size_t)fields->best_of * ((size_t)fields->max_tokens + (fields->echo ? encoded->count : 0));
         TRY(check_logprobs(fields, written_max, error));
-        completion->predicted_symbols +=
-            (uint64_t)fields->best_of * (completion->replayed_symbols + encoded->count + (uint64_t)fields->max_tokens);
+        completion->predicted_symbols += (uint64_t)fields->best_of * (completion_replayed_count(completion) +
+                                                                      encoded->count + (uint64_t)fields->max_tokens);
         for (size_t j = 0; j < (size_t)fields->best_of; j++) {
             struct choice *choice = &completion->choices[i * (size_t)fields->best_of + j];
             TRY(create_generation(completion, choice, encoded, j, error));

@@ -162,6 +162,11 @@ bool completion_show_state(struct choice *choice, json_t *object)
     return is_set;
 }
 
+size_t completion_replayed_count(const struct completion *completion)
+{
+    return completion->from == NULL ? 0 : text_state_head(completion->from)->pending_count - 1;
+}
+
 bool completion_show_cached(const struct completion *completion, json_t *usage)
 {
     size_t cached = 0;
@@ -174,10 +179,10 @@ bool completion_show_cached(const struct completion *completion, json_t *usage)
     json_t *details = json_pack("{s:I}", "cached_tokens", (json_int_t)cached);
     bool is_whole = details != NULL;
     if (is_whole && completion->from != NULL) {
-        json_int_t pending = (json_int_t)text_state_head(completion->from)->pending_count;
+        json_int_t replayed = (json_int_t)completion_replayed_count(completion);
         json_int_t total = (json_int_t)text_state_symbol_count(completion->from);
-        is_whole = json_object_set_new(details, "restored_tokens", json_integer(total - pending + 1)) == 0 &&
-                   json_object_set_new(details, "replayed_tokens", json_integer(pending - 1)) == 0;
+        is_whole = json_object_set_new(details, "restored_tokens", json_integer(total - replayed)) == 0 &&
+                   json_object_set_new(details, "replayed_tokens", json_integer(replayed)) == 0;
     }
     return json_object_set_new(usage, "prompt_tokens_details", details) == 0 && is_whole;
 }

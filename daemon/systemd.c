@@ -21,11 +21,6 @@ void systemd_stopping(void)
     sd_notify(0, "STOPPING=1\nSTATUS=finishing what runs");
 }
 
-void systemd_status(const char *status)
-{
-    sd_notifyf(0, "STATUS=%s", status);
-}
-
 uint64_t systemd_watchdog_ms(void)
 {
     uint64_t limit_us = 0;

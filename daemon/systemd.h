@@ -11,8 +11,6 @@ void systemd_ready(const char *status);
 /* RELOADING=1 with MONOTONIC_USEC; systemd_ready ends it. */
 void systemd_reloading(void);
 void systemd_stopping(void);
-/* One line for `systemctl status`. */
-void systemd_status(const char *status);
 
 /* How often systemd wants to hear from us, half its limit; 0: no watchdog. */
 uint64_t systemd_watchdog_ms(void);

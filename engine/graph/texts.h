@@ -1,5 +1,5 @@
-/* How Python prints tensors, operations and variables inside lists (repr), which some messages show; output_text
- * (graph.h) is how it prints a tensor alone. Thread: any. */
+/* How Python prints variables inside lists (repr), which some messages show; output_text (graph.h) is how it prints a
+ * tensor alone. Thread: any. */
 #ifndef ENGINE_GRAPH_TEXTS_H
 #define ENGINE_GRAPH_TEXTS_H
 
@@ -7,13 +7,7 @@
 
 enum { REPR_BYTES_MAX = OUTPUT_NAME_BYTES_MAX + SHAPE_TEXT_BYTES_MAX + 64 };
 
-/* <tf.Tensor 'x:0' shape=(?, 10) dtype=float32> */
-const char *tensor_repr(struct output output, char text[REPR_BYTES_MAX]);
-
 /* <tf.Variable 'w:0' shape=(2,) dtype=float32_ref> */
 const char *variable_repr(const struct variable *variable, char text[REPR_BYTES_MAX]);
-
-/* <tf.Operation 'init' type=NoOp> */
-const char *operation_repr(const struct node *node, char text[REPR_BYTES_MAX]);
 
 #endif

@@ -260,11 +260,6 @@ static void tell(struct training *training, enum training_event_kind kind)
     }
 }
 
-const json_t *training_history(const struct training *training)
-{
-    return training->record.history;
-}
-
 static enum status remember(struct training *training, struct error *error)
 {
     json_t *history = training->record.history;

@@ -116,9 +116,6 @@ const _Atomic bool *training_stop_flag(const struct training *training);
 /* The last state as an event record; only on the training thread or when it does not run. */
 void training_describe(const struct training *training, struct training_event *ret_event);
 
-/* Every evaluation so far, as JSON records; thinned out to at most 4096. Borrowed. As training_describe. */
-const json_t *training_history(const struct training *training);
-
 /* The event as a JSON object with the HTTP API's field names; new reference, NULL when out of memory. */
 json_t *training_event_to_json(const struct training_event *event);
 

@@ -116,11 +116,6 @@ static const char *const OBJECT_NAMES[] = {[TOP] = "training", [OPT] = "optimize
 static const char *const PUBLISH_NAMES[] = {"end", "best", "checkpoints", "never"};
 static_assert(sizeof PUBLISH_NAMES / sizeof PUBLISH_NAMES[0] == PUBLISH_COUNT, "one name each");
 
-const char *publish_name(enum publish publish)
-{
-    return PUBLISH_NAMES[publish];
-}
-
 static enum status fail(struct error *error, enum status status, const char *param, const char *message)
 {
     error_set(error, status, "%s %s", param, message);

@@ -76,7 +76,4 @@ enum status training_options_complete(const json_t *request, json_t **ret_option
 enum status training_options_resume(const json_t *checkpoint, const json_t *request,
                                     struct training_options *ret_options, struct error *error) MUST_CHECK;
 
-/* As in JSON: "end", "best", … */
-const char *publish_name(enum publish publish);
-
 #endif
