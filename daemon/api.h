@@ -5,6 +5,13 @@
 
 #include "daemon/registry.h"
 #include "daemon/server.h"
+#include "daemon/workers.h"
+
+/* api_job.c. Gives `job`, the first member of what mem_allocate gave for `request`, to the workers and holds the
+ * request until the job's `done` releases it. Where `status`, of what came before, is not OK, or the workers refuse
+ * the job: frees it (NULL is allowed) and replies `error`. */
+void api_submit(struct request *request, struct workers *workers, struct job *job, enum status status,
+                struct error *error);
 
 /* Documented, but not in this build: 400, code "unsupported". */
 void api_unsupported(struct server *server, struct request *request);

@@ -64,14 +64,8 @@ static void begin(struct server *server, struct request *request,
         call->corpora_bytes_max = server->settings.corpora_bytes_max;
         corpora_directory(&server->settings, call->directory);
         snprintf(call->path, sizeof call->path, "%s/%s", call->directory, name);
-        status = workers_submit(server->loader, &call->job, &error);
     }
-    if (status != STATUS_OK) {
-        mem_free(call);
-        request_reply_error(request, &error);
-        return;
-    }
-    request_hold(request, NULL, NULL);
+    api_submit(request, server->loader, call == NULL ? NULL : &call->job, status, &error);
 }
 
 /* ---- On the loader thread */

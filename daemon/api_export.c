@@ -77,12 +77,6 @@ void api_models_export(struct server *server, struct request *request)
         call->request = request;
         call->job.run = run_call;
         call->job.done = on_done;
-        status = workers_submit(server->run, &call->job, &error);
     }
-    if (status != STATUS_OK) {
-        mem_free(call);
-        request_reply_error(request, &error);
-        return;
-    }
-    request_hold(request, NULL, NULL);
+    api_submit(request, server->run, call == NULL ? NULL : &call->job, status, &error);
 }

@@ -204,12 +204,6 @@ void api_models_put(struct server *server, struct request *request)
         *call = (struct put_call){.server = server, .request = request, .name = name};
         call->job.run = run_put;
         call->job.done = on_put_done;
-        status = workers_submit(server->run, &call->job, &error);
     }
-    if (status != STATUS_OK) {
-        mem_free(call);
-        request_reply_error(request, &error);
-        return;
-    }
-    request_hold(request, NULL, NULL);
+    api_submit(request, server->run, call == NULL ? NULL : &call->job, status, &error);
 }

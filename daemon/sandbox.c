@@ -106,10 +106,15 @@ static bool limit(__rlimit_resource_t resource, uint64_t most)
     return setrlimit(resource, &both) == 0;
 }
 
+bool sandbox_limits_memory(void)
+{
+    return !has_shadow_memory;
+}
+
 enum status sandbox_enter(const struct sandbox_limits *limits, struct error *error)
 {
     bool is_limited = limit(RLIMIT_CORE, 0) && limit(RLIMIT_CPU, limits->cpu_seconds) && limit(RLIMIT_FSIZE, 0) &&
-                      (has_shadow_memory || limit(RLIMIT_AS, address_space_bytes() + limits->memory_bytes)) &&
+                      (!sandbox_limits_memory() || limit(RLIMIT_AS, address_space_bytes() + limits->memory_bytes)) &&
                       prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
     if (!is_limited) {
         return error_set_errno(error, errno, "the process cannot be limited");

@@ -13,6 +13,9 @@ struct sandbox_limits {
     uint64_t elapsed_seconds; /* SIGALRM ends it then */
 };
 
+/* Whether memory is limited: not where a sanitizer's shadow takes terabytes of address space. */
+bool sandbox_limits_memory(void);
+
 /* Sets the limits, has the process end with its parent, and lets the kernel (seccomp) kill it at any other system call
  * than the few that computing, memory and reading need. There is no way back. UNSUPPORTED where the kernel cannot. */
 enum status sandbox_enter(const struct sandbox_limits *limits, struct error *error) MUST_CHECK;

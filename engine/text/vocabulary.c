@@ -428,7 +428,8 @@ static enum status encode_bytes(struct encoding *encoding, struct error *error)
 enum status vocabulary_encode(const struct vocabulary *vocabulary, const char *text, size_t length,
                               enum unknown_symbols unknown, uint32_t *ids, size_t *ret_count, struct error *error)
 {
-    struct encoding encoding = {vocabulary, text, length, unknown, ids, 0};
+    struct encoding encoding = {vocabulary, text, length, unknown, NULL, 0};
+    encoding.ids = ids;
     if (vocabulary->kind == VOCABULARY_CHARACTERS) {
         TRY(encode_characters(&encoding, error));
     } else if (vocabulary->kind == VOCABULARY_WORDS) {

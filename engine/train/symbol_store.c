@@ -81,7 +81,7 @@ static enum status write_at(const struct symbol_store *store, const char *bytes,
 static enum status read_at(const struct symbol_store *store, char *bytes, size_t length, uint64_t offset,
                            struct error *error)
 {
-    while (length > 0) {
+    do {
         ssize_t count = pread(store->file, bytes, length, (off_t)offset);
         int reason = errno;
         if (count <= 0) {
@@ -91,7 +91,7 @@ static enum status read_at(const struct symbol_store *store, char *bytes, size_t
         bytes += count;
         length -= (size_t)count;
         offset += (uint64_t)count;
-    }
+    } while (length > 0);
     return STATUS_OK;
 }
 

@@ -30,7 +30,7 @@ enum { FACTOR = 0x3f };
 
 /* The sums have names: an array of them would lie in memory. */
 #define EACH_SUM(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-#define ZERO(n) sum_##n = zero,
+#define BEGIN(n) __typeof__(x) sum_##n = {0};
 #define ADD(n)                                                                                                         \
     sum_##n = MULTIPLY_ADD(sum_##n);                                                                                   \
     __asm__ volatile("" : "+" VECTOR_REGISTER(sum_##n));
@@ -39,12 +39,12 @@ enum { FACTOR = 0x3f };
     __attribute__((target(flags))) static void function(const uint64_t *array)                                         \
     {                                                                                                                  \
         (void)array;                                                                                                   \
-        vector x, zero = {0}, EACH_SUM(ZERO) end = zero;                                                               \
+        vector x;                                                                                                      \
+        EACH_SUM(BEGIN)                                                                                                \
         memset(&x, FACTOR, sizeof x);                                                                                  \
         for (size_t n = 0; n < ITERATIONS; n++) {                                                                      \
             EACH_SUM(ADD)                                                                                              \
         }                                                                                                              \
-        (void)end;                                                                                                     \
     }
 
 #if defined(__x86_64__)

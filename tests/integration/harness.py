@@ -33,6 +33,8 @@ SANITIZER_REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:|CHE
 CORPUS = ("Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse, and "
           "nothing particular to interest me on shore, I thought I would sail about a little and see the watery part "
           "of the world. It is a way I have of driving off the spleen and regulating the circulation.\n") * 40
+# What train() is told where a test does not say otherwise.
+SMALL = {"layers": 1, "units": 16, "batch": 4, "sequence_length": 16, "max_steps": 30, "seed": 1}
 
 
 class Daemon:
@@ -215,20 +217,22 @@ def run(*arguments, **options):
     return subprocess.run([LSTMD, *map(str, arguments)], **options)
 
 
-def train(model, corpus=CORPUS, layers=1, units=16, batch=4, sequence_length=16, max_steps=30, seed=1):
-    """A small model made by `lstmd train` in the directory `model`. The same call again copies the first result."""
-    options = [("--layers", layers), ("--units", units), ("--batch", batch), ("--sequence-length", sequence_length),
-               ("--max-steps", max_steps), ("--seed", seed)]
-    key = hashlib.sha256(repr((LSTMD, os.stat(LSTMD).st_mtime_ns, corpus, options)).encode()).hexdigest()[:16]
-    kept = os.path.join(os.path.dirname(LSTMD), "tests", "models", key)
+def train(model, corpus=CORPUS, **options):
+    """A small model made by `lstmd train` in the directory `model`; `max_steps=10` is --max-steps 10, `tie=True` is
+    --tie. The same call again copies the first result."""
+    options = {**SMALL, **options}
+    key = hashlib.sha256(repr((LSTMD, os.stat(LSTMD).st_mtime_ns, corpus, sorted(options.items()))).encode())
+    kept = os.path.join(os.path.dirname(LSTMD), "tests", "models", key.hexdigest()[:16])
     if not os.path.isdir(kept):
         os.makedirs(os.path.dirname(kept), exist_ok=True)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(kept)) as folder:
             text = os.path.join(folder, "corpus.txt")
             with open(text, "w", encoding="utf-8") as file:
                 file.write(corpus)
-            flat = [word for option in options for word in option]
-            done = run("train", text, "--out", os.path.join(folder, "model"), *flat)
+            words = []
+            for name, value in options.items():
+                words += ["--" + name.replace("_", "-"), *([] if value is True else [value])]
+            done = run("train", text, "--out", os.path.join(folder, "model"), *words)
             if done.returncode != 0:
                 raise AssertionError(f"training failed:\n{done.stdout}{done.stderr}")
             try:

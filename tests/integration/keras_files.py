@@ -27,19 +27,19 @@ class Hdf5:
     STRING, FLOAT = "H5T_C_S1_g", "H5T_IEEE_F32LE_g"
 
     def __init__(self, path):
-        self.library = ctypes.CDLL(ctypes.util.find_library("hdf5_serial") or ctypes.util.find_library("hdf5"))
-        self.library.H5open()
+        self.hdf5 = ctypes.CDLL(ctypes.util.find_library("hdf5_serial") or ctypes.util.find_library("hdf5"))
+        self.hdf5.H5open()
         self.id = self.call("H5Fcreate", path.encode(), ctypes.c_uint(2), 0, 0)
 
     def call(self, name, *arguments):
-        function = getattr(self.library, name)
+        function = getattr(self.hdf5, name)
         function.restype = ctypes.c_int64
         done = function(*[ctypes.c_int64(a) if isinstance(a, int) else a for a in arguments])
         assert done >= 0, name
         return done
 
     def constant(self, name):
-        return ctypes.c_int64.in_dll(self.library, name).value
+        return ctypes.c_int64.in_dll(self.hdf5, name).value
 
     def space(self, shape):
         return self.call("H5Screate_simple", ctypes.c_int(len(shape)), (ctypes.c_uint64 * len(shape))(*shape), None)

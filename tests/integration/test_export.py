@@ -10,20 +10,20 @@ import struct
 import subprocess
 
 import npm
-from harness import CORPUS, ROOT, DaemonTest, run
+from harness import ROOT, DaemonTest, run
 
 RUNTIME = "onnxruntime-node@1.30.0"
 FOLDER = os.path.join(ROOT, "build", "npm")
 RUNNER = os.path.join(ROOT, "tests", "integration", "onnx_run.js")
 # Weights far from zero, so that the probabilities differ.
-COMMON = ["--max-steps", "10", "--batch", "4", "--sequence-length", "16", "--initial-range", "0.4"]
-MODELS = {
-    "lstm": ["--layers", "2", "--units", "128"],
-    "gru": ["--cell", "gru", "--layers", "2", "--units", "24", "--embedding", "10"],
-    "rnn": ["--cell", "rnn", "--layers", "1", "--units", "24"],
-    "tied": ["--layers", "3", "--units", "24", "--embedding", "24", "--tie", "--residual", "--forget-bias", "0.5"],
-    "bytes": ["--layers", "1", "--units", "16", "--vocabulary", "bytes"],
-    "words": ["--layers", "1", "--units", "16", "--vocabulary", "words", "--embedding", "8"],
+COMMON = {"max_steps": 10, "initial_range": 0.4}
+TRAINED = {
+    "lstm": {**COMMON, "layers": 2, "units": 128},
+    "gru": {**COMMON, "cell": "gru", "layers": 2, "units": 24, "embedding": 10},
+    "rnn": {**COMMON, "cell": "rnn", "units": 24},
+    "tied": {**COMMON, "layers": 3, "units": 24, "embedding": 24, "tie": True, "residual": True, "forget_bias": 0.5},
+    "bytes": {**COMMON, "vocabulary": "bytes"},
+    "words": {**COMMON, "vocabulary": "words", "embedding": 8},
 }
 
 SYMBOLS = list("abcdefghi")
@@ -52,18 +52,6 @@ def install():
 
 
 class ExportTest(DaemonTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        text = os.path.join(cls.folder, "corpus.txt")
-        with open(text, "w", encoding="utf-8") as file:
-            file.write(CORPUS)
-        for name, options in cls.TRAINED.items():
-            done = run("train", text, "--out", os.path.join(cls.models, name), *COMMON, *options)
-            if done.returncode != 0:
-                raise AssertionError(done.stderr)
-        cls.daemon.json("POST", "/v1/reload")
-
     def export(self, name, to):
         path = os.path.join(self.folder, f"{name}.{to}")
         done = run("export", os.path.join(self.models, name), "--to", to, "--out", path, "--json")
@@ -91,7 +79,7 @@ class ExportTest(DaemonTest):
 
 
 class Runtime(ExportTest):
-    TRAINED = MODELS
+    MODELS = TRAINED
 
     def run_in_onnx_runtime(self, *requests):
         module, reason = install()
@@ -104,8 +92,8 @@ class Runtime(ExportTest):
         return json.loads(done.stdout)
 
     def test_language_models_say_the_same(self):
-        requests = [{"path": self.export(name, "onnx"), "symbols": self.symbols(name)} for name in MODELS]
-        for name, request, result in zip(MODELS, requests, self.run_in_onnx_runtime(*requests), strict=True):
+        requests = [{"path": self.export(name, "onnx"), "symbols": self.symbols(name)} for name in TRAINED]
+        for name, request, result in zip(TRAINED, requests, self.run_in_onnx_runtime(*requests), strict=True):
             with self.subTest(name):
                 want = self.probabilities(name, request["symbols"])
                 self.assert_close(result["sequence"], want, 1e-5)
@@ -133,7 +121,7 @@ class Runtime(ExportTest):
 
 
 class RoundTrip(ExportTest):
-    TRAINED = MODELS
+    MODELS = TRAINED
 
     def check(self, name, to):
         path = self.export(name, to)
@@ -146,7 +134,7 @@ class RoundTrip(ExportTest):
         self.assertEqual(entries[0]["vocabulary"], entries[1]["vocabulary"])
 
     def test_onnx(self):
-        for name in MODELS:
+        for name in TRAINED:
             with self.subTest(name):
                 self.check(name, "onnx")
 
@@ -157,7 +145,7 @@ class RoundTrip(ExportTest):
 
 
 class Files(ExportTest):
-    TRAINED = {name: MODELS[name] for name in ("gru",)}
+    MODELS = {"gru": TRAINED["gru"]}
 
     def test_http(self):
         for to in ("onnx", "safetensors"):

@@ -117,19 +117,8 @@ class Score(DaemonTest):
 
 
 class OtherVocabularies(DaemonTest):
-    MODELS = {}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        text = os.path.join(cls.folder, "corpus.txt")
-        with open(text, "w", encoding="utf-8") as file:
-            file.write(CORPUS)
-        for kind in ("words", "bytes"):
-            done = run("train", text, "--out", os.path.join(cls.models, kind), "--vocabulary", kind, "--layers", 1,
-                       "--units", 8, "--batch", 2, "--sequence-length", 8, "--max-steps", 5)
-            assert done.returncode == 0, done.stderr
-        cls.daemon.json("POST", "/v1/reload")
+    MODELS = {kind: {"vocabulary": kind, "units": 8, "batch": 2, "sequence_length": 8, "max_steps": 5}
+              for kind in ("words", "bytes")}
 
     def test_words(self):
         score = self.expect(200, "POST", "/v1/models/words/score",

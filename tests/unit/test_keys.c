@@ -4,37 +4,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "daemon/keys.h"
 #include "engine/engine.h"
+#include "tests/unit/text_file_rig.h"
 
 #define HASH_OF_A "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb" /* SHA-256 of "a" */
 #define HASH_OF_B "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
 
-static char path[] = "/tmp/lstmd-test-keys-XXXXXX";
-
-static int make_file(void **state)
-{
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_file(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
-
 static enum status read_text(const char *text, struct keys **ret_keys, struct error *error)
 {
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
+    write_text(text);
     return keys_read(path, ret_keys, error);
 }
 

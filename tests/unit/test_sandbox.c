@@ -18,15 +18,6 @@
 #include "daemon/sandbox.h"
 #include "engine/base/mem.h"
 
-#ifndef __has_feature
-#define __has_feature(name) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { IS_SANITIZED = 1 };
-#else
-enum { IS_SANITIZED = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) };
-#endif
-
 enum { EXIT_NOT_ENTERED = 90, MEMORY_BYTES = 64 << 20 };
 
 static int opened;
@@ -110,7 +101,7 @@ static void test_what_is_left(void **state)
 static void test_memory_is_limited(void **state)
 {
     (void)state;
-    if (IS_SANITIZED) {
+    if (!sandbox_limits_memory()) {
         print_message("a sanitizer's shadow takes terabytes of address space, which the limit counts\n");
         skip();
     }
