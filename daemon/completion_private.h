@@ -100,6 +100,10 @@ struct completion {
     bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;
 };
 
+/* Turns every prompt into symbols and makes the generations of its choices; those made before an error stay. Errors
+ * name the field. Thread: loop or run. */
+enum status completion_make_generations(struct completion *completion, struct error *error) MUST_CHECK;
+
 /* Before its generations are submitted: lets its symbols count against the queue and its key's limits. TOO_LARGE where
  * the queue never has that room; LIMIT, code "queue_full" or limits.h's. */
 enum status completion_admit(struct completion *completion, struct error *error) MUST_CHECK;

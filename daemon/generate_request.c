@@ -1,5 +1,5 @@
 /* The table of fields of a text request, and reading them. Thread: any. Owns nothing. */
-#include "daemon/generate_request.h"
+#include "daemon/generate_request_private.h"
 
 #include <math.h>
 
@@ -102,7 +102,7 @@ const char *generate_request_default_name(size_t index)
     return NULL;
 }
 
-static enum status fail(const char *name, struct error *error)
+enum status generate_request_refuse(const char *name, struct error *error)
 {
     if (error != NULL) {
         snprintf(error->param, sizeof error->param, "%s", name);
@@ -121,7 +121,7 @@ static enum status read_integer(const struct field *field, const json_t *value, 
             error_set(error, STATUS_INVALID, "%s must be an integer of %.0f to %.0f", field->name, field->min,
                       field->max);
         }
-        return fail(field->name, error);
+        return generate_request_refuse(field->name, error);
     }
     *ret_number = number;
     return STATUS_OK;
@@ -132,200 +132,10 @@ static enum status read_number(const struct field *field, const json_t *value, d
     double number = json_number_value(value);
     if (!json_is_number(value) || !(number >= field->min && number <= field->max)) {
         error_set(error, STATUS_INVALID, "%s must be a number of %g to %g", field->name, field->min, field->max);
-        return fail(field->name, error);
+        return generate_request_refuse(field->name, error);
     }
     *ret_number = number;
     return STATUS_OK;
-}
-
-static enum status fail_prompt(struct error *error)
-{
-    error_set(error, STATUS_INVALID,
-              "prompt must be a string, a list of strings, a list of symbol numbers, or a list of such lists");
-    return fail("prompt", error);
-}
-
-static struct generate_prompt prompt_of(const json_t *value)
-{
-    return json_is_string(value)
-               ? (struct generate_prompt){.text = json_string_value(value), .length = json_string_length(value)}
-               : (struct generate_prompt){.symbols = value};
-}
-
-struct generate_prompt generate_request_prompt(const struct generate_request *request, size_t index)
-{
-    CHECK(index < request->prompt_count);
-    return request->prompts == NULL ? request->prompt : prompt_of(json_array_get(request->prompts, index));
-}
-
-static enum status count_prompt(struct generate_request *request, const json_t *value, struct error *error)
-{
-    if (request->prompt_count++ == GENERATE_PROMPTS_MAX) {
-        error_set(error, STATUS_INVALID, "prompt has more than %d texts", GENERATE_PROMPTS_MAX);
-        return fail("prompt", error);
-    }
-    if (json_is_string(value)) {
-        request->prompt_bytes += json_string_length(value);
-        return STATUS_OK;
-    }
-    if (!json_is_array(value)) {
-        return fail_prompt(error);
-    }
-    size_t index;
-    json_t *symbol;
-    json_array_foreach(value, index, symbol)
-    {
-        if (!json_is_integer(symbol) || json_integer_value(symbol) < 0 ||
-            json_integer_value(symbol) >= VOCABULARY_SYMBOLS_MAX) {
-            return fail_prompt(error);
-        }
-    }
-    request->prompt_bytes += sizeof(uint32_t) * json_array_size(value);
-    return STATUS_OK;
-}
-
-static enum status read_prompt(struct generate_request *request, const json_t *value, struct error *error)
-{
-    if (!json_is_array(value) || json_is_integer(json_array_get(value, 0))) {
-        request->prompt = prompt_of(value);
-        return count_prompt(request, value, error);
-    }
-    if (json_array_size(value) == 0) {
-        return fail_prompt(error);
-    }
-    request->prompts = value;
-    size_t index;
-    json_t *item;
-    json_array_foreach(value, index, item)
-    {
-        TRY(count_prompt(request, item, error));
-    }
-    return STATUS_OK;
-}
-
-static enum status add_stop(struct generate_request *request, const json_t *value, struct error *error)
-{
-    if (!json_is_string(value) || json_string_length(value) == 0) {
-        error_set(error, STATUS_INVALID, "stop must be a string or a list of strings, none of them empty");
-        return fail("stop", error);
-    }
-    if (request->stop_count == STOP_STRINGS_MAX || json_string_length(value) > STOP_STRING_BYTES_MAX) {
-        error_set(error, STATUS_INVALID, "stop takes at most %d strings of at most %d bytes", STOP_STRINGS_MAX,
-                  STOP_STRING_BYTES_MAX);
-        return fail("stop", error);
-    }
-    request->stop[request->stop_count] = json_string_value(value);
-    request->stop_lengths[request->stop_count++] = json_string_length(value);
-    return STATUS_OK;
-}
-
-static enum status read_stop(struct generate_request *request, const json_t *value, struct error *error)
-{
-    request->stop_count = 0;
-    if (!json_is_array(value)) {
-        return add_stop(request, value, error);
-    }
-    size_t index;
-    json_t *item;
-    json_array_foreach(value, index, item)
-    {
-        TRY(add_stop(request, item, error));
-    }
-    return STATUS_OK;
-}
-
-/* Whether a text is a number in decimal, written in the one way; SYMBOL_NONE where no symbol has so high a one. */
-static bool read_symbol_number(const char *text, uint32_t *ret_symbol)
-{
-    size_t length = strlen(text);
-    if (length == 0 || strspn(text, "0123456789") != length || (text[0] == '0' && length > 1)) {
-        return false;
-    }
-    uint32_t symbol = 0;
-    for (size_t i = 0; i < length && symbol < VOCABULARY_SYMBOLS_MAX; i++) {
-        symbol = 10 * symbol + (uint32_t)(text[i] - '0');
-    }
-    *ret_symbol = symbol < VOCABULARY_SYMBOLS_MAX ? symbol : SYMBOL_NONE;
-    return true;
-}
-
-/* One entry of logit_bias: {"12": -3.5} or {"e": -3.5}, or false for never. */
-static bool is_bias_good(const char *name, const json_t *value)
-{
-    const struct field *field = find("logit_bias");
-    double bias = json_number_value(value);
-    uint32_t symbol = 0;
-    bool is_number = read_symbol_number(name, &symbol);
-    return name[0] != '\0' && (!is_number || symbol != SYMBOL_NONE) &&
-           (json_is_false(value) || (json_is_number(value) && bias >= field->min && bias <= field->max));
-}
-
-static enum status read_logit_bias(struct generate_request *request, const json_t *object, struct error *error)
-{
-    const char *name;
-    json_t *value;
-    bool is_known = json_is_object(object) && json_object_size(object) <= PENALTIES_BIASES_MAX;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
-        is_known = is_known && is_bias_good(name, value);
-    }
-    if (!is_known) {
-        error_set(error, STATUS_INVALID,
-                  "logit_bias must be an object of at most %d symbols, by number or text, each with a number of -%d to "
-                  "%d, or false for never",
-                  PENALTIES_BIASES_MAX, PENALTIES_BIAS_MAX, PENALTIES_BIAS_MAX);
-        return fail("logit_bias", error);
-    }
-    request->logit_bias = object;
-    return STATUS_OK;
-}
-
-enum status generate_request_biases(const struct generate_request *request, const struct vocabulary *vocabulary,
-                                    struct penalty_bias *biases, size_t *ret_count, struct error *error)
-{
-    size_t count = 0;
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)request->logit_bias, name, value)
-    {
-        uint32_t symbol;
-        if (!read_symbol_number(name, &symbol)) {
-            symbol = vocabulary_find(vocabulary, name, strlen(name));
-        }
-        if (symbol == SYMBOL_NONE) {
-            error_set(error, STATUS_INVALID, "logit_bias: the model has no symbol \"%.60s\"", name);
-            return fail("logit_bias", error);
-        }
-        double bias = json_is_false(value) ? -(double)INFINITY : json_number_value(value);
-        biases[count++] = (struct penalty_bias){.symbol = symbol, .bias = bias};
-    }
-    *ret_count = count;
-    return STATUS_OK;
-}
-
-static enum status read_stream_options(struct generate_request *request, const json_t *value, struct error *error)
-{
-    const json_t *usage = json_object_get(value, "include_usage");
-    if (!json_is_object(value) || (usage != NULL && !json_is_boolean(usage) && !json_is_null(usage))) {
-        error_set(error, STATUS_INVALID, "stream_options must be an object; include_usage is true or false");
-        return fail("stream_options", error);
-    }
-    request->include_usage = json_is_true(usage);
-    return STATUS_OK;
-}
-
-static enum status read_unknown_symbols(struct generate_request *request, const json_t *value, struct error *error)
-{
-    static const char *const names[] = {
-        [UNKNOWN_SYMBOLS_ERROR] = "error", [UNKNOWN_SYMBOLS_SKIP] = "skip", [UNKNOWN_SYMBOLS_REPLACE] = "replace"};
-    for (size_t i = 0; json_is_string(value) && i < sizeof names / sizeof *names; i++) {
-        if (strcmp(json_string_value(value), names[i]) == 0) {
-            request->unknown_symbols = (enum unknown_symbols)i;
-            return STATUS_OK;
-        }
-    }
-    error_set(error, STATUS_INVALID, "unknown_symbols must be \"error\", \"skip\" or \"replace\"");
-    return fail("unknown_symbols", error);
 }
 
 static enum status read_unbuilt(const struct field *field, const json_t *value, struct error *error)
@@ -339,7 +149,7 @@ static enum status read_unbuilt(const struct field *field, const json_t *value, 
     }
     error_set(error, STATUS_UNSUPPORTED, "%s is documented, but not in this build", field->name);
     error_code(error, "unsupported");
-    fail(field->name, error);
+    generate_request_refuse(field->name, error);
     return STATUS_UNSUPPORTED;
 }
 
@@ -350,7 +160,7 @@ static enum status read_suffix(const json_t *value, struct error *error)
     }
     error_set(error, STATUS_UNSUPPORTED, "suffix is not supported: a recurrent model reads forwards only");
     error_code(error, "unsupported_parameter");
-    fail("suffix", error);
+    generate_request_refuse("suffix", error);
     return STATUS_UNSUPPORTED;
 }
 
@@ -364,33 +174,33 @@ static enum status read_field(struct generate_request *request, const struct fie
     case FIELD_FLAG:
         if (!json_is_boolean(value)) {
             error_set(error, STATUS_INVALID, "%s must be true or false", field->name);
-            return fail(field->name, error);
+            return generate_request_refuse(field->name, error);
         }
         *(bool *)place = json_is_true(value);
         return STATUS_OK;
     case FIELD_MODEL:
         if (!json_is_string(value)) {
             error_set(error, STATUS_INVALID, "model must be a string");
-            return fail("model", error);
+            return generate_request_refuse("model", error);
         }
         request->model = json_string_value(value);
         return STATUS_OK;
-    case FIELD_PROMPT: return read_prompt(request, value, error);
-    case FIELD_STOP: return read_stop(request, value, error);
-    case FIELD_LOGIT_BIAS: return read_logit_bias(request, value, error);
-    case FIELD_STREAM_OPTIONS: return read_stream_options(request, value, error);
-    case FIELD_UNKNOWN_SYMBOLS: return read_unknown_symbols(request, value, error);
+    case FIELD_PROMPT: return generate_request_read_prompt(request, value, error);
+    case FIELD_STOP: return generate_request_read_stop(request, value, error);
+    case FIELD_LOGIT_BIAS: return generate_request_read_logit_bias(request, value, error);
+    case FIELD_STREAM_OPTIONS: return generate_request_read_stream_options(request, value, error);
+    case FIELD_UNKNOWN_SYMBOLS: return generate_request_read_unknown_symbols(request, value, error);
     case FIELD_SESSION:
         if (!json_is_string(value)) {
             error_set(error, STATUS_INVALID, "session must be a string");
-            return fail("session", error);
+            return generate_request_refuse("session", error);
         }
         request->session = json_string_value(value);
         return STATUS_OK;
     case FIELD_STATE:
         if (!json_is_string(value) || json_string_length(value) == 0) {
             error_set(error, STATUS_INVALID, "state must be the base64 text that return_state gave");
-            return fail("state", error);
+            return generate_request_refuse("state", error);
         }
         request->state = json_string_value(value);
         request->state_length = json_string_length(value);
@@ -418,7 +228,7 @@ static enum status take_unknown(struct generate_request *request, const char *na
     }
     error_set(error, STATUS_INVALID, "unknown field '%.64s'", name);
     error_code(error, "unknown_field");
-    fail("", error);
+    generate_request_refuse("", error);
     snprintf(error->param, sizeof error->param, "/%.200s", name);
     return STATUS_INVALID;
 }
@@ -458,12 +268,12 @@ enum status generate_request_read(struct generate_request *request, const json_t
     }
     if (generate_request_is_given(request, "stream_options") && !request->stream) {
         error_set(error, STATUS_INVALID, "stream_options is only for stream: true");
-        return fail("stream_options", error);
+        return generate_request_refuse("stream_options", error);
     }
     if (generate_request_is_given(request, "best_of") && request->best_of < request->n) {
         error_set(error, STATUS_INVALID, "best_of is %lld, it must be at least n, which is %lld",
                   (long long)request->best_of, (long long)request->n);
-        return fail("best_of", error);
+        return generate_request_refuse("best_of", error);
     }
     request->best_of = generate_request_is_given(request, "best_of") ? request->best_of : request->n;
     return STATUS_OK;
@@ -520,7 +330,7 @@ enum status generate_request_add_query(json_t *object, const char *name, const c
     } else if (before != NULL) {
         json_decref(item);
         error_set(error, STATUS_INVALID, "%.64s is given twice", name);
-        return fail(name, error);
+        return generate_request_refuse(name, error);
     } else {
         failed = json_object_set_new(object, name, item);
     }
