@@ -237,12 +237,14 @@ lint: ## clang-tidy and shellcheck over everything
 	    $(if $(filter engine/base/status,$*),,-include tests/lint.h) 2>&1) || \
 	    { printf '%s\n' "$$said" | grep -v 'warnings generated'; exit 1; }
 
-bench: all ## measure decoding and training beside the peers that are installed, serving and runs
+bench: all ## measure decoding and training beside the peers that are installed, serving, first bytes and runs
 	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
 	tests/bench/import $(BUILD)/lstmd
 	tests/bench/latency $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
+	$(BUILD)/lstmd bench serve --precision int8
+	$(BUILD)/lstmd bench first-byte
 	$(BUILD)/lstmd bench run
 	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn
 	OPENBLAS_CORETYPE=$${OPENBLAS_CORETYPE:-SkylakeX} $(BUILD)/release/tests/bench/bench_rnn

@@ -1,25 +1,23 @@
 /* A bounded load on a daemon of its own. The clients block on their sockets: each is a thread, as callers are. */
 #include "daemon/bench_serve.h"
 
-#include <arpa/inet.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/bench_client.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 enum {
-    REPLY_BYTES_MAX = 1 << 20,
     LATENCIES_MAX = 1 << 14, /* that a client remembers */
-    SOCKET_SECONDS = 60,     /* a daemon that is silent for so long is broken */
-    REQUEST_BYTES_MAX = 1024,
+    BODY_BYTES_MAX = 1024,
     OUTPUT_BYTES_MAX = 4096,
+    REST_US = 10000, /* after which an idle daemon's threads sleep */
 };
 
 struct client {
@@ -33,60 +31,7 @@ struct client {
     char *reply;
 };
 
-/* ---- one request ---- */
-
-static int open_connection(int port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval limit = {.tv_sec = SOCKET_SECONDS};
-    int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connection < 0) {
-        return -1;
-    }
-    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (connect(connection, (struct sockaddr *)&address, sizeof address) != 0) {
-        close(connection);
-        return -1;
-    }
-    return connection;
-}
-
-static bool send_request(int connection, const char *path, const char *body)
-{
-    char request[REQUEST_BYTES_MAX];
-    int length = snprintf(request, sizeof request,
-                          "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                          "Content-Length: %zu\r\n\r\n%s",
-                          path, strlen(body), body);
-    return (size_t)length < sizeof request && send(connection, request, (size_t)length, MSG_NOSIGNAL) == length;
-}
-
-/* Reads one reply with a Content-Length, whole. Returns its status and where its body begins; 0 when it breaks off. */
-static int read_reply(int connection, char *reply, const char **ret_body)
-{
-    size_t length = 0;
-    size_t whole = 0; /* bytes of headers and body, once known */
-    while (whole == 0 || length < whole) {
-        ssize_t got =
-            length + 1 < REPLY_BYTES_MAX ? recv(connection, reply + length, REPLY_BYTES_MAX - 1 - length, 0) : 0;
-        if (got <= 0) {
-            return 0;
-        }
-        length += (size_t)got;
-        reply[length] = '\0';
-        const char *end = whole == 0 ? strstr(reply, "\r\n\r\n") : NULL;
-        const char *field = end ? strcasestr(reply, "\r\ncontent-length:") : NULL;
-        if (field && field < end) {
-            *ret_body = end + 4;
-            whole = (size_t)(end + 4 - reply) + (size_t)strtoul(field + strlen("\r\ncontent-length:"), NULL, 10);
-        } else if (end) {
-            return 0;
-        }
-    }
-    return (int)strtol(reply + strlen("HTTP/1.1 "), NULL, 10);
-}
+/* ---- the clients ---- */
 
 static size_t count_characters(const char *text)
 {
@@ -107,28 +52,58 @@ static size_t characters_of(const char *body)
     return count;
 }
 
+/* Asks once. Returns the reply's status, 0 when the connection is broken, and when what is measured was there. */
+static int ask_for_text(struct client *client, int connection, uint64_t *ret_ended_ns)
+{
+    char body[BODY_BYTES_MAX];
+    const char *reply_body = NULL;
+    snprintf(body, sizeof body, "{\"model\":\"bench\",\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8}",
+             client->options->prompt, client->options->tokens);
+    bool is_sent = bench_client_send(connection, "/v1/completions", body);
+    int status = is_sent ? bench_client_read(connection, client->reply, &reply_body) : 0;
+    client->characters += status == 200 ? characters_of(reply_body) : 0;
+    *ret_ended_ns = clock_now_ns();
+    return status;
+}
+
+static int ask_for_first_byte(struct client *client, int connection, uint64_t *ret_ended_ns)
+{
+    char body[BODY_BYTES_MAX];
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8,\"stream\":true}",
+             client->options->prompt, client->options->tokens);
+    bool is_sent = bench_client_send(connection, "/v1/models/bench/generate", body);
+    int status = is_sent ? bench_client_read_chunks(connection, client->reply, ret_ended_ns) : 0;
+    usleep(REST_US);
+    return status;
+}
+
+static int ask_for_run(struct client *client, int connection, uint64_t *ret_ended_ns)
+{
+    const char *reply_body = NULL;
+    bool is_sent = bench_client_send(connection, "/v1/models/bench/graph/run", "{\"fetches\":[\"nothing:0\"]}");
+    int status = is_sent ? bench_client_read(connection, client->reply, &reply_body) : 0;
+    *ret_ended_ns = clock_now_ns();
+    return status;
+}
+
+static int (*const ASK[])(struct client *client, int connection, uint64_t *ret_ended_ns) = {
+    [BENCH_LOAD_TEXT] = ask_for_text,
+    [BENCH_LOAD_FIRST_BYTE] = ask_for_first_byte,
+    [BENCH_LOAD_RUN] = ask_for_run,
+};
+
 static void *client_main(void *argument)
 {
     struct client *client = argument;
-    const char *prompt = client->options->prompt;
-    const char *path = prompt == NULL ? "/v1/models/bench/graph/run" : "/v1/completions";
-    char body[REQUEST_BYTES_MAX / 2] = "{\"fetches\":[\"nothing:0\"]}";
-    if (prompt != NULL) {
-        snprintf(body, sizeof body, "{\"model\":\"bench\",\"prompt\":\"%s\",\"max_tokens\":%zu,\"temperature\":0.8}",
-                 prompt, client->options->tokens);
-    }
-    int connection = open_connection(client->port);
+    int connection = bench_client_connect(client->port);
     while (connection >= 0 && !atomic_load(client->is_over)) {
-        uint64_t began_ns = clock_now_ns();
-        const char *reply_body = NULL;
-        bool is_sent = send_request(connection, path, body);
-        int status = is_sent ? read_reply(connection, client->reply, &reply_body) : 0;
+        uint64_t began_ns = clock_now_ns(), ended_ns;
+        int status = ASK[client->options->load](client, connection, &ended_ns);
         if (status == 0) {
             break;
         }
         client->errors += status != 200;
-        client->characters += status == 200 && prompt != NULL ? characters_of(reply_body) : 0;
-        client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(clock_now_ns() - began_ns) * 1e-6;
+        client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(ended_ns - began_ns) * 1e-6;
         client->requests++;
     }
     if (!atomic_load(client->is_over)) {
@@ -209,12 +184,12 @@ static enum status start_daemon(const struct bench_serve_options *options, struc
 /* One request to the daemon, before the clients come. */
 static enum status ask(const struct child *child, const char *path, const char *request, struct error *error)
 {
-    char *reply = mem_allocate(REPLY_BYTES_MAX, 1);
+    char *reply = mem_allocate(BENCH_REPLY_BYTES_MAX, 1);
     const char *body = "";
-    int connection = reply ? open_connection(child->port) : -1;
+    int connection = reply ? bench_client_connect(child->port) : -1;
     int status = 0;
-    if (connection >= 0 && send_request(connection, path, request)) {
-        status = read_reply(connection, reply, &body);
+    if (connection >= 0 && bench_client_send(connection, path, request)) {
+        status = bench_client_read(connection, reply, &body);
     }
     if (connection >= 0) {
         close(connection);
@@ -282,7 +257,7 @@ static enum status make_clients(const struct bench_serve_options *options, int p
     for (size_t i = 0; i < options->clients; i++) {
         clients[i] = (struct client){.options = options, .port = port, .is_over = is_over};
         clients[i].latencies_ms = mem_allocate(LATENCIES_MAX, sizeof *clients[i].latencies_ms);
-        clients[i].reply = mem_allocate(REPLY_BYTES_MAX, 1);
+        clients[i].reply = mem_allocate(BENCH_REPLY_BYTES_MAX, 1);
         if (!clients[i].latencies_ms || !clients[i].reply) {
             return error_set(error, STATUS_NO_MEMORY, "no memory for %zu clients", options->clients);
         }
@@ -330,9 +305,11 @@ enum status bench_serve(const struct bench_serve_options *options, struct bench_
     }
     enum status status = start_daemon(options, &child, error);
     if (status == STATUS_OK) { /* answers when the model serves */
-        status = ask(&child, "/v1/models/bench/load", "{}", error);
+        char how[64];
+        snprintf(how, sizeof how, "{\"precision\":\"%s\"}", rnn_precision_name(options->precision));
+        status = ask(&child, "/v1/models/bench/load", how, error);
     }
-    if (status == STATUS_OK && options->prompt == NULL) {
+    if (status == STATUS_OK && options->load == BENCH_LOAD_RUN) {
         status = ask(&child, "/v1/models/bench/graph/build",
                      "{\"program\":[{\"op\":\"constant\",\"value\":1.0,\"name\":\"nothing\"}]}", error);
     }

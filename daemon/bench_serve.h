@@ -3,13 +3,22 @@
 #ifndef DAEMON_BENCH_SERVE_H
 #define DAEMON_BENCH_SERVE_H
 
-#include "engine/base/status.h"
+#include "engine/engine.h"
 
 enum { BENCH_CLIENTS_MAX = 256 };
 
+/* What the clients ask for. */
+enum bench_load {
+    BENCH_LOAD_TEXT,       /* a whole text */
+    BENCH_LOAD_FIRST_BYTE, /* a streamed text, of a daemon that idled before: measured until its first byte */
+    BENCH_LOAD_RUN,        /* a run of a constant */
+};
+
 struct bench_serve_options {
     const char *models_directory; /* with the one model "bench" */
-    const char *prompt;           /* JSON text, without quotes; NULL: runs of a constant instead */
+    enum bench_load load;
+    enum rnn_precision precision;
+    const char *prompt; /* JSON text, without quotes */
     size_t clients;
     size_t tokens; /* of one request */
     size_t threads;
@@ -20,7 +29,7 @@ struct bench_serve_result {
     size_t requests;
     size_t errors; /* replies other than 200, broken connections */
     double chars_per_s;
-    double p50_ms; /* of a whole request, on a connection that stays open */
+    double p50_ms; /* until what is measured is there, on a connection that stays open */
     double p99_ms;
     size_t peak_rss_bytes; /* the daemon's */
 };

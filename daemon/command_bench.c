@@ -18,12 +18,12 @@ static const struct option_row ROWS[] = {
     {"embedding", OPTION_COUNT, "N", NULL, "size of a symbol's embedding; without it symbols go in one-hot"},
     {"threads", OPTION_COUNT, "N", "2", "compute threads, or trainer threads"},
     {"batch", OPTION_LIST, "N", NULL, "decode, train: rows, may be repeated; 1, 8, 64, 256 and 64"},
-    {"clients", OPTION_LIST, "N", NULL, "serve, run: clients, may be repeated; 1, 8, 64 and 1"},
-    {"length", OPTION_COUNT, "N", "200", "serve: symbols of a request"},
+    {"clients", OPTION_LIST, "N", NULL, "serve, first-byte, run: clients, may be repeated; 1, 8, 64, or 1"},
+    {"length", OPTION_COUNT, "N", "200", "serve, first-byte: symbols of a request"},
     {"sequence-length", OPTION_COUNT, "N", "64", "train: symbols of a row between two updates"},
     {"dropout", OPTION_NUMBER, "P", "0", "train"},
     {"seconds", OPTION_NUMBER, "S", "3", "time of one measurement"},
-    {"precision", OPTION_TEXT, "P", "fp32", "decode: fp32, bf16 or int8; train and serve: fp32"},
+    {"precision", OPTION_TEXT, "P", "fp32", "decode, serve, first-byte: fp32, bf16 or int8; others fp32"},
     {"json", OPTION_FLAG, NULL, NULL, "JSON lines, as without it"},
 };
 
@@ -73,8 +73,8 @@ static enum status print(const struct bench *bench, json_t *json, struct error *
 
 enum { SYMBOL_BYTES = 3 };
 
-/* Symbol number i, a character: U+4E00 + i in UTF-8. */
-static void symbol_text(size_t i, char text[SYMBOL_BYTES])
+/* Symbol number i, a character of SYMBOL_BYTES: U+4E00 + i in UTF-8. */
+static void symbol_text(size_t i, char *text)
 {
     size_t code_point = 0x4e00 + i;
     text[0] = (char)(0xe0 | code_point >> 12);
@@ -273,33 +273,55 @@ static enum status bench_train(const struct bench *bench, const size_t *batches,
 
 /* ---- serving ---- */
 
-static enum status measure_serve(const struct bench *bench, const char *models, size_t clients, struct error *error)
+enum { PROMPT_SYMBOLS = 4 };
+
+static enum status serve(const struct bench *bench, enum bench_load load, const char *models, size_t clients,
+                         struct bench_serve_result *ret_result, struct error *error)
 {
-    char prompt[SYMBOL_BYTES + 1] = "";
-    symbol_text(0, prompt);
+    char prompt[PROMPT_SYMBOLS * SYMBOL_BYTES + 1] = "";
+    for (size_t i = 0; i < PROMPT_SYMBOLS; i++) {
+        symbol_text(i % bench->vocabulary, prompt + i * SYMBOL_BYTES);
+    }
     struct bench_serve_options options = {.models_directory = models,
+                                          .load = load,
+                                          .precision = bench->precision,
                                           .prompt = prompt,
                                           .clients = clients,
                                           .tokens = (size_t)options_count(&bench->options, "length"),
                                           .threads = bench->threads,
                                           .seconds = bench->seconds};
+    return bench_serve(&options, ret_result, error);
+}
+
+static enum status measure_texts(const struct bench *bench, const char *models, size_t clients, struct error *error)
+{
     struct bench_serve_result result;
-    TRY(bench_serve(&options, &result, error));
+    TRY(serve(bench, BENCH_LOAD_TEXT, models, clients, &result, error));
+    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "kind", "serve", "clients",
+                             (json_int_t)clients, "max_tokens", (json_int_t)options_count(&bench->options, "length"),
+                             "requests", (json_int_t)result.requests, "errors", (json_int_t)result.errors,
+                             "chars_per_s", result.chars_per_s, "p50_ms", result.p50_ms, "p99_ms", result.p99_ms,
+                             "daemon_peak_rss_bytes", (json_int_t)result.peak_rss_bytes);
+    return print(bench, json, error);
+}
+
+static enum status measure_first_bytes(const struct bench *bench, const char *models, size_t clients,
+                                       struct error *error)
+{
+    struct bench_serve_result result;
+    TRY(serve(bench, BENCH_LOAD_FIRST_BYTE, models, clients, &result, error));
     json_t *json =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "kind", "serve", "clients", (json_int_t)clients,
-                  "max_tokens", (json_int_t)options.tokens, "requests", (json_int_t)result.requests, "errors",
-                  (json_int_t)result.errors, "chars_per_s", result.chars_per_s, "p50_ms", result.p50_ms, "p99_ms",
-                  result.p99_ms, "daemon_peak_rss_bytes", (json_int_t)result.peak_rss_bytes);
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f}", "kind", "first-byte", "clients", (json_int_t)clients,
+                  "prompt_symbols", (json_int_t)PROMPT_SYMBOLS, "requests", (json_int_t)result.requests, "errors",
+                  (json_int_t)result.errors, "p50_us", result.p50_ms * 1e3, "p99_us", result.p99_ms * 1e3);
     return print(bench, json, error);
 }
 
 /* Runs of a constant: what a request costs besides computing. */
 static enum status measure_runs(const struct bench *bench, const char *models, size_t clients, struct error *error)
 {
-    struct bench_serve_options options = {
-        .models_directory = models, .clients = clients, .threads = bench->threads, .seconds = bench->seconds};
     struct bench_serve_result result;
-    TRY(bench_serve(&options, &result, error));
+    TRY(serve(bench, BENCH_LOAD_RUN, models, clients, &result, error));
     json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "kind", "run", "clients", (json_int_t)clients,
                              "requests", (json_int_t)result.requests, "errors", (json_int_t)result.errors, "runs_per_s",
                              (double)result.requests / bench->seconds, "p50_us", result.p50_ms * 1e3, "p99_us",
@@ -328,7 +350,13 @@ static enum status with_model(const struct bench *bench, const size_t *clients, 
 
 static enum status bench_serving(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
 {
-    return with_model(bench, clients, count, measure_serve, error);
+    return with_model(bench, clients, count, measure_texts, error);
+}
+
+static enum status bench_first_bytes(const struct bench *bench, const size_t *clients, size_t count,
+                                     struct error *error)
+{
+    return with_model(bench, clients, count, measure_first_bytes, error);
 }
 
 static enum status bench_runs(const struct bench *bench, const size_t *clients, size_t count, struct error *error)
@@ -348,13 +376,15 @@ struct subject {
     size_t most;
     size_t usual[4];
     size_t usual_count;
+    bool has_precision; /* others compute in fp32 */
 };
 
 static const struct subject SUBJECTS[] = {
-    {"decode", bench_decode, "batch", LOCAL_BATCHER_ROWS_MAX, {1, 8, 64, 256}, 4},
-    {"train", bench_train, "batch", TRAINING_BATCH_MAX, {64}, 1},
-    {"serve", bench_serving, "clients", BENCH_CLIENTS_MAX, {1, 8, 64}, 3},
-    {"run", bench_runs, "clients", BENCH_CLIENTS_MAX, {1}, 1},
+    {"decode", bench_decode, "batch", LOCAL_BATCHER_ROWS_MAX, {1, 8, 64, 256}, 4, true},
+    {"train", bench_train, "batch", TRAINING_BATCH_MAX, {64}, 1, false},
+    {"serve", bench_serving, "clients", BENCH_CLIENTS_MAX, {1, 8, 64}, 3, true},
+    {"first-byte", bench_first_bytes, "clients", BENCH_CLIENTS_MAX, {1}, 1, true},
+    {"run", bench_runs, "clients", BENCH_CLIENTS_MAX, {1}, 1, false},
 };
 
 static enum status read_sizes(const struct bench *bench, const struct subject *subject, size_t *sizes,
@@ -428,12 +458,13 @@ static enum status run(struct bench *bench, const char *what, struct error *erro
     size_t sizes[SIZES_MAX];
     size_t count = 0;
     if (!subject) {
-        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve, run", what);
+        return error_set(error, STATUS_INVALID, "'%.40s' is nothing to measure: decode, train, serve, first-byte, run",
+                         what);
     }
     if (!rnn_precision_find(precision, &bench->precision)) {
         return error_set(error, STATUS_INVALID, "--precision is '%.40s', not fp32, bf16 or int8", precision);
     }
-    if (bench->precision != RNN_PRECISION_FP32 && strcmp(what, "decode") != 0) {
+    if (bench->precision != RNN_PRECISION_FP32 && !subject->has_precision) {
         return error_set(error, STATUS_UNSUPPORTED, "--precision %s: %.40s is measured in fp32", precision, what);
     }
     TRY(read_arguments(bench, error));
@@ -453,8 +484,8 @@ int command_bench(int argc, char **argv)
 {
     struct bench bench = {.units = 0};
     int exit_status;
-    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0], "decode|train|serve|run [OPTION]…", 1, 1,
-                       argc, argv, &exit_status)) {
+    if (!command_parse(&bench.options, ROWS, sizeof ROWS / sizeof ROWS[0],
+                       "decode|train|serve|first-byte|run [OPTION]…", 1, 1, argc, argv, &exit_status)) {
         return exit_status;
     }
     struct error error;

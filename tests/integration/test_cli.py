@@ -556,6 +556,17 @@ class Bench(CommandTest):
         self.assertGreater(line["chars_per_s"], 0)
         self.assertGreaterEqual(line["p99_ms"], line["p50_ms"])
 
+    def test_precision_of_the_served(self):
+        for precision in ("fp32", "int8"):
+            line, = self.measure("serve", "--clients", "1", "--length", "5", "--precision", precision)
+            self.assertEqual((line["precision"], line["errors"]), (precision, 0))
+
+    def test_first_byte(self):
+        line, = self.measure("first-byte", "--length", "2000")
+        self.assertEqual((line["kind"], line["clients"], line["errors"]), ("first-byte", 1, 0))
+        self.assertGreater(line["requests"], 0)
+        self.assertGreaterEqual(line["p99_us"], line["p50_us"])
+
     def test_runs(self):
         line, = self.measure("run")
         self.assertEqual((line["kind"], line["clients"], line["errors"]), ("run", 1, 0))
