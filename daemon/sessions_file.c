@@ -64,7 +64,7 @@ static void name_file(const struct sessions *sessions, size_t segment, char path
 static struct kept_session keep(const struct session *session)
 {
     struct kept_session kept = {.state = text_state_ref(session->state)};
-    const char *name = session->names + strlen(session->names) + 1;
+    const char *name = session_name(session);
     kept.head.expires_at = session->expires_at;
     kept.head.ttl_seconds = session->ttl_seconds;
     kept.head.owner_bytes = (uint32_t)strlen(session->names);

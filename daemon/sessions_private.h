@@ -1,4 +1,5 @@
-/* What sessions.c (the table of sessions) and sessions_file.c (keeping them on disk) share. Thread: loop. */
+/* What sessions.c (turns and the API's calls), sessions_table.c (the table of sessions) and sessions_file.c (keeping
+ * them on disk) share. Thread: loop. */
 #ifndef DAEMON_SESSIONS_PRIVATE_H
 #define DAEMON_SESSIONS_PRIVATE_H
 
@@ -50,6 +51,51 @@ struct sessions {
 
 /* Seconds since 1970. */
 int64_t sessions_now(void);
+
+/* ---- the table ---- */
+
+/* An owner and a name, as the table looks for them. */
+struct session_names {
+    char text[SESSION_NAMES_BYTES_MAX];
+    size_t length; /* with both NULs */
+    uint64_t hash;
+};
+
+/* INVALID, code "invalid_name". */
+enum status session_names_make(const char *owner, const char *name, struct session_names *ret_names,
+                               struct error *error) MUST_CHECK;
+const char *session_name(const struct session *session);
+
+/* What counts towards sessions_bytes_max; a state that forks share counts for each. */
+size_t session_bytes(const struct session *session);
+
+/* The session, or NULL. With find_live one whose time is over ends here. */
+struct session *sessions_look_up(const struct sessions *sessions, const struct session_names *names);
+struct session *sessions_find_live(struct sessions *sessions, const struct session_names *names);
+
+/* NOT_FOUND, code "session_not_found", with the time at which it expired where that is remembered. */
+enum status sessions_refuse_missing(const struct sessions *sessions, const struct session_names *names,
+                                    struct error *error);
+
+/* A new one, which is not there yet, with nothing said in it. NO_MEMORY. */
+enum status sessions_insert(struct sessions *sessions, const struct session_names *names, struct session **ret_session,
+                            struct error *error) MUST_CHECK;
+/* Nobody may be inside. */
+void sessions_forget(struct sessions *sessions, struct session *session);
+
+/* Takes over the state and the model, either NULL, and drops what it had before; it is kept from now on. */
+void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state, char *model);
+
+/* It was used now: its time begins anew, and it will be written. */
+void sessions_touch(struct sessions *sessions, struct session *session);
+
+/* Lets sessions go that were not used for longest, until all the others are within their maximum. */
+void sessions_make_room(struct sessions *sessions);
+
+/* Ends those whose time is over, in the next part of the table: all of it in a minute. */
+void sessions_sweep(struct sessions *sessions);
+
+/* ---- files ---- */
 
 /* Adds a session that was read from disk. NO_MEMORY. */
 enum status sessions_add(struct sessions *sessions, const char *owner, const char *name,
