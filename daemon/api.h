@@ -86,4 +86,9 @@ void api_corpora_put(struct server *server, struct request *request);
 void api_corpora_get(struct server *server, struct request *request);
 void api_corpora_delete(struct server *server, struct request *request);
 
+/* api_tf_serving.c: TF Serving's predict, status and metadata of models, versions and labels. */
+void api_tf_predict(struct server *server, struct request *request);
+void api_tf_status(struct server *server, struct request *request);
+void api_tf_metadata(struct server *server, struct request *request);
+
 #endif

@@ -49,6 +49,26 @@ static bool is_listed(const char *names, const char *name)
     return false;
 }
 
+static bool is_known(const char *names, const char *name)
+{
+    return strchr(name, ' ') == NULL && is_listed(names, name);
+}
+
+json_t *fields_warn_unknown(const json_t *object, const char *names)
+{
+    const char *name;
+    json_t *value;
+    json_t *warnings = NULL;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        if (!is_known(names, name)) {
+            warnings = warnings == NULL ? json_array() : warnings;
+            json_array_append_new(warnings, json_sprintf("unknown field '%s' was ignored", name));
+        }
+    }
+    return warnings;
+}
+
 enum status fields_only(const json_t *object, const char *names, struct error *error)
 {
     const char *name;
@@ -56,7 +76,7 @@ enum status fields_only(const json_t *object, const char *names, struct error *e
     /* jansson's iteration does not change the object, but its prototype cannot say so */
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        if (strchr(name, ' ') != NULL || !is_listed(names, name)) {
+        if (!is_known(names, name)) {
             error_set(error, STATUS_INVALID, "unknown field '%.64s'; there are: %s", name,
                       names[0] == '\0' ? "none" : names);
             error_code(error, "unknown_field");

@@ -15,6 +15,10 @@ enum status fields_parse(const char *body, size_t length, json_t **ret_object, s
 /* INVALID, code "unknown_field", for a field that is not in `names`: separated by spaces. */
 enum status fields_only(const json_t *object, const char *names, struct error *error) MUST_CHECK;
 
+/* ["unknown field 'x' was ignored", …] of the fields that are not in `names`: for bodies whose unknown fields are no
+ * mistake. New reference; NULL: there are none. */
+json_t *fields_warn_unknown(const json_t *object, const char *names);
+
 /* Each reads one field; a missing field or null leaves `*value` as it is. INVALID names the field and what it takes.
  * */
 enum status fields_text(const json_t *object, const char *name, const char **value, struct error *error) MUST_CHECK;

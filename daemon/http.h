@@ -128,8 +128,10 @@ void request_reply_error(struct request *request, const struct error *error);
 /* The same with another status: 401, 403, 405. */
 void request_reply_error_as(struct request *request, unsigned status, const struct error *error);
 
-/* Adds Retry-After where that status has one. */
-void request_add_retry_after(struct request *request, unsigned status, const struct error *error);
+/* Errors of this request are {"error":"message"} from now on, as the Open Inference Protocol and TF Serving tell them;
+ * what is a conflict, or impossible though well-formed, is then 400, too. */
+void request_set_plain_errors(struct request *request);
+bool request_has_plain_errors(const struct request *request);
 
 /* The error object alone ("error"'s value): for streams. New reference, NULL without memory. */
 json_t *error_to_json(const struct error *given, unsigned status);

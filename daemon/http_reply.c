@@ -105,6 +105,15 @@ json_t *error_to_json(const struct error *given, unsigned status)
     return object;
 }
 
+/* The message alone. */
+static json_t *plain_error(const struct error *error)
+{
+    char message[ERROR_MESSAGE_BYTES_MAX];
+    snprintf(message, sizeof message, "%s", error->message);
+    make_printable(message);
+    return json_string(message);
+}
+
 static bool is_short(double number)
 {
     char text[32];
@@ -159,7 +168,7 @@ void request_reply_json(struct request *request, unsigned status, json_t *body)
     request_reply_json_bytes(request, status, bytes, length);
 }
 
-void request_add_retry_after(struct request *request, unsigned status, const struct error *error)
+static void add_retry_after(struct request *request, unsigned status, const struct error *error)
 {
     if (status == 429 || status == 503) {
         char seconds[16];
@@ -170,13 +179,15 @@ void request_add_retry_after(struct request *request, unsigned status, const str
 
 void request_reply_error_as(struct request *request, unsigned status, const struct error *error)
 {
-    request_add_retry_after(request, status, error);
-    json_t *object = error_to_json(error, status);
+    add_retry_after(request, status, error);
+    json_t *object = request_has_plain_errors(request) ? plain_error(error) : error_to_json(error, status);
     json_t *body = object == NULL ? NULL : json_pack("{s:o}", "error", object);
     request_reply_json(request, body == NULL ? 503 : status, body);
 }
 
 void request_reply_error(struct request *request, const struct error *error)
 {
-    request_reply_error_as(request, error_http_status(error), error);
+    unsigned status = error_http_status(error);
+    bool is_plain_400 = request_has_plain_errors(request) && (status == 409 || status == 422);
+    request_reply_error_as(request, is_plain_400 ? 400 : status, error);
 }

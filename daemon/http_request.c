@@ -146,6 +146,16 @@ void *request_data(const struct request *request)
     return request->data;
 }
 
+void request_set_plain_errors(struct request *request)
+{
+    request->has_plain_errors = true;
+}
+
+bool request_has_plain_errors(const struct request *request)
+{
+    return request->has_plain_errors;
+}
+
 void request_set_body_max(struct request *request, size_t bytes_max)
 {
     request->body_bytes_max = bytes_max;

@@ -108,13 +108,11 @@ void live_ticket_release(struct live_ticket *ticket)
     ticket->definition = NULL;
 }
 
-/* What a live graph is filled from: what serves, or a newer version that makes no text, while no label holds the model
- * to one. NULL: there is none. */
-static const struct registry_version *find_source(const struct registry_model *model)
+struct registry_version *model_source(const struct registry_model *model)
 {
-    const struct registry_version *current = model_current(model);
+    struct registry_version *current = model_current(model);
     for (size_t i = model->version_count; i-- > 0 && model_pin(model) == 0;) {
-        const struct registry_version *version = &model->versions[i];
+        struct registry_version *version = &model->versions[i];
         if (version == current || version->status == VERSION_TEXTLESS) {
             return version;
         }
@@ -129,7 +127,7 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
-    const struct registry_version *source = find_source(model);
+    const struct registry_version *source = model_source(model);
     struct live_ticket *ticket = ret_ticket;
     *ticket = (struct live_ticket){.live = live_ref(model->live), .is_read_only = model->is_read_only};
     /* A thread's own: only some builds of jansson count references atomically. */

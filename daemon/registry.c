@@ -89,6 +89,13 @@ void version_path(const struct registry_model *model, uint64_t number, char path
     snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/%llu", model->path, (unsigned long long)number);
 }
 
+enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone", (unsigned long long)number,
+              model->name);
+    return error_code(error, "version_gone"), STATUS_UNPROCESSABLE;
+}
+
 enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
                                   char path[REGISTRY_PATH_BYTES_MAX], struct error *error)
 {
@@ -102,9 +109,7 @@ enum status registry_version_path(const struct registry *registry, const char *n
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
     if (found->is_gone) {
-        error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone", (unsigned long long)version,
-                  name);
-        return error_code(error, "version_gone"), STATUS_UNPROCESSABLE;
+        return registry_refuse_gone(model, version, error);
     }
     version_path(model, version, path);
     return STATUS_OK;
@@ -205,6 +210,9 @@ static void update_version(struct registry *registry, struct registry_version *v
                   (unsigned long long)version->number, version->reason.code);
     } else if (version->status == VERSION_INCOMPLETE) {
         registry_scan_after_settling(registry);
+    }
+    if (version->fingerprint != fingerprint) {
+        registry_drop_served(registry, version);
     }
     version->is_precision_refused = version->is_precision_refused && version->fingerprint == fingerprint;
     version->fingerprint = fingerprint;

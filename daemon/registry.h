@@ -99,6 +99,28 @@ void live_ticket_release(struct live_ticket *ticket);
  * threads. */
 void live_note_saved(const struct live_ticket *ticket, uint64_t version);
 
+/* ---- graphs of versions ---- */
+
+/* A version's graph as it serves, from the loop thread to a run thread. */
+struct served;
+struct served_ticket {
+    struct served *served;
+    uint64_t version;
+    char path[REGISTRY_PATH_BYTES_MAX];
+};
+
+/* The version that `reference` means, also one that makes no text. Errors as registry_resolve's, but that nothing has
+ * to be loaded before; UNPROCESSABLE, code "version_gone", when its files are gone. Release with
+ * served_ticket_release, on any thread. */
+enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
+                                   struct error *error) MUST_CHECK;
+
+/* The version's graph, read by the first call and kept until the version is unloaded, replaced or gone. One reference:
+ * served_graph_unref. Slow. Thread: run threads. */
+enum status served_open(const struct served_ticket *ticket, struct served_graph **ret_graph,
+                        struct error *error) MUST_CHECK;
+void served_ticket_release(struct served_ticket *ticket);
+
 /* The path of version `version` of a model. NOT_FOUND, code "version_not_found"; UNPROCESSABLE, code "version_gone",
  * when its files are gone and it serves on from memory. */
 enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
@@ -175,6 +197,11 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
 enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error) MUST_CHECK;
 enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply,
                               struct error *error) MUST_CHECK;
+
+/* {"model_version_status":[…]}, as TF Serving tells of the version that `reference` ("m@7", "m:label") means.
+ * NOT_FOUND. */
+enum status registry_describe_version(struct registry *registry, const char *reference, json_t **ret_reply,
+                                      struct error *error) MUST_CHECK;
 
 /* The names of models whose newest version was refused, for /health/ready: new reference. */
 json_t *registry_refused(struct registry *registry);

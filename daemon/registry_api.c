@@ -386,6 +386,7 @@ void registry_unload(struct registry *registry, const char *name, struct registr
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         version->is_wanted = false;
+        registry_drop_served(registry, version);
         if (version->snapshot != NULL) {
             registry_drop_version(registry, version);
             version->status = VERSION_READY;

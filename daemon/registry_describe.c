@@ -82,13 +82,14 @@ static json_t *describe_version(const struct registry_model *model, const struct
 }
 
 /* TF Serving's GetModelStatus states. */
-static json_t *tf_serving_status(const struct registry_version *version)
+static json_t *tf_serving_status(const struct registry_model *model, const struct registry_version *version)
 {
     bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
-    const char *state = version->snapshot != NULL            ? "AVAILABLE"
-                        : version->status == VERSION_LOADING ? "LOADING"
-                        : is_bad                             ? "END"
-                                                             : "START";
+    bool is_textless = version->status == VERSION_TEXTLESS && !model->is_unloaded;
+    const char *state = version->snapshot != NULL || is_textless       ? "AVAILABLE"
+                        : version->status == VERSION_LOADING           ? "LOADING"
+                        : is_bad || version->status == VERSION_RETIRED ? "END"
+                                                                       : "START";
     char number[24];
     snprintf(number, sizeof number, "%llu", (unsigned long long)version->number);
     return json_pack("{s:s, s:s, s:{s:s, s:s}}", "version", number, "state", state, "status", "error_code",
@@ -119,7 +120,7 @@ enum status registry_describe(struct registry *registry, const char *name, json_
     json_t *states = json_array();
     for (size_t i = model->version_count; i-- > 0;) {
         json_array_append_new(versions, describe_version(model, &model->versions[i]));
-        json_array_append_new(states, tf_serving_status(&model->versions[i]));
+        json_array_append_new(states, tf_serving_status(model, &model->versions[i]));
     }
     json_object_set_new(reply, "versions", versions);
     json_object_set_new(reply, "model_version_status", states);
@@ -137,6 +138,25 @@ enum status registry_describe(struct registry *registry, const char *name, json_
     }
     if (reply == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to describe model %s", name);
+    }
+    *ret_reply = reply;
+    return STATUS_OK;
+}
+
+enum status registry_describe_version(struct registry *registry, const char *reference, json_t **ret_reply,
+                                      struct error *error)
+{
+    struct registry_model *model = NULL;
+    uint64_t number = 0;
+    TRY(registry_find_reference(registry, reference, &model, &number, error));
+    const struct registry_version *version = number == 0 ? model_source(model) : model_version(model, number);
+    if (version == NULL) {
+        error_set(error, STATUS_NOT_FOUND, "there is no version '%.100s'", reference);
+        return error_code(error, "version_not_found");
+    }
+    json_t *reply = json_pack("{s:[o]}", "model_version_status", tf_serving_status(model, version));
+    if (reply == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to describe %s", reference);
     }
     *ret_reply = reply;
     return STATUS_OK;

@@ -11,13 +11,15 @@
 
 struct drop {
     struct job job;
-    struct snapshot *snapshot;
+    struct snapshot *snapshot; /* either may be NULL */
+    struct served *served;
 };
 
 static void drop_run(struct job *job)
 {
     struct drop *drop = (struct drop *)job;
     snapshot_unref(drop->snapshot);
+    served_unref(drop->served);
     mem_trim();
 }
 
@@ -26,24 +28,39 @@ static void drop_done(struct job *job)
     mem_free(job);
 }
 
-void registry_drop(struct registry *registry, struct snapshot *snapshot)
+static void submit_drop(struct registry *registry, struct snapshot *snapshot, struct served *served)
 {
-    if (snapshot == NULL || snapshot_unref_shared(snapshot)) {
-        return;
-    }
     struct drop *drop = registry->is_ending ? NULL : mem_allocate(1, sizeof *drop);
     if (drop == NULL) {
         snapshot_unref(snapshot); /* slower here than there, but it must go */
+        served_unref(served);
         return;
     }
     drop->snapshot = snapshot;
+    drop->served = served;
     drop->job.run = drop_run;
     drop->job.done = drop_done;
     workers_submit_always(registry->loader, &drop->job);
 }
 
+void registry_drop(struct registry *registry, struct snapshot *snapshot)
+{
+    if (snapshot != NULL && !snapshot_unref_shared(snapshot)) {
+        submit_drop(registry, snapshot, NULL);
+    }
+}
+
+void registry_drop_served(struct registry *registry, struct registry_version *version)
+{
+    if (version->served != NULL) {
+        submit_drop(registry, NULL, version->served);
+        version->served = NULL;
+    }
+}
+
 void registry_drop_version(struct registry *registry, struct registry_version *version)
 {
+    registry_drop_served(registry, version);
     registry_drop(registry, version->snapshot);
     version->snapshot = NULL;
     version->is_precision_refused = false;

@@ -14,6 +14,7 @@ struct registry_version {
     uint64_t fingerprint; /* of its files when they were last read */
     uint64_t unchanged_since_ms;
     struct snapshot *snapshot;    /* while loaded */
+    struct served *served;        /* NULL: no request has run its graph */
     enum rnn_precision precision; /* it ought to be packed in: model_precision when it was last looked at */
     bool is_repacking;            /* read again to be packed in another precision, beside the snapshot it has */
     bool is_precision_refused;    /* it could not be packed in `precision`: what it is packed in serves on */
@@ -147,6 +148,20 @@ void registry_answer(struct registry_callback callback, enum status status, cons
 void registry_answer_error(struct registry_callback callback, const struct error *error);
 /* NOT_FOUND, code "model_not_found". Thread: any. */
 enum status registry_refuse_missing(const char *name, struct error *error);
+/* Why a version that has a reason does not serve. UNPROCESSABLE, code "version_refused" or, of one that makes no text,
+ * its reason's. */
+enum status registry_refuse_version(const struct registry_model *model, const struct registry_version *version,
+                                    struct error *error);
+/* The model that a reference names, and the version it says; 0: it says none. NOT_FOUND. */
+enum status registry_find_reference(const struct registry *registry, const char *text,
+                                    struct registry_model **ret_model, uint64_t *ret_version,
+                                    struct error *error) MUST_CHECK;
+/* The version that `reference` means, on disk or from memory; of a model's name alone model_source. Errors as
+ * registry_resolve's. */
+enum status registry_find_version(struct registry *registry, const char *reference, struct registry_model **ret_model,
+                                  struct registry_version **ret_version, struct error *error) MUST_CHECK;
+/* UNPROCESSABLE, code "version_gone". */
+enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error);
 /* CONFLICT, code "read_only". */
 enum status registry_refuse_read_only(const struct registry_model *model, struct error *error);
 /* What is to be written, and the answer to give then. */
@@ -222,6 +237,18 @@ void registry_scan_after_settling(struct registry *registry);
 void registry_drop_version(struct registry *registry, struct registry_version *version);
 /* Gives a reference back; the last one is freed on the loader thread. NULL is allowed. */
 void registry_drop(struct registry *registry, struct snapshot *snapshot);
+
+/* What a model's graph is that people run or build on: what serves, or a newer version that makes no text, while no
+ * label holds the model to one. NULL: there is none. */
+struct registry_version *model_source(const struct registry_model *model);
+
+/* An empty place for a version's graph, with one reference; NULL without memory. */
+struct served *served_create(void);
+/* Gives a reference back; the last one frees what is large: on the loader thread, registry_drop_served. Any thread;
+ * returns NULL. */
+struct served *served_unref(struct served *served);
+/* Forgets the graph of a version, where there is one; runs under way go on. */
+void registry_drop_served(struct registry *registry, struct registry_version *version);
 
 /* An empty slot with one reference; NULL without memory. */
 struct live *live_create(const char *name);

@@ -113,8 +113,8 @@ static enum status unavailable(struct error *error, const char *code, const char
     return error_code(error, code), STATUS_UNAVAILABLE;
 }
 
-static enum status refuse_version(const struct registry_model *model, const struct registry_version *version,
-                                  struct error *error)
+enum status registry_refuse_version(const struct registry_model *model, const struct registry_version *version,
+                                    struct error *error)
 {
     error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s is %s: %.700s", (unsigned long long)version->number,
               model->name, version_status_name(version->status), version->reason.message);
@@ -136,7 +136,7 @@ static enum status no_current(const struct registry_model *model, struct error *
         }
     }
     if (model->version_count > 0) {
-        return refuse_version(model, &model->versions[model->version_count - 1], error);
+        return registry_refuse_version(model, &model->versions[model->version_count - 1], error);
     }
     snprintf(text, sizeof text, "model %s has no version yet: train or save it first", model->name);
     return unavailable(error, "no_version", text);
@@ -155,7 +155,7 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
     if (version_has_reason(version)) {
-        return refuse_version(model, version, error);
+        return registry_refuse_version(model, version, error);
     }
     if (model->is_unloaded) {
         return no_current(model, error);
@@ -195,11 +195,44 @@ static enum status note_use(struct registry_model *model, struct snapshot *snaps
     return STATUS_OK;
 }
 
+enum status registry_find_reference(const struct registry *registry, const char *text,
+                                    struct registry_model **ret_model, uint64_t *ret_version, struct error *error)
+{
+    struct reference parts;
+    TRY(parse_reference(text, &parts, error));
+    struct registry_model *model = registry_need(registry, parts.name, error);
+    if (model == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    if (parts.label[0] != '\0') {
+        TRY(version_of_label(model, parts.label, &parts.version, error));
+    }
+    *ret_model = model;
+    *ret_version = parts.version;
+    return STATUS_OK;
+}
+
+enum status registry_find_version(struct registry *registry, const char *reference, struct registry_model **ret_model,
+                                  struct registry_version **ret_version, struct error *error)
+{
+    struct registry_model *model = NULL;
+    uint64_t number = 0;
+    TRY(registry_find_reference(registry, reference, &model, &number, error));
+    struct registry_version *version = number == 0 ? model_source(model) : model_version(model, number);
+    if (version == NULL || version->status == VERSION_RETIRED || model->is_unloaded) {
+        return refuse_missing(registry, model, number, version, error);
+    }
+    *ret_model = model;
+    *ret_version = version;
+    return STATUS_OK;
+}
+
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error)
 {
     const char *given = reference == NULL || reference[0] == '\0' ? default_name(registry) : reference;
-    struct reference parts;
+    struct registry_model *model = NULL;
+    uint64_t number = 0;
     if (given == NULL) {
         error_set(error, STATUS_INVALID, "there are %zu models: \"model\" must say which", registry->model_count);
         error_code(error, "model_required");
@@ -208,17 +241,10 @@ enum status registry_resolve(struct registry *registry, const char *reference, s
         }
         return STATUS_INVALID;
     }
-    TRY(parse_reference(given, &parts, error));
-    struct registry_model *model = registry_need(registry, parts.name, error);
-    if (model == NULL) {
-        return STATUS_NOT_FOUND;
-    }
-    if (parts.label[0] != '\0') {
-        TRY(version_of_label(model, parts.label, &parts.version, error));
-    }
-    struct registry_version *version = parts.version == 0 ? model_current(model) : model_version(model, parts.version);
+    TRY(registry_find_reference(registry, given, &model, &number, error));
+    struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
     if (version == NULL || version->snapshot == NULL) {
-        return refuse_missing(registry, model, parts.version, version, error);
+        return refuse_missing(registry, model, number, version, error);
     }
     TRY(note_use(model, version->snapshot, error));
     *ret_snapshot = snapshot_ref(version->snapshot);

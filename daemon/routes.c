@@ -78,15 +78,21 @@ static const struct route table[] = {
     {"POST", "/v2/models/{m…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN, "runs or generates"},
     {"POST", "/v2/repository/index", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN, "all models and versions"},
     {"POST", "/v2/repository/models/{m…}", api_unsupported, SCOPE_ADMIN, ROUTE_FOREIGN, "loads or unloads a model"},
-    {"POST", "/v1/models/{m}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN,
-     "TF Serving's predict, classify and regress"}, /* m:predict */
-    {"GET", "/v1/models/{m}/metadata", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN, "TF Serving's metadata"},
-    {"GET", "/v1/models/{m}/versions/{v…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN,
-     "TF Serving's status and metadata of a version"},
-    {"POST", "/v1/models/{m}/versions/{v…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN,
-     "TF Serving's predict on a version"},
-    {"POST", "/v1/models/{m}/labels/{l…}", api_unsupported, SCOPE_GENERATE, ROUTE_FOREIGN,
-     "TF Serving's predict on a label"},
+    {"POST", "/v1/models/{m}", api_tf_predict, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's predict, by rows or columns"}, /* m:predict */
+    {"GET", "/v1/models/{m}/metadata", api_tf_metadata, SCOPE_GENERATE, ROUTE_FOREIGN, "TF Serving's metadata"},
+    {"GET", "/v1/models/{m}/versions/{v}", api_tf_status, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's status of a version"},
+    {"POST", "/v1/models/{m}/versions/{v}", api_tf_predict, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's predict on a version"}, /* 7:predict */
+    {"GET", "/v1/models/{m}/versions/{v}/metadata", api_tf_metadata, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's metadata of a version"},
+    {"GET", "/v1/models/{m}/labels/{label}", api_tf_status, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's status of a label's version"},
+    {"POST", "/v1/models/{m}/labels/{label}", api_tf_predict, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's predict on a label's version"}, /* stable:predict */
+    {"GET", "/v1/models/{m}/labels/{label}/metadata", api_tf_metadata, SCOPE_GENERATE, ROUTE_FOREIGN,
+     "TF Serving's metadata of a label's version"},
 };
 enum { ROUTE_COUNT = sizeof table / sizeof *table };
 
@@ -196,16 +202,6 @@ enum status route_match(const char *pattern, const char *path, struct arena *are
 
 /* ---- The head */
 
-static void reply_error(struct request *request, const struct route *route, unsigned status, const struct error *error)
-{
-    if (route != NULL && (route->flags & ROUTE_FOREIGN) != 0) {
-        request_add_retry_after(request, status, error);
-        request_reply_json(request, status, json_pack("{s:s}", "error", error->message));
-    } else {
-        request_reply_error_as(request, status, error);
-    }
-}
-
 static bool is_method_of(const struct route *route, const char *method)
 {
     return strcmp(route->method, method) == 0 || (strcmp(route->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
@@ -313,17 +309,20 @@ void routes_on_head(void *context, struct request *request)
         request_reply_error(request, &error);
         return;
     }
+    if ((route->flags & ROUTE_FOREIGN) != 0) {
+        request_set_plain_errors(request);
+    }
     unsigned refusal = let_in(server, request, found, &error);
     caller_add_cors_headers(server, request);
     if (refusal != 0) {
-        reply_error(request, route, refusal, &error);
+        request_reply_error_as(request, refusal, &error);
         return;
     }
     if (server->is_draining && (route->flags & ROUTE_DRAINING) == 0) {
         error_set(&error, STATUS_UNAVAILABLE, "lstmd is shutting down");
         error_code(&error, "draining");
         request_add_header(request, "Connection", "close");
-        reply_error(request, route, 503, &error);
+        request_reply_error_as(request, 503, &error);
         return;
     }
     if ((route->flags & ROUTE_CORPUS) != 0) {
@@ -373,5 +372,5 @@ void api_unsupported(struct server *server, struct request *request)
     error_set(&error, STATUS_UNSUPPORTED, "%s %s is documented, but not in this build", found->route->method,
               found->route->pattern);
     error_code(&error, "unsupported");
-    reply_error(request, found->route, 400, &error);
+    request_reply_error(request, &error);
 }

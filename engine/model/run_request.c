@@ -3,8 +3,6 @@
 
 #include "engine/base/mem.h"
 
-enum { RESULT_JSON_ELEMENTS_MAX = 1 << 24 }; /* as JSON numbers; base64 holds TENSOR_JSON_ELEMENTS_MAX */
-
 static enum status no_memory(struct error *error)
 {
     return error_set(error, STATUS_NO_MEMORY, "no memory for a run");
@@ -352,7 +350,7 @@ void run_request_release(struct run_request *request)
 
 enum status run_request_check_size(const struct run_request *request, size_t elements, struct error *error)
 {
-    size_t most = request->encoding == TENSOR_BASE64 ? TENSOR_JSON_ELEMENTS_MAX : RESULT_JSON_ELEMENTS_MAX;
+    size_t most = request->encoding == TENSOR_BASE64 ? TENSOR_JSON_ELEMENTS_MAX : TENSOR_JSON_REPLY_ELEMENTS_MAX;
     if (elements > most) {
         return error_set(error, STATUS_TOO_LARGE, "the fetches have %zu elements; a reply of this encoding at most %zu",
                          elements, most);

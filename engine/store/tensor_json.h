@@ -8,7 +8,10 @@
 
 #include "engine/math/tensor.h"
 
-enum { TENSOR_JSON_ELEMENTS_MAX = 1 << 26 };
+enum {
+    TENSOR_JSON_ELEMENTS_MAX = 1 << 26,
+    TENSOR_JSON_REPLY_ELEMENTS_MAX = 1 << 24, /* of a reply, as JSON numbers */
+};
 
 enum tensor_encoding { TENSOR_NESTED, TENSOR_FLAT, TENSOR_BASE64, TENSOR_ENCODING_COUNT };
 
