@@ -76,7 +76,8 @@ static const char *outcome_of(const struct completion *completion)
         [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
     };
     static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one outcome for each reason");
-    return completion->choice_count == 0 || !completion->is_admitted ? "refused" : names[completion->choices[0].finish];
+    return completion->choice_count == 0 || !completion->is_submitted ? "refused"
+                                                                      : names[completion->choices[0].finish];
 }
 
 static const char *key_of(const struct completion *completion)
@@ -108,7 +109,8 @@ static void measure(struct completion *completion)
 void completion_close_if_over(struct completion *completion)
 {
     bool is_replied = completion->is_abandoned || request_is_replied(completion->request);
-    if (completion->is_over || completion->is_started || completion->is_in_job || !is_replied ||
+    bool is_held = completion->is_in_job || completion->is_waiting || completion->is_loading;
+    if (completion->is_over || completion->is_started || is_held || !is_replied ||
         completion->ended_count < completion->choice_count) {
         return;
     }
@@ -125,6 +127,10 @@ void completion_close_if_over(struct completion *completion)
 void completion_cancel(struct completion *completion)
 {
     completion->wants_cancel = true;
+    if (completion->is_waiting) {
+        completion_stop_waiting(completion, FINISH_CANCELLED);
+        return;
+    }
     if (!completion->is_submitted) {
         return; /* its generations may be in the making on another thread; submitting sees to it */
     }
@@ -358,15 +364,21 @@ static void on_progress_message(struct message *message)
     }
 }
 
-/* Text is due to be flushed, or the stream has been silent long enough for a comment. */
+/* Text is due to be flushed, the stream has been silent long enough for a comment, or what it waits for takes too
+ * long. */
 static void on_timer(uv_timer_t *timer)
 {
     struct completion *completion = completion_from(timer->data);
     if (completion->is_over) {
         return;
     }
-    if (completion->form == FORM_JSON) {
-        completion_cancel(completion); /* the grace of a client that closed its side */
+    if (completion->is_waiting && !request_is_half_closed(completion->request)) {
+        completion_stop_waiting(completion, FINISH_DEADLINE);
+        return;
+    }
+    if (completion->is_waiting || completion->form == FORM_JSON) {
+        completion->is_given_up = true; /* the grace of a client that closed its side is over */
+        completion_cancel(completion);
         return;
     }
     if (!completion->is_started && !completion->is_abandoned) {
@@ -385,7 +397,7 @@ void completion_on_gone(void *context, struct request *request)
 {
     struct completion *completion = completion_from(context);
     if (request_is_half_closed(request)) {
-        if (completion->form == FORM_JSON) {
+        if (completion->form == FORM_JSON || completion->is_waiting) {
             completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
         }
         return; /* of a stream, the next write tells whether anybody reads */

@@ -88,9 +88,13 @@ struct completion {
     struct limit_account *account; /* of its key; NULL: nothing is limited */
     bool is_default_start;         /* nobody said what text to begin from */
     bool is_in_job;                /* on a run thread: encoding owns the choices, replying their logprobs */
+    bool is_waiting;               /* for its turn in its session */
+    bool is_loading;               /* its session's version is: completion_begin will be called */
+    bool has_waited_for_load;
     bool is_submitted;
     bool is_started;   /* a stream reads from here */
     bool is_abandoned; /* nobody will read the reply */
+    bool is_given_up;  /* its client closed its side, and has left for all we know */
     bool wants_cancel, is_over;
     uv_timer_t timer;
     uint64_t flushed_ms, written_ms; /* when text, and anything, was last handed to the stream */
@@ -134,11 +138,18 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
 /* The name of the key that asks; "": none. Thread: loop or run. */
 const char *completion_owner(const struct completion *completion);
 
-/* Enters the request's session where it names one, or begins to wait: `session_turn.is_inside` tells, and `granted` is
- * called afterwards. Errors of sessions_enter; INVALID for fields that do not go with a session. */
-enum status completion_enter_session(struct completion *completion, void (*granted)(struct session_turn *turn),
-                                     struct error *error) MUST_CHECK;
-struct completion *completion_of_turn(struct session_turn *turn);
+/* Enters the request's session where it names one, or begins to wait for its turn (is_waiting), which calls
+ * completion_begin. Errors of sessions_enter; INVALID for fields that do not go with a session. */
+enum status completion_enter_session(struct completion *completion, struct error *error) MUST_CHECK;
+
+/* With its fields read, and inside its session: finds the model, and so on until its texts are being made. */
+void completion_begin(struct completion *completion);
+
+/* Its turn will not be waited for any longer: gives up its place and replies that nothing was made. */
+void completion_stop_waiting(struct completion *completion, enum finish_reason finish);
+
+/* Its deadline, as far as that is known: without the model's default before the model is found. */
+void completion_set_deadline(struct completion *completion);
 
 /* Leaves it, at the end, with the state of what was sent; as it was, where nothing was. */
 void completion_leave_session(struct completion *completion);
@@ -148,6 +159,17 @@ void completion_leave_session(struct completion *completion);
  * it. */
 enum status completion_take_state(struct completion *completion, const char **reference,
                                   char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
+
+/* The part of it that is about its session, where it is in one; or waits for one, whose state it then only looks at. */
+enum status completion_take_session(struct completion *completion, const char **reference,
+                                    char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
+
+/* Looking for the snapshot failed: begins to wait where it is a session's version that is being loaded, once; then
+ * completion_begin is called again. */
+bool completion_wait_for_load(struct completion *completion, const struct error *error);
+
+/* The error is that field's; returns its status. */
+enum status completion_refuse_field(struct error *error, const char *param);
 
 /* What came of looking for the snapshot: UNPROCESSABLE, code "session_version_gone", where a session's version is not
  * there any more or has another content. */

@@ -81,6 +81,8 @@ static void submit(struct completion *completion)
     }
     if (completion->form != FORM_JSON) {
         completion_start_timer(completion, clock_now_ms() + server->settings.ping_seconds * 1000);
+    } else if (request_is_half_closed(completion->request)) { /* perhaps while it waited */
+        completion_on_gone(completion, completion->request);
     }
 }
 
@@ -192,10 +194,40 @@ static enum status prepare(struct completion *completion, struct error *error)
         completion->choices[i].completion = completion;
         completion->choices[i].index = i;
     }
-    uint64_t limit_ms = server->settings.request_seconds_max * 1000;
-    uint64_t asked_ms = fields->deadline_ms > 0 ? (uint64_t)fields->deadline_ms : limit_ms;
-    completion->deadline_ms = completion->started_ms + (asked_ms < limit_ms ? asked_ms : limit_ms);
+    completion_set_deadline(completion);
     return STATUS_OK;
+}
+
+void completion_set_deadline(struct completion *completion)
+{
+    uint64_t limit_ms = completion->owner->server->settings.request_seconds_max * 1000;
+    uint64_t asked_ms = completion->fields.deadline_ms > 0 ? (uint64_t)completion->fields.deadline_ms : limit_ms;
+    completion->deadline_ms = completion->started_ms + (asked_ms < limit_ms ? asked_ms : limit_ms);
+}
+
+void completion_stop_waiting(struct completion *completion, enum finish_reason finish)
+{
+    struct error error;
+    completion->is_waiting = false;
+    enum status status =
+        completion->is_abandoned ? error_set(&error, STATUS_CANCELLED, "the client left") : prepare(completion, &error);
+    completion_leave_session(completion);
+    if (status != STATUS_OK) {
+        drop_generations(completion);
+        refuse(completion, &error);
+        return;
+    }
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        completion->choices[i].finish = finish;
+    }
+    completion->ended_count = completion->choice_count;
+    completion->is_submitted = true;
+    if (completion->form == FORM_JSON) {
+        completion_reply_whole(completion);
+    } else {
+        completion_reply_stream(completion);
+    }
+    completion_close_if_over(completion);
 }
 
 /* Only where the operator asked for texts in the log. */
@@ -208,30 +240,13 @@ static void log_prompts(const struct completion *completion)
     }
 }
 
-static void parsed(struct job *job);
-
-static void on_granted(struct session_turn *turn)
+void completion_begin(struct completion *completion)
 {
-    parsed(&completion_of_turn(turn)->job);
-}
-
-/* The fields are read: find the model, turn the prompts into symbols. */
-static void parsed(struct job *job)
-{
-    struct completion *completion = (struct completion *)job;
     struct server *server = completion->owner->server;
-    struct error error = completion->error;
-    enum status status = completion->status;
-    completion->is_in_job = false;
-    if (status == STATUS_OK && completion->session_turn.session == NULL) {
-        status = completion_enter_session(completion, on_granted, &error);
-        completion->is_in_job = completion->session_turn.session != NULL && !completion->session_turn.is_inside;
-    }
-    if (completion->is_in_job) { /* it waits for its turn, which comes here again */
+    struct error error;
+    enum status status = prepare(completion, &error);
+    if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
         return;
-    }
-    if (status == STATUS_OK) {
-        status = prepare(completion, &error);
     }
     if (status == STATUS_OK) {
         log_prompts(completion);
@@ -252,6 +267,28 @@ static void parsed(struct job *job)
     }
     completion->status = completion_make_generations(completion, &completion->error);
     submit(completion);
+}
+
+/* The fields are read: into the session, if there is one, and on. */
+static void parsed(struct job *job)
+{
+    struct completion *completion = (struct completion *)job;
+    struct error error = completion->error;
+    enum status status = completion->status;
+    completion->is_in_job = false;
+    if (status == STATUS_OK && completion->is_abandoned) {
+        status = error_set(&error, STATUS_CANCELLED, "the client left");
+    }
+    if (status == STATUS_OK) {
+        status = completion_enter_session(completion, &error);
+    }
+    if (status != STATUS_OK) {
+        refuse(completion, &error);
+    } else if (completion->is_waiting && completion->wants_cancel) {
+        completion_stop_waiting(completion, FINISH_CANCELLED);
+    } else if (!completion->is_waiting) {
+        completion_begin(completion);
+    }
 }
 
 static void parse_job(struct job *job)

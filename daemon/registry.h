@@ -173,6 +173,9 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
 /* Reads every directory again and waits until what was found is loaded or refused: {"reloaded":true}. */
 void registry_rescan(struct registry *registry, struct registry_callback callback);
 
+/* Waits until no version of the model is being loaded, whatever came of it: {}. */
+void registry_wait_for_loads(struct registry *registry, const char *name, struct registry_callback callback);
+
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);
 

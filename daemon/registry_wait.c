@@ -33,6 +33,25 @@ void registry_answer_when_back(struct registry *registry, const char *name, cons
     registry_scan(registry);
 }
 
+void registry_wait_for_loads(struct registry *registry, const char *name, struct registry_callback callback)
+{
+    struct error error;
+    json_t *reply = json_object();
+    bool is_loading = model_is_loading(registry_find(registry, name));
+    struct registry_waiter *waiter =
+        reply == NULL || !is_loading ? NULL : registry_add_waiter(registry, name, callback);
+    if (waiter != NULL) {
+        waiter->scan = registry->scans_done;
+        waiter->reply = reply;
+    } else if (reply != NULL && !is_loading) {
+        registry_answer(callback, STATUS_OK, NULL, reply, false);
+    } else {
+        json_decref(reply);
+        error_set(&error, STATUS_NO_MEMORY, "no memory for a call that waits");
+        registry_answer_error(callback, &error);
+    }
+}
+
 /* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what
  * serves. */
 static const struct registry_version *awaited(const struct registry_model *model, const struct registry_waiter *waiter)

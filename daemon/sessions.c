@@ -89,7 +89,16 @@ void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct
     if (session == NULL) {
         return;
     }
-    CHECK(turn->is_inside && session->turn == turn);
+    if (!turn->is_inside) {
+        struct session_turn **link = &session->turn;
+        while (*link != turn) {
+            link = &(*link)->next;
+        }
+        *link = turn->next;
+        turn->session = NULL;
+        return;
+    }
+    CHECK(session->turn == turn);
     if (state != NULL) {
         sessions_set_content(sessions, session, text_state_ref(state), NULL);
     }

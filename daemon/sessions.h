@@ -54,7 +54,7 @@ void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BY
 enum status session_check_begun(const struct session *session, struct error *error) MUST_CHECK;
 
 /* Leaves: `state` is where the text stands now, NULL leaves the session as it was; one that was made for this turn is
- * then gone. Lets the next one in. A turn that is in no session is allowed. */
+ * then gone. Lets the next one in. A turn that only waits gives up its place; one that is in no session is allowed. */
 void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state);
 
 /* What PUT says. */
