@@ -24,6 +24,7 @@ bool word_splitter_push(struct word_splitter *splitter, const char *character, s
 
 bool word_splitter_finish(struct word_splitter *splitter)
 {
+    bool is_new = !splitter->is_over && splitter->length > 0;
     splitter->is_over = true;
-    return splitter->length > 0;
+    return is_new;
 }

@@ -174,6 +174,7 @@ static void test_words_lie_between_white_space(void **state)
     struct vocabulary *vocabulary = create(VOCABULARY_WORDS, 4, (const char *[]){"the", "whale", "<unk>", "thé"});
     expect_ids(vocabulary, " the\twhale\n\nthé\xE3\x80\x80the", UNKNOWN_SYMBOLS_ERROR, 4, (uint32_t[]){0, 1, 3, 0});
     expect_ids(vocabulary, " \n ", UNKNOWN_SYMBOLS_ERROR, 0, (uint32_t[]){0});
+    expect_ids(vocabulary, "the whale ", UNKNOWN_SYMBOLS_ERROR, 2, (uint32_t[]){0, 1}); /* the last one once */
     expect_ids(vocabulary, "the white whale", UNKNOWN_SYMBOLS_SKIP, 2, (uint32_t[]){0, 1});
     expect_ids(vocabulary, "the white whale", UNKNOWN_SYMBOLS_REPLACE, 3, (uint32_t[]){0, 2, 1});
     expect_ids(vocabulary, "thé white", UNKNOWN_SYMBOLS_ERROR, 2, (uint32_t[]){3, 2}); /* "<unk>" stands for it */
@@ -201,6 +202,7 @@ static void test_line_ends_are_words(void **state)
     struct vocabulary *vocabulary = create(VOCABULARY_WORDS, 4, (const char *[]){"\n", "<eos>", "the", "whale"});
     assert_int_equal(vocabulary_end_of_line(vocabulary), 1);
     expect_ids(vocabulary, "\n the\nwhale \r\n\n", UNKNOWN_SYMBOLS_ERROR, 6, (uint32_t[]){1, 2, 1, 3, 1, 1});
+    expect_ids(vocabulary, "the\n", UNKNOWN_SYMBOLS_ERROR, 2, (uint32_t[]){2, 1});
     expect_ids(vocabulary, "the <eos> whale", UNKNOWN_SYMBOLS_ERROR, 3, (uint32_t[]){2, 1, 3});
     vocabulary_unref(vocabulary);
     vocabulary = create(VOCABULARY_WORDS, 2, (const char *[]){"the", "\n"});
