@@ -39,6 +39,7 @@ struct encoded {
     size_t count;
     struct penalty_bias *biases;
     size_t bias_count;
+    struct constraint *constraint; /* NULL: any text */
 };
 
 /* To be told, or to find the likeliest by. */
@@ -66,6 +67,7 @@ static enum status create_generation(struct completion *completion, struct choic
                       .presence = fields->presence_penalty,
                       .biases = encoded->biases,
                       .bias_count = encoded->bias_count},
+        .constraint = encoded->constraint,
         .state = completion->from,
         .origin = snapshot_origin(completion->snapshot),
         .want_state = completion_wants_states(completion),
@@ -177,9 +179,14 @@ enum status completion_make_generations(struct completion *completion, struct er
         const struct vocabulary *vocabulary = snapshot_vocabulary(completion->snapshot);
         status = generate_request_biases(fields, vocabulary, encoded.biases, &encoded.bias_count, error);
     }
+    if (status == STATUS_OK && fields->pattern != NULL) {
+        status = constraint_create(fields->pattern, fields->pattern_length, snapshot_vocabulary(completion->snapshot),
+                                   encoded.biases, encoded.bias_count, &encoded.constraint, error);
+    }
     if (status == STATUS_OK) {
         status = create_generations_of(completion, &encoded, error);
     }
+    constraint_unref(encoded.constraint);
     mem_free(encoded.symbols);
     mem_free(encoded.biases);
     return status;

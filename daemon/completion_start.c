@@ -251,7 +251,8 @@ void completion_begin(struct completion *completion)
     if (status == STATUS_OK) {
         log_prompts(completion);
     }
-    if (status == STATUS_OK && completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX) {
+    bool is_long = completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX || completion->fields.pattern != NULL;
+    if (status == STATUS_OK && is_long) {
         completion->job.run = encode_job;
         completion->job.done = on_encoded;
         status = workers_submit(server->run, &completion->job, &error);

@@ -18,6 +18,7 @@ enum field_kind {
     FIELD_UNKNOWN_SYMBOLS,
     FIELD_SESSION,
     FIELD_STATE,
+    FIELD_PATTERN,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
     FIELD_SUFFIX,  /* only "" is accepted: what comes later cannot be read first */
     FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
@@ -71,7 +72,7 @@ static const struct field {
     {"unknown_symbols", FIELD_UNKNOWN_SYMBOLS, true, 0, 0, 0},
     {"user", FIELD_IGNORED, false, 0, 0, 0},
     {"suffix", FIELD_SUFFIX, false, 0, 0, 0},
-    {"pattern", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"pattern", FIELD_PATTERN, false, 0, 0, 0},
     {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
     {"session", FIELD_SESSION, false, 0, 0, 0},
     {"session_start", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, session_start)},
@@ -204,6 +205,14 @@ static enum status read_field(struct generate_request *request, const struct fie
         }
         request->state = json_string_value(value);
         request->state_length = json_string_length(value);
+        return STATUS_OK;
+    case FIELD_PATTERN:
+        if (!json_is_string(value)) {
+            error_set(error, STATUS_INVALID, "pattern must be a string");
+            return generate_request_refuse("pattern", error);
+        }
+        request->pattern_length = json_string_length(value); /* "" is none */
+        request->pattern = request->pattern_length == 0 ? NULL : json_string_value(value);
         return STATUS_OK;
     case FIELD_IGNORED: return STATUS_OK;
     case FIELD_SUFFIX: return read_suffix(value, error);
@@ -365,6 +374,7 @@ static json_t *schema_of(const struct field *field)
     case FIELD_UNKNOWN_SYMBOLS: return json_pack("{s:[s,s,s]}", "enum", "error", "skip", "replace");
     case FIELD_SESSION:
     case FIELD_STATE: return json_pack("{s:s}", "type", "string");
+    case FIELD_PATTERN: return json_pack("{s:s, s:i}", "type", "string", "maxLength", PATTERN_BYTES_MAX);
     case FIELD_IGNORED:
     case FIELD_UNBUILT: break;
     }

@@ -59,6 +59,8 @@ struct generate_request {
     const char *stop[STOP_STRINGS_MAX];
     size_t stop_lengths[STOP_STRINGS_MAX];
     size_t stop_count;
+    const char *pattern; /* what the text matches; NULL: anything */
+    size_t pattern_length;
     enum unknown_symbols unknown_symbols;
     int64_t logprobs; /* of how many symbols beside each */
     bool stream;

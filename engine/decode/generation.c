@@ -167,6 +167,7 @@ static void release(struct generation *generation)
 {
     text_stream_release(&generation->stream);
     penalties_release(&generation->penalties);
+    constraint_unref(generation->constraint);
     logprobs_release(&generation->logprobs);
     mem_free(generation->prompt);
     mem_free(generation->slot);
@@ -193,6 +194,39 @@ static enum status init_stream(struct generation *generation, const struct vocab
         generation_load_unfinished(generation);
     }
     return status;
+}
+
+/* Where the constraint's text begins; it must have a match of at most so many symbols. */
+static enum status init_constraint(struct generation *generation, const struct generation_options *options,
+                                   struct error *error)
+{
+    if (options->constraint == NULL) {
+        return STATUS_OK;
+    }
+    const struct vocabulary *vocabulary = generation->stream.vocabulary;
+    bool is_line_begun = text_stream_is_end_of_line(vocabulary, generation->prompt[generation->prompt_count - 1]);
+    generation->constraint = constraint_ref(options->constraint);
+    generation->constraint_state = constraint_begin(options->constraint, is_line_begun);
+    size_t shortest = constraint_shortest(options->constraint, generation->constraint_state);
+    if (generation->stream.assembler.pending_count > 0) {
+        error_set(error, STATUS_INVALID,
+                  "the state is inside of a character, a pattern's text begins with a whole one");
+        return refuse(error, "pattern");
+    }
+    if (shortest == CONSTRAINT_NEVER) {
+        bool has_spaces = vocabulary_kind(vocabulary) == VOCABULARY_WORDS && !is_line_begun;
+        error_set(error, STATUS_INVALID, "no text of the model's %zu symbols matches the pattern%s",
+                  vocabulary_size(vocabulary), has_spaces ? " (here the first word has a space before it)" : "");
+        error_code(error, "pattern_without_match");
+        return refuse(error, "pattern");
+    }
+    if (shortest > options->tokens_max) {
+        error_set(error, STATUS_INVALID,
+                  "max_tokens is %zu, the shortest text that matches the pattern has %zu symbols", options->tokens_max,
+                  shortest);
+        return refuse(error, "max_tokens");
+    }
+    return STATUS_OK;
 }
 
 static enum status init_sampler(struct generation *generation, const struct generation_options *options,
@@ -245,6 +279,9 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     }
     if (status == STATUS_OK) {
         status = init_sampler(generation, options, error);
+    }
+    if (status == STATUS_OK) {
+        status = init_constraint(generation, options, error);
     }
     if (status != STATUS_OK) {
         release(generation);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/decode/constraint.h"
 #include "engine/decode/decode_plan.h"
 #include "engine/decode/logprobs.h"
 #include "engine/decode/penalties.h"
@@ -39,6 +40,7 @@ struct generation_options {
     double min_p;               /* 0: off */
     double typical_p;           /* 0 and 1: off */
     struct penalty_options penalties; /* copied */
+    struct constraint *constraint;    /* what the text made matches, with those biases; referenced. NULL: anything */
     uint64_t seed;
     uint64_t choice; /* index among n choices; keys the random numbers with the seed and the symbols made so far */
     const char *const *stop; /* copied; see stop_strings_create */
@@ -59,7 +61,7 @@ struct generation_options {
 enum finish_reason {
     FINISH_NONE, /* still going */
     FINISH_LENGTH,
-    FINISH_STOP,
+    FINISH_STOP, /* a stop string; or its constraint lets nothing follow */
     FINISH_CANCELLED,
     FINISH_DEADLINE,
     FINISH_FAILED, /* the engine could not go on (logits not finite); generation_failure says more */
@@ -70,7 +72,8 @@ struct generation;
 
 /* `plan` and `vocabulary` are borrowed from `lifetime`, a reference-counted thing that `release_lifetime` (may be NULL)
  * gives back with the generation's last reference (called once, on whatever thread that is). On failure the lifetime is
- * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"); UNPROCESSABLE,
+ * not taken. INVALID names the option and its bounds, with `error->param` its name in the API ("top_p"; "pattern" for
+ * the constraint, where it has no match; "max_tokens" where the shortest is longer); UNPROCESSABLE,
  * code "state_mismatch", for a state of another version, naming it; LIMIT for stop strings, and where a
  * state is wanted and the plan's has more than TEXT_STATE_NUMBER_BYTES_MAX; NO_MEMORY. Holds the prompt, the recurrent
  * state and the ring until the last unref. Any thread. */

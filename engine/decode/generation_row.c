@@ -136,21 +136,60 @@ static void echo(struct generation *generation, size_t index)
     CHECK(!write_symbol(generation, generation->prompt[index], false));
 }
 
-static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits, float *weights)
+/* With its constraint: ends it where nothing can follow. */
+static bool has_matched(struct generation *generation)
 {
-    size_t count = decode_plan_vocabulary_size(generation->plan);
+    size_t left = generation->tokens_max - generation->symbols_made;
+    enum constraint_course course = generation->constraint == NULL
+                                        ? CONSTRAINT_GOES_ON
+                                        : constraint_course(generation->constraint, generation->constraint_state, left);
+    if (course != CONSTRAINT_GOES_ON) {
+        generation->ending = course == CONSTRAINT_ENDS ? FINISH_STOP : FINISH_LENGTH;
+    }
+    return course != CONSTRAINT_GOES_ON;
+}
+
+/* Chooses the next symbol, of those that the constraint allows. False: there is none, and `ending` says why. */
+static bool choose_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits,
+                          float *weights, uint32_t *ret_symbol)
+{
     uint64_t counter = generation->made_before + generation->symbols_made;
     double uniform = rng_uniform(generation->seed, generation->choice, counter);
+    size_t count = decode_plan_vocabulary_size(generation->plan);
+    size_t left = generation->tokens_max - generation->symbols_made;
+    struct sampler_options sampler = generation->sampler;
+    if (!predict(generation, kernels, logits, weights) ||
+        !penalties_apply(&generation->penalties, kernels, logits, weights, count)) {
+        fail(generation);
+        return false;
+    }
+    if (generation->constraint != NULL) { /* what is banned is not among them */
+        count = constraint_gather(generation->constraint, generation->constraint_state, left, logits);
+        sampler.banned_count = 0;
+    }
+    if (!sampler_choose(kernels, &sampler, logits, weights, count, uniform, ret_symbol)) {
+        fail(generation);
+        return false;
+    }
+    if (generation->constraint != NULL &&
+        !constraint_follow(generation->constraint, &generation->constraint_state, left, *ret_symbol, ret_symbol)) {
+        generation->ending = FINISH_STOP;
+        return false;
+    }
+    return true;
+}
+
+static void make_symbol(struct generation *generation, const struct rnn_kernels *kernels, float *logits, float *weights)
+{
     if (generation->symbols_made == 0) {
         generation->text_begin = generation->stream.position;
         generation->text_begin_assembler = generation->stream.assembler;
     }
-    if (!predict(generation, kernels, logits, weights) ||
-        !penalties_apply(&generation->penalties, kernels, logits, weights, count) ||
-        !sampler_choose(kernels, &generation->sampler, logits, weights, count, uniform, &generation->made)) {
-        fail(generation);
+    uint32_t symbol;
+    if (has_matched(generation) || !choose_symbol(generation, kernels, logits, weights, &symbol)) {
         return;
     }
+    generation->made = symbol;
     generation->is_made_fed = false;
     if (generation->symbols != NULL) {
         generation->symbols[generation->symbols_made] = generation->made;
@@ -161,6 +200,7 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
         generation->ending = FINISH_STOP;
     } else {
         keep_text_mark(generation);
+        has_matched(generation);
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
 }

@@ -65,6 +65,8 @@ struct generation {
     enum finish_reason ending;                  /* why it ends, known before it has ended */
     struct error failure;
     struct penalties penalties;
+    struct constraint *constraint; /* one reference, or NULL */
+    uint32_t constraint_state;
     struct logprobs logprobs; /* `entries` NULL unless wanted */
     struct text_stream stream;
     size_t prompt_read;

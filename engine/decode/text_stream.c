@@ -12,7 +12,7 @@ static_assert((int)ROOM_NEEDED_BYTES <= (int)BYTE_RING_BYTES / 2, "an empty ring
 static_assert((int)TEXT_BYTES_MAX <= (int)STOP_STRINGS_INPUT_BYTES_MAX, "a symbol is one push");
 static_assert((int)TEXT_BYTES_MAX >= (int)UTF8_ASSEMBLER_OUTPUT_BYTES_MAX, "a byte's characters fit");
 
-static bool is_end_of_line(const struct vocabulary *vocabulary, uint32_t symbol)
+bool text_stream_is_end_of_line(const struct vocabulary *vocabulary, uint32_t symbol)
 {
     size_t length;
     const char *text = vocabulary_symbol(vocabulary, symbol, &length);
@@ -23,9 +23,9 @@ enum status text_stream_init(struct text_stream *stream, const struct vocabulary
                              const char *const *stop, const size_t *stop_lengths, size_t stop_count,
                              struct error *error)
 {
-    *stream =
-        (struct text_stream){.vocabulary = vocabulary,
-                             .position.is_line_begun = last == TEXT_STREAM_START || is_end_of_line(vocabulary, last)};
+    *stream = (struct text_stream){.vocabulary = vocabulary,
+                                   .position.is_line_begun =
+                                       last == TEXT_STREAM_START || text_stream_is_end_of_line(vocabulary, last)};
     for (size_t i = 0; i < stop_count; i++) {
         size_t malformed = utf8_find_malformed(stop[i], stop_lengths[i]);
         if (malformed < stop_lengths[i]) {
@@ -55,7 +55,7 @@ size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, b
         memcpy(text, characters, length);
         return length;
     }
-    if (is_end_of_line(vocabulary, symbol)) {
+    if (text_stream_is_end_of_line(vocabulary, symbol)) {
         text[0] = '\n';
         return 1;
     }
@@ -72,7 +72,7 @@ size_t text_stream_follow(const struct vocabulary *vocabulary, struct utf8_assem
     if (vocabulary_kind(vocabulary) == VOCABULARY_BYTES) {
         length = utf8_assembler_push(assembler, (unsigned char)text[0], text);
     }
-    position->is_line_begun = is_end_of_line(vocabulary, symbol);
+    position->is_line_begun = text_stream_is_end_of_line(vocabulary, symbol);
     position->bytes += length;
     for (size_t i = 0; i < length; i++) {
         position->characters += ((unsigned char)text[i] & 0xC0) != 0x80; /* each has one byte that continues none */

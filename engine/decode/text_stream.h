@@ -56,6 +56,9 @@ size_t text_stream_follow(const struct vocabulary *vocabulary, struct utf8_assem
 size_t text_stream_spell(const struct vocabulary *vocabulary, uint32_t symbol, bool is_line_begun,
                          char text[TEXT_STREAM_SYMBOL_BYTES_MAX]);
 
+/* Whether a line ends with that symbol: a word behind it has no space before it. Any thread. */
+bool text_stream_is_end_of_line(const struct vocabulary *vocabulary, uint32_t symbol);
+
 /* At the end: writes what stop strings held back. Never stalls. */
 void text_stream_finish(struct text_stream *stream);
 
