@@ -39,15 +39,22 @@ static void drop_generations(struct completion *completion)
     }
 }
 
+/* What the job came to, and CANCELLED where the client left meanwhile. */
+static enum status end_job(struct completion *completion, struct error *error)
+{
+    completion->is_in_job = false;
+    if (completion->status != STATUS_OK) {
+        *error = completion->error;
+        return completion->status;
+    }
+    return completion->is_abandoned ? error_set(error, STATUS_CANCELLED, "the client left") : STATUS_OK;
+}
+
 static void submit(struct completion *completion)
 {
     struct server *server = completion->owner->server;
-    struct error error = completion->error;
-    enum status status = completion->status;
-    completion->is_in_job = false;
-    if (status == STATUS_OK && completion->is_abandoned) {
-        status = error_set(&error, STATUS_CANCELLED, "the client left");
-    }
+    struct error error;
+    enum status status = end_job(completion, &error);
     if (status == STATUS_OK) {
         status = completion_admit(completion, &error);
     }
@@ -274,12 +281,8 @@ void completion_begin(struct completion *completion)
 static void parsed(struct job *job)
 {
     struct completion *completion = (struct completion *)job;
-    struct error error = completion->error;
-    enum status status = completion->status;
-    completion->is_in_job = false;
-    if (status == STATUS_OK && completion->is_abandoned) {
-        status = error_set(&error, STATUS_CANCELLED, "the client left");
-    }
+    struct error error;
+    enum status status = end_job(completion, &error);
     if (status == STATUS_OK) {
         status = completion_enter_session(completion, &error);
     }

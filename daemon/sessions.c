@@ -285,6 +285,7 @@ void sessions_destroy(struct sessions *sessions)
     while (sessions->oldest != NULL) {
         sessions_forget(sessions, sessions->oldest);
     }
+    mem_free(sessions->owners);
     mem_free(sessions->buckets);
     mem_free(sessions);
 }

@@ -41,7 +41,8 @@ struct session_turn {
 
 /* Enters the session of that owner (a key's name; "": without keys) and name, or begins to wait for it: `is_inside`
  * tells. With `is_start` a session that is not there is made. INVALID, code "invalid_name"; NOT_FOUND, code
- * "session_not_found", with `expired_at` where it is known when it ended; LIMIT, code "session_busy"; NO_MEMORY. */
+ * "session_not_found", with `expired_at` where it is known when it ended; LIMIT, code "session_busy" or
+ * "sessions_per_key_max"; UNAVAILABLE, code "sessions_max"; NO_MEMORY. */
 enum status sessions_enter(struct sessions *sessions, const char *owner, const char *name, bool is_start,
                            struct session_turn *turn, struct error *error) MUST_CHECK;
 
@@ -65,7 +66,7 @@ struct session_order {
 };
 
 /* Makes a session, or begins one anew. CONFLICT, code "session_busy", while a request is inside; TOO_LARGE above
- * sessions_bytes_max; INVALID, NO_MEMORY. */
+ * sessions_bytes_max; LIMIT and UNAVAILABLE as sessions_enter; INVALID, NO_MEMORY. */
 enum status sessions_put(struct sessions *sessions, const char *owner, const char *name,
                          const struct session_order *order, bool *ret_is_new, struct error *error) MUST_CHECK;
 

@@ -30,11 +30,19 @@ struct expired_session {
     int64_t at;
 };
 
+/* How many sessions a key has. */
+struct session_owner {
+    char name[MODEL_NAME_BYTES_MAX];
+    size_t count; /* at least 1 */
+};
+
 struct sessions {
     struct server *server;
     struct session **buckets; /* a session is in bucket hash % bucket_count; its file is hash % SESSION_SEGMENTS */
     size_t bucket_count;      /* a power of 2, at least SESSION_SEGMENTS */
     struct session *newest, *oldest;
+    struct session_owner *owners; /* of those that have any */
+    size_t owner_count;
     struct sessions_counters counters;
     struct expired_session expired[SESSIONS_EXPIRED_MAX]; /* a ring */
     size_t expired_next;
@@ -77,7 +85,8 @@ struct session *sessions_find_live(struct sessions *sessions, const struct sessi
 enum status sessions_refuse_missing(const struct sessions *sessions, const struct session_names *names,
                                     struct error *error);
 
-/* A new one, which is not there yet, with nothing said in it. NO_MEMORY. */
+/* A new one, which is not there yet, with nothing said in it. UNAVAILABLE, code "sessions_max"; LIMIT, code
+ * "sessions_per_key_max"; NO_MEMORY. */
 enum status sessions_insert(struct sessions *sessions, const struct session_names *names, struct session **ret_session,
                             struct error *error) MUST_CHECK;
 /* Nobody may be inside. */

@@ -79,6 +79,58 @@ static void note_change(struct sessions *sessions, const struct session *session
     sessions->is_changed[session->hash % SESSION_SEGMENTS] = true;
 }
 
+/* ---- how many ---- */
+
+static struct session_owner *find_owner(const struct sessions *sessions, const char *name)
+{
+    for (size_t i = 0; i < sessions->owner_count; i++) {
+        if (strcmp(sessions->owners[i].name, name) == 0) {
+            return &sessions->owners[i];
+        }
+    }
+    return NULL;
+}
+
+/* One more of that owner, where there may be one. */
+static enum status count_in(struct sessions *sessions, const char *name, struct error *error)
+{
+    const struct settings *settings = &sessions->server->settings;
+    struct session_owner *owner = find_owner(sessions, name);
+    if (sessions->counters.count >= settings->sessions_max) {
+        error_set(error, STATUS_UNAVAILABLE, "there are %zu sessions, sessions_max is %llu", sessions->counters.count,
+                  (unsigned long long)settings->sessions_max);
+        return error_code(error, "sessions_max");
+    }
+    if (owner != NULL && owner->count >= settings->sessions_per_key_max) {
+        error_set(error, STATUS_LIMIT, "there are %zu sessions %s%s, sessions_per_key_max is %llu", owner->count,
+                  name[0] == '\0' ? "without a key" : "of key ", name,
+                  (unsigned long long)settings->sessions_per_key_max);
+        return error_code(error, "sessions_per_key_max");
+    }
+    if (owner == NULL) {
+        struct session_owner *owners = mem_reallocate(sessions->owners, sessions->owner_count + 1, sizeof *owners);
+        if (owners == NULL) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
+        }
+        sessions->owners = owners;
+        owner = &owners[sessions->owner_count++];
+        *owner = (struct session_owner){.count = 0};
+        memcpy(owner->name, name, strlen(name) + 1);
+    }
+    owner->count++;
+    sessions->counters.count++;
+    return STATUS_OK;
+}
+
+static void count_out(struct sessions *sessions, const char *name)
+{
+    struct session_owner *owner = find_owner(sessions, name);
+    sessions->counters.count--;
+    if (--owner->count == 0) {
+        *owner = sessions->owners[--sessions->owner_count];
+    }
+}
+
 void sessions_forget(struct sessions *sessions, struct session *session)
 {
     CHECK(session->turn == NULL);
@@ -89,7 +141,7 @@ void sessions_forget(struct sessions *sessions, struct session *session)
     *link = session->next;
     unlink_use(sessions, session);
     note_change(sessions, session);
-    sessions->counters.count--;
+    count_out(sessions, session->names);
     sessions->counters.bytes -= session_bytes(session);
     text_state_unref(session->state);
     mem_free(session->model);
@@ -124,7 +176,12 @@ enum status sessions_insert(struct sessions *sessions, const struct session_name
     if (session == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
     }
-    if (sessions->counters.count >= sessions->bucket_count) {
+    enum status status = count_in(sessions, names->text, error);
+    if (status != STATUS_OK) {
+        mem_free(session);
+        return status;
+    }
+    if (sessions->counters.count > sessions->bucket_count) {
         grow(sessions);
     }
     session->hash = names->hash;
@@ -133,7 +190,6 @@ enum status sessions_insert(struct sessions *sessions, const struct session_name
     session->next = *bucket_of(sessions, names->hash);
     *bucket_of(sessions, names->hash) = session;
     link_newest(sessions, session);
-    sessions->counters.count++;
     sessions->counters.bytes += session_bytes(session);
     *ret_session = session;
     return STATUS_OK;

@@ -304,6 +304,32 @@ class Memory(Continuing):
                          rb'lstmd_sessions_ended_total{reason="memory"} [1-9]')
 
 
+class Number(KeysTest):
+    """How many sessions there may be, of a key and together."""
+    MODELS = {"bard": {}}
+    KEYS = (("ann", ()), ("bob", ()), ("cecil", ()))
+    SETTINGS = "sessions_max = 5\nsessions_per_key_max = 3\n"
+
+    def put(self, key, name):
+        status, reply = self.ask("PUT", f"/v1/sessions/{name}", key, {"model": "bard"})
+        return status, reply.get("error", {}).get("code")
+
+    def test_at_most(self):
+        for name in "abc":
+            self.assertEqual(self.put("ann", name), (201, None))
+        self.assertEqual(self.put("ann", "d"), (429, "sessions_per_key_max"))
+        self.assertEqual(self.put("ann", "c"), (200, None))
+        body = {"prompt": PROMPT, "max_tokens": 1, "session": "d", "session_start": True}
+        status, reply = self.ask("POST", "/v1/completions", "ann", body)
+        self.assertEqual((status, reply["error"]["param"]), (429, "session"))
+        for name in "ab":
+            self.assertEqual(self.put("bob", name), (201, None))
+        self.assertEqual(self.put("cecil", "a"), (503, "sessions_max"))
+        self.assertEqual(self.ask("DELETE", "/v1/sessions/a", "ann")[0], 200)
+        self.assertEqual(self.put("cecil", "a"), (201, None))
+        self.assertEqual(self.put("ann", "a"), (503, "sessions_max"))
+
+
 class Restart(Continuing):
     MODELS = {"bard": {}}
 
