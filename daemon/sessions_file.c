@@ -17,6 +17,7 @@
 #include "engine/base/mem.h"
 
 enum { FILE_FORMAT = 1, SUM_BYTES = SHA256_TEXT_BYTES - 1 };
+#define FILE_BYTES_MAX ((size_t)1 << 40) /* sessions_bytes_max may have been as much when it was written */
 
 struct file_head {
     char magic[8];
@@ -316,11 +317,18 @@ enum status sessions_parse(const char *bytes, size_t length,
     return at == bytes + length ? STATUS_OK : refuse("there are bytes behind the last session", error);
 }
 
+/* One that today's limits have no room for is dropped, and the others of the file are not. */
 static enum status take_record(void *context, const struct session_record *record, struct error *error)
 {
-    return record->expires_at <= sessions_now()
-               ? STATUS_OK
-               : sessions_add(context, record->owner, record->name, &record->order, record->expires_at, error);
+    if (record->expires_at <= sessions_now()) {
+        return STATUS_OK;
+    }
+    enum status status = sessions_add(context, record->owner, record->name, &record->order, record->expires_at, error);
+    if (status != STATUS_TOO_LARGE && status != STATUS_LIMIT && status != STATUS_UNAVAILABLE) {
+        return status;
+    }
+    log_event(LOG_LEVEL_WARNING, "session_dropped", error->message, "key=%s session=%s", record->owner, record->name);
+    return STATUS_OK;
 }
 
 /* Puts a file aside that cannot be read, so that writing does not replace it. */
@@ -335,14 +343,14 @@ static void put_aside(const char *path, const struct error *error)
 
 void sessions_read_files(struct sessions *sessions)
 {
-    uint64_t bytes_max = sessions->server->settings.sessions_bytes_max;
+    file_sweep(sessions->path);
     for (size_t segment = 0; segment < SESSION_SEGMENTS; segment++) {
         char path[SESSIONS_PATH_BYTES_MAX + 32];
         char *bytes = NULL;
         size_t length;
         struct error error;
         name_file(sessions, segment, path);
-        enum status status = file_read(path, 2 * (size_t)bytes_max, &bytes, &length, &error);
+        enum status status = file_read(path, FILE_BYTES_MAX, &bytes, &length, &error);
         if (status == STATUS_OK) {
             status = sessions_parse(bytes, length, take_record, sessions, &error);
         } else if (status == STATUS_NOT_FOUND) {

@@ -101,6 +101,10 @@ enum status directory_remove(const char *path, struct error *error) MUST_CHECK;
  * labels.json. */
 enum status file_write_atomically(const char *path, const void *bytes, size_t length, struct error *error) MUST_CHECK;
 
+/* Removes what file_write_atomically left in a directory when it was killed; what cannot be removed stays. Nobody may
+ * be writing there now. */
+void file_sweep(const char *directory);
+
 /* Opens a new file without a name in a directory, to be read and written; it goes when it is closed. −1 with errno. */
 int file_open_unnamed(const char *directory) MUST_CHECK;
 

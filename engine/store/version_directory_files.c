@@ -202,13 +202,18 @@ enum status tree_remove_at(int directory_fd, const char *name, struct error *err
     return remove_below(directory_fd, name, 0, error);
 }
 
+/* The facts of something with a hidden name. */
+static bool is_hidden(int directory_fd, const char *name, struct stat *facts)
+{
+    return strncmp(name, hidden_prefix, sizeof hidden_prefix - 1) == 0 &&
+           fstatat(directory_fd, name, facts, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* Whether a hidden thing was left by a writer that is gone: old, and no directory whose writer still holds its lock. */
 static bool is_leftover(int directory_fd, const char *name)
 {
     struct stat facts;
-    if (strncmp(name, hidden_prefix, sizeof hidden_prefix - 1) != 0 ||
-        fstatat(directory_fd, name, &facts, AT_SYMLINK_NOFOLLOW) != 0 ||
-        time(NULL) - facts.st_mtime < LEFTOVER_AGE_SECONDS) {
+    if (!is_hidden(directory_fd, name, &facts) || time(NULL) - facts.st_mtime < LEFTOVER_AGE_SECONDS) {
         return false;
     }
     if (!S_ISDIR(facts.st_mode)) {
@@ -223,9 +228,15 @@ static bool is_leftover(int directory_fd, const char *name)
     return is_free;
 }
 
-void directory_sweep(int directory_fd)
+static bool is_hidden_file(int directory_fd, const char *name)
 {
-    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat facts;
+    return is_hidden(directory_fd, name, &facts) && S_ISREG(facts.st_mode);
+}
+
+/* Removes what `is_spare` says, of the directory behind `fd`, which it closes. */
+static void sweep(int fd, bool (*is_spare)(int directory_fd, const char *name))
+{
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     if (directory == NULL) {
         if (fd >= 0) {
@@ -234,11 +245,21 @@ void directory_sweep(int directory_fd)
         return;
     }
     for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        if (is_leftover(directory_fd, entry->d_name)) {
-            tree_remove_at(directory_fd, entry->d_name, NULL);
+        if (is_spare(fd, entry->d_name)) {
+            tree_remove_at(fd, entry->d_name, NULL);
         }
     }
     closedir(directory);
+}
+
+void directory_sweep(int directory_fd)
+{
+    sweep(openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), is_leftover);
+}
+
+void file_sweep(const char *directory)
+{
+    sweep(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), is_hidden_file);
 }
 
 static enum status remove_in(int parent_fd, const struct place *place, struct error *error)

@@ -331,11 +331,14 @@ class Number(KeysTest):
 
 
 class Restart(Continuing):
-    MODELS = {"bard": {}}
+    MODELS = {"bard": {}, "slow": {"units": 512, "layers": 2, "max_steps": 1}}
 
-    def again(self):
+    def again(self, config=""):
         self.assertEqual(self.daemon.stop(), 0)
-        type(self).daemon = Daemon(self.models)
+        path = os.path.join(self.folder, "again.conf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(config)
+        type(self).daemon = Daemon(self.models, config=path)
 
     def test_sessions_survive(self):
         whole = self.text(prompt=PROMPT, max_tokens=90, seed=4, **VIVID)
@@ -368,6 +371,47 @@ class Restart(Continuing):
         left = {entry["name"] for entry in self.expect(200, "GET", "/v1/sessions")["data"]}
         self.assertLess(len([name for name in left if name.startswith("many")]), 20)
         self.assertGreater(len(left), 0)
+
+    def make_large(self, name):
+        """A session whose prompt was not read yet when its request was cancelled: its state has it all."""
+        body = {"model": "slow", "prompt": CORPUS * 10, "session": name, "session_start": True}
+        connection = self.daemon.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"X-Request-Id": name})
+        wait_until(lambda: self.daemon.json("DELETE", f"/v1/requests/{name}")[0] == 200)
+        reply = json.loads(connection.getresponse().read())
+        connection.close()
+        self.assertEqual(reply["choices"][0]["finish_reason"], "cancelled")
+        return self.expect(200, "GET", f"/v1/sessions/{name}")["bytes"]
+
+    def test_one_that_is_too_large_now(self):
+        self.assertGreater(self.make_large("large"), 200000)
+        small = [f"small{index}" for index in range(600)]
+        for name in small:
+            self.expect(201, "PUT", f"/v1/sessions/{name}", {"model": "bard"})
+        self.assertEqual(self.daemon.stop(), 0)
+        folder = os.path.join(self.models, ".sessions")
+        files = {}
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "rb") as file:
+                files[name] = file.read()
+        content, = [content for content in files.values() if b"large" in content]
+        beside = [name for name in small if name.encode() + b"bard@1" in content]
+        self.assertNotEqual(beside, [])
+        self.again("sessions_bytes_max = 200000\n")
+        self.daemon.wait_for_output("session_dropped.*session=large")
+        self.assertNotIn("sessions_refused", self.daemon.text())
+        for name in beside:
+            self.expect(200, "DELETE", f"/v1/sessions/{name}")
+        self.expect(404, "GET", "/v1/sessions/large", error="session_not_found")
+
+    def test_what_a_killed_daemon_left(self):
+        self.expect(201, "PUT", "/v1/sessions/some", {"model": "bard"})
+        self.again()
+        left = os.path.join(self.models, ".sessions", ".lstmd-0123456789abcdef")
+        with open(left, "wb") as file:
+            file.write(b"half of a file")
+        self.again()
+        self.assertFalse(os.path.exists(left))
 
     def test_a_version_that_is_gone(self):
         train(os.path.join(self.models, "brief"))

@@ -430,6 +430,22 @@ static void test_leftovers_of_a_crash_are_swept(void **state)
     assert_true(exists(at("swept/.other")));
 }
 
+static void test_files_of_a_killed_writer_are_swept(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(at("files"), 0755), 0);
+    assert_int_equal(mkdir(at("files/.lstmd-directory"), 0755), 0);
+    put(at("files/.lstmd-0123456789abcdef"), "half");
+    put(at("files/.other"), "x");
+    put(at("files/kept"), "x");
+    file_sweep(at("files"));
+    file_sweep(at("missing"));
+    assert_false(exists(at("files/.lstmd-0123456789abcdef")));
+    assert_true(exists(at("files/.lstmd-directory")));
+    assert_true(exists(at("files/.other")));
+    assert_true(exists(at("files/kept")));
+}
+
 /* Every allocation in turn fails; nothing is left on disk, and a sanitizer sees whether memory was. */
 static void test_running_out_of_memory(void **state)
 {
@@ -542,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_removal_takes_the_tree_and_follows_no_link),
         cmocka_unit_test(test_small_files_are_replaced_and_read),
         cmocka_unit_test(test_leftovers_of_a_crash_are_swept),
+        cmocka_unit_test(test_files_of_a_killed_writer_are_swept),
         cmocka_unit_test(test_running_out_of_memory),
         cmocka_unit_test(test_a_failure_leaves_nothing_behind),
         cmocka_unit_test(test_models_are_published_whole),
