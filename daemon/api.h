@@ -86,6 +86,19 @@ void api_corpora_put(struct server *server, struct request *request);
 void api_corpora_get(struct server *server, struct request *request);
 void api_corpora_delete(struct server *server, struct request *request);
 
+/* api_oip.c, api_oip_infer.c: the Open Inference Protocol, /v2. */
+void api_oip_server(struct server *server, struct request *request);
+void api_oip_live(struct server *server, struct request *request);
+void api_oip_ready(struct server *server, struct request *request);
+void api_oip_model(struct server *server, struct request *request);
+void api_oip_model_ready(struct server *server, struct request *request);
+void api_oip_stats(struct server *server, struct request *request);
+void api_oip_all_stats(struct server *server, struct request *request);
+void api_oip_infer(struct server *server, struct request *request);
+void api_oip_index(struct server *server, struct request *request);
+void api_oip_load(struct server *server, struct request *request);
+void api_oip_unload(struct server *server, struct request *request);
+
 /* api_tf_serving.c: TF Serving's predict, status and metadata of models, versions and labels. */
 void api_tf_predict(struct server *server, struct request *request);
 void api_tf_status(struct server *server, struct request *request);

@@ -9,6 +9,8 @@
 
 #define PREDICT_FIELDS "signature_name instances inputs"
 
+static const char NOT_FOUND[] = "Servable not found for request:";
+
 /* ---- what a path means ---- */
 
 /* The reference that a path means, and the verb behind its last segment, "" without one. */
@@ -39,14 +41,6 @@ static enum status read_target(struct request *request, struct target *ret_targe
     }
     *ret_target = target;
     return STATUS_OK;
-}
-
-static void refuse(struct request *request, const struct target *target, struct error *error)
-{
-    if (error->status == STATUS_NOT_FOUND) {
-        error_prefix(error, "Servable not found for request: %.140s", target->reference);
-    }
-    request_reply_error(request, error);
 }
 
 /* ---- predict: inputs ---- */
@@ -149,9 +143,9 @@ static enum status write_columns(const struct prediction *prediction, json_t **r
 {
     json_t *outputs = json_object();
     json_t *value = NULL;
-    for (size_t i = 0; i < prediction->output_count; i++) {
+    for (size_t i = 0; i < prediction->told_count; i++) {
         enum status status = tensor_to_json(prediction_value(prediction, i), TENSOR_NESTED, &value, error);
-        if (status == STATUS_OK && prediction->output_count == 1) {
+        if (status == STATUS_OK && prediction->told_count == 1) {
             json_decref(outputs);
             *ret_outputs = value;
             return STATUS_OK;
@@ -169,7 +163,7 @@ static enum status write_columns(const struct prediction *prediction, json_t **r
 static enum status check_rows(const struct prediction *prediction, struct error *error)
 {
     int64_t rows = -1;
-    for (size_t i = 0; i < prediction->output_count; i++) {
+    for (size_t i = 0; i < prediction->told_count; i++) {
         const struct shape *shape = &prediction_value(prediction, i)->shape;
         int64_t own = shape->rank == 0 ? -1 : shape->dimensions[0];
         rows = i == 0 ? own : rows;
@@ -211,7 +205,7 @@ static enum status write_rows(const struct prediction *prediction, json_t **ret_
     json_t *columns = NULL;
     TRY(check_rows(prediction, error));
     TRY(write_columns(prediction, &columns, error));
-    if (prediction->output_count == 1) {
+    if (prediction->told_count == 1) {
         *ret_predictions = columns;
         return STATUS_OK;
     }
@@ -256,37 +250,49 @@ static enum status predict(struct predict_call *call, struct served_graph *graph
     if (status == STATUS_OK) {
         status = predict_body(call, &prediction, body, &call->reply, error);
     }
+    predict_call_count(call, &prediction, status);
     prediction_release(&prediction);
     json_decref(body);
     return status;
 }
 
-static enum status start_verb(struct server *server, struct request *request, const struct target *target,
-                              struct error *error)
+static enum status check_verb(const struct request *request, const char *verb, struct error *error)
 {
-    if (strcmp(target->verb, "predict") == 0) {
-        return predict_call_start(server, request, target->reference, predict, error);
+    if (strcmp(verb, "predict") == 0) {
+        return STATUS_OK;
     }
-    if (strcmp(target->verb, "classify") == 0 || strcmp(target->verb, "regress") == 0) {
+    if (strcmp(verb, "classify") == 0 || strcmp(verb, "regress") == 0) {
         return error_set(error, STATUS_UNSUPPORTED,
                          ":%s takes tf.Example records, which the signatures of recurrent models do not; :predict "
                          "takes their tensors",
-                         target->verb);
+                         verb);
     }
     return error_set(error, STATUS_INVALID, "Malformed request: POST %.200s; there is :predict", request_path(request));
+}
+
+/* Has `work` run on the version that the path means. */
+static void start(struct server *server, struct request *request, const char *reference,
+                  enum status (*work)(struct predict_call *call, struct served_graph *graph, struct error *error))
+{
+    struct predict_call *call = predict_call_create(server, request, sizeof *call);
+    if (call != NULL) {
+        predict_call_submit(call, reference, NOT_FOUND, work);
+    }
 }
 
 void api_tf_predict(struct server *server, struct request *request)
 {
     struct error error;
-    struct target target = {.reference = ""};
+    struct target target;
     enum status status = read_target(request, &target, &error);
     if (status == STATUS_OK) {
-        status = start_verb(server, request, &target, &error);
+        status = check_verb(request, target.verb, &error);
     }
     if (status != STATUS_OK) {
-        refuse(request, &target, &error);
+        request_reply_error(request, &error);
+        return;
     }
+    start(server, request, target.reference, predict);
 }
 
 /* ---- status ---- */
@@ -294,14 +300,17 @@ void api_tf_predict(struct server *server, struct request *request)
 void api_tf_status(struct server *server, struct request *request)
 {
     struct error error;
-    struct target target = {.reference = ""};
+    struct target target;
     json_t *reply = NULL;
     enum status status = read_target(request, &target, &error);
     if (status == STATUS_OK) {
         status = registry_describe_version(server->registry, target.reference, &reply, &error);
     }
+    if (status == STATUS_NOT_FOUND) {
+        error_prefix(&error, "%s %.140s", NOT_FOUND, target.reference);
+    }
     if (status != STATUS_OK) {
-        refuse(request, &target, &error);
+        request_reply_error(request, &error);
         return;
     }
     request_reply_json(request, 200, reply);
@@ -352,12 +361,10 @@ static enum status describe(struct predict_call *call, struct served_graph *grap
 void api_tf_metadata(struct server *server, struct request *request)
 {
     struct error error;
-    struct target target = {.reference = ""};
-    enum status status = read_target(request, &target, &error);
-    if (status == STATUS_OK) {
-        status = predict_call_start(server, request, target.reference, describe, &error);
+    struct target target;
+    if (read_target(request, &target, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
     }
-    if (status != STATUS_OK) {
-        refuse(request, &target, &error);
-    }
+    start(server, request, target.reference, describe);
 }

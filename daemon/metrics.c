@@ -6,6 +6,7 @@
 
 #include "daemon/completion.h"
 #include "daemon/registry.h"
+#include "daemon/sequences.h"
 #include "daemon/sessions.h"
 #include "daemon/trainings.h"
 #include "engine/base/check.h"
@@ -285,6 +286,10 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");
     trainings_visit(server->trainings, add_train_loss, &text);
     add_sessions(&text, server->sessions);
+    add_value(&text, "lstmd_sequences", "gauge", "Sequences of the Open Inference Protocol that are kept.",
+              (double)sequences_count(server->sequences));
+    add_value(&text, "lstmd_sequence_bytes", "gauge", "Memory of the states of sequences.",
+              (double)sequences_bytes(server->sequences));
     add_prompt_cache(&text, server->prompt_cache);
     add_value(&text, "lstmd_requests_in_flight", "gauge", "HTTP requests that came and did not end yet.",
               (double)http_request_count(server->http));

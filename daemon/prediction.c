@@ -1,6 +1,7 @@
 /* Predictions. Thread: run threads. A prediction owns its inputs' values and its run. */
 #include "daemon/prediction.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 enum { NAMES_BYTES_MAX = 600 };
@@ -33,6 +34,7 @@ enum status prediction_begin(struct served_graph *graph, const char *signature_n
                              struct error *error)
 {
     prediction->graph = graph;
+    prediction->begun_ns = clock_now_ns();
     TRY(served_graph_find(graph, signature_name, &prediction->signature, error));
     const struct served_signature *signature = prediction->signature;
     prediction->values = mem_allocate(signature->input_count + 1, sizeof *prediction->values);
@@ -123,7 +125,47 @@ enum status prediction_ask_for(struct prediction *prediction, const char *name, 
         }
     }
     prediction->outputs[prediction->output_count++] = found;
+    prediction->told_count++;
     return STATUS_OK;
+}
+
+/* Without a word about outputs, all of them are told. */
+static void settle_outputs(struct prediction *prediction)
+{
+    if (prediction->told_count == 0) {
+        prediction->told_count = prediction->signature->output_count;
+        prediction->output_count = prediction->told_count;
+        for (size_t i = 0; i < prediction->told_count; i++) {
+            prediction->outputs[i] = i;
+        }
+    }
+}
+
+/* Where among the outputs of the run; output_count: nowhere. */
+static size_t find_output(const struct prediction *prediction, size_t output)
+{
+    size_t at = 0;
+    while (at < prediction->output_count && prediction->outputs[at] != output) {
+        at++;
+    }
+    return at;
+}
+
+void prediction_keep_states(struct prediction *prediction)
+{
+    const struct served_signature *signature = prediction->signature;
+    settle_outputs(prediction);
+    for (size_t i = 0; i < signature->input_count; i++) {
+        const struct served_end *end = &signature->inputs[i];
+        if (end->is_carried && find_output(prediction, end->next) == prediction->output_count) {
+            prediction->outputs[prediction->output_count++] = end->next;
+        }
+    }
+}
+
+const struct tensor *prediction_next_state(const struct prediction *prediction, size_t input)
+{
+    return served_run_output(prediction->run, find_output(prediction, prediction->signature->inputs[input].next));
 }
 
 /* ---- values ---- */
@@ -277,23 +319,43 @@ enum status prediction_set_bytes(struct prediction *prediction, size_t input, co
     return STATUS_OK;
 }
 
+enum status prediction_set_state(struct prediction *prediction, size_t input, const struct tensor *value,
+                                 struct error *error)
+{
+    struct tensor copy;
+    TRY(tensor_init_copy(&copy, value, error));
+    set(prediction, input, &copy);
+    return STATUS_OK;
+}
+
+enum status prediction_set_zeros(struct prediction *prediction, size_t input, struct error *error)
+{
+    const struct served_end *end = &prediction->signature->inputs[input];
+    struct shape shape = end->shape.rank == SHAPE_RANK_UNKNOWN ? shape_scalar() : end->shape;
+    struct tensor zeros;
+    for (int i = 0; i < shape.rank; i++) {
+        shape.dimensions[i] = shape.dimensions[i] == DIMENSION_UNKNOWN ? 1 : shape.dimensions[i];
+    }
+    TRY(tensor_init(&zeros, end->dtype, &shape, error));
+    set(prediction, input, &zeros);
+    return STATUS_OK;
+}
+
 /* ---- the run ---- */
 
 enum status prediction_run(struct prediction *prediction, size_t elements_max, uint32_t maximum_ms, struct error *error)
 {
-    if (prediction->output_count == 0) {
-        prediction->output_count = prediction->signature->output_count;
-        for (size_t i = 0; i < prediction->output_count; i++) {
-            prediction->outputs[i] = i;
-        }
-    }
+    settle_outputs(prediction);
     struct served_request request = {.signature = prediction->signature,
                                      .inputs = prediction->inputs,
                                      .outputs = prediction->outputs,
                                      .output_count = prediction->output_count,
                                      .elements_max = elements_max,
                                      .maximum_ms = maximum_ms};
-    return served_graph_run(prediction->graph, &request, &prediction->run, error);
+    prediction->ran_ns = clock_now_ns();
+    enum status status = served_graph_run(prediction->graph, &request, &prediction->run, error);
+    prediction->done_ns = clock_now_ns();
+    return status;
 }
 
 const struct served_end *prediction_output(const struct prediction *prediction, size_t index)

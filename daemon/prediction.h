@@ -17,9 +17,11 @@ struct prediction {
     const struct served_signature *signature; /* of the graph */
     struct tensor *values;                    /* one for each input */
     const struct tensor **inputs;             /* into `values`; NULL: not given */
-    size_t *outputs;                          /* those asked for, in order */
+    size_t *outputs;                          /* those asked for, in order, then those kept for a next run */
     size_t output_count;
+    size_t told_count; /* of those: asked for */
     struct served_run *run;
+    uint64_t begun_ns, ran_ns, done_ns; /* when it began, its run did, and that was over; 0: not yet */
 };
 
 /* Finds the signature (NULL: served_graph_find's default). INVALID. Release also after failure: starts as all
@@ -46,13 +48,24 @@ enum status prediction_set_listed(struct prediction *prediction, size_t input, c
 enum status prediction_set_bytes(struct prediction *prediction, size_t input, const struct shape *shape,
                                  const char *bytes, size_t length, struct error *error) MUST_CHECK;
 
+/* Gives an input of a state that is not given another's value, which is copied. NO_MEMORY. */
+enum status prediction_set_state(struct prediction *prediction, size_t input, const struct tensor *value,
+                                 struct error *error) MUST_CHECK;
+/* Gives an input that needs a value zeros, dimensions that are not known being 1. */
+enum status prediction_set_zeros(struct prediction *prediction, size_t input, struct error *error) MUST_CHECK;
+
 /* Asks for an output; none asked for: all. INVALID when there is none of that name, or it was asked for. */
 enum status prediction_ask_for(struct prediction *prediction, const char *name, struct error *error) MUST_CHECK;
+
+/* Has a run give the next value of every state that is carried over, told or not; after all was asked for. */
+void prediction_keep_states(struct prediction *prediction);
+/* The next value of input `input`, after the run; borrowed. */
+const struct tensor *prediction_next_state(const struct prediction *prediction, size_t input);
 
 /* Errors as served_graph_run. */
 enum status prediction_run(struct prediction *prediction, size_t elements_max, uint32_t maximum_ms,
                            struct error *error) MUST_CHECK;
-/* Output number `index` of those asked for, after the run: what it is and its value, borrowed. */
+/* Output number `index` of those asked for (told_count), after the run: what it is and its value, borrowed. */
 const struct served_end *prediction_output(const struct prediction *prediction, size_t index);
 const struct tensor *prediction_value(const struct prediction *prediction, size_t index);
 

@@ -121,6 +121,20 @@ enum status served_open(const struct served_ticket *ticket, struct served_graph 
                         struct error *error) MUST_CHECK;
 void served_ticket_release(struct served_ticket *ticket);
 
+/* How long the parts of a request took; of one that failed only the whole counts. Thread: any. */
+struct served_timing {
+    bool is_good;
+    uint64_t queue_ns, input_ns, infer_ns, output_ns, all_ns;
+};
+void served_count_run(const struct served_ticket *ticket, const struct served_timing *timing);
+
+/* {"model_stats":[…]} in the form of the Open Inference Protocol, since the version was loaded: of the version that
+ * `reference` means, or, without version and label, of all that have been asked for. NULL: of every model that `sees`
+ * returns true for. Errors as registry_served_ticket's. */
+enum status registry_statistics(struct registry *registry, const char *reference,
+                                bool (*sees)(const void *context, const char *model), const void *context,
+                                json_t **ret_reply, struct error *error) MUST_CHECK;
+
 /* The path of version `version` of a model. NOT_FOUND, code "version_not_found"; UNPROCESSABLE, code "version_gone",
  * when its files are gone and it serves on from memory. */
 enum status registry_version_path(const struct registry *registry, const char *name, uint64_t version,
@@ -205,6 +219,17 @@ enum status registry_describe(struct registry *registry, const char *name, json_
  * NOT_FOUND. */
 enum status registry_describe_version(struct registry *registry, const char *reference, json_t **ret_reply,
                                       struct error *error) MUST_CHECK;
+
+/* [{"name","version","state","reason"}] of the models that `sees` returns true for, in the form of the Open Inference
+ * Protocol's repository index. New reference, NULL without memory. */
+json_t *registry_index(const struct registry *registry, bool only_ready,
+                       bool (*sees)(const void *context, const char *model), const void *context);
+
+/* ["6","7"]: the model's versions that can be asked for. New reference, NULL without memory. */
+json_t *registry_version_names(const struct registry *registry, const char *name);
+
+/* Whether every model that has versions, and was not unloaded, serves one. */
+bool registry_serves_all(const struct registry *registry);
 
 /* The names of models whose newest version was refused, for /health/ready: new reference. */
 json_t *registry_refused(struct registry *registry);

@@ -162,6 +162,71 @@ enum status registry_describe_version(struct registry *registry, const char *ref
     return STATUS_OK;
 }
 
+/* Whether requests can use a version as it is. */
+static bool is_usable(const struct registry_model *model, const struct registry_version *version)
+{
+    return version->snapshot != NULL || (version->status == VERSION_TEXTLESS && !model->is_unloaded);
+}
+
+static json_t *index_version(const struct registry_model *model, const struct registry_version *version)
+{
+    const char *state = is_usable(model, version)            ? "READY"
+                        : version->status == VERSION_LOADING ? "LOADING"
+                                                             : "UNAVAILABLE";
+    const char *reason = is_usable(model, version) || version->status == VERSION_LOADING      ? ""
+                         : version_has_reason(version) && version->status != VERSION_TEXTLESS ? version->reason.message
+                         : model->is_unloaded                                                 ? "unloaded"
+                                                                                              : "not loaded";
+    return json_pack("{s:s, s:o, s:s, s:s}", "name", model->name, "version",
+                     json_sprintf("%llu", (unsigned long long)version->number), "state", state, "reason", reason);
+}
+
+json_t *registry_index(const struct registry *registry, bool only_ready,
+                       bool (*sees)(const void *context, const char *model), const void *context)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < registry->model_count; i++) {
+        const struct registry_model *model = registry->models[i];
+        bool is_seen = !model->is_deleting && sees(context, model->name);
+        for (size_t v = 0; is_seen && v < model->version_count; v++) {
+            const struct registry_version *version = &model->versions[v];
+            if (version->status != VERSION_RETIRED && (is_usable(model, version) || !only_ready)) {
+                json_array_append_new(list, index_version(model, version));
+            }
+        }
+        if (is_seen && model->version_count == 0 && !only_ready) {
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "name", model->name, "version", "", "state",
+                                                  "UNAVAILABLE", "reason", "no version yet"));
+        }
+    }
+    return list;
+}
+
+json_t *registry_version_names(const struct registry *registry, const char *name)
+{
+    const struct registry_model *model = registry_find(registry, name);
+    json_t *list = json_array();
+    for (size_t i = 0; model != NULL && i < model->version_count; i++) {
+        const struct registry_version *version = &model->versions[i];
+        if (version->status != VERSION_RETIRED &&
+            (!version_has_reason(version) || version->status == VERSION_TEXTLESS)) {
+            json_array_append_new(list, json_sprintf("%llu", (unsigned long long)version->number));
+        }
+    }
+    return list;
+}
+
+bool registry_serves_all(const struct registry *registry)
+{
+    for (size_t i = 0; i < registry->model_count; i++) {
+        const struct registry_model *model = registry->models[i];
+        if (!model->is_deleting && !model->is_unloaded && model->version_count > 0 && model_source(model) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 json_t *registry_refused(struct registry *registry)
 {
     json_t *names = json_array();

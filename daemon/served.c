@@ -1,15 +1,24 @@
 /* Versions' graphs, each read when a request first runs it. Thread: run threads, under the place's own lock; never the
  * loop, which only hands out references. */
 #include <stdatomic.h>
+#include <time.h>
 
 #include "daemon/registry_private.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 
+/* What predictions took, in all. */
+struct served_statistics {
+    _Atomic uint64_t success_count, success_ns, fail_count, fail_ns;
+    _Atomic uint64_t queue_ns, input_ns, infer_ns, output_ns; /* of those that succeeded */
+    _Atomic uint64_t last_ms;                                 /* since 1970 */
+};
+
 struct served {
     _Atomic size_t references;
     pthread_mutex_t lock; /* held while reading; held by nobody who holds another lock */
     struct served_graph *graph;
+    struct served_statistics statistics;
 };
 
 struct served *served_create(void)
@@ -58,6 +67,92 @@ void served_ticket_release(struct served_ticket *ticket)
 {
     ticket->served = served_unref(ticket->served);
 }
+
+/* ---- statistics ---- */
+
+void served_count_run(const struct served_ticket *ticket, const struct served_timing *timing)
+{
+    struct served_statistics *statistics = &ticket->served->statistics;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    atomic_store(&statistics->last_ms, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+    if (!timing->is_good) {
+        atomic_fetch_add(&statistics->fail_count, 1);
+        atomic_fetch_add(&statistics->fail_ns, timing->all_ns);
+        return;
+    }
+    atomic_fetch_add(&statistics->success_count, 1);
+    atomic_fetch_add(&statistics->success_ns, timing->all_ns);
+    atomic_fetch_add(&statistics->queue_ns, timing->queue_ns);
+    atomic_fetch_add(&statistics->input_ns, timing->input_ns);
+    atomic_fetch_add(&statistics->infer_ns, timing->infer_ns);
+    atomic_fetch_add(&statistics->output_ns, timing->output_ns);
+}
+
+static json_t *duration(uint64_t count, uint64_t ns)
+{
+    return json_pack("{s:I, s:I}", "count", (json_int_t)count, "ns", (json_int_t)ns);
+}
+
+/* Every prediction is a batch of its own. */
+static json_t *describe_statistics(const struct registry_model *model, const struct registry_version *version)
+{
+    static struct served_statistics none;
+    struct served_statistics *found = version->served == NULL ? &none : &version->served->statistics;
+    uint64_t good = atomic_load(&found->success_count);
+    json_t *parts = json_pack("{s:o, s:o, s:o}", "compute_input", duration(good, atomic_load(&found->input_ns)),
+                              "compute_infer", duration(good, atomic_load(&found->infer_ns)), "compute_output",
+                              duration(good, atomic_load(&found->output_ns)));
+    json_t *batch = json_copy(parts);
+    json_object_set_new(batch, "batch_size", json_integer(1));
+    json_object_set_new(parts, "success", duration(good, atomic_load(&found->success_ns)));
+    json_object_set_new(parts, "fail", duration(atomic_load(&found->fail_count), atomic_load(&found->fail_ns)));
+    json_object_set_new(parts, "queue", duration(good, atomic_load(&found->queue_ns)));
+    json_object_set_new(parts, "cache_hit", duration(0, 0));
+    json_object_set_new(parts, "cache_miss", duration(0, 0));
+    size_t bytes = version->snapshot == NULL ? 0 : snapshot_bytes(version->snapshot);
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:o, s:[o], s:[{s:s, s:i, s:I}]}", "name", model->name, "version",
+                     json_sprintf("%llu", (unsigned long long)version->number), "last_inference",
+                     (json_int_t)atomic_load(&found->last_ms), "inference_count", (json_int_t)good, "execution_count",
+                     (json_int_t)good, "inference_stats", parts, "batch_stats", batch, "memory_usage", "type", "CPU",
+                     "id", 0, "byte_size", (json_int_t)bytes);
+}
+
+static void add_statistics(const struct registry_model *model, json_t *list)
+{
+    for (size_t i = 0; i < model->version_count; i++) {
+        const struct registry_version *version = &model->versions[i];
+        if (version->snapshot != NULL || version->served != NULL) {
+            json_array_append_new(list, describe_statistics(model, version));
+        }
+    }
+}
+
+enum status registry_statistics(struct registry *registry, const char *reference,
+                                bool (*sees)(const void *context, const char *model), const void *context,
+                                json_t **ret_reply, struct error *error)
+{
+    struct registry_model *model = NULL;
+    struct registry_version *version = NULL;
+    if (reference != NULL) {
+        TRY(registry_find_version(registry, reference, &model, &version, error));
+    }
+    json_t *list = json_array();
+    if (reference != NULL && strpbrk(reference, "@:") != NULL) {
+        json_array_append_new(list, describe_statistics(model, version));
+    } else if (reference != NULL) {
+        add_statistics(model, list);
+    }
+    for (size_t i = 0; reference == NULL && i < registry->model_count; i++) {
+        if (!registry->models[i]->is_deleting && sees(context, registry->models[i]->name)) {
+            add_statistics(registry->models[i], list);
+        }
+    }
+    *ret_reply = json_pack("{s:o}", "model_stats", list);
+    return *ret_reply == NULL ? error_set(error, STATUS_NO_MEMORY, "no memory for statistics") : STATUS_OK;
+}
+
+/* ---- tickets ---- */
 
 /* Whether the version's files can be read and used. */
 static enum status check_version(const struct registry_model *model, const struct registry_version *version,

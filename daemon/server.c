@@ -12,6 +12,7 @@
 #include "daemon/pictures.h"
 #include "daemon/registry.h"
 #include "daemon/routes.h"
+#include "daemon/sequences.h"
 #include "daemon/sessions.h"
 #include "daemon/trainings.h"
 #include "daemon/watcher.h"
@@ -59,6 +60,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
                                         .loader = server->loader,
                                         .loop = &server->loop};
     TRY(registry_create(&registry, &server->registry, error));
+    TRY(sequences_create(&server->sequences, error));
     TRY(trainings_create(server, &server->trainings, error));
     TRY(watcher_create(&server->loop, server->registry, settings, &server->watcher, error));
     struct http_callbacks callbacks = {
@@ -162,6 +164,7 @@ void server_stop(struct server *server)
     imports_destroy(server->imports); /* some may have waited for the registry */
     completions_destroy(server->completions);
     sessions_destroy(server->sessions);
+    sequences_destroy(server->sequences);
     prompt_cache_destroy(server->prompt_cache);
     limits_destroy(server->limits);
     metrics_destroy(server->metrics);

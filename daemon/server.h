@@ -28,6 +28,7 @@ struct server {
     struct limits *limits;           /* what keys use */
     struct completions *completions; /* texts being generated */
     struct sessions *sessions;       /* texts that may go on */
+    struct sequences *sequences;     /* states of the Open Inference Protocol's sequences */
     struct metrics *metrics;
     struct trainings *trainings; /* training jobs */
     struct pictures *pictures;   /* graphs being drawn */

@@ -20,6 +20,31 @@ def lstm_layer(inputs, units, name="r"):
             {"op": "dynamic_rnn", "cell": name + "_cell", "inputs": inputs, "dtype": "float32", "as": name}]
 
 
+class ServedGraphTest(DaemonTest):
+    """Beside a text model, `sums`: what PROGRAM builds, as version 1 with its variable w as initialised, and as version
+    2 with 100 and 200 in it."""
+
+    MODELS = {"bard": {}}
+    PROGRAM = ()
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.call("PUT", "", {})
+        cls.call("POST", "/graph/build", {"program": [*cls.PROGRAM, {"op": "global_variables_initializer",
+                                                                     "as": "init"}]})
+        cls.call("POST", "/graph/run", {"targets": ["init"]})
+        cls.call("POST", "/save", {})
+        cls.call("PUT", "/variables/w", [100, 200])
+        cls.call("POST", "/save", {})
+
+    @classmethod
+    def call(cls, method, path, body):
+        status, reply = cls.daemon.json(method, "/v1/models/sums" + path, body)
+        if status not in (200, 201):
+            raise AssertionError(reply)
+
+
 class GraphTest(DaemonTest):
     names = iter(range(1000))
 

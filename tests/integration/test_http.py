@@ -58,9 +58,15 @@ class Http(DaemonTest):
     def test_what_is_not_built_says_so(self):
         status, reply = self.daemon.json("GET", "/")
         self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"))
-        for method, path in (("GET", "/v2"), ("POST", "/v2/models/bard/infer"), ("POST", "/v1/models/bard:predict")):
-            status, reply = self.daemon.json(method, path)
-            self.assertEqual(status, 400, path)
+
+    def test_foreign_protocols_have_plain_errors(self):
+        large = b"x" * 2000001
+        for code, method, path, body in ((404, "GET", "/v2/models/none", None),
+                                         (400, "POST", "/v2/models/bard/infer", "{"),
+                                         (400, "POST", "/v1/models/bard:predict", None),
+                                         (413, "POST", "/v1/models/bard:predict", large)):
+            status, reply = self.daemon.json(method, path, body)
+            self.assertEqual((status, list(reply)), (code, ["error"]), path)
             self.assertIsInstance(reply["error"], str)
 
     def test_request_ids(self):

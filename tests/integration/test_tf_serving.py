@@ -5,8 +5,8 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from graph_case import placeholder  # noqa: E402
-from harness import SMALL, DaemonTest  # noqa: E402
+from graph_case import ServedGraphTest, placeholder  # noqa: E402
+from harness import SMALL  # noqa: E402
 
 SHORT = True
 # sum = a + b, twice = a * 2 row by row; total is no row at all.
@@ -21,29 +21,16 @@ PROGRAM = [placeholder("a", None, 2), placeholder("n", None, dtype="int32"), pla
            {"op": "signature", "name": "one", "inputs": {"a": "a"}, "outputs": {"sum": "sum"}},
            {"op": "signature", "name": "total", "inputs": {"a": "a"}, "outputs": {"sum": "sum", "total": "total"}},
            {"op": "signature", "name": "flags", "inputs": {"flag": "flag"}, "outputs": {"flag": "flag"}},
-           {"op": "signature", "name": "write", "inputs": {}, "outputs": {"set": "set"}},
-           {"op": "global_variables_initializer", "as": "init"}]
+           {"op": "signature", "name": "write", "inputs": {}, "outputs": {"set": "set"}}]
 
 
-class TfServing(DaemonTest):
-    MODELS = {"bard": {}}
+class TfServing(ServedGraphTest):
+    PROGRAM = PROGRAM
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.call("PUT", "", {})
-        cls.call("POST", "/graph/build", {"program": PROGRAM})
-        cls.call("POST", "/graph/run", {"targets": ["init"]})
-        cls.call("POST", "/save", {})
-        cls.call("PUT", "/variables/w", [100, 200])
-        cls.call("POST", "/save", {})
         cls.call("PUT", "/labels/old", {"version": 1})
-
-    @classmethod
-    def call(cls, method, path, body):
-        status, reply = cls.daemon.json(method, "/v1/models/sums" + path, body)
-        if status not in (200, 201):
-            raise AssertionError(reply)
 
     def predict(self, body, path="sums", code=200):
         reply = self.expect(code, "POST", f"/v1/models/{path}:predict", body)

@@ -69,7 +69,7 @@ static void give_all(struct prediction *prediction)
 static void expect_output(const struct prediction *prediction, const char *name, const char *wanted)
 {
     struct error error;
-    for (size_t i = 0; i < prediction->output_count; i++) {
+    for (size_t i = 0; i < prediction->told_count; i++) {
         if (strcmp(prediction_output(prediction, i)->name, name) == 0) {
             json_t *json = NULL;
             assert_int_equal(tensor_to_json(prediction_value(prediction, i), TENSOR_NESTED, &json, &error), STATUS_OK);
@@ -107,7 +107,7 @@ static void test_all_outputs(void **state)
     struct prediction prediction = begin(NULL);
     give_all(&prediction);
     run(&prediction);
-    assert_int_equal(prediction.output_count, 6);
+    assert_int_equal(prediction.told_count, 6);
     expect_output(&prediction, "sum", "[[2.0,4.0],[4.0,6.0]]");
     expect_output(&prediction, "d", "0.1");
     expect_output(&prediction, "i", "[[-7]]");
@@ -125,7 +125,7 @@ static void test_an_input_with_a_value_of_its_own(void **state)
     give(&prediction, "v", "[10,20]");
     assert_int_equal(prediction_ask_for(&prediction, "sum", &error), STATUS_OK);
     run(&prediction);
-    assert_int_equal(prediction.output_count, 1);
+    assert_int_equal(prediction.told_count, 1);
     expect_output(&prediction, "sum", "[[11.0,22.0],[13.0,24.0]]");
     prediction_release(&prediction);
     prediction = begin("serving_default"); /* what one run was fed, the next is not */
