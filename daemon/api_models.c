@@ -1,6 +1,7 @@
 /* /v1/models: looking at, saving, restoring, loading, labelling and deleting models. Thread: loop; models are saved on
  * run threads, files written by the registry. Owns its calls. */
 #include "daemon/api.h"
+#include "daemon/completion.h"
 #include "daemon/fields.h"
 #include "daemon/live_call.h"
 #include "daemon/request_fields.h"
@@ -107,6 +108,7 @@ void api_models_delete(struct server *server, struct request *request)
     }
     *call = (struct delete_call){.server = server, .request = request};
     request_hold(request, NULL, NULL);
+    completions_cancel_model(server->completions, route_parameter(request, 0));
     trainings_stop(server->trainings, route_parameter(request, 0), on_training_over, call);
 }
 

@@ -111,6 +111,12 @@ static size_t write_symbol(const struct vocabulary *vocabulary, uint32_t symbol,
                : length;
 }
 
+/* What is to become a text; NULL: nothing. */
+static const json_t *symbols_of(const struct tokenizer_call *call)
+{
+    return call->fields.prompt_count == 0 ? NULL : generate_request_prompt(&call->fields, 0).symbols;
+}
+
 /* The text of symbols, or with NULL only its length. INVALID names a symbol that is none. */
 static enum status spell(const struct tokenizer_call *call, char *text, size_t *ret_length, struct error *error)
 {
@@ -119,7 +125,7 @@ static enum status spell(const struct tokenizer_call *call, char *text, size_t *
     struct utf8_assembler assembler = {.pending_count = 0};
     size_t index, length = 0;
     json_t *value;
-    json_array_foreach(generate_request_prompt(&call->fields, 0).symbols, index, value)
+    json_array_foreach(symbols_of(call), index, value)
     {
         char written[GENERATION_SYMBOL_BYTES_MAX];
         json_int_t symbol = json_integer_value(value);
@@ -142,7 +148,7 @@ static enum status spell(const struct tokenizer_call *call, char *text, size_t *
 static enum status detokenize(const struct tokenizer_call *call, json_t **ret_reply, struct error *error)
 {
     size_t length;
-    TRY(check_count("tokens", json_array_size(generate_request_prompt(&call->fields, 0).symbols), error));
+    TRY(check_count("tokens", json_array_size(symbols_of(call)), error));
     TRY(spell(call, NULL, &length, error));
     if (length > call->text_bytes_max) {
         return error_set(error, STATUS_TOO_LARGE, "the text has %zu bytes, at most %zu (reply_bytes_max)", length,
@@ -186,7 +192,7 @@ static void on_worked(struct job *job)
 static void refuse_field(struct tokenizer_call *call, const char *field)
 {
     call->status = error_set(&call->error, STATUS_INVALID, "%s must be a %s", field,
-                             call->is_text_wanted ? "list of symbol numbers, not empty" : "string");
+                             call->is_text_wanted ? "list of symbol numbers" : "string");
     snprintf(call->error.param, sizeof call->error.param, "%s", field);
 }
 
@@ -206,7 +212,9 @@ static void parse(struct job *job)
         refuse_field(call, field);
     }
     if (call->status == STATUS_OK && call->is_text_wanted) {
-        json_object_set(call->object, "prompt", value);
+        if (json_array_size(value) > 0) { /* else there is no prompt: an empty text */
+            json_object_set(call->object, "prompt", value);
+        }
         json_object_del(call->object, "tokens");
     }
     if (call->status == STATUS_OK) {

@@ -80,18 +80,12 @@ static const char *outcome_of(const struct completion *completion)
                                                                       : names[completion->choices[0].finish];
 }
 
-static const char *key_of(const struct completion *completion)
-{
-    const struct caller *caller = request_caller(completion->request);
-    return caller == NULL ? "" : caller->key;
-}
-
 static void measure(struct completion *completion)
 {
     struct metrics *metrics = completion->owner->server->metrics;
     uint64_t now_ms = clock_now_ms();
     metrics_count_request(metrics, completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
-                          outcome_of(completion), key_of(completion));
+                          outcome_of(completion), completion_owner(completion));
     metrics_observe(metrics, METRIC_REQUEST_SECONDS, (double)(now_ms - completion->started_ms) / 1000);
     for (size_t i = 0; i < completion->choice_count; i++) {
         const struct choice *choice = &completion->choices[i];
@@ -335,7 +329,7 @@ static void advance(struct choice *choice)
     }
 }
 
-static void on_progress_message(struct message *message)
+void completions_on_message(struct message *message)
 {
     struct completions *completions =
         (struct completions *)(void *)((char *)message - offsetof(struct completions, message));
@@ -417,83 +411,4 @@ void completion_on_stream_released(struct completion *completion)
         }
     }
     completion_close_if_over(completion);
-}
-
-/* ---- All of them */
-
-enum status completions_create(struct server *server, struct completions **ret_completions, struct error *error)
-{
-    struct completions *completions = mem_allocate(1, sizeof *completions);
-    if (completions == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for completions");
-    }
-    completions->server = server;
-    completions->message.deliver = on_progress_message;
-    CHECK(pthread_mutex_init(&completions->lock, NULL) == 0);
-    *ret_completions = completions;
-    return STATUS_OK;
-}
-
-void completions_destroy(struct completions *completions)
-{
-    if (completions != NULL) {
-        CHECK(completions->count == 0);
-        pthread_mutex_destroy(&completions->lock);
-        mem_free(completions);
-    }
-}
-
-size_t completions_cancel(struct completions *completions, const char *id, const char *key)
-{
-    size_t count = 0;
-    const char *bare = strncmp(id, "cmpl-", 5) == 0 ? id + 5 : strncmp(id, "chatcmpl-", 9) == 0 ? id + 9 : id;
-    for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
-        const char *its_id = request_id(completion->request);
-        bool is_its_own = key == NULL || strcmp(key, key_of(completion)) == 0;
-        if (!completion->is_over && is_its_own && (strcmp(its_id, bare) == 0 || strcmp(its_id, id) == 0)) {
-            completion_cancel(completion);
-            count++;
-        }
-    }
-    return count;
-}
-
-void completions_cancel_all(struct completions *completions)
-{
-    for (struct completion *completion = completions->first; completion != NULL; completion = completion->next) {
-        completion_cancel(completion);
-    }
-}
-
-size_t completions_count(const struct completions *completions)
-{
-    return completions->count;
-}
-
-json_t *completions_describe(const struct completions *completions)
-{
-    json_t *list = json_array();
-    for (struct completion *completion = completions->first; completion != NULL && list != NULL;
-         completion = completion->next) {
-        size_t token_count = 0;
-        for (size_t i = 0; i < completion->choice_count; i++) {
-            const struct choice *choice = &completion->choices[i];
-            /* before it is submitted, a job may be making the generation */
-            token_count += completion->is_submitted && choice->generation != NULL
-                               ? generation_progress(choice->generation).token_count
-                               : choice->token_count;
-        }
-        char id[COMPLETION_ID_BYTES_MAX];
-        completion_id(completion, id);
-        json_t *entry =
-            json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",
-                      completion->model, "key", key_of(completion), "created", (json_int_t)completion->created,
-                      "choices", (int)completion->choice_count, "completion_tokens", (int)token_count, "seconds",
-                      (double)(clock_now_ms() - completion->started_ms) / 1000);
-        if (entry == NULL || json_array_append_new(list, entry) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
 }

@@ -46,6 +46,8 @@ void completion_start(struct completions *completions, struct request *request, 
  * is NULL, and returns their number. */
 size_t completions_cancel(struct completions *completions, const char *id, const char *key);
 void completions_cancel_all(struct completions *completions);
+/* Those whose texts are made by versions of that model. */
+void completions_cancel_model(struct completions *completions, const char *model);
 
 /* How many run or wait. */
 size_t completions_count(const struct completions *completions);

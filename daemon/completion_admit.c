@@ -22,7 +22,8 @@ enum status completion_admit(struct completion *completion, struct error *error)
         return error_code(error, "queue_full");
     }
     struct limit_holder holder = caller_holder(request_caller(completion->request));
-    TRY(limits_take_text(server->limits, &holder, symbols, clock_now_ms(), &completion->account, error));
+    TRY(limits_take_texts(server->limits, &holder, completion->choice_count, symbols, clock_now_ms(),
+                          &completion->account, error));
     completion->is_admitted = true;
     owner->predicted_symbols += symbols;
     return STATUS_OK;
@@ -40,7 +41,7 @@ void completion_give_back(struct completion *completion)
         used += own == 0 ? 0 : replayed + own; /* the state's come first */
     }
     completion->owner->predicted_symbols -= completion->predicted_symbols;
-    limits_return_text(completion->account,
-                       completion->predicted_symbols -
-                           (used < completion->predicted_symbols ? used : completion->predicted_symbols));
+    limits_return_texts(completion->account, completion->choice_count,
+                        completion->predicted_symbols -
+                            (used < completion->predicted_symbols ? used : completion->predicted_symbols));
 }

@@ -114,6 +114,9 @@ enum status completion_admit(struct completion *completion, struct error *error)
 /* At its end: gives them back, as far as they were not used. */
 void completion_give_back(struct completion *completion);
 
+/* Looks at the choices that advanced: the completions' message. */
+void completions_on_message(struct message *message);
+
 /* "cmpl-" or "chatcmpl-" and the request's id. */
 enum { COMPLETION_ID_BYTES_MAX = REQUEST_ID_BYTES_MAX + 10 };
 void completion_id(const struct completion *completion, char id[COMPLETION_ID_BYTES_MAX]);

@@ -142,37 +142,49 @@ enum status limits_take_request(struct limits *limits, const struct limit_holder
     return STATUS_OK;
 }
 
-enum status limits_take_text(struct limits *limits, const struct limit_holder *holder, uint64_t symbols,
-                             uint64_t now_ms, struct limit_account **ret_account, struct error *error)
+/* Whether so many texts more may be made now. */
+static enum status check_texts(const struct limit_account *account, const struct limit_holder *holder, size_t count,
+                               struct error *error)
+{
+    uint64_t allowed = holder->limits->streams;
+    if (allowed == 0 || (count <= allowed && account->text_count <= allowed - count)) {
+        return STATUS_OK;
+    }
+    enum status status = error_set(error, count > allowed ? STATUS_TOO_LARGE : STATUS_LIMIT,
+                                   "key %s: %llu texts at a time; %zu are being made, here are %zu", holder->key,
+                                   (unsigned long long)allowed, account->text_count, count);
+    error_code(error, "streams");
+    return status;
+}
+
+enum status limits_take_texts(struct limits *limits, const struct limit_holder *holder, size_t count, uint64_t symbols,
+                              uint64_t now_ms, struct limit_account **ret_account, struct error *error)
 {
     const struct key_limits *allowed = holder->limits;
     struct limit_account *account = NULL;
     if (allowed->symbols_per_second > 0 || allowed->streams > 0) {
         TRY(find_account(limits, holder, now_ms, &account, error));
     }
-    if (account != NULL && allowed->streams > 0 && account->text_count >= allowed->streams) {
-        error_set(error, STATUS_LIMIT, "key %s: %llu texts at a time", holder->key,
-                  (unsigned long long)allowed->streams);
-        error_code(error, "streams");
-        return STATUS_LIMIT;
+    if (account != NULL) {
+        TRY(check_texts(account, holder, count, error));
     }
     if (account != NULL && allowed->symbols_per_second > 0 && account->symbols <= 0) {
         double seconds = (1 - account->symbols) / allowed->symbols_per_second;
         return refuse(holder, "symbols_per_second", allowed->symbols_per_second, "symbols a second", seconds, error);
     }
     if (account != NULL) {
-        account->text_count++;
+        account->text_count += count;
         account->symbols -= (double)symbols;
     }
     *ret_account = account;
     return STATUS_OK;
 }
 
-void limits_return_text(struct limit_account *account, uint64_t unused_symbols)
+void limits_return_texts(struct limit_account *account, size_t count, uint64_t unused_symbols)
 {
     if (account != NULL) {
-        CHECK(account->text_count > 0);
-        account->text_count--;
+        CHECK(account->text_count >= count);
+        account->text_count -= count;
         account->symbols += (double)unused_symbols; /* more than there may be goes with the next filling */
     }
 }

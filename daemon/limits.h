@@ -29,13 +29,14 @@ void limits_destroy(struct limits *limits);
 enum status limits_take_request(struct limits *limits, const struct limit_holder *holder, uint64_t now_ms,
                                 struct error *error) MUST_CHECK;
 
-/* Takes a text that reads and makes up to `symbols`: as long as nothing is owed, more may be taken than there is, and
- * is owed then. LIMIT, code "symbols_per_second" or "streams". The account (NULL: nothing is limited) is to be given
- * back with limits_return_text. */
-enum status limits_take_text(struct limits *limits, const struct limit_holder *holder, uint64_t symbols,
-                             uint64_t now_ms, struct limit_account **ret_account, struct error *error) MUST_CHECK;
+/* Takes `count` texts that read and make up to `symbols` together: as long as nothing is owed, more may be taken than
+ * there is, and is owed then. LIMIT, code "symbols_per_second" or "streams"; TOO_LARGE, code "streams", for more texts
+ * than there may ever be at a time. The account (NULL: nothing is limited) is to be given back with
+ * limits_return_texts. */
+enum status limits_take_texts(struct limits *limits, const struct limit_holder *holder, size_t count, uint64_t symbols,
+                              uint64_t now_ms, struct limit_account **ret_account, struct error *error) MUST_CHECK;
 
-/* The text has ended, and did not use so many of its symbols. The account may be NULL. */
-void limits_return_text(struct limit_account *account, uint64_t unused_symbols);
+/* So many texts have ended, and did not use so many of their symbols. The account may be NULL. */
+void limits_return_texts(struct limit_account *account, size_t count, uint64_t unused_symbols);
 
 #endif

@@ -38,7 +38,7 @@ static enum status check_state_size(const struct decode_plan *plan, bool want_st
     size_t bytes = decode_plan_state_bytes(plan);
     return !want_state || bytes <= TEXT_STATE_NUMBER_BYTES_MAX
                ? STATUS_OK
-               : error_set(error, STATUS_LIMIT, "the model's state has %zu bytes, one that is given out at most %d",
+               : error_set(error, STATUS_TOO_LARGE, "the model's state has %zu bytes, one that is given out at most %d",
                            bytes, TEXT_STATE_NUMBER_BYTES_MAX);
 }
 

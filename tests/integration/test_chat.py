@@ -117,8 +117,7 @@ class Tokenizer(DaemonTest):
         for text in ("Call me Ishmael.\n", "", CORPUS * 30):                # the last on run threads
             reply = self.expect(200, "POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
             self.assertEqual((len(reply["tokens"]), reply["count"]), (len(text), len(text)))
-            if text:
-                self.assertEqual(self.expect(200, "POST", "/detokenize", {"tokens": reply["tokens"]}), {"prompt": text})
+            self.assertEqual(self.expect(200, "POST", "/detokenize", {"tokens": reply["tokens"]}), {"prompt": text})
         tokens = self.expect(200, "POST", "/tokenize", {"prompt": "Call me", "model": "bard@1"})["tokens"]
         fields = {"max_tokens": 20, "seed": 1, "echo": True}
         self.assertEqual(self.expect(200, "POST", "/v1/completions", {"prompt": tokens, **fields})["choices"],
@@ -143,7 +142,7 @@ class Tokenizer(DaemonTest):
     def test_refusals(self):
         for path, body, param in (("/tokenize", {}, "prompt"), ("/tokenize", {"prompt": ["a"]}, "prompt"),
                                   ("/tokenize", {"prompt": "€"}, "prompt"), ("/detokenize", {}, "tokens"),
-                                  ("/detokenize", {"tokens": []}, "tokens"), ("/detokenize", {"tokens": "a"}, "tokens"),
+                                  ("/detokenize", {"tokens": "a"}, "tokens"),
                                   ("/detokenize", {"tokens": [1, "a"]}, "tokens"),
                                   ("/detokenize", {"tokens": [[1]]}, "tokens"),
                                   ("/detokenize", {"tokens": [1, 100000]}, "tokens"),

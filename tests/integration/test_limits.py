@@ -79,6 +79,9 @@ class Limits(DaemonTest):
         for _, reply in streams:
             self.assertTrue(reply.readline().startswith(b"data: {"))
         self.refused("streams", "streams")
+        for more in ({"n": 3}, {"best_of": 3}, {"prompt": ["a", "b", "c"]}):      # texts count, not requests
+            status, reply = self.ask("streams", {**SHORT_TEXT, **more})
+            self.assertEqual((status, reply["error"]["code"]), (413, "streams"))
         self.assertEqual(self.ask("free")[0], 200)
         streams.pop()[0].close()
         wait_until(lambda: self.ask("streams")[0] == 200)

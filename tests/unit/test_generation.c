@@ -419,7 +419,8 @@ static void test_states_too_large_to_be_given_out(void **state)
         char want[80];
         snprintf(want, sizeof want, "has %zu bytes, one that is given out at most %d", sizes[i],
                  TEXT_STATE_NUMBER_BYTES_MAX);
-        assert_int_equal(generation_create(&plan, vocabulary, &options, NULL, NULL, &generation, &error), STATUS_LIMIT);
+        assert_int_equal(generation_create(&plan, vocabulary, &options, NULL, NULL, &generation, &error),
+                         STATUS_TOO_LARGE);
         assert_non_null(strstr(error.message, want));
         assert_null(generation);
     }

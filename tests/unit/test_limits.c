@@ -55,21 +55,22 @@ static void test_symbols_a_second(void **state)
     struct limit_account *account, *other;
     struct key_limits allowed = {.symbols_per_second = 100};
     struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
-    assert_int_equal(limits_take_text(limits, &page, 60, 1000, &account, &error), STATUS_OK);
-    assert_int_equal(limits_take_text(limits, &page, 1000, 1000, &other, &error), STATUS_OK); /* owes 960 */
+    assert_int_equal(limits_take_texts(limits, &page, 1, 60, 1000, &account, &error), STATUS_OK);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1000, 1000, &other, &error), STATUS_OK); /* owes 960 */
     struct limit_account *none = NULL;
-    assert_int_equal(limits_take_text(limits, &page, 1, 1000, &none, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1, 1000, &none, &error), STATUS_LIMIT);
     assert_string_equal(error.code, "symbols_per_second");
     assert_string_equal(error.message, "key page: 100 symbols a second; free in 9.7 s");
     assert_int_equal(error.retry_after_seconds, 10);
-    limits_return_text(other, 900); /* it stopped early: 60 are owed */
-    assert_int_equal(limits_take_text(limits, &page, 1, 1500, &none, &error), STATUS_LIMIT);
-    assert_int_equal(limits_take_text(limits, &page, 1, 1700, &none, &error), STATUS_OK);
-    limits_return_text(none, 0);
-    limits_return_text(account, 60);
-    assert_int_equal(limits_take_text(limits, &page, 1000000, 1000000, &none, &error), STATUS_OK); /* once in a while */
-    limits_return_text(none, 0);
-    assert_int_equal(limits_take_text(limits, &page, 1, 1000000, &account, &error), STATUS_LIMIT);
+    limits_return_texts(other, 1, 900); /* it stopped early: 60 are owed */
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1, 1500, &none, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1, 1700, &none, &error), STATUS_OK);
+    limits_return_texts(none, 1, 0);
+    limits_return_texts(account, 1, 60);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1000000, 1000000, &none, &error),
+                     STATUS_OK); /* once in a while */
+    limits_return_texts(none, 1, 0);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1, 1000000, &account, &error), STATUS_LIMIT);
     assert_int_equal(error.retry_after_seconds, 3600);
 }
 
@@ -81,16 +82,16 @@ static void test_texts_at_a_time(void **state)
     struct key_limits allowed = {.streams = 2};
     struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
     struct limit_holder other = {.key = "other", .address = "", .limits = &allowed};
-    assert_int_equal(limits_take_text(limits, &page, 5, 1, &first, &error), STATUS_OK);
-    assert_int_equal(limits_take_text(limits, &page, 5, 1, &second, &error), STATUS_OK);
-    assert_int_equal(limits_take_text(limits, &page, 5, 1, &third, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 5, 1, &first, &error), STATUS_OK);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 5, 1, &second, &error), STATUS_OK);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 5, 1, &third, &error), STATUS_LIMIT);
     assert_string_equal(error.code, "streams");
-    assert_int_equal(limits_take_text(limits, &other, 5, 1, &third, &error), STATUS_OK);
-    limits_return_text(third, 0);
-    limits_return_text(first, 0);
-    assert_int_equal(limits_take_text(limits, &page, 5, 1, &third, &error), STATUS_OK);
-    limits_return_text(second, 0);
-    limits_return_text(third, 0);
+    assert_int_equal(limits_take_texts(limits, &other, 1, 5, 1, &third, &error), STATUS_OK);
+    limits_return_texts(third, 1, 0);
+    limits_return_texts(first, 1, 0);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 5, 1, &third, &error), STATUS_OK);
+    limits_return_texts(second, 1, 0);
+    limits_return_texts(third, 1, 0);
 }
 
 static void test_less_than_one_a_minute(void **state)
@@ -107,6 +108,24 @@ static void test_less_than_one_a_minute(void **state)
     assert_int_equal(limits_take_request(limits, &page, 121000, &error), STATUS_LIMIT);
 }
 
+/* All texts of a request count: those that wait for room are told apart from those that never have it. */
+static void test_several_texts(void **state)
+{
+    (void)state;
+    struct error error;
+    struct limit_account *account, *none;
+    struct key_limits allowed = {.streams = 4};
+    struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
+    assert_int_equal(limits_take_texts(limits, &page, 5, 5, 1, &none, &error), STATUS_TOO_LARGE);
+    assert_string_equal(error.code, "streams");
+    assert_int_equal(limits_take_texts(limits, &page, 3, 5, 1, &account, &error), STATUS_OK);
+    assert_int_equal(limits_take_texts(limits, &page, 2, 5, 1, &none, &error), STATUS_LIMIT);
+    assert_string_equal(error.message, "key page: 4 texts at a time; 3 are being made, here are 2");
+    limits_return_texts(account, 3, 0);
+    assert_int_equal(limits_take_texts(limits, &page, 4, 5, 1, &account, &error), STATUS_OK);
+    limits_return_texts(account, 4, 0);
+}
+
 /* A limit that the key file gets later begins full: what was used before it is not owed. */
 static void test_limits_that_come_later(void **state)
 {
@@ -115,16 +134,16 @@ static void test_limits_that_come_later(void **state)
     struct limit_account *account;
     struct key_limits allowed = {.streams = 1};
     struct limit_holder page = {.key = "page", .address = "", .limits = &allowed};
-    assert_int_equal(limits_take_text(limits, &page, 1000000, 1000, &account, &error), STATUS_OK);
-    limits_return_text(account, 0);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 1000000, 1000, &account, &error), STATUS_OK);
+    limits_return_texts(account, 1, 0);
     allowed.symbols_per_second = 10;
     allowed.requests_per_minute = 2;
     assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
     assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_OK);
     assert_int_equal(limits_take_request(limits, &page, 1000, &error), STATUS_LIMIT);
-    assert_int_equal(limits_take_text(limits, &page, 10, 1000, &account, &error), STATUS_OK);
-    limits_return_text(account, 0);
-    assert_int_equal(limits_take_text(limits, &page, 10, 1000, &account, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 10, 1000, &account, &error), STATUS_OK);
+    limits_return_texts(account, 1, 0);
+    assert_int_equal(limits_take_texts(limits, &page, 1, 10, 1000, &account, &error), STATUS_LIMIT);
 }
 
 /* An address longer than what is kept of it has one account, not one for each request. */
@@ -150,9 +169,9 @@ static void test_nothing_is_limited(void **state)
     for (int i = 0; i < 10000; i++) {
         struct limit_account *account;
         assert_int_equal(limits_take_request(limits, &holder, 1, &error), STATUS_OK);
-        assert_int_equal(limits_take_text(limits, &holder, 1 << 20, 1, &account, &error), STATUS_OK);
+        assert_int_equal(limits_take_texts(limits, &holder, 1, 1 << 20, 1, &account, &error), STATUS_OK);
         assert_null(account);
-        limits_return_text(account, 0);
+        limits_return_texts(account, 1, 0);
     }
 }
 
@@ -164,7 +183,7 @@ static void test_addresses(void **state)
     struct limit_account *account;
     struct key_limits allowed = {.requests_per_minute = 1, .streams = 1};
     struct limit_holder holder = {.key = "page", .address = "busy", .limits = &allowed};
-    assert_int_equal(limits_take_text(limits, &holder, 1, 1, &account, &error), STATUS_OK);
+    assert_int_equal(limits_take_texts(limits, &holder, 1, 1, 1, &account, &error), STATUS_OK);
     for (unsigned i = 0; i < 2 * LIMITS_ACCOUNTS_MAX; i++) {
         char address[LIMITS_ADDRESS_BYTES_MAX];
         snprintf(address, sizeof address, "10.0.%u.%u", i / 256, i % 256);
@@ -174,10 +193,10 @@ static void test_addresses(void **state)
     }
     struct limit_account *second;
     holder.address = "busy";
-    assert_int_equal(limits_take_text(limits, &holder, 1, 5, &second, &error), STATUS_LIMIT);
+    assert_int_equal(limits_take_texts(limits, &holder, 1, 1, 5, &second, &error), STATUS_LIMIT);
     holder.address = "10.0.0.0"; /* forgotten */
     assert_int_equal(limits_take_request(limits, &holder, 20000, &error), STATUS_OK);
-    limits_return_text(account, 0);
+    limits_return_texts(account, 1, 0);
 }
 
 int main(void)
@@ -187,6 +206,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_symbols_a_second, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_texts_at_a_time, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_less_than_one_a_minute, make_limits, free_limits),
+        cmocka_unit_test_setup_teardown(test_several_texts, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_limits_that_come_later, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_a_long_address, make_limits, free_limits),
         cmocka_unit_test_setup_teardown(test_nothing_is_limited, make_limits, free_limits),
