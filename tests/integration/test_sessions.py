@@ -22,6 +22,11 @@ class Continuing(DaemonTest):
     def text(self, **fields):
         return self.complete(**fields)["choices"][0]["text"]
 
+    def steps(self):
+        """How many rows were stepped so far: a symbol each."""
+        content = self.daemon.request("GET", "/metrics")[2]
+        return int(re.search(rb"^lstmd_step_rows_sum (\d+)$", content, re.M).group(1))
+
     def chunks(self, **fields):
         events = self.daemon.events("/v1/completions", {"model": "bard", "stream": True, **fields})
         self.assertEqual(events.pop(), "[DONE]")
@@ -115,17 +120,13 @@ class Sessions(Continuing):
         self.assertEqual((reply["symbols"], reply["model"], reply["busy"]), (len(PROMPT) + 1000, "bard@1", False))
 
     def test_only_new_symbols_are_read(self):
-        def steps():
-            _, _, content = self.daemon.request("GET", "/metrics")
-            lines = dict(line.rsplit(" ", 1) for line in content.decode().splitlines() if line[0] != "#")
-            return int(lines["lstmd_step_rows_sum"])
         self.text(prompt=PROMPT * 20, max_tokens=10, seed=4, session="cost", session_start=True)
-        before = steps()
+        before = self.steps()
         self.text(prompt="", max_tokens=10, session="cost")
-        self.assertEqual(steps() - before, 10)
+        self.assertEqual(self.steps() - before, 10)
         usage = self.complete(prompt="I ", max_tokens=5, session="cost")["usage"]
         self.assertEqual((usage["prompt_tokens"], usage["prompt_tokens_details"]["replayed_tokens"]), (2, 0))
-        self.assertEqual(steps() - before, 10 + 2 + 5)
+        self.assertEqual(self.steps() - before, 10 + 2 + 5)
 
     def test_forks_differ_by_seed_alone(self):
         first = self.text(prompt=PROMPT, max_tokens=20, seed=4, session="trunk", session_start=True)
@@ -441,7 +442,8 @@ class Crash(Continuing):
 
 
 class Many(Continuing):
-    """Idle sessions cost little more than their states: 100,000 of a 2×128 model stay under 400 MB."""
+    """Idle sessions cost little more than their states: 100,000 of a 2×128 model stay under 400 MB, and each goes on at
+    the cost of its new symbols."""
     MODELS = {"bard": {"units": 128, "layers": 2, "max_steps": 1}}
     COUNT = 100000 if IS_SLOW else 2000
     CLIENTS = 16
@@ -468,6 +470,11 @@ class Many(Continuing):
         self.assertEqual(statuses, {200})
         self.assertEqual(self.expect(200, "GET", "/v1/sessions")["total"], self.COUNT + 1)
         used = self.daemon.rss_bytes()
+        print(f"# {self.COUNT + 1} sessions: {used / 1e6:.0f} MB, before {before / 1e6:.0f} MB", flush=True)
+        for index in (0, self.COUNT // 2, self.COUNT - 1):
+            steps = self.steps()
+            self.text(prompt="", max_tokens=5, session=f"s{index}")
+            self.assertEqual(self.steps() - steps, 5)
         if FLAVOUR == "release":
             slack = 8 << 20                     # for what the allocator holds
             self.assertLess((used - before - slack) / self.COUNT, 3500)
