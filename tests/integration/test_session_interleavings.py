@@ -1,5 +1,5 @@
-"""Random interleavings of requests on a few sessions. All sessions are the same text, so what each request got, and where
-the session stood before, says whether anything was lost or told twice: in TEST_SEED's order, which is printed."""
+"""Random interleavings of requests on a few sessions. All sessions are the same text, so what each request got, and
+where the session stood before, says whether anything was lost or told twice: in TEST_SEED's order, which is printed."""
 import concurrent.futures
 import json
 import random
