@@ -95,6 +95,8 @@ void api_oip_model_ready(struct server *server, struct request *request);
 void api_oip_stats(struct server *server, struct request *request);
 void api_oip_all_stats(struct server *server, struct request *request);
 void api_oip_infer(struct server *server, struct request *request);
+void api_oip_generate(struct server *server, struct request *request);
+void api_oip_generate_stream(struct server *server, struct request *request);
 void api_oip_index(struct server *server, struct request *request);
 void api_oip_load(struct server *server, struct request *request);
 void api_oip_unload(struct server *server, struct request *request);

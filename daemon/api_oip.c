@@ -1,8 +1,9 @@
 /* The Open Inference Protocol v2, but for inference: what the server and its models are, whether they are ready, what
- * they have done, and the model repository. Thread: loop; graphs are described on run threads. Owns nothing. */
+ * they have done, text, and the model repository. Thread: loop; graphs are described on run threads. Owns nothing. */
 #include "daemon/api_oip.h"
 
 #include "daemon/api.h"
+#include "daemon/completion.h"
 #include "daemon/fields.h"
 #include "daemon/oip_request.h"
 #include "daemon/predict_call.h"
@@ -42,9 +43,9 @@ void api_oip_server(struct server *server, struct request *request)
 {
     (void)server;
     request_reply_json(request, 200,
-                       json_pack("{s:s, s:s, s:[s,s,s,s,s]}", "name", "lstmd", "version", engine_info().version,
+                       json_pack("{s:s, s:s, s:[s,s,s,s,s,s]}", "name", "lstmd", "version", engine_info().version,
                                  "extensions", "model_repository", "binary_tensor_data", "sequence", "statistics",
-                                 "parameters"));
+                                 "generate", "parameters"));
 }
 
 void api_oip_live(struct server *server, struct request *request)
@@ -155,6 +156,29 @@ void api_oip_all_stats(struct server *server, struct request *request)
     enum status status =
         registry_statistics(server->registry, NULL, caller_sees, request_caller(request), &reply, &error);
     reply_status(request, status, reply, &error);
+}
+
+/* ---- text ---- */
+
+static void generate(struct server *server, struct request *request, enum completion_form form)
+{
+    struct error error;
+    struct completion_order order = {.door = DOOR_OIP, .form = form};
+    if (oip_reference(request, &order.model, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
+    completion_start(server->completions, request, &order);
+}
+
+void api_oip_generate(struct server *server, struct request *request)
+{
+    generate(server, request, FORM_JSON);
+}
+
+void api_oip_generate_stream(struct server *server, struct request *request)
+{
+    generate(server, request, FORM_EVENTS);
 }
 
 /* ---- the repository ---- */

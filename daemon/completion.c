@@ -60,6 +60,7 @@ static void completion_unref(struct completion *completion)
     json_decref(completion->object);
     json_decref(completion->defaults);
     json_decref(completion->messages);
+    json_decref(completion->foreign);
     completion->magic = 0;
     mem_free(completion);
 }

@@ -59,6 +59,9 @@ static bool append_entry(struct choice *choice, const struct symbol_logprob *ent
     size_t length = name_symbol(choice, entry->symbol, entry, name);
     bool is_first = isnan(entry->logprob); /* nothing stood before it */
     json_t *logprobs = choice->logprobs;
+    if (choice->completion->door == DOOR_OIP && !append(logprobs, "ids", json_integer((json_int_t)entry->symbol))) {
+        return false;
+    }
     return append(logprobs, "tokens", json_stringn(name, length)) &&
            append(logprobs, "token_logprobs", is_first ? json_null() : json_real((double)entry->logprob)) &&
            append(logprobs, "top_logprobs", is_first ? json_null() : make_top(choice, entry, name, length)) &&
@@ -86,6 +89,9 @@ void completion_take_logprobs(struct choice *choice, enum finish_reason finish)
         if (choice->logprobs == NULL) {
             choice->logprobs =
                 json_pack("{s:[], s:[], s:[], s:[]}", "tokens", "token_logprobs", "top_logprobs", "text_offset");
+            if (choice->completion->door == DOOR_OIP) {
+                json_object_set_new(choice->logprobs, "ids", json_array());
+            }
         }
         if (!append_entry(choice, entry)) {
             error_set(&choice->failure, STATUS_NO_MEMORY, "no memory for the logprobs of symbol %zu",

@@ -70,6 +70,7 @@ struct completion {
     struct session_turn session_turn; /* in the request's session */
     struct text_state *from;          /* what its texts go on from; owned, NULL: from the beginning */
     json_t *messages;                 /* DOOR_CHAT: what the template is laid over; else NULL */
+    json_t *foreign;                  /* DOOR_OIP: the body as it came; else NULL */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */
@@ -222,6 +223,17 @@ void completion_score_check(struct completion *completion);
 
 /* The reply of a score; NULL without memory. Thread: loop or run. */
 json_t *completion_score_reply(const struct completion *completion);
+
+/* Makes the body of a completion of a generate's body, in its place; that is kept aside. Errors name the field. Thread:
+ * loop or run. */
+enum status completion_oip_translate(struct completion *completion, struct error *error) MUST_CHECK;
+
+/* Whether its session is over with the reply. */
+bool completion_oip_ends_session(const struct completion *completion);
+
+/* A generate's reply, or an event of its stream, of a completion's; takes the reference. NULL without memory. Thread:
+ * loop or run. */
+json_t *completion_oip_reply(const struct completion *completion, json_t *reply);
 
 /* Makes the body of a completion of a chat's body, in its place; the messages are kept aside. Errors name the field.
  * Thread: loop or run. */

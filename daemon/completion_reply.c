@@ -165,7 +165,7 @@ static json_t *make_body(struct completion *completion)
         json_decref(body);
         return NULL;
     }
-    return body;
+    return completion->door == DOOR_OIP ? completion_oip_reply(completion, body) : body;
 }
 
 static void write_reply(struct job *job)
@@ -310,7 +310,7 @@ static enum made make_chunk(struct completion *completion, json_t *choices)
             json_object_set_new(chunk, "warnings", warnings);
         }
     }
-    return make_event(completion, chunk);
+    return make_event(completion, completion->door == DOOR_OIP ? completion_oip_reply(completion, chunk) : chunk);
 }
 
 /* The next piece of one choice: text, or its end. */
@@ -327,7 +327,9 @@ static enum made make_choice_event(struct choice *choice)
     if (length == 0) {
         choice->is_finish_sent = true;
         if (choice->finish == FINISH_FAILED) {
-            json_t *error = error_to_json(&choice->failure, error_http_status(&choice->failure));
+            json_t *error = completion->door == DOOR_OIP
+                                ? json_string(choice->failure.message)
+                                : error_to_json(&choice->failure, error_http_status(&choice->failure));
             return make_event(completion, json_pack("{s:o}", "error", error));
         }
     }
@@ -349,14 +351,14 @@ static enum made make_next_event(struct completion *completion)
     if (sent_count < completion->choice_count) {
         return completion->wants_ping ? make_line(completion, ": ping\n\n") : MADE_NOTHING;
     }
-    if (completion->fields.include_usage && !completion->is_usage_sent) {
+    if (completion->fields.include_usage && !completion->is_usage_sent && completion->door != DOOR_OIP) {
         completion->is_usage_sent = true;
         json_t *chunk = make_envelope(completion);
         json_object_set_new(chunk, "choices", json_array());
         json_object_set_new(chunk, "usage", make_usage(completion));
         return make_event(completion, chunk);
     }
-    if (!completion->is_done_sent) {
+    if (!completion->is_done_sent && completion->door != DOOR_OIP) {
         completion->is_done_sent = true;
         return make_line(completion, "data: [DONE]\n\n");
     }

@@ -60,9 +60,16 @@ static bool was_sent(const struct completion *completion)
 
 void completion_leave_session(struct completion *completion)
 {
+    struct sessions *sessions = completion->owner->server->sessions;
     bool is_changed = completion->choice_count > 0 && was_sent(completion);
-    sessions_leave(completion->owner->server->sessions, &completion->session_turn,
-                   is_changed ? completion->choices[0].state : NULL);
+    bool is_end = completion->session_turn.is_inside && completion_oip_ends_session(completion);
+    sessions_leave(sessions, &completion->session_turn, is_changed ? completion->choices[0].state : NULL);
+    if (is_end) {
+        struct error ignored; /* one that waited is inside by now: it goes on */
+        enum status status =
+            sessions_remove(sessions, completion_owner(completion), completion->fields.session, &ignored);
+        (void)status;
+    }
 }
 
 /* Whether two references are of one model, whatever version or label they name. */

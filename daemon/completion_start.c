@@ -314,6 +314,9 @@ static void parse_job(struct job *job)
     if (completion->status == STATUS_OK && completion->door == DOOR_CHAT) {
         completion->status = completion_chat_translate(completion, &completion->error);
     }
+    if (completion->status == STATUS_OK && completion->door == DOOR_OIP) {
+        completion->status = completion_oip_translate(completion, &completion->error);
+    }
     if (completion->status == STATUS_OK) {
         completion->status =
             generate_request_read(&completion->fields, completion->object, completion->door, &completion->error);

@@ -223,7 +223,7 @@ static enum status read_field(struct generate_request *request, const struct fie
 
 static bool is_foreign(enum generate_door door)
 {
-    return door == DOOR_COMPLETIONS || door == DOOR_CHAT;
+    return door == DOOR_COMPLETIONS || door == DOOR_CHAT || door == DOOR_OIP;
 }
 
 static enum status take_unknown(struct generate_request *request, const char *name, enum generate_door door,
@@ -253,7 +253,9 @@ enum status generate_request_read(struct generate_request *request, const json_t
     struct error local;
     error = error == NULL ? &local : error;
     *request = (struct generate_request){
-        .max_tokens = door == DOOR_COMPLETIONS ? 16 : 500,
+        .max_tokens = door == DOOR_COMPLETIONS ? 16
+                      : door == DOOR_OIP       ? 20
+                                               : 500,
         .n = 1,
         .temperature = 1,
         .top_p = 1,

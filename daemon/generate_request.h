@@ -21,6 +21,7 @@ enum generate_door {
     DOOR_COMPLETIONS, /* OpenAI's: 16 symbols, unknown fields are warned of */
     DOOR_CHAT,        /* OpenAI's, too: a template is laid over messages (completion_chat.c); 500 symbols */
     DOOR_GENERATE,    /* lstmd's own: 500 symbols, unknown fields are refused */
+    DOOR_OIP,         /* Triton's generate: "text_input" and "parameters" (completion_oip.c); 20 symbols */
     DOOR_SCORE,       /* lstmd's own: no text, but how likely prompts are (completion_score.c) */
     DOOR_COUNT,
 };

@@ -361,5 +361,75 @@ class Sequences(OipTest):
                 self.assertAlmostEqual(one, other, places=5)
 
 
+class Generate(OipTest):
+    names = iter(range(5000, 6000))
+
+    def generate(self, path="bard/generate", code=200, text="Call", **body):
+        status, reply = self.daemon.json("POST", f"/v2/models/{path}", {"text_input": text, **body})
+        self.assertEqual(status, code, reply)
+        if code != 200:
+            self.assertEqual(list(reply), ["error"])
+            return reply["error"]
+        return reply
+
+    def stream(self, **body):
+        lines = self.daemon.events("/v2/models/bard/generate_stream", {"text_input": "Call", **body})
+        return [json.loads(line) for line in lines]
+
+    def reference(self, prompt="Call", **fields):
+        body = {"model": "bard", "prompt": prompt, "max_tokens": 20, **fields}
+        return self.expect(200, "POST", "/v1/completions", body)
+
+    def test_it_is_the_text_of_a_completion(self):
+        text = self.reference(seed=7)["choices"][0]["text"]
+        for body in ({"parameters": {"seed": 7}}, {"seed": 7}):
+            self.assertEqual(self.generate(id="q", **body),
+                             {"id": "q", "model_name": "bard", "model_version": "1", "text_output": text})
+        self.assertEqual(self.generate("bard/versions/1/generate", parameters={"seed": 7})["text_output"], text)
+        chunks = self.stream(id="q", parameters={"seed": 7})
+        self.assertEqual("".join(chunk["text_output"] for chunk in chunks), text)
+        for chunk in chunks:
+            self.assertEqual({**chunk, "text_output": ""},
+                             {"id": "q", "model_name": "bard", "model_version": "1", "text_output": ""})
+
+    def test_details(self):
+        given = self.reference(seed=3, logprobs=0)["choices"][0]["logprobs"]
+        details = self.generate(parameters={"seed": 3, "details": True})["details"]
+        self.assertEqual(details["finish_reason"], "length")
+        self.assertEqual([one["text"] for one in details["logprobs"]], given["tokens"])
+        self.assertEqual([one["logprob"] for one in details["logprobs"]], given["token_logprobs"])
+        names = self.expect(200, "POST", "/tokenize", {"model": "bard", "prompt": "".join(given["tokens"])})["tokens"]
+        self.assertEqual([one["id"] for one in details["logprobs"]], names)
+        chunks = self.stream(parameters={"seed": 3, "details": True})
+        self.assertEqual([one for chunk in chunks for one in chunk["details"]["logprobs"]], details["logprobs"])
+        self.assertEqual([chunk["details"].get("finish_reason") for chunk in chunks][-1], "length")
+        stopped = self.generate(parameters={"seed": 3, "details": True, "stop": given["tokens"][4]})
+        self.assertEqual(stopped["details"]["finish_reason"], "stop_sequence")
+
+    def test_sequences_are_sessions(self):
+        whole = self.reference(seed=5, max_tokens=40)["choices"][0]["text"]
+        one = next(self.names)
+        first = self.generate(parameters={"seed": 5, "sequence_id": one, "sequence_start": True})
+        self.expect(200, "GET", f"/v1/sessions/{one}")
+        second = self.generate(text="", parameters={"sequence_id": one, "sequence_end": True})
+        self.assertEqual(first["text_output"] + second["text_output"], whole)
+        self.expect(404, "GET", f"/v1/sessions/{one}")
+        self.generate(text="", code=404, parameters={"sequence_id": one})
+
+    def test_refusals(self):
+        for body, text in (({"text": None}, "text_input must be a string"), ({"id": 1}, "id must be a string"),
+                           ({"parameters": 1}, "parameters must be an object"),
+                           ({"parameters": {"n": 2}}, "n must be 1"), ({"best_of": 3}, "best_of must be 1"),
+                           ({"parameters": {"details": 1}}, "details must be true or false"),
+                           ({"parameters": {"temperature": 9}}, "temperature"),
+                           ({"parameters": {"sequence_id": "a b"}}, "a b")):
+            self.assertIn(text, self.generate(code=400, **body), body)
+        self.generate("none/generate", code=404)
+        self.generate("bard/versions/9/generate_stream", code=404)
+        self.assertIn("cannot generate text", self.generate("sums/generate", code=400))
+        reply = self.generate(parameters={"color": 1, "max_tokens": 1})
+        self.assertEqual(reply["warnings"], ["unknown field 'color' was ignored"])
+
+
 if __name__ == "__main__":
     unittest.main()
