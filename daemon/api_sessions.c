@@ -1,10 +1,12 @@
-/* /v1/sessions and below: list, look, make, delete; of the caller's own key alone. Thread: loop. Owns nothing. */
+/* /v1/sessions and below: list, look, make, delete; of the caller's own key alone. Thread: loop; large bodies on
+ * run threads. Owns its calls. */
 #include "daemon/api.h"
 #include "daemon/callers.h"
 #include "daemon/fields.h"
 #include "daemon/registry.h"
 #include "daemon/routes.h"
 #include "daemon/sessions.h"
+#include "engine/base/mem.h"
 
 static const char *owner_of(const struct request *request)
 {
@@ -52,104 +54,144 @@ void api_sessions_delete(struct server *server, struct request *request)
 
 /* ---- PUT */
 
-/* The version that `reference` means, by its full name, where the caller may use it. */
-static enum status resolve(struct server *server, const struct request *request, const char *reference,
-                           struct text_origin *ret_origin, struct error *error)
-{
-    struct snapshot *snapshot = NULL;
-    TRY(caller_resolve(server->registry, request_caller(request), reference, &snapshot, error));
-    *ret_origin = *snapshot_origin(snapshot);
-    registry_release(server->registry, snapshot);
-    return STATUS_OK;
-}
-
-/* Whether a state is one of a version that is here. */
-static enum status check_state(struct server *server, const struct request *request, const struct text_state *state,
-                               struct error *error)
-{
-    char model[TEXT_STATE_MODEL_BYTES_MAX];
+struct put_call {
+    struct job job; /* first: reading a large body */
+    struct server *server;
+    struct request *request; /* held */
+    json_t *object;
+    const char *model, *fork; /* in `object`; NULL: not said */
     struct text_origin origin;
-    text_state_model(state, model);
-    TRY(resolve(server, request, model, &origin, error));
-    if (memcmp(origin.digest, text_state_head(state)->digest, sizeof origin.digest) != 0) {
-        error_set(error, STATUS_UNPROCESSABLE, "the state is of a %s whose content is another's now", model);
-        error_code(error, "state_mismatch");
-        return STATUS_UNPROCESSABLE;
-    }
-    return STATUS_OK;
-}
+    struct session_order order; /* its state is owned */
+    enum status status;
+    struct error error;
+};
 
-static enum status read_fork(struct server *server, const struct request *request, const char *fork,
-                             struct session_order *order, char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error)
+static enum status read_fields(struct put_call *call, struct error *error)
 {
-    struct session *session = NULL;
-    TRY(sessions_find(server->sessions, owner_of(request), fork, &session, error));
-    TRY(session_check_begun(session, error));
-    order->state = text_state_ref(session_state(session));
-    if (order->state == NULL) {
-        session_model(session, model);
-        order->model = model;
-    }
-    return STATUS_OK;
-}
-
-/* What the body says; `order->state` is the caller's reference. `model` is where the model's name is put. */
-static enum status read_order(struct server *server, struct request *request, const json_t *object,
-                              struct session_order *order, struct text_origin *model, struct error *error)
-{
-    const char *reference = NULL, *state = NULL, *fork = NULL;
-    struct session *session = NULL;
-    TRY(fields_only(object, "model state fork ttl_seconds", error));
-    TRY(fields_text(object, "model", &reference, error));
-    TRY(fields_text(object, "state", &state, error));
-    TRY(fields_text(object, "fork", &fork, error));
-    TRY(fields_integer(object, "ttl_seconds", 1, SESSION_TTL_SECONDS_MAX, &order->ttl_seconds, error));
-    if ((reference != NULL) + (state != NULL) + (fork != NULL) > 1) {
+    const char *state = NULL;
+    size_t length;
+    const char *body = request_body(call->request, &length);
+    TRY(fields_parse(body, length, &call->object, error));
+    TRY(fields_only(call->object, "model state fork ttl_seconds", error));
+    TRY(fields_text(call->object, "model", &call->model, error));
+    TRY(fields_text(call->object, "state", &state, error));
+    TRY(fields_text(call->object, "fork", &call->fork, error));
+    TRY(fields_integer(call->object, "ttl_seconds", 1, SESSION_TTL_SECONDS_MAX, &call->order.ttl_seconds, error));
+    if ((call->model != NULL) + (state != NULL) + (call->fork != NULL) > 1) {
         return error_set(error, STATUS_INVALID, "a session is made of one of model, state and fork");
     }
-    if (fork != NULL) {
-        return read_fork(server, request, fork, order, model->model, error);
+    return state == NULL ? STATUS_OK : text_state_read_base64(state, strlen(state), &call->order.state, error);
+}
+
+static void read_body(struct job *job)
+{
+    struct put_call *call = (struct put_call *)job;
+    call->status = read_fields(call, &call->error);
+}
+
+static enum status resolve(const struct put_call *call, const char *reference, struct snapshot **ret_snapshot,
+                           struct error *error)
+{
+    return caller_resolve(call->server->registry, request_caller(call->request), reference, ret_snapshot, error);
+}
+
+/* Whether a text of the version that the state names can go on from it. */
+static enum status check_state(const struct put_call *call, struct error *error)
+{
+    char model[TEXT_STATE_MODEL_BYTES_MAX];
+    struct snapshot *snapshot = NULL;
+    text_state_model(call->order.state, model);
+    TRY(resolve(call, model, &snapshot, error));
+    enum status status =
+        generation_check_state(snapshot_decode_plan(snapshot), snapshot_origin(snapshot), call->order.state, error);
+    registry_release(call->server->registry, snapshot);
+    return status;
+}
+
+static enum status take_fork(struct put_call *call, struct error *error)
+{
+    struct session *session = NULL;
+    TRY(sessions_find(call->server->sessions, owner_of(call->request), call->fork, &session, error));
+    TRY(session_check_begun(session, error));
+    call->order.state = text_state_ref(session_state(session));
+    if (call->order.state == NULL) {
+        session_model(session, call->origin.model);
+        call->order.model = call->origin.model;
     }
-    if (state != NULL) {
-        TRY(text_state_read_base64(state, strlen(state), &order->state, error));
-        return check_state(server, request, order->state, error);
+    return STATUS_OK;
+}
+
+/* What the session begins with; one that is there stays as it is where nothing is said of that. */
+static enum status take_content(struct put_call *call, struct error *error)
+{
+    struct session *session = NULL;
+    struct snapshot *snapshot = NULL;
+    if (call->fork != NULL) {
+        return take_fork(call, error);
     }
-    const char *name = route_parameter(request, 0);
-    bool is_there = sessions_find(server->sessions, owner_of(request), name, &session, error) == STATUS_OK;
-    if (reference == NULL && is_there) {
+    if (call->order.state != NULL) {
+        return check_state(call, error);
+    }
+    const char *name = route_parameter(call->request, 0);
+    if (call->model == NULL &&
+        sessions_find(call->server->sessions, owner_of(call->request), name, &session, NULL) == STATUS_OK) {
         return STATUS_OK;
     }
-    TRY(resolve(server, request, reference, model, error));
-    order->model = model->model;
+    TRY(resolve(call, call->model, &snapshot, error));
+    call->origin = *snapshot_origin(snapshot);
+    call->order.model = call->origin.model;
+    registry_release(call->server->registry, snapshot);
     return STATUS_OK;
+}
+
+static void put(struct job *job)
+{
+    struct put_call *call = (struct put_call *)job;
+    struct error *error = &call->error;
+    struct sessions *sessions = call->server->sessions;
+    struct session *session = NULL;
+    const char *owner = owner_of(call->request), *name = route_parameter(call->request, 0);
+    bool is_new = false;
+    enum status status = call->status;
+    if (status == STATUS_OK) {
+        status = take_content(call, error);
+    }
+    if (status == STATUS_OK) {
+        status = sessions_put(sessions, owner, name, &call->order, &is_new, error);
+    }
+    if (status == STATUS_OK) {
+        status = sessions_find(sessions, owner, name, &session, error);
+    }
+    if (status == STATUS_OK) {
+        request_reply_json(call->request, is_new ? 201 : 200, session_describe(session, false));
+    } else {
+        request_reply_error(call->request, error);
+    }
+    text_state_unref(call->order.state);
+    json_decref(call->object);
+    request_release(call->request);
+    mem_free(call);
 }
 
 void api_sessions_put(struct server *server, struct request *request)
 {
     struct error error;
-    struct session_order order = {.ttl_seconds = 0};
-    struct text_origin model;
-    struct session *session = NULL;
-    json_t *object = NULL;
     size_t length;
-    bool is_new = false;
-    const char *owner = owner_of(request), *name = route_parameter(request, 0);
-    const char *body = request_body(request, &length);
-    enum status status = fields_parse(body, length, &object, &error);
-    if (status == STATUS_OK) {
-        status = read_order(server, request, object, &order, &model, &error);
+    struct put_call *call = mem_allocate(1, sizeof *call);
+    if (call == NULL) {
+        request_reply_json(request, 503, NULL);
+        return;
     }
-    if (status == STATUS_OK) {
-        status = sessions_put(server->sessions, owner, name, &order, &is_new, &error);
+    call->server = server;
+    call->request = request;
+    call->job.run = read_body;
+    call->job.done = put;
+    request_body(request, &length);
+    if (length > FIELDS_INLINE_BYTES_MAX) {
+        api_submit(request, server->run, &call->job, STATUS_OK, &error);
+        return;
     }
-    if (status == STATUS_OK) {
-        status = sessions_find(server->sessions, owner, name, &session, &error);
-    }
-    if (status == STATUS_OK) {
-        request_reply_json(request, is_new ? 201 : 200, session_describe(session, false));
-    } else {
-        request_reply_error(request, &error);
-    }
-    text_state_unref(order.state);
-    json_decref(object);
+    request_hold(request, NULL, NULL);
+    read_body(&call->job);
+    put(&call->job);
 }

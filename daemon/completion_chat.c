@@ -56,10 +56,21 @@ enum status completion_chat_translate(struct completion *completion, struct erro
     return STATUS_OK;
 }
 
-enum status completion_chat_lay(struct completion *completion, const json_t *setting, struct error *error)
+static const char *template_of(const struct completion *completion)
+{
+    const char *template = json_string_value(json_object_get(completion->defaults, "chat_template"));
+    return template == NULL ? CHAT_TEMPLATE_DEFAULT : template;
+}
+
+size_t completion_chat_bytes(const struct completion *completion)
+{
+    return json_array_size(completion->messages) * strlen(template_of(completion));
+}
+
+enum status completion_chat_lay(struct completion *completion, struct error *error)
 {
     struct generate_request *fields = &completion->fields;
-    const char *template = json_is_string(setting) ? json_string_value(setting) : CHAT_TEMPLATE_DEFAULT;
+    const char *template = template_of(completion);
     const char *stop = chat_template_stop(template);
     char *text;
     size_t length;

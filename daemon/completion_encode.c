@@ -156,9 +156,44 @@ static enum status create_generations_of(struct completion *completion, struct e
     return STATUS_OK;
 }
 
+bool completion_is_prompt_empty(const struct completion *completion)
+{
+    const struct generate_request *fields = &completion->fields;
+    return fields->prompt_count == 0 || (fields->prompt_count == 1 && generate_request_prompt(fields, 0).text != NULL &&
+                                         generate_request_prompt(fields, 0).length == 0);
+}
+
+void completion_fill_prompt(struct completion *completion)
+{
+    struct generate_request *fields = &completion->fields;
+    const char *text = ""; /* it just goes on */
+    if (completion->from == NULL) {
+        const json_t *start = json_object_get(completion->defaults, "start");
+        completion->is_default_start = json_string_length(start) == 0;
+        text = completion->is_default_start ? "\n" : json_string_value(start);
+        fields->echo = false; /* it is not the caller's text */
+    }
+    fields->prompts = NULL;
+    fields->prompt = (struct generate_prompt){.text = text, .length = strlen(text)};
+    fields->prompt_count = 1;
+}
+
+/* The prompt of a chat. */
+static enum status lay_chat(struct completion *completion, struct error *error)
+{
+    TRY(completion_chat_lay(completion, error));
+    if (completion_is_prompt_empty(completion)) {
+        completion_fill_prompt(completion);
+    }
+    return STATUS_OK;
+}
+
 enum status completion_make_generations(struct completion *completion, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
+    if (completion->door == DOOR_CHAT) {
+        TRY(lay_chat(completion, error));
+    }
     size_t longest = 0, context = 0;
     for (size_t i = 0; i < fields->prompt_count; i++) {
         struct generate_prompt prompt = generate_request_prompt(fields, i);

@@ -109,6 +109,11 @@ struct completion {
  * name the field. Thread: loop or run. */
 enum status completion_make_generations(struct completion *completion, struct error *error) MUST_CHECK;
 
+/* Whether there is nothing to read; then: the start text, in `defaults` where the model has one, or nothing where its
+ * text goes on. Thread: loop or run. */
+bool completion_is_prompt_empty(const struct completion *completion);
+void completion_fill_prompt(struct completion *completion);
+
 /* Before its generations are submitted: lets its symbols count against the queue and its key's limits. TOO_LARGE where
  * the queue never has that room; LIMIT, code "queue_full" or limits.h's. */
 enum status completion_admit(struct completion *completion, struct error *error) MUST_CHECK;
@@ -158,9 +163,11 @@ void completion_set_deadline(struct completion *completion);
 /* Leaves it, at the end, with the state of what was sent; as it was, where nothing was. */
 void completion_leave_session(struct completion *completion);
 
-/* Finds what its texts go on from, in the request's `state` or its session. `*reference` is the request's model, and
- * becomes that of a session that goes on, in `model`. Errors of text_state_read; INVALID for fields that do not go with
- * it. */
+/* Its texts go on from the request's `state`, if it has one. Errors of text_state_read. Thread: loop or run. */
+enum status completion_read_state(struct completion *completion, struct error *error) MUST_CHECK;
+
+/* Finds what its texts go on from in its session. `*reference` is the request's model, and becomes that of a session
+ * that goes on, in `model`. INVALID for fields that do not go with it. */
 enum status completion_take_state(struct completion *completion, const char **reference,
                                   char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
 
@@ -239,9 +246,11 @@ json_t *completion_oip_reply(const struct completion *completion, json_t *reply)
  * Thread: loop or run. */
 enum status completion_chat_translate(struct completion *completion, struct error *error) MUST_CHECK;
 
-/* Lays the model's template (NULL: it has none) over the messages: the prompt, and what ends the reply. The setting
- * must live as long as the completion. INVALID names the message. */
-enum status completion_chat_lay(struct completion *completion, const json_t *setting, struct error *error) MUST_CHECK;
+/* Lays the model's template, which is in `defaults` where it has one, over the messages: the prompt, and what ends the
+ * reply. INVALID names the message. Thread: loop or run. */
+enum status completion_chat_lay(struct completion *completion, struct error *error) MUST_CHECK;
+/* How long that may be, besides the messages; 0 for what is no chat. */
+size_t completion_chat_bytes(const struct completion *completion);
 
 /* What a reply says of a choice; of a stream what it has new. Takes the reference of `logprobs`, a completion's four
  * arrays or null. NULL without memory. Thread: loop or run. */

@@ -50,12 +50,23 @@ static enum status end_job(struct completion *completion, struct error *error)
     return completion->is_abandoned ? error_set(error, STATUS_CANCELLED, "the client left") : STATUS_OK;
 }
 
+/* Only where the operator asked for texts in the log. */
+static void log_prompts(const struct completion *completion)
+{
+    for (size_t i = 0; completion->owner->server->settings.log_text && i < completion->fields.prompt_count; i++) {
+        const char *text = generate_request_prompt(&completion->fields, i).text;
+        log_event(LOG_LEVEL_INFO, "prompt", text == NULL ? "(symbols)" : text, "id=%s model=%s",
+                  request_id(completion->request), completion->model);
+    }
+}
+
 static void submit(struct completion *completion)
 {
     struct server *server = completion->owner->server;
     struct error error;
     enum status status = end_job(completion, &error);
     if (status == STATUS_OK) {
+        log_prompts(completion);
         status = completion_admit(completion, &error);
     }
     if (status != STATUS_OK) {
@@ -122,25 +133,15 @@ static enum status apply_model_settings(struct completion *completion, struct er
     for (size_t i = 0; (name = generate_request_default_name(i)) != NULL; i++) {
         TRY(generate_request_default(fields, name, model_setting(completion, name), error));
     }
-    if (completion->door == DOOR_CHAT) {
-        TRY(completion_chat_lay(completion, model_setting(completion, "chat_template"), error));
+    if (completion->door == DOOR_CHAT) { /* laid with the rest of the prompt's encoding */
+        model_setting(completion, "chat_template");
+        model_setting(completion, "start");
+        fields->prompt_count = 1;
+        return STATUS_OK;
     }
-    bool is_empty =
-        fields->prompt_count == 0 || (fields->prompt_count == 1 && generate_request_prompt(fields, 0).text != NULL &&
-                                      generate_request_prompt(fields, 0).length == 0);
-    if (is_empty && completion->from != NULL) { /* it just goes on */
-        fields->prompts = NULL;
-        fields->prompt = (struct generate_prompt){.text = "", .length = 0};
-        fields->prompt_count = 1;
-    } else if (is_empty) {
-        const json_t *start = model_setting(completion, "start");
-        bool has_start = json_is_string(start) && json_string_length(start) > 0;
-        const char *text = has_start ? json_string_value(start) : "\n";
-        completion->is_default_start = !has_start;
-        fields->prompts = NULL;
-        fields->prompt = (struct generate_prompt){.text = text, .length = strlen(text)};
-        fields->prompt_count = 1;
-        fields->echo = false; /* it is not the caller's text */
+    if (completion_is_prompt_empty(completion)) {
+        model_setting(completion, "start");
+        completion_fill_prompt(completion);
     }
     return STATUS_OK;
 }
@@ -237,14 +238,14 @@ void completion_stop_waiting(struct completion *completion, enum finish_reason f
     completion_close_if_over(completion);
 }
 
-/* Only where the operator asked for texts in the log. */
-static void log_prompts(const struct completion *completion)
+/* Whether encoding its prompt, or what it goes on from, takes too long for the loop. */
+static bool is_large(const struct completion *completion)
 {
-    for (size_t i = 0; completion->owner->server->settings.log_text && i < completion->fields.prompt_count; i++) {
-        const char *text = generate_request_prompt(&completion->fields, i).text;
-        log_event(LOG_LEVEL_INFO, "prompt", text == NULL ? "(symbols)" : text, "id=%s model=%s",
-                  request_id(completion->request), completion->model);
-    }
+    const struct generate_request *fields = &completion->fields;
+    size_t length;
+    request_body(completion->request, &length);
+    return length > FIELDS_INLINE_BYTES_MAX || completion_chat_bytes(completion) > FIELDS_INLINE_BYTES_MAX ||
+           fields->prompt_bytes > FIELDS_INLINE_BYTES_MAX || fields->pattern != NULL;
 }
 
 void completion_begin(struct completion *completion)
@@ -255,11 +256,7 @@ void completion_begin(struct completion *completion)
     if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
         return;
     }
-    if (status == STATUS_OK) {
-        log_prompts(completion);
-    }
-    bool is_long = completion->fields.prompt_bytes > FIELDS_INLINE_BYTES_MAX || completion->fields.pattern != NULL;
-    if (status == STATUS_OK && is_long) {
+    if (status == STATUS_OK && is_large(completion)) {
         completion->job.run = encode_job;
         completion->job.done = on_encoded;
         status = workers_submit(server->run, &completion->job, &error);
@@ -320,6 +317,9 @@ static void parse_job(struct job *job)
     if (completion->status == STATUS_OK) {
         completion->status =
             generate_request_read(&completion->fields, completion->object, completion->door, &completion->error);
+    }
+    if (completion->status == STATUS_OK) {
+        completion->status = completion_read_state(completion, &completion->error);
     }
 }
 

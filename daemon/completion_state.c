@@ -14,6 +14,16 @@ const char *completion_owner(const struct completion *completion)
 
 /* ---- what texts go on from ---- */
 
+enum status completion_read_state(struct completion *completion, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    if (fields->state == NULL) {
+        return STATUS_OK;
+    }
+    enum status status = text_state_read_base64(fields->state, fields->state_length, &completion->from, error);
+    return status == STATUS_OK ? status : completion_refuse_field(error, "state");
+}
+
 enum status completion_take_state(struct completion *completion, const char **reference,
                                   char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error)
 {
@@ -21,10 +31,6 @@ enum status completion_take_state(struct completion *completion, const char **re
     if (fields->return_state && completion->form == FORM_TEXT && !fields->stream) {
         error_set(error, STATUS_INVALID, "bare text has no place for a state");
         return completion_refuse_field(error, "return_state");
-    }
-    if (fields->state != NULL) {
-        enum status status = text_state_read_base64(fields->state, fields->state_length, &completion->from, error);
-        return status == STATUS_OK ? status : completion_refuse_field(error, "state");
     }
     return completion_take_session(completion, reference, model, error);
 }

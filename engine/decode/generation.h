@@ -126,6 +126,11 @@ const float *generation_prompt_logprobs(const struct generation *generation);
 /* After FINISH_FAILED: why. */
 void generation_failure(const struct generation *generation, struct error *ret_error);
 
+/* Whether a generation of this plan can begin from the state: UNPROCESSABLE, code "state_mismatch", where it is another
+ * version's; INVALID, code "state_malformed", names what does not fit; NO_MEMORY. Any thread. */
+enum status generation_check_state(const struct decode_plan *plan, const struct text_origin *origin,
+                                   const struct text_state *state, struct error *error) MUST_CHECK;
+
 /* After the end, with want_state: where the text stands behind the last symbol of which the first `sent_bytes` bytes of
  * what generation_read gave, or would give, have everything (SIZE_MAX: all of it). Of what follows, a stop string for
  * one, there is nothing in the state. Where it stands cannot be fed backwards: symbols from a copy of the state on are

@@ -17,18 +17,19 @@ static enum status refuse(struct error *error, enum status status, const char *c
     return status;
 }
 
-static enum status check_origin(const struct generation *generation, struct error *error)
+static enum status check_origin(const struct decode_plan *plan, const struct text_origin *origin,
+                                const struct text_state *state, struct error *error)
 {
-    const struct text_state_head *head = text_state_head(generation->from);
+    const struct text_state_head *head = text_state_head(state);
     char model[TEXT_STATE_MODEL_BYTES_MAX];
-    text_state_model(generation->from, model);
-    if (memcmp(head->digest, generation->origin->digest, sizeof head->digest) != 0) {
+    text_state_model(state, model);
+    if (memcmp(head->digest, origin->digest, sizeof head->digest) != 0) {
         error_set(error, STATUS_UNPROCESSABLE, "the state is of %s, whose content is not that of %s", model,
-                  generation->origin->model);
+                  origin->model);
         return refuse(error, STATUS_UNPROCESSABLE, "state_mismatch");
     }
-    bool is_stepped = decode_plan_is_stepped(generation->plan);
-    size_t bytes = decode_plan_state_bytes(generation->plan);
+    bool is_stepped = decode_plan_is_stepped(plan);
+    size_t bytes = decode_plan_state_bytes(plan);
     if ((head->is_stepped != 0) != is_stepped || head->number_bytes != bytes) {
         error_set(error, STATUS_UNPROCESSABLE, "the state of %s has %u bytes of a %s, here it is a %s with %zu", model,
                   head->number_bytes, head->is_stepped != 0 ? "graph run step by step" : "packed model",
@@ -39,12 +40,12 @@ static enum status check_origin(const struct generation *generation, struct erro
 }
 
 /* Every symbol of the state must be one of the vocabulary. */
-static enum status check_symbols(const struct generation *generation, struct error *error)
+static enum status check_symbols(const struct decode_plan *plan, const struct text_state *state, struct error *error)
 {
-    const struct text_state_head *head = text_state_head(generation->from);
-    const uint32_t *symbols = text_state_pending(generation->from); /* recent ones lie behind */
-    const struct made_symbol *counted = text_state_counted(generation->from);
-    size_t symbol_count = decode_plan_vocabulary_size(generation->plan);
+    const struct text_state_head *head = text_state_head(state);
+    const uint32_t *symbols = text_state_pending(state); /* recent ones lie behind */
+    const struct made_symbol *counted = text_state_counted(state);
+    size_t symbol_count = decode_plan_vocabulary_size(plan);
     size_t listed = (size_t)head->pending_count + head->recent_count;
     for (size_t i = 0; i < listed + head->counted_count; i++) {
         uint32_t symbol = i < listed ? symbols[i] : counted[i - listed].symbol;
@@ -57,16 +58,32 @@ static enum status check_symbols(const struct generation *generation, struct err
     return STATUS_OK;
 }
 
+/* Checks the state and puts its numbers into the slot. */
+static enum status load(const struct decode_plan *plan, const struct text_origin *origin,
+                        const struct text_state *state, float *slot, struct error *error)
+{
+    TRY(check_origin(plan, origin, state, error));
+    TRY(check_symbols(plan, state, error));
+    enum status status = decode_plan_load_state(plan, text_state_numbers(state), slot, error);
+    return status == STATUS_OK ? status : refuse(error, status, "state_malformed");
+}
+
+enum status generation_check_state(const struct decode_plan *plan, const struct text_origin *origin,
+                                   const struct text_state *state, struct error *error)
+{
+    float *slot = mem_allocate_aligned(plan->slot_floats, sizeof *slot);
+    if (slot == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a state of %zu bytes", decode_plan_state_bytes(plan));
+    }
+    enum status status = load(plan, origin, state, slot, error);
+    mem_free(slot);
+    return status;
+}
+
 enum status generation_load_state(struct generation *generation, struct error *error)
 {
     const struct text_state_head *head = text_state_head(generation->from);
-    TRY(check_origin(generation, error));
-    TRY(check_symbols(generation, error));
-    enum status status =
-        decode_plan_load_state(generation->plan, text_state_numbers(generation->from), generation->slot, error);
-    if (status != STATUS_OK) {
-        return refuse(error, status, "state_malformed");
-    }
+    TRY(load(generation->plan, generation->origin, generation->from, generation->slot, error));
     memcpy(generation->prompt, text_state_pending(generation->from), head->pending_count * sizeof *generation->prompt);
     generation->fed_before = head->fed_count;
     generation->made_before = head->made_count;

@@ -53,6 +53,20 @@ class Chat(DaemonTest):
                                  [(choice["text"], choice["finish_reason"]) for choice in wanted["choices"]])
                 self.assertEqual(reply["usage"], wanted["usage"])
 
+    def test_a_long_chat(self):
+        """Laid out beside the loop: many messages, and a long template over few bytes of them."""
+        self.addCleanup(self.set_template, None)
+        for template, count, content in ((None, 400, CORPUS[:300].replace("\n", " ")),
+                                         (CORPUS[:200].strip() + "{content}\n", 500, "a")):
+            self.set_template(template)
+            before, after = (template or "{content}\n").split("{content}")
+            wanted = self.complete((before + content + after) * count + before, stop="\n")
+            reply = self.chat(messages=[{"role": "user", "content": content}] * count)
+            self.assertEqual(reply["choices"][0]["message"]["content"], wanted["choices"][0]["text"])
+            self.assertEqual(reply["usage"]["prompt_tokens"], wanted["usage"]["prompt_tokens"])
+            self.expect(400, "POST", "/v1/chat/completions", {
+                "messages": [{"role": "user", "content": content}] * count + [{"role": "nobody", "content": ""}]})
+
     def test_streamed_is_not_streamed(self):
         for fields in ({}, {"n": 3}, {"logprobs": True, "top_logprobs": 2}):
             whole = self.chat(**fields)["choices"]

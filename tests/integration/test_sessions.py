@@ -1,8 +1,10 @@
 """Texts that go on: by a state that the caller keeps, and by sessions that lstmd keeps."""
 import base64
+import hashlib
 import json
 import os
 import re
+import struct
 import threading
 
 from harness import CORPUS, FLAVOUR, IS_SLOW, Daemon, DaemonTest, train, wait_until
@@ -86,6 +88,49 @@ class States(Continuing):
             self.assertEqual(choice["finish_reason"], "stop")
             rest = self.text(prompt="", state=choice["state"], max_tokens=80 - len(choice["text"]))
             self.assertEqual(choice["text"] + rest, whole)
+
+    def rewritten(self, state, change):
+        """The state with bytes changed, and a checksum that is right again."""
+        content = bytearray(base64.b64decode(state))
+        change(content)
+        content[8:16] = hashlib.sha256(content[16:]).digest()[:8]
+        return base64.b64encode(content).decode()
+
+    def test_a_state_that_no_text_can_go_on_from(self):
+        """Whether it is sent with a request or put into a session."""
+        state = self.complete(prompt=PROMPT, max_tokens=5, return_state=True)["choices"][0]["state"]
+        number_bytes = struct.unpack_from("<I", base64.b64decode(state), 88)[0]
+        first = 112                                     # the numbers, behind the head
+
+        def spoil_digest(content):
+            content[30] ^= 1
+
+        def spoil_number(content):
+            content[first:first + 4] = struct.pack("<f", float("nan"))
+
+        def spoil_symbol(content):
+            content[first + number_bytes:first + number_bytes + 4] = struct.pack("<I", 100000)
+        self.expect(201, "PUT", "/v1/sessions/good", {"state": self.rewritten(state, lambda content: None)})
+        for change, status, code, what in ((spoil_digest, 422, "state_mismatch", "bard@1"),
+                                           (spoil_number, 400, "state_malformed", "number 0 of"),
+                                           (spoil_symbol, 400, "state_malformed", "symbol 100000")):
+            bad = self.rewritten(state, change)
+            for error in (self.complete(status, prompt="", state=bad),
+                          self.expect(status, "PUT", "/v1/sessions/bad", {"state": bad})["error"]):
+                self.assertEqual((error["code"], error["param"]), (code, "state"))
+                self.assertIn(what, error["message"])
+            self.expect(404, "GET", "/v1/sessions/bad")
+
+    def test_a_large_state(self):
+        """In a body that is read beside the loop: of a request, and of a session."""
+        small = self.complete(prompt=PROMPT, max_tokens=1, return_state=True)["choices"][0]["state"]
+        spaces = " " * 100000
+        whole = self.text(prompt="", state=small, max_tokens=9, seed=4)
+        self.assertEqual(self.text(prompt="", state=small, max_tokens=9, seed=4, user=spaces), whole)
+        content = json.dumps({"state": small}) + spaces
+        self.assertEqual(self.daemon.json("PUT", "/v1/sessions/large", content)[0], 201)
+        self.assertEqual(self.text(prompt="", session="large", max_tokens=9, seed=4), whole)
+        self.expect(400, "PUT", "/v1/sessions/large", "{" + spaces, error="bad_json")
 
     def test_what_is_no_state(self):
         state = self.complete(prompt=PROMPT, max_tokens=5, return_state=True)["choices"][0]["state"]
