@@ -86,7 +86,7 @@ void api_corpora_put(struct server *server, struct request *request);
 void api_corpora_get(struct server *server, struct request *request);
 void api_corpora_delete(struct server *server, struct request *request);
 
-/* api_oip.c, api_oip_infer.c: the Open Inference Protocol, /v2. */
+/* api_oip.c, api_oip_infer.c, api_oip_logging.c: the Open Inference Protocol, /v2. */
 void api_oip_server(struct server *server, struct request *request);
 void api_oip_live(struct server *server, struct request *request);
 void api_oip_ready(struct server *server, struct request *request);
@@ -97,6 +97,8 @@ void api_oip_all_stats(struct server *server, struct request *request);
 void api_oip_infer(struct server *server, struct request *request);
 void api_oip_generate(struct server *server, struct request *request);
 void api_oip_generate_stream(struct server *server, struct request *request);
+void api_oip_logging_get(struct server *server, struct request *request);
+void api_oip_logging_set(struct server *server, struct request *request);
 void api_oip_index(struct server *server, struct request *request);
 void api_oip_load(struct server *server, struct request *request);
 void api_oip_unload(struct server *server, struct request *request);

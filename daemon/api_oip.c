@@ -43,9 +43,9 @@ void api_oip_server(struct server *server, struct request *request)
 {
     (void)server;
     request_reply_json(request, 200,
-                       json_pack("{s:s, s:s, s:[s,s,s,s,s,s]}", "name", "lstmd", "version", engine_info().version,
+                       json_pack("{s:s, s:s, s:[s,s,s,s,s,s,s]}", "name", "lstmd", "version", engine_info().version,
                                  "extensions", "model_repository", "binary_tensor_data", "sequence", "statistics",
-                                 "generate", "parameters"));
+                                 "logging", "generate", "parameters"));
 }
 
 void api_oip_live(struct server *server, struct request *request)

@@ -305,9 +305,9 @@ void api_tf_status(struct server *server, struct request *request)
     enum status status = read_target(request, &target, &error);
     if (status == STATUS_OK) {
         status = registry_describe_version(server->registry, target.reference, &reply, &error);
-    }
-    if (status == STATUS_NOT_FOUND) {
-        error_prefix(&error, "%s %.140s", NOT_FOUND, target.reference);
+        if (status == STATUS_NOT_FOUND) {
+            error_prefix(&error, "%s %.140s", NOT_FOUND, target.reference);
+        }
     }
     if (status != STATUS_OK) {
         request_reply_error(request, &error);

@@ -114,6 +114,24 @@ class Keys(KeysTest):
         self.assertEqual(listed, ["keats"])
         self.assertEqual(len(self.ask("GET", "/v1/models", "page")[1]["data"]), 2)
 
+    def test_foreign_protocols_know_keys(self):
+        def infer(key, model, **parameters):
+            tokens = {"name": "tokens", "datatype": "INT32", "shape": [1, 1], "data": [1]}
+            body = {"inputs": [tokens], "outputs": [{"name": "logits"}], "parameters": parameters}
+            return self.ask("POST", f"/v2/models/{model}/infer", key, body)[0]
+
+        self.assertEqual([infer("poet", "keats"), infer("poet", "bard"), infer("poet", "nobody")], [200, 404, 404])
+        self.assertEqual(self.ask("POST", "/v1/models/bard:predict", "poet", {"instances": [[1]]})[0], 404)
+        self.assertEqual(self.ask("POST", "/v1/models/keats:predict", "poet", {"instances": [[1]]})[0], 200)
+        index = self.ask("POST", "/v2/repository/index", "poet", {})[1]
+        self.assertEqual([one["name"] for one in index], ["keats"])
+        stats = self.ask("GET", "/v2/models/stats", "poet")[1]["model_stats"]
+        self.assertEqual([one["name"] for one in stats], ["keats"])
+        self.assertEqual(self.ask("POST", "/v2/repository/models/keats/unload", "poet", {})[0], 403)
+        self.assertEqual(infer("page", "keats", sequence_id=1, sequence_start=True), 200)
+        self.assertEqual(infer("page", "keats", sequence_id=1), 200)
+        self.assertEqual(infer("other", "keats", sequence_id=1), 400)
+
     def test_only_ones_own_requests_can_be_cancelled(self):
         body = {"model": "bard", "prompt": "I ", "max_tokens": 1000000, "stream": True}
         headers = {**bearer(self.keys["page"]), "X-Request-Id": "of-page"}

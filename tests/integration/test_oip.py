@@ -34,6 +34,8 @@ def tensor(name, datatype, shape, data):
 
 
 class OipTest(ServedGraphTest):
+    CONFIG = "log_requests = yes\n"
+
     PROGRAM = PROGRAM
 
     def infer(self, body, path="sums", code=200, headers=None):
@@ -148,6 +150,29 @@ class Server(OipTest):
         everything = self.expect(200, "GET", "/v2/models/stats")["model_stats"]
         self.assertIn("bard", {one["name"] for one in everything})
         self.expect(404, "GET", "/v2/models/none/stats")
+
+
+class Logging(OipTest):
+    def test_levels(self):
+        whole = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0,
+                 "log_format": "default"}
+        self.assertEqual(self.expect(200, "GET", "/v2/logging"), whole)
+        less = {**whole, "log_info": False}
+        self.assertEqual(self.expect(200, "POST", "/v2/logging", {"log_info": False}), less)
+        self.daemon.request("GET", "/v2", headers={"X-Request-Id": "unseen"})
+        self.assertEqual(self.expect(200, "POST", "/v2/logging", {"log_verbose_level": 1, "log_info": True}),
+                         {**whole, "log_verbose_level": 1})
+        self.daemon.request("GET", "/v2", headers={"X-Request-Id": "seen"})
+        self.daemon.wait_for_output("id=seen ")
+        self.assertNotIn("id=unseen ", self.daemon.text())
+        self.assertEqual(self.expect(200, "POST", "/v2/logging", {"log_verbose_level": 0}), whole)
+
+    def test_refusals(self):
+        for body, text in (({"log_error": False}, "always logged"), ({"log_warning": False}, "less urgent"),
+                           ({"log_info": False, "log_verbose_level": 1}, "less urgent"),
+                           ({"log_file": "/tmp/x"}, "log_file cannot be set"),
+                           ({"log_format": "ISO8601"}, "log_format cannot be set"), ({"log_info": 1}, "log_info must")):
+            self.assertIn(text, self.expect(400, "POST", "/v2/logging", body)["error"], body)
 
 
 class Infer(OipTest):
