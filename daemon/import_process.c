@@ -6,13 +6,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { ARGUMENTS_MAX = 16 + 2 * IMPORT_SETTINGS_MAX, NUMBER_BYTES = 24 };
+enum { ARGUMENTS_MAX = 16 + 2 * IMPORT_SETTINGS_MAX, NUMBER_BYTES = 24, END_MS_MAX = 10000 };
 
 struct reading {
     pid_t process;
@@ -216,9 +217,19 @@ static enum status hear(struct reading *reading, struct error *error)
 
 /* ---- the end ---- */
 
+/* How it ended. It has said all: should it not end by itself soon, it is ended. (Where the kernel lets a filter end a
+ * thread only, others of the process may live on.) */
 static int wait_for_end(const struct reading *reading)
 {
     int state = 0;
+    int process = pidfd_open(reading->process, 0);
+    struct pollfd ended = {.fd = process, .events = POLLIN};
+    if (process >= 0 && poll(&ended, 1, END_MS_MAX) == 0) {
+        kill(reading->process, SIGKILL);
+    }
+    if (process >= 0) {
+        close(process);
+    }
     while (waitpid(reading->process, &state, 0) < 0 && errno == EINTR) {
     }
     return state;

@@ -240,12 +240,16 @@ class Interrupted(CommandTest):
         self.assertIn("OpenBLAS for Katmai", said[0])
         self.assertIn(f" and {now}: it will not end in the same bits", said[0])
 
+    def files_in(self, folder):
+        stats = {name: os.stat(os.path.join(folder, name)) for name in os.listdir(folder)}
+        return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
     def test_disk_full(self):
         """A checkpoint that cannot be written ends the training; the one before stands, and can be resumed from."""
         self.train(*self.OPTIONS)
         self.stop(signal.SIGINT, *self.OPTIONS)
         kept = os.path.join(self.model, ".training")
-        before = {name: os.stat(os.path.join(kept, name)) for name in os.listdir(kept)}
+        before = self.files_in(kept)
         done = subprocess.run([LSTMD, "train", self.corpus, "--out", self.model, "--checkpoint-seconds", "0.000001",
                                "--resume"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=TIMEOUT_SECONDS, check=False,
@@ -253,7 +257,7 @@ class Interrupted(CommandTest):
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"\Alstmd train: [^\n]*safetensors[^\n]*File too large\n\Z")
         self.assertEqual(records(done.stdout)[-1]["event"], "failed")
-        self.assertEqual(before, {name: os.stat(os.path.join(kept, name)) for name in os.listdir(kept)})
+        self.assertEqual(before, self.files_in(kept))
         self.assertEqual(sorted(name for name in os.listdir(self.model) if name != ".training.lock"),
                          [".training", "1"])
         done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))

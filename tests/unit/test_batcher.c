@@ -13,6 +13,9 @@
 #include "engine/math/rnn_packed.h"
 #include "tests/unit/batcher_rig.h"
 
+/* Short texts: rows join and leave at almost every step. */
+enum { NTH_PROMPT_MAX = 16, NTH_TOKENS_MAX = 24 };
+
 /* The n-th of many different generations: prompts and lengths of all sizes, all ways of sampling. */
 static struct generation_options nth_options(size_t n, size_t symbols, uint32_t prompt[PROMPT_MAX])
 {
@@ -20,8 +23,8 @@ static struct generation_options nth_options(size_t n, size_t symbols, uint32_t 
     struct rng_words words = rng_philox(SEED, 1, n);
     struct generation_options options = {
         .prompt = prompt,
-        .prompt_count = 1 + words.word[0] % PROMPT_MAX,
-        .tokens_max = words.word[1] % TOKENS_MAX,
+        .prompt_count = 1 + words.word[0] % NTH_PROMPT_MAX,
+        .tokens_max = words.word[1] % NTH_TOKENS_MAX,
         .temperature = n % 5 == 0 ? 0.0 : 0.3 * (double)(n % 7),
         .top_k = n % 3 == 0 ? 5 : 0,
         .top_p = n % 4 == 0 ? 0.8 : 1.0,

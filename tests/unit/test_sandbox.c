@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -110,12 +111,22 @@ static void test_memory_is_limited(void **state)
     assert_int_equal(WEXITSTATUS(end), 0);
 }
 
+/* Whether this process has one thread: the thread sanitizer adds one. */
+static bool is_alone(void)
+{
+    struct stat tasks;
+    assert_int_equal(stat("/proc/self/task", &tasks), 0);
+    return tasks.st_nlink == 2 + 1;
+}
+
 static void test_what_is_gone(void **state)
 {
     (void)state;
+    /* Within a filter that denies the newer call, the kernel can only end a thread: where others are, the process stays. */
+    size_t filters = is_alone() ? 2 : 1;
     static int (*const acts[])(void) = {open_file, connect_somewhere, start_process, map_code, write_elsewhere};
-    for (size_t i = 0; i < 2 * sizeof acts / sizeof *acts; i++) {
-        int end = end_of(acts[i / 2], i % 2 == 1);
+    for (size_t i = 0; i < filters * (sizeof acts / sizeof *acts); i++) {
+        int end = end_of(acts[i / filters], i % filters == 1);
         assert_true(WIFSIGNALED(end));
         assert_int_equal(WTERMSIG(end), SIGSYS);
     }
