@@ -1,5 +1,7 @@
-/* Runs of a served version's signatures: values as nested JSON, flat JSON and bytes, and what is refused. */
+/* Runs of a served version's signatures: values as nested JSON, flat JSON and bytes, and what is refused; whole infer
+ * requests without memory and in parallel. */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,13 +9,13 @@
 
 #include <cmocka.h>
 
-#include "daemon/prediction.h"
+#include "daemon/oip_request.h"
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "tests/unit/json_rig.h"
 #include "tests/unit/served_rig.h"
 
-enum { RANDOM_CASES = 200, ELEMENTS_MAX = 1 << 20, RUN_MS_MAX = 60 * 1000 };
+enum { CALLERS = 8, CALLS = 50, RANDOM_CASES = 200, ELEMENTS_MAX = 1 << 20, RUN_MS_MAX = 60 * 1000 };
 
 static struct served_graph *graph;
 
@@ -358,6 +360,103 @@ static void test_forms_agree(void **state)
     }
 }
 
+/* ---- memory and threads ---- */
+
+/* An infer request, read, run and replied to: OK, or what failed on the way. */
+static enum status serve(const char *body, json_t **ret_reply, struct error *error)
+{
+    struct oip_request request = {.body = NULL};
+    struct prediction prediction = {.graph = NULL};
+    char *bytes = NULL;
+    size_t length = 0;
+    size_t json_length = 0;
+    enum status status = oip_request_read(body, strlen(body), SIZE_MAX, &request, error);
+    if (status == STATUS_OK) {
+        status = prediction_begin(graph, request.signature, &prediction, error);
+    }
+    if (status == STATUS_OK) {
+        status = oip_request_feed(&request, &prediction, error);
+    }
+    if (status == STATUS_OK) {
+        prediction_keep_states(&prediction);
+        status = prediction_run(&prediction, ELEMENTS_MAX, RUN_MS_MAX, error);
+    }
+    if (status == STATUS_OK) {
+        status = oip_request_reply(&request, &prediction, "m", 1, &bytes, &length, &json_length, error);
+    }
+    if (status == STATUS_OK) {
+        *ret_reply = json_loadb(bytes, length, 0, NULL);
+    }
+    mem_free(bytes);
+    prediction_release(&prediction);
+    oip_request_release(&request);
+    return status;
+}
+
+#define COUNT_REQUEST(x)                                                                                               \
+    "{\"parameters\":{\"signature_name\":\"count\"},\"outputs\":[{\"name\":\"y\"}],\"inputs\":["                       \
+    "{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[" x ",0]},"                                       \
+    "{\"name\":\"state.0\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[5,6]}]}"
+
+static void test_every_allocation_may_fail(void **state)
+{
+    (void)state;
+    enum status status = STATUS_NO_MEMORY;
+    json_t *reply = NULL;
+    for (uint64_t n = 0; status != STATUS_OK; n++) {
+        struct error error;
+        struct served_graph *opened = NULL;
+        mem_fail_after(n);
+        status = served_graph_open("config/demo/moby/1", &opened, &error);
+        mem_fail_after(n);
+        status = status == STATUS_OK ? serve(COUNT_REQUEST("1"), &reply, &error) : status;
+        mem_fail_after(UINT64_MAX);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        served_graph_unref(opened);
+    }
+    json_decref(reply);
+}
+
+struct caller {
+    pthread_t thread;
+    json_t *expected;
+    char body[sizeof COUNT_REQUEST("-1234567890")];
+    bool is_right;
+};
+
+static void *call(void *context)
+{
+    struct caller *caller = context;
+    caller->is_right = true;
+    for (int i = 0; i < CALLS; i++) {
+        struct error error;
+        json_t *reply = NULL;
+        bool is_served = serve(caller->body, &reply, &error) == STATUS_OK;
+        caller->is_right = caller->is_right && is_served && json_equal(reply, caller->expected);
+        json_decref(reply);
+    }
+    return NULL;
+}
+
+static void test_runs_in_parallel(void **state)
+{
+    (void)state;
+    struct caller callers[CALLERS];
+    for (int i = 0; i < CALLERS; i++) {
+        struct error error;
+        snprintf(callers[i].body, sizeof callers[i].body, COUNT_REQUEST("%d"), i);
+        assert_int_equal(serve(callers[i].body, &callers[i].expected, &error), STATUS_OK);
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, call, &callers[i]), 0);
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_join(callers[i].thread, NULL), 0);
+        assert_true(callers[i].is_right);
+        json_decref(callers[i].expected);
+    }
+}
+
 static void test_type_names(void **state)
 {
     (void)state;
@@ -377,7 +476,8 @@ int main(void)
         cmocka_unit_test(test_runs_that_cannot_be),   cmocka_unit_test(test_names_that_are_not_there),
         cmocka_unit_test(test_shapes_that_are_none),  cmocka_unit_test(test_lists_that_do_not_fit),
         cmocka_unit_test(test_bytes_that_do_not_fit), cmocka_unit_test(test_truth_in_bytes),
-        cmocka_unit_test(test_forms_agree),           cmocka_unit_test(test_type_names),
+        cmocka_unit_test(test_forms_agree),           cmocka_unit_test(test_every_allocation_may_fail),
+        cmocka_unit_test(test_runs_in_parallel),      cmocka_unit_test(test_type_names),
     };
     return cmocka_run_group_tests(tests, open_graph, close_graph);
 }
