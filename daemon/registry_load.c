@@ -162,6 +162,18 @@ static void keep_reason(struct registry_version *version, enum status status, co
     version->reason_at = (int64_t)time(NULL);
 }
 
+/* What serves by its signatures alone is now `newest`: graphs that were read of older ones go, unless a label holds
+ * them. Who asks for one by its number has it read again. */
+static void drop_older_graphs(struct registry *registry, struct registry_model *model,
+                              const struct registry_version *newest)
+{
+    for (struct registry_version *version = model->versions; version < newest; version++) {
+        if (version->status == VERSION_TEXTLESS && !is_labelled(model, version->number)) {
+            registry_drop_served(registry, version);
+        }
+    }
+}
+
 static void note_failure(struct registry *registry, struct registry_model *model, struct registry_version *version,
                          enum status status, const struct error *error)
 {
@@ -170,6 +182,9 @@ static void note_failure(struct registry *registry, struct registry_model *model
     version->status = is_incomplete ? VERSION_INCOMPLETE : is_textless ? VERSION_TEXTLESS : VERSION_REFUSED;
     version->unchanged_since_ms = clock_now_ms();
     model->reloads_failed += is_textless ? 0 : 1;
+    if (is_textless) {
+        drop_older_graphs(registry, model, version);
+    }
     keep_reason(version, status, error);
     log_event(is_incomplete || is_textless ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, version_status_name(version->status),
               error->message, "model=%s version=%llu code=%s", model->name, (unsigned long long)version->number,

@@ -152,6 +152,31 @@ class Server(OipTest):
         self.expect(404, "GET", "/v2/models/none/stats")
 
 
+    def test_a_new_version_lets_the_old_graph_go(self):
+        def served(name):
+            stats = self.expect(200, "GET", f"/v2/models/{name}/stats")["model_stats"]
+            return [(one["version"], one["inference_count"]) for one in stats]
+
+        body = {"inputs": [], "parameters": {"signature_name": "s"}}
+        steps = [{"op": "variable", "initial_value": 1.0, "name": "v", "as": "v"},
+                 {"op": "signature", "name": "s", "inputs": {}, "outputs": {"v": "v"}},
+                 {"op": "global_variables_initializer", "as": "init"}]
+        self.expect(201, "PUT", "/v1/models/short", {})
+        self.expect(200, "POST", "/v1/models/short/graph/build", {"program": steps})
+        self.expect(200, "POST", "/v1/models/short/graph/run", {"targets": ["init"]})
+        for version in ("1", "2", "3"):
+            self.expect(200, "POST", "/v1/models/short/save", {})
+            self.assertEqual(self.infer(body, "short")["model_version"], version)
+            self.assertEqual(served("short"), [(version, 1)])
+        self.assertEqual(self.infer(body, "short/versions/1")["model_version"], "1")
+        self.assertEqual(served("short"), [("1", 1), ("3", 1)])
+        self.expect(200, "POST", "/v1/models/short/unload", {})
+        self.expect(503, "GET", "/v2/models/short/stats")
+        self.expect(200, "POST", "/v1/models/short/load", {})
+        self.assertEqual(served("short"), [])
+        self.expect(200, "DELETE", "/v1/models/short")
+
+
 class Logging(OipTest):
     def test_levels(self):
         whole = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0,
