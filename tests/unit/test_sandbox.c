@@ -122,7 +122,8 @@ static bool is_alone(void)
 static void test_what_is_gone(void **state)
 {
     (void)state;
-    /* Within a filter that denies the newer call, the kernel can only end a thread: where others are, the process stays. */
+    /* Within a filter that denies the newer call, the kernel can only end a thread: where others are, the process
+     * stays. */
     size_t filters = is_alone() ? 2 : 1;
     static int (*const acts[])(void) = {open_file, connect_somewhere, start_process, map_code, write_elsewhere};
     for (size_t i = 0; i < filters * (sizeof acts / sizeof *acts); i++) {
