@@ -219,6 +219,9 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         choice->finish = choice->failure.status == STATUS_OK ? progress.finish : FINISH_FAILED;
         completion->ended_count++;
         choice->generation = generation_unref(choice->generation);
+        if (completion->beam_width > 0) {
+            batcher_wake(completion->owner->server->batcher); /* others may have waited for its search */
+        }
     }
     return length;
 }

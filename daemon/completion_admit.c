@@ -40,6 +40,9 @@ void completion_give_back(struct completion *completion)
         size_t own = completion->choices[i].prompt_count + completion->choices[i].token_count;
         used += own == 0 ? 0 : replayed + own; /* the state's come first */
     }
+    if (completion->beam_width > 0 && used > 0) { /* the steps of its searches are nobody's symbols */
+        used = completion->predicted_symbols;
+    }
     completion->owner->predicted_symbols -= completion->predicted_symbols;
     limits_return_texts(completion->account, completion->choice_count,
                         completion->predicted_symbols -

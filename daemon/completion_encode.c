@@ -40,6 +40,7 @@ struct encoded {
     struct penalty_bias *biases;
     size_t bias_count;
     struct constraint *constraint; /* NULL: any text */
+    struct beam *beam;             /* of one prompt; NULL: its texts are sampled */
 };
 
 /* To be told, or to find the likeliest by. */
@@ -68,6 +69,8 @@ static enum status create_generation(struct completion *completion, struct choic
                       .biases = encoded->biases,
                       .bias_count = encoded->bias_count},
         .constraint = encoded->constraint,
+        .beam = encoded->beam,
+        .beam_rank = index_of_n,
         .state = completion->from,
         .origin = snapshot_origin(completion->snapshot),
         .want_state = completion_wants_states(completion),
@@ -134,6 +137,29 @@ static void name_prompt(const struct completion *completion, size_t index, struc
     }
 }
 
+/* Makes the texts of a prompt that is encoded. */
+static enum status create_texts(struct completion *completion, struct encoded *encoded, size_t index,
+                                struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    const struct beam_options beam = {
+        .width = completion->beam_width,
+        .text_count = (size_t)fields->n,
+        .tokens_max = (size_t)fields->max_tokens,
+        .constraint = encoded->constraint,
+    };
+    if (completion->beam_width > 0) {
+        TRY(beam_create(snapshot_decode_plan(completion->snapshot), &beam, &encoded->beam, error));
+    }
+    enum status status = STATUS_OK;
+    for (size_t j = 0; j < (size_t)fields->best_of && status == STATUS_OK; j++) {
+        struct choice *choice = &completion->choices[index * (size_t)fields->best_of + j];
+        status = create_generation(completion, choice, encoded, j, error);
+    }
+    encoded->beam = beam_unref(encoded->beam);
+    return status;
+}
+
 static enum status create_generations_of(struct completion *completion, struct encoded *encoded, struct error *error)
 {
     const struct generate_request *fields = &completion->fields;
@@ -148,10 +174,8 @@ static enum status create_generations_of(struct completion *completion, struct e
         TRY(check_logprobs(fields, written_max, error));
         completion->predicted_symbols += (uint64_t)fields->best_of * (completion_replayed_count(completion) +
                                                                       encoded->count + (uint64_t)fields->max_tokens);
-        for (size_t j = 0; j < (size_t)fields->best_of; j++) {
-            struct choice *choice = &completion->choices[i * (size_t)fields->best_of + j];
-            TRY(create_generation(completion, choice, encoded, j, error));
-        }
+        completion->predicted_symbols += completion->beam_width * (uint64_t)fields->max_tokens;
+        TRY(create_texts(completion, encoded, i, error));
     }
     return STATUS_OK;
 }

@@ -71,6 +71,7 @@ struct completion {
     struct text_state *from;          /* what its texts go on from; owned, NULL: from the beginning */
     json_t *messages;                 /* DOOR_CHAT: what the template is laid over; else NULL */
     json_t *foreign;                  /* DOOR_OIP: the body as it came; else NULL */
+    size_t beam_width;                /* 0: its texts are sampled */
     enum generate_door door;
     enum completion_form form;
     char model[136]; /* the reference asked for; then, with a snapshot, "bard@7" */

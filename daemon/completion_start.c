@@ -175,6 +175,40 @@ static enum status check_form(const struct completion *completion, struct error 
     return STATUS_INVALID;
 }
 
+/* Whether what is asked for goes with a beam search, which samples nothing and is done at the end. */
+static enum status check_beam(const struct completion *completion, struct error *error)
+{
+    const struct generate_request *fields = &completion->fields;
+    const struct {
+        const char *param;
+        bool is_neutral;
+    } rows[] = {
+        {"temperature", fields->temperature == 0 || fields->temperature == 1},
+        {"top_k", fields->top_k == 0},
+        {"top_p", fields->top_p == 1},
+        {"min_p", fields->min_p == 0},
+        {"typical_p", fields->typical_p == 0 || fields->typical_p == 1},
+        {"repetition_penalty", fields->repetition_penalty == 1},
+        {"frequency_penalty", fields->frequency_penalty == 0},
+        {"presence_penalty", fields->presence_penalty == 0},
+        {"logit_bias", json_object_size(fields->logit_bias) == 0},
+        {"stop", fields->stop_count == 0},
+        {"stream", completion->form == FORM_JSON},
+        {"messages", completion->door != DOOR_CHAT}, /* a stop string ends their reply */
+    };
+    for (size_t i = 0; fields->use_beam_search && i < sizeof rows / sizeof *rows; i++) {
+        if (!rows[i].is_neutral) {
+            error_set(error, STATUS_INVALID,
+                      "%s does not go with use_beam_search: its texts are the likeliest, known at the end, and end by "
+                      "max_tokens or a pattern",
+                      rows[i].param);
+            snprintf(error->param, sizeof error->param, "%s", rows[i].param);
+            return STATUS_INVALID;
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status prepare(struct completion *completion, struct error *error)
 {
     struct server *server = completion->owner->server;
@@ -190,7 +224,12 @@ static enum status prepare(struct completion *completion, struct error *error)
     TRY(apply_model_settings(completion, error));
     completion_choose_seed(completion, is_seed_given);
     completion->form = fields->stream ? FORM_EVENTS : completion->form;
+    TRY(check_beam(completion, error));
     TRY(check_form(completion, error));
+    if (fields->use_beam_search) { /* the width is no number of texts */
+        completion->beam_width = (size_t)fields->best_of;
+        fields->best_of = fields->n;
+    }
     completion->choice_count = fields->prompt_count * (size_t)fields->best_of;
     completion->choices = mem_allocate(completion->choice_count, sizeof *completion->choices);
     if (completion->choices == NULL) {

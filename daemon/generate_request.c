@@ -73,7 +73,7 @@ static const struct field {
     {"user", FIELD_IGNORED, false, 0, 0, 0},
     {"suffix", FIELD_SUFFIX, false, 0, 0, 0},
     {"pattern", FIELD_PATTERN, false, 0, 0, 0},
-    {"use_beam_search", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"use_beam_search", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, use_beam_search)},
     {"session", FIELD_SESSION, false, 0, 0, 0},
     {"session_start", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, session_start)},
     {"state", FIELD_STATE, false, 0, 0, 0},

@@ -63,7 +63,8 @@ struct generate_request {
     const char *pattern; /* what the text matches; NULL: anything */
     size_t pattern_length;
     enum unknown_symbols unknown_symbols;
-    int64_t logprobs; /* of how many symbols beside each */
+    int64_t logprobs;     /* of how many symbols beside each */
+    bool use_beam_search; /* of width best_of */
     bool stream;
     bool echo;
     bool include_usage;

@@ -103,15 +103,16 @@ static enum status check_options(const struct decode_plan *plan, const struct vo
     return check_share("typical_p", options->typical_p, error);
 }
 
-/* What only a generation whose state is wanted keeps. */
+/* What only a generation keeps whose state is wanted, or that searches and comes back to its prompt's end. */
 static bool allocate_marks(struct generation *generation, const struct generation_options *options)
 {
-    if (!options->want_state) {
-        return true;
-    }
     size_t slot_floats = generation->plan->slot_floats;
+    bool is_marked = options->want_state || (options->beam != NULL && options->beam_rank == 0);
+    generation->prompt_mark.slot = is_marked ? mem_allocate_aligned(slot_floats, sizeof(float)) : NULL;
+    if (!options->want_state) {
+        return generation->prompt_mark.slot != NULL || !is_marked;
+    }
     generation->symbols = mem_allocate(options->tokens_max, sizeof *generation->symbols);
-    generation->prompt_mark.slot = mem_allocate_aligned(slot_floats, sizeof(float));
     generation->text_mark.slot = options->stop_count > 0 ? mem_allocate_aligned(slot_floats, sizeof(float)) : NULL;
     return generation->symbols != NULL && generation->prompt_mark.slot != NULL &&
            (generation->text_mark.slot != NULL || options->stop_count == 0);
@@ -168,6 +169,7 @@ static void release(struct generation *generation)
     text_stream_release(&generation->stream);
     penalties_release(&generation->penalties);
     constraint_unref(generation->constraint);
+    beam_unref(generation->beam);
     logprobs_release(&generation->logprobs);
     mem_free(generation->prompt);
     mem_free(generation->slot);
@@ -264,6 +266,8 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->origin = options->origin;
     generation->carried_count = options->state == NULL ? 0 : text_state_head(options->state)->pending_count;
     generation->prompt_count = generation->carried_count + options->prompt_count;
+    generation->beam = beam_ref(options->beam);
+    generation->beam_rank = options->beam_rank;
     generation->tokens_max = options->tokens_max;
     generation->tokens_min = options->tokens_min;
     generation->seed = options->seed;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/decode/beam.h"
 #include "engine/decode/constraint.h"
 #include "engine/decode/decode_plan.h"
 #include "engine/decode/logprobs.h"
@@ -41,6 +42,10 @@ struct generation_options {
     double typical_p;           /* 0 and 1: off */
     struct penalty_options penalties; /* copied */
     struct constraint *constraint;    /* what the text made matches, with those biases; referenced. NULL: anything */
+    struct beam
+        *beam; /* its text is found by that search, of this plan, constraint and tokens_max; nothing is sampled, and
+                          there are no penalties or stop strings. Referenced; NULL: none */
+    size_t beam_rank; /* below the search's text_count. Rank 0 searches, the others wait for it: submitted later */
     uint64_t seed;
     uint64_t choice; /* index among n choices; keys the random numbers with the seed and the symbols made so far */
     const char *const *stop; /* copied; see stop_strings_create */

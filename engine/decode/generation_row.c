@@ -6,12 +6,14 @@
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/decode/decode_plan_layout.h"
+#include "engine/decode/generation_beam.h"
 
 #define STEP_STREAM UINT64_C(0x5354455053) /* apart from the random numbers that choose */
 
 void generation_row_end(struct generation *generation, enum finish_reason reason)
 {
     CHECK(reason != FINISH_NONE);
+    generation_beam_end(generation);
     text_stream_finish(&generation->stream);
     atomic_store(&generation->finish, reason);
 }
@@ -35,7 +37,11 @@ static enum finish_reason find_reason(const struct generation *generation, uint6
 
 enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms)
 {
+    bool has_text = generation_beam_find(generation);
     generation->ending = find_reason(generation, now_ms);
+    if (generation->ending == FINISH_NONE && !has_text) {
+        return GENERATION_ROW_STALLED;
+    }
     if (generation->ending == FINISH_NONE) {
         return text_stream_is_ready(&generation->stream) ? GENERATION_ROW_READY : GENERATION_ROW_STALLED;
     }
@@ -60,7 +66,7 @@ bool generation_row_wants_logits(const struct generation *generation)
     return generation->symbols_made < generation->tokens_max;
 }
 
-static void fail(struct generation *generation)
+void generation_row_fail(struct generation *generation)
 {
     generation->ending = FINISH_FAILED;
     error_set(&generation->failure, STATUS_UNPROCESSABLE,
@@ -92,7 +98,7 @@ static void score_prompt(struct generation *generation, const struct rnn_kernels
                          float *weights)
 {
     if (!predict(generation, kernels, logits, weights)) {
-        fail(generation);
+        generation_row_fail(generation);
         return;
     }
     if (generation->prompt_logprobs == NULL) {
@@ -102,7 +108,7 @@ static void score_prompt(struct generation *generation, const struct rnn_kernels
     uint32_t symbol = generation->prompt[generation->prompt_read];
     if (!sampler_find_normalizer(kernels, logits, weights, decode_plan_vocabulary_size(generation->plan),
                                  &normalizer)) {
-        fail(generation);
+        generation_row_fail(generation);
         return;
     }
     generation->prompt_logprobs[generation->prompt_read] = sampler_logprob(logits[symbol], normalizer);
@@ -136,9 +142,15 @@ static void echo(struct generation *generation, size_t index)
     CHECK(!write_symbol(generation, generation->prompt[index], false));
 }
 
-/* With its constraint: ends it where nothing can follow. */
-static bool has_matched(struct generation *generation)
+/* Ends it where all that its search found is told, or its constraint lets nothing follow. */
+static bool is_complete(struct generation *generation)
 {
+    if (generation->told != NULL && generation->symbols_made == generation->told_count) {
+        generation->ending = generation->is_told_whole ? FINISH_STOP : FINISH_LENGTH;
+    }
+    if (generation->told != NULL) {
+        return generation->ending != FINISH_NONE;
+    }
     size_t left = generation->tokens_max - generation->symbols_made;
     enum constraint_course course = generation->constraint == NULL
                                         ? CONSTRAINT_GOES_ON
@@ -158,9 +170,16 @@ static bool choose_symbol(struct generation *generation, const struct rnn_kernel
     size_t count = decode_plan_vocabulary_size(generation->plan);
     size_t left = generation->tokens_max - generation->symbols_made;
     struct sampler_options sampler = generation->sampler;
-    if (!predict(generation, kernels, logits, weights) ||
-        !penalties_apply(&generation->penalties, kernels, logits, weights, count)) {
-        fail(generation);
+    if (!predict(generation, kernels, logits, weights)) {
+        generation_row_fail(generation);
+        return false;
+    }
+    if (generation->told != NULL) {
+        *ret_symbol = generation->told[generation->symbols_made];
+        return true;
+    }
+    if (!penalties_apply(&generation->penalties, kernels, logits, weights, count)) {
+        generation_row_fail(generation);
         return false;
     }
     if (generation->constraint != NULL) { /* what is banned is not among them */
@@ -168,7 +187,7 @@ static bool choose_symbol(struct generation *generation, const struct rnn_kernel
         sampler.banned_count = 0;
     }
     if (!sampler_choose(kernels, &sampler, logits, weights, count, uniform, ret_symbol)) {
-        fail(generation);
+        generation_row_fail(generation);
         return false;
     }
     if (generation->constraint != NULL &&
@@ -186,7 +205,7 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
         generation->text_begin_assembler = generation->stream.assembler;
     }
     uint32_t symbol;
-    if (has_matched(generation) || !choose_symbol(generation, kernels, logits, weights, &symbol)) {
+    if (is_complete(generation) || !choose_symbol(generation, kernels, logits, weights, &symbol)) {
         return;
     }
     generation->made = symbol;
@@ -200,7 +219,7 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
         generation->ending = FINISH_STOP;
     } else {
         keep_text_mark(generation);
-        has_matched(generation);
+        is_complete(generation);
     }
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
 }
@@ -243,14 +262,20 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
         echo(generation, generation->prompt_read);
     }
     if (!is_in_prompt && logits != NULL) {
-        make_symbol(generation, kernels, logits, weights);
+        if (generation_beam_is_searching(generation)) {
+            generation_beam_search(generation, kernels, logits, weights);
+        } else {
+            make_symbol(generation, kernels, logits, weights);
+        }
     }
 }
 
 void generation_row_step(struct generation *generation, float *logits, float *weights)
 {
     const struct decode_plan *plan = generation->plan;
-    uint64_t place = generation->fed_before + generation->step_count; /* symbols that stand before */
+    bool is_in_prompt = generation->prompt_read < generation->prompt_count;
+    size_t fed = is_in_prompt ? generation->prompt_read : generation->prompt_count + generation->symbols_made - 1;
+    uint64_t place = generation->fed_before + fed; /* symbols that stand before */
     uint64_t key = rng_bits(generation->seed, generation->choice ^ STEP_STREAM, place);
     bool wants_logits = generation_row_wants_logits(generation);
     enum status status = decode_plan_step_row(plan, generation->slot, generation->parity,

@@ -67,6 +67,11 @@ struct generation {
     struct penalties penalties;
     struct constraint *constraint; /* one reference, or NULL */
     uint32_t constraint_state;
+    struct beam *beam; /* one reference, or NULL */
+    size_t beam_rank;
+    const uint32_t *told; /* what the search found for it, in the beam; NULL: nothing yet */
+    size_t told_count;
+    bool is_told_whole;       /* its text ends there because of its constraint */
     struct logprobs logprobs; /* `entries` NULL unless wanted */
     struct text_stream stream;
     size_t prompt_read;
@@ -99,6 +104,9 @@ void generation_row_end(struct generation *generation, enum finish_reason reason
 
 /* With want_state, where the last symbol of the prompt is next: keeps that moment. At the start, too. */
 void generation_row_keep_prompt(struct generation *generation);
+
+/* It fails, since its logits are not finite. */
+void generation_row_fail(struct generation *generation);
 
 /* The symbol the next step feeds. */
 uint32_t generation_row_symbol(const struct generation *generation);

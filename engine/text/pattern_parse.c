@@ -203,7 +203,7 @@ static enum status parse_class(struct parser *parser, uint32_t *ret_node)
         return refuse(parser, opened, "an empty class (a ']' in a class is written \\])");
     }
     while (!take(parser, ']')) {
-        uint32_t first, last;
+        uint32_t first = 0, last;
         bool is_class, is_last_class = false;
         if (parser->at == parser->length) {
             return refuse(parser, opened, "a class that does not end");
