@@ -137,6 +137,7 @@ struct ending {
     const uint32_t *pending_made;
     size_t pending_made_count;
     size_t fed_count; /* symbols in the slot, of this generation's */
+    uint32_t *beyond; /* for each counted symbol, how often it was made behind all that; owned */
 };
 
 /* How many of the symbols made have everything they write in the first `sent_bytes`. Where the text goes on behind
@@ -232,15 +233,19 @@ static size_t gather_recent(const struct ending *ending, uint32_t *recent)
     return total - skipped;
 }
 
-/* How often a symbol was made beyond the end. */
-static uint32_t count_beyond(const struct ending *ending, uint32_t symbol)
+/* How often each symbol that penalties count was made beyond the end: [made_count]. */
+static enum status count_beyond(struct ending *ending, struct error *error)
 {
     const struct generation *generation = ending->generation;
-    uint32_t count = 0;
-    for (size_t n = ending->made_count; n < generation->symbols_made; n++) {
-        count += generation->symbols[n] == symbol;
+    const struct penalties *penalties = &generation->penalties;
+    ending->beyond = mem_allocate(penalties->made_count, sizeof *ending->beyond);
+    if (ending->beyond == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the counts of %zu symbols", penalties->made_count);
     }
-    return count;
+    for (size_t n = ending->made_count; penalties->made != NULL && n < generation->symbols_made; n++) {
+        ending->beyond[penalties_find_made(penalties, generation->symbols[n])]++;
+    }
+    return STATUS_OK;
 }
 
 /* The symbols counted so far, those beyond the end left out; without penalties that count, what was counted before.
@@ -259,13 +264,42 @@ static size_t gather_counted(const struct ending *ending, struct made_symbol *co
     size_t count = 0;
     for (size_t i = 0; source != NULL && i < source_count; i++) {
         struct made_symbol made = source[i];
-        made.count -= is_counting ? count_beyond(ending, made.symbol) : 0;
+        made.count -= is_counting ? ending->beyond[i] : 0;
         if (made.count > 0 && counted != NULL) {
             counted[count] = made;
         }
         count += made.count > 0;
     }
     return count;
+}
+
+static enum status write_state(const struct ending *ending, struct text_state **ret_state, struct error *error)
+{
+    const struct generation *generation = ending->generation;
+    struct text_state_head head = {
+        .seed = generation->seed,
+        .choice = generation->choice,
+        .fed_count = generation->fed_before + ending->fed_count,
+        .made_count = generation->made_before + ending->made_count,
+        .number_bytes = (uint32_t)decode_plan_state_bytes(generation->plan),
+        .pending_count = (uint32_t)(ending->pending_count + ending->pending_made_count),
+        .recent_count = (uint32_t)gather_recent(ending, NULL),
+        .counted_count = (uint32_t)gather_counted(ending, NULL),
+        .is_stepped = decode_plan_is_stepped(generation->plan),
+        .unfinished_count = (uint8_t)ending->assembler.pending_count,
+    };
+    memcpy(head.unfinished, ending->assembler.pending, head.unfinished_count);
+    struct text_state_parts parts;
+    TRY(text_state_create(&head, generation->origin, ret_state, &parts, error));
+    decode_plan_save_state(generation->plan, ending->slot, ending->parity, parts.numbers);
+    memcpy(parts.pending, ending->pending, ending->pending_count * sizeof *parts.pending);
+    if (ending->pending_made_count > 0) {
+        memcpy(parts.pending + ending->pending_count, ending->pending_made,
+               ending->pending_made_count * sizeof *parts.pending);
+    }
+    gather_recent(ending, parts.recent);
+    gather_counted(ending, parts.counted);
+    return STATUS_OK;
 }
 
 enum status generation_make_state(const struct generation *generation, size_t sent_bytes, struct text_state **ret_state,
@@ -275,28 +309,8 @@ enum status generation_make_state(const struct generation *generation, size_t se
     struct ending ending = {.generation = generation};
     count_sent(&ending, sent_bytes);
     choose_slot(&ending);
-    struct text_state_head head = {
-        .seed = generation->seed,
-        .choice = generation->choice,
-        .fed_count = generation->fed_before + ending.fed_count,
-        .made_count = generation->made_before + ending.made_count,
-        .number_bytes = (uint32_t)decode_plan_state_bytes(generation->plan),
-        .pending_count = (uint32_t)(ending.pending_count + ending.pending_made_count),
-        .recent_count = (uint32_t)gather_recent(&ending, NULL),
-        .counted_count = (uint32_t)gather_counted(&ending, NULL),
-        .is_stepped = decode_plan_is_stepped(generation->plan),
-        .unfinished_count = (uint8_t)ending.assembler.pending_count,
-    };
-    memcpy(head.unfinished, ending.assembler.pending, head.unfinished_count);
-    struct text_state_parts parts;
-    TRY(text_state_create(&head, generation->origin, ret_state, &parts, error));
-    decode_plan_save_state(generation->plan, ending.slot, ending.parity, parts.numbers);
-    memcpy(parts.pending, ending.pending, ending.pending_count * sizeof *parts.pending);
-    if (ending.pending_made_count > 0) {
-        memcpy(parts.pending + ending.pending_count, ending.pending_made,
-               ending.pending_made_count * sizeof *parts.pending);
-    }
-    gather_recent(&ending, parts.recent);
-    gather_counted(&ending, parts.counted);
-    return STATUS_OK;
+    TRY(count_beyond(&ending, error));
+    enum status status = write_state(&ending, ret_state, error);
+    mem_free(ending.beyond);
+    return status;
 }

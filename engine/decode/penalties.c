@@ -212,15 +212,28 @@ bool penalties_apply(const struct penalties *penalties, const struct rnn_kernels
     return true;
 }
 
+/* Where a symbol's index is in `places`, or would be. */
+static size_t find_place(const struct penalties *penalties, uint32_t symbol)
+{
+    size_t place = symbol & penalties->place_mask;
+    while (penalties->places[place] != 0 && penalties->made[penalties->places[place] - 1].symbol != symbol) {
+        place = (place + 1) & penalties->place_mask;
+    }
+    return place;
+}
+
+size_t penalties_find_made(const struct penalties *penalties, uint32_t symbol)
+{
+    size_t index = penalties->made == NULL ? 0 : penalties->places[find_place(penalties, symbol)];
+    return index == 0 ? penalties->made_count : index - 1;
+}
+
 void penalties_count_earlier(struct penalties *penalties, struct made_symbol earlier)
 {
     if (penalties->made == NULL) {
         return;
     }
-    size_t place = earlier.symbol & penalties->place_mask;
-    while (penalties->places[place] != 0 && penalties->made[penalties->places[place] - 1].symbol != earlier.symbol) {
-        place = (place + 1) & penalties->place_mask;
-    }
+    size_t place = find_place(penalties, earlier.symbol);
     if (penalties->places[place] == 0) {
         penalties->made[penalties->made_count++] = (struct made_symbol){.symbol = earlier.symbol};
         penalties->places[place] = (uint32_t)penalties->made_count;

@@ -81,4 +81,7 @@ void penalties_count_earlier(struct penalties *penalties, struct made_symbol ear
 /* Counts a symbol that was made. */
 void penalties_add(struct penalties *penalties, uint32_t symbol);
 
+/* A symbol's index in `made`; made_count for one that is not there. */
+size_t penalties_find_made(const struct penalties *penalties, uint32_t symbol);
+
 #endif

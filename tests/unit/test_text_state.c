@@ -376,6 +376,88 @@ static void test_only_what_was_sent_counts(void **state)
     rig_release(&rig);
 }
 
+/* What a text has said, as symbols, and what its states remember of it where it is cut. */
+struct memory {
+    uint32_t said[PROMPT_COUNT + 2 * TOKENS];
+    size_t count;
+    size_t made_begin; /* the prompt's are not counted */
+};
+
+static void remember(const struct rig *rig, const char *text, size_t length, struct memory *memory)
+{
+    size_t count;
+    struct error error;
+    assert_int_equal(vocabulary_encode(rig->model.vocabulary, text, length, UNKNOWN_SYMBOLS_ERROR,
+                                       memory->said + memory->count, &count, &error),
+                     STATUS_OK);
+    memory->count += count;
+}
+
+/* The last symbols of the window in their order, and how often each was made, in the order of first appearance. */
+static void assert_remembers(const struct text_state *state, const struct memory *memory, size_t window)
+{
+    const struct text_state_head *head = text_state_head(state);
+    size_t recent_count = memory->count < window ? memory->count : window;
+    struct made_symbol counted[SYMBOLS];
+    size_t counted_count = 0;
+    for (size_t i = memory->made_begin; i < memory->count; i++) {
+        size_t at = 0;
+        while (at < counted_count && counted[at].symbol != memory->said[i]) {
+            at++;
+        }
+        counted[at] = (struct made_symbol){memory->said[i], at == counted_count ? 1 : counted[at].count + 1};
+        counted_count += at == counted_count;
+    }
+    assert_int_equal(head->recent_count, recent_count);
+    assert_memory_equal(text_state_recent(state), memory->said + memory->count - recent_count,
+                        recent_count * sizeof *memory->said);
+    assert_int_equal(head->counted_count, counted_count);
+    assert_memory_equal(text_state_counted(state), counted, counted_count * sizeof *counted);
+}
+
+/* Of a text cut anywhere, of another that goes on from there and is cut, and of one that does not count meanwhile. */
+static void test_what_penalties_look_at(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct said whole = {.length = 0};
+    rig_init(&rig, decode_model_characters(SYMBOLS), DECODE_CELL_LSTM, 0, RNN_PRECISION_FP32);
+    struct generation_options options = vivid(TOKENS);
+    size_t window = options.penalties.repetition_window;
+    struct generation *generation = create(&rig, options);
+    run(&rig, generation, SIZE_MAX, &whole);
+    for (size_t cut = 0; cut <= TOKENS; cut += 1 + cut / 3) {
+        struct memory memory = {.count = PROMPT_COUNT, .made_begin = PROMPT_COUNT};
+        memcpy(memory.said, prompt, sizeof prompt);
+        remember(&rig, whole.text, cut, &memory);
+        struct said further = {.state = make_state(generation, cut)};
+        assert_remembers(further.state, &memory, window);
+        struct generation_options more = vivid_further(TOKENS);
+        more.state = further.state;
+        more.seed = 1000 + cut;
+        struct generation *other = create(&rig, more);
+        run(&rig, other, SIZE_MAX, &further);
+        struct text_state *at = make_state(other, cut);
+        remember(&rig, further.text, cut, &memory);
+        assert_remembers(at, &memory, window);
+        text_state_unref(at);
+        generation_unref(other);
+        more.penalties.frequency = more.penalties.presence = 0;
+        other = create(&rig, more);
+        struct said unlooked = {.length = 0};
+        run(&rig, other, SIZE_MAX, &unlooked);
+        at = make_state(other, cut);
+        assert_int_equal(text_state_head(at)->counted_count, text_state_head(further.state)->counted_count);
+        assert_memory_equal(text_state_counted(at), text_state_counted(further.state),
+                            text_state_head(at)->counted_count * sizeof(struct made_symbol));
+        text_state_unref(at);
+        generation_unref(other);
+        text_state_unref(further.state);
+    }
+    generation_unref(generation);
+    rig_release(&rig);
+}
+
 /* A byte model that says é, half of a character at a time: the half that waits belongs to the state. */
 static void test_half_a_character_is_kept(void **state)
 {
@@ -585,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_a_prompt_that_was_cut_off),
         cmocka_unit_test(test_stop_strings_leave_nothing_behind),
         cmocka_unit_test(test_only_what_was_sent_counts),
+        cmocka_unit_test(test_what_penalties_look_at),
         cmocka_unit_test(test_half_a_character_is_kept),
         cmocka_unit_test(test_states_of_others_are_refused),
         cmocka_unit_test(test_changed_bytes_are_refused),
