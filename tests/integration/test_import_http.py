@@ -1,4 +1,5 @@
 """PUT /v1/models/{m} with a path or an upload: what is made of it, and that no source harms the daemon."""
+import contextlib
 import gzip
 import json
 import os
@@ -258,7 +259,8 @@ class Uploads(ImportHttpTest):
 
 
 class Places(ImportHttpTest):
-    MORE = f"imports_max = 1\nimport_bytes_max = {64 * MIB}\nimport_seconds_max = 3600\n"
+    MORE = (f"imports_max = 1\nimport_bytes_max = {64 * MIB}\nimport_seconds_max = 3600\n"
+            "connection_timeout_seconds = 3600\n")
 
     def half_an_upload(self):
         """A connection that has sent the beginning of an upload, which has its place."""
@@ -281,6 +283,14 @@ class Places(ImportHttpTest):
             wait_until(lambda: not self.open_uploads(), "the upload is still there")
         self.expect(201, "PUT", "/v1/models/second", foreign.archive(self.files))
         self.expect(200, "DELETE", "/v1/models/second")
+
+    def test_uploads_that_break_off(self):
+        for length in range(MIB, 2 * MIB, MIB // 40):
+            with contextlib.closing(self.daemon.raw()) as connection:
+                connection.sendall(b"PUT /v1/models/half HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+                                   % (4 * MIB) + bytes(length))
+                connection.shutdown(socket.SHUT_WR)
+            wait_until(lambda: not self.open_uploads(), "an upload is still there")
 
     def test_the_loop_goes_on_and_the_client_may_leave(self):
         connection = self.daemon.raw()
