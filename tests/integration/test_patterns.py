@@ -9,20 +9,23 @@ from harness import CORPUS, SEED, DaemonTest
 UNICODE = "Ça va? Où est le café, près de la Volga — Волга, 川? ὁ λόγος 😀.\n" * 60
 
 
-def random_pattern(chance, depth=3):
-    """An expression that Python reads as lstmd does, over what the models know."""
+def random_pattern(chance, depth=1):
+    """An expression that Python reads as lstmd does, over what the models know. Nothing without a bound is in a group:
+    Python tries all ways to match, which would be too many."""
     atoms = ["a", "e", "th", " ", r"\w", r"\s", r"\d?", ".", "[a-f]", "[^a-e]", r"[\w,.]", "é", "[а-я]",
              r"[^\x00-\x7f]", r"\.", "I|s"]
-    repeats = ["*", "+", "?", "{2}", "{1,3}", "{0,2}", "*?", "", "", "", ""]
+    bounded = ["?", "{2}", "{1,3}", "{0,2}", "", "", ""]
+    repeats = ["*", "+", "*?", *bounded] if depth else bounded
     text = ""
     for _ in range(chance.randint(1, 4)):
         if depth and chance.random() < 0.3:
             opened = chance.choice(["(", "(?:"])
-            atom = f"{opened}{random_pattern(chance, depth - 1)}|{random_pattern(chance, depth - 1)})"
+            group = f"{opened}{random_pattern(chance, depth - 1)}|{random_pattern(chance, depth - 1)})"
+            text += group + chance.choice(bounded)
         else:
             atom = chance.choice(atoms)
             atom = f"({atom})" if len(atom) > 1 and atom[0] not in "[\\" else atom
-        text += (f"(?:{atom})" if atom.endswith("?") else atom) + chance.choice(repeats)
+            text += (f"(?:{atom})" if atom.endswith("?") else atom) + chance.choice(repeats)
     return text
 
 
