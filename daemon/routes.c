@@ -4,6 +4,7 @@
 
 #include "daemon/api.h"
 #include "daemon/log.h"
+#include "daemon/trace.h"
 #include "daemon/upload.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
@@ -130,6 +131,7 @@ struct found {
     struct upload *upload; /* while it comes */
     struct caller caller;
     bool is_identified;
+    struct trace trace;
 };
 
 const struct route *routes_table(size_t *ret_count)
@@ -326,6 +328,10 @@ void routes_on_head(void *context, struct request *request)
         return;
     }
     request_set_data(request, found);
+    const char *traceparent = request_header_joined(request, "traceparent");
+    if (traceparent != NULL) {
+        (void)trace_parse(traceparent, &found->trace); /* what is none leaves it empty */
+    }
     const struct route *route = find_route(request, found, allow, sizeof allow, &error);
     found->route = route;
     if (route == NULL && allow[0] != '\0') {
@@ -380,10 +386,13 @@ void routes_on_end(void *context, struct request *request)
     if (server->settings.log_requests) {
         const struct caller *caller = request_caller(request);
         const char *key = caller == NULL ? "" : caller->key;
+        const struct trace trace = found == NULL ? (struct trace){.id = ""} : found->trace;
+        bool is_traced = trace.id[0] != '\0';
         log_event(is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request", request_path(request),
-                  "id=%s method=%.16s status=%u ms=%llu%s%s", request_id(request), request_method(request),
+                  "id=%s method=%.16s status=%u ms=%llu%s%s%s%s%s%s", request_id(request), request_method(request),
                   request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)),
-                  key[0] == '\0' ? "" : " key=", key);
+                  key[0] == '\0' ? "" : " key=", key, is_traced ? " trace=" : "", trace.id, is_traced ? " parent=" : "",
+                  trace.parent);
     }
     if (found != NULL) {
         upload_release(found->upload);

@@ -257,6 +257,25 @@ class Http(DaemonTest):
         self.assertNotIn("Some years", self.daemon.text())
 
 
+    def test_log_of_traces(self):
+        trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+        def line(name, path="/v1/requests", **headers):
+            start = len(self.daemon.output)
+            _, answered, _ = self.daemon.request("GET", path, headers={"X-Request-Id": name, **headers})
+            self.assertNotIn(parent, str(answered))
+            return self.daemon.wait_for_output(f"id={name} .*", start).group()
+
+        said = f" trace={trace} parent={parent} "
+        self.assertIn(said, line("traced", traceparent=f"00-{trace}-{parent}-01"))
+        self.assertIn(said, line("traced-later", Traceparent=f"42-{trace}-{parent}-01-x"))
+        self.assertIn(said, line("traced-nowhere", "/nowhere", traceparent=f"00-{trace}-{parent}-00"))
+        for number, bad in enumerate((f"ff-{trace}-{parent}-01", f"00-{trace.upper()}-{parent}-01",
+                                      f"00-{'0' * 32}-{parent}-01", f"00-{trace}-{parent}-01-x", "status=200 key=x")):
+            logged = line(f"untraced-{number}", traceparent=bad)
+            self.assertRegex(logged, r'method=GET status=200 ms=\d+ message="/v1/requests"')
+
+
 class OtherMetrics(DaemonTest):
     MODELS = {"bard": {}}
 
