@@ -1,4 +1,4 @@
-/* GET /v1/models/{m}/export?to=…: a version as a file for other programs. Thread: loop; made on run threads. Owns
+/* GET /v1/models/{m}/export?to=…: a version as a file. Thread: loop; made on run threads. Owns
  * the calls. */
 #include "daemon/api.h"
 #include "daemon/registry.h"
@@ -34,7 +34,7 @@ static void on_done(struct job *job)
         snprintf(disposition, sizeof disposition, "attachment; filename=\"%s.%s\"", call->name,
                  export_format_name(call->format));
         request_add_header(call->request, "Content-Disposition", disposition);
-        request_reply(call->request, 200, "application/octet-stream", call->bytes, call->length);
+        request_reply(call->request, 200, export_format_media_type(call->format), call->bytes, call->length);
     }
     request_release(call->request);
     mem_free(call);
@@ -45,8 +45,8 @@ static enum status read_format(struct request *request, enum export_format *ret_
     const char *to = request_query(request, "to");
     TRY(request_only_query(request, "to", error));
     if (to == NULL) {
-        return error_set(error, STATUS_INVALID, "?to= is missing: %s or %s", export_format_name(EXPORT_ONNX),
-                         export_format_name(EXPORT_SAFETENSORS));
+        return error_set(error, STATUS_INVALID, "?to= is missing: %s, %s or %s", export_format_name(EXPORT_ONNX),
+                         export_format_name(EXPORT_SAFETENSORS), export_format_name(EXPORT_TAR));
     }
     return export_format_find(to, ret_format, error);
 }

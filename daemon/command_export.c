@@ -1,11 +1,12 @@
-/* lstmd export: a version as one file for other programs. Thread: main. */
+/* lstmd export: a version as one file. Thread: main. */
 #include "daemon/commands.h"
 #include "engine/base/mem.h"
 
-static const char SYNOPSIS[] = "MODELS/NAME[@VERSION] --to onnx|safetensors --out FILE";
+static const char SYNOPSIS[] = "MODELS/NAME[@VERSION] --to onnx|safetensors|tar --out FILE";
 
 static const struct option_row ROWS[] = {
-    {"to", OPTION_TEXT, "FORMAT", NULL, "onnx (state in and out, vocabulary in its metadata) or safetensors"},
+    {"to", OPTION_TEXT, "FORMAT", NULL,
+     "onnx (state in and out, vocabulary in its metadata), safetensors, or tar: the version as it is"},
     {"out", OPTION_TEXT, "FILE", NULL, "the file; what is there is replaced"},
     {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
 };

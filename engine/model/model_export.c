@@ -3,6 +3,7 @@
 
 #include "engine/export/onnx_write.h"
 #include "engine/export/safetensors_write.h"
+#include "engine/export/tar_write.h"
 #include "engine/model/graph_pack.h"
 #include "engine/model/model_private.h"
 
@@ -69,18 +70,36 @@ static enum status make_safetensors(struct exporting *exporting, struct error *e
     return status;
 }
 
+static enum status make_tar(struct exporting *exporting, struct error *error)
+{
+    const struct version_files *version = &exporting->content->files;
+    struct version_file files[VERSION_FILES_MAX + 1];
+    for (size_t i = 0; i < version->count; i++) {
+        files[i] = version->files[i];
+    }
+    files[version->count] = version->text;
+    return tar_write(files, version->count + 1, &exporting->bytes, &exporting->length, error);
+}
+
 static const struct {
     const char *name;
+    const char *media_type;
     enum status (*make)(struct exporting *exporting, struct error *error);
 } formats[] = {
-    [EXPORT_ONNX] = {"onnx", make_onnx},
-    [EXPORT_SAFETENSORS] = {"safetensors", make_safetensors},
+    [EXPORT_ONNX] = {"onnx", "application/octet-stream", make_onnx},
+    [EXPORT_SAFETENSORS] = {"safetensors", "application/octet-stream", make_safetensors},
+    [EXPORT_TAR] = {"tar", "application/x-tar", make_tar},
 };
 static_assert(sizeof formats / sizeof *formats == EXPORT_FORMAT_COUNT, "a row for each format");
 
 const char *export_format_name(enum export_format format)
 {
     return formats[format].name;
+}
+
+const char *export_format_media_type(enum export_format format)
+{
+    return formats[format].media_type;
 }
 
 enum status export_format_find(const char *name, enum export_format *ret_format, struct error *error)
@@ -91,8 +110,8 @@ enum status export_format_find(const char *name, enum export_format *ret_format,
             return STATUS_OK;
         }
     }
-    return error_set(error, STATUS_INVALID, "'%.60s' is no format that is written: %s or %s", name, formats[0].name,
-                     formats[1].name);
+    return error_set(error, STATUS_INVALID, "'%.60s' is no format that is written: %s, %s or %s", name, formats[0].name,
+                     formats[1].name, formats[2].name);
 }
 
 enum status model_export(const char *path, const char *name, enum export_format format, void **ret_bytes,

@@ -1,4 +1,4 @@
-/* A version as one file for other programs. Thread: loader, run threads, main; never the loop. */
+/* A version as one file, for other programs or another lstmd. Thread: loader, run threads, main; never the loop. */
 #ifndef ENGINE_MODEL_MODEL_EXPORT_H
 #define ENGINE_MODEL_MODEL_EXPORT_H
 
@@ -7,11 +7,13 @@
 enum export_format {
     EXPORT_ONNX,        /* a model that makes text, one step or a sequence (engine/export/onnx_write.h) */
     EXPORT_SAFETENSORS, /* weights.safetensors, with "architecture" and "vocabulary" as metadata */
+    EXPORT_TAR,         /* the version's files as they are, manifest.json among them */
     EXPORT_FORMAT_COUNT,
 };
 
-/* "onnx", "safetensors". */
+/* "onnx", "safetensors", "tar"; and its Content-Type. */
 const char *export_format_name(enum export_format format);
+const char *export_format_media_type(enum export_format format);
 /* Finds a format by its name. INVALID names those there are. */
 enum status export_format_find(const char *name, enum export_format *ret_format, struct error *error) MUST_CHECK;
 

@@ -87,7 +87,7 @@ static enum status read_content(int fd, const char *name, size_t length, struct 
     }
 }
 
-static enum status read_manifest(int directory_fd, struct arena *arena, json_t **ret_manifest,
+static enum status read_manifest(int directory_fd, struct version_files *files,
                                  struct listed_file listed[VERSION_FILES_MAX], size_t *ret_count, struct error *error)
 {
     int fd = -1;
@@ -99,11 +99,12 @@ static enum status read_manifest(int directory_fd, struct arena *arena, json_t *
         status = version_refuse(error, STATUS_CORRUPT, "corrupt", version_manifest_name, "%llu bytes, at most %d",
                                 (unsigned long long)bytes, VERSION_MANIFEST_BYTES_MAX);
     } else {
-        status = read_content(fd, version_manifest_name, bytes, arena, &text, error);
+        status = read_content(fd, version_manifest_name, bytes, &files->arena, &text, error);
     }
     close(fd);
     TRY(status);
-    return manifest_parse(text, bytes, ret_manifest, listed, ret_count, error);
+    files->text = (struct version_file){.name = version_manifest_name, .bytes = text, .length = bytes};
+    return manifest_parse(text, bytes, &files->manifest, listed, ret_count, error);
 }
 
 static enum status read_listed(int directory_fd, const struct listed_file *listed, struct arena *arena,
@@ -137,7 +138,7 @@ static enum status read_version(int directory_fd, struct version_files *files, s
 {
     struct listed_file listed[VERSION_FILES_MAX];
     size_t count = 0;
-    TRY(read_manifest(directory_fd, &files->arena, &files->manifest, listed, &count, error));
+    TRY(read_manifest(directory_fd, files, listed, &count, error));
     files->files = arena_allocate(&files->arena, count, sizeof *files->files);
     if (files->files == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu files", count);

@@ -36,9 +36,10 @@ struct version_file {
 
 struct version_files {
     json_t *manifest;           /* the parsed manifest */
+    struct version_file text;   /* and manifest.json itself */
     struct version_file *files; /* every file it lists, whole, verified */
     size_t count;
-    struct arena arena; /* the files' list and content */
+    struct arena arena; /* the files' list and content, the manifest's text */
 };
 
 /* Writes lower-case hex SHA-256 of bytes. */

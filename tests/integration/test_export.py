@@ -8,6 +8,7 @@ import os
 import random
 import struct
 import subprocess
+import tarfile
 
 import npm
 from harness import ROOT, DaemonTest, run
@@ -148,11 +149,13 @@ class Files(ExportTest):
     MODELS = {"gru": TRAINED["gru"]}
 
     def test_http(self):
-        for to in ("onnx", "safetensors"):
+        for to in ("onnx", "safetensors", "tar"):
             status, headers, content = self.daemon.request("GET", f"/v1/models/gru@1/export?to={to}")
             with open(self.export("gru", to), "rb") as file:
                 self.assertEqual((status, content), (200, file.read()))
             self.assertEqual(headers["Content-Disposition"], f'attachment; filename="gru@1.{to}"')
+            kind = "x-tar" if to == "tar" else "octet-stream"
+            self.assertEqual(headers["Content-Type"], f"application/{kind}")
         self.expect(400, "GET", "/v1/models/gru/export")
         self.expect(400, "GET", "/v1/models/gru/export?to=hdf5")
         self.expect(400, "GET", "/v1/models/gru/export?to=onnx&as=file", error="unknown_field")
@@ -174,6 +177,28 @@ class Files(ExportTest):
         begin = 8 + struct.unpack("<Q", weights[:8])[0]
         self.assertEqual((said["model"], content[8 + length:]), ("gru@1", weights[begin:]))
         self.assertEqual(header, json.loads(weights[8:begin]))
+
+    def test_tar_is_a_version(self):
+        path = self.export("gru", "tar")
+        folder = os.path.join(self.models, "gru", "1")
+        with tarfile.open(path) as tar:
+            entries = tar.getmembers()
+            self.assertEqual([entry.name for entry in entries], sorted(os.listdir(folder)))
+            for entry in entries:
+                self.assertEqual((entry.isreg(), entry.mtime, entry.uid, entry.gid, entry.mode),
+                                 (True, 0, 0, 0, 0o644))
+                with open(os.path.join(folder, entry.name), "rb") as file:
+                    self.assertEqual(tar.extractfile(entry).read(), file.read())
+            there = os.path.join(self.models, "unpacked", "7")
+            tar.extractall(there, filter="data")
+        self.expect(200, "POST", "/v1/models/unpacked/load", {})
+        texts = [self.expect(200, "POST", "/v1/completions", {"model": name, "prompt": "the ", "seed": 3})["choices"]
+                 for name in ("gru", "unpacked")]
+        self.assertEqual(texts[0][0]["text"], texts[1][0]["text"])
+        again = run("export", os.path.join(self.models, "unpacked"), "--to", "tar", "--out", path + ".again")
+        self.assertEqual((again.returncode, again.stderr), (0, ""))
+        with open(path, "rb") as one, open(path + ".again", "rb") as other:
+            self.assertEqual(one.read(), other.read())
 
     def test_arguments(self):
         model, out = os.path.join(self.models, "gru"), os.path.join(self.folder, "out")
