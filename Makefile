@@ -242,6 +242,7 @@ bench: all ## measure decoding and training beside the peers that are installed,
 	tests/bench/compare $(BUILD)/lstmd
 	tests/bench/import $(BUILD)/lstmd
 	tests/bench/latency $(BUILD)/lstmd
+	tests/bench/streams $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
 	$(BUILD)/lstmd bench serve --precision int8
 	$(BUILD)/lstmd bench first-byte
