@@ -15,6 +15,7 @@ struct infer_call {
     struct predict_call call; /* first */
     struct oip_request body;
     const char *reference;     /* of the path */
+    const char *model;         /* of a sequence: its name without version or label */
     size_t header_json_length; /* Inference-Header-Content-Length; SIZE_MAX: none */
     struct sequence_turn turn;
     const struct sequence_states *states; /* it goes on from; NULL: the beginning */
@@ -27,6 +28,11 @@ static struct infer_call *infer_of(struct predict_call *call)
 }
 
 /* ---- on a run thread ---- */
+
+static enum status no_memory(struct error *error)
+{
+    return error_set(error, STATUS_NO_MEMORY, "no memory for the state of a sequence");
+}
 
 static size_t count_carried(const struct served_signature *signature)
 {
@@ -72,11 +78,14 @@ static enum status take_states(struct infer_call *infer, const struct prediction
     const struct served_signature *signature = prediction->signature;
     struct sequence_states *states = sequence_states_create(count_carried(signature));
     if (states == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the state of a sequence");
+        return no_memory(error);
     }
     infer->next_states = states;
     states->version = infer->call.ticket.version;
-    snprintf(states->signature, sizeof states->signature, "%s", signature->name);
+    states->signature = mem_copy_string(signature->name);
+    if (states->signature == NULL) {
+        return no_memory(error);
+    }
     for (size_t i = 0, at = 0; i < signature->input_count; i++) {
         if (signature->inputs[i].is_carried) {
             const struct tensor *value = prediction_next_state(prediction, i);
@@ -140,12 +149,13 @@ static enum status choose_version(struct infer_call *infer, struct error *error)
     if (infer->states == NULL) {
         return STATUS_OK;
     }
-    const char *kept = arena_format(request_arena(request), "%s@%llu", route_parameter(request, 0),
-                                    (unsigned long long)infer->states->version);
+    const char *kept =
+        arena_format(request_arena(request), "%s@%llu", infer->model, (unsigned long long)infer->states->version);
     if (kept == NULL) {
-        return error_set(error, STATUS_NO_MEMORY, "no memory for a request");
+        return no_memory(error);
     }
-    if (strchr(infer->reference, '@') != NULL && strcmp(infer->reference, kept) != 0) {
+    const char *asked = strchr(infer->reference, '@');
+    if (asked != NULL && strtoull(asked + 1, NULL, 10) != infer->states->version) {
         return error_set(error, STATUS_INVALID, "sequence %s is one of %s, not of %s", infer->body.sequence, kept,
                          infer->reference);
     }
@@ -169,12 +179,36 @@ static void on_granted(struct sequence_turn *turn)
     enter((struct infer_call *)((char *)turn - offsetof(struct infer_call, turn)));
 }
 
+/* Into its sequence, whatever version or label the path names. */
+static void enter_sequence(struct infer_call *infer)
+{
+    struct predict_call *call = &infer->call;
+    struct error error;
+    enum status status = STATUS_OK;
+    const char *path = route_parameter(call->request, 0);
+    infer->model = arena_format(request_arena(call->request), "%.*s", (int)strcspn(path, "@:"), path);
+    if (infer->model == NULL) {
+        status = no_memory(&error);
+    } else {
+        struct sequence_key key = {.owner = request_caller(call->request)->key,
+                                   .model = infer->model,
+                                   .name = infer->body.sequence,
+                                   .is_start = infer->body.is_sequence_start};
+        infer->turn.granted = on_granted;
+        status = sequences_enter(call->server->sequences, &key, clock_now_ms(), &infer->turn, &error);
+    }
+    if (status != STATUS_OK) {
+        predict_call_fail(call, status, &error);
+    } else if (infer->turn.is_inside) {
+        enter(infer);
+    }
+}
+
 /* The body is parsed. */
 static void go_on(struct job *job)
 {
     struct infer_call *infer = (struct infer_call *)job;
     struct predict_call *call = &infer->call;
-    struct request *request = call->request;
     if (call->status != STATUS_OK) {
         struct error error = call->error;
         predict_call_fail(call, call->status, &error);
@@ -187,18 +221,7 @@ static void go_on(struct job *job)
         predict_call_submit(call, infer->reference, NULL, work);
         return;
     }
-    struct error error;
-    struct sequence_key key = {.owner = request_caller(request)->key,
-                               .model = route_parameter(request, 0),
-                               .name = infer->body.sequence,
-                               .is_start = infer->body.is_sequence_start};
-    infer->turn.granted = on_granted;
-    enum status status = sequences_enter(call->server->sequences, &key, clock_now_ms(), &infer->turn, &error);
-    if (status != STATUS_OK) {
-        predict_call_fail(call, status, &error);
-    } else if (infer->turn.is_inside) {
-        enter(infer);
-    }
+    enter_sequence(infer);
 }
 
 static void parse(struct job *job)

@@ -62,8 +62,9 @@ void completion_leave_session(struct completion *completion)
 {
     struct sessions *sessions = completion->owner->server->sessions;
     bool is_changed = completion->choice_count > 0 && was_sent(completion);
-    bool is_end = completion->session_turn.is_inside && completion_oip_ends_session(completion);
-    sessions_leave(sessions, &completion->session_turn, is_changed ? completion->choices[0].state : NULL);
+    struct text_state *state = is_changed ? completion->choices[0].state : NULL;
+    bool is_end = state != NULL && completion->session_turn.is_inside && completion_oip_ends_session(completion);
+    sessions_leave(sessions, &completion->session_turn, state);
     if (is_end) {
         struct error ignored; /* one that waited is inside by now: it goes on */
         enum status status =

@@ -115,8 +115,9 @@ struct served_ticket {
 enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
                                    struct error *error) MUST_CHECK;
 
-/* The version's graph, read by the first call and kept until the version is unloaded, replaced or gone. One reference:
- * served_graph_unref. Slow. Thread: run threads. */
+/* The version's graph, read by the first call and kept until the version is unloaded, replaced or gone; one that is
+ * neither loaded, current nor labelled also until another such is asked for. One reference: served_graph_unref. Slow.
+ * Thread: run threads. */
 enum status served_open(const struct served_ticket *ticket, struct served_graph **ret_graph,
                         struct error *error) MUST_CHECK;
 void served_ticket_release(struct served_ticket *ticket);
@@ -128,9 +129,9 @@ struct served_timing {
 };
 void served_count_run(const struct served_ticket *ticket, const struct served_timing *timing);
 
-/* {"model_stats":[…]} in the form of the Open Inference Protocol, since the version was loaded: of the version that
- * `reference` means, or, without version and label, of all that have been asked for. NULL: of every model that `sees`
- * returns true for. Errors as registry_served_ticket's. */
+/* {"model_stats":[…]} in the form of the Open Inference Protocol, since the version's graph was read: of the version
+ * that `reference` means, or, without version and label, of all that have been asked for. NULL: of every model that
+ * `sees` returns true for. Errors as registry_served_ticket's. */
 enum status registry_statistics(struct registry *registry, const char *reference,
                                 bool (*sees)(const void *context, const char *model), const void *context,
                                 json_t **ret_reply, struct error *error) MUST_CHECK;

@@ -107,7 +107,7 @@ static void load_run(struct job *job)
     mem_trim();
 }
 
-static bool is_labelled(const struct registry_model *model, uint64_t number)
+bool model_is_labelled(const struct registry_model *model, uint64_t number)
 {
     const char *label;
     json_t *target;
@@ -143,7 +143,7 @@ static void serve_version(struct registry *registry, struct registry_model *mode
     version->status = VERSION_SERVING;
     if (old != NULL) {
         old->status = VERSION_READY;
-        if (!old->is_wanted && !is_labelled(model, old->number)) {
+        if (!old->is_wanted && !model_is_labelled(model, old->number)) {
             registry_drop_version(registry, old);
         }
     }
@@ -168,7 +168,7 @@ static void drop_older_graphs(struct registry *registry, struct registry_model *
                               const struct registry_version *newest)
 {
     for (struct registry_version *version = model->versions; version < newest; version++) {
-        if (version->status == VERSION_TEXTLESS && !is_labelled(model, version->number)) {
+        if (version->status == VERSION_TEXTLESS && !model_is_labelled(model, version->number)) {
             registry_drop_served(registry, version);
         }
     }
@@ -260,7 +260,7 @@ static void prune_versions(struct registry *registry, const struct registry_mode
         bool is_spare = version->status == VERSION_READY || version->status == VERSION_TEXTLESS;
         good += is_spare || version->status == VERSION_SERVING ? 1 : 0;
         bool is_old = is_spare && good > kept && version->number < newest;
-        struct prune *prune = is_old && !is_labelled(model, version->number) && !version->is_wanted
+        struct prune *prune = is_old && !model_is_labelled(model, version->number) && !version->is_wanted
                                   ? mem_allocate(1, sizeof *prune)
                                   : NULL;
         if (prune != NULL) {
@@ -408,7 +408,7 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     }
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
-        bool must_load = can_load(version) && (version->is_wanted || is_labelled(model, version->number));
+        bool must_load = can_load(version) && (version->is_wanted || model_is_labelled(model, version->number));
         if (must_load || must_repack(version)) {
             start_load(registry, model, version);
         }

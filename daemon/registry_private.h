@@ -242,6 +242,9 @@ void registry_drop(struct registry *registry, struct snapshot *snapshot);
  * label holds the model to one. NULL: there is none. */
 struct registry_version *model_source(const struct registry_model *model);
 
+/* Whether a label names the version, alone or among others. */
+bool model_is_labelled(const struct registry_model *model, uint64_t number);
+
 /* An empty place for a version's graph, with one reference; NULL without memory. */
 struct served *served_create(void);
 /* Gives a reference back; the last one frees what is large: on the loader thread, registry_drop_served. Any thread;

@@ -36,6 +36,9 @@ void sequence_states_destroy(struct sequence_states *states)
     for (size_t i = 0; states != NULL && i < states->count; i++) {
         tensor_release(&states->values[i]);
     }
+    if (states != NULL) {
+        mem_free(states->signature);
+    }
     mem_free(states);
 }
 

@@ -27,7 +27,7 @@ struct sequence;
 /* What a run left for the next one: a tensor for each input that is carried, in the signature's order. */
 struct sequence_states {
     uint64_t version; /* of the model: the sequence stays with it */
-    char signature[64];
+    char *signature;  /* its name; owned */
     size_t bytes;
     size_t count;
     struct tensor values[];

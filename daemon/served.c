@@ -166,6 +166,21 @@ static enum status check_version(const struct registry_model *model, const struc
                : STATUS_OK;
 }
 
+/* Lets go what was read of other versions that only requests by number ask for: of those a model keeps one, so that
+ * asking for every version on disk does not fill the memory. */
+static void drop_spare_graphs(struct registry *registry, struct registry_model *model,
+                              const struct registry_version *kept)
+{
+    const struct registry_version *source = model_source(model);
+    for (size_t i = 0; i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        bool is_spare = version != kept && version != source && version->snapshot == NULL;
+        if (is_spare && !model_is_labelled(model, version->number)) {
+            registry_drop_served(registry, version);
+        }
+    }
+}
+
 enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
                                    struct error *error)
 {
@@ -174,6 +189,7 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     TRY(registry_find_version(registry, reference, &model, &version, error));
     TRY(check_version(model, version, error));
     if (version->served == NULL) {
+        drop_spare_graphs(registry, model, version);
         version->served = served_create();
     }
     if (version->served == NULL) {

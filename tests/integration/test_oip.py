@@ -151,7 +151,6 @@ class Server(OipTest):
         self.assertIn("bard", {one["name"] for one in everything})
         self.expect(404, "GET", "/v2/models/none/stats")
 
-
     def test_a_new_version_lets_the_old_graph_go(self):
         def served(name):
             stats = self.expect(200, "GET", f"/v2/models/{name}/stats")["model_stats"]
@@ -170,6 +169,8 @@ class Server(OipTest):
             self.assertEqual(served("short"), [(version, 1)])
         self.assertEqual(self.infer(body, "short/versions/1")["model_version"], "1")
         self.assertEqual(served("short"), [("1", 1), ("3", 1)])
+        self.assertEqual(self.infer(body, "short/versions/2")["model_version"], "2")
+        self.assertEqual(served("short"), [("2", 1), ("3", 1)])
         self.expect(200, "POST", "/v1/models/short/unload", {})
         self.expect(503, "GET", "/v2/models/short/stats")
         self.expect(200, "POST", "/v1/models/short/load", {})
@@ -373,6 +374,31 @@ class Sequences(OipTest):
         self.assertEqual(self.infer(body)["model_version"], "1")
         self.assertIn("not of sums@2", self.step(one, 1, 1, path="sums/versions/2", code=400))
 
+    def test_a_sequence_is_the_models_by_any_name(self):
+        self.expect(201, "PUT", "/v1/models/sums/labels/old", {"version": 1})
+        one = next(self.names)
+        self.step(one, 1, 1, start=True, path="sums:old")
+        self.assertEqual(self.step(one, 1, 1, path="sums:old"), [2.0, 2.0])
+        self.assertEqual(self.step(one, 1, 1, path="sums/versions/01"), [3.0, 3.0])
+        self.assertEqual(self.step(one, 1, 1, path="sums"), [4.0, 4.0])
+        self.expect(200, "DELETE", "/v1/models/sums/labels/old")
+
+    def test_a_signature_of_a_long_name(self):
+        name = "s" * 100
+        program = [placeholder("x", 2), placeholder("s", 2), {"op": "add", "args": ["s", "x"], "as": "next"},
+                   {"op": "variable", "initial_value": 1.0, "name": "v"},
+                   {"op": "signature", "name": name, "inputs": {"x": "x", "state": "s"}, "outputs": {"state": "next"}},
+                   {"op": "global_variables_initializer", "as": "init"}]
+        self.expect(201, "PUT", "/v1/models/long", {})
+        self.expect(200, "POST", "/v1/models/long/graph/build", {"program": program})
+        self.expect(200, "POST", "/v1/models/long/graph/run", {"targets": ["init"]})
+        self.expect(200, "POST", "/v1/models/long/save", {})
+        for start, state in ((True, [1.0, 2.0]), (False, [2.0, 4.0])):
+            body = {"inputs": [tensor("x", "FP32", [2], [1, 2])],
+                    "parameters": {"sequence_id": 1, "sequence_start": start}}
+            self.assertEqual(self.outputs(body, "long"), {"state": state})
+        self.expect(200, "DELETE", "/v1/models/long")
+
     def test_a_given_state_counts(self):
         one = next(self.names)
         self.step(one, 1, 1, start=True)
@@ -460,6 +486,10 @@ class Generate(OipTest):
         whole = self.reference(seed=5, max_tokens=40)["choices"][0]["text"]
         one = next(self.names)
         first = self.generate(parameters={"seed": 5, "sequence_id": one, "sequence_start": True})
+        self.expect(200, "GET", f"/v1/sessions/{one}")
+        self.generate(text="", code=400, parameters={"sequence_id": one, "sequence_end": True, "temperature": 9})
+        self.generate(text="\U0001f40b", code=400, parameters={"sequence_id": one, "sequence_end": True,
+                                                               "unknown_symbols": "error"})
         self.expect(200, "GET", f"/v1/sessions/{one}")
         second = self.generate(text="", parameters={"sequence_id": one, "sequence_end": True})
         self.assertEqual(first["text_output"] + second["text_output"], whole)
