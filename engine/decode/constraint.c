@@ -260,8 +260,9 @@ enum status constraint_create(const char *pattern, size_t length, const struct v
         status = error_set(error, STATUS_NO_MEMORY, "no memory for a pattern of %zu bytes", length);
     } else {
         for (size_t i = 0; i < bias_count; i++) {
-            CHECK(biases[i].symbol < vocabulary_size(vocabulary));
-            is_banned[biases[i].symbol] |= biases[i].bias == (double)-INFINITY;
+            if (biases[i].symbol < vocabulary_size(vocabulary)) {
+                is_banned[biases[i].symbol] |= biases[i].bias == (double)-INFINITY;
+            }
         }
         atomic_init(&made->references, 1);
         maker->made = made;

@@ -29,9 +29,9 @@ enum {
 
 struct constraint;
 
-/* For that vocabulary; `biases` are those of the texts: what they ban is in no list. Errors of pattern_create and
- * pattern_step; INVALID, code "pattern_too_large", beyond the bounds above; NO_MEMORY. Owned by one reference. May take
- * a good part of a second: not for the loop. */
+/* For that vocabulary; `biases` are those of the texts: what they ban is in no list (one of no symbol of it is
+ * generation_create's to refuse). Errors of pattern_create and pattern_step; INVALID, code "pattern_too_large", beyond
+ * the bounds above; NO_MEMORY. Owned by one reference. May take a good part of a second: not for the loop. */
 enum status constraint_create(const char *pattern, size_t length, const struct vocabulary *vocabulary,
                               const struct penalty_bias *biases, size_t bias_count, struct constraint **ret_constraint,
                               struct error *error) MUST_CHECK;

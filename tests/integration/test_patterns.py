@@ -98,6 +98,8 @@ class Patterns(DaemonTest):
     def test_logit_bias_and_stop(self):
         self.assertEqual(self.text(pattern="a|e", logit_bias={"a": False}), "e")
         self.refused("pattern_without_match", "pattern", "no text of the model's", pattern="a", logit_bias={"a": False})
+        status, reply = self.complete(pattern="a|e", logit_bias={"99999": False})
+        self.assertEqual((status, reply["error"]["param"]), (400, "logit_bias"), reply)
         choice = self.complete(pattern="a{3}e{5}", stop="ae")[1]["choices"][0]
         self.assertEqual((choice["text"], choice["finish_reason"]), ("aa", "stop"))
 

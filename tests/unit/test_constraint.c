@@ -151,14 +151,15 @@ static void test_banned_symbols(void **state)
 {
     (void)state;
     static const char *const symbols[] = {"a", "b", "c"};
-    static const struct penalty_bias biases[] = {{0, 2.0}, {1, -(double)INFINITY}};
+    static const struct penalty_bias biases[] = {
+        {0, 2.0}, {1, -(double)INFINITY}, {3, -(double)INFINITY}, {UINT32_MAX, 1.0}}; /* two are no symbols */
     struct vocabulary *vocabulary = vocabulary_of(VOCABULARY_CHARACTERS, symbols, 3);
     struct constraint *constraint;
     struct error error;
-    assert_int_equal(constraint_create("b|ac", 4, vocabulary, biases, 2, &constraint, &error), STATUS_OK);
+    assert_int_equal(constraint_create("b|ac", 4, vocabulary, biases, 4, &constraint, &error), STATUS_OK);
     assert_int_equal(constraint_shortest(constraint, constraint_begin(constraint, false)), 2);
     constraint_unref(constraint);
-    assert_int_equal(constraint_create("[bc]b", 5, vocabulary, biases, 2, &constraint, &error), STATUS_OK);
+    assert_int_equal(constraint_create("[bc]b", 5, vocabulary, biases, 4, &constraint, &error), STATUS_OK);
     assert_int_equal(constraint_shortest(constraint, constraint_begin(constraint, false)), CONSTRAINT_NEVER);
     constraint_unref(constraint);
     vocabulary_unref(vocabulary);
