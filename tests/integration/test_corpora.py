@@ -147,7 +147,7 @@ class Words(CommandTest):
                  other, "--out", self.model, *self.OPTIONS)
 
     def test_resume_is_exact(self):
-        options = [*self.OPTIONS, "--epochs", "20", "--dropout", "0.2", "--checkpoint-seconds", "0.0001"]
+        options = [*self.OPTIONS, "--epochs", "4", "--dropout", "0.2", "--checkpoint-seconds", "0.0001"]
         self.good("train", self.corpus, "--out", self.model, *options)
         process = subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *options],
                                    stdout=subprocess.PIPE)
