@@ -314,6 +314,9 @@ enum status import_save(const char *name, const char *directory, const struct im
                         struct import_answer *answer, uint64_t *ret_version, struct error *error)
 {
     struct model *model = NULL;
+    if (import_reply_is_version(&answer->reply)) {
+        return model_write_imported(directory, &answer->reply, ret_version, error);
+    }
     TRY(model_create_imported(name, &answer->reply, &model, error));
     json_t *origin = make_origin(request, answer);
     json_t *facts = json_incref(answer->reply.facts);

@@ -33,8 +33,8 @@ enum status import_process_run(const struct import_request *request, struct impo
 void import_answer_release(struct import_answer *answer);
 
 /* Makes the answer a model called `name` and saves it as the next version of the model directory `directory`, with
- * where it came from in the manifest. The answer keeps its facts only: the weights are in the model. Errors as
- * model_create_imported and model_save. */
+ * where it came from in the manifest; a version of lstmd's own is kept as it is. The answer keeps its facts; its
+ * weights may go. Errors as model_create_imported and model_save, or model_write_imported. */
 enum status import_save(const char *name, const char *directory, const struct import_request *request,
                         struct import_answer *answer, uint64_t *ret_version, struct error *error) MUST_CHECK;
 

@@ -7,6 +7,7 @@
 #include "engine/import/import_private.h"
 #include "engine/import/readers.h"
 #include "engine/store/safetensors.h"
+#include "engine/store/version_directory.h"
 
 enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512, ALIGNMENT_BYTES = 8 };
 
@@ -159,14 +160,16 @@ static enum status read_vocabularies(struct foreign_source *source, const struct
     return STATUS_OK;
 }
 
+static enum status unpack(struct foreign_source *source, struct error *error)
+{
+    const struct source_file *archive = find_archive(source);
+    return archive == NULL ? STATUS_OK : foreign_archive_unpack(source, archive, error);
+}
+
 static enum status read_model(struct foreign_source *source, const struct import_settings *settings,
                               struct foreign_model *model, struct error *error)
 {
     struct source_file *entry = NULL;
-    const struct source_file *archive = find_archive(source);
-    if (archive != NULL) {
-        TRY(foreign_archive_unpack(source, archive, error));
-    }
     TRY(find_entry(source, settings, &entry, error));
     CHECK(entry != NULL);
     model->arena.bytes_max = ARENA_BYTES_MIN + 2 * (size_t)foreign_source_bytes(source);
@@ -249,13 +252,90 @@ static enum status write_weights(const struct import_sink *sink, const json_t *f
     return status == STATUS_OK ? write_variables(sink, understanding, error) : status;
 }
 
+/* ---- versions of lstmd's own ---- */
+
+/* Whether the source has a manifest.json like theirs: {"format":1,"files":{…},…}. ml5's has other things in it. */
+static bool holds_version(struct foreign_source *source)
+{
+    const unsigned char *bytes = NULL;
+    size_t length = 0;
+    struct error ignored;
+    struct source_file *file = source->chosen[0] == '\0' ? foreign_source_find(source, version_manifest_name) : NULL;
+    if (file == NULL || file->bytes > VERSION_MANIFEST_BYTES_MAX ||
+        foreign_source_read(source, file, &bytes, &length, &ignored) != STATUS_OK) {
+        return false;
+    }
+    json_t *manifest = json_loadb((const char *)bytes, length, 0, NULL);
+    bool is_version =
+        json_is_integer(json_object_get(manifest, "format")) && json_is_object(json_object_get(manifest, "files"));
+    json_decref(manifest);
+    return is_version;
+}
+
+static bool is_beside_manifest(const struct source_file *file)
+{
+    return strchr(file->name, '/') == NULL;
+}
+
+/* Makes the reply, and reads all files, so that nothing can fail once it is written. */
+static enum status describe_version(struct foreign_source *source, json_t **ret_facts, uint64_t *ret_bytes,
+                                    struct error *error)
+{
+    json_t *findings = json_array();
+    json_t *list = json_array();
+    for (size_t i = 0; i < source->count; i++) {
+        struct source_file *file = &source->files[i];
+        const unsigned char *bytes = NULL;
+        size_t length = 0;
+        if (!is_beside_manifest(file)) {
+            continue;
+        }
+        enum status status = foreign_source_read(source, file, &bytes, &length, error);
+        if (status != STATUS_OK) {
+            json_decref(findings);
+            json_decref(list);
+            return status;
+        }
+        json_array_append_new(list, json_pack("{s:s, s:I}", "name", file->name, "bytes", (json_int_t)length));
+        *ret_bytes += length;
+    }
+    json_array_append_new(findings, json_pack("{s:s, s:s, s:s}", "what", "version", "value", "kept as it is", "why",
+                                              "manifest.json is that of a version"));
+    *ret_facts = json_pack("{s:s, s:s, s:o, s:o}", "format", "lstmd version", "entry", version_manifest_name,
+                           "understood", findings, "version", list);
+    return STATUS_OK;
+}
+
+static enum status write_version(struct foreign_source *source, const struct import_sink *sink, struct error *error)
+{
+    json_t *facts = NULL;
+    uint64_t bytes = 0;
+    struct error problem;
+    if (describe_version(source, &facts, &bytes, &problem) != STATUS_OK) {
+        return import_write_failure(&problem, sink);
+    }
+    enum status status = write_reply(sink, facts, bytes, error);
+    for (size_t i = 0; i < source->count && status == STATUS_OK; i++) {
+        const struct source_file *file = &source->files[i];
+        if (is_beside_manifest(file) && !sink->write(sink->context, file->content, file->bytes)) {
+            status = cannot_write(error);
+        }
+    }
+    json_decref(facts);
+    return status;
+}
+
 enum status import_write(struct foreign_source *source, const struct import_settings *settings, bool looks_only,
                          const struct import_sink *sink, struct error *error)
 {
     struct foreign_model model = {.format = NULL};
     struct understanding understanding = {.program = NULL};
     struct error problem = {.status = STATUS_OK};
-    bool is_read = read_model(source, settings, &model, &problem) == STATUS_OK;
+    bool is_unpacked = unpack(source, &problem) == STATUS_OK;
+    if (is_unpacked && !looks_only && settings->count == 0 && source->vocabulary == NULL && holds_version(source)) {
+        return write_version(source, sink, error);
+    }
+    bool is_read = is_unpacked && read_model(source, settings, &model, &problem) == STATUS_OK;
     if (is_read) {
         (void)!understand(&model, settings, &understanding, &problem); /* `problem` has its status */
     }

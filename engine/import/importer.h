@@ -9,7 +9,10 @@
  *    {"format","entry","understood":[{"what","value","why"}],"program":{…}}, when it was asked to look only also
  *    {"tensors":[{"name","dtype","shape"}],"vocabularies":[{"place","symbols"}]};
  *    {"error":{"status","code","message"}} where it failed
- * 4. W bytes of safetensors, the variables; none where it failed or only looked */
+ * 4. W bytes of safetensors, the variables; none where it failed or only looked
+ *
+ * An archive or folder that holds a version of lstmd's own (version_directory.h) and comes without settings is handed
+ * over as it is: instead of "program" the reply has "version":[{"name","bytes"}], and W are the files' bytes. */
 #ifndef ENGINE_IMPORT_IMPORTER_H
 #define ENGINE_IMPORT_IMPORTER_H
 

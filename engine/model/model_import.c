@@ -1,4 +1,4 @@
-/* A model from what an importing process handed over. Thread: run threads, main. */
+/* A model or a version from what an importing process handed over. Thread: run threads, main. */
 #include "engine/model/model_import.h"
 
 #include "engine/model/model_private.h"
@@ -49,4 +49,53 @@ enum status model_create_imported(const char *name, const struct import_reply *r
     }
     *ret_model = model;
     return STATUS_OK;
+}
+
+/* ---- versions ---- */
+
+bool import_reply_is_version(const struct import_reply *reply)
+{
+    return json_object_get(reply->facts, "version") != NULL;
+}
+
+/* The files that stand one behind the other in the reply. */
+static enum status split(const struct import_reply *reply, struct version_file files[VERSION_FILES_MAX + 1],
+                         size_t *ret_count, struct error *error)
+{
+    size_t i;
+    size_t used = 0;
+    const json_t *file;
+    const json_t *list = json_object_get(reply->facts, "version");
+    bool is_good = json_is_array(list) && json_array_size(list) <= VERSION_FILES_MAX + 1;
+    json_array_foreach(list, i, file)
+    {
+        const char *name = json_string_value(json_object_get(file, "name"));
+        json_int_t bytes = json_integer_value(json_object_get(file, "bytes"));
+        is_good = is_good && name != NULL && bytes >= 0 && (uint64_t)bytes <= reply->weights_length - used;
+        if (!is_good) {
+            break;
+        }
+        files[i] = (struct version_file){name, (const char *)reply->weights + used, (size_t)bytes};
+        used += (size_t)bytes;
+    }
+    if (!is_good || used != reply->weights_length) {
+        return error_set(error, STATUS_CORRUPT, "the importing process handed over no files of a version");
+    }
+    *ret_count = json_array_size(list);
+    return STATUS_OK;
+}
+
+enum status model_write_imported(const char *model_directory, const struct import_reply *reply, uint64_t *ret_version,
+                                 struct error *error)
+{
+    struct version_file given[VERSION_FILES_MAX + 1];
+    struct version_files files;
+    struct version_content content;
+    size_t count = 0;
+    TRY(split(reply, given, &count, error));
+    TRY(version_take(given, count, &files, error));
+    TRY(version_content_take(&files, VERSION_USE_PACK, &content, error));
+    enum status status = version_write_again(model_directory, &content.files, ret_version, error);
+    version_content_release(&content);
+    return status;
 }

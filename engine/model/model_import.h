@@ -10,4 +10,12 @@
 enum status model_create_imported(const char *name, const struct import_reply *reply, struct model **ret_model,
                                   struct error *error) MUST_CHECK;
 
+/* Whether the reply is no foreign model but a version of lstmd's own. */
+bool import_reply_is_version(const struct import_reply *reply);
+
+/* Checks such a reply as a version that is loaded, and writes it as the next of `model_directory`, manifest and all.
+ * Errors as version_take, snapshot_load and version_write. */
+enum status model_write_imported(const char *model_directory, const struct import_reply *reply, uint64_t *ret_version,
+                                 struct error *error) MUST_CHECK;
+
 #endif

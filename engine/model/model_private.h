@@ -95,6 +95,9 @@ enum version_use { VERSION_USE_LIVE, VERSION_USE_PACK };
 /* Errors as snapshot_load. Release with version_content_release. */
 enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
                                  struct error *error) MUST_CHECK;
+/* The same of files that were read, which are taken over, on failure too. */
+enum status version_content_take(const struct version_files *files, enum version_use use,
+                                 struct version_content *ret_content, struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
 /* What generates its text: the signature "generate" where the graph has one, else its language model. Weights are
  * packed where they can be; else `*ret_slow_path` (owned; NULL: packed) says in a sentence why not. UNPROCESSABLE: code

@@ -160,11 +160,10 @@ static void release_files(struct version_content *content)
     version_files_release(&content->files);
 }
 
-enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
-                                 struct error *error)
+enum status version_content_take(const struct version_files *files, enum version_use use,
+                                 struct version_content *ret_content, struct error *error)
 {
-    struct version_content content = {.graph = NULL};
-    TRY(version_read(path, &content.files, error));
+    struct version_content content = {.files = *files};
     enum status status = read_content(&content, use, error);
     if (status != STATUS_OK) {
         version_content_release(&content);
@@ -175,6 +174,14 @@ enum status version_content_read(const char *path, enum version_use use, struct 
     }
     *ret_content = content;
     return STATUS_OK;
+}
+
+enum status version_content_read(const char *path, enum version_use use, struct version_content *ret_content,
+                                 struct error *error)
+{
+    struct version_files files;
+    TRY(version_read(path, &files, error));
+    return version_content_take(&files, use, ret_content, error);
 }
 
 void version_content_release(struct version_content *content)

@@ -165,6 +165,72 @@ enum status version_read(const char *path, struct version_files *ret_files, stru
     return STATUS_OK;
 }
 
+/* ---- from memory ---- */
+
+static const struct version_file *find_given(const struct version_file *given, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(given[i].name, name) == 0) {
+            return &given[i];
+        }
+    }
+    return NULL;
+}
+
+static enum status take_listed(const struct version_file *file, const struct listed_file *listed, struct error *error)
+{
+    if (file == NULL) {
+        return version_refuse(error, STATUS_CORRUPT, "corrupt", listed->name, "missing, but the manifest lists it");
+    }
+    if (file->length != listed->bytes) {
+        return version_refuse(error, STATUS_CORRUPT, "corrupt", listed->name, "%zu bytes, the manifest says %llu",
+                              file->length, (unsigned long long)listed->bytes);
+    }
+    char sha256[SHA256_TEXT_BYTES];
+    sha256_text(file->bytes, file->length, sha256);
+    if (strcmp(sha256, listed->sha256) != 0) {
+        return version_refuse(error, STATUS_CORRUPT, "corrupt", listed->name, "SHA-256 %s, the manifest says %s",
+                              sha256, listed->sha256);
+    }
+    return STATUS_OK;
+}
+
+static enum status take_all(const struct version_file *given, size_t count, struct version_files *files,
+                            struct error *error)
+{
+    struct listed_file listed[VERSION_FILES_MAX];
+    size_t listed_count = 0;
+    const struct version_file *manifest = find_given(given, count, version_manifest_name);
+    if (manifest == NULL) {
+        return version_refuse(error, STATUS_CORRUPT, "corrupt", version_manifest_name, "missing");
+    }
+    files->text = *manifest;
+    TRY(manifest_parse(manifest->bytes, manifest->length, &files->manifest, listed, &listed_count, error));
+    files->files = arena_allocate(&files->arena, listed_count, sizeof *files->files);
+    if (files->files == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu files", listed_count);
+    }
+    for (size_t i = 0; i < listed_count; i++) {
+        const struct version_file *file = find_given(given, count, listed[i].name);
+        TRY(take_listed(file, &listed[i], error));
+        files->files[files->count++] = *file;
+    }
+    return STATUS_OK;
+}
+
+enum status version_take(const struct version_file *given, size_t count, struct version_files *ret_files,
+                         struct error *error)
+{
+    struct version_files files = {.count = 0};
+    enum status status = take_all(given, count, &files, error);
+    if (status != STATUS_OK) {
+        version_files_release(&files);
+        return status;
+    }
+    *ret_files = files;
+    return STATUS_OK;
+}
+
 const struct version_file *version_files_find(const struct version_files *files, const char *name)
 {
     for (size_t i = 0; i < files->count; i++) {

@@ -26,6 +26,8 @@ enum {
     MODEL_DIRECTORY_PATH_BYTES = 4096,
 };
 
+extern const char version_manifest_name[]; /* "manifest.json" */
+
 /* One file's name and content, in memory. The name has at most VERSION_FILE_NAME_BYTES_MAX, no slash, control character
  * or leading dot, and is not manifest.json. */
 struct version_file {
@@ -56,6 +58,11 @@ void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES]
  * version_files_release. */
 enum status version_read(const char *path, struct version_files *ret_files, struct error *error) MUST_CHECK;
 
+/* The same of `count` files that are in memory, the manifest among them; those that it does not list are left out.
+ * Names and bytes are borrowed until the release. Code "corrupt" (CORRUPT) also for what is missing or differs. */
+enum status version_take(const struct version_file *given, size_t count, struct version_files *ret_files,
+                         struct error *error) MUST_CHECK;
+
 /* The file of that name, or NULL. It lives as long as `files`. */
 const struct version_file *version_files_find(const struct version_files *files, const char *name);
 
@@ -69,6 +76,10 @@ void version_files_release(struct version_files *files);
  * for a file or manifest above its maximum. Nothing is left behind on failure but parents that were made. */
 enum status version_write(const char *model_path, const struct version_file *files, size_t count,
                           const json_t *manifest, uint64_t *ret_version, struct error *error) MUST_CHECK;
+
+/* As version_write, for a version that was read: its manifest stays as it is, to the byte. */
+enum status version_write_again(const char *model_path, const struct version_files *version, uint64_t *ret_version,
+                                struct error *error) MUST_CHECK;
 
 /* As version_write, but the directory is `path` itself, replaced whole and atomically if it exists (RENAME_EXCHANGE):
  * for a job's checkpoint. */

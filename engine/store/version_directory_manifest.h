@@ -6,8 +6,6 @@
 
 #include "engine/store/version_directory.h"
 
-extern const char version_manifest_name[]; /* "manifest.json" */
-
 /* A file as the manifest lists it. */
 struct listed_file {
     const char *name; /* lives in the manifest */

@@ -128,27 +128,46 @@ static enum status write_next(struct staging *staging, uint64_t *ret_version, st
     return status;
 }
 
+/* Into the directory `staging->parent`, which is made where it is missing. */
+static enum status write_staging(struct staging *staging, uint64_t *ret_version, struct error *error)
+{
+    bool is_made = false;
+    enum status status = directory_make(staging->parent, &is_made, error);
+    if (status == STATUS_OK) {
+        status = directory_open(staging->parent, &staging->parent_fd, error);
+    }
+    if (status == STATUS_OK) {
+        status = write_next(staging, ret_version, error);
+        close(staging->parent_fd);
+    }
+    if (status != STATUS_OK && is_made) {
+        rmdir(staging->parent); /* refused when somebody has put something there meanwhile */
+    }
+    return status;
+}
+
 enum status version_write(const char *model_path, const struct version_file *files, size_t count,
                           const json_t *manifest, uint64_t *ret_version, struct error *error)
 {
     struct staging staging = {.files = files, .count = count, .parent_fd = -1, .parent = model_path};
     char *text = NULL;
-    bool is_made = false;
     TRY(manifest_format(files, count, manifest, &text, &staging.manifest_bytes, error));
     staging.manifest = text;
-    enum status status = directory_make(model_path, &is_made, error);
-    if (status == STATUS_OK) {
-        status = directory_open(model_path, &staging.parent_fd, error);
-    }
-    if (status == STATUS_OK) {
-        status = write_next(&staging, ret_version, error);
-        close(staging.parent_fd);
-    }
-    if (status != STATUS_OK && is_made) {
-        rmdir(model_path); /* refused when somebody has put something there meanwhile */
-    }
+    enum status status = write_staging(&staging, ret_version, error);
     mem_free(text);
     return status;
+}
+
+enum status version_write_again(const char *model_path, const struct version_files *version, uint64_t *ret_version,
+                                struct error *error)
+{
+    struct staging staging = {.files = version->files,
+                              .count = version->count,
+                              .manifest = version->text.bytes,
+                              .manifest_bytes = version->text.length,
+                              .parent_fd = -1,
+                              .parent = model_path};
+    return write_staging(&staging, ret_version, error);
 }
 
 /* Puts the staged directory at `name`. Whatever was there has the hidden name afterwards. */

@@ -2,6 +2,7 @@
 
 ONNX Runtime comes by npm into the build folder, once; ONNXRUNTIME names another place of the module onnxruntime-node.
 """
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import tarfile
 
+import foreign_files as foreign
 import npm
 from harness import ROOT, DaemonTest, run
 
@@ -143,6 +145,80 @@ class RoundTrip(ExportTest):
         for name in ("lstm", "gru", "rnn", "bytes", "words"):
             with self.subTest(name):
                 self.check(name, "safetensors")
+
+
+class Versions(ExportTest):
+    """A version goes out as a tar and comes in again as it was, manifest and all."""
+    MODELS = {"gru": TRAINED["gru"]}
+
+    def files(self):
+        folder = os.path.join(self.models, "gru", "1")
+        contents = {}
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name), "rb") as file:
+                contents[name] = file.read()
+        return contents
+
+    def check_same(self, name):
+        for path, content in self.files().items():
+            with open(os.path.join(self.models, name, "1", path), "rb") as file:
+                self.assertEqual(file.read(), content, path)
+        self.expect(200, "POST", f"/v1/models/{name}/load", {})
+        texts = [self.expect(200, "POST", "/v1/completions", {"model": one, "prompt": "the ", "seed": 3})["choices"]
+                 for one in ("gru", name)]
+        self.assertEqual(texts[0][0]["text"], texts[1][0]["text"])
+
+    def test_http(self):
+        tar = self.daemon.request("GET", "/v1/models/gru/export?to=tar")[2]
+        reply = self.expect(201, "PUT", "/v1/models/copy", tar)
+        self.assertEqual((reply["model"], reply["format"]), ("copy@1", "lstmd version"))
+        self.expect(200, "PUT", "/v1/models/copy", tar)
+        self.check_same("copy")
+        packed = foreign.archive({"gru/" + name: content for name, content in self.files().items()}, "tar.gz")
+        self.expect(201, "PUT", "/v1/models/packed", packed)
+        self.check_same("packed")
+
+    def test_command(self):
+        for source in (self.export("gru", "tar"), os.path.join(self.models, "gru", "1")):
+            name = "from-" + os.path.basename(source)
+            done = run("import", source, "--out", os.path.join(self.models, name))
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.check_same(name)
+
+    def test_damage(self):
+        good = self.files()
+        weights, manifest = good["weights.safetensors"], json.loads(good["manifest.json"])
+
+        def with_manifest(**fields):
+            return {**good, "manifest.json": json.dumps({**manifest, **fields}).encode()}
+
+        def with_weights(content):
+            listed = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            return {**with_manifest(files={**manifest["files"], "weights.safetensors": listed}),
+                    "weights.safetensors": content}
+
+        for said, files in (
+                ("weights.safetensors: SHA-256", {**good, "weights.safetensors": weights[:-1] + b"\x55"}),
+                ("weights.safetensors: %d bytes, the manifest says" % (len(weights) - 1),
+                 {**good, "weights.safetensors": weights[:-1]}),
+                ("vocab.json: missing", {name: good[name] for name in good if name != "vocab.json"}),
+                ("manifest.json: format 99", with_manifest(format=99)),
+                ("manifest.json: it lists a file under a name", with_manifest(files={"../x": {}})),
+                ("weights.safetensors: ", with_weights(weights[:-4])),
+                ("weights.safetensors: ", with_weights(weights[:-4] + b"\x00\x00\xc0\x7f")),
+                ("the path '../graph.json' in it leads elsewhere", {"../graph.json": b"", **good})):
+            reply = self.daemon.json("PUT", "/v1/models/damaged", foreign.archive(files))
+            self.assertIn(reply[0], (400, 422), reply)
+            self.assertIn(said, reply[1]["error"]["message"])
+            self.assertFalse(os.path.exists(os.path.join(self.models, "damaged")))
+        self.assertEqual([name for name in os.listdir(self.models) if name.startswith(".")], [])
+        cut = self.daemon.request("GET", "/v1/models/gru/export?to=tar")[2][:5000]
+        self.expect(415, "PUT", "/v1/models/damaged", cut, error="bad_archive")
+
+    def test_settings_make_it_foreign(self):
+        tar = self.daemon.request("GET", "/v1/models/gru/export?to=tar")[2]
+        reply = self.daemon.json("PUT", "/v1/models/foreign?file=weights.safetensors", tar)
+        self.assertNotEqual(reply[1].get("format"), "lstmd version")
 
 
 class Files(ExportTest):

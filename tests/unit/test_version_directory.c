@@ -541,9 +541,43 @@ static void test_unnamed_files(void **state)
     assert_int_equal(file_open_unnamed(at("nowhere")), -1);
 }
 
+/* Files in memory are checked as those of a directory are, and written again to the byte. */
+static void test_from_memory(void **state)
+{
+    (void)state;
+    struct version_files files, taken;
+    struct error error;
+    uint64_t version = 0;
+    assert_int_equal(version_read(make_version("remembered"), &files, &error), STATUS_OK);
+    struct version_file given[] = {files.text, files.files[0], files.files[1], {"unlisted", "x", 1}};
+    assert_int_equal(version_take(given, 4, &taken, &error), STATUS_OK);
+    assert_int_equal(taken.count, 2);
+    assert_null(version_files_find(&taken, "unlisted"));
+    assert_int_equal(version_write_again(at("again"), &taken, &version, &error), STATUS_OK);
+    assert_int_equal(version, 1);
+    version_files_release(&taken);
+    assert_int_equal(version_read(at("again/1"), &taken, &error), STATUS_OK);
+    assert_int_equal(taken.text.length, files.text.length);
+    assert_memory_equal(taken.text.bytes, files.text.bytes, files.text.length);
+    version_files_release(&taken);
+
+    const struct version_file damaged[] = {{given[1].name, "hEavy", given[1].length}, {given[1].name, "", 0}};
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
+        given[1] = damaged[i];
+        assert_int_equal(version_take(given, 4, &taken, &error), STATUS_CORRUPT);
+        assert_string_equal(error.param, damaged[i].name);
+        assert_string_equal(error.code, "corrupt");
+    }
+    assert_int_equal(version_take(given, 1, &taken, &error), STATUS_CORRUPT);
+    assert_int_equal(version_take(given + 1, 2, &taken, &error), STATUS_CORRUPT);
+    assert_string_equal(error.param, "manifest.json");
+    version_files_release(&files);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_from_memory),
         cmocka_unit_test(test_sha256_of_known_texts),
         cmocka_unit_test(test_what_is_written_is_read),
         cmocka_unit_test(test_an_empty_version),
