@@ -277,14 +277,17 @@ void completion_stop_waiting(struct completion *completion, enum finish_reason f
     completion_close_if_over(completion);
 }
 
-/* Whether encoding its prompt, or what it goes on from, takes too long for the loop. */
+/* Whether encoding its prompt, taking up what it goes on from, or making room for a search takes too long for the
+ * loop. */
 static bool is_large(const struct completion *completion)
 {
     const struct generate_request *fields = &completion->fields;
     size_t length;
     request_body(completion->request, &length);
+    size_t state_bytes = completion->from == NULL ? 0 : text_state_bytes(completion->from);
     return length > FIELDS_INLINE_BYTES_MAX || completion_chat_bytes(completion) > FIELDS_INLINE_BYTES_MAX ||
-           fields->prompt_bytes > FIELDS_INLINE_BYTES_MAX || fields->pattern != NULL;
+           fields->prompt_bytes > FIELDS_INLINE_BYTES_MAX || state_bytes > FIELDS_INLINE_BYTES_MAX ||
+           fields->pattern != NULL || fields->use_beam_search;
 }
 
 void completion_begin(struct completion *completion)
