@@ -100,8 +100,8 @@ int bench_client_read_chunks(int connection, char *reply, uint64_t *ret_first_by
     static const char end[] = "\r\n0\r\n\r\n";
     size_t length;
     const char *body = read_headers(connection, reply, &length);
-    if (body == NULL) {
-        return 0;
+    if (body == NULL || strcasestr(reply, "\r\ntransfer-encoding: chunked\r\n") == NULL) {
+        return 0; /* a refusal is whole */
     }
     while (reply + length == body) {
         if (!receive(connection, reply, &length)) {

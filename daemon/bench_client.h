@@ -20,7 +20,7 @@ bool bench_client_send(int connection, const char *path, const char *body);
 int bench_client_read(int connection, char *reply, const char **ret_body);
 
 /* Reads one whole reply in chunks, as bench_client_read does, and says (clock_now_ns) when the first byte of its body
- * was there. */
+ * was there. 0 for a reply of another kind, too. */
 int bench_client_read_chunks(int connection, char *reply, uint64_t *ret_first_byte_ns);
 
 #endif
