@@ -16,9 +16,20 @@ import inside  # noqa: E402
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(TESTS)
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "libarchive13", "libinih1", "libjansson4", "libmicrohttpd12",
-            "libnettle8", "libopenblas0-pthread", "libprotobuf-c1", "libseccomp2", "libsnappy1v5", "libutf8proc2",
-            "libuv1", "libzip4")
+LSTMD = os.environ.get("LSTMD", os.path.join(ROOT, "build", "release", "lstmd"))
+
+
+def packages_of_libraries():
+    """The Debian packages of what lstmd itself links, but for libc's files, which dpkg knows below /lib."""
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", subprocess.check_output(["readelf", "-d", LSTMD], text=True))
+    places = dict(re.findall(r"^\s*(\S+) => (\S+)", subprocess.check_output(["ldd", LSTMD], text=True), re.MULTILINE))
+    files = [os.path.realpath(places[name]) for name in needed if name in places]
+    owners = subprocess.run(["dpkg", "-S", *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            check=False)
+    return sorted({line.split(":")[0] for line in owners.stdout.splitlines()})
+
+
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", *packages_of_libraries())
 # One system for each list: with another one it is made anew.
 LIST = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
 SYSTEM = os.path.join(ROOT, "build", "systemd", f"debian-{LIST}")
