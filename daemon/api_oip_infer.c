@@ -174,9 +174,9 @@ static void enter(struct infer_call *infer)
     predict_call_submit(&infer->call, infer->reference, NULL, work);
 }
 
-static void on_granted(struct sequence_turn *turn)
+static void on_granted(struct turn *turn)
 {
-    enter((struct infer_call *)((char *)turn - offsetof(struct infer_call, turn)));
+    enter((struct infer_call *)((char *)turn - offsetof(struct infer_call, turn.turn)));
 }
 
 /* Into its sequence, whatever version or label the path names. */
@@ -194,12 +194,12 @@ static void enter_sequence(struct infer_call *infer)
                                    .model = infer->model,
                                    .name = infer->body.sequence,
                                    .is_start = infer->body.is_sequence_start};
-        infer->turn.granted = on_granted;
+        infer->turn.turn.granted = on_granted;
         status = sequences_enter(call->server->sequences, &key, clock_now_ms(), &infer->turn, &error);
     }
     if (status != STATUS_OK) {
         predict_call_fail(call, status, &error);
-    } else if (infer->turn.is_inside) {
+    } else if (infer->turn.turn.is_inside) {
         enter(infer);
     }
 }

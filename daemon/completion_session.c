@@ -9,10 +9,10 @@ enum status completion_refuse_field(struct error *error, const char *param)
     return error->status;
 }
 
-static void on_granted(struct session_turn *turn)
+static void on_granted(struct turn *turn)
 {
     struct completion *completion =
-        (struct completion *)(void *)((char *)turn - offsetof(struct completion, session_turn));
+        (struct completion *)(void *)((char *)turn - offsetof(struct completion, session_turn.turn));
     completion->is_waiting = false;
     uv_timer_stop(&completion->timer);
     completion_begin(completion);
@@ -36,13 +36,13 @@ enum status completion_enter_session(struct completion *completion, struct error
         error_set(error, STATUS_INVALID, "a session goes on with one text: one prompt, n 1 and best_of 1");
         return completion_refuse_field(error, "session");
     }
-    completion->session_turn.granted = on_granted;
+    completion->session_turn.turn.granted = on_granted;
     enum status status = sessions_enter(completion->owner->server->sessions, completion_owner(completion),
                                         fields->session, fields->session_start, &completion->session_turn, error);
     if (status != STATUS_OK) {
         return completion_refuse_field(error, "session");
     }
-    if (!completion->session_turn.is_inside) {
+    if (!completion->session_turn.turn.is_inside) {
         completion->is_waiting = true;
         completion_set_deadline(completion);
         completion_start_timer(completion, completion->deadline_ms);
@@ -63,7 +63,7 @@ void completion_leave_session(struct completion *completion)
     struct sessions *sessions = completion->owner->server->sessions;
     bool is_changed = completion->choice_count > 0 && was_sent(completion);
     struct text_state *state = is_changed ? completion->choices[0].state : NULL;
-    bool is_end = state != NULL && completion->session_turn.is_inside && completion_oip_ends_session(completion);
+    bool is_end = state != NULL && completion->session_turn.turn.is_inside && completion_oip_ends_session(completion);
     sessions_leave(sessions, &completion->session_turn, state);
     if (is_end) {
         struct error ignored; /* one that waited is inside by now: it goes on */
@@ -93,7 +93,7 @@ enum status completion_take_session(struct completion *completion, const char **
     if (!goes_on(completion)) {
         return STATUS_OK;
     }
-    if (turn->is_inside && session_check_begun(turn->session, error) != STATUS_OK) {
+    if (turn->turn.is_inside && session_check_begun(turn->session, error) != STATUS_OK) {
         return completion_refuse_field(error, "session");
     }
     session_model(turn->session, model);

@@ -11,8 +11,7 @@ struct sequence {
     char model[MODEL_NAME_BYTES_MAX];
     char name[SEQUENCE_NAME_BYTES_MAX];
     struct sequence_states *states; /* NULL: it only begins */
-    struct sequence_turn *first;    /* inside; those behind it wait */
-    size_t turn_count;
+    struct turns turns;
     uint64_t used_ms;
 };
 
@@ -78,7 +77,7 @@ static void set_states(struct sequences *sequences, struct sequence *sequence, s
 
 static void free_sequence(struct sequences *sequences, struct sequence *sequence)
 {
-    CHECK(sequence->first == NULL);
+    CHECK(sequence->turns.first == NULL);
     set_states(sequences, sequence, NULL);
     unlink_sequence(sequences, sequence);
     sequences->count--;
@@ -98,7 +97,7 @@ void sequences_destroy(struct sequences *sequences)
 static bool drop_oldest(struct sequences *sequences)
 {
     struct sequence *sequence = sequences->oldest;
-    while (sequence != NULL && sequence->first != NULL) {
+    while (sequence != NULL && sequence->turns.first != NULL) {
         sequence = sequence->newer;
     }
     if (sequence != NULL) {
@@ -112,7 +111,7 @@ static void drop_idle(struct sequences *sequences, uint64_t now_ms)
     struct sequence *sequence = sequences->oldest;
     while (sequence != NULL && now_ms - sequence->used_ms >= (uint64_t)SEQUENCE_IDLE_SECONDS * 1000) {
         struct sequence *newer = sequence->newer;
-        if (sequence->first == NULL) {
+        if (sequence->turns.first == NULL) {
             free_sequence(sequences, sequence);
         }
         sequence = newer;
@@ -174,20 +173,13 @@ enum status sequences_enter(struct sequences *sequences, const struct sequence_k
     if (sequence == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a sequence");
     }
-    if (sequence->turn_count == SEQUENCE_WAITERS_MAX) {
+    if (sequence->turns.count == SEQUENCE_WAITERS_MAX) {
         return error_set(error, STATUS_LIMIT, "sequence %s: %zu requests wait already", key->name,
-                         sequence->turn_count);
+                         sequence->turns.count);
     }
-    struct sequence_turn **last = &sequence->first;
-    while (*last != NULL) {
-        last = &(*last)->next;
-    }
-    *last = turn;
+    turns_add(&sequence->turns, &turn->turn);
     turn->sequence = sequence;
-    turn->next = NULL;
     turn->is_start = key->is_start;
-    turn->is_inside = sequence->first == turn;
-    sequence->turn_count++;
     sequence->used_ms = now_ms;
     unlink_sequence(sequences, sequence);
     link_newest(sequences, sequence);
@@ -198,7 +190,7 @@ enum status sequence_turn_states(const struct sequence_turn *turn, const struct 
                                  struct error *error)
 {
     const struct sequence *sequence = turn->sequence;
-    CHECK(turn->is_inside && sequence->first == turn);
+    CHECK(turn->turn.is_inside && sequence->turns.first == &turn->turn);
     if (!turn->is_start && sequence->states == NULL) {
         return refuse_unstarted(sequence->name, sequence->model, error);
     }
@@ -213,21 +205,16 @@ void sequences_leave(struct sequences *sequences, struct sequence_turn *turn, st
     if (sequence == NULL) {
         return;
     }
-    CHECK(turn->is_inside && sequence->first == turn);
+    CHECK(turn->turn.is_inside && sequence->turns.first == &turn->turn);
     if (is_end) {
         sequence_states_destroy(states);
         set_states(sequences, sequence, NULL);
     } else if (states != NULL) {
         set_states(sequences, sequence, states);
     }
-    sequence->first = turn->next;
-    sequence->turn_count--;
+    turns_remove(&sequence->turns, &turn->turn);
     turn->sequence = NULL;
-    turn->is_inside = false;
-    if (sequence->first != NULL) {
-        sequence->first->is_inside = true;
-        sequence->first->granted(sequence->first);
-    } else if (sequence->states == NULL) {
+    if (!turns_let_in(&sequence->turns) && sequence->states == NULL) {
         free_sequence(sequences, sequence);
     }
     while (sequences->bytes > SEQUENCES_BYTES_MAX && drop_oldest(sequences)) {

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "daemon/names.h"
+#include "daemon/turns.h"
 #include "engine/engine.h"
 
 enum {
@@ -42,13 +43,11 @@ enum status sequences_create(struct sequences **ret_sequences, struct error *err
 /* No request may be inside. NULL is allowed. */
 void sequences_destroy(struct sequences *sequences);
 
-/* A request's place in a sequence; zeroed by its owner, who sets `granted`. */
+/* A request's place in a sequence; zeroed by its owner, who sets `turn.granted`. */
 struct sequence_turn {
+    struct turn turn;
     struct sequence *sequence; /* NULL: in none */
-    struct sequence_turn *next;
     bool is_start;
-    bool is_inside;
-    void (*granted)(struct sequence_turn *turn); /* it is inside now; called after a wait only */
 };
 
 /* Whose, of which model, which, and whether it begins anew. */

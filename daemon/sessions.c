@@ -42,20 +42,14 @@ enum status sessions_enter(struct sessions *sessions, const char *owner, const c
         TRY(sessions_insert(sessions, &names, &session, error));
         session->expires_at = sessions_now() + session->ttl_seconds;
     }
-    struct session_turn **link = &session->turn;
-    size_t count = 0;
-    for (; *link != NULL; link = &(*link)->next) {
-        count++;
-    }
-    if (count > SESSION_WAITERS_MAX) {
-        error_set(error, STATUS_LIMIT, "session '%s' has %zu requests waiting, the most there may be", name, count - 1);
+    if (session->turns.count > SESSION_WAITERS_MAX) {
+        error_set(error, STATUS_LIMIT, "session '%s' has %zu requests waiting, the most there may be", name,
+                  session->turns.count - 1);
         error_code(error, "session_busy");
         return STATUS_LIMIT;
     }
-    *link = turn;
-    turn->next = NULL;
+    turns_add(&session->turns, &turn->turn);
     turn->session = session;
-    turn->is_inside = count == 0;
     return STATUS_OK;
 }
 
@@ -89,27 +83,17 @@ void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct
     if (session == NULL) {
         return;
     }
-    if (!turn->is_inside) {
-        struct session_turn **link = &session->turn;
-        while (*link != turn) {
-            link = &(*link)->next;
-        }
-        *link = turn->next;
-        turn->session = NULL;
-        return;
-    }
-    CHECK(session->turn == turn);
-    if (state != NULL) {
+    bool was_inside = turn->turn.is_inside;
+    if (was_inside && state != NULL) {
         sessions_set_content(sessions, session, text_state_ref(state), NULL);
     }
-    session->turn = turn->next;
+    turns_remove(&session->turns, &turn->turn);
     turn->session = NULL;
-    turn->is_inside = false;
+    if (!was_inside) {
+        return;
+    }
     sessions_touch(sessions, session);
-    if (session->turn != NULL) {
-        session->turn->is_inside = true;
-        session->turn->granted(session->turn);
-    } else if (!session->is_kept) {
+    if (!turns_let_in(&session->turns) && !session->is_kept) {
         sessions_forget(sessions, session);
     }
     sessions_make_room(sessions);
@@ -148,7 +132,7 @@ enum status sessions_put(struct sessions *sessions, const char *owner, const cha
         return STATUS_TOO_LARGE;
     }
     struct session *session = sessions_find_live(sessions, &names);
-    if (session != NULL && session->turn != NULL) {
+    if (session != NULL && session->turns.first != NULL) {
         return refuse_busy(session, STATUS_CONFLICT, error);
     }
     bool is_new = session == NULL;
@@ -189,7 +173,7 @@ enum status sessions_remove(struct sessions *sessions, const char *owner, const 
     if (session == NULL) {
         return sessions_refuse_missing(sessions, &names, error);
     }
-    if (session->turn != NULL) {
+    if (session->turns.first != NULL) {
         return refuse_busy(session, STATUS_CONFLICT, error);
     }
     sessions_forget(sessions, session);
@@ -204,7 +188,7 @@ json_t *session_describe(const struct session *session, bool with_state)
     json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b}", "name", session_name(session), "object",
                                "session", "model", model, "symbols", (json_int_t)symbols, "bytes",
                                (json_int_t)session_bytes(session), "ttl_seconds", (json_int_t)session->ttl_seconds,
-                               "expires_at", (json_int_t)session->expires_at, "busy", session->turn != NULL);
+                               "expires_at", (json_int_t)session->expires_at, "busy", session->turns.first != NULL);
     if (with_state && session->state != NULL) {
         char *text = text_state_write_base64(session->state);
         if (text == NULL || json_object_set_new(object, "state", json_string(text)) != 0) {

@@ -9,6 +9,7 @@
 
 #include "daemon/names.h"
 #include "daemon/server.h"
+#include "daemon/turns.h"
 
 enum {
     SESSION_WAITERS_MAX = 64,             /* requests of one session; above: LIMIT */
@@ -31,12 +32,10 @@ void sessions_destroy(struct sessions *sessions);
 /* Ends its timer, whose handle closes with the loop's next turn. NULL is allowed. */
 void sessions_stop(struct sessions *sessions);
 
-/* A request's place in a session; zeroed by its owner, who sets `granted`. */
+/* A request's place in a session; zeroed by its owner, who sets `turn.granted`. */
 struct session_turn {
+    struct turn turn;
     struct session *session; /* NULL: in none */
-    struct session_turn *next;
-    bool is_inside;
-    void (*granted)(struct session_turn *turn); /* it is inside now; called after a wait only */
 };
 
 /* Enters the session of that owner (a key's name; "": without keys) and name, or begins to wait for it: `is_inside`

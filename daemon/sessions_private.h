@@ -17,7 +17,7 @@ struct session {
     struct session *newer, *older; /* by use */
     struct text_state *state;      /* owned; NULL: nothing said yet */
     char *model;                   /* owned; of a session without a state, else NULL */
-    struct session_turn *turn;     /* inside; those that wait are behind it */
+    struct turns turns;            /* who is inside, and those that wait */
     uint64_t hash;
     int64_t expires_at; /* seconds since 1970 */
     uint32_t ttl_seconds;

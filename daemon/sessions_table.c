@@ -133,7 +133,7 @@ static void count_out(struct sessions *sessions, const char *name)
 
 void sessions_forget(struct sessions *sessions, struct session *session)
 {
-    CHECK(session->turn == NULL);
+    CHECK(session->turns.first == NULL);
     struct session **link = bucket_of(sessions, session->hash);
     while (*link != session) {
         link = &(*link)->next;
@@ -209,7 +209,7 @@ static void expire(struct sessions *sessions, struct session *session)
 
 static bool is_expired(const struct session *session, int64_t now)
 {
-    return session->turn == NULL && session->expires_at <= now;
+    return session->turns.first == NULL && session->expires_at <= now;
 }
 
 void sessions_make_room(struct sessions *sessions)
@@ -219,7 +219,7 @@ void sessions_make_room(struct sessions *sessions)
     for (struct session *session = sessions->oldest; session != NULL && sessions->counters.bytes > bytes_max;
          session = newer) {
         newer = session->newer;
-        if (session->turn == NULL) {
+        if (session->turns.first == NULL) {
             sessions->counters.evicted++;
             sessions_forget(sessions, session);
         }

@@ -26,7 +26,7 @@ static int destroy(void **state)
     return 0;
 }
 
-static void on_granted(struct sequence_turn *turn)
+static void on_granted(struct turn *turn)
 {
     assert_true(turn->is_inside);
     granted_count++;
@@ -49,7 +49,7 @@ static enum status enter(const char *owner, const char *name, bool is_start, uin
 {
     struct error error;
     struct sequence_key key = {.owner = owner, .model = "m", .name = name, .is_start = is_start};
-    *turn = (struct sequence_turn){.granted = on_granted};
+    *turn = (struct sequence_turn){.turn.granted = on_granted};
     return sequences_enter(sequences, &key, now_ms, turn, &error);
 }
 
@@ -60,7 +60,7 @@ static void pass(const char *owner, const char *name, bool is_start, uint64_t se
     const struct sequence_states *states = NULL;
     struct error error;
     assert_int_equal(enter(owner, name, is_start, 0, &turn), STATUS_OK);
-    assert_true(turn.is_inside);
+    assert_true(turn.turn.is_inside);
     assert_int_equal(sequence_turn_states(&turn, &states, &error), STATUS_OK);
     assert_int_equal(states == NULL ? 0 : states->version, seen);
     sequences_leave(sequences, &turn, next, false);
@@ -110,7 +110,7 @@ static void test_turns_come_in_order(void **state)
     struct error error;
     for (size_t i = 0; i < SEQUENCE_WAITERS_MAX; i++) {
         assert_int_equal(enter("", "a", i == 0, 0, &turns[i]), STATUS_OK);
-        assert_int_equal(turns[i].is_inside, i == 0);
+        assert_int_equal(turns[i].turn.is_inside, i == 0);
     }
     assert_int_equal(enter("", "a", false, 0, &turns[SEQUENCE_WAITERS_MAX]), STATUS_LIMIT);
     for (size_t i = 0; i < SEQUENCE_WAITERS_MAX; i++) {
@@ -132,7 +132,7 @@ static void test_who_waited_for_an_end_is_told(void **state)
     assert_int_equal(enter("", "a", true, 0, &first), STATUS_OK);
     assert_int_equal(enter("", "a", false, 0, &second), STATUS_OK);
     sequences_leave(sequences, &first, NULL, true);
-    assert_true(second.is_inside);
+    assert_true(second.turn.is_inside);
     assert_int_equal(sequence_turn_states(&second, &states, &error), STATUS_INVALID);
     sequences_leave(sequences, &second, NULL, false);
     assert_int_equal(sequences_count(sequences), 0);
