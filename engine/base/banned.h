@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 #if defined(__x86_64__)
-#include <immintrin.h> /* its own inline functions call malloc */
+#include <mm_malloc.h> /* included by immintrin.h; its own inline functions call malloc */
 #endif
 
 #undef sprintf /* under _FORTIFY_SOURCE clang gets these as macros */

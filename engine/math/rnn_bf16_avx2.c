@@ -3,6 +3,8 @@
  * them. Thread: any; no state. */
 #if defined(__AVX2__)
 
+#include "engine/math/rnn_lanes_avx2.h"
+
 #define STEPS rnn_steps_avx2_bf16
 #define STEPS_NAME "avx2-bf16"
 #define PRECISION RNN_PRECISION_BF16
@@ -18,7 +20,6 @@ static inline __attribute__((always_inline)) __m256 dot(__m256 sum, __m256i x, _
                            _mm256_castsi256_ps(_mm256_slli_epi32(weights, 16)), sum);
 }
 
-#include "engine/math/rnn_lanes_avx2.h"
 #include "engine/math/rnn_narrow_vector.h"
 
 #else

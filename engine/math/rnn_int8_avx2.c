@@ -5,6 +5,8 @@
  * state. */
 #if defined(__AVX2__)
 
+#include "engine/math/rnn_lanes_avx2.h"
+
 #define STEPS rnn_steps_avx2_int8
 #define STEPS_NAME "avx2-int8"
 #define PRECISION RNN_PRECISION_INT8
@@ -19,7 +21,6 @@ static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i by
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-#include "engine/math/rnn_lanes_avx2.h"
 #include "engine/math/rnn_narrow_vector.h"
 
 #else

@@ -3,6 +3,8 @@
 #ifndef ENGINE_MATH_RNN_LANES_AVX2_H
 #define ENGINE_MATH_RNN_LANES_AVX2_H
 
+#include <immintrin.h>
+
 #define LANES 8
 #define vector_fma(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define vector_splat(x) ((vector)_mm256_set1_ps(x))

@@ -3,6 +3,8 @@
 #ifndef ENGINE_MATH_RNN_LANES_AVX512_H
 #define ENGINE_MATH_RNN_LANES_AVX512_H
 
+#include <immintrin.h>
+
 #define LANES 16
 #define vector_fma(a, b, c) ((vector)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vector_splat(x) ((vector)_mm512_set1_ps(x))
