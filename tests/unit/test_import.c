@@ -8,6 +8,7 @@
 #include "engine/model/model_import.h"
 #include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
+#include "tests/unit/run_length.h"
 
 static const char symbols[] = "[\"a\",\"b\",\"c\",\"d\",\"\\n\"]";
 
@@ -291,7 +292,8 @@ static void test_other_formats_cut_off_everywhere(void **state)
         }
         import_reply_release(&reply);
         size_t whole = files[0].length;
-        for (size_t length = 0; length < whole; length++) {
+        bool is_sampled = !run_is_whole() && strncmp(whole_files[i], "keras_h5/", 9) == 0; /* libhdf5 clears much */
+        for (size_t length = 0; length < whole; length += is_sampled ? 13 : 1) {
             char *exact = mem_copy_bytes(content, length);
             error.message[0] = '\0';
             files[0] = (struct named_bytes){"model", exact, length};
