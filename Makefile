@@ -57,14 +57,11 @@ FLAGS_engine/math/gemm_packed_plain := -O3
 # Loops over elements, for the vectoriser too; signed zeros stay what they are.
 $(foreach file,ops_activation ops_arithmetic ops_compare ops_unary reduction,\
     $(eval FLAGS_engine/graph/$(file) := -O3 -fno-trapping-math))
-# A tile is compiled for each number of rows: too much for gcc to follow its variables.
-# Under the sanitizers a tile multiplies too: the address sanitizer checks by calls, what it finds itself is not checked
-# twice, and fuzzers, which look for nothing here, leave tiles alone.
-ONCE             := -fno-sanitize=alignment,null,object-size,pointer-overflow
-CHECK_BY_CALLS   := $(if $(findstring clang,$(CC)),-mllvm -,--param )asan-instrumentation-with-call-threshold=0
-TILE_FLAGS_asan  := $(ONCE) $(CHECK_BY_CALLS)
-TILE_FLAGS_fuzz  := -fno-sanitize=all
-TILE_FLAGS := -g1 $(TILE_FLAGS_$(FLAVOUR))
+# A tile is compiled for each number of rows: too much for gcc to follow its variables, or, with every load checked,
+# to optimise further or to check again what the address sanitizer finds. Fuzzers look for nothing in tiles.
+TILE_FLAGS_asan := -Og -fno-sanitize=alignment,null,object-size,pointer-overflow
+TILE_FLAGS_fuzz := -fno-sanitize=all
+TILE_FLAGS      := -g1 $(TILE_FLAGS_$(FLAVOUR))
 FLAGS_engine/math/rnn_packed_neon := $(TILE_FLAGS)
 FLAGS_engine/math/rnn_bf16_neon := $(TILE_FLAGS)
 FLAGS_engine/math/rnn_int8_neon := $(TILE_FLAGS)
