@@ -77,7 +77,7 @@ void decode_plan_add_residual(const struct decode_plan *plan, size_t part, float
 struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, float *slot, unsigned parity,
                                             float *logits);
 
-/* A whole step of one row of a plan that is stepped. Errors are the stepper's. */
+/* A whole step of one row of a plan that is stepped. logits: [logits_stride] or NULL. Errors are the stepper's. */
 enum status decode_plan_step_row(const struct decode_plan *plan, float *slot, unsigned parity, uint32_t symbol,
                                  uint64_t random_key, float *logits, struct error *error) MUST_CHECK;
 

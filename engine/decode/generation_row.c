@@ -277,14 +277,14 @@ void generation_row_step(struct generation *generation, float *logits, float *we
     size_t fed = is_in_prompt ? generation->prompt_read : generation->prompt_count + generation->symbols_made - 1;
     uint64_t place = generation->fed_before + fed; /* symbols that stand before */
     uint64_t key = rng_bits(generation->seed, generation->choice ^ STEP_STREAM, place);
-    bool wants_logits = generation_row_wants_logits(generation);
+    logits = generation_row_wants_logits(generation) ? logits : NULL;
     enum status status = decode_plan_step_row(plan, generation->slot, generation->parity,
                                               generation_row_symbol(generation), key, logits, &generation->failure);
     if (status != STATUS_OK) {
         generation->ending = FINISH_FAILED;
         return;
     }
-    generation_row_advance(generation, plan->kernels, wants_logits ? logits : NULL, weights);
+    generation_row_advance(generation, plan->kernels, logits, weights);
 }
 
 bool generation_row_has_news(struct generation *generation)

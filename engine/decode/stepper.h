@@ -15,7 +15,7 @@ struct stepper_step {
     uint64_t random_key; /* of whatever is random in the step: the same row at the same place has the same one */
     const void *state;   /* [state_bytes], before the step; aligned to MEM_ALIGNMENT_BYTES, as the next two */
     void *next_state;    /* written; does not overlap */
-    float *logits;       /* [symbol_count], written */
+    float *logits;       /* [symbol_count], written; NULL where nobody reads them: most of a prompt's */
 };
 
 struct stepper {
@@ -27,7 +27,8 @@ struct stepper {
 
     /* The state before any symbol. */
     void (*begin)(void *context, void *state);
-    /* Must depend on nothing but `step`. Any thread, several at once for different rows. */
+    /* Must depend on nothing but `step`, the next state not on whether there are logits. Any thread, several at once
+     * for different rows. */
     enum status (*step)(void *context, const struct stepper_step *step, struct error *error);
     /* Whether bytes from outside can be a state: INVALID says why not. NULL: all can. */
     enum status (*check_state)(void *context, const void *state, struct error *error);

@@ -1,4 +1,4 @@
-/* Steps of a row as runs of a graph. Thread: any. Owns a compiled step, the variables' values, the first state, and a
+/* Steps of a row as runs of a graph. Thread: any. Owns the compiled step, the variables' values, the first state, and a
  * pool of places to run in, one for each thread that is stepping.
  *
  * A state is its tensors one after another, each from an aligned offset. */
@@ -17,10 +17,14 @@
 
 enum { TENSORS_MAX = 1 + GENERATE_STATES_MAX, WARM_UP_RUNS = 3 };
 
+/* What of a step is computed. Of a prompt only the last symbol's scores are read, and where the state is a window of
+ * symbols, the next one is nothing to compute. */
+enum extent { SCORES_AND_STATE, STATE_ALONE, EXTENT_COUNT };
+
 /* Where one thread runs steps. */
 struct place {
     struct place *next;
-    struct workspace *workspace;
+    struct workspace *workspaces[EXTENT_COUNT];
     struct tensor symbol;               /* owned; a one-hot vector's ones are taken back */
     struct tensor feeds[TENSORS_MAX];   /* the symbol, then the states */
     struct tensor results[TENSORS_MAX]; /* the scores, then the next states */
@@ -30,7 +34,7 @@ struct graph_stepper {
     struct generate_signature signature;
     size_t symbol_count;
     struct values *values;
-    struct plan *plan;
+    struct plan *plans[EXTENT_COUNT];
     size_t state_bytes;
     size_t offsets[GENERATE_STATES_MAX];
     char *first_state;    /* [state_bytes] */
@@ -62,7 +66,9 @@ static enum status refuse_step(struct error *error, enum status status)
 static void place_free(struct place *place)
 {
     if (place != NULL) {
-        workspace_destroy(place->workspace);
+        for (size_t extent = 0; extent < EXTENT_COUNT; extent++) {
+            workspace_destroy(place->workspaces[extent]);
+        }
         tensor_release(&place->symbol);
         mem_free(place);
     }
@@ -77,8 +83,8 @@ static enum status place_make(const struct graph_stepper *stepper, struct place 
     }
     enum status status =
         tensor_init(&place->symbol, output_type(signature->symbol)->dtype, &signature->symbol_shape, error);
-    if (status == STATUS_OK) {
-        status = workspace_create(stepper->plan, &place->workspace, error);
+    for (size_t extent = 0; status == STATUS_OK && extent < EXTENT_COUNT; extent++) {
+        status = workspace_create(stepper->plans[extent], &place->workspaces[extent], error);
     }
     if (status != STATUS_OK) {
         place_free(place);
@@ -134,18 +140,29 @@ static void read_logits(const struct graph_stepper *stepper, const struct tensor
     }
 }
 
+/* Runs the plan of `extent`; the next states are in results[1] and on in both. */
+static enum status run_plan(struct graph_stepper *stepper, struct place *place, enum extent extent,
+                            const struct run_options *options, struct error *error)
+{
+    return plan_run(stepper->plans[extent], place->workspaces[extent], stepper->values, options,
+                    extent == STATE_ALONE ? place->results + 1 : place->results, error);
+}
+
 static enum status run_step(struct graph_stepper *stepper, struct place *place, const struct stepper_step *step,
-                            uint64_t deadline_ms, struct error *error)
+                            struct error *error)
 {
     const struct generate_signature *signature = &stepper->signature;
     for (size_t i = 0; i < signature->state_count; i++) {
         place->feeds[1 + i].data = (char *)(uintptr_t)step->state + stepper->offsets[i];
     }
     set_symbol(stepper, place, step->symbol, true);
-    struct run_options options = {.feeds = place->feeds, .random_key = step->random_key, .deadline_ms = deadline_ms};
-    enum status status = plan_run(stepper->plan, place->workspace, stepper->values, &options, place->results, error);
+    struct run_options options = {.feeds = place->feeds, .random_key = step->random_key};
+    enum status status =
+        run_plan(stepper, place, step->logits == NULL ? STATE_ALONE : SCORES_AND_STATE, &options, error);
     if (status == STATUS_OK) {
-        read_logits(stepper, &place->results[0], step->logits);
+        if (step->logits != NULL) {
+            read_logits(stepper, &place->results[0], step->logits);
+        }
         for (size_t i = 0; i < signature->state_count; i++) {
             const struct tensor *next = &place->results[1 + i];
             memcpy((char *)step->next_state + stepper->offsets[i], next->data, tensor_bytes(next));
@@ -161,7 +178,7 @@ static enum status step_row(void *context, const struct stepper_step *step, stru
     struct place *place = NULL;
     CHECK(step->symbol < stepper->symbol_count);
     TRY(place_take(stepper, &place, error));
-    enum status status = run_step(stepper, place, step, 0, error);
+    enum status status = run_step(stepper, place, step, error);
     place_give_back(stepper, place);
     return status;
 }
@@ -200,7 +217,9 @@ static void destroy(void *context)
         place_free(place);
     }
     CHECK(pthread_mutex_destroy(&stepper->lock) == 0);
-    plan_unref(stepper->plan);
+    for (size_t extent = 0; extent < EXTENT_COUNT; extent++) {
+        plan_unref(stepper->plans[extent]);
+    }
     values_destroy(stepper->values);
     mem_free(stepper->first_state);
     mem_free(stepper);
@@ -224,8 +243,13 @@ static enum status compile_step(struct graph_stepper *stepper, struct graph *gra
                                    .feed_count = 1 + signature->state_count,
                                    .fetches = fetches,
                                    .fetch_count = 1 + signature->state_count};
-    TRY(plan_create(graph, &options, &stepper->plan, error));
-    return plan_writes(stepper->plan) ? error_set(error, STATUS_UNPROCESSABLE, "a step changes variables") : STATUS_OK;
+    TRY(plan_create(graph, &options, &stepper->plans[SCORES_AND_STATE], error));
+    options.fetches = fetches + 1;
+    options.fetch_count = signature->state_count;
+    TRY(plan_create(graph, &options, &stepper->plans[STATE_ALONE], error));
+    return plan_writes(stepper->plans[SCORES_AND_STATE])
+               ? error_set(error, STATUS_UNPROCESSABLE, "a step changes variables")
+               : STATUS_OK;
 }
 
 static void lay_out_state(struct graph_stepper *stepper, struct stepper *seam)
@@ -316,7 +340,7 @@ static enum status try_step(struct graph_stepper *stepper, struct place *place, 
     set_symbol(stepper, place, 0, true);
     for (int run = 0; status == STATUS_CANCELLED && run < WARM_UP_RUNS; run++) {
         options.deadline_ms = clock_now_ms() + GRAPH_STEPPER_STEP_MS_MAX;
-        status = plan_run(stepper->plan, place->workspace, stepper->values, &options, place->results, error);
+        status = run_plan(stepper, place, SCORES_AND_STATE, &options, error);
     }
     set_symbol(stepper, place, 0, false);
     if (status == STATUS_CANCELLED) {
@@ -344,7 +368,10 @@ static enum status make(struct graph_stepper *stepper, struct graph *graph, stru
 
 static size_t count_bytes(const struct graph_stepper *stepper, const struct graph *graph)
 {
-    size_t bytes = plan_bytes(stepper->plan) + plan_workspace_bytes(stepper->plan) + stepper->state_bytes;
+    size_t bytes = stepper->state_bytes;
+    for (size_t extent = 0; extent < EXTENT_COUNT; extent++) {
+        bytes += plan_bytes(stepper->plans[extent]) + plan_workspace_bytes(stepper->plans[extent]);
+    }
     for (size_t i = 0; i < graph_variable_count(graph); i++) {
         const struct tensor *tensor = values_tensor(stepper->values, graph_variable(graph, i));
         bytes += tensor == NULL ? 0 : tensor_bytes(tensor);

@@ -145,6 +145,24 @@ class OrdinaryGraphs(Signature):
             thread.join()
         self.assertEqual(together, alone)
 
+    def test_one_text_whether_or_not_a_prompt_is_scored(self):
+        """Where nobody reads a prompt's scores, only next states are computed; some of what is random is in them."""
+        steps = peephole_steps()
+        steps[3] = {**steps[3], "initial_state": ["c0", "h0"]}
+        noisy = call("dropout", "r.state.h", keep_prob=0.8, name="noisy", **{"as": "noisy"})
+        ends = signature({"symbol": "x", "state": ["c0", "h0"]},
+                         {"logits": "logits", "state": ["r.state.c", "noisy"]})
+        self.build(*steps[:3], placeholder("c0", 1, 9), placeholder("h0", 1, 9), *steps[3:], noisy, ends)
+        self.set_variables()
+        self.save()
+        prompt = "abcdefghij" * 3
+        for seed in range(6):
+            plain = self.complete(prompt, seed=seed, logprobs=3)
+            scored = self.complete(prompt, seed=seed, logprobs=3, echo=True)
+            self.assertEqual(scored["text"], prompt + plain["text"])
+            for name in ("tokens", "token_logprobs", "top_logprobs"):
+                self.assertEqual(scored["logprobs"][name][len(prompt):], plain["logprobs"][name], name)
+
     def test_streamed_sampled_and_stopped(self):
         self.build_peepholes()
         self.save()

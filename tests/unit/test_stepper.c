@@ -10,7 +10,9 @@
 #include <jansson.h>
 #include <cmocka.h>
 
+#include "engine/decode/decode_batch.h"
 #include "engine/decode/decode_score.h"
+#include "engine/decode/generation.h"
 #include "engine/decode/stepper.h"
 #include "engine/model/model.h"
 #include "engine/model/snapshot.h"
@@ -24,6 +26,7 @@ enum { SYMBOLS = 7, STATE_BYTES = 64, ROWS = 20, ROW_SYMBOLS = 9, FAILING_SYMBOL
 struct sums {
     size_t begun_count;
     size_t step_count;
+    size_t scored_count;
     size_t destroyed_count;
 };
 
@@ -37,12 +40,13 @@ static void sums_begin(void *context, void *state)
 static enum status sums_step(void *context, const struct stepper_step *step, struct error *error)
 {
     ((struct sums *)context)->step_count++;
+    ((struct sums *)context)->scored_count += step->logits != NULL;
     if (step->symbol == FAILING_SYMBOL) {
         return error_set(error, STATUS_UNPROCESSABLE, "symbol %u", step->symbol);
     }
     uint64_t sum = *(const uint64_t *)step->state + step->symbol;
     *(uint64_t *)step->next_state = sum;
-    for (size_t i = 0; i < SYMBOLS; i++) {
+    for (size_t i = 0; step->logits != NULL && i < SYMBOLS; i++) {
         step->logits[i] = -(float)((i + sum) % SYMBOLS);
     }
     return STATUS_OK;
@@ -120,10 +124,36 @@ static void test_rows_keep_apart(void **state)
     assert_true(fabs(nats - total / ROWS) < 1e-6);
     assert_int_equal(sums.begun_count, 2 * ROWS);
     assert_int_equal(sums.step_count, 2 * ROWS * ROW_SYMBOLS);
+    assert_int_equal(sums.scored_count, 2 * ROWS * (ROW_SYMBOLS - 1)); /* nobody asks what follows the last */
     symbols[ROW_SYMBOLS + 3] = FAILING_SYMBOL;
     assert_int_equal(decode_score(plan, vocabulary, symbols, ROWS, ROW_SYMBOLS, NULL, &nats, &error),
                      STATUS_UNPROCESSABLE);
     assert_string_equal(error.message, "symbol 6");
+    decode_plan_destroy(plan);
+    vocabulary_unref(vocabulary);
+}
+
+/* Of a prompt, the last symbol's alone. */
+static void test_scores_are_asked_for_where_they_are_read(void **state)
+{
+    (void)state;
+    static const uint32_t prompt[] = {1, 2, 3, 4, 5};
+    struct sums sums;
+    struct error error;
+    struct decode_plan *plan = make_plan(&sums);
+    struct vocabulary *vocabulary = decode_model_characters(SYMBOLS);
+    struct generation *generation = NULL;
+    struct decode_batch *batch = NULL;
+    struct generation_options options = {.prompt = prompt, .prompt_count = 5, .tokens_max = 3, .top_p = 1};
+    assert_int_equal(generation_create(plan, vocabulary, &options, NULL, NULL, &generation, &error), STATUS_OK);
+    assert_int_equal(decode_batch_create(&batch, &error), STATUS_OK);
+    while (decode_batch_run(batch, plan, &generation, 1)) {
+    }
+    assert_int_equal(generation_progress(generation).token_count, 3);
+    assert_int_equal(sums.step_count, 5 + 2);
+    assert_int_equal(sums.scored_count, 1 + 2);
+    decode_batch_destroy(batch);
+    generation_unref(generation);
     decode_plan_destroy(plan);
     vocabulary_unref(vocabulary);
 }
@@ -227,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_plan_of_its_own),
         cmocka_unit_test(test_rows_keep_apart),
+        cmocka_unit_test(test_scores_are_asked_for_where_they_are_read),
         cmocka_unit_test(test_of_graphs_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -208,7 +208,7 @@ static enum status noise_step(void *context, const struct stepper_step *step, st
     (void)error;
     uint64_t sum = *(const uint64_t *)step->state * 31 + step->symbol;
     *(uint64_t *)step->next_state = sum;
-    for (size_t i = 0; i < SYMBOLS; i++) {
+    for (size_t i = 0; step->logits != NULL && i < SYMBOLS; i++) {
         step->logits[i] = (float)(rng_bits(sum, step->random_key, i) % 1000) / 200;
     }
     return STATUS_OK;
