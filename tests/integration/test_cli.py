@@ -168,7 +168,7 @@ class Train(CommandTest):
 class Interrupted(CommandTest):
     """A signal stops the training after its step, with a checkpoint; --resume ends in the same bits."""
 
-    OPTIONS = ["--max-steps", "16000", "--evaluate-every-steps", "20", "--dropout", "0.2"]
+    OPTIONS = ["--max-steps", "8000", "--evaluate-every-steps", "20", "--dropout", "0.2"]
 
     def stop(self, number, *arguments):
         """Trains until the third evaluation is reported, sends the signal, and waits for the end."""
