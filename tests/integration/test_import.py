@@ -15,8 +15,6 @@ import foreign_files as foreign
 from harness import ROOT, DaemonTest, run
 from import_case import ComputedTest, ImportTest
 
-SHORT = True
-
 REAL_MODELS = os.path.join(ROOT, "..", "shared", "models")
 # Each by its golden file's name, with the arguments that it needs: a vocabulary that is repaired, or golden's own.
 REAL = {

@@ -6,8 +6,6 @@ import foreign_files as foreign
 import keras_files as keras
 from harness import DaemonTest, run
 
-SHORT = True
-
 TEXT = [0, 3, 2, 4, 1, 1, 3]
 
 
