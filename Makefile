@@ -139,6 +139,8 @@ $(OUT)/%.o: %.c $(OUT)/flags | $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) $(FLAGS_$*) $(ERRORS) -c -o $@ $<
 
+$(OUT)/daemon/api_page.o: daemon/ui/page.html
+
 $(OUT)/libengine.a: $(ENGINE_OBJECTS)
 	@rm -f $@
 	$(AR) rcs $@ $^

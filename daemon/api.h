@@ -13,8 +13,8 @@
 void api_submit(struct request *request, struct workers *workers, struct job *job, enum status status,
                 struct error *error);
 
-/* Documented, but not in this build: 400, code "unsupported". */
-void api_unsupported(struct server *server, struct request *request);
+/* api_page.c: /, the web page. */
+void api_page(struct server *server, struct request *request);
 
 /* api_health.c: /health/live, /health/ready, /metrics, /v1/reload. */
 void api_health_live(struct server *server, struct request *request);

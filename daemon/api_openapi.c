@@ -1,5 +1,5 @@
-/* GET /openapi.json: the table of routes, and the table of a text request's fields, as OpenAPI 3.1 has it. What is not
- * in this build is left out. Thread: loop. Owns nothing. */
+/* GET /openapi.json: the table of routes, and the table of a text request's fields, as OpenAPI 3.1 has it. Thread:
+ * loop. Owns nothing. */
 #include "daemon/api.h"
 #include "daemon/generate_request.h"
 #include "daemon/routes.h"
@@ -99,9 +99,6 @@ static json_t *describe_all(void)
         write_path(table[i].pattern, path);
         for (size_t j = 0; j <= strlen(table[i].method); j++) { /* the NUL, too */
             method[j] = (char)(table[i].method[j] | (table[i].method[j] == '\0' ? 0 : 0x20));
-        }
-        if (table[i].handler == api_unsupported) {
-            continue;
         }
         if (json_object_get(paths, path) == NULL) {
             json_object_set_new(paths, path, json_object());

@@ -26,7 +26,7 @@ static const struct route table[] = {
     {"GET", "/v1/requests", api_requests, SCOPE_ADMIN, 0, "texts being made"},
     {"DELETE", "/v1/requests/{id}", api_request_delete, SCOPE_GENERATE, 0, "cancels a text being made"},
 
-    {"GET", "/", api_unsupported, SCOPE_OPEN, 0, "the web page"},
+    {"GET", "/", api_page, SCOPE_OPEN, 0, "the web page"},
     {"GET", "/openapi.json", api_openapi, SCOPE_GENERATE, 0, "this description"},
     {"GET", "/v1/models", api_models_list, SCOPE_GENERATE, 0, "all models"},
     {"GET", "/v1/models/{m}", api_models_get, SCOPE_GENERATE, 0, "one model in full"},
@@ -398,15 +398,4 @@ void routes_on_end(void *context, struct request *request)
         upload_release(found->upload);
         found->upload = NULL;
     }
-}
-
-void api_unsupported(struct server *server, struct request *request)
-{
-    (void)server;
-    const struct found *found = request_data(request);
-    struct error error;
-    error_set(&error, STATUS_UNSUPPORTED, "%s %s is documented, but not in this build", found->route->method,
-              found->route->pattern);
-    error_code(&error, "unsupported");
-    request_reply_error(request, &error);
 }

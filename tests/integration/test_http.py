@@ -55,10 +55,6 @@ class Http(DaemonTest):
         status, headers, content = self.daemon.request("HEAD", "/health/live")
         self.assertEqual((status, content, headers["Content-Type"]), (200, b"", "application/json"))
 
-    def test_what_is_not_built_says_so(self):
-        status, reply = self.daemon.json("GET", "/")
-        self.assertEqual((status, reply["error"]["code"]), (400, "unsupported"))
-
     def test_foreign_protocols_have_plain_errors(self):
         large = b"x" * 2000001
         for code, method, path, body in ((404, "GET", "/v2/models/none", None),
