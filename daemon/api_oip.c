@@ -121,13 +121,9 @@ void api_oip_model_ready(struct server *server, struct request *request)
 {
     struct error error;
     const char *reference = NULL;
-    struct served_ticket ticket;
     enum status status = oip_reference(request, &reference, &error);
     if (status == STATUS_OK) {
-        status = registry_served_ticket(server->registry, reference, &ticket, &error);
-    }
-    if (status == STATUS_OK) {
-        served_ticket_release(&ticket);
+        status = registry_check_served(server->registry, reference, &error);
     }
     if (status != STATUS_OK && status != STATUS_UNAVAILABLE && status != STATUS_UNPROCESSABLE) {
         request_reply_error(request, &error);

@@ -62,6 +62,7 @@ struct put_call {
     const char *model, *fork; /* in `object`; NULL: not said */
     struct text_origin origin;
     struct session_order order; /* its state is owned */
+    bool has_waited;            /* for its model to be loaded */
     enum status status;
     struct error error;
 };
@@ -144,6 +145,34 @@ static enum status take_content(struct put_call *call, struct error *error)
     return STATUS_OK;
 }
 
+static void put(struct job *job);
+
+/* How the load went, looking for the model again tells. */
+static void on_loaded(void *context, const struct registry_reply *reply)
+{
+    struct put_call *call = context;
+    json_decref(reply->reply);
+    put(&call->job);
+}
+
+/* Looking for the model failed: begins to wait where it is being loaded, once. */
+static bool wait_for_load(struct put_call *call)
+{
+    char model[TEXT_STATE_MODEL_BYTES_MAX];
+    const char *reference = call->model;
+    if (call->has_waited || strcmp(call->error.code, "model_loading") != 0) {
+        return false;
+    }
+    if (call->order.state != NULL) {
+        text_state_model(call->order.state, model);
+        reference = model;
+    }
+    call->has_waited = true;
+    registry_wait_for_loads(call->server->registry, reference,
+                            (struct registry_callback){.done = on_loaded, .context = call});
+    return true;
+}
+
 static void put(struct job *job)
 {
     struct put_call *call = (struct put_call *)job;
@@ -155,6 +184,9 @@ static void put(struct job *job)
     enum status status = call->status;
     if (status == STATUS_OK) {
         status = take_content(call, error);
+    }
+    if (status == STATUS_UNAVAILABLE && wait_for_load(call)) {
+        return;
     }
     if (status == STATUS_OK) {
         status = sessions_put(sessions, owner, name, &call->order, &is_new, error);

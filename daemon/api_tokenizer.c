@@ -13,6 +13,7 @@ struct tokenizer_call {
     struct server *server;
     struct request *request; /* held */
     bool is_text_wanted;     /* /detokenize */
+    bool has_waited;         /* for its model to be loaded */
     bool is_large;
     size_t text_bytes_max; /* of a reply */
     json_t *object;
@@ -225,6 +226,16 @@ static void parse(struct job *job)
     }
 }
 
+static void on_parsed(struct job *job);
+
+/* How the load went, looking for the model again tells. */
+static void on_loaded(void *context, const struct registry_reply *reply)
+{
+    struct tokenizer_call *call = context;
+    json_decref(reply->reply);
+    on_parsed(&call->job);
+}
+
 static void on_parsed(struct job *job)
 {
     struct tokenizer_call *call = (struct tokenizer_call *)job;
@@ -233,6 +244,12 @@ static void on_parsed(struct job *job)
     enum status status = call->status;
     if (status == STATUS_OK) {
         status = caller_resolve(registry, caller, call->fields.model, &call->snapshot, &call->error);
+    }
+    if (status == STATUS_UNAVAILABLE && !call->has_waited && strcmp(call->error.code, "model_loading") == 0) {
+        call->has_waited = true;
+        registry_wait_for_loads(registry, call->fields.model,
+                                (struct registry_callback){.done = on_loaded, .context = call});
+        return;
     }
     if (status == STATUS_OK) {
         const char *model = snapshot_model_name(call->snapshot);

@@ -91,7 +91,7 @@ struct completion {
     bool is_default_start;         /* nobody said what text to begin from */
     bool is_in_job;                /* on a run thread: encoding owns the choices, replying their logprobs */
     bool is_waiting;               /* for its turn in its session */
-    bool is_loading;               /* its session's version is: completion_begin will be called */
+    bool is_loading;               /* what it asks for is: completion_begin will be called */
     bool has_waited_for_load;
     bool is_submitted;
     bool is_started;   /* a stream reads from here */
@@ -176,8 +176,8 @@ enum status completion_take_state(struct completion *completion, const char **re
 enum status completion_take_session(struct completion *completion, const char **reference,
                                     char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
 
-/* Looking for the snapshot failed: begins to wait where it is a session's version that is being loaded, once; then
- * completion_begin is called again. */
+/* Looking for the snapshot failed: begins to wait where its version is being loaded, once; then completion_begin is
+ * called again. */
 bool completion_wait_for_load(struct completion *completion, const struct error *error);
 
 /* The error is that field's; returns its status. */

@@ -139,16 +139,19 @@ static void on_loaded(void *context, const struct registry_reply *reply)
 
 bool completion_wait_for_load(struct completion *completion, const struct error *error)
 {
-    if (!goes_on(completion) || completion->has_waited_for_load || strcmp(error->code, "model_loading") != 0) {
+    char model[TEXT_STATE_MODEL_BYTES_MAX];
+    const char *reference = completion->model[0] == '\0' ? completion->fields.model : completion->model;
+    if (completion->has_waited_for_load || strcmp(error->code, "model_loading") != 0) {
         return false;
     }
-    char model[TEXT_STATE_MODEL_BYTES_MAX];
-    session_model(completion->session_turn.session, model);
-    model[strcspn(model, "@")] = '\0';
-    completion->from = text_state_unref(completion->from); /* to be taken again */
+    if (goes_on(completion)) {
+        session_model(completion->session_turn.session, model);
+        reference = model[0] == '\0' ? reference : model;      /* "": the session is only being made */
+        completion->from = text_state_unref(completion->from); /* to be taken again */
+    }
     completion->is_loading = true;
     completion->has_waited_for_load = true;
-    registry_wait_for_loads(completion->owner->server->registry, model,
+    registry_wait_for_loads(completion->owner->server->registry, reference,
                             (struct registry_callback){.done = on_loaded, .context = completion});
     return true;
 }

@@ -111,6 +111,10 @@ void live_ticket_release(struct live_ticket *ticket)
 struct registry_version *model_source(const struct registry_model *model)
 {
     struct registry_version *current = model_current(model);
+    struct registry_version *slept = model_version(model, model->slept_version);
+    if (current == NULL && slept != NULL && (slept->status == VERSION_READY || slept->status == VERSION_LOADING)) {
+        current = slept;
+    }
     for (size_t i = model->version_count; i-- > 0 && model_pin(model) == 0;) {
         struct registry_version *version = &model->versions[i];
         if (version == current || version->status == VERSION_TEXTLESS) {
@@ -127,6 +131,7 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
+    registry_wake(registry, model);
     const struct registry_version *source = model_source(model);
     struct live_ticket *ticket = ret_ticket;
     *ticket = (struct live_ticket){.live = live_ref(model->live), .is_read_only = model->is_read_only};

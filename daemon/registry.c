@@ -292,6 +292,7 @@ static void take_model(struct registry *registry, const struct found_model *foun
     }
     take_versions(registry, model, found);
     registry_load_model(registry, model);
+    registry_watch_idle(registry, model);
 }
 
 /* Those whose directory is not there, or only someone else's of the same name. A load that runs holds them until it
@@ -379,9 +380,11 @@ enum status registry_create(const struct registry_options *options, struct regis
 {
     struct registry *registry = mem_allocate(1, sizeof *registry);
     uv_timer_t *timer = mem_allocate(1, sizeof *timer);
-    if (registry == NULL || timer == NULL) {
+    uv_timer_t *idle_timer = mem_allocate(1, sizeof *idle_timer);
+    if (registry == NULL || timer == NULL || idle_timer == NULL) {
         mem_free(registry);
         mem_free(timer);
+        mem_free(idle_timer);
         return error_set(error, STATUS_NO_MEMORY, "no memory for the models");
     }
     registry->settings = options->settings;
@@ -393,6 +396,9 @@ enum status registry_create(const struct registry_options *options, struct regis
     registry->timer = timer;
     uv_timer_init(options->loop, timer);
     timer->data = registry;
+    registry->idle_timer = idle_timer;
+    uv_timer_init(options->loop, idle_timer);
+    idle_timer->data = registry;
     *ret_registry = registry;
     return STATUS_OK;
 }
@@ -418,6 +424,7 @@ void registry_destroy(struct registry *registry)
     }
     registry->is_ending = true;
     uv_close((uv_handle_t *)registry->timer, on_timer_closed);
+    uv_close((uv_handle_t *)registry->idle_timer, on_timer_closed);
     refuse_waiters(registry);
     for (size_t i = 0; i < registry->model_count; i++) {
         free_model(registry, registry->models[i]);

@@ -66,7 +66,7 @@ void registry_on_change(struct registry *registry, void (*on_change)(void *conte
  * reference for the caller, to be given back with registry_release; the model counts as in use until then. NOT_FOUND,
  * code "model_not_found", "version_not_found" or "label_not_found"; INVALID, code "model_required"; UNPROCESSABLE, code
  * "version_refused" with the reason; UNAVAILABLE, code "model_loading", "model_unloaded" or "no_version": a version on
- * disk that is not loaded begins to load. */
+ * disk that is not loaded begins to load, and so does a model that is idle. */
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error) MUST_CHECK;
 
@@ -114,6 +114,10 @@ struct served_ticket {
  * served_ticket_release, on any thread. */
 enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
                                    struct error *error) MUST_CHECK;
+
+/* Whether a ticket can be had: what asks only that uses nothing, and wakes no model. Errors as
+ * registry_served_ticket's. */
+enum status registry_check_served(struct registry *registry, const char *reference, struct error *error) MUST_CHECK;
 
 /* The version's graph, read by the first call and kept until the version is unloaded, replaced or gone; one that is
  * neither loaded, current nor labelled also until another such is asked for. One reference: served_graph_unref. Slow.
@@ -188,8 +192,9 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
 /* Reads every directory again and waits until what was found is loaded or refused: {"reloaded":true}. */
 void registry_rescan(struct registry *registry, struct registry_callback callback);
 
-/* Waits until no version of the model is being loaded, whatever came of it: {}. */
-void registry_wait_for_loads(struct registry *registry, const char *name, struct registry_callback callback);
+/* Waits until no version of the model that `reference` names (NULL or "": the default one) is being loaded, whatever
+ * came of it: {}. */
+void registry_wait_for_loads(struct registry *registry, const char *reference, struct registry_callback callback);
 
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);

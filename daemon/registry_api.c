@@ -304,6 +304,8 @@ static void ask_for_load(struct registry *registry, struct registry_model *model
                          enum rnn_precision precision)
 {
     model->is_unloaded = false;
+    model->is_asleep = false;
+    registry_note_use(registry, model);
     ask_for_precision(model, precision);
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *known = &model->versions[i];
@@ -383,15 +385,12 @@ void registry_unload(struct registry *registry, const char *name, struct registr
     model->is_unloaded = true;
     model->asked_precision = RNN_PRECISION_COUNT;
     model->held_precision = RNN_PRECISION_COUNT;
+    model->is_asleep = false;
+    model->slept_version = 0;
     for (size_t i = 0; i < model->version_count; i++) {
-        struct registry_version *version = &model->versions[i];
-        version->is_wanted = false;
-        registry_drop_served(registry, version);
-        if (version->snapshot != NULL) {
-            registry_drop_version(registry, version);
-            version->status = VERSION_READY;
-        }
+        model->versions[i].is_wanted = false;
     }
+    registry_drop_versions(registry, model);
     log_event(LOG_LEVEL_INFO, "unloaded", NULL, "model=%s", name);
     registry_answer(callback, STATUS_OK, NULL, json_pack("{s:s, s:b}", "model", name, "unloaded", true), false);
     registry_changed(registry);

@@ -3,8 +3,8 @@
 
 static const char *overall_status(const struct registry_model *model)
 {
-    if (model->is_unloaded) {
-        return "unloaded";
+    if (model->is_unloaded || model->is_asleep) {
+        return model->is_unloaded ? "unloaded" : "idle";
     }
     if (model_current(model) != NULL) {
         return version_status_name(VERSION_SERVING);
@@ -81,12 +81,19 @@ static json_t *describe_version(const struct registry_model *model, const struct
                      "labels", labels_of(model, version->number), "reason", reason);
 }
 
+/* Whether it would serve, but that nobody used its model: who asks for it has it. */
+static bool is_idle(const struct registry_model *model, const struct registry_version *version)
+{
+    return model->is_asleep && version == model_source(model);
+}
+
 /* TF Serving's GetModelStatus states. */
 static json_t *tf_serving_status(const struct registry_model *model, const struct registry_version *version)
 {
     bool is_bad = version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED;
     bool is_textless = version->status == VERSION_TEXTLESS && !model->is_unloaded;
-    const char *state = version->snapshot != NULL || is_textless       ? "AVAILABLE"
+    bool is_loaded = version->snapshot != NULL || is_idle(model, version);
+    const char *state = is_loaded || is_textless                       ? "AVAILABLE"
                         : version->status == VERSION_LOADING           ? "LOADING"
                         : is_bad || version->status == VERSION_RETIRED ? "END"
                                                                        : "START";
@@ -165,7 +172,8 @@ enum status registry_describe_version(struct registry *registry, const char *ref
 /* Whether requests can use a version as it is. */
 static bool is_usable(const struct registry_model *model, const struct registry_version *version)
 {
-    return version->snapshot != NULL || (version->status == VERSION_TEXTLESS && !model->is_unloaded);
+    return version->snapshot != NULL || is_idle(model, version) ||
+           (version->status == VERSION_TEXTLESS && !model->is_unloaded);
 }
 
 static json_t *index_version(const struct registry_model *model, const struct registry_version *version)

@@ -146,6 +146,7 @@ void registry_put_label(struct registry *registry, const char *name, const char 
     }
     bool is_new = json != NULL && json_object_get(model->labels, label) == NULL;
     model_file_set(registry, model, MODEL_FILE_LABELS, labels);
+    registry_wake(registry, model);
     registry_load_model(registry, model);
     struct registry_write write = {.model = name,
                                    .directory = model->path,

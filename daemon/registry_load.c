@@ -66,6 +66,18 @@ void registry_drop_version(struct registry *registry, struct registry_version *v
     version->is_precision_refused = false;
 }
 
+void registry_drop_versions(struct registry *registry, struct registry_model *model)
+{
+    for (size_t i = 0; i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        registry_drop_served(registry, version);
+        if (version->snapshot != NULL) {
+            registry_drop_version(registry, version);
+            version->status = VERSION_READY;
+        }
+    }
+}
+
 /* ---- loading ---- */
 
 static void on_settled(uv_timer_t *timer)
@@ -338,6 +350,7 @@ static void load_done(struct job *job)
     mem_free(load);
     if (model != NULL) {
         registry_load_model(registry, model);
+        registry_note_use(registry, model);
     }
     if (model != NULL && (model->is_deleted || !model->is_present)) {
         registry_scan(registry); /* the last one left it to this load */
@@ -394,7 +407,7 @@ static void follow_precision(const struct registry_model *model, struct registry
 
 void registry_load_model(struct registry *registry, struct registry_model *model)
 {
-    if (model->is_unloaded || model->is_deleting || registry->is_ending) {
+    if (model->is_unloaded || model->is_asleep || model->is_deleting || registry->is_ending) {
         return;
     }
     for (size_t i = 0; i < model->version_count; i++) {

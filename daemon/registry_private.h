@@ -48,6 +48,9 @@ struct registry_model {
     bool is_read_only;
     bool is_present; /* in the scan that runs */
     bool is_unloaded;
+    bool is_asleep; /* nobody used it for its keep_alive_seconds: nothing is loaded until somebody asks for it */
+    uint64_t slept_version; /* that served when it fell asleep last, and stands in until one serves again; 0: none */
+    uint64_t used_ms;       /* when the last use of it ended, or a load; clock_now_ms */
     bool is_training;
     enum rnn_precision asked_precision; /* by a load, in place of the setting; RNN_PRECISION_COUNT: none was */
     enum rnn_precision held_precision;  /* the last one of these that could be had: a refusal leads back to it */
@@ -94,7 +97,8 @@ struct registry {
     struct registry_waiter *waiters; /* the last one first */
     void (*on_change)(void *context);
     void *on_change_context;
-    uv_timer_t *timer; /* closes by itself after registry_destroy */
+    uv_timer_t *timer;      /* these close by themselves after registry_destroy */
+    uv_timer_t *idle_timer; /* for the model that falls asleep next */
     bool is_scanning;
     bool must_scan_again;
     uint64_t scans_started;
@@ -235,6 +239,18 @@ void registry_answer_waiters(struct registry *registry);
 /* An incomplete version is looked at again once it has had its time. */
 void registry_scan_after_settling(struct registry *registry);
 void registry_drop_version(struct registry *registry, struct registry_version *version);
+/* Frees all that is loaded of a model; what uses it goes on. */
+void registry_drop_versions(struct registry *registry, struct registry_model *model);
+
+/* The use of a model, or a load, has ended, or a use that nobody sees the end of began: the model's keep_alive_seconds
+ * count from now. */
+void registry_note_use(struct registry *registry, struct registry_model *model);
+/* Looks when the model is to fall asleep: what it uses, has loaded or is set to may have changed. */
+void registry_watch_idle(struct registry *registry, struct registry_model *model);
+/* Somebody asks for a model: if it is asleep, it begins to load. */
+void registry_wake(struct registry *registry, struct registry_model *model);
+/* The model that a reference names, NULL or "" the default one; NULL: there is none. */
+struct registry_model *registry_find_referred(const struct registry *registry, const char *reference);
 /* Gives a reference back; the last one is freed on the loader thread. NULL is allowed. */
 void registry_drop(struct registry *registry, struct snapshot *snapshot);
 
@@ -250,6 +266,8 @@ struct served *served_create(void);
 /* Gives a reference back; the last one frees what is large: on the loader thread, registry_drop_served. Any thread;
  * returns NULL. */
 struct served *served_unref(struct served *served);
+/* Whether a run has it. NULL: no. */
+bool served_is_used(const struct served *served);
 /* Forgets the graph of a version, where there is one; runs under way go on. */
 void registry_drop_served(struct registry *registry, struct registry_version *version);
 

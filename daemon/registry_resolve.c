@@ -63,6 +63,17 @@ static const char *default_name(const struct registry *registry)
     return name;
 }
 
+struct registry_model *registry_find_referred(const struct registry *registry, const char *reference)
+{
+    const char *given = reference == NULL || reference[0] == '\0' ? default_name(registry) : reference;
+    char name[MODEL_NAME_BYTES_MAX];
+    if (given == NULL) {
+        return NULL;
+    }
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(given, "@:"), given);
+    return registry_find(registry, name);
+}
+
 /* ---- labels ---- */
 
 /* One of a split's versions, by chance in its proportions. */
@@ -242,6 +253,7 @@ enum status registry_resolve(struct registry *registry, const char *reference, s
         return STATUS_INVALID;
     }
     TRY(registry_find_reference(registry, given, &model, &number, error));
+    registry_wake(registry, model);
     struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
     if (version == NULL || version->snapshot == NULL) {
         return refuse_missing(registry, model, number, version, error);
@@ -257,6 +269,7 @@ void registry_release(struct registry *registry, struct snapshot *snapshot)
     struct registry_use *use = find_use(model, snapshot);
     if (use != NULL && --use->count == 0) {
         *use = model->uses[--model->use_count];
+        registry_note_use(registry, model);
     }
     registry_drop(registry, snapshot);
 }

@@ -35,7 +35,7 @@ static const struct model_setting {
     {"versions_kept", SETTING_WHOLE, true, NULL},
     {"precision", SETTING_PRECISION, true, NULL},
     {"chat_template", SETTING_TEMPLATE, true, NULL},
-    {"keep_alive_seconds", SETTING_WHOLE, false, NULL},
+    {"keep_alive_seconds", SETTING_WHOLE, true, NULL},
     {"gate", SETTING_OBJECT, false, NULL},
 };
 
@@ -265,9 +265,9 @@ enum status registry_settings(struct registry *registry, const char *name, json_
         return STATUS_NOT_FOUND;
     }
     json_t *reply =
-        json_pack("{s:s, s:s, s:{}, s:I, s:s}", "precision", rnn_precision_name(settings_precision(model->settings)),
-                  "unknown_symbols", "error", "generation", "versions_kept",
-                  (json_int_t)registry->settings->versions_kept, "start", "");
+        json_pack("{s:s, s:s, s:{}, s:I, s:s, s:n}", "precision",
+                  rnn_precision_name(settings_precision(model->settings)), "unknown_symbols", "error", "generation",
+                  "versions_kept", (json_int_t)registry->settings->versions_kept, "start", "", "keep_alive_seconds");
     if (reply == NULL || json_object_update(reply, model->settings) != 0 ||
         model_file_add_reason(model, MODEL_FILE_SETTINGS, reply, error) != STATUS_OK) {
         json_decref(reply);

@@ -33,13 +33,14 @@ void registry_answer_when_back(struct registry *registry, const char *name, cons
     registry_scan(registry);
 }
 
-void registry_wait_for_loads(struct registry *registry, const char *name, struct registry_callback callback)
+void registry_wait_for_loads(struct registry *registry, const char *reference, struct registry_callback callback)
 {
     struct error error;
     json_t *reply = json_object();
-    bool is_loading = model_is_loading(registry_find(registry, name));
+    const struct registry_model *model = registry_find_referred(registry, reference);
+    bool is_loading = model_is_loading(model);
     struct registry_waiter *waiter =
-        reply == NULL || !is_loading ? NULL : registry_add_waiter(registry, name, callback);
+        reply == NULL || !is_loading ? NULL : registry_add_waiter(registry, model->name, callback);
     if (waiter != NULL) {
         waiter->scan = registry->scans_done;
         waiter->reply = reply;

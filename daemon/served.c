@@ -48,6 +48,11 @@ struct served *served_unref(struct served *served)
     return NULL;
 }
 
+bool served_is_used(const struct served *served)
+{
+    return served != NULL && atomic_load(&served->references) > 1;
+}
+
 enum status served_open(const struct served_ticket *ticket, struct served_graph **ret_graph, struct error *error)
 {
     struct served *served = ticket->served;
@@ -181,6 +186,14 @@ static void drop_spare_graphs(struct registry *registry, struct registry_model *
     }
 }
 
+enum status registry_check_served(struct registry *registry, const char *reference, struct error *error)
+{
+    struct registry_model *model = NULL;
+    struct registry_version *version = NULL;
+    TRY(registry_find_version(registry, reference, &model, &version, error));
+    return check_version(model, version, error);
+}
+
 enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
                                    struct error *error)
 {
@@ -188,6 +201,7 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     struct registry_version *version = NULL;
     TRY(registry_find_version(registry, reference, &model, &version, error));
     TRY(check_version(model, version, error));
+    registry_wake(registry, model);
     if (version->served == NULL) {
         drop_spare_graphs(registry, model, version);
         version->served = served_create();
@@ -199,5 +213,6 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     ticket->served = served_ref(version->served);
     ticket->version = version->number;
     version_path(model, version->number, ticket->path);
+    registry_note_use(registry, model);
     return STATUS_OK;
 }

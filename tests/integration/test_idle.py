@@ -1,0 +1,74 @@
+"""keep_alive_seconds: a model that nobody uses is unloaded, and whoever asks for it waits until it is loaded again."""
+import json
+import re
+
+from harness import DaemonTest, wait_until
+
+PROMPT = "Call me"
+
+
+class Idle(DaemonTest):
+    MODELS = {"bard": {}, "other": {"seed": 2}}
+
+    def setUp(self):
+        reply = self.expect(200, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": 1})
+        self.assertEqual(reply["keep_alive_seconds"], 1)
+
+    def status(self, model):
+        return self.expect(200, "GET", "/v1/models/" + model)["status"]
+
+    def await_idle(self):
+        wait_until(lambda: self.status("bard") == "idle", lambda: self.daemon.text())
+
+    def complete(self, **fields):
+        return self.expect(200, "POST", "/v1/completions", {"model": "bard", "seed": 4, **fields})
+
+    def test_requests_wait_for_the_load(self):
+        """Each gets the text it would have had; looking at an idle model leaves it idle."""
+        whole = self.complete(prompt=PROMPT, max_tokens=40)["choices"]
+        symbols = self.expect(200, "POST", "/tokenize", {"model": "bard", "prompt": PROMPT})
+        self.await_idle()
+        self.assertEqual(self.complete(prompt=PROMPT, max_tokens=40)["choices"], whole)
+        self.await_idle()
+        events = self.daemon.events("/v1/completions", {"model": "bard", "seed": 4, "prompt": PROMPT, "max_tokens": 40,
+                                                        "stream": True})
+        text = "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1])
+        self.assertEqual(text, whole[0]["text"])
+        self.await_idle()
+        self.assertEqual(self.expect(200, "POST", "/tokenize", {"model": "bard", "prompt": PROMPT}), symbols)
+        self.await_idle()
+        self.expect(200, "GET", "/health/ready")
+        self.assertEqual(self.expect(200, "GET", "/v2/models/bard/ready"), {"name": "bard", "ready": True})
+        states = self.expect(200, "GET", "/v1/models/bard")["model_version_status"]
+        self.assertEqual(states[0]["state"], "AVAILABLE")
+        content = self.daemon.request("GET", "/metrics")[2].decode()
+        self.assertEqual(re.findall(r'^lstmd_model_bytes\{model="(\w+)"', content, re.M), ["other"])
+        self.assertEqual((self.status("bard"), self.status("other")), ("idle", "serving"))
+
+    def test_sessions_go_on(self):
+        whole = self.complete(prompt=PROMPT, max_tokens=30)["choices"][0]["text"]
+        text = self.complete(prompt=PROMPT, max_tokens=10, session="s", session_start=True)["choices"][0]["text"]
+        for _ in range(2):
+            self.await_idle()
+            text += self.complete(prompt="", max_tokens=10, session="s")["choices"][0]["text"]
+        self.assertEqual(text, whole)
+        self.await_idle()
+        self.expect(201, "PUT", "/v1/sessions/made-of-an-idle-model", {"model": "bard"})
+
+    def test_a_load_and_a_run_of_its_graph(self):
+        self.await_idle()
+        self.assertEqual(self.expect(200, "POST", "/v1/models/bard/load")["model"], "bard@1")
+        self.await_idle()
+        body = {"instances": [{"tokens": [1, 2, 3]}]}
+        self.expect(200, "POST", "/v1/models/bard:predict", body)
+        wait_until(lambda: self.status("bard") == "serving", lambda: self.daemon.text())
+        self.await_idle()
+
+    def test_a_model_can_be_set_to_stay(self):
+        self.await_idle()
+        self.expect(200, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": None})
+        self.complete(prompt=PROMPT, max_tokens=1)
+        self.assertEqual(self.status("bard"), "serving")
+        for value in (0, -1, 1.5, "1", True):
+            reply = self.expect(400, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": value})
+            self.assertEqual(reply["error"]["param"], "/keep_alive_seconds")
