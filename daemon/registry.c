@@ -2,6 +2,7 @@
  * Owns the models; a snapshot is freed on the loader thread by whoever drops it last. */
 #include "daemon/registry.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 #include "daemon/log.h"
@@ -414,6 +415,13 @@ static void refuse_waiters(struct registry *registry)
         json_decref(waiter->reply);
         registry_answer(waiter->callback, STATUS_UNAVAILABLE, &error, NULL, false);
         mem_free(waiter);
+    }
+}
+
+void registry_stop(struct registry *registry)
+{
+    if (registry != NULL) {
+        atomic_store(&registry->is_stopping, true);
     }
 }
 

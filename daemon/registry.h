@@ -46,6 +46,9 @@ struct registry_options {
 enum status registry_create(const struct registry_options *options, struct registry **ret_registry,
                             struct error *error) MUST_CHECK;
 
+/* Loads that compare versions end soon; lstmd is ending. NULL is allowed. */
+void registry_stop(struct registry *registry);
+
 /* Stops its timers and releases snapshots and models; the loader must have ended. NULL is allowed. */
 void registry_destroy(struct registry *registry);
 

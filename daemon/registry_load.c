@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "daemon/log.h"
+#include "daemon/registry_gate.h"
 #include "daemon/registry_private.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -104,9 +105,11 @@ struct load {
     struct job job;
     struct registry *registry;
     char name[MODEL_NAME_BYTES_MAX];
+    char directory[REGISTRY_PATH_BYTES_MAX]; /* the model's */
     char path[REGISTRY_PATH_BYTES_MAX];
     uint64_t version;
     enum rnn_precision precision;
+    struct gate gate;
     struct snapshot *snapshot;
     enum status status;
     struct error error;
@@ -116,6 +119,12 @@ static void load_run(struct job *job)
 {
     struct load *load = (struct load *)job;
     load->status = snapshot_load(load->path, load->name, load->version, load->precision, &load->snapshot, &load->error);
+    if (load->status == STATUS_OK) {
+        load->status =
+            gate_check(&load->gate, load->directory, load->snapshot, &load->registry->is_stopping, &load->error);
+        load->snapshot = load->status == STATUS_OK ? load->snapshot : snapshot_unref(load->snapshot);
+    }
+    gate_release(&load->gate);
     mem_trim();
 }
 
@@ -316,8 +325,9 @@ static void end_loading(struct registry *registry, struct registry_model *model,
     if (model->is_unloaded || model->is_deleting) {
         registry_drop(registry, load->snapshot);
         version->status = VERSION_READY;
-    } else if (load->status != STATUS_OK && load->precision != version->precision) {
-        version->status = VERSION_READY; /* it ought to be another one by now */
+    } else if (load->status == STATUS_CANCELLED ||
+               (load->status != STATUS_OK && load->precision != version->precision)) {
+        version->status = VERSION_READY; /* lstmd is ending, or it ought to be another one by now */
     } else if (load->status != STATUS_OK) {
         note_failure(registry, model, version, load->status, &load->error);
         prune_versions(registry, model);
@@ -359,22 +369,36 @@ static void load_done(struct job *job)
     registry_changed(registry);
 }
 
+/* The setting that a version must satisfy to serve; NULL: none. What serves, what is older, and what people chose need
+ * not. */
+static const json_t *gate_of(const struct registry_model *model, const struct registry_version *version)
+{
+    const struct registry_version *current = model_current(model);
+    bool is_new = version->snapshot == NULL && (current == NULL || version->number > current->number);
+    return is_new && model_pin(model) == 0 ? json_object_get(model->settings, "gate") : NULL;
+}
+
 static void start_load(struct registry *registry, struct registry_model *model, struct registry_version *version)
 {
     struct load *load = mem_allocate(1, sizeof *load);
+    const struct registry_version *current = model_current(model);
     struct error error;
     version->is_precision_refused = false;
-    if (load == NULL) {
+    if (load == NULL || gate_init(&load->gate, gate_of(model, version), current == NULL ? NULL : current->snapshot,
+                                  &error) != STATUS_OK) {
+        mem_free(load);
         return; /* the next scan tries again */
     }
     load->registry = registry;
     load->version = version->number;
     load->precision = version->precision;
     snprintf(load->name, sizeof load->name, "%s", model->name);
+    snprintf(load->directory, sizeof load->directory, "%s", model->path);
     version_path(model, version->number, load->path);
     load->job.run = load_run;
     load->job.done = load_done;
     if (workers_submit(registry->loader, &load->job, &error) != STATUS_OK) {
+        gate_release(&load->gate);
         mem_free(load);
         return;
     }

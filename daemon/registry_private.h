@@ -3,6 +3,7 @@
 #define DAEMON_REGISTRY_PRIVATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "daemon/registry.h"
 
@@ -105,6 +106,7 @@ struct registry {
     uint64_t scans_done;
     size_t loads_running;
     bool is_ending;
+    _Atomic bool is_stopping; /* loads that compare versions are to end; read on the loader thread */
 };
 
 /* What a scan found on disk, made on the loader thread. */

@@ -9,6 +9,7 @@
 #include "daemon/chat_template.h"
 #include "daemon/generate_request.h"
 #include "daemon/log.h"
+#include "daemon/registry_gate.h"
 #include "daemon/registry_private.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
@@ -26,27 +27,26 @@ enum setting_type { SETTING_OBJECT, SETTING_STRING, SETTING_TEMPLATE, SETTING_WH
 static const struct model_setting {
     const char *key;
     enum setting_type type;
-    bool is_built;
     const char *choices; /* of a string: words, separated and surrounded by spaces; NULL: any */
 } model_settings[] = {
-    {"generation", SETTING_OBJECT, true, NULL},
-    {"unknown_symbols", SETTING_STRING, true, " error skip replace "},
-    {"start", SETTING_STRING, true, NULL},
-    {"versions_kept", SETTING_WHOLE, true, NULL},
-    {"precision", SETTING_PRECISION, true, NULL},
-    {"chat_template", SETTING_TEMPLATE, true, NULL},
-    {"keep_alive_seconds", SETTING_WHOLE, true, NULL},
-    {"gate", SETTING_OBJECT, false, NULL},
+    {"generation", SETTING_OBJECT, NULL},
+    {"unknown_symbols", SETTING_STRING, " error skip replace "},
+    {"start", SETTING_STRING, NULL},
+    {"versions_kept", SETTING_WHOLE, NULL},
+    {"precision", SETTING_PRECISION, NULL},
+    {"chat_template", SETTING_TEMPLATE, NULL},
+    {"keep_alive_seconds", SETTING_WHOLE, NULL},
+    {"gate", SETTING_OBJECT, NULL},
 };
 
-static enum status refuse_setting(struct error *error, enum status status, const char *key, const char *why)
+static enum status refuse_setting(struct error *error, const char *key, const char *why)
 {
-    error_set(error, status, "/%.60s: %s", key, why);
-    error_code(error, status == STATUS_UNSUPPORTED ? "unsupported" : "invalid_setting");
+    error_set(error, STATUS_INVALID, "/%.60s: %s", key, why);
+    error_code(error, "invalid_setting");
     if (error != NULL) {
         snprintf(error->param, sizeof error->param, "/%.200s", key);
     }
-    return status;
+    return STATUS_INVALID;
 }
 
 /* The row of `key`, or NULL with INVALID. */
@@ -57,7 +57,7 @@ static const struct model_setting *find_setting(const char *key, struct error *e
             return &model_settings[i];
         }
     }
-    refuse_setting(error, STATUS_INVALID, key, "unknown setting");
+    refuse_setting(error, key, "unknown setting");
     return NULL;
 }
 
@@ -84,10 +84,10 @@ static enum status check_generation(const json_t *generation, struct error *erro
         struct error reason;
         snprintf(key, sizeof key, "generation/%.48s", name);
         if (!is_default_name(name)) {
-            return refuse_setting(error, STATUS_INVALID, key, "unknown setting");
+            return refuse_setting(error, key, "unknown setting");
         }
         if (generate_request_default(&request, name, value, &reason) != STATUS_OK) {
-            return refuse_setting(error, STATUS_INVALID, key, reason.message);
+            return refuse_setting(error, key, reason.message);
         }
     }
     return STATUS_OK;
@@ -116,11 +116,12 @@ static enum status check_setting(const char *key, const json_t *value, struct er
     if (setting == NULL) {
         return STATUS_INVALID;
     }
-    if (!setting->is_built) {
-        return refuse_setting(error, STATUS_UNSUPPORTED, key, "not built yet");
-    }
     if (!fits_type(setting, value)) {
-        return refuse_setting(error, STATUS_INVALID, key, "has a value it cannot take");
+        return refuse_setting(error, key, "has a value it cannot take");
+    }
+    struct error reason;
+    if (strcmp(key, "gate") == 0 && gate_check_setting(value, &reason) != STATUS_OK) {
+        return refuse_setting(error, key, reason.message);
     }
     return strcmp(key, "generation") == 0 ? check_generation(value, error) : STATUS_OK;
 }
@@ -182,11 +183,26 @@ static void note_problem(struct registry_model *model, enum model_file which, co
     }
 }
 
-void model_file_set(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json)
+/* Puts `json`, taken, in place of what the file said. What another gate kept out gets another chance. */
+static void put_file(struct registry_model *model, enum model_file which, json_t *json)
 {
     json_t **place = place_of(model, which);
+    const json_t *gate = json_object_get(json, "gate");
+    bool is_gate_new = which == MODEL_FILE_SETTINGS && !json_equal(json_object_get(*place, "gate"), gate) &&
+                       (gate != NULL || json_object_get(*place, "gate") != NULL);
     json_decref(*place);
     *place = json;
+    for (size_t i = 0; is_gate_new && i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        if (version->status == VERSION_REFUSED && strcmp(version->reason.code, "gate") == 0) {
+            version->status = VERSION_READY;
+        }
+    }
+}
+
+void model_file_set(const struct registry *registry, struct registry_model *model, enum model_file which, json_t *json)
+{
+    put_file(model, which, json);
     model->written_scan[which] = registry->scans_started + 1;
 }
 
@@ -204,8 +220,7 @@ void model_take_file(const struct registry *registry, struct registry_model *mod
             log_event(LOG_LEVEL_INFO, "file_mended", NULL, "model=%s file=%s", model->name, model_file_name(which));
         }
         model->problems[which] = (struct file_problem){.at = 0};
-        json_decref(*place);
-        *place = json_incref(found->json);
+        put_file(model, which, json_incref(found->json));
     }
     if (*place == NULL && which != MODEL_FILE_DEFINITION) {
         *place = json_object();
@@ -311,6 +326,17 @@ static enum status merge_settings(const struct registry_model *model, const json
     return STATUS_OK;
 }
 
+/* A gate's text must be one that the serving version can read. */
+static enum status check_gate_text(const struct registry_model *model, const json_t *patch, struct error *error)
+{
+    const struct registry_version *current = model_current(model);
+    const json_t *gate = json_object_get(patch, "gate");
+    struct error reason;
+    bool is_good = gate == NULL || current == NULL || gate_check_setting(gate, NULL) != STATUS_OK ||
+                   gate_check_text(gate, current->snapshot, &reason) == STATUS_OK;
+    return is_good ? STATUS_OK : refuse_setting(error, "gate/text", reason.message);
+}
+
 /* Another precision than what serves is packed in, or about to be, and something serves. */
 static bool must_try(const struct registry_model *model, const json_t *patch, const json_t *settings)
 {
@@ -378,7 +404,8 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
     struct error error;
     json_t *settings = NULL;
     struct registry_model *model = registry_need(registry, name, &error);
-    if (model == NULL || merge_settings(model, patch, &settings, &error) != STATUS_OK) {
+    if (model == NULL || check_gate_text(model, patch, &error) != STATUS_OK ||
+        merge_settings(model, patch, &settings, &error) != STATUS_OK) {
         registry_answer_error(callback, &error);
         return;
     }

@@ -155,6 +155,7 @@ void server_stop(struct server *server)
     watcher_destroy(server->watcher);
     sessions_stop(server->sessions);
     if (server->loader != NULL) {
+        registry_stop(server->registry);
         workers_end(server->loader);
     }
     run_what_waits(server);

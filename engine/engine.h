@@ -5,6 +5,7 @@
 
 #include "engine/base/status.h"
 #include "engine/decode/batcher.h"
+#include "engine/decode/decode_score.h"
 #include "engine/decode/generation.h"
 #include "engine/import/importer.h"
 #include "engine/model/model.h"

@@ -183,7 +183,6 @@ class Models(DaemonTest):
         self.assertEqual((reply["start"], reply["versions_kept"]), ("Call", 3))
         self.expect(200, "PATCH", "/v1/models/set/settings", {"start": None})
         self.assertEqual(self.expect(200, "GET", "/v1/models/set/settings")["start"], "")
-        self.expect(400, "PATCH", "/v1/models/set/settings", {"gate": {}}, error="unsupported")
         reply = self.expect(400, "PATCH", "/v1/models/set/settings", {"colour": "red"})
         self.assertEqual(reply["error"]["param"], "/colour")
         self.expect(400, "PATCH", "/v1/models/set/settings", "[]", error="bad_json")
