@@ -1,6 +1,7 @@
 /* Live graphs: a model of the engine that is filled when a request first needs it. Thread: run threads, under the
  * slot's own lock; never the loop, which only hands out references. */
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "daemon/registry_private.h"
 #include "engine/base/check.h"
@@ -64,10 +65,20 @@ static enum status fill(struct live *live, const struct live_ticket *ticket, str
     return STATUS_OK;
 }
 
+/* Whether what was saved from the graph lies on disk, and the registry has yet to find or to load it. */
+static bool is_ahead(const struct live *live, const struct live_ticket *ticket)
+{
+    char path[REGISTRY_PATH_BYTES_MAX + 32];
+    snprintf(path, sizeof path, "%s/%llu", ticket->model_path, (unsigned long long)live->version);
+    return live->version > ticket->version &&
+           (ticket->is_loading || (live->version > ticket->newest && access(path, F_OK) == 0));
+}
+
 /* Unchanged since it was filled, it goes with the version that serves now. */
 static enum status follow(struct live *live, const struct live_ticket *ticket, struct error *error)
 {
-    if (ticket->version == 0 || live->version == ticket->version || model_is_unsaved(live->model)) {
+    bool is_there = ticket->version == 0 || live->version == ticket->version;
+    if (is_there || model_is_unsaved(live->model) || is_ahead(live, ticket)) {
         return STATUS_OK;
     }
     enum status status = model_follow(live->model, ticket->version_path, ticket->version, error);
@@ -131,13 +142,14 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
-    registry_wake(registry, model);
     const struct registry_version *source = model_source(model);
     struct live_ticket *ticket = ret_ticket;
     *ticket = (struct live_ticket){.live = live_ref(model->live), .is_read_only = model->is_read_only};
     /* A thread's own: only some builds of jansson count references atomically. */
     ticket->definition = json_deep_copy(model->definition);
     snprintf(ticket->model_path, sizeof ticket->model_path, "%s", model->path);
+    ticket->newest = model->version_count == 0 ? 0 : model->versions[model->version_count - 1].number;
+    ticket->is_loading = model_is_loading(model);
     if (source != NULL) {
         ticket->version = source->number;
         version_path(model, source->number, ticket->version_path);

@@ -83,6 +83,8 @@ struct live;
 struct live_ticket {
     struct live *live;
     uint64_t version; /* the current one; 0: none */
+    uint64_t newest;  /* that the registry knows of */
+    bool is_loading;  /* another may be the current one in a moment */
     char version_path[REGISTRY_PATH_BYTES_MAX];
     char model_path[REGISTRY_PATH_BYTES_MAX];
     json_t *definition; /* what PUT said, or NULL; one reference */
@@ -94,7 +96,7 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
                                  struct error *error) MUST_CHECK;
 
 /* The live model: filled from the current version (or from PUT's definition) by the first call, following the current
- * version while nothing was built, assigned or trained. One reference: model_unref. Slow. Thread: run threads. */
+ * version while nothing was built, assigned or trained; but one that was just saved from it is waited for. One reference: model_unref. Slow. Thread: run threads. */
 enum status live_open(const struct live_ticket *ticket, struct model **ret_model, struct error *error) MUST_CHECK;
 void live_ticket_release(struct live_ticket *ticket);
 

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -504,6 +505,38 @@ class Words(Training):
             self.assertEqual(status, 400, reply)
             self.assertIn(where, reply["error"]["message"])
             self.assertIn("/vocabulary/", reply["error"]["param"])
+
+
+class Published(Training):
+    def test_the_graph_that_was_published_stays(self):
+        """Until the version that was saved from it serves, the older one that still does is nothing to go back to."""
+        self.train()
+        self.events()
+        self.expect(200, "POST", self.path + "/load")
+        large = self.path + "-large"
+        self.expect(201, "PUT", large, {"language_model": {"layers": 2, "units": 512,
+                                                                "vocabulary": "bytes"}})
+        self.expect(200, "POST", large + "/save")
+        seen, is_over = [], threading.Event()
+
+        def look():
+            while not is_over.is_set():
+                seen.append(self.expect(200, "GET", self.path + "/graph")["generation"])
+
+        def keep_the_loader_busy():
+            while not is_over.is_set():
+                self.expect(200, "POST", large + "/unload")
+                self.expect(200, "POST", large + "/load")
+        threads = [threading.Thread(target=target) for target in (look, keep_the_loader_busy)]
+        for thread in threads:
+            thread.start()
+        for _ in range(10):
+            self.train()
+            self.events()
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(set(seen), {seen[0]})
 
 
 class From(Training):
