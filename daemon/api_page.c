@@ -18,7 +18,7 @@ static const char content_policy[] = "default-src 'none'; script-src 'unsafe-inl
 void api_page(struct server *server, struct request *request)
 {
     (void)server;
-    size_t length = (size_t)(page_end - page_begin);
+    size_t length = (size_t)((uintptr_t)page_end - (uintptr_t)page_begin);
     char *bytes = mem_copy_bytes(page_begin, length);
     if (bytes == NULL) {
         struct error error;

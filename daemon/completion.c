@@ -367,7 +367,7 @@ void completions_on_message(struct message *message)
 static void on_timer(uv_timer_t *timer)
 {
     struct completion *completion = completion_from(timer->data);
-    if (completion->is_over) {
+    if (completion->is_over || completion->is_loading) {
         return;
     }
     if (completion->is_waiting && !request_is_half_closed(completion->request)) {

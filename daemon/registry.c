@@ -128,6 +128,7 @@ void registry_answer(struct registry_callback callback, enum status status, cons
 
 void registry_changed(struct registry *registry)
 {
+    registry->is_ready = registry->is_ready || (registry->scans_done > 0 && registry->loads_running == 0);
     if (registry->on_change != NULL) {
         registry->on_change(registry->on_change_context);
     }
@@ -292,6 +293,9 @@ static void take_model(struct registry *registry, const struct found_model *foun
         model_take_file(registry, model, which, &found->files[which]);
     }
     take_versions(registry, model, found);
+    if (model->is_asleep && model_source(model) == NULL) {
+        model->is_asleep = false; /* what stood in while it slept was removed: another has to serve */
+    }
     registry_load_model(registry, model);
     registry_watch_idle(registry, model);
 }
@@ -367,7 +371,7 @@ void registry_scan(struct registry *registry)
 
 bool registry_is_ready(const struct registry *registry)
 {
-    return registry->scans_done > 0 && registry->loads_running == 0;
+    return registry->is_ready;
 }
 
 /* ---- life ---- */

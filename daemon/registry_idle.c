@@ -1,6 +1,6 @@
 /* Models that nobody used for their keep_alive_seconds: what is loaded of them is freed, and whoever asks for one has
  * it loaded again. A model is used while a request holds one of its snapshots or graphs; the time counts from the end
- * of the last use, or of a load. Thread: loop. Owns nothing. */
+ * of the last use, or of a load, or from when it was last seen in use. Thread: loop. Owns nothing. */
 #include "daemon/log.h"
 #include "daemon/registry_private.h"
 #include "engine/base/clock.h"
@@ -38,7 +38,8 @@ static bool is_needed(const struct registry *registry, const struct registry_mod
     bool is_needed = model->use_count > 0 || model_is_loading(model);
     for (size_t i = 0; i < model->version_count; i++) {
         const struct registry_version *version = &model->versions[i];
-        is_needed = is_needed || served_is_used(version->served) || (version->snapshot != NULL && version->is_gone);
+        bool is_irreplaceable = version->snapshot != NULL && (version->is_gone || version->is_precision_refused);
+        is_needed = is_needed || served_is_used(version->served) || is_irreplaceable;
     }
     for (const struct registry_waiter *waiter = registry->waiters; waiter != NULL; waiter = waiter->next) {
         is_needed = is_needed || strcmp(waiter->name, model->name) == 0;
@@ -49,10 +50,11 @@ static bool is_needed(const struct registry *registry, const struct registry_mod
 static void fall_asleep(struct registry *registry, struct registry_model *model)
 {
     const struct registry_version *current = model_current(model);
-    if (current != NULL) { /* of one that serves by its signatures alone, graphs go, and nothing has to be loaded */
-        model->is_asleep = true;
-        model->slept_version = current->number;
+    for (size_t i = 0; i < model->version_count; i++) { /* where only graphs were read, nothing has to be loaded */
+        model->is_asleep = model->is_asleep || model->versions[i].snapshot != NULL;
+        model->versions[i].is_wanted = false;
     }
+    model->slept_version = current == NULL ? 0 : current->number;
     log_event(LOG_LEVEL_INFO, "idle", NULL, "model=%s version=%llu unused_seconds=%llu", model->name,
               current == NULL ? 0 : (unsigned long long)current->number,
               (unsigned long long)(clock_now_ms() - model->used_ms) / 1000);
@@ -65,9 +67,12 @@ static void on_idle(uv_timer_t *timer)
     bool is_changed = false;
     for (size_t i = 0; i < registry->model_count; i++) {
         struct registry_model *model = registry->models[i];
+        if (can_sleep(model) && remaining_ms(model) == 0 && is_needed(registry, model)) {
+            model->used_ms = clock_now_ms(); /* not every end of a use is told: it counts from here */
+        }
         if (!can_sleep(model) || remaining_ms(model) > 0) {
             registry_watch_idle(registry, model);
-        } else if (!is_needed(registry, model)) { /* else the end of that need, or a scan, looks again */
+        } else {
             fall_asleep(registry, model);
             is_changed = true;
         }

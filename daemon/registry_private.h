@@ -105,6 +105,7 @@ struct registry {
     uint64_t scans_started;
     uint64_t scans_done;
     size_t loads_running;
+    bool is_ready; /* the first scan and its loads are over */
     bool is_ending;
     _Atomic bool is_stopping; /* loads that compare versions are to end; read on the loader thread */
 };

@@ -159,6 +159,7 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
                                   struct registry_version *version, struct error *error)
 {
     if (number == 0) {
+        registry_load_model(registry, model); /* where that could not begin before */
         return no_current(model, error);
     }
     if (version == NULL || version->status == VERSION_RETIRED) {
@@ -172,7 +173,7 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
         return no_current(model, error);
     }
     char text[128];
-    version->is_wanted = true;
+    version->is_wanted = version->is_wanted || version->status != VERSION_LOADING;
     registry_load_model(registry, model);
     snprintf(text, sizeof text, "version %llu of %s is loading", (unsigned long long)number, model->name);
     return unavailable(error, "model_loading", text);

@@ -337,6 +337,19 @@ static enum status check_gate_text(const struct registry_model *model, const jso
     return is_good ? STATUS_OK : refuse_setting(error, "gate/text", reason.message);
 }
 
+/* A precision is tried by what serves: an idle model is loaded first. */
+static enum status wake_for_trial(struct registry *registry, struct registry_model *model, const json_t *patch,
+                                  struct error *error)
+{
+    if (!model->is_asleep || json_object_get(patch, "precision") == NULL) {
+        return STATUS_OK;
+    }
+    registry_wake(registry, model);
+    error_set(error, STATUS_UNAVAILABLE, "model %s is loading, so that its precision can be tried", model->name);
+    error_code(error, "model_loading");
+    return STATUS_UNAVAILABLE;
+}
+
 /* Another precision than what serves is packed in, or about to be, and something serves. */
 static bool must_try(const struct registry_model *model, const json_t *patch, const json_t *settings)
 {
@@ -404,7 +417,8 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
     struct error error;
     json_t *settings = NULL;
     struct registry_model *model = registry_need(registry, name, &error);
-    if (model == NULL || check_gate_text(model, patch, &error) != STATUS_OK ||
+    if (model == NULL || wake_for_trial(registry, model, patch, &error) != STATUS_OK ||
+        check_gate_text(model, patch, &error) != STATUS_OK ||
         merge_settings(model, patch, &settings, &error) != STATUS_OK) {
         registry_answer_error(callback, &error);
         return;

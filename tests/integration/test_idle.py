@@ -1,6 +1,9 @@
 """keep_alive_seconds: a model that nobody uses is unloaded, and whoever asks for it waits until it is loaded again."""
 import json
+import os
 import re
+import shutil
+import time
 
 from harness import DaemonTest, wait_until
 
@@ -64,10 +67,37 @@ class Idle(DaemonTest):
         wait_until(lambda: self.status("bard") == "serving", lambda: self.daemon.text())
         self.await_idle()
 
+    def test_its_live_graph_wakes_none(self):
+        self.await_idle()
+        self.expect(200, "GET", "/v1/models/bard/variables")
+        self.assertEqual(self.status("bard"), "idle")
+
+    def test_a_precision_is_tried_by_what_serves(self):
+        self.await_idle()
+        reply = self.expect(503, "PATCH", "/v1/models/bard/settings", {"precision": "int8"}, error="model_loading")
+        self.assertIn("bard", reply["error"]["message"])
+        wait_until(lambda: self.status("bard") == "serving", self.daemon.text)
+        for precision in ("int8", None):
+            self.complete(prompt=PROMPT, max_tokens=1)
+            self.expect(200, "PATCH", "/v1/models/bard/settings", {"precision": precision})
+
+    def test_what_slept_is_replaced(self):
+        """Its directory goes and another version comes: whoever asks, for whatever, has the new one."""
+        self.await_idle()
+        place = os.path.join(self.models, "bard")
+        newest = max(name for name in os.listdir(place) if name.isdigit())
+        os.rename(os.path.join(place, newest), os.path.join(self.folder, "away"))
+        shutil.move(os.path.join(self.folder, "away"), os.path.join(place, str(int(newest) + 1)))
+        self.expect(200, "POST", "/v1/reload")
+        self.expect(200, "POST", "/v1/models/bard:predict", {"instances": [{"tokens": [1, 2, 3]}]})
+        self.assertEqual(self.complete(prompt=PROMPT, max_tokens=1)["model"], f"bard@{int(newest) + 1}")
+
     def test_a_model_can_be_set_to_stay(self):
         self.await_idle()
         self.expect(200, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": None})
         self.complete(prompt=PROMPT, max_tokens=1)
+        time.sleep(1.5)
+        self.expect(200, "POST", "/v1/reload")
         self.assertEqual(self.status("bard"), "serving")
         for value in (0, -1, 1.5, "1", True):
             reply = self.expect(400, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": value})
