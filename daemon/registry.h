@@ -96,7 +96,8 @@ enum status registry_live_ticket(struct registry *registry, const char *name, st
                                  struct error *error) MUST_CHECK;
 
 /* The live model: filled from the current version (or from PUT's definition) by the first call, following the current
- * version while nothing was built, assigned or trained; but one that was just saved from it is waited for. One reference: model_unref. Slow. Thread: run threads. */
+ * version while nothing was built, assigned or trained; but one that was just saved from it is waited for. One
+ * reference: model_unref. Slow. Thread: run threads. */
 enum status live_open(const struct live_ticket *ticket, struct model **ret_model, struct error *error) MUST_CHECK;
 void live_ticket_release(struct live_ticket *ticket);
 
