@@ -133,8 +133,9 @@ static enum status fail(struct error *error, enum status status, const char *par
 static void field_set(const struct field *field, struct training_options *options, double number)
 {
     char *place = (char *)options + field->offset;
-    size_t size = (size_t)number;
-    uint64_t count = (uint64_t)number;
+    bool is_whole = field->kind == FIELD_SIZE || field->kind == FIELD_COUNT; /* others may be infinite */
+    uint64_t count = is_whole ? (uint64_t)number : 0;
+    size_t size = (size_t)count;
     bool flag = number > 0;
     switch (field->kind) {
     case FIELD_SIZE: memcpy(place, &size, sizeof size); break;
