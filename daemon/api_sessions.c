@@ -160,17 +160,12 @@ static bool wait_for_load(struct put_call *call)
 {
     char model[TEXT_STATE_MODEL_BYTES_MAX];
     const char *reference = call->model;
-    if (call->has_waited || strcmp(call->error.code, "model_loading") != 0) {
-        return false;
-    }
     if (call->order.state != NULL) {
         text_state_model(call->order.state, model);
         reference = model;
     }
-    call->has_waited = true;
-    registry_wait_for_loads(call->server->registry, reference,
-                            (struct registry_callback){.done = on_loaded, .context = call});
-    return true;
+    return registry_wait_for_loads(call->server->registry, reference, &call->error, &call->has_waited,
+                                   (struct registry_callback){.done = on_loaded, .context = call});
 }
 
 static void put(struct job *job)

@@ -245,10 +245,9 @@ static void on_parsed(struct job *job)
     if (status == STATUS_OK) {
         status = caller_resolve(registry, caller, call->fields.model, &call->snapshot, &call->error);
     }
-    if (status == STATUS_UNAVAILABLE && !call->has_waited && strcmp(call->error.code, "model_loading") == 0) {
-        call->has_waited = true;
-        registry_wait_for_loads(registry, call->fields.model,
-                                (struct registry_callback){.done = on_loaded, .context = call});
+    if (status == STATUS_UNAVAILABLE &&
+        registry_wait_for_loads(registry, call->fields.model, &call->error, &call->has_waited,
+                                (struct registry_callback){.done = on_loaded, .context = call})) {
         return;
     }
     if (status == STATUS_OK) {

@@ -12,6 +12,7 @@
 #include "daemon/bench_client.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "engine/engine.h"
 
 enum {
     LATENCIES_MAX = 1 << 14, /* that a client remembers */
@@ -33,21 +34,12 @@ struct client {
 
 /* ---- the clients ---- */
 
-static size_t count_characters(const char *text)
-{
-    size_t count = 0;
-    for (const char *at = text; *at != '\0'; at++) {
-        count += ((unsigned char)*at & 0xc0) != 0x80;
-    }
-    return count;
-}
-
 /* The characters of a completion, or 0 when it is none. */
 static size_t characters_of(const char *body)
 {
     json_t *json = json_loads(body, 0, NULL);
     const char *text = json_string_value(json_object_get(json_array_get(json_object_get(json, "choices"), 0), "text"));
-    size_t count = text ? count_characters(text) : 0;
+    size_t count = text ? utf8_count(text, strlen(text)) : 0;
     json_decref(json);
     return count;
 }

@@ -118,9 +118,7 @@ static size_t count_characters(const struct completion *completion)
         char text[GENERATION_SYMBOL_BYTES_MAX];
         size_t length =
             generation_spell(snapshot_vocabulary(completion->snapshot), completion->context[i], position, text);
-        for (size_t j = 0; j < length; j++) {
-            position.characters += ((unsigned char)text[j] & 0xC0) != 0x80;
-        }
+        position.characters += utf8_count(text, length);
         position.is_line_begun = length == 1 && text[0] == '\n';
     }
     return position.characters;

@@ -141,17 +141,17 @@ bool completion_wait_for_load(struct completion *completion, const struct error 
 {
     char model[TEXT_STATE_MODEL_BYTES_MAX];
     const char *reference = completion->model[0] == '\0' ? completion->fields.model : completion->model;
-    if (completion->has_waited_for_load || strcmp(error->code, "model_loading") != 0) {
-        return false;
-    }
     if (goes_on(completion)) {
         session_model(completion->session_turn.session, model);
         reference = model[0] == '\0' ? reference : model;      /* "": the session is only being made */
         completion->from = text_state_unref(completion->from); /* to be taken again */
     }
     completion->is_loading = true;
-    completion->has_waited_for_load = true;
-    registry_wait_for_loads(completion->owner->server->registry, reference,
-                            (struct registry_callback){.done = on_loaded, .context = completion});
-    return true;
+    bool is_waiting =
+        registry_wait_for_loads(completion->owner->server->registry, reference, error, &completion->has_waited_for_load,
+                                (struct registry_callback){.done = on_loaded, .context = completion});
+    if (!is_waiting) { /* else it may have ended by now */
+        completion->is_loading = false;
+    }
+    return is_waiting;
 }

@@ -68,8 +68,8 @@ static enum status fill(struct live *live, const struct live_ticket *ticket, str
 /* Whether what was saved from the graph lies on disk, and the registry has yet to find or to load it. */
 static bool is_ahead(const struct live *live, const struct live_ticket *ticket)
 {
-    char path[REGISTRY_PATH_BYTES_MAX + 32];
-    snprintf(path, sizeof path, "%s/%llu", ticket->model_path, (unsigned long long)live->version);
+    char path[REGISTRY_PATH_BYTES_MAX];
+    version_path_in(ticket->model_path, live->version, path);
     return live->version > ticket->version &&
            (ticket->is_loading || (live->version > ticket->newest && access(path, F_OK) == 0));
 }

@@ -2,7 +2,6 @@
  * Owns the models; a snapshot is freed on the loader thread by whoever drops it last. */
 #include "daemon/registry.h"
 
-#include <stdatomic.h>
 #include <time.h>
 
 #include "daemon/log.h"
@@ -87,7 +86,12 @@ uint64_t model_pin(const struct registry_model *model)
 
 void version_path(const struct registry_model *model, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX])
 {
-    snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/%llu", model->path, (unsigned long long)number);
+    version_path_in(model->path, number, path);
+}
+
+void version_path_in(const char *directory, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX])
+{
+    snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/%llu", directory, (unsigned long long)number);
 }
 
 enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error)
@@ -425,7 +429,7 @@ static void refuse_waiters(struct registry *registry)
 void registry_stop(struct registry *registry)
 {
     if (registry != NULL) {
-        atomic_store(&registry->is_stopping, true);
+        registry->is_ending = true;
     }
 }
 
@@ -434,7 +438,7 @@ void registry_destroy(struct registry *registry)
     if (registry == NULL) {
         return;
     }
-    registry->is_ending = true;
+    registry_stop(registry);
     uv_close((uv_handle_t *)registry->timer, on_timer_closed);
     uv_close((uv_handle_t *)registry->idle_timer, on_timer_closed);
     refuse_waiters(registry);

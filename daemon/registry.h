@@ -46,7 +46,7 @@ struct registry_options {
 enum status registry_create(const struct registry_options *options, struct registry **ret_registry,
                             struct error *error) MUST_CHECK;
 
-/* Loads that compare versions end soon; lstmd is ending. NULL is allowed. */
+/* lstmd is ending: nothing more is scanned or loaded, and loads that compare versions end soon. NULL is allowed. */
 void registry_stop(struct registry *registry);
 
 /* Stops its timers and releases snapshots and models; the loader must have ended. NULL is allowed. */
@@ -198,9 +198,11 @@ void registry_load(struct registry *registry, const char *name, uint64_t version
 /* Reads every directory again and waits until what was found is loaded or refused: {"reloaded":true}. */
 void registry_rescan(struct registry *registry, struct registry_callback callback);
 
-/* Waits until no version of the model that `reference` names (NULL or "": the default one) is being loaded, whatever
- * came of it: {}. */
-void registry_wait_for_loads(struct registry *registry, const char *reference, struct registry_callback callback);
+/* Looking for what `reference` names (NULL or "": the default model) failed with `error`. Where that was because it is
+ * being loaded, and `*has_waited` is not set yet: sets it, and calls back once no version of the model is being loaded,
+ * whatever came of it, to look again: {}. False: it does not call back. */
+bool registry_wait_for_loads(struct registry *registry, const char *reference, const struct error *error,
+                             bool *has_waited, struct registry_callback callback);
 
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);

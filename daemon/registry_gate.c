@@ -7,14 +7,11 @@
 #include "daemon/registry_gate.h"
 
 #include <errno.h>
-#include <math.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/registry_private.h"
 #include "engine/base/mem.h"
-
-static const char file_name[] = "gate.json";
 
 enum { DIGEST_TEXT_BYTES = 2 * TEXT_STATE_DIGEST_BYTES + 1, FILE_BYTES_MAX = 1 << 20 };
 
@@ -100,15 +97,6 @@ enum status gate_check_text(const json_t *setting, const struct snapshot *servin
     return STATUS_OK;
 }
 
-static size_t count_characters(const char *text)
-{
-    size_t count = 0;
-    for (; *text != '\0'; text++) {
-        count += ((unsigned char)*text & 0xc0) != 0x80;
-    }
-    return count;
-}
-
 /* In nats for each character, whatever the symbols are, so that versions of different vocabularies compare. */
 static enum status measure(const struct snapshot *snapshot, const char *text, const _Atomic bool *is_cancelled,
                            double *ret_nats, struct error *error)
@@ -126,7 +114,7 @@ static enum status measure(const struct snapshot *snapshot, const char *text, co
         error_prefix(error, "%s and the gate's text", snapshot_full_name(snapshot));
     }
     if (status == STATUS_OK) {
-        *ret_nats = nats * (double)(count - 1) / (double)count_characters(text);
+        *ret_nats = nats * (double)(count - 1) / (double)utf8_count(text, strlen(text));
     }
     return status;
 }
@@ -135,15 +123,12 @@ static enum status measure(const struct snapshot *snapshot, const char *text, co
 
 static void write_digest(const struct snapshot *snapshot, char text[DIGEST_TEXT_BYTES])
 {
-    const struct text_origin *origin = snapshot_origin(snapshot);
-    for (size_t i = 0; i < TEXT_STATE_DIGEST_BYTES; i++) {
-        snprintf(text + 2 * i, 3, "%02x", origin->digest[i]);
-    }
+    hex_text(snapshot_origin(snapshot)->digest, TEXT_STATE_DIGEST_BYTES, text);
 }
 
-static bool make_path(const char *directory, const char *name, char path[REGISTRY_PATH_BYTES_MAX])
+static void file_path(const char *directory, char path[REGISTRY_PATH_BYTES_MAX])
 {
-    return snprintf(path, REGISTRY_PATH_BYTES_MAX, "%s/%s", directory, name) < REGISTRY_PATH_BYTES_MAX;
+    snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/gate.json", directory);
 }
 
 /* The file's content as long as text and margin are those of `gate`, else an empty one. New reference; NULL without
@@ -155,7 +140,8 @@ static json_t *read_verdicts(const struct gate *gate, const char *directory)
     size_t length = 0;
     json_t *file = NULL;
     sha256_text(gate->text, strlen(gate->text), sha256);
-    if (make_path(directory, file_name, path) && file_read(path, FILE_BYTES_MAX, &bytes, &length, NULL) == STATUS_OK) {
+    file_path(directory, path);
+    if (file_read(path, FILE_BYTES_MAX, &bytes, &length, NULL) == STATUS_OK) {
         file = json_loadb(bytes, length, JSON_REJECT_DUPLICATES, NULL);
         mem_free(bytes);
     }
@@ -179,6 +165,21 @@ static const json_t *find_verdict(const json_t *verdicts, const struct snapshot 
     return json_is_object(verdict) ? verdict : NULL;
 }
 
+/* Whether a version of that number was kept out: such ones, which are never pruned, need not be read. */
+static bool was_refused(const json_t *verdicts, uint64_t number)
+{
+    const char *digest;
+    json_t *verdict;
+    json_object_foreach(json_object_get(verdicts, "versions"), digest, verdict)
+    {
+        if (json_integer_value(json_object_get(verdict, "version")) == (json_int_t)number &&
+            json_is_string(json_object_get(verdict, "refused"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Those of versions that are no longer there go. */
 static void forget_removed(json_t *versions, const char *directory)
 {
@@ -187,9 +188,9 @@ static void forget_removed(json_t *versions, const char *directory)
     void *next;
     json_object_foreach_safe(versions, next, digest, verdict)
     {
-        char name[24], path[REGISTRY_PATH_BYTES_MAX];
-        snprintf(name, sizeof name, "%lld", (long long)json_integer_value(json_object_get(verdict, "version")));
-        if (make_path(directory, name, path) && access(path, F_OK) != 0 && errno == ENOENT) {
+        char path[REGISTRY_PATH_BYTES_MAX];
+        version_path_in(directory, (uint64_t)json_integer_value(json_object_get(verdict, "version")), path);
+        if (access(path, F_OK) != 0 && errno == ENOENT) {
             json_object_del(versions, digest);
         }
     }
@@ -207,9 +208,8 @@ static void keep_verdict(json_t *verdicts, const char *directory, const struct s
         versions, digest,
         json_pack("{s:I, s:s?}", "version", (json_int_t)snapshot_version(snapshot), "refused", refused));
     char *text = json_dumps(verdicts, JSON_INDENT(1));
-    enum status status = text == NULL || !make_path(directory, file_name, path)
-                             ? no_memory(&error)
-                             : file_write_atomically(path, text, strlen(text), &error);
+    file_path(directory, path);
+    enum status status = text == NULL ? no_memory(&error) : file_write_atomically(path, text, strlen(text), &error);
     if (status != STATUS_OK) {
         log_event(LOG_LEVEL_WARNING, "gate_not_kept", error.message, "directory=%s", directory);
     }
@@ -261,24 +261,19 @@ static enum status walk(const struct gate *gate, const char *directory, const st
     enum status status = version_list(directory, &numbers, &count, error);
     bool must_end = status != STATUS_OK;
     for (size_t i = 0; !must_end && i < count && numbers[i] < snapshot_version(candidate); i++) {
-        char name[24], path[REGISTRY_PATH_BYTES_MAX];
+        char path[REGISTRY_PATH_BYTES_MAX];
         struct snapshot *older = NULL;
         struct error reason;
         double nats = 0;
-        snprintf(name, sizeof name, "%llu", (unsigned long long)numbers[i]);
-        if (!make_path(directory, name, path) ||
+        version_path_in(directory, numbers[i], path);
+        if (was_refused(verdicts, numbers[i]) ||
             snapshot_load(path, snapshot_model_name(candidate), numbers[i], snapshot_precision(candidate), &older,
                           &reason) != STATUS_OK) {
             continue;
         }
-        const json_t *verdict = find_verdict(verdicts, older);
-        if (verdict == NULL) {
-            status = judge_and_keep(gate, directory, older, before, verdicts, is_cancelled, &nats, &reason);
-        } else if (json_is_string(json_object_get(verdict, "refused"))) {
-            status = STATUS_UNPROCESSABLE;
-        } else {
-            status = measure(older, gate->text, is_cancelled, &nats, &reason);
-        }
+        status = find_verdict(verdicts, older) != NULL
+                     ? measure(older, gate->text, is_cancelled, &nats, &reason)
+                     : judge_and_keep(gate, directory, older, before, verdicts, is_cancelled, &nats, &reason);
         *before = status == STATUS_OK ? (struct baseline){.version = numbers[i], .nats = nats} : *before;
         must_end = status == STATUS_CANCELLED || status == STATUS_NO_MEMORY;
         *error = must_end ? reason : *error;

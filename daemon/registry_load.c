@@ -121,7 +121,7 @@ static void load_run(struct job *job)
     load->status = snapshot_load(load->path, load->name, load->version, load->precision, &load->snapshot, &load->error);
     if (load->status == STATUS_OK) {
         load->status =
-            gate_check(&load->gate, load->directory, load->snapshot, &load->registry->is_stopping, &load->error);
+            gate_check(&load->gate, load->directory, load->snapshot, &load->registry->is_ending, &load->error);
         load->snapshot = load->status == STATUS_OK ? load->snapshot : snapshot_unref(load->snapshot);
     }
     gate_release(&load->gate);

@@ -105,9 +105,8 @@ struct registry {
     uint64_t scans_started;
     uint64_t scans_done;
     size_t loads_running;
-    bool is_ready; /* the first scan and its loads are over */
-    bool is_ending;
-    _Atomic bool is_stopping; /* loads that compare versions are to end; read on the loader thread */
+    bool is_ready;          /* the first scan and its loads are over */
+    _Atomic bool is_ending; /* nothing more is begun; read on the loader thread, too, where loads compare versions */
 };
 
 /* What a scan found on disk, made on the loader thread. */
@@ -150,6 +149,8 @@ struct registry_version *model_current(const struct registry_model *model);
 /* The version `current` is pinned to; 0: it follows the newest good one. */
 uint64_t model_pin(const struct registry_model *model);
 void version_path(const struct registry_model *model, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX]);
+/* The same in the model directory `directory`. Thread: any. */
+void version_path_in(const char *directory, uint64_t number, char path[REGISTRY_PATH_BYTES_MAX]);
 void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
                      bool is_new);
 void registry_answer_error(struct registry_callback callback, const struct error *error);

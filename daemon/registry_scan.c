@@ -48,8 +48,8 @@ static void read_versions(struct found_model *model)
     size_t skipped = count > REGISTRY_VERSIONS_MAX ? count - REGISTRY_VERSIONS_MAX : 0;
     model->versions = mem_allocate(count - skipped + 1, sizeof *model->versions);
     for (size_t i = skipped; model->versions != NULL && i < count; i++) {
-        char path[REGISTRY_PATH_BYTES_MAX + 32];
-        snprintf(path, sizeof path, "%s/%llu", model->path, (unsigned long long)numbers[i]);
+        char path[REGISTRY_PATH_BYTES_MAX];
+        version_path_in(model->path, numbers[i], path);
         model->versions[model->version_count++] = (struct found_version){numbers[i], version_fingerprint(path)};
     }
     mem_free(numbers);

@@ -297,6 +297,17 @@ enum rnn_precision model_precision(const struct registry_model *model)
     return model->asked_precision != RNN_PRECISION_COUNT ? model->asked_precision : settings_precision(model->settings);
 }
 
+/* A gate's text, `patch` having been checked, must be one that the serving version can read. */
+static enum status check_gate_text(const struct registry_model *model, const json_t *patch, struct error *error)
+{
+    const struct registry_version *current = model_current(model);
+    const json_t *gate = json_object_get(patch, "gate");
+    struct error reason;
+    bool is_good =
+        !json_is_object(gate) || current == NULL || gate_check_text(gate, current->snapshot, &reason) == STATUS_OK;
+    return is_good ? STATUS_OK : refuse_setting(error, "gate/text", reason.message);
+}
+
 /* What settings.json will hold: new reference. */
 static enum status merge_settings(const struct registry_model *model, const json_t *patch, json_t **ret_settings,
                                   struct error *error)
@@ -318,23 +329,13 @@ static enum status merge_settings(const struct registry_model *model, const json
             status = no_memory(error);
         }
     }
+    status = status == STATUS_OK ? check_gate_text(model, patch, error) : status;
     if (status != STATUS_OK) {
         json_decref(settings);
         return status;
     }
     *ret_settings = settings;
     return STATUS_OK;
-}
-
-/* A gate's text must be one that the serving version can read. */
-static enum status check_gate_text(const struct registry_model *model, const json_t *patch, struct error *error)
-{
-    const struct registry_version *current = model_current(model);
-    const json_t *gate = json_object_get(patch, "gate");
-    struct error reason;
-    bool is_good = gate == NULL || current == NULL || gate_check_setting(gate, NULL) != STATUS_OK ||
-                   gate_check_text(gate, current->snapshot, &reason) == STATUS_OK;
-    return is_good ? STATUS_OK : refuse_setting(error, "gate/text", reason.message);
 }
 
 /* A precision is tried by what serves: an idle model is loaded first. */
@@ -418,7 +419,6 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
     json_t *settings = NULL;
     struct registry_model *model = registry_need(registry, name, &error);
     if (model == NULL || wake_for_trial(registry, model, patch, &error) != STATUS_OK ||
-        check_gate_text(model, patch, &error) != STATUS_OK ||
         merge_settings(model, patch, &settings, &error) != STATUS_OK) {
         registry_answer_error(callback, &error);
         return;

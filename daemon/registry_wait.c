@@ -33,9 +33,13 @@ void registry_answer_when_back(struct registry *registry, const char *name, cons
     registry_scan(registry);
 }
 
-void registry_wait_for_loads(struct registry *registry, const char *reference, struct registry_callback callback)
+bool registry_wait_for_loads(struct registry *registry, const char *reference, const struct error *error,
+                             bool *has_waited, struct registry_callback callback)
 {
-    struct error error;
+    if (*has_waited || strcmp(error->code, "model_loading") != 0) {
+        return false;
+    }
+    *has_waited = true;
     json_t *reply = json_object();
     const struct registry_model *model = registry_find_referred(registry, reference);
     bool is_loading = model_is_loading(model);
@@ -47,10 +51,12 @@ void registry_wait_for_loads(struct registry *registry, const char *reference, s
     } else if (reply != NULL && !is_loading) {
         registry_answer(callback, STATUS_OK, NULL, reply, false);
     } else {
+        struct error reason;
         json_decref(reply);
-        error_set(&error, STATUS_NO_MEMORY, "no memory for a call that waits");
-        registry_answer_error(callback, &error);
+        error_set(&reason, STATUS_NO_MEMORY, "no memory for a call that waits");
+        registry_answer_error(callback, &reason);
     }
+    return true;
 }
 
 /* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what

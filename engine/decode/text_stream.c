@@ -74,9 +74,7 @@ size_t text_stream_follow(const struct vocabulary *vocabulary, struct utf8_assem
     }
     position->is_line_begun = text_stream_is_end_of_line(vocabulary, symbol);
     position->bytes += length;
-    for (size_t i = 0; i < length; i++) {
-        position->characters += ((unsigned char)text[i] & 0xC0) != 0x80; /* each has one byte that continues none */
-    }
+    position->characters += utf8_count(text, length);
     return length;
 }
 

@@ -44,6 +44,8 @@ struct version_files {
     struct arena arena; /* the files' list and content, the manifest's text */
 };
 
+/* Writes bytes as lower-case hex: [2 × length + 1] characters. */
+void hex_text(const uint8_t *bytes, size_t length, char *text);
 /* Writes lower-case hex SHA-256 of bytes. */
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES]);
 /* The same of all that `context` (nettle's) was given; it begins anew. */

@@ -14,6 +14,15 @@ const char version_manifest_name[] = "manifest.json";
 static const char digits[] = "0123456789abcdef";
 static const uint64_t file_bytes_max = (uint64_t)VERSION_FILE_BYTES_MAX_MIB << 20;
 
+void hex_text(const uint8_t *bytes, size_t length, char *text)
+{
+    for (size_t i = 0; i < length; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    text[2 * length] = '\0';
+}
+
 void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES])
 {
     struct sha256_ctx context;
@@ -26,11 +35,7 @@ void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES]
 {
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_digest(context, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++) {
-        text[2 * i] = digits[digest[i] >> 4];
-        text[2 * i + 1] = digits[digest[i] & 15];
-    }
-    text[2 * sizeof digest] = '\0';
+    hex_text(digest, sizeof digest, text);
 }
 
 enum status version_refuse(struct error *error, enum status status, const char *code, const char *name,

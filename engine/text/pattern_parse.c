@@ -32,25 +32,16 @@ enum status pattern_refuse_size(struct error *error, const char *what, size_t ma
     return pattern_refuse(error, "pattern_too_large");
 }
 
-static size_t count_characters(const char *text, size_t length)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < length; i++) {
-        count += ((unsigned char)text[i] & 0xC0) != 0x80;
-    }
-    return count;
-}
-
 static enum status refuse(const struct parser *parser, size_t at, const char *what)
 {
-    error_set(parser->error, STATUS_INVALID, "pattern: %s at character %zu", what, count_characters(parser->text, at));
+    error_set(parser->error, STATUS_INVALID, "pattern: %s at character %zu", what, utf8_count(parser->text, at));
     return pattern_refuse(parser->error, "pattern_malformed");
 }
 
 static enum status refuse_construct(const struct parser *parser, size_t at, const char *name)
 {
     error_set(parser->error, STATUS_INVALID, "pattern: %s at character %zu is not supported", name,
-              count_characters(parser->text, at));
+              utf8_count(parser->text, at));
     return pattern_refuse(parser->error, "pattern_unsupported");
 }
 

@@ -95,6 +95,15 @@ size_t utf8_find_malformed(const char *bytes, size_t length)
     return length;
 }
 
+size_t utf8_count(const char *bytes, size_t length)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) {
+        count += ((unsigned char)bytes[i] & 0xC0) != 0x80;
+    }
+    return count;
+}
+
 bool utf8_is_white_space(uint32_t c)
 {
     return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||

@@ -18,6 +18,9 @@ size_t utf8_encode(uint32_t code_point, char bytes[UTF8_BYTES_MAX]);
 /* The offset of the first malformed byte, or `length` when all is well. */
 size_t utf8_find_malformed(const char *bytes, size_t length);
 
+/* Characters of well-formed text: each has one byte that continues none. */
+size_t utf8_count(const char *bytes, size_t length);
+
 /* Whether the character has Unicode's White_Space property. */
 bool utf8_is_white_space(uint32_t code_point);
 

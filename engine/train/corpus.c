@@ -380,11 +380,7 @@ static uint16_t count_characters(const struct counted_symbol *symbol)
 {
     bool is_end = symbol->length == strlen(VOCABULARY_END_OF_LINE) &&
                   memcmp(symbol->text, VOCABULARY_END_OF_LINE, symbol->length) == 0;
-    uint16_t count = 0;
-    for (size_t i = 0; i < symbol->length && !is_end; i++) {
-        count = (uint16_t)(count + (((unsigned char)symbol->text[i] & 0xC0) != 0x80));
-    }
-    return count;
+    return is_end ? 0 : (uint16_t)utf8_count(symbol->text, symbol->length);
 }
 
 /* A vocabulary of bytes need not have all. */

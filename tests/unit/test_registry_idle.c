@@ -44,7 +44,9 @@ static uint64_t served_after_waiting(struct fixture *fixture, const char *refere
     assert_int_equal(registry_resolve(fixture->registry, reference, &snapshot, &error), STATUS_UNAVAILABLE);
     assert_string_equal(error.code, "model_loading");
     int before = fixture->answers;
-    registry_wait_for_loads(fixture->registry, reference, callback(fixture));
+    bool has_waited = false;
+    assert_true(registry_wait_for_loads(fixture->registry, reference, &error, &has_waited, callback(fixture)));
+    assert_false(registry_wait_for_loads(fixture->registry, reference, &error, &has_waited, callback(fixture)));
     await(fixture, before);
     assert_int_equal(registry_resolve(fixture->registry, reference, &snapshot, &error), STATUS_OK);
     unsigned long long version = strtoull(strchr(snapshot_full_name(snapshot), '@') + 1, NULL, 10);
