@@ -87,7 +87,8 @@ COMPILE = $(CC) $(BASE) $(WARN) $(LIBRARY_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
 ALL_FLAGS = $(COMPILE) $(foreach name,$(sort $(filter FLAGS_%,$(.VARIABLES))),$(name)=$($(name)))
 LINK    = $(CC) $(CFLAGS_$(FLAVOUR)) $(CFLAGS) -pie -pthread
 # Hundreds of test programs, each with all of the daemon's symbols: gold links them five times as fast.
-LINK_TEST = $(LINK) $(if $(findstring aarch64,$(CC)),,$(if $(shell command -v ld.gold),-fuse-ld=gold))
+GOLD      := $(if $(findstring aarch64,$(CC)),,$(if $(shell command -v ld.gold),-fuse-ld=gold))
+LINK_TEST = $(LINK) $(GOLD)
 
 # Who trains together: one of two files.
 RANKS          := engine/train/ranks_$(if $(MPI),mpi,alone).c
