@@ -103,6 +103,7 @@ static bool turn(struct server *server, uv_run_mode mode)
 
 void server_run(struct server *server)
 {
+    cpu_thread_set_prompt();
     uint64_t until_ns = 0; /* till then the loop looks out instead of sleeping */
     while (!server->is_ended) {
         bool may_sleep = until_ns == 0 || completions_count(server->completions) > 0 || clock_now_ns() >= until_ns;

@@ -12,6 +12,7 @@
 #include "engine/base/check.h"
 
 enum { CPUS_MAX = 8192, PATH_BYTES_MAX = 4096, THREAD_NAME_BYTES = 16, NICE_RUN_THREAD = 5 };
+enum { PROMPT_SLICE_NS = 100000, RESET_ON_FORK = 1 /* SCHED_FLAG_RESET_ON_FORK */ };
 
 static size_t affinity_count(void)
 {
@@ -119,4 +120,26 @@ void cpu_thread_set_nice(void)
 {
     /* A Linux thread has its own nice. Best effort. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_RUN_THREAD);
+}
+
+/* struct sched_attr of sched_setattr(2), which some C libraries lack and others declare. */
+struct scheduling {
+    uint32_t size_bytes;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+static_assert(sizeof(struct scheduling) == 48, "SCHED_ATTR_SIZE_VER0");
+
+void cpu_thread_set_prompt(void)
+{
+    struct scheduling scheduling;
+    if (syscall(SYS_sched_getattr, 0, &scheduling, (unsigned)sizeof scheduling, 0) == 0 &&
+        scheduling.policy == SCHED_OTHER) {
+        scheduling.flags = RESET_ON_FORK;
+        scheduling.runtime_ns = PROMPT_SLICE_NS;
+        syscall(SYS_sched_setattr, 0, &scheduling, 0);
+    }
 }

@@ -2,7 +2,8 @@
  * between two phases of the team, so by one thread at a time. Owns the team, one batch, and a reference of each row.
  *
  * The lock guards what other threads touch: the generations that came in, the wake-up, the counters. Rows that nobody
- * steps (stalled, or waiting for their turn) are looked at when somebody woke the batcher, and once a millisecond. */
+ * steps are looked at now and then: stalled ones when somebody woke the batcher and once a millisecond, those that wait
+ * for their turn every READY_SCAN_MS, since they are looked at after each of their steps, too. */
 #include "engine/decode/batcher.h"
 
 #include <pthread.h>
@@ -17,7 +18,10 @@
 static_assert((int)BATCHER_ROWS_MAX == (int)DECODE_BATCH_ROWS_MAX, "a step has room for all its rows");
 static_assert((int)BATCHER_THREADS_MAX == (int)THREAD_TEAM_THREADS_MAX, "the team has room for all threads");
 
-enum { REPORTS_MAX = 2 * BATCHER_ROWS_MAX };
+enum {
+    REPORTS_MAX = 2 * BATCHER_ROWS_MAX,
+    READY_SCAN_MS = 10, /* ten thousand rows every millisecond would be half a thread's work */
+};
 
 struct batcher {
     struct batcher_options options;
@@ -37,7 +41,8 @@ struct batcher {
     struct row_list unplaced; /* came in, but ROW_QUEUE_MODELS_MAX other models have rows */
     struct decode_batch *batch;
     struct row_model *model;      /* whose step it is; NULL between steps */
-    uint64_t scanned_ms;          /* when rows that nobody steps were last looked at */
+    uint64_t scanned_ms;          /* when stalled rows were last looked at */
+    uint64_t ready_scanned_ms;    /* when those were that wait for their turn */
     uint64_t next_deadline_ms;    /* the earliest among them, UINT64_MAX for none */
     struct batcher_counters done; /* since the counters were last published; `running` and `waiting` as they stand */
     size_t ended_count;           /* likewise */
@@ -137,10 +142,11 @@ static void scan_list(struct batcher *batcher, struct row_model *model, struct r
     }
 }
 
-/* On a wake-up only the stalled rows matter: those that are ready are looked at after each of their steps. */
-static void scan_rows(struct batcher *batcher, bool with_ready, uint64_t now_ms)
+static void scan_rows(struct batcher *batcher, uint64_t now_ms)
 {
-    batcher->scanned_ms = with_ready ? now_ms : batcher->scanned_ms;
+    bool with_ready = now_ms - batcher->ready_scanned_ms >= READY_SCAN_MS;
+    batcher->ready_scanned_ms = with_ready ? now_ms : batcher->ready_scanned_ms;
+    batcher->scanned_ms = now_ms;
     batcher->next_deadline_ms = UINT64_MAX;
     for (size_t i = 0; i < batcher->queue.model_count; i++) {
         struct row_model *model = &batcher->queue.models[i];
@@ -299,7 +305,7 @@ static bool next_phase(void *context, struct thread_team_phase *ret_phase)
             return false;
         }
         if (is_woken || now_ms != batcher->scanned_ms) {
-            scan_rows(batcher, now_ms != batcher->scanned_ms, now_ms);
+            scan_rows(batcher, now_ms);
         }
         place_incoming(batcher, now_ms);
         bool is_all_seen = batcher->report_count < REPORTS_MAX;

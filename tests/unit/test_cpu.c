@@ -64,6 +64,21 @@ static void *set_nice(void *unused)
     return (void *)(intptr_t)getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
 }
 
+struct attributes { /* sched_getattr's answer */
+    uint32_t size_bytes, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+static void *set_prompt(void *attributes)
+{
+    cpu_thread_set_nice();
+    cpu_thread_set_prompt();
+    return (void *)(intptr_t)syscall(SYS_sched_getattr, 0, attributes, (unsigned)sizeof(struct attributes), 0);
+}
+
 static void *run(void *(*function)(void *), void *argument)
 {
     pthread_t thread;
@@ -92,12 +107,25 @@ static void test_thread_is_named_and_lowered(void **state)
     assert_ptr_equal(run(set_nice, NULL), (void *)5);
 }
 
+/* Linux before 6.12 has no slices of their own for such threads, and says 0. */
+static void test_a_prompt_thread_keeps_its_niceness(void **state)
+{
+    (void)state;
+    struct attributes attributes = {0};
+    assert_null(run(set_prompt, &attributes));
+    assert_int_equal(attributes.policy, SCHED_OTHER);
+    assert_int_equal(attributes.nice, 5);
+    assert_int_equal(attributes.flags, 1);
+    assert_true(attributes.runtime_ns == 100000 || attributes.runtime_ns == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quota_is_rounded_up),
         cmocka_unit_test(test_affinity_is_respected),
         cmocka_unit_test(test_thread_is_named_and_lowered),
+        cmocka_unit_test(test_a_prompt_thread_keeps_its_niceness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
