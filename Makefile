@@ -250,6 +250,7 @@ bench: all ## measure decoding and training beside the peers that are installed,
 	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
 	tests/bench/import $(BUILD)/lstmd
+	tests/bench/load $(BUILD)/lstmd
 	tests/bench/latency $(BUILD)/lstmd
 	tests/bench/streams $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve

@@ -74,11 +74,13 @@ static float float_of_bf16(uint16_t half)
     return value;
 }
 
-/* value · 127 / maximum, to the nearest. */
+/* value · 127 / maximum, to the nearest, ties to even. No calls, no branches: loading a model is a loop over this. */
 static int8_t int8_of_float(float value, float maximum)
 {
-    double rounded = maximum > 0 ? rint((double)value * RNN_INT8_MAX / (double)maximum) : 0;
-    return (int8_t)(fabs(rounded) <= RNN_INT8_MAX ? rounded : copysign(RNN_INT8_MAX, rounded));
+    const double rounder = 0x1.8p52; /* what is added to it keeps no bits behind the point */
+    double scaled = (double)value * RNN_INT8_MAX / (maximum > 0 ? (double)maximum : HUGE_VAL);
+    double clamped = scaled > RNN_INT8_MAX ? RNN_INT8_MAX : scaled < -RNN_INT8_MAX ? -RNN_INT8_MAX : scaled;
+    return (int8_t)(int32_t)(clamped + rounder - rounder);
 }
 
 /* Rounded once, as the vector kernels do: a product rounded before might stand at a tie that the exact one misses. */
@@ -191,21 +193,34 @@ static void find_scales(const struct packing *packing, const float *matrix, size
     }
 }
 
-/* `count` weights of one term, lane beside lane, from byte `to` on. int8: offsets −= 128 · weight. */
-static void pack_lanes(enum rnn_precision precision, const float *from, size_t count, char *to, const float *scales,
+/* Weights of one term, lane beside lane, from byte `to` on. offsets −= 128 · weight. */
+static void pack_int8_lanes(const float *from, size_t count, char *to, const float *scales, uint32_t *offsets)
+{
+    for (size_t i = 0; i < count; i++) {
+        int8_t byte = int8_of_float(from[i], scales[i] * (RNN_INT8_MAX * RNN_INT8_MAX));
+        offsets[i] -= (uint32_t)RNN_INT8_ZERO * (uint32_t)byte;
+        to[i * RNN_WORD_BYTES] = (char)byte;
+    }
+}
+
+static void pack_bf16_lanes(const float *from, size_t count, char *to)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half = bf16_of_float(from[i]);
+        memcpy(to + i * RNN_WORD_BYTES, &half, sizeof half);
+    }
+}
+
+/* The `count` weights of one term in the columns of `vector`. */
+static void pack_lanes(const struct packing *packing, size_t vector, const float *from, size_t count, char *to,
                        uint32_t *offsets)
 {
-    for (size_t i = 0; i < count; i++, to += RNN_WORD_BYTES) {
-        if (precision == RNN_PRECISION_INT8) {
-            int8_t byte = int8_of_float(from[i], scales[i] * (RNN_INT8_MAX * RNN_INT8_MAX));
-            offsets[i] -= (uint32_t)RNN_INT8_ZERO * (uint32_t)byte;
-            memcpy(to, &byte, sizeof byte);
-        } else if (precision == RNN_PRECISION_BF16) {
-            uint16_t half = bf16_of_float(from[i]);
-            memcpy(to, &half, sizeof half);
-        } else {
-            memcpy(to, &from[i], sizeof *from);
-        }
+    size_t lane = vector * packing->steps->lanes;
+    switch (packing->steps->precision) {
+    case RNN_PRECISION_FP32: memcpy(to, from, count * sizeof *from); break;
+    case RNN_PRECISION_BF16: pack_bf16_lanes(from, count, to); break;
+    case RNN_PRECISION_INT8: pack_int8_lanes(from, count, to, packing->scales + lane, offsets + lane); break;
+    case RNN_PRECISION_COUNT: CHECK(false);
     }
 }
 
@@ -223,22 +238,24 @@ static void pack_terms(const struct packing *packing, const float *matrix, size_
             size_t word = vector / RNN_HALF_VECTORS * packing->word_count + first_word + term / word_terms;
             char *to = (char *)(packing->words + (word * RNN_HALF_VECTORS + vector % RNN_HALF_VECTORS) * lanes);
             to += term % word_terms * (RNN_WORD_BYTES / word_terms);
-            bool is_int8 = packing->scales != NULL;
-            pack_lanes(precision, matrix + term * packing->gate_count * packing->units + first, count, to,
-                       is_int8 ? packing->scales + vector * lanes : NULL, is_int8 ? offsets + vector * lanes : NULL);
+            const float *from = matrix + term * packing->gate_count * packing->units + first;
+            pack_lanes(packing, vector, from, count, to, offsets);
         }
     }
 }
 
-/* Whether narrow kernels can hold the values: every one finite, in bf16 too, which is coarse near the largest float. */
+/* Whether narrow kernels can hold the values: every one finite, in bf16 too, which is coarse near the largest float.
+ * The bits of floats without a sign are in the floats' order, those of infinities and of what is no number above all. */
 static bool is_packable(enum rnn_precision precision, const float *values, size_t count)
 {
+    const uint32_t no_sign = 0x7FFFFFFF, infinity_in_bf16 = 0x7F7F8000;
+    uint32_t most = 0;
     for (size_t i = 0; precision != RNN_PRECISION_FP32 && i < count; i++) {
-        if (!isfinite(values[i]) || !isfinite(float_of_bf16(bf16_of_float(values[i])))) {
-            return false;
-        }
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        most = (bits & no_sign) > most ? bits & no_sign : most;
     }
-    return true;
+    return most < infinity_in_bf16;
 }
 
 static enum status refuse_not_finite(struct error *error)
