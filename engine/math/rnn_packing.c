@@ -245,7 +245,7 @@ static void pack_terms(const struct packing *packing, const float *matrix, size_
 }
 
 /* Whether narrow kernels can hold the values: every one finite, in bf16 too, which is coarse near the largest float.
- * The bits of floats without a sign are in the floats' order, those of infinities and of what is no number above all. */
+ * Without their signs, the bits of floats are in the order of the floats, infinities and what is no number above. */
 static bool is_packable(enum rnn_precision precision, const float *values, size_t count)
 {
     const uint32_t no_sign = 0x7FFFFFFF, infinity_in_bf16 = 0x7F7F8000;
