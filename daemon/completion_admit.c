@@ -4,6 +4,48 @@
 #include "daemon/routes.h"
 #include "engine/base/clock.h"
 
+enum { SHARE_OF_FREE = 8 };
+
+/* Where there are keys, none may hold more of the queue than eight times what it leaves free: alone it gets eight
+ * ninths, two get eight seventeenths each, and there is always room for one who comes later. (Dynamic thresholds:
+ * Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998.) What is asked for first is always let through. */
+static enum status check_share(const struct completion *completion, uint64_t held, uint64_t more, uint64_t free,
+                               const char *what, struct error *error)
+{
+    const char *key = completion_owner(completion);
+    if (key[0] == '\0' || held == 0 || (more <= free && held + more <= SHARE_OF_FREE * (free - more))) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_LIMIT,
+              "key %s: %llu %s are being made or wait, and %llu more would leave too little of the queue for others",
+              key, (unsigned long long)held, what, (unsigned long long)more);
+    return error_code(error, "queue_share");
+}
+
+static enum status check_shares(const struct completion *completion, struct error *error)
+{
+    const struct completions *owner = completion->owner;
+    const struct settings *settings = &owner->server->settings;
+    size_t flow = completion_flow(completion);
+    uint64_t free_texts =
+        settings->generations_max > owner->text_count ? settings->generations_max - owner->text_count : 0;
+    TRY(check_share(completion, owner->flow_text_counts[flow], completion->choice_count, free_texts, "texts", error));
+    return check_share(completion, owner->flow_predicted_symbols[flow], completion->predicted_symbols,
+                       settings->queue_symbols_max - owner->predicted_symbols, "symbols", error);
+}
+
+static void count(struct completion *completion, bool is_taken)
+{
+    struct completions *owner = completion->owner;
+    size_t flow = completion_flow(completion);
+    uint64_t texts = is_taken ? completion->choice_count : -(uint64_t)completion->choice_count;
+    uint64_t symbols = is_taken ? completion->predicted_symbols : -completion->predicted_symbols;
+    owner->text_count += texts;
+    owner->flow_text_counts[flow] += texts;
+    owner->predicted_symbols += symbols;
+    owner->flow_predicted_symbols[flow] += symbols;
+}
+
 enum status completion_admit(struct completion *completion, struct error *error)
 {
     struct completions *owner = completion->owner;
@@ -21,11 +63,12 @@ enum status completion_admit(struct completion *completion, struct error *error)
             (unsigned long long)owner->predicted_symbols, (unsigned long long)symbols, (unsigned long long)symbols_max);
         return error_code(error, "queue_full");
     }
+    TRY(check_shares(completion, error));
     struct limit_holder holder = caller_holder(request_caller(completion->request));
     TRY(limits_take_texts(server->limits, &holder, completion->choice_count, symbols, clock_now_ms(),
                           &completion->account, error));
     completion->is_admitted = true;
-    owner->predicted_symbols += symbols;
+    count(completion, true);
     return STATUS_OK;
 }
 
@@ -43,7 +86,7 @@ void completion_give_back(struct completion *completion)
     if (completion->beam_width > 0 && used > 0) { /* the steps of its searches are nobody's symbols */
         used = completion->predicted_symbols;
     }
-    completion->owner->predicted_symbols -= completion->predicted_symbols;
+    count(completion, false);
     limits_return_texts(completion->account, completion->choice_count,
                         completion->predicted_symbols -
                             (used < completion->predicted_symbols ? used : completion->predicted_symbols));

@@ -83,6 +83,7 @@ static enum status create_generation(struct completion *completion, struct choic
         .stop_count = fields->stop_count,
         .tokens_min = (size_t)fields->min_tokens,
         .priority = (enum generation_priority)fields->priority,
+        .flow = completion_flow(completion),
         .want_echo = fields->echo,
         .want_logprobs = wants_logprobs(fields),
         .want_prompt_logprobs = completion->door == DOOR_SCORE,

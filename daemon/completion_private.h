@@ -13,7 +13,9 @@ struct completions {
     struct server *server;
     struct completion *first;
     size_t count;
-    uint64_t predicted_symbols; /* of all that are admitted */
+    uint64_t text_count, predicted_symbols; /* of all that are admitted */
+    uint64_t flow_text_counts[GENERATION_FLOW_COUNT],
+        flow_predicted_symbols[GENERATION_FLOW_COUNT]; /* and of each flow's */
     pthread_mutex_t lock;
     struct choice *queued;                  /* under lock: choices whose generations advanced */
     struct choice *advancing;               /* taken from there, to be looked at with the next turns */
@@ -115,8 +117,9 @@ enum status completion_make_generations(struct completion *completion, struct er
 bool completion_is_prompt_empty(const struct completion *completion);
 void completion_fill_prompt(struct completion *completion);
 
-/* Before its generations are submitted: lets its symbols count against the queue and its key's limits. TOO_LARGE where
- * the queue never has that room; LIMIT, code "queue_full" or limits.h's. */
+/* Before its generations are submitted: lets its texts and symbols count against the queue, its key's share of that and
+ * its key's limits. TOO_LARGE where the queue never has that room; LIMIT, code "queue_full", "queue_share" or
+ * limits.h's. */
 enum status completion_admit(struct completion *completion, struct error *error) MUST_CHECK;
 /* At its end: gives them back, as far as they were not used. */
 void completion_give_back(struct completion *completion);
@@ -147,6 +150,10 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
 
 /* The name of the key that asks; "": none. Thread: loop or run. */
 const char *completion_owner(const struct completion *completion);
+
+/* The flow of its rows: one for each key, or for each address that uses a key with per_address. There are
+ * GENERATION_FLOW_COUNT, so two may fall together. Thread: loop or run. */
+size_t completion_flow(const struct completion *completion);
 
 /* Enters the request's session where it names one, or begins to wait for its turn (is_waiting), which calls
  * completion_begin. Errors of sessions_enter; INVALID for fields that do not go with a session. */

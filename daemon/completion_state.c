@@ -12,6 +12,12 @@ const char *completion_owner(const struct completion *completion)
     return caller == NULL ? "" : caller->key;
 }
 
+size_t completion_flow(const struct completion *completion)
+{
+    const struct caller *caller = request_caller(completion->request);
+    return caller == NULL ? 0 : rng_bits(rng_key(caller->key), rng_key(caller->address), 0) % GENERATION_FLOW_COUNT;
+}
+
 /* ---- what texts go on from ---- */
 
 enum status completion_read_state(struct completion *completion, struct error *error)

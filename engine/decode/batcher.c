@@ -155,7 +155,10 @@ static void scan_rows(struct batcher *batcher, uint64_t now_ms)
         }
         scan_list(batcher, model, &model->stalled, now_ms);
         for (size_t priority = 0; with_ready && priority < ROW_PRIORITY_COUNT; priority++) {
-            scan_list(batcher, model, &model->ready[priority], now_ms);
+            struct row_ready *ready = &model->ready[priority];
+            for (uint64_t left = ready->waiting; left != 0; left &= left - 1) {
+                scan_list(batcher, model, &ready->flows[__builtin_ctzll(left)], now_ms);
+            }
         }
         row_queue_release_model(model);
     }
@@ -279,7 +282,9 @@ static void end_all(struct batcher *batcher, uint64_t now_ms)
         struct row_model *model = &batcher->queue.models[i];
         end_list(batcher, &model->stalled, now_ms);
         for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
-            end_list(batcher, &model->ready[priority], now_ms);
+            for (size_t flow = 0; flow < GENERATION_FLOW_COUNT; flow++) {
+                end_list(batcher, &model->ready[priority].flows[flow], now_ms);
+            }
         }
     }
     batcher->done.running = 0;

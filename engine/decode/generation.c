@@ -275,6 +275,8 @@ enum status generation_create(const struct decode_plan *plan, struct vocabulary 
     generation->deadline_ms = options->deadline_ms;
     generation->unread_bytes = options->is_read_whole ? GENERATION_RING_BYTES / 2 : 1;
     generation->priority = options->priority;
+    CHECK(options->flow < GENERATION_FLOW_COUNT);
+    generation->flow = options->flow;
     generation->want_echo = options->want_echo;
     generation->is_made_fed = true;
     enum status status = allocate(generation, options, error);

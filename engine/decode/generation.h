@@ -25,6 +25,7 @@ enum {
     GENERATION_RING_BYTES = 4096, /* text waiting for a slow reader; a full ring pauses the row */
 };
 
+enum { GENERATION_FLOW_COUNT = 64 };
 enum generation_priority { GENERATION_PRIORITY_LOW = -1, GENERATION_PRIORITY_NORMAL, GENERATION_PRIORITY_HIGH };
 
 struct generation_options {
@@ -60,7 +61,8 @@ struct generation_options {
     bool is_read_whole;                /* progress is reported with the first text, for each half ring and at the end */
     uint64_t deadline_ms;              /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
     enum generation_priority priority; /* higher first when rows are scarce */
-    void *owner;                       /* the caller's, returned by generation_owner */
+    size_t flow; /* whose it is, below GENERATION_FLOW_COUNT: when rows are scarce, each flow gets as many */
+    void *owner; /* the caller's, returned by generation_owner */
 };
 
 enum finish_reason {

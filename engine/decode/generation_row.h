@@ -49,6 +49,7 @@ struct generation {
     uint64_t choice;
     uint64_t deadline_ms;
     enum generation_priority priority;
+    size_t flow;
     bool want_echo;
 
     /* Where it stands; the compute threads' own until it has ended. */

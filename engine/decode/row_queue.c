@@ -71,21 +71,49 @@ void row_queue_release_model(struct row_model *model)
     }
 }
 
-static struct row_list *ready_list(struct row_model *model, const struct generation *row)
+static uint64_t flow_bit(size_t flow)
+{
+    return UINT64_C(1) << flow;
+}
+
+static struct row_ready *ready_of(struct row_model *model, const struct generation *row)
 {
     return &model->ready[GENERATION_PRIORITY_HIGH - row->priority];
 }
 
 void row_model_add_ready(struct row_model *model, struct generation *row)
 {
-    row_list_append(ready_list(model, row), row);
+    struct row_ready *ready = ready_of(model, row);
+    row_list_append(&ready->flows[row->flow], row);
+    ready->waiting |= flow_bit(row->flow);
     model->ready_count++;
+}
+
+/* After a row left the flow. */
+static void note_flow(struct row_ready *ready, size_t flow)
+{
+    if (ready->flows[flow].first == NULL) {
+        ready->waiting &= ~flow_bit(flow);
+    }
 }
 
 void row_model_remove_ready(struct row_model *model, struct generation *row)
 {
-    row_list_remove(ready_list(model, row), row);
+    struct row_ready *ready = ready_of(model, row);
+    row_list_remove(&ready->flows[row->flow], row);
+    note_flow(ready, row->flow);
     model->ready_count--;
+}
+
+/* Of the flow whose turn it is, or the next one that has rows. There is one. */
+static struct generation *take_in_turn(struct row_ready *ready)
+{
+    uint64_t from_turn = ready->waiting & ~(flow_bit(ready->turn) - 1);
+    size_t flow = (size_t)__builtin_ctzll(from_turn != 0 ? from_turn : ready->waiting);
+    struct generation *row = row_list_take_first(&ready->flows[flow]);
+    note_flow(ready, flow);
+    ready->turn = (flow + 1) % GENERATION_FLOW_COUNT;
+    return row;
 }
 
 struct row_model *row_queue_next_model(struct row_queue *queue)
@@ -106,10 +134,10 @@ size_t row_model_take(struct row_model *model, struct generation **rows, size_t 
     for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
         size_t kept = 0;
         for (size_t lower = priority + 1; lower < ROW_PRIORITY_COUNT; lower++) {
-            kept += model->ready[lower].first != NULL ? rows_max / LOWER_PRIORITY_SHARE : 0;
+            kept += model->ready[lower].waiting != 0 ? rows_max / LOWER_PRIORITY_SHARE : 0;
         }
-        while (count + kept < rows_max && model->ready[priority].first != NULL) {
-            rows[count++] = row_list_take_first(&model->ready[priority]);
+        while (count + kept < rows_max && model->ready[priority].waiting != 0) {
+            rows[count++] = take_in_turn(&model->ready[priority]);
         }
     }
     model->ready_count -= count;

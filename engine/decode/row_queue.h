@@ -1,5 +1,6 @@
-/* The rows that wait for a step, model by model: by priority and in turn, so that all progress. Thread: one at a time,
- * under the batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
+/* The rows that wait for a step, model by model: by priority, flow by flow and in turn, so that all progress and nobody
+ * gets more by asking for more. Thread: one at a time, under the batcher's phases. Owns nothing: rows are linked
+ * through themselves, models lie in a fixed table. */
 #ifndef ENGINE_DECODE_ROW_QUEUE_H
 #define ENGINE_DECODE_ROW_QUEUE_H
 
@@ -12,10 +13,18 @@ struct row_list {
     struct generation *last;
 };
 
+/* The ready rows of one priority. */
+struct row_ready {
+    struct row_list flows[GENERATION_FLOW_COUNT]; /* each in order of its rows' last steps */
+    uint64_t waiting;                             /* a bit for each flow that has rows */
+    size_t turn;                                  /* the flow whose turn it is next */
+};
+static_assert((int)GENERATION_FLOW_COUNT == 64, "a bit for each flow");
+
 /* The rows of one plan. */
 struct row_model {
-    const struct decode_plan *plan;            /* NULL: the place is free */
-    struct row_list ready[ROW_PRIORITY_COUNT]; /* from high to low; each in order of its last step */
+    const struct decode_plan *plan;             /* NULL: the place is free */
+    struct row_ready ready[ROW_PRIORITY_COUNT]; /* from high to low */
     struct row_list stalled;
     size_t ready_count;
     size_t stepping_count; /* rows taken for the current step */
@@ -39,7 +48,7 @@ struct row_model *row_queue_find_model(struct row_queue *queue, const struct dec
 /* Frees the place of a model that has no rows left. */
 void row_queue_release_model(struct row_model *model);
 
-/* Adds a row that is ready for a step behind those of its priority; removes one. */
+/* Adds a row that is ready for a step behind those of its priority and flow; removes one. */
 void row_model_add_ready(struct row_model *model, struct generation *row);
 void row_model_remove_ready(struct row_model *model, struct generation *row);
 
@@ -47,7 +56,7 @@ void row_model_remove_ready(struct row_model *model, struct generation *row);
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
- * still gets a sixteenth, so that none starves. Returns their number. */
+ * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns their number. */
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
 
 #endif

@@ -1,4 +1,4 @@
-"""Limits: of keys by requests, symbols and texts at a time, of each address; of the queue by symbols."""
+"""Limits: of keys by requests, symbols and texts at a time, of each address; of the queue by symbols; its shares."""
 import base64
 import hashlib
 import json
@@ -15,7 +15,7 @@ LIMITS = {"requests": "requests_per_minute = 3\n", "symbols": "symbols_per_secon
           "address": "requests_per_minute = 2\nper_address = yes\n", "free": "", "foreign": "requests_per_minute = 1\n"}
 
 
-class Limits(DaemonTest):
+class KeysTest(DaemonTest):
     MODELS = {"bard": {}}
     SETTINGS = "trusted_proxies = 127.0.0.1 10.9.9.9\nqueue_symbols_max = 4000000\n"
 
@@ -49,6 +49,16 @@ class Limits(DaemonTest):
     def running(self):
         return self.daemon.json("GET", "/v1/requests", headers=self.headers("free"))[1]["data"]
 
+    def begin(self, key, count=1):
+        """Streams that have begun and do not end."""
+        streams = [self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers(key)) for _ in range(count)]
+        for connection, reply in streams:
+            self.addCleanup(connection.close)
+            self.assertTrue(reply.readline().startswith(b"data: {"))
+        return streams
+
+
+class Limits(KeysTest):
     def test_requests_a_minute(self):
         for _ in range(3):
             self.assertEqual(self.ask("requests")[0], 200)
@@ -75,9 +85,7 @@ class Limits(DaemonTest):
         self.refused("symbols_per_second", "symbols", {"text": "Call me"}, "/v1/models/bard/score")
 
     def test_texts_at_a_time(self):
-        streams = [self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers("streams")) for _ in "ab"]
-        for _, reply in streams:
-            self.assertTrue(reply.readline().startswith(b"data: {"))
+        streams = self.begin("streams", 2)
         self.refused("streams", "streams")
         for more in ({"n": 3}, {"best_of": 3}, {"prompt": ["a", "b", "c"]}):      # texts count, not requests
             status, reply = self.ask("streams", {**SHORT_TEXT, **more})
@@ -126,10 +134,7 @@ class Limits(DaemonTest):
         self.assertEqual(statuses, [200, 200, 429])
 
     def test_the_queue_by_symbols(self):
-        streams = []
-        for _ in range(3):
-            streams.append(self.daemon.open_stream("POST", "/v1/completions", ENDLESS, self.headers("free")))
-            self.assertTrue(streams[-1][1].readline().startswith(b"data: {"))
+        streams = self.begin("free", 3)
         content, _ = self.refused("queue_full", "free", ENDLESS)
         self.assertRegex(content, r"texts of 30000\d\d symbols .* over the maximum, 4000000")
         self.assertEqual(self.ask("free")[0], 200)                          # what is small still goes in
@@ -142,3 +147,28 @@ class Limits(DaemonTest):
         status, reply = self.ask("free", {**ENDLESS, "n": 5})               # more than there ever is
         self.assertEqual((status, reply["error"]["code"]), (413, "too_many_symbols"))
         wait_until(lambda: b'outcome="refused",key="free"}' in self.daemon.request("GET", "/metrics")[2])
+
+
+class Shares(KeysTest):
+    """Of a queue with nine places a key gets eight, or seven beside one of another key."""
+    SETTINGS = "generations_max = 9\n"
+    HELD, FULL = "8 texts are being made", "9 generations are waiting or running"
+
+    def test_no_key_takes_the_whole_queue(self):
+        greedy = self.begin("free", 8)
+        content, _ = self.refused("queue_share", "free", ENDLESS)
+        self.assertIn("key free: " + self.HELD, content)
+        self.begin("shared")                                # there is room for others
+        content, _ = self.refused("queue_full", "foreign", ENDLESS)
+        self.assertIn(self.FULL, content)
+        for connection, _ in greedy:
+            connection.close()
+        wait_until(lambda: len(self.running()) == 1)
+        self.begin("free", 7)
+        self.refused("queue_share", "free", ENDLESS)
+
+
+class SharesOfSymbols(Shares):
+    """The same with room for the symbols of nine."""
+    SETTINGS = "queue_symbols_max = 9100000\n"
+    HELD, FULL = "80000", "texts of 90000"

@@ -94,6 +94,47 @@ static void test_higher_priorities_come_first_but_not_alone(void **state)
     mem_free(queue);
 }
 
+/* One who asks for a hundred texts gets no more steps than one who asks for forty, and none of them makes another
+ * wait. */
+static void test_flows_take_turns(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *greedy = make_rows(model, 100, GENERATION_PRIORITY_NORMAL);
+    for (size_t i = 0; i < 100; i++) {
+        row_model_remove_ready(model, &greedy[i]);
+    }
+    struct generation *modest = make_rows(model, 40, GENERATION_PRIORITY_NORMAL);
+    struct generation *single = make_rows(model, 1, GENERATION_PRIORITY_NORMAL);
+    row_model_remove_ready(model, single);
+    single->flow = GENERATION_FLOW_COUNT - 1; /* the last one */
+    row_model_add_ready(model, single);
+    for (size_t i = 0; i < 100; i++) {
+        greedy[i].flow = 7;
+        row_model_add_ready(model, &greedy[i]);
+    }
+    for (size_t step = 0; step < 400; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(single, 1, 400, 400);   /* at each step */
+    check_steps(modest, 40, 314, 316);  /* half of the other 63 rows: 400 × 31.5 / 40 */
+    check_steps(greedy, 100, 126, 127); /* 400 × 31.5 / 100 */
+    for (size_t i = 0; i < 40; i++) {
+        row_model_remove_ready(model, &modest[i]);
+    }
+    row_model_remove_ready(model, single);
+    for (size_t step = 0; step < 100; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(greedy, 100, 190, 191); /* 64 more of each: nobody else asks */
+    assert_int_equal(model->ready_count, 100);
+    mem_free(greedy);
+    mem_free(modest);
+    mem_free(single);
+    mem_free(queue);
+}
+
 static void test_models_take_turns(void **state)
 {
     (void)state;
@@ -149,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_of_one_priority_take_turns),
         cmocka_unit_test(test_higher_priorities_come_first_but_not_alone),
+        cmocka_unit_test(test_flows_take_turns),
         cmocka_unit_test(test_models_take_turns),
         cmocka_unit_test(test_lists_keep_their_order),
     };
