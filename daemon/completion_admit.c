@@ -8,7 +8,7 @@ enum { SHARE_OF_FREE = 8 };
 
 /* Where there are keys, none may hold more of the queue than eight times what it leaves free: alone it gets eight
  * ninths, two get eight seventeenths each, and there is always room for one who comes later. (Dynamic thresholds:
- * Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998.) What is asked for first is always let through. */
+ * Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998.) Who holds nothing is let in. */
 static enum status check_share(const struct completion *completion, uint64_t held, uint64_t more, uint64_t free,
                                const char *what, struct error *error)
 {

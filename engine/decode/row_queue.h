@@ -56,7 +56,8 @@ void row_model_remove_ready(struct row_model *model, struct generation *row);
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
- * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns their number. */
+ * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns the number of
+ * rows. */
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
 
 #endif
