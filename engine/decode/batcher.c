@@ -3,7 +3,7 @@
  *
  * The lock guards what other threads touch: the generations that came in, the wake-up, the counters. Rows that nobody
  * steps are looked at now and then: stalled ones when somebody woke the batcher and once a millisecond, those that wait
- * for their turn every READY_SCAN_MS, since they are looked at after each of their steps, too. */
+ * for their turn only when a deadline is over: there may be ten thousand, and each is looked at after its steps. */
 #include "engine/decode/batcher.h"
 
 #include <pthread.h>
@@ -18,10 +18,7 @@
 static_assert((int)BATCHER_ROWS_MAX == (int)DECODE_BATCH_ROWS_MAX, "a step has room for all its rows");
 static_assert((int)BATCHER_THREADS_MAX == (int)THREAD_TEAM_THREADS_MAX, "the team has room for all threads");
 
-enum {
-    REPORTS_MAX = 2 * BATCHER_ROWS_MAX,
-    READY_SCAN_MS = 10, /* ten thousand rows every millisecond would be half a thread's work */
-};
+enum { REPORTS_MAX = 2 * BATCHER_ROWS_MAX };
 
 struct batcher {
     struct batcher_options options;
@@ -42,7 +39,6 @@ struct batcher {
     struct decode_batch *batch;
     struct row_model *model;      /* whose step it is; NULL between steps */
     uint64_t scanned_ms;          /* when stalled rows were last looked at */
-    uint64_t ready_scanned_ms;    /* when those were that wait for their turn */
     uint64_t next_deadline_ms;    /* the earliest among them, UINT64_MAX for none */
     struct batcher_counters done; /* since the counters were last published; `running` and `waiting` as they stand */
     size_t ended_count;           /* likewise */
@@ -130,7 +126,11 @@ static void scan_list(struct batcher *batcher, struct row_model *model, struct r
         next = row->next;
         enum generation_row_state state = generation_row_settle(row, now_ms);
         if (state == state_before) {
-            note_deadline(batcher, row);
+            if (is_stalled) {
+                note_deadline(batcher, row);
+            } else {
+                row_model_note_deadline(model, row);
+            }
             continue;
         }
         if (is_stalled) {
@@ -142,10 +142,26 @@ static void scan_list(struct batcher *batcher, struct row_model *model, struct r
     }
 }
 
+/* Those that wait for their turn, when the first one's deadline is over. */
+static void scan_ready(struct batcher *batcher, struct row_model *model, uint64_t now_ms)
+{
+    if (now_ms <= model->ready_deadline_ms) {
+        return;
+    }
+    model->ready_deadline_ms = UINT64_MAX;
+    for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
+        struct row_ready *ready = &model->ready[priority];
+        for (uint64_t left = ready->waiting; left != 0; left &= left - 1) {
+            scan_list(batcher, model, &ready->flows[__builtin_ctzll(left)], now_ms);
+        }
+    }
+    if (batcher->report_count == REPORTS_MAX) {
+        model->ready_deadline_ms = 0; /* some may not have been looked at */
+    }
+}
+
 static void scan_rows(struct batcher *batcher, uint64_t now_ms)
 {
-    bool with_ready = now_ms - batcher->ready_scanned_ms >= READY_SCAN_MS;
-    batcher->ready_scanned_ms = with_ready ? now_ms : batcher->ready_scanned_ms;
     batcher->scanned_ms = now_ms;
     batcher->next_deadline_ms = UINT64_MAX;
     for (size_t i = 0; i < batcher->queue.model_count; i++) {
@@ -154,12 +170,7 @@ static void scan_rows(struct batcher *batcher, uint64_t now_ms)
             continue;
         }
         scan_list(batcher, model, &model->stalled, now_ms);
-        for (size_t priority = 0; with_ready && priority < ROW_PRIORITY_COUNT; priority++) {
-            struct row_ready *ready = &model->ready[priority];
-            for (uint64_t left = ready->waiting; left != 0; left &= left - 1) {
-                scan_list(batcher, model, &ready->flows[__builtin_ctzll(left)], now_ms);
-            }
-        }
+        scan_ready(batcher, model, now_ms);
         row_queue_release_model(model);
     }
 }

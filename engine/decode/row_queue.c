@@ -60,6 +60,7 @@ struct row_model *row_queue_find_model(struct row_queue *queue, const struct dec
     }
     if (free_place != NULL) {
         free_place->plan = plan;
+        free_place->ready_deadline_ms = UINT64_MAX;
     }
     return free_place;
 }
@@ -81,12 +82,20 @@ static struct row_ready *ready_of(struct row_model *model, const struct generati
     return &model->ready[GENERATION_PRIORITY_HIGH - row->priority];
 }
 
+void row_model_note_deadline(struct row_model *model, const struct generation *row)
+{
+    if (row->deadline_ms != 0 && row->deadline_ms < model->ready_deadline_ms) {
+        model->ready_deadline_ms = row->deadline_ms;
+    }
+}
+
 void row_model_add_ready(struct row_model *model, struct generation *row)
 {
     struct row_ready *ready = ready_of(model, row);
     row_list_append(&ready->flows[row->flow], row);
     ready->waiting |= flow_bit(row->flow);
     model->ready_count++;
+    row_model_note_deadline(model, row);
 }
 
 /* After a row left the flow. */

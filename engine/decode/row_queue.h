@@ -27,7 +27,8 @@ struct row_model {
     struct row_ready ready[ROW_PRIORITY_COUNT]; /* from high to low */
     struct row_list stalled;
     size_t ready_count;
-    size_t stepping_count; /* rows taken for the current step */
+    uint64_t ready_deadline_ms; /* none of those that are ready has an earlier one; UINT64_MAX: none has one */
+    size_t stepping_count;      /* rows taken for the current step */
 };
 
 /* All zero at start. */
@@ -52,12 +53,16 @@ void row_queue_release_model(struct row_model *model);
 void row_model_add_ready(struct row_model *model, struct generation *row);
 void row_model_remove_ready(struct row_model *model, struct generation *row);
 
+/* Lets a ready row's deadline count for `ready_deadline_ms`, which is never too late but may be too early: who finds
+ * that sets it to UINT64_MAX and notes every row again. */
+void row_model_note_deadline(struct row_model *model, const struct generation *row);
+
 /* The next model in turn with ready rows; NULL when there is none. */
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
- * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns the number of
- * rows. */
+ * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns the number
+ * of rows. */
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
 
 #endif
