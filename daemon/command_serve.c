@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/certificate.h"
 #include "daemon/commands.h"
 #include "daemon/completion.h"
 #include "daemon/first_sentence.h"
@@ -153,7 +154,7 @@ static void on_tick(uv_timer_t *tick)
 static enum status serve_socket(struct serving *serving, int fd, struct error *error)
 {
     struct socket_description about;
-    enum status status = socket_describe(fd, &about, error);
+    enum status status = socket_describe(fd, serving->server.certificate != NULL, &about, error);
     if (status == STATUS_OK && !about.is_local && serving->server.keys == NULL) {
         status = error_set(error, STATUS_INVALID,
                            "listen on %s: without keys lstmd listens on loopback or a Unix socket only", about.address);
@@ -251,7 +252,8 @@ static enum status read_settings(struct serving *serving, const struct options *
     if (!S_ISDIR(about.st_mode)) {
         return error_set(error, STATUS_INVALID, "models directory '%s' is not a directory", settings->models);
     }
-    return server_read_keys(&serving->server, error);
+    TRY(server_read_keys(&serving->server, error));
+    return server_read_certificate(&serving->server, error);
 }
 
 /* Every connection is a descriptor; the usual soft limit of 1,024 is for programs that use select. */
@@ -271,6 +273,7 @@ static enum status run(struct serving *serving, const struct options *options, s
     raise_descriptor_limit();
     log_start();
     log_set_level((enum log_level)serving->server.settings.log_level);
+    server_log_certificate(&serving->server);
     TRY(server_start(&serving->server, serving->demo_path, error));
     watch_signals(serving);
     enum status status = open_sockets(serving, options, error);
@@ -300,11 +303,13 @@ int command_serve(int argc, char **argv)
     }
     enum status status = read_settings(serving, &options, &error);
     if (status == STATUS_OK && options_is_given(&options, "check")) {
+        server_log_certificate(&serving->server);
         status = serve_check(serving->server.settings.models, &error);
     } else if (status == STATUS_OK) {
         status = run(serving, &options, &error);
     }
     keys_destroy(serving->server.keys);
+    certificate_unref(serving->server.certificate);
     mem_free(serving);
     return status == STATUS_OK ? EXIT_DONE : command_fail(argv[0], &error);
 }

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/certificate.h"
 #include "daemon/log.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
@@ -21,9 +22,15 @@
 
 enum {
     BUSY_ROUNDS_MAX = 64,
-    TURN_NS_MAX = 500000, /* a turn of the loop runs no other listener for old work, or for new, after that */
+    BUSY_ROUNDS_SHAKING_MAX = 4, /* the same while there are TLS handshakes */
+    SHAKING_PAUSE = 16,          /* then a pause is so many times as long as the rounds before it, for each listener */
+    TURN_NS_MAX = 500000,        /* a turn of the loop runs no other listener for old work, or for new, after that */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
 };
+
+/* Of what GnuTLS holds for safe: TLS 1.2 and above, and no key exchange that lets whoever gets the key later read what was
+ * said before. */
+#define TLS_PRIORITIES "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1:-RSA"
 
 void http_part_closed(struct http *http)
 {
@@ -69,25 +76,40 @@ static void on_timer(uv_timer_t *timer)
     mark(timer->data);
 }
 
+/* How long MHD is left alone that said "at once" again and again. It tries every TLS handshake again in each round, also
+ * of clients that send nothing: all listeners together must not spend more than a share of the time on those. */
+static uint64_t pause_ms(const struct listener *listener)
+{
+    uint64_t times = listener->handshake_count > 0 ? SHAKING_PAUSE * listener->http->listener_count : 0;
+    uint64_t pause = listener->busy_ns * times / 1000000;
+    return pause > 0 ? pause : 1;
+}
+
 static void pump(struct listener *listener)
 {
     CHECK(!listener->is_pumping);
     listener->is_pumping = true;
     uint64_t began_ns = clock_now_ns();
     CHECK(MHD_run(listener->mhd) == MHD_YES);
-    listener->http->spent_ns += clock_now_ns() - began_ns;
+    uint64_t took_ns = clock_now_ns() - began_ns;
+    listener->http->spent_ns += took_ns;
+    listener->busy_ns += took_ns;
     listener->is_pumping = false;
 
     MHD_UNSIGNED_LONG_LONG wait_ms;
-    if (MHD_get_timeout(listener->mhd, &wait_ms) == MHD_NO) {
-        listener->busy_rounds = 0;
-        uv_timer_stop(&listener->timer);
-    } else if (wait_ms == 0 && ++listener->busy_rounds <= BUSY_ROUNDS_MAX) {
+    bool has_timeout = MHD_get_timeout(listener->mhd, &wait_ms) == MHD_YES;
+    size_t rounds_max = listener->handshake_count > 0 ? BUSY_ROUNDS_SHAKING_MAX : BUSY_ROUNDS_MAX;
+    if (has_timeout && wait_ms == 0 && ++listener->busy_rounds <= rounds_max) {
         mark(listener);
-    } else {
-        listener->busy_rounds = 0;
-        uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : 1, 0);
+        return;
     }
+    if (has_timeout) {
+        uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : pause_ms(listener), 0);
+    } else {
+        uv_timer_stop(&listener->timer);
+    }
+    listener->busy_rounds = 0;
+    listener->busy_ns = 0;
 }
 
 /* At once, or in the listener's turn when others have taken their time. */
@@ -234,13 +256,17 @@ static void close_listener(struct listener *listener)
 static struct MHD_Daemon *start_mhd(struct listener *listener, int fd, size_t connections_max)
 {
     const struct settings *settings = listener->http->settings;
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, http_on_access, listener,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->connection_timeout_seconds,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,
-        on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, listener, MHD_OPTION_END);
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (listener->is_tls ? MHD_USE_TLS : 0);
+    return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+                            MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->connection_timeout_seconds,
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)settings->connection_bytes_max, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+                            MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK,
+                            http_on_target, listener, listener->is_tls ? MHD_OPTION_HTTPS_PRIORITIES : MHD_OPTION_END,
+                            TLS_PRIORITIES, MHD_OPTION_HTTPS_CERT_CALLBACK2, http_on_certificate_wanted,
+                            MHD_OPTION_NOTIFY_CONNECTION, http_on_tls_connection, listener, MHD_OPTION_END);
 }
 
 /* Takes over `fd`, on failure too. */
@@ -253,6 +279,7 @@ static enum status add_listener(struct http *http, int fd, bool is_unix, size_t 
     }
     listener->http = http;
     listener->is_unix = is_unix;
+    listener->is_tls = !is_unix && http->certificate != NULL;
     listener->woken_last = &listener->woken_first;
     listener->mhd = start_mhd(listener, fd, connections_max);
     if (listener->mhd == NULL) {
@@ -364,6 +391,8 @@ void http_destroy(struct http *http)
         close_listener(listener);
     }
     http->listener_count = 0;
+    certificate_unref(http->certificate);
+    http->certificate = NULL;
     http->is_destroyed = true;
     uv_close((uv_handle_t *)&http->clients, on_own_closed);
     close(http->clients_fd);

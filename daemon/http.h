@@ -18,6 +18,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
 
+struct certificate;
 struct http;
 struct request;
 
@@ -38,6 +39,16 @@ struct http_callbacks {
 /* Owned. `settings` is borrowed for good. */
 enum status http_create(uv_loop_t *loop, const struct settings *settings, const struct http_callbacks *callbacks,
                         struct http **ret_http, struct error *error) MUST_CHECK;
+
+/* The certificate of handshakes that begin from now on; http keeps a reference of its own. TCP sockets speak TLS when
+ * there is one before they are served, and only then; it may be replaced at any time. */
+void http_set_certificate(struct http *http, struct certificate *certificate);
+
+/* TLS handshakes that came to their end, and connections that ended without. */
+struct http_handshakes {
+    uint64_t done, failed;
+};
+struct http_handshakes http_handshakes(const struct http *http);
 
 /* Serves a listening stream socket; takes over `fd`, on failure too. `address` is what people are told. */
 enum status http_serve(struct http *http, int fd, bool is_unix, const char *address, struct error *error) MUST_CHECK;

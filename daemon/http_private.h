@@ -1,8 +1,9 @@
-/* What http.c (listeners, running MHD), http_connection.c (the life of a request), http_head.c (its head) and
+/* What http.c (listeners, running MHD), http_tls.c (their TLS), http_connection.c (the life of a request), http_head.c (its head) and
  * http_request.c (what handlers call) share. Thread: loop. */
 #ifndef DAEMON_HTTP_PRIVATE_H
 #define DAEMON_HTTP_PRIVATE_H
 
+#include <gnutls/abstract.h>
 #include <microhttpd.h>
 
 #include "daemon/http.h"
@@ -26,8 +27,11 @@ struct listener {
     bool has_work; /* MHD is to be run, connections are to be resumed */
     size_t open_handles;
     size_t busy_rounds;
+    uint64_t busy_ns;       /* what those rounds took */
+    size_t handshake_count; /* connections in the middle of their TLS handshake */
     bool is_pumping;
     bool is_unix;
+    bool is_tls;
     bool is_quiesced;
 };
 
@@ -47,7 +51,9 @@ struct http {
     size_t work_count; /* listeners that have work */
     size_t next;       /* the listener whose turn it is */
     size_t request_count;
-    uint64_t event_count; /* requests that came and replies that went */
+    uint64_t event_count;            /* requests that came and replies that went */
+    struct certificate *certificate; /* NULL: no TLS */
+    struct http_handshakes handshakes;
     bool is_destroyed;
     size_t open_parts; /* listeners, own handles and requests that still need this struct */
 };
@@ -99,6 +105,14 @@ static inline struct request *http_request_from(void *pointer)
 /* The first that MHD says of a request, before it looks at the query. What is returned, the request, becomes the
  * `state` of the two below; NULL without memory. `context` is the listener. */
 void *http_on_target(void *context, const char *target, struct MHD_Connection *connection);
+
+/* MHD's news of a TLS listener's connections: that they are there, and that they are not any more. `context` is the
+ * listener. */
+void http_on_tls_connection(void *context, struct MHD_Connection *connection, void **state,
+                            enum MHD_ConnectionNotificationCode news);
+
+/* GnuTLS asks for the certificate of a handshake. */
+gnutls_certificate_retrieve_function3 http_on_certificate_wanted;
 
 /* MHD's access handler: the head, then parts of the body, then its end, and again after the connection was resumed. */
 enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection, const char *url, const char *method,

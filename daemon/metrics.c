@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <unistd.h>
 
+#include "daemon/certificate.h"
 #include "daemon/completion.h"
 #include "daemon/registry.h"
 #include "daemon/sequences.h"
@@ -255,6 +256,19 @@ static void add_prompt_cache(struct text *text, struct prompt_cache *cache)
               (double)counters.symbols_found);
 }
 
+static void add_tls(struct text *text, const struct server *server)
+{
+    if (server->certificate == NULL) {
+        return;
+    }
+    struct http_handshakes handshakes = http_handshakes(server->http);
+    add_value(text, "lstmd_certificate_remaining_seconds", "gauge", "Until TLS' certificate expires; below 0: it has.",
+              (double)(certificate_expires_at(server->certificate) - time(NULL)));
+    add_head(text, "lstmd_tls_handshakes_total", "counter", "TLS handshakes that came to their end, and that did not.");
+    add(text, "lstmd_tls_handshakes_total{result=\"ok\"} %llu\nlstmd_tls_handshakes_total{result=\"failed\"} %llu\n",
+        (unsigned long long)handshakes.done, (unsigned long long)handshakes.failed);
+}
+
 static double resident_bytes(void)
 {
     unsigned long long total_pages = 0, resident_pages = 0;
@@ -293,6 +307,7 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     add_prompt_cache(&text, server->prompt_cache);
     add_value(&text, "lstmd_requests_in_flight", "gauge", "HTTP requests that came and did not end yet.",
               (double)http_request_count(server->http));
+    add_tls(&text, server);
     add_value(&text, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
     if (text.has_failed) {
         mem_free(text.bytes);

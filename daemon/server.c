@@ -4,6 +4,7 @@
 
 #include <sched.h>
 
+#include "daemon/certificate.h"
 #include "daemon/completion.h"
 #include "daemon/imports.h"
 #include "daemon/limits.h"
@@ -65,7 +66,11 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     TRY(watcher_create(&server->loop, server->registry, settings, &server->watcher, error));
     struct http_callbacks callbacks = {
         .on_head = routes_on_head, .on_request = routes_on_request, .on_end = routes_on_end, .context = server};
-    return http_create(&server->loop, settings, &callbacks, &server->http, error);
+    TRY(http_create(&server->loop, settings, &callbacks, &server->http, error));
+    if (server->certificate != NULL) {
+        http_set_certificate(server->http, server->certificate);
+    }
+    return STATUS_OK;
 }
 
 enum status server_start(struct server *server, const char *demo_path, struct error *error)
@@ -188,6 +193,54 @@ enum status server_read_keys(struct server *server, struct error *error)
     return STATUS_OK;
 }
 
+enum status server_read_certificate(struct server *server, struct error *error)
+{
+    const char *path = server->settings.tls_certificate, *key_path = server->settings.tls_key;
+    if (path[0] == '\0' && key_path[0] == '\0') {
+        return STATUS_OK;
+    }
+    if (path[0] == '\0' || key_path[0] == '\0') {
+        return error_set(error, STATUS_INVALID, "%s is set, %s is not: TLS takes both",
+                         path[0] == '\0' ? "tls_key" : "tls_certificate",
+                         path[0] == '\0' ? "tls_certificate" : "tls_key");
+    }
+    struct certificate *fresh;
+    TRY(certificate_read(path, key_path, &fresh, error));
+    certificate_unref(server->certificate);
+    server->certificate = fresh;
+    if (server->http != NULL) {
+        http_set_certificate(server->http, fresh);
+    }
+    return STATUS_OK;
+}
+
+void server_log_certificate(const struct server *server)
+{
+    if (server->certificate != NULL) {
+        char state[CERTIFICATE_STATE_BYTES_MAX], message[SETTING_TEXT_BYTES_MAX + sizeof state];
+        bool is_bad = certificate_describe(server->certificate, time(NULL), state);
+        snprintf(message, sizeof message, "%s %s", server->settings.tls_certificate, state);
+        log_event(is_bad ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "certificate_read", message, "%s", "");
+    }
+}
+
+/* Reads the certificate again, whatever became of the rest: it may have been renewed for the last minute. */
+static enum status renew_certificate(struct server *server, enum status before, struct error *error)
+{
+    struct error own;
+    enum status status = server_read_certificate(server, &own);
+    if (status == STATUS_OK) {
+        server_log_certificate(server);
+        return before;
+    }
+    log_event(LOG_LEVEL_ERROR, "certificate_refused", own.message, "%s", "");
+    if (before != STATUS_OK) {
+        return before;
+    }
+    *error = own;
+    return status;
+}
+
 enum status server_read_settings(struct server *server, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -210,7 +263,7 @@ enum status server_read_settings(struct server *server, struct error *error)
             log_event(LOG_LEVEL_ERROR, "keys_refused", error->message, "%s", "");
         }
     }
-    return status;
+    return renew_certificate(server, status, error);
 }
 
 bool server_is_computing(const struct server *server)

@@ -14,9 +14,10 @@
 struct server {
     uv_loop_t loop;
     struct settings settings;
-    const char *config_path; /* NULL: defaults */
-    const char *models_path; /* the command line's, which wins over the file; NULL: none */
-    struct keys *keys;       /* NULL: there is no key file; freed by who made the server */
+    const char *config_path;         /* NULL: defaults */
+    const char *models_path;         /* the command line's, which wins over the file; NULL: none */
+    struct keys *keys;               /* NULL: there is no key file; freed by who made the server */
+    struct certificate *certificate; /* NULL: no TLS; given back by who made the server */
     struct mailbox *mailbox;
     struct workers *run;    /* graph builds and runs, large bodies */
     struct workers *loader; /* one thread: reads, packs and frees models */
@@ -54,8 +55,15 @@ void server_stop(struct server *server);
 /* Reads the key file that the settings name, if they do. On failure the keys stay as they are. */
 enum status server_read_keys(struct server *server, struct error *error) MUST_CHECK;
 
-/* The first half of what SIGHUP and POST /v1/reload do: reads configuration and keys again. A bad one of them changes
- * nothing, is logged and returned. The second half, the model directories, is for the caller to begin in any case
+/* Reads the certificate and the key that the settings name, if they do, for connections to come. On failure those in
+ * use stay. */
+enum status server_read_certificate(struct server *server, struct error *error) MUST_CHECK;
+
+/* Logs until when the certificate is valid, if there is one: as a warning when that is soon, or over. */
+void server_log_certificate(const struct server *server);
+
+/* The first half of what SIGHUP and POST /v1/reload do: reads configuration, keys and certificate again. A bad one of
+ * them changes nothing, is logged, and the first is returned. The second half, the model directories, is for the caller to begin in any case
  * (registry_scan, registry_rescan). */
 enum status server_read_settings(struct server *server, struct error *error) MUST_CHECK;
 

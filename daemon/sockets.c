@@ -120,7 +120,7 @@ enum status socket_open(const char *address, unsigned mode, int *ret_fd, struct 
     return status;
 }
 
-enum status socket_describe(int fd, struct socket_description *ret_description, struct error *error)
+enum status socket_describe(int fd, bool is_tls, struct socket_description *ret_description, struct error *error)
 {
     union {
         struct sockaddr any;
@@ -136,13 +136,14 @@ enum status socket_describe(int fd, struct socket_description *ret_description, 
     }
     struct socket_description about = {.is_unix = name.any.sa_family == AF_UNIX};
     char text[INET6_ADDRSTRLEN] = "";
+    const char *scheme = is_tls ? "https" : "http";
     if (name.any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &name.v4.sin_addr, text, sizeof text);
-        snprintf(about.address, sizeof about.address, "http://%s:%u", text, ntohs(name.v4.sin_port));
+        snprintf(about.address, sizeof about.address, "%s://%s:%u", scheme, text, ntohs(name.v4.sin_port));
         about.is_local = ntohl(name.v4.sin_addr.s_addr) >> 24 == 127;
     } else if (name.any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &name.v6.sin6_addr, text, sizeof text);
-        snprintf(about.address, sizeof about.address, "http://[%s]:%u", text, ntohs(name.v6.sin6_port));
+        snprintf(about.address, sizeof about.address, "%s://[%s]:%u", scheme, text, ntohs(name.v6.sin6_port));
         about.is_local = IN6_IS_ADDR_LOOPBACK(&name.v6.sin6_addr);
     } else if (about.is_unix) {
         snprintf(about.address, sizeof about.address, "unix:%s", name.local.sun_path);

@@ -7,7 +7,7 @@
 enum { SOCKET_ADDRESS_BYTES_MAX = 160 };
 
 struct socket_description {
-    char address[SOCKET_ADDRESS_BYTES_MAX]; /* "http://127.0.0.1:8080" or "unix:/run/lstmd.sock" */
+    char address[SOCKET_ADDRESS_BYTES_MAX]; /* "http://127.0.0.1:8080", "https://…" or "unix:/run/lstmd.sock" */
     bool is_unix;
     bool is_local; /* a Unix socket, or bound to a loopback address */
 };
@@ -17,7 +17,8 @@ struct socket_description {
  * permission. */
 enum status socket_open(const char *address, unsigned mode, int *ret_fd, struct error *error) MUST_CHECK;
 
-/* Says what a listening socket is bound to. */
-enum status socket_describe(int fd, struct socket_description *ret_description, struct error *error) MUST_CHECK;
+/* Says what a listening socket is bound to, and what people find there: HTTP, or over TCP HTTPS. */
+enum status socket_describe(int fd, bool is_tls, struct socket_description *ret_description,
+                            struct error *error) MUST_CHECK;
 
 #endif

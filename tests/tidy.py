@@ -22,6 +22,7 @@ ENGINE_FOLDERS = ["base", "math", "text", "graph", "nn", "decode", "store", "tra
 LIBRARY_HOMES = [
     (r"<cblas\.h>", r"engine/math/gemm\.c"),
     (r"<microhttpd\.h>", r"daemon/http[a-z_]*\.[ch]"),
+    (r"<gnutls/.*>", r"daemon/(certificate|http[a-z_]*)\.[ch]"),
     (r"<uv\.h>", r"daemon/.*"),
     (r"<systemd/.*>", r"daemon/systemd\.c"),
     (r"<ini\.h>", r"daemon/.*"),
