@@ -16,8 +16,8 @@ STATEDIR   ?= /var/lib
 JOBS       := $(shell nproc)
 
 # Their Debian packages stand in config/packages.
-LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy libprotobuf-c gnutls
-LIBRARIES += hdf5
+LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy libprotobuf-c
+LIBRARIES += gnutls hdf5
 # OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
 LIBRARIES += openblas
 

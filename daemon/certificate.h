@@ -22,6 +22,7 @@ struct certificate;
 enum status certificate_read(const char *certificate_path, const char *key_path, struct certificate **ret_certificate,
                              struct error *error) MUST_CHECK;
 
+/* One reference more; returns its argument. */
 struct certificate *certificate_ref(struct certificate *certificate);
 /* NULL is allowed. */
 void certificate_unref(struct certificate *certificate);

@@ -23,13 +23,14 @@
 enum {
     BUSY_ROUNDS_MAX = 64,
     BUSY_ROUNDS_SHAKING_MAX = 4, /* the same while there are TLS handshakes */
-    SHAKING_PAUSE = 16,          /* then a pause is so many times as long as the rounds before it, for each listener */
+    PAUSE_ROUNDS = 64,           /* what such a pause is long, in rounds like the last; for each listener */
+    PAUSE_NS_MAX = 16000000,     /* for each listener, too: the last round may have done something after all */
     TURN_NS_MAX = 500000,        /* a turn of the loop runs no other listener for old work, or for new, after that */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
 };
 
-/* Of what GnuTLS holds for safe: TLS 1.2 and above, and no key exchange that lets whoever gets the key later read what was
- * said before. */
+/* Of what GnuTLS holds for safe: TLS 1.2 and above, and no key exchange that lets whoever gets the key later read what
+ * was said before. */
 #define TLS_PRIORITIES "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1:-RSA"
 
 void http_part_closed(struct http *http)
@@ -76,12 +77,12 @@ static void on_timer(uv_timer_t *timer)
     mark(timer->data);
 }
 
-/* How long MHD is left alone that said "at once" again and again. It tries every TLS handshake again in each round, also
- * of clients that send nothing: all listeners together must not spend more than a share of the time on those. */
-static uint64_t pause_ms(const struct listener *listener)
+/* How long MHD is left alone that said "at once" again and again. In each round it tries all TLS handshakes again, also
+ * those of clients that send nothing: all listeners together must not spend more than a share of the time on them. */
+static uint64_t pause_ms(const struct listener *listener, uint64_t round_ns)
 {
-    uint64_t times = listener->handshake_count > 0 ? SHAKING_PAUSE * listener->http->listener_count : 0;
-    uint64_t pause = listener->busy_ns * times / 1000000;
+    uint64_t pause_ns = round_ns < PAUSE_NS_MAX / PAUSE_ROUNDS ? round_ns * PAUSE_ROUNDS : PAUSE_NS_MAX;
+    uint64_t pause = listener->handshake_count > 0 ? pause_ns * listener->http->listener_count / 1000000 : 0;
     return pause > 0 ? pause : 1;
 }
 
@@ -93,7 +94,6 @@ static void pump(struct listener *listener)
     CHECK(MHD_run(listener->mhd) == MHD_YES);
     uint64_t took_ns = clock_now_ns() - began_ns;
     listener->http->spent_ns += took_ns;
-    listener->busy_ns += took_ns;
     listener->is_pumping = false;
 
     MHD_UNSIGNED_LONG_LONG wait_ms;
@@ -104,12 +104,11 @@ static void pump(struct listener *listener)
         return;
     }
     if (has_timeout) {
-        uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : pause_ms(listener), 0);
+        uv_timer_start(&listener->timer, on_timer, wait_ms > 0 ? wait_ms : pause_ms(listener, took_ns), 0);
     } else {
         uv_timer_stop(&listener->timer);
     }
     listener->busy_rounds = 0;
-    listener->busy_ns = 0;
 }
 
 /* At once, or in the listener's turn when others have taken their time. */

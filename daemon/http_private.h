@@ -1,5 +1,5 @@
-/* What http.c (listeners, running MHD), http_tls.c (their TLS), http_connection.c (the life of a request), http_head.c (its head) and
- * http_request.c (what handlers call) share. Thread: loop. */
+/* What http.c (listeners, running MHD), http_tls.c (TLS connections), http_connection.c (the life of a request),
+ * http_head.c (its head) and http_request.c (what handlers call) share. Thread: loop. */
 #ifndef DAEMON_HTTP_PRIVATE_H
 #define DAEMON_HTTP_PRIVATE_H
 
@@ -27,7 +27,6 @@ struct listener {
     bool has_work; /* MHD is to be run, connections are to be resumed */
     size_t open_handles;
     size_t busy_rounds;
-    uint64_t busy_ns;       /* what those rounds took */
     size_t handshake_count; /* connections in the middle of their TLS handshake */
     bool is_pumping;
     bool is_unix;

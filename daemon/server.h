@@ -63,8 +63,8 @@ enum status server_read_certificate(struct server *server, struct error *error) 
 void server_log_certificate(const struct server *server);
 
 /* The first half of what SIGHUP and POST /v1/reload do: reads configuration, keys and certificate again. A bad one of
- * them changes nothing, is logged, and the first is returned. The second half, the model directories, is for the caller to begin in any case
- * (registry_scan, registry_rescan). */
+ * them changes nothing, is logged, and the first is returned. The second half, the model directories, is for the
+ * caller to begin in any case (registry_scan, registry_rescan). */
 enum status server_read_settings(struct server *server, struct error *error) MUST_CHECK;
 
 /* Whether the compute threads turn: for readiness, and the watchdog. */

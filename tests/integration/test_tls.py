@@ -1,6 +1,8 @@
 """TLS: everything that plain HTTP does, over it; certificates that are renewed, refused and about to expire; clients
 that do not finish, or begin, their handshake."""
+import hashlib
 import http.client
+import io
 import os
 import re
 import shutil
@@ -9,6 +11,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import tarfile
 import unittest
 
 import test_completions
@@ -151,6 +154,21 @@ class Tls(OverTls, DaemonTest):
             self.assertEqual(reply.status, 200, reply.read() if reply.status != 200 else None)
             reply.read()
 
+    def test_uploads(self):
+        text = os.urandom(1500000).hex().encode()
+        reply = self.expect(201, "PUT", "/v1/corpora/noise", text)
+        self.assertEqual((reply["bytes"], reply["sha256"]), (len(text), hashlib.sha256(text).hexdigest()))
+        model = io.BytesIO()
+        with tarfile.open(fileobj=model, mode="w") as archive:
+            archive.add(os.path.join(self.models, "bard", "1"), "bard")
+            padding = tarfile.TarInfo("bard/README")
+            padding.size = len(text)
+            archive.addfile(padding, io.BytesIO(text))
+        self.assertEqual(self.expect(201, "PUT", "/v1/models/copied", model.getvalue())["model"], "copied@1")
+        path = "/v1/models/{}/generate?max_tokens=50&seed=2"
+        self.assertEqual(self.daemon.request("GET", path.format("copied"))[2],
+                         self.daemon.request("GET", path.format("bard"))[2])
+
     def test_plain_http_is_turned_away(self):
         failed = self.daemon.metric('lstmd_tls_handshakes_total{result="failed"}')
         with self.daemon.bare() as client:
@@ -183,8 +201,8 @@ class Tls(OverTls, DaemonTest):
         return outgoing.read()
 
     def test_handshakes_that_stop_cost_little(self):
-        """libmicrohttpd tries them again as often as it is asked to. They are ended after 10 seconds; who is through with
-        the handshake may be silent for longer."""
+        """libmicrohttpd tries them again as often as it is asked to. They are ended after 10 seconds; who is through
+        with the handshake may be silent for longer."""
         silent = self.daemon.raw()
         hello = self.client_hello()
         clients = [silent, *(self.daemon.bare() for _ in range(40))]
@@ -310,6 +328,21 @@ class UnixStaysPlain(OverTls, DaemonTest):
         self.assertEqual(self.daemon.json("GET", "/health/live")[0], 200)
 
 
+class Ending(OverTls, DaemonTest):
+    MODELS = {"bard": {}}
+    CONFIG = "drain_seconds = 0\n"
+
+    def test_whatever_clients_are_at(self):
+        connection, reply = self.daemon.open_stream("GET", "/v1/models/bard/generate?max_tokens=1000000")
+        self.addCleanup(connection.close)
+        reply.read(100)
+        for client in (self.daemon.raw(), self.daemon.bare(), self.daemon.bare()):
+            self.addCleanup(client.close)
+        client.sendall(b"\x16\x03\x01\x02\x00\x01\x00")         # the beginning of a hello
+        self.assertEqual(self.daemon.json("GET", "/health/live")[0], 200)
+        self.assertEqual(self.daemon.stop(), 0)
+
+
 class Refused(DaemonTest):
     """What the start says; the class' own daemon has no TLS."""
 
@@ -323,7 +356,8 @@ class Refused(DaemonTest):
         certificate, key = make_certificate(self.folder, "good")
         _, other = make_certificate(self.folder, "other")
         encrypted = os.path.join(self.folder, "encrypted.key")
-        subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:word", "-out", encrypted], check=True)
+        subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:word", "-out", encrypted],
+                       check=True)
         missing, folder = os.path.join(self.folder, "missing"), os.path.join(self.folder, "folder")
         os.mkdir(folder)
         open_key = os.path.join(self.folder, "open.key")
