@@ -262,7 +262,8 @@ static void add_tls(struct text *text, const struct server *server)
         return;
     }
     struct http_handshakes handshakes = http_handshakes(server->http);
-    add_value(text, "lstmd_certificate_remaining_seconds", "gauge", "Until the TLS certificate expires; below 0: it has.",
+    add_value(text, "lstmd_certificate_remaining_seconds", "gauge",
+              "Until the TLS certificate expires; below 0: it has.",
               (double)(certificate_expires_at(server->certificate) - time(NULL)));
     add_head(text, "lstmd_tls_handshakes_total", "counter", "TLS handshakes that came to their end, and that did not.");
     add(text, "lstmd_tls_handshakes_total{result=\"ok\"} %llu\nlstmd_tls_handshakes_total{result=\"failed\"} %llu\n",
