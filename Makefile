@@ -49,6 +49,7 @@ LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -l
 
 # Flags of one object: FLAGS_ and its path.
 FLAGS_engine/base/mem := -DMAY_ALLOCATE
+FLAGS_tests/unit/test_measure := -DMAY_ALLOCATE
 FLAGS_engine/import/hdf5_file := -DMAY_NAME_CTIME
 FLAGS_engine/import/hdf5_memory := -DMAY_NAME_CTIME
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.

@@ -55,15 +55,27 @@ void *mem_allocate_sparse(size_t count, size_t item_bytes)
     return block;
 }
 
+static size_t alignment_of(size_t bytes)
+{
+    return bytes >= HUGE_PAGE_WORTH_BYTES ? HUGE_PAGE_BYTES : MEM_ALIGNMENT_BYTES;
+}
+
+size_t mem_aligned_bytes(size_t bytes)
+{
+    size_t alignment = alignment_of(bytes);
+    size_t rounded = (bytes + alignment - 1) / alignment * alignment; /* C17: a multiple of the alignment */
+    return rounded == 0 ? alignment : rounded;
+}
+
 void *mem_allocate_aligned_raw(size_t count, size_t item_bytes)
 {
     size_t bytes;
     if (product_overflows(count, item_bytes, &bytes) || must_fail()) {
         return NULL;
     }
-    size_t alignment = bytes >= HUGE_PAGE_WORTH_BYTES ? HUGE_PAGE_BYTES : MEM_ALIGNMENT_BYTES;
-    size_t rounded = (bytes + alignment - 1) / alignment * alignment; /* C17: a multiple of the alignment */
-    void *block = aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
+    size_t alignment = alignment_of(bytes);
+    size_t rounded = mem_aligned_bytes(bytes);
+    void *block = aligned_alloc(alignment, rounded);
     if (block != NULL && alignment == HUGE_PAGE_BYTES) {
         madvise(block, rounded, MADV_HUGEPAGE); /* a wish: refusal is harmless */
     }

@@ -17,6 +17,9 @@ void *mem_allocate(size_t count, size_t item_bytes) MUST_CHECK;
  * 1 MiB and more are rounded up to 2 MiB pages on request of the kernel (fewer TLB misses over weights). */
 void *mem_allocate_aligned(size_t count, size_t item_bytes) MUST_CHECK;
 
+/* What such a block of `bytes` takes, rounded up. */
+size_t mem_aligned_bytes(size_t bytes);
+
 /* As mem_allocate_aligned, but not zeroed. */
 void *mem_allocate_aligned_raw(size_t count, size_t item_bytes) MUST_CHECK;
 

@@ -74,18 +74,6 @@ static struct rnn_layer_weights part_weights(const struct decode_layer_weights *
                                       .forget_bias = layer->forget_bias};
 }
 
-static size_t layer_bytes(const struct rnn_layer *layer)
-{
-    size_t words = layer->input_words + layer->hidden_words + 1;
-    words += layer->scales == NULL ? 0 : 3; /* scales, offsets of inputs and of h */
-    return layer->column_stride * words * RNN_WORD_BYTES;
-}
-
-static size_t output_bytes(const struct rnn_dense *output)
-{
-    return output->stride * (output->input_words + (output->scales == NULL ? 1 : 3)) * RNN_WORD_BYTES;
-}
-
 /* ---- layer 0's input ---- */
 
 /* The gate sums of every symbol under an embedding, chunk by chunk through a dense layer [embedding_size, columns],
@@ -168,7 +156,6 @@ static enum status make_table(struct decode_plan *plan, const struct decode_weig
         return error_set(error, STATUS_NO_MEMORY, "no memory for an input table of %zu × %zu", plan->vocabulary_size,
                          plan->table_stride);
     }
-    plan->bytes += plan->vocabulary_size * plan->table_stride * sizeof(float);
     for (size_t i = 0; i < part_count; i++) {
         struct rnn_layer_weights from = part_weights(&weights->layers[0], i);
         TRY(fill_table(plan, &plan->parts[i], weights, &from, error));
@@ -197,7 +184,6 @@ static enum status pack_embedding(struct decode_plan *plan, const struct decode_
     for (size_t i = 0; i < part_count_of(weights->layers[0].cell); i++) {
         plan->parts[i].weights.is_input_scaled = is_int8;
     }
-    plan->bytes += plan->vocabulary_size * (plan->embedding_words + is_int8) * RNN_WORD_BYTES;
     return STATUS_OK;
 }
 
@@ -211,7 +197,6 @@ static enum status keep_first_input(struct decode_plan *plan, const struct decod
                          weights->embedding_size);
     }
     memcpy(plan->first_input, weights->embedding, count * sizeof *plan->first_input);
-    plan->bytes += count * sizeof *plan->first_input;
     return STATUS_OK;
 }
 
@@ -241,6 +226,44 @@ static bool is_table_worth_it(const struct decode_weights *weights)
     }
     return embedding_size == 0 ||
            weights->vocabulary_size * columns <= weights->vocabulary_size * embedding_size + embedding_size * columns;
+}
+
+/* ---- how much memory ---- */
+
+/* Of the input: a table of `table_stride` columns or, where that is 0, the embedding. */
+static size_t measure_input(const struct decode_weights *sizes, size_t table_stride)
+{
+    size_t symbols = sizes->vocabulary_size;
+    size_t bytes = 0;
+    if (table_stride > 0) {
+        bytes = mem_aligned_bytes(symbols * table_stride * sizeof(float));
+    } else {
+        size_t words = rnn_words(sizes->precision, sizes->embedding_size);
+        bytes = mem_aligned_bytes(symbols * words * RNN_WORD_BYTES);
+        bytes += sizes->precision == RNN_PRECISION_INT8 ? symbols * sizeof(float) : 0;
+    }
+    bool is_kept = sizes->layers[0].is_residual;
+    return bytes + (is_kept ? mem_aligned_bytes(symbols * sizes->embedding_size * sizeof(float)) : 0);
+}
+
+size_t decode_plan_measure(const struct decode_weights *sizes)
+{
+    const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_find(sizes->kernels), sizes->precision);
+    bool has_table = is_table_worth_it(sizes);
+    size_t table_stride = 0;
+    size_t bytes = sizeof(struct decode_plan);
+    for (size_t i = 0; i < sizes->layer_count; i++) {
+        for (size_t part = 0; part < part_count_of(sizes->layers[i].cell); part++) {
+            struct rnn_layer_weights weights = part_weights(&sizes->layers[i], part);
+            weights.skipped = i == 0 && has_table ? weights.input_size : 0;
+            struct rnn_layer layer = rnn_layer_lay_out(steps, &weights);
+            bytes += rnn_layer_bytes(&layer);
+            table_stride += i == 0 && has_table ? layer.column_stride : 0;
+        }
+    }
+    struct rnn_dense output =
+        rnn_dense_lay_out(steps, sizes->layers[sizes->layer_count - 1].units, sizes->vocabulary_size);
+    return bytes + measure_input(sizes, table_stride) + rnn_dense_bytes(&output);
 }
 
 /* ---- packing ---- */
@@ -301,7 +324,6 @@ static enum status pack_layer(struct decode_plan *plan, const struct decode_laye
         TRY(rnn_layer_init(&part->weights, steps, &weights, error));
         part->weights.is_input_scaled = is_scaled;
         part->layer = plan->layer_count;
-        plan->bytes += layer_bytes(&part->weights);
         plan->part_count++;
     }
     if (from->is_residual) {
@@ -353,7 +375,6 @@ static enum status pack(struct decode_plan *plan, const struct decode_weights *w
     }
     plan->output.is_input_scaled =
         plan->precision == RNN_PRECISION_INT8 && plan->layers[plan->layer_count - 1].is_residual;
-    plan->bytes += output_bytes(&plan->output);
     plan->logits_stride = plan->output.stride;
     return STATUS_OK;
 }
@@ -373,6 +394,7 @@ enum status decode_plan_create(const struct decode_weights *weights, struct deco
     plan->precision = weights->precision;
     plan->vocabulary_size = weights->vocabulary_size;
     plan->embedding_size = weights->embedding_size;
+    plan->bytes = decode_plan_measure(weights);
     enum status status = pack(plan, weights, error);
     if (status != STATUS_OK) {
         decode_plan_destroy(plan);

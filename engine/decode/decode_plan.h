@@ -54,6 +54,9 @@ struct decode_plan;
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
 
+/* Bytes that the plan of such sizes holds, as decode_plan_bytes says; the weights themselves are not looked at. */
+size_t decode_plan_measure(const struct decode_weights *sizes);
+
 /* A plan whose rows are stepped by `stepper`, which is the plan's from then on; on failure it stays the caller's. LIMIT
  * above DECODE_SYMBOLS_MAX, NO_MEMORY. Owned. */
 struct stepper;
@@ -67,7 +70,7 @@ enum status decode_plan_warm_up(const struct decode_plan *plan, struct error *er
 
 /* Whether its rows are stepped by a stepper. */
 bool decode_plan_is_stepped(const struct decode_plan *plan);
-/* Bytes held by the packed weights, or by the stepper. */
+/* Bytes held by the plan and its packed weights, or by the stepper. */
 size_t decode_plan_bytes(const struct decode_plan *plan);
 /* Number of symbols: logits of a step, and one more than the largest symbol. */
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);

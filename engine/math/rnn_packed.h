@@ -144,6 +144,12 @@ struct rnn_layer_weights {
 /* Gates of a kind: 4 of an LSTM, 2 of GRU_GATES, 1 of the others. */
 size_t rnn_gate_count(enum rnn_kind kind);
 
+/* The sizes of the layer that rnn_layer_init makes; nothing is allocated, kernel and bias are not looked at. */
+struct rnn_layer rnn_layer_lay_out(const struct rnn_steps *steps, const struct rnn_layer_weights *weights);
+
+/* Memory that a layer of these sizes holds. */
+size_t rnn_layer_bytes(const struct rnn_layer *layer);
+
 /* Packs a layer for `steps`. NO_MEMORY; for narrow precisions UNPROCESSABLE, code "not_finite", where a weight or bias
  * is none. */
 enum status rnn_layer_init(struct rnn_layer *layer, const struct rnn_steps *steps,
@@ -156,6 +162,10 @@ void rnn_layer_bias(const struct rnn_layer_weights *weights, float *gates);
 /* Writes gate sums [rnn_gate_count × units] (TensorFlow's order) into the layout of rnn_layer_row.start:
  * [block_count, 4, lanes]. */
 void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, float *start);
+
+/* As rnn_layer_lay_out and rnn_layer_bytes. */
+struct rnn_dense rnn_dense_lay_out(const struct rnn_steps *steps, size_t input_size, size_t columns);
+size_t rnn_dense_bytes(const struct rnn_dense *layer);
 
 /* Packs weights [input_size, columns], row-major, and bias [columns]. Errors as rnn_layer_init. */
 enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,

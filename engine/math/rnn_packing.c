@@ -267,6 +267,29 @@ static enum status refuse_not_finite(struct error *error)
 
 /* ---- layers ---- */
 
+struct rnn_layer rnn_layer_lay_out(const struct rnn_steps *steps, const struct rnn_layer_weights *weights)
+{
+    struct rnn_layer layer = {.steps = steps,
+                              .kind = weights->kind,
+                              .input_size = weights->input_size - weights->skipped,
+                              .units = weights->units};
+    size_t block_units = RNN_VECTORS / rnn_gate_count(layer.kind) * steps->lanes;
+    layer.block_count = blocks(layer.units, block_units);
+    layer.stride = layer.block_count * block_units;
+    layer.column_stride = layer.block_count * RNN_VECTORS * steps->lanes;
+    layer.input_words = rnn_words(steps->precision, layer.input_size);
+    layer.hidden_words = rnn_words(steps->precision, layer.units);
+    return layer;
+}
+
+size_t rnn_layer_bytes(const struct rnn_layer *layer)
+{
+    size_t columns = layer->column_stride * RNN_WORD_BYTES;
+    size_t bytes = mem_aligned_bytes(columns * (layer->input_words + layer->hidden_words)) + mem_aligned_bytes(columns);
+    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
+    return bytes + (is_int8 ? mem_aligned_bytes(columns) + mem_aligned_bytes(2 * columns) : 0);
+}
+
 static enum status allocate_layer(struct rnn_layer *layer, struct error *error)
 {
     bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
@@ -322,16 +345,7 @@ enum status rnn_layer_init(struct rnn_layer *layer, const struct rnn_steps *step
                            const struct rnn_layer_weights *weights, struct error *error)
 {
     CHECK(weights->skipped <= weights->input_size && weights->units > 0);
-    struct rnn_layer made = {.steps = steps,
-                             .kind = weights->kind,
-                             .input_size = weights->input_size - weights->skipped,
-                             .units = weights->units};
-    size_t block_units = RNN_VECTORS / rnn_gate_count(made.kind) * steps->lanes;
-    made.block_count = blocks(made.units, block_units);
-    made.stride = made.block_count * block_units;
-    made.column_stride = made.block_count * RNN_VECTORS * steps->lanes;
-    made.input_words = rnn_words(steps->precision, made.input_size);
-    made.hidden_words = rnn_words(steps->precision, made.units);
+    struct rnn_layer made = rnn_layer_lay_out(steps, weights);
     float *gates = mem_allocate(rnn_gate_count(made.kind) * made.units, sizeof *gates);
     enum status status = STATUS_NO_MEMORY;
     if (gates == NULL) {
@@ -374,6 +388,25 @@ void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, flo
     }
 }
 
+struct rnn_dense rnn_dense_lay_out(const struct rnn_steps *steps, size_t input_size, size_t columns)
+{
+    size_t block_columns = RNN_VECTORS * steps->lanes;
+    size_t block_count = blocks(columns, block_columns);
+    return (struct rnn_dense){.steps = steps,
+                              .input_size = input_size,
+                              .columns = columns,
+                              .block_count = block_count,
+                              .stride = block_count * block_columns,
+                              .input_words = rnn_words(steps->precision, input_size)};
+}
+
+size_t rnn_dense_bytes(const struct rnn_dense *layer)
+{
+    size_t columns = layer->stride * RNN_WORD_BYTES;
+    size_t bytes = mem_aligned_bytes(columns * layer->input_words) + mem_aligned_bytes(columns);
+    return bytes + (layer->steps->precision == RNN_PRECISION_INT8 ? 2 * mem_aligned_bytes(columns) : 0);
+}
+
 static enum status allocate_dense(struct rnn_dense *layer, struct error *error)
 {
     bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
@@ -393,13 +426,7 @@ enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *step
                            const float *weights, const float *bias, struct error *error)
 {
     CHECK(input_size > 0 && columns > 0);
-    size_t block_columns = RNN_VECTORS * steps->lanes;
-    struct rnn_dense made = {.steps = steps,
-                             .input_size = input_size,
-                             .columns = columns,
-                             .block_count = blocks(columns, block_columns),
-                             .input_words = rnn_words(steps->precision, input_size)};
-    made.stride = made.block_count * block_columns;
+    struct rnn_dense made = rnn_dense_lay_out(steps, input_size, columns);
     enum status status = allocate_dense(&made, error);
     if (status == STATUS_OK && (!is_packable(steps->precision, bias, columns) ||
                                 !is_packable(steps->precision, weights, input_size * columns))) {

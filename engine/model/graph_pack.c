@@ -138,8 +138,8 @@ static bool check_widths(struct packer *packer)
            step_refuse(&packer->view, output->vector.output, "is read in part");
 }
 
-/* Whether all projections have the shape of one, and packing stays within reason. */
-static bool check_projections(struct packer *packer)
+/* Whether folding the projections stays within reason; also where there are none. */
+static bool check_folding(struct packer *packer)
 {
     size_t as_is = 0;
     size_t folded = 0;
@@ -149,10 +149,21 @@ static bool check_projections(struct packer *packer)
         size_t gates = step_gate_count(layer->cell) * layer->units;
         as_is += (layer->input.count + layer->hidden_count) * gates;
         folded += ((i == 0 ? layer->input.count : packer->stack.layers[i - 1].units) + layer->units) * gates;
+        last = layer->projection.node == NULL ? last : layer;
+    }
+    return last == NULL || folded <= FOLDED_MULTIPLE_MAX * as_is ||
+           step_refuse(&packer->view, last->projection,
+                       "projects to so few that folding it would cost more than it saves");
+}
+
+/* Whether all projections have the shape of one, and packing stays within reason. */
+static bool check_projections(struct packer *packer)
+{
+    for (size_t i = 0; i < packer->stack.layer_count; i++) {
+        const struct step_layer *layer = &packer->stack.layers[i];
         if (layer->projection.node == NULL) {
             continue;
         }
-        last = layer;
         const struct tensor *projection = value_of(packer, layer->projection);
         if (projection->dtype != DTYPE_FLOAT32 || projection->shape.rank != 2 ||
             projection->shape.dimensions[0] != (int64_t)layer->units ||
@@ -160,9 +171,7 @@ static bool check_projections(struct packer *packer)
             return step_refuse(&packer->view, layer->projection, "has not the shape of a projection");
         }
     }
-    return last == NULL || folded <= FOLDED_MULTIPLE_MAX * as_is ||
-           step_refuse(&packer->view, last->projection,
-                       "projects to so few that folding it would cost more than it saves");
+    return check_folding(packer);
 }
 
 /* ---- arrays in the layout of decode_weights ---- */
@@ -284,15 +293,22 @@ static enum status make_kernel(struct packer *packer, size_t index, size_t first
     return STATUS_OK;
 }
 
+/* A layer without its weights. */
+static struct decode_layer_weights layer_sizes(const struct step_stack *stack, size_t index)
+{
+    const struct step_layer *layer = &stack->layers[index];
+    return (struct decode_layer_weights){.cell = layer->cell,
+                                         .input_size = index == 0 ? layer->input.count : layer[-1].units,
+                                         .units = layer->units,
+                                         .is_residual = layer->is_residual};
+}
+
 static enum status make_layer(struct packer *packer, size_t index, struct error *error)
 {
     const struct step_layer *layer = &packer->stack.layers[index];
     struct decode_layer_weights *weights = &packer->weights.layers[index];
     bool is_gru = layer->cell == DECODE_CELL_GRU;
-    *weights = (struct decode_layer_weights){.cell = layer->cell,
-                                             .input_size = index == 0 ? layer->input.count : layer[-1].units,
-                                             .units = layer->units,
-                                             .is_residual = layer->is_residual};
+    *weights = layer_sizes(&packer->stack, index);
     TRY(make_kernel(packer, index, 0, is_gru ? 2 : step_gate_count(layer->cell), &weights->kernel, &weights->bias,
                     error));
     return is_gru ? make_kernel(packer, index, 2, 1, &weights->candidate_kernel, &weights->candidate_bias, error)
@@ -435,6 +451,44 @@ enum status graph_pack(const struct graph_pack_options *options, struct decode_p
     workspace_destroy(packer->workspace);
     plan_unref(packer->plan);
     arena_release(&packer->arena);
+    step_view_release(&packer->view);
+    mem_free(packer);
+    return status;
+}
+
+/* ---- how much memory ---- */
+
+static size_t measure(const struct packer *packer)
+{
+    const struct step_stack *stack = &packer->stack;
+    struct decode_weights sizes = {.vocabulary_size = stack->symbol_count,
+                                   .layer_count = stack->layer_count,
+                                   .precision = packer->options->precision};
+    if (stack->embedding.node != NULL) {
+        const struct shape *shape = &output_type(stack->embedding)->shape;
+        sizes.embedding_size =
+            shape->rank == 2 && shape->dimensions[1] > 0 ? (size_t)shape->dimensions[1] : stack->layers[0].input.count;
+    }
+    for (size_t i = 0; i < stack->layer_count; i++) {
+        sizes.layers[i] = layer_sizes(stack, i);
+    }
+    return decode_plan_measure(&sizes);
+}
+
+enum status graph_pack_measure(const struct graph_pack_options *options, size_t *ret_bytes, struct error *error)
+{
+    struct packer *packer = mem_allocate(1, sizeof *packer);
+    if (packer == NULL) {
+        return no_memory(error);
+    }
+    packer->options = options;
+    enum status status = step_view_init(&packer->view, options->graph, options->signature, error);
+    if (status == STATUS_OK) {
+        bool is_packed = step_match(&packer->view, options->symbol_count, &packer->stack) && check_widths(packer) &&
+                         check_folding(packer);
+        status = packer->view.has_failed ? no_memory(error) : STATUS_OK;
+        *ret_bytes = is_packed && status == STATUS_OK ? measure(packer) : 0;
+    }
     step_view_release(&packer->view);
     mem_free(packer);
     return status;

@@ -30,4 +30,9 @@ struct graph_pack_options {
 enum status graph_pack(const struct graph_pack_options *options, struct decode_plan **ret_plan,
                        char reason[STEP_VIEW_REASON_BYTES_MAX], struct error *error) MUST_CHECK;
 
+/* Bytes of the plan that graph_pack would make, by the shapes of the graph alone: neither values nor a reference are
+ * needed. 0 where it cannot be packed; one whose values are at fault is not told apart. NO_MEMORY. */
+enum status graph_pack_measure(const struct graph_pack_options *options, size_t *ret_bytes,
+                               struct error *error) MUST_CHECK;
+
 #endif

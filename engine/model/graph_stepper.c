@@ -366,6 +366,7 @@ static enum status make(struct graph_stepper *stepper, struct graph *graph, stru
     return status == STATUS_OK ? try_step(stepper, place, error) : status;
 }
 
+/* Of the compiled step, but for the graph's nodes; optimisers' slots have no values. */
 static size_t count_bytes(const struct graph_stepper *stepper, const struct graph *graph)
 {
     size_t bytes = stepper->state_bytes;
@@ -373,10 +374,28 @@ static size_t count_bytes(const struct graph_stepper *stepper, const struct grap
         bytes += plan_bytes(stepper->plans[extent]) + plan_workspace_bytes(stepper->plans[extent]);
     }
     for (size_t i = 0; i < graph_variable_count(graph); i++) {
-        const struct tensor *tensor = values_tensor(stepper->values, graph_variable(graph, i));
-        bytes += tensor == NULL ? 0 : tensor_bytes(tensor);
+        const struct variable *variable = graph_variable(graph, i);
+        const struct output_type *type = &variable->node->outputs[0];
+        struct tensor tensor = {.dtype = type->dtype, .shape = type->shape};
+        bytes += variable->is_slot ? 0 : tensor_bytes(&tensor);
     }
     return bytes;
+}
+
+enum status graph_stepper_measure(struct graph *graph, const struct generate_signature *signature, size_t *ret_bytes,
+                                  struct error *error)
+{
+    struct graph_stepper stepper = {.signature = *signature};
+    struct stepper seam = {.context = NULL};
+    enum status status = compile_step(&stepper, graph, error);
+    if (status == STATUS_OK) {
+        lay_out_state(&stepper, &seam);
+        *ret_bytes = count_bytes(&stepper, graph);
+    }
+    for (size_t extent = 0; extent < EXTENT_COUNT; extent++) {
+        plan_unref(stepper.plans[extent]);
+    }
+    return status == STATUS_OK ? status : refuse_step(error, status);
 }
 
 enum status graph_stepper_plan(struct graph *graph, struct values *values, const struct generate_signature *signature,

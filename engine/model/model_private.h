@@ -98,6 +98,10 @@ enum status version_content_read(const char *path, enum version_use use, struct 
 /* The same of files that were read, which are taken over, on failure too. */
 enum status version_content_take(const struct version_files *files, enum version_use use,
                                  struct version_content *ret_content, struct error *error) MUST_CHECK;
+/* Reads graph and vocabulary alone, neither weights nor manifest, and verifies no checksum. Errors as those of the
+ * whole. */
+enum status version_content_read_graph(const char *path, struct version_content *ret_content,
+                                       struct error *error) MUST_CHECK;
 void version_content_release(struct version_content *content);
 /* What generates its text: the signature "generate" where the graph has one, else its language model. Weights are
  * packed where they can be; else `*ret_slow_path` (owned; NULL: packed) says in a sentence why not. UNPROCESSABLE: code
@@ -106,6 +110,10 @@ void version_content_release(struct version_content *content);
  * errors as decode_plan_create. Owned. */
 enum status version_content_plan(const struct version_content *content, enum rnn_precision precision,
                                  struct decode_plan **ret_plan, char **ret_slow_path, struct error *error) MUST_CHECK;
+/* Bytes of the plan that version_content_plan would make, by the graph and the vocabulary alone. Its errors, as far as
+ * these show. */
+enum status version_content_measure(const struct version_content *content, enum rnn_precision precision,
+                                    size_t *ret_bytes, struct error *error) MUST_CHECK;
 /* Hands `use` the weights that version_content_plan would pack, before it returns. Its errors; also where the graph can
  * only be run step by step: code "not_packed". */
 struct weights_use;

@@ -26,6 +26,12 @@ static enum status no_memory(struct error *error, const char *path)
     return error_set(error, STATUS_NO_MEMORY, "no memory to load %s", path);
 }
 
+/* With so much for its plan. The manifest's few kilobytes are not counted. */
+static size_t held_bytes(size_t plan_bytes, const struct vocabulary *vocabulary)
+{
+    return sizeof(struct snapshot) + plan_bytes + vocabulary_bytes(vocabulary);
+}
+
 /* ---- life ---- */
 
 static size_t count_parameters(const struct graph *graph)
@@ -94,6 +100,19 @@ enum status snapshot_load(const char *path, const char *model_name, uint64_t ver
     }
     *ret_snapshot = snapshot;
     return STATUS_OK;
+}
+
+enum status snapshot_measure(const char *path, enum rnn_precision precision, size_t *ret_bytes, struct error *error)
+{
+    struct version_content content;
+    size_t bytes = 0;
+    TRY(version_content_read_graph(path, &content, error));
+    enum status status = version_content_measure(&content, precision, &bytes, error);
+    if (status == STATUS_OK) {
+        *ret_bytes = held_bytes(bytes, content.vocabulary);
+    }
+    version_content_release(&content);
+    return status;
 }
 
 struct snapshot *snapshot_ref(struct snapshot *snapshot)
@@ -180,7 +199,7 @@ const char *snapshot_slow_path(const struct snapshot *snapshot)
 
 size_t snapshot_bytes(const struct snapshot *snapshot)
 {
-    return decode_plan_bytes(snapshot->plan);
+    return held_bytes(decode_plan_bytes(snapshot->plan), snapshot->vocabulary);
 }
 
 const json_t *snapshot_manifest(const struct snapshot *snapshot)

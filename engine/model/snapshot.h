@@ -21,6 +21,12 @@ struct snapshot;
  * Owned by one reference. */
 enum status snapshot_load(const char *path, const char *model_name, uint64_t version, enum rnn_precision precision,
                           struct snapshot **ret_snapshot, struct error *error) MUST_CHECK;
+/* The snapshot_bytes of a version that is not loaded, in `precision`: by its graph.json and vocab.json; weights are not
+ * read and nothing is verified, so that what it says of a broken version means nothing. Where the graph's own values
+ * keep it from being packed (snapshot_slow_path), it says what packing would take. Errors as snapshot_load, as far as
+ * these files show. Slow: never on the loop. */
+enum status snapshot_measure(const char *path, enum rnn_precision precision, size_t *ret_bytes,
+                             struct error *error) MUST_CHECK;
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 /* The last release frees megabytes: hand it to the loader thread. Returns NULL. */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);

@@ -6,6 +6,8 @@
 #include "engine/model/model_private.h"
 #include "engine/store/graph_file.h"
 
+enum { GRAPH_BYTES_MAX = 1 << 30 }; /* of a file that is only looked into */
+
 static const char weights_name[] = "weights.safetensors";
 
 static enum status refuse(struct error *error, enum status status, const char *code, const char *file)
@@ -182,6 +184,45 @@ enum status version_content_read(const char *path, enum version_use use, struct 
     struct version_files files;
     TRY(version_read(path, &files, error));
     return version_content_take(&files, use, ret_content, error);
+}
+
+/* One of a version's files as it lies there. NOT_FOUND. Free its bytes with mem_free. */
+static enum status read_file(const char *path, const char *name, struct version_file *ret_file, struct error *error)
+{
+    char file_path[MODEL_DIRECTORY_PATH_BYTES + VERSION_FILE_NAME_BYTES_MAX];
+    char *bytes = NULL;
+    snprintf(file_path, sizeof file_path, "%.4095s/%s", path, name);
+    TRY(file_read(file_path, GRAPH_BYTES_MAX, &bytes, &ret_file->length, error));
+    ret_file->name = name;
+    ret_file->bytes = bytes;
+    return STATUS_OK;
+}
+
+enum status version_content_read_graph(const char *path, struct version_content *ret_content, struct error *error)
+{
+    struct version_file files[2] = {{.name = NULL}};
+    struct version_content content = {.files = {.files = files, .count = 1}};
+    enum status status = read_file(path, "graph.json", &files[0], error);
+    if (status == STATUS_OK) {
+        status = read_file(path, "vocab.json", &files[1], error);
+        content.files.count += status == STATUS_OK;
+        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    if (status == STATUS_OK) {
+        status = replay_graph(&content, error);
+    }
+    if (status == STATUS_OK) {
+        status = read_vocabulary(&content, error);
+    }
+    content.files = (struct version_files){.count = 0}; /* they are here */
+    mem_free((void *)(uintptr_t)files[0].bytes);
+    mem_free((void *)(uintptr_t)files[1].bytes);
+    if (status != STATUS_OK) {
+        version_content_release(&content);
+        return status;
+    }
+    *ret_content = content;
+    return STATUS_OK;
 }
 
 void version_content_release(struct version_content *content)

@@ -48,20 +48,26 @@ static enum status gather_pair(const struct version_content *content, enum recur
     return STATUS_OK;
 }
 
-static enum status gather_layer(const struct version_content *content, const struct language_model_options *options,
-                                size_t layer, struct decode_layer_weights *ret_layer, struct error *error)
+/* A layer without its weights. */
+static struct decode_layer_weights layer_sizes(const struct language_model_options *options, size_t layer)
 {
     static const enum decode_cell cells[] = {[RECURRENT_CELL_LSTM] = DECODE_CELL_LSTM,
                                              [RECURRENT_CELL_GRU] = DECODE_CELL_GRU,
                                              [RECURRENT_CELL_RNN] = DECODE_CELL_RNN};
     static_assert(sizeof cells / sizeof *cells == RECURRENT_CELL_COUNT, "a row for each cell");
     size_t first_input = options->embedding > 0 ? options->embedding : options->vocabulary_size;
+    return (struct decode_layer_weights){.cell = cells[options->cell],
+                                         .input_size = layer == 0 ? first_input : options->units,
+                                         .units = options->units,
+                                         .forget_bias = (float)language_model_forget_bias(options),
+                                         .is_residual = options->is_residual && layer > 0};
+}
+
+static enum status gather_layer(const struct version_content *content, const struct language_model_options *options,
+                                size_t layer, struct decode_layer_weights *ret_layer, struct error *error)
+{
     bool is_gru = options->cell == RECURRENT_CELL_GRU;
-    *ret_layer = (struct decode_layer_weights){.cell = cells[options->cell],
-                                               .input_size = layer == 0 ? first_input : options->units,
-                                               .units = options->units,
-                                               .forget_bias = (float)language_model_forget_bias(options),
-                                               .is_residual = options->is_residual && layer > 0};
+    *ret_layer = layer_sizes(options, layer);
     TRY(gather_pair(content, options->cell, layer, is_gru ? "gates/" : "", &ret_layer->kernel, &ret_layer->bias,
                     error));
     return is_gru ? gather_pair(content, options->cell, layer, "candidate/", &ret_layer->candidate_kernel,
@@ -74,6 +80,18 @@ static enum status refuse(struct error *error, const char *code)
     return error_code(error, code), STATUS_UNPROCESSABLE;
 }
 
+/* All but the weights. */
+static struct decode_weights sizes_of(const struct language_model_options *options)
+{
+    struct decode_weights sizes = {.vocabulary_size = options->vocabulary_size,
+                                   .embedding_size = options->embedding,
+                                   .layer_count = options->layers};
+    for (size_t layer = 0; layer < options->layers; layer++) {
+        sizes.layers[layer] = layer_sizes(options, layer);
+    }
+    return sizes;
+}
+
 static enum status gather(const struct version_content *content, const struct language_model_options *options,
                           struct decode_weights *ret_weights, struct error *error)
 {
@@ -83,9 +101,7 @@ static enum status gather(const struct version_content *content, const struct la
                   options->vocabulary_size);
         return refuse(error, "wrong_shape");
     }
-    struct decode_weights weights = {.vocabulary_size = options->vocabulary_size,
-                                     .embedding_size = options->embedding,
-                                     .layer_count = options->layers};
+    struct decode_weights weights = sizes_of(options);
     for (size_t layer = 0; layer < options->layers; layer++) {
         TRY(gather_layer(content, options, layer, &weights.layers[layer], error));
     }
@@ -152,6 +168,37 @@ static enum status pack_signature(const struct version_content *content, const s
                                   : STATUS_OK;
 }
 
+/* The signature, which is nothing without a vocabulary. */
+static enum status read_signature(const struct version_content *content, struct generate_signature *ret_signature,
+                                  struct error *error)
+{
+    TRY(generate_signature_read(content->graph, ret_signature, error));
+    if (content->vocabulary == NULL) {
+        error_set(error, STATUS_UNPROCESSABLE,
+                  "the signature " GENERATE_SIGNATURE_NAME " has no vocabulary: give the step one");
+        return refuse(error, "cannot_generate");
+    }
+    return STATUS_OK;
+}
+
+static enum status measure_signature(const struct version_content *content, enum rnn_precision precision,
+                                     size_t *ret_bytes, struct error *error)
+{
+    struct generate_signature signature;
+    size_t bytes = 0;
+    TRY(read_signature(content, &signature, error));
+    struct graph_pack_options options = {.graph = content->graph,
+                                         .signature = &signature,
+                                         .symbol_count = vocabulary_size(content->vocabulary),
+                                         .precision = precision};
+    TRY(graph_pack_measure(&options, &bytes, error));
+    if (bytes == 0) {
+        TRY(graph_stepper_measure(content->graph, &signature, &bytes, error));
+    }
+    *ret_bytes = bytes;
+    return STATUS_OK;
+}
+
 static enum status plan_signature(const struct version_content *content, enum rnn_precision precision,
                                   const struct weights_use *use, struct decode_plan **ret_plan, char **ret_slow_path,
                                   struct error *error)
@@ -159,12 +206,7 @@ static enum status plan_signature(const struct version_content *content, enum rn
     struct generate_signature signature;
     struct values *values = NULL;
     struct decode_plan *plan = NULL;
-    TRY(generate_signature_read(content->graph, &signature, error));
-    if (content->vocabulary == NULL) {
-        error_set(error, STATUS_UNPROCESSABLE,
-                  "the signature " GENERATE_SIGNATURE_NAME " has no vocabulary: give the step one");
-        return refuse(error, "cannot_generate");
-    }
+    TRY(read_signature(content, &signature, error));
     struct graph_pack_options options = {.graph = content->graph,
                                          .signature = &signature,
                                          .symbol_count = vocabulary_size(content->vocabulary),
@@ -210,6 +252,22 @@ enum status version_content_plan(const struct version_content *content, enum rnn
         return plan_language_model(content, &options, precision, ret_plan, error);
     }
     return cannot_generate(error);
+}
+
+enum status version_content_measure(const struct version_content *content, enum rnn_precision precision,
+                                    size_t *ret_bytes, struct error *error)
+{
+    struct language_model_options options;
+    if (generate_signature_exists(content->graph)) {
+        return measure_signature(content, precision, ret_bytes, error);
+    }
+    if (content->vocabulary == NULL || !language_model_find(content->graph, &options)) {
+        return cannot_generate(error);
+    }
+    struct decode_weights sizes = sizes_of(&options);
+    sizes.precision = precision;
+    *ret_bytes = decode_plan_measure(&sizes);
+    return STATUS_OK;
 }
 
 enum status version_content_use_weights(const struct version_content *content, const struct weights_use *use,

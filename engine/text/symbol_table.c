@@ -136,6 +136,12 @@ void symbol_table_release(struct symbol_table *table)
     *table = (struct symbol_table){0};
 }
 
+size_t symbol_table_bytes(const struct symbol_table *table)
+{
+    size_t numbers = table->count_max + 1 + table->slot_mask + 1;
+    return table->text_bytes_max + numbers * sizeof *table->offsets;
+}
+
 enum status symbol_table_add(struct symbol_table *table, const char *bytes, size_t length, struct error *error)
 {
     size_t begin = table->offsets[table->count];

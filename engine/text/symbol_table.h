@@ -34,6 +34,9 @@ enum status symbol_table_init(struct symbol_table *table, size_t count, size_t t
 /* A table of zeroes is allowed. */
 void symbol_table_release(struct symbol_table *table);
 
+/* Memory behind the table. */
+size_t symbol_table_bytes(const struct symbol_table *table);
+
 /* The symbol's number, or SYMBOL_NONE. */
 uint32_t symbol_table_find(const struct symbol_table *table, const char *bytes, size_t length);
 /* The same for the UTF-8 of one character, whose code point is known. */

@@ -251,6 +251,11 @@ size_t vocabulary_size(const struct vocabulary *vocabulary)
     return vocabulary->table.count;
 }
 
+size_t vocabulary_bytes(const struct vocabulary *vocabulary)
+{
+    return sizeof *vocabulary + symbol_table_bytes(&vocabulary->table);
+}
+
 uint32_t vocabulary_end_of_line(const struct vocabulary *vocabulary)
 {
     return vocabulary->end_of_line;

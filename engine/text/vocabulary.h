@@ -81,6 +81,9 @@ void vocabulary_unref(struct vocabulary *vocabulary);
 enum vocabulary_kind vocabulary_kind(const struct vocabulary *vocabulary);
 size_t vocabulary_size(const struct vocabulary *vocabulary);
 
+/* Memory that it holds. */
+size_t vocabulary_bytes(const struct vocabulary *vocabulary);
+
 /* Symbol `id`'s text and its length in bytes. `id` must be below vocabulary_size. For bytes: that one byte. */
 const char *vocabulary_symbol(const struct vocabulary *vocabulary, uint32_t id, size_t *ret_length);
 
