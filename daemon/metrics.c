@@ -296,6 +296,12 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     registry_visit(server->registry, add_model_version, &text);
     add_head(&text, "lstmd_model_bytes", "gauge", "Memory of the version that serves.");
     registry_visit(server->registry, add_model_bytes, &text);
+    struct registry_memory memory = registry_memory(server->registry);
+    add_value(&text, "lstmd_models_bytes", "gauge",
+              "Memory of all versions that are loaded, being loaded, or still used by requests.",
+              (double)memory.held_bytes);
+    add_value(&text, "lstmd_models_bytes_max", "gauge", "What models_bytes_max allows of it; 0: no maximum.",
+              (double)memory.bytes_max);
     add_head(&text, "lstmd_model_reloads_total", "counter", "Versions loaded, and refused.");
     registry_visit(server->registry, add_model_reloads, &text);
     add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");

@@ -219,6 +219,8 @@ static void update_version(struct registry *registry, struct registry_version *v
     }
     if (version->fingerprint != fingerprint) {
         registry_drop_served(registry, version);
+        version->is_measured = false;
+        version->is_postponed = false;
     }
     version->is_precision_refused = version->is_precision_refused && version->fingerprint == fingerprint;
     version->fingerprint = fingerprint;
@@ -300,6 +302,7 @@ static void take_model(struct registry *registry, const struct found_model *foun
     if (model->is_asleep && model_source(model) == NULL) {
         model->is_asleep = false; /* what stood in while it slept was removed: another has to serve */
     }
+    registry_retry(registry, model);
     registry_load_model(registry, model);
     registry_watch_idle(registry, model);
 }

@@ -69,7 +69,8 @@ void registry_on_change(struct registry *registry, void (*on_change)(void *conte
  * reference for the caller, to be given back with registry_release; the model counts as in use until then. NOT_FOUND,
  * code "model_not_found", "version_not_found" or "label_not_found"; INVALID, code "model_required"; UNPROCESSABLE, code
  * "version_refused" with the reason; UNAVAILABLE, code "model_loading", "model_unloaded" or "no_version": a version on
- * disk that is not loaded begins to load, and so does a model that is idle. */
+ * disk that is not loaded begins to load, and so does a model that is idle; code "models_bytes_max" or "no_memory":
+ * there is no room for it now. */
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error) MUST_CHECK;
 
@@ -190,8 +191,9 @@ void registry_delete(struct registry *registry, const char *name, bool force, st
  * NOT_FOUND, code "version_not_found". `version` not 0: loads that one beside. `precision` not RNN_PRECISION_COUNT: the
  * model's versions are packed so in place of its setting, until another load says otherwise, the setting is patched, or
  * the model is unloaded; UNPROCESSABLE, code "precision_refused", when a version cannot be: it serves on as it was;
- * CONFLICT, code "precision_changed", when another call asked for another one meanwhile, "model_unloaded" when it
- * unloaded the model. */
+ * UNAVAILABLE, code "models_bytes_max" or "no_memory", when there is no room for it: what serves goes on, and it is
+ * loaded once there is; CONFLICT, code "precision_changed", when another call asked for another one meanwhile,
+ * "model_unloaded" when it unloaded the model. */
 void registry_load(struct registry *registry, const char *name, uint64_t version, enum rnn_precision precision,
                    struct registry_callback callback);
 
@@ -251,6 +253,13 @@ json_t *registry_refused(struct registry *registry);
 /* A model's generation default ("temperature", …), unknown_symbols or start text from its settings, or NULL.
  * Borrowed. */
 const json_t *registry_setting(const struct registry *registry, const char *name, const char *key);
+
+/* Memory of the versions that are loaded, being loaded, or still used by requests; and the setting models_bytes_max. */
+struct registry_memory {
+    size_t held_bytes;
+    uint64_t bytes_max; /* 0: no maximum */
+};
+struct registry_memory registry_memory(const struct registry *registry);
 
 /* For each model, for metrics: calls `visit` with name, current version (0: none), bytes, reloads done and failed. */
 struct registry_metrics {

@@ -317,6 +317,7 @@ static void ask_for_load(struct registry *registry, struct registry_model *model
             known->is_wanted = true;
         }
     }
+    registry_retry(registry, model);
     registry_load_model(registry, model);
 }
 

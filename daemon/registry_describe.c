@@ -68,7 +68,7 @@ static json_t *labels_of(const struct registry_model *model, uint64_t number)
 static json_t *describe_version(const struct registry_model *model, const struct registry_version *version)
 {
     json_t *reason = json_null();
-    if (version_has_reason(version) || version->is_precision_refused) {
+    if (version_has_reason(version) || version->is_precision_refused || version->is_postponed) {
         reason = json_pack("{s:s, s:s, s:s, s:I}", "code",
                            version->reason.code[0] == '\0' ? status_name(version->reason_status) : version->reason.code,
                            "file", version->reason.param, "message", version->reason.message, "at",
@@ -76,9 +76,11 @@ static json_t *describe_version(const struct registry_model *model, const struct
     }
     const char *precision =
         version->snapshot == NULL ? NULL : rnn_precision_name(snapshot_precision(version->snapshot));
-    return json_pack("{s:I, s:s, s:b, s:s?, s:o, s:o}", "version", (json_int_t)version->number, "status",
+    json_t *bytes =
+        version->snapshot == NULL ? json_null() : json_integer((json_int_t)snapshot_bytes(version->snapshot));
+    return json_pack("{s:I, s:s, s:b, s:s?, s:o, s:o, s:o}", "version", (json_int_t)version->number, "status",
                      version_status_name(version->status), "loaded", version->snapshot != NULL, "precision", precision,
-                     "labels", labels_of(model, version->number), "reason", reason);
+                     "bytes", bytes, "labels", labels_of(model, version->number), "reason", reason);
 }
 
 /* Whether it would serve, but that nobody used its model: who asks for it has it. */
@@ -183,6 +185,7 @@ static json_t *index_version(const struct registry_model *model, const struct re
                                                              : "UNAVAILABLE";
     const char *reason = is_usable(model, version) || version->status == VERSION_LOADING      ? ""
                          : version_has_reason(version) && version->status != VERSION_TEXTLESS ? version->reason.message
+                         : version->is_postponed                                              ? version->reason.message
                          : model->is_unloaded                                                 ? "unloaded"
                                                                                               : "not loaded";
     return json_pack("{s:s, s:o, s:s, s:s}", "name", model->name, "version",

@@ -1,6 +1,7 @@
 /* Models that nobody used for their keep_alive_seconds: what is loaded of them is freed, and whoever asks for one has
- * it loaded again. A model is used while a request holds one of its snapshots or graphs; the time counts from the end
- * of the last use, or of a load, or from when it was last seen in use. Thread: loop. Owns nothing. */
+ * it loaded again. Where others need the memory it may be sooner (registry_memory.c). A model is used while a request
+ * holds one of its snapshots or graphs; the time counts from the end of the last use, or of a load, or from when it was
+ * last seen in use. Thread: loop. Owns nothing. */
 #include "daemon/log.h"
 #include "daemon/registry_private.h"
 #include "engine/base/clock.h"
@@ -47,7 +48,12 @@ static bool is_needed(const struct registry *registry, const struct registry_mod
     return is_needed;
 }
 
-static void fall_asleep(struct registry *registry, struct registry_model *model)
+bool registry_may_sleep(const struct registry *registry, const struct registry_model *model)
+{
+    return can_sleep(model) && !is_needed(registry, model);
+}
+
+void registry_fall_asleep(struct registry *registry, struct registry_model *model)
 {
     const struct registry_version *current = model_current(model);
     for (size_t i = 0; i < model->version_count; i++) { /* where only graphs were read, nothing has to be loaded */
@@ -73,7 +79,7 @@ static void on_idle(uv_timer_t *timer)
         if (!can_sleep(model) || remaining_ms(model) > 0) {
             registry_watch_idle(registry, model);
         } else {
-            fall_asleep(registry, model);
+            registry_fall_asleep(registry, model);
             is_changed = true;
         }
     }

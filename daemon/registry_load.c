@@ -1,5 +1,6 @@
-/* Loading versions beside what serves, swapping, pruning what is old. Thread: loop; reading, packing and freeing are
- * jobs on the loader thread. */
+/* Loading versions beside what serves, swapping, pruning what is old. Thread: loop; reading and packing are jobs on the
+ * loader thread. Where there is a maximum of memory, a version is measured by a job of its own first, and only then is
+ * it known whether there is room. */
 #include <time.h>
 
 #include "daemon/log.h"
@@ -7,77 +8,6 @@
 #include "daemon/registry_private.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-
-/* ---- dropping snapshots ---- */
-
-struct drop {
-    struct job job;
-    struct snapshot *snapshot; /* either may be NULL */
-    struct served *served;
-};
-
-static void drop_run(struct job *job)
-{
-    struct drop *drop = (struct drop *)job;
-    snapshot_unref(drop->snapshot);
-    served_unref(drop->served);
-    mem_trim();
-}
-
-static void drop_done(struct job *job)
-{
-    mem_free(job);
-}
-
-static void submit_drop(struct registry *registry, struct snapshot *snapshot, struct served *served)
-{
-    struct drop *drop = registry->is_ending ? NULL : mem_allocate(1, sizeof *drop);
-    if (drop == NULL) {
-        snapshot_unref(snapshot); /* slower here than there, but it must go */
-        served_unref(served);
-        return;
-    }
-    drop->snapshot = snapshot;
-    drop->served = served;
-    drop->job.run = drop_run;
-    drop->job.done = drop_done;
-    workers_submit_always(registry->loader, &drop->job);
-}
-
-void registry_drop(struct registry *registry, struct snapshot *snapshot)
-{
-    if (snapshot != NULL && !snapshot_unref_shared(snapshot)) {
-        submit_drop(registry, snapshot, NULL);
-    }
-}
-
-void registry_drop_served(struct registry *registry, struct registry_version *version)
-{
-    if (version->served != NULL) {
-        submit_drop(registry, NULL, version->served);
-        version->served = NULL;
-    }
-}
-
-void registry_drop_version(struct registry *registry, struct registry_version *version)
-{
-    registry_drop_served(registry, version);
-    registry_drop(registry, version->snapshot);
-    version->snapshot = NULL;
-    version->is_precision_refused = false;
-}
-
-void registry_drop_versions(struct registry *registry, struct registry_model *model)
-{
-    for (size_t i = 0; i < model->version_count; i++) {
-        struct registry_version *version = &model->versions[i];
-        registry_drop_served(registry, version);
-        if (version->snapshot != NULL) {
-            registry_drop_version(registry, version);
-            version->status = VERSION_READY;
-        }
-    }
-}
 
 /* ---- loading ---- */
 
@@ -104,6 +34,8 @@ bool model_is_loading(const struct registry_model *model)
 struct load {
     struct job job;
     struct registry *registry;
+    bool is_measurement; /* nothing is loaded: `bytes` is found */
+    size_t bytes;        /* that it takes; 0: not known */
     char name[MODEL_NAME_BYTES_MAX];
     char directory[REGISTRY_PATH_BYTES_MAX]; /* the model's */
     char path[REGISTRY_PATH_BYTES_MAX];
@@ -115,6 +47,13 @@ struct load {
     struct error error;
 };
 
+static void measure_run(struct job *job)
+{
+    struct load *load = (struct load *)job;
+    load->status = snapshot_measure(load->path, load->precision, &load->bytes, &load->error);
+    mem_trim();
+}
+
 static void load_run(struct job *job)
 {
     struct load *load = (struct load *)job;
@@ -124,7 +63,6 @@ static void load_run(struct job *job)
             gate_check(&load->gate, load->directory, load->snapshot, &load->registry->is_ending, &load->error);
         load->snapshot = load->status == STATUS_OK ? load->snapshot : snapshot_unref(load->snapshot);
     }
-    gate_release(&load->gate);
     mem_trim();
 }
 
@@ -181,6 +119,23 @@ static void keep_reason(struct registry_version *version, enum status status, co
     version->reason = *error;
     version->reason_status = status;
     version->reason_at = (int64_t)time(NULL);
+}
+
+/* It is not loaded, or packed, for want of memory: tried again when there is some. */
+static void postpone(struct registry_model *model, struct registry_version *version, enum status status,
+                     const struct error *error)
+{
+    bool is_news = !version->is_postponed;
+    version->is_postponed = true;
+    keep_reason(version, status, error);
+    if (version->reason.code[0] == '\0') {
+        error_code(&version->reason, "no_memory");
+    }
+    if (is_news) {
+        model->reloads_failed++;
+        log_event(LOG_LEVEL_WARNING, "postponed", error->message, "model=%s version=%llu code=%s", model->name,
+                  (unsigned long long)version->number, version->reason.code);
+    }
 }
 
 /* What serves by its signatures alone is now `newest`: graphs that were read of older ones go, unless a label holds
@@ -295,6 +250,13 @@ static void prune_versions(struct registry *registry, const struct registry_mode
     }
 }
 
+static void note_bytes(struct registry_version *version, const struct load *load, size_t bytes)
+{
+    version->is_measured = true;
+    version->measured_bytes = bytes;
+    version->measured_precision = load->precision;
+}
+
 /* Swaps what the version is packed in; those that use the old snapshot finish on it. */
 static void end_repacking(struct registry *registry, struct registry_model *model, struct registry_version *version,
                           const struct load *load)
@@ -305,10 +267,13 @@ static void end_repacking(struct registry *registry, struct registry_model *mode
     } else if (load->status == STATUS_OK) {
         registry_drop_version(registry, version);
         version->snapshot = load->snapshot;
+        note_bytes(version, load, snapshot_bytes(load->snapshot));
         model->reloads_ok++;
         log_event(LOG_LEVEL_INFO, "packed", NULL, "model=%s version=%llu precision=%s kernels=%s bytes=%zu",
                   model->name, (unsigned long long)version->number, rnn_precision_name(load->precision),
                   snapshot_kernels(version->snapshot), snapshot_bytes(version->snapshot));
+    } else if (load->precision == version->precision && load->status == STATUS_NO_MEMORY) {
+        postpone(model, version, load->status, &load->error);
     } else if (load->precision == version->precision) {
         version->is_precision_refused = true;
         model->reloads_failed++;
@@ -328,6 +293,9 @@ static void end_loading(struct registry *registry, struct registry_model *model,
     } else if (load->status == STATUS_CANCELLED ||
                (load->status != STATUS_OK && load->precision != version->precision)) {
         version->status = VERSION_READY; /* lstmd is ending, or it ought to be another one by now */
+    } else if (load->status == STATUS_NO_MEMORY) {
+        version->status = VERSION_READY;
+        postpone(model, version, load->status, &load->error);
     } else if (load->status != STATUS_OK) {
         note_failure(registry, model, version, load->status, &load->error);
         prune_versions(registry, model);
@@ -336,6 +304,7 @@ static void end_loading(struct registry *registry, struct registry_model *model,
         uint64_t pin = model_pin(model);
         version->snapshot = load->snapshot;
         version->status = VERSION_READY;
+        note_bytes(version, load, snapshot_bytes(load->snapshot));
         if (pin != 0 ? version->number == pin : current == NULL || version->number > current->number) {
             serve_version(registry, model, version);
             prune_versions(registry, model);
@@ -343,16 +312,42 @@ static void end_loading(struct registry *registry, struct registry_model *model,
     }
 }
 
+/* What is wrong with a version that cannot be measured, its load says. */
+static void end_measuring(struct registry_model *model, struct registry_version *version, const struct load *load)
+{
+    version->status = version->is_repacking ? version->status : VERSION_READY;
+    version->is_repacking = false;
+    if (load->status == STATUS_NO_MEMORY) {
+        postpone(model, version, load->status, &load->error);
+    } else {
+        note_bytes(version, load, load->status == STATUS_OK ? load->bytes : 0);
+    }
+}
+
+/* What the load took along and brought is the registry's. */
+static void take_back(struct registry *registry, struct load *load)
+{
+    registry->loads_running--;
+    registry->loading_bytes -= load->is_measurement ? 0 : load->bytes;
+    registry->held_bytes += load->snapshot == NULL ? 0 : snapshot_bytes(load->snapshot);
+    registry_drop(registry, load->gate.serving);
+    load->gate.serving = NULL;
+    gate_release(&load->gate);
+}
+
 static void load_done(struct job *job)
 {
     struct load *load = (struct load *)job;
     struct registry *registry = load->registry;
-    registry->loads_running--;
+    take_back(registry, load);
     struct registry_model *model = registry_find(registry, load->name);
     struct registry_version *version = model == NULL ? NULL : model_version(model, load->version);
-    if (version != NULL && version->is_repacking) {
+    bool is_expected = version != NULL && (version->is_repacking || version->status == VERSION_LOADING);
+    if (is_expected && load->is_measurement) {
+        end_measuring(model, version, load);
+    } else if (is_expected && version->is_repacking) {
         end_repacking(registry, model, version, load);
-    } else if (version != NULL && version->status == VERSION_LOADING) {
+    } else if (is_expected) {
         end_loading(registry, model, version, load);
     } else {
         registry_drop(registry, load->snapshot); /* its model or directory went meanwhile */
@@ -378,44 +373,71 @@ static const json_t *gate_of(const struct registry_model *model, const struct re
     return is_new && model_pin(model) == 0 ? json_object_get(model->settings, "gate") : NULL;
 }
 
-static void start_load(struct registry *registry, struct registry_model *model, struct registry_version *version)
+/* Begins to measure or to load a version that takes `bytes`. */
+static void submit_load(struct registry *registry, struct registry_model *model, struct registry_version *version,
+                        bool is_measurement, size_t bytes)
 {
     struct load *load = mem_allocate(1, sizeof *load);
     const struct registry_version *current = model_current(model);
     struct error error;
-    version->is_precision_refused = false;
     if (load == NULL || gate_init(&load->gate, gate_of(model, version), current == NULL ? NULL : current->snapshot,
                                   &error) != STATUS_OK) {
         mem_free(load);
         return; /* the next scan tries again */
     }
     load->registry = registry;
+    load->is_measurement = is_measurement;
+    load->bytes = bytes;
     load->version = version->number;
     load->precision = version->precision;
     snprintf(load->name, sizeof load->name, "%s", model->name);
     snprintf(load->directory, sizeof load->directory, "%s", model->path);
     version_path(model, version->number, load->path);
-    load->job.run = load_run;
+    load->job.run = is_measurement ? measure_run : load_run;
     load->job.done = load_done;
     if (workers_submit(registry->loader, &load->job, &error) != STATUS_OK) {
         gate_release(&load->gate);
         mem_free(load);
         return;
     }
+    version->is_postponed = false;
+    version->is_precision_refused = false;
     version->is_repacking = version->snapshot != NULL;
     version->status = version->is_repacking ? version->status : VERSION_LOADING;
     registry->loads_running++;
+    registry->loading_bytes += bytes;
+}
+
+/* Old and new are held side by side until the new one serves: that must fit. */
+static void start_load(struct registry *registry, struct registry_model *model, struct registry_version *version)
+{
+    struct error error;
+    bool is_measured = version->is_measured && version->measured_precision == version->precision;
+    if (registry->settings->models_bytes_max > 0 && !is_measured) {
+        submit_load(registry, model, version, true, 0);
+    } else if (registry_make_room(registry, model, is_measured ? version->measured_bytes : 0, &error) != STATUS_OK) {
+        postpone(model, version, error.status, &error);
+    } else {
+        submit_load(registry, model, version, false, is_measured ? version->measured_bytes : 0);
+    }
+}
+
+/* Whether it failed for want of memory, which only a trial can tell to be there again. */
+static bool awaits_memory(const struct registry_version *version)
+{
+    return version->is_postponed && version->reason_status == STATUS_NO_MEMORY;
 }
 
 static bool can_load(const struct registry_version *version)
 {
-    return version->status == VERSION_READY && version->snapshot == NULL && !version->is_repacking;
+    return version->status == VERSION_READY && version->snapshot == NULL && !version->is_repacking &&
+           !awaits_memory(version);
 }
 
 static bool must_repack(const struct registry_version *version)
 {
     return version->snapshot != NULL && snapshot_precision(version->snapshot) != version->precision &&
-           !version->is_repacking && !version->is_precision_refused && !version->is_gone;
+           !version->is_repacking && !version->is_precision_refused && !version->is_gone && !awaits_memory(version);
 }
 
 /* What another precision could not hold gets another chance in this one. */
@@ -425,6 +447,7 @@ static void follow_precision(const struct registry_model *model, struct registry
     if (version->precision != precision) {
         version->precision = precision;
         version->is_precision_refused = false;
+        version->is_postponed = false;
         version->status = version->status == VERSION_REFUSED ? VERSION_READY : version->status;
     }
 }
@@ -445,9 +468,24 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     }
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
-        bool must_load = can_load(version) && (version->is_wanted || model_is_labelled(model, version->number));
-        if (must_load || must_repack(version)) {
+        bool is_asked = version->is_wanted || model_is_labelled(model, version->number);
+        if ((is_asked && can_load(version)) || must_repack(version)) {
             start_load(registry, model, version);
         }
+        bool is_awaited = is_asked || version == wanted || version->snapshot != NULL;
+        version->is_postponed = version->is_postponed && is_awaited;
+    }
+}
+
+void registry_retry(struct registry *registry, struct registry_model *model)
+{
+    bool is_postponed = false;
+    for (size_t i = 0; i < model->version_count; i++) {
+        struct registry_version *version = &model->versions[i];
+        is_postponed = is_postponed || version->is_postponed;
+        version->is_postponed = version->is_postponed && !awaits_memory(version);
+    }
+    if (is_postponed) {
+        registry_load_model(registry, model);
     }
 }

@@ -19,8 +19,12 @@ struct registry_version {
     enum rnn_precision precision; /* it ought to be packed in: model_precision when it was last looked at */
     bool is_repacking;            /* read again to be packed in another precision, beside the snapshot it has */
     bool is_precision_refused;    /* it could not be packed in `precision`: what it is packed in serves on */
+    bool is_postponed;            /* not loaded, or not packed in `precision`, for want of memory */
+    bool is_measured;
+    enum rnn_precision measured_precision;
+    size_t measured_bytes; /* that it takes in this; 0: it could not be measured */
     enum status reason_status;
-    struct error reason; /* while incomplete, refused or textless, or its precision is refused */
+    struct error reason; /* while incomplete, refused or textless, or its precision is refused, or it is postponed */
     int64_t reason_at;   /* seconds since 1970 */
 };
 
@@ -105,6 +109,8 @@ struct registry {
     uint64_t scans_started;
     uint64_t scans_done;
     size_t loads_running;
+    size_t held_bytes;      /* of snapshots, whoever has them */
+    size_t loading_bytes;   /* that the loads which run will take, where that is known */
     bool is_ready;          /* the first scan and its loads are over */
     _Atomic bool is_ending; /* nothing more is begun; read on the loader thread, too, where loads compare versions */
 };
@@ -156,6 +162,9 @@ void registry_answer(struct registry_callback callback, enum status status, cons
 void registry_answer_error(struct registry_callback callback, const struct error *error);
 /* NOT_FOUND, code "model_not_found". Thread: any. */
 enum status registry_refuse_missing(const char *name, struct error *error);
+/* Why a version that is postponed is not loaded, and what serves on. UNAVAILABLE, the reason's code. */
+enum status registry_refuse_postponed(const struct registry_model *model, const struct registry_version *version,
+                                      struct error *error);
 /* Why a version that has a reason does not serve. UNPROCESSABLE, code "version_refused" or, of one that makes no text,
  * its reason's. */
 enum status registry_refuse_version(const struct registry_model *model, const struct registry_version *version,
@@ -221,8 +230,17 @@ enum rnn_precision model_precision(const struct registry_model *model);
 void registry_try_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision,
                             struct registry_callback callback);
 
-/* Starts the loads that a model needs now. */
+/* Starts the loads that a model needs now, but for those that failed for want of memory. */
 void registry_load_model(struct registry *registry, struct registry_model *model);
+/* The same with those, where a version is postponed. */
+void registry_retry(struct registry *registry, struct registry_model *model);
+/* The same for all models: memory was freed. */
+void registry_load_postponed(struct registry *registry);
+/* Whether there is room to load `bytes` of `model` beside what is held; other models may be put to sleep for it, those
+ * first that were not used for longest, but none where that is not enough. UNAVAILABLE, code "models_bytes_max", with
+ * the numbers. */
+enum status registry_make_room(struct registry *registry, const struct registry_model *model, size_t bytes,
+                               struct error *error) MUST_CHECK;
 void registry_changed(struct registry *registry);
 /* Whether something in its files is the reason that it does not serve. */
 bool version_has_reason(const struct registry_version *version);
@@ -251,6 +269,10 @@ void registry_drop_versions(struct registry *registry, struct registry_model *mo
 void registry_note_use(struct registry *registry, struct registry_model *model);
 /* Looks when the model is to fall asleep: what it uses, has loaded or is set to may have changed. */
 void registry_watch_idle(struct registry *registry, struct registry_model *model);
+/* Whether it has keep_alive_seconds, nobody uses it or waits for it, and what is loaded could be had back. */
+bool registry_may_sleep(const struct registry *registry, const struct registry_model *model);
+/* Frees what is loaded of it until somebody asks for it. */
+void registry_fall_asleep(struct registry *registry, struct registry_model *model);
 /* Somebody asks for a model: if it is asleep, it begins to load. */
 void registry_wake(struct registry *registry, struct registry_model *model);
 /* The model that a reference names, NULL or "" the default one; NULL: there is none. */

@@ -140,11 +140,16 @@ static enum status no_current(const struct registry_model *model, struct error *
         snprintf(text, sizeof text, "model %s is unloaded; POST /v1/models/%s/load loads it", model->name, model->name);
         return unavailable(error, "model_unloaded", text);
     }
-    for (size_t i = 0; i < model->version_count; i++) {
-        if (model->versions[i].status == VERSION_LOADING || model->versions[i].status == VERSION_READY) {
-            snprintf(text, sizeof text, "model %s is loading", model->name);
-            return unavailable(error, "model_loading", text);
+    bool is_coming = model_is_loading(model);
+    for (size_t i = 0; i < model->version_count && !model_is_loading(model); i++) {
+        if (model->versions[i].is_postponed) {
+            return registry_refuse_postponed(model, &model->versions[i], error);
         }
+        is_coming = is_coming || model->versions[i].status == VERSION_READY;
+    }
+    if (is_coming) {
+        snprintf(text, sizeof text, "model %s is loading", model->name);
+        return unavailable(error, "model_loading", text);
     }
     if (model->version_count > 0) {
         return registry_refuse_version(model, &model->versions[model->version_count - 1], error);
@@ -175,6 +180,9 @@ static enum status refuse_missing(struct registry *registry, struct registry_mod
     char text[128];
     version->is_wanted = version->is_wanted || version->status != VERSION_LOADING;
     registry_load_model(registry, model);
+    if (version->is_postponed) {
+        return registry_refuse_postponed(model, version, error);
+    }
     snprintf(text, sizeof text, "version %llu of %s is loading", (unsigned long long)number, model->name);
     return unavailable(error, "model_loading", text);
 }

@@ -4,6 +4,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
+enum { SERVING_TEXT_BYTES = 64 };
+
 struct registry_waiter *registry_add_waiter(struct registry *registry, const char *name,
                                             struct registry_callback callback)
 {
@@ -78,11 +80,30 @@ static const struct registry_version *awaited(const struct registry_model *model
     return NULL;
 }
 
+/* "version 7 serves on". */
+static void say_serving(const struct registry_model *model, char text[SERVING_TEXT_BYTES])
+{
+    const struct registry_version *current = model_current(model);
+    snprintf(text, SERVING_TEXT_BYTES, "nothing serves");
+    if (current != NULL) {
+        snprintf(text, SERVING_TEXT_BYTES, "version %llu serves on", (unsigned long long)current->number);
+    }
+}
+
+enum status registry_refuse_postponed(const struct registry_model *model, const struct registry_version *version,
+                                      struct error *error)
+{
+    char serving[SERVING_TEXT_BYTES];
+    say_serving(model, serving);
+    error_set(error, STATUS_UNAVAILABLE, "version %llu of %s cannot be loaded now: %.700s; %s",
+              (unsigned long long)version->number, model->name, version->reason.message, serving);
+    return error_code(error, version->reason.code);
+}
+
 /* What a load call came to, but for success: `version` is the one it awaited, or NULL. */
 static enum status check_awaited(const struct registry_model *model, const struct registry_waiter *waiter,
                                  const struct registry_version *version, struct error *error)
 {
-    const struct registry_version *current = model_current(model);
     unsigned long long number = version == NULL ? waiter->version : version->number;
     if (model->is_unloaded) {
         error_set(error, STATUS_CONFLICT, "another call unloaded model %s meanwhile", waiter->name);
@@ -97,10 +118,8 @@ static enum status check_awaited(const struct registry_model *model, const struc
         return error_code(error, "version_not_found");
     }
     if (version->status == VERSION_INCOMPLETE || version->status == VERSION_REFUSED) {
-        char serving[64] = "nothing serves";
-        if (current != NULL) {
-            snprintf(serving, sizeof serving, "version %llu serves on", (unsigned long long)current->number);
-        }
+        char serving[SERVING_TEXT_BYTES];
+        say_serving(model, serving);
         error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s", number, waiter->name,
                   version->reason.message, serving);
         return error_code(error, "version_refused");
@@ -109,6 +128,9 @@ static enum status check_awaited(const struct registry_model *model, const struc
         error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone; it serves on from memory",
                   number, waiter->name);
         return error_code(error, "version_gone");
+    }
+    if (version->is_postponed) {
+        return registry_refuse_postponed(model, version, error);
     }
     if (version->status == VERSION_TEXTLESS) {
         return STATUS_OK;

@@ -95,8 +95,8 @@ static inline void scan(struct fixture *fixture)
     await(fixture, before);
 }
 
-/* The next version of model "one"; `weight` is one of its weights. */
-static inline void save_version(const struct fixture *fixture, double weight)
+/* The next version of a model; `weight` is one of its weights. */
+static inline void save_version_of(const struct fixture *fixture, const char *name, double weight)
 {
     enum { ROWS = 16, COLUMNS = 32 };
     char path[128];
@@ -104,7 +104,7 @@ static inline void save_version(const struct fixture *fixture, double weight)
     struct error error;
     json_t *reply = NULL;
     uint64_t version;
-    snprintf(path, sizeof path, "%s/one", fixture->models);
+    snprintf(path, sizeof path, "%s/%s", fixture->models, name);
     json_t *specification = parse("{\"layers\":2,\"units\":8,\"vocabulary\":{\"kind\":\"characters\","
                                   "\"symbols\":[\" \",\"a\",\"b\",\"c\"]}}");
     json_t *kernel = json_array();
@@ -115,7 +115,7 @@ static inline void save_version(const struct fixture *fixture, double weight)
         }
         json_array_append_new(kernel, row);
     }
-    assert_int_equal(model_create("one", &model, &error), STATUS_OK);
+    assert_int_equal(model_create(name, &model, &error), STATUS_OK);
     if (model_make_language_model(model, specification, 1, &error) != STATUS_OK ||
         model_set_variable(model, "rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel", kernel, &reply, &error) !=
             STATUS_OK ||
@@ -128,13 +128,37 @@ static inline void save_version(const struct fixture *fixture, double weight)
     model_unref(model);
 }
 
-/* Loads model "one", which comes to `status`. */
-static inline void load(struct fixture *fixture, enum rnn_precision precision, enum status status)
+/* The same of model "one". */
+static inline void save_version(const struct fixture *fixture, double weight)
+{
+    save_version_of(fixture, "one", weight);
+}
+
+/* Loads a model, which comes to `status`. */
+static inline void load_model(struct fixture *fixture, const char *name, enum rnn_precision precision,
+                              enum status status)
 {
     int before = fixture->answers;
-    registry_load(fixture->registry, "one", 0, precision, callback(fixture));
+    registry_load(fixture->registry, name, 0, precision, callback(fixture));
     await(fixture, before);
     assert_int_equal(fixture->last.status, status);
+}
+
+/* The same of model "one". */
+static inline void load(struct fixture *fixture, enum rnn_precision precision, enum status status)
+{
+    load_model(fixture, "one", precision, status);
+}
+
+/* Changes a model's settings. */
+static inline void patch_settings(struct fixture *fixture, const char *name, const char *text)
+{
+    json_t *patch = parse(text);
+    int before = fixture->answers;
+    registry_patch_settings(fixture->registry, name, patch, callback(fixture));
+    await(fixture, before);
+    assert_int_equal(fixture->last.status, STATUS_OK);
+    json_decref(patch);
 }
 
 #endif

@@ -26,16 +26,6 @@ static void await_idle(struct fixture *fixture)
     }
 }
 
-static void set_keep_alive(struct fixture *fixture, const char *text)
-{
-    json_t *patch = parse(text);
-    int before = fixture->answers;
-    registry_patch_settings(fixture->registry, "one", patch, callback(fixture));
-    await(fixture, before);
-    assert_int_equal(fixture->last.status, STATUS_OK);
-    json_decref(patch);
-}
-
 /* The version that a reference serves, waiting once where it has to be loaded. */
 static uint64_t served_after_waiting(struct fixture *fixture, const char *reference)
 {
@@ -68,7 +58,7 @@ static void test_an_unused_model_is_unloaded_until_it_is_asked_for(void **state)
     save_version(fixture, 1);
     load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
     assert_int_equal(registry_resolve(fixture->registry, "one", &snapshot, &error), STATUS_OK);
-    set_keep_alive(fixture, "{\"keep_alive_seconds\":1}");
+    patch_settings(fixture, "one", "{\"keep_alive_seconds\":1}");
     uv_sleep(1100); /* longer than it is kept: only that it is in use keeps it */
     scan(fixture);
     assert_false(is_idle(fixture));
@@ -98,7 +88,7 @@ static void test_a_run_of_an_idle_models_graph_loads_it(void **state)
     struct error error;
     save_version(fixture, 1);
     load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
-    set_keep_alive(fixture, "{\"keep_alive_seconds\":1}");
+    patch_settings(fixture, "one", "{\"keep_alive_seconds\":1}");
     await_idle(fixture);
     assert_int_equal(registry_served_ticket(fixture->registry, "one", &ticket, &error), STATUS_OK);
     assert_int_equal(ticket.version, 1);
@@ -114,7 +104,7 @@ static void test_without_the_files_an_unused_model_stays(void **state)
     struct error error;
     save_version(fixture, 1);
     load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
-    set_keep_alive(fixture, "{\"keep_alive_seconds\":1}");
+    patch_settings(fixture, "one", "{\"keep_alive_seconds\":1}");
     snprintf(path, sizeof path, "%s/one/1", fixture->models);
     assert_int_equal(directory_remove(path, &error), STATUS_OK);
     scan(fixture);
