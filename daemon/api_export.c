@@ -11,7 +11,7 @@ struct export_call {
     struct request *request;
     enum export_format format;
     char path[REGISTRY_PATH_BYTES_MAX];
-    char name[MODEL_NAME_BYTES_MAX + 32]; /* "moby@3" */
+    char name[REGISTRY_FULL_NAME_BYTES_MAX]; /* "moby@3" */
     void *bytes;
     size_t length;
     enum status status;
@@ -51,27 +51,14 @@ static enum status read_format(struct request *request, enum export_format *ret_
     return export_format_find(to, ret_format, error);
 }
 
-/* Which version's files the reference means. */
-static enum status find_version(struct server *server, const char *reference, struct export_call *call,
-                                struct error *error)
-{
-    struct snapshot *snapshot = NULL;
-    TRY(registry_resolve(server->registry, reference, &snapshot, error));
-    snprintf(call->name, sizeof call->name, "%s", snapshot_full_name(snapshot));
-    enum status status = registry_version_path(server->registry, snapshot_model_name(snapshot),
-                                               snapshot_version(snapshot), call->path, error);
-    registry_release(server->registry, snapshot);
-    return status;
-}
-
 void api_models_export(struct server *server, struct request *request)
 {
     struct error error;
     struct export_call *call = mem_allocate(1, sizeof *call);
     enum status status = call == NULL ? error_set(&error, STATUS_NO_MEMORY, "no memory for a request")
                                       : read_format(request, &call->format, &error);
-    if (status == STATUS_OK) {
-        status = find_version(server, route_parameter(request, 0), call, &error);
+    if (call != NULL && status == STATUS_OK) {
+        status = registry_find_files(server->registry, route_parameter(request, 0), call->name, call->path, &error);
     }
     if (status == STATUS_OK) {
         call->request = request;

@@ -13,6 +13,7 @@ struct tokenizer_call {
     struct server *server;
     struct request *request; /* held */
     bool is_text_wanted;     /* /detokenize */
+    bool is_info_wanted;     /* /tokenizer_info */
     bool has_waited;         /* for its model to be loaded */
     bool is_large;
     size_t text_bytes_max; /* of a reply */
@@ -226,6 +227,28 @@ static void parse(struct job *job)
     }
 }
 
+/* lm-eval wants an end-of-text token that becomes at least one symbol: a line's end, or what there is. */
+static json_t *end_token(const struct vocabulary *vocabulary)
+{
+    size_t length;
+    const char *text = vocabulary_symbol(vocabulary, 0, &length);
+    json_t *token = vocabulary_end_of_line(vocabulary) != SYMBOL_NONE ? json_string("\n") : json_stringn(text, length);
+    return token == NULL ? json_null() : token; /* half a character */
+}
+
+static void reply_info(struct tokenizer_call *call)
+{
+    const struct snapshot *snapshot = call->snapshot;
+    const struct vocabulary *vocabulary = snapshot_vocabulary(snapshot);
+    const json_t *template = registry_setting(call->server->registry, snapshot_model_name(snapshot), "chat_template");
+    request_reply_json(call->request, 200,
+                       json_pack("{s:s, s:s, s:I, s:o, s:o, s:n, s:O?}", "model", snapshot_full_name(snapshot), "kind",
+                                 vocabulary_kind_name(vocabulary_kind(vocabulary)), "vocab_size",
+                                 (json_int_t)vocabulary_size(vocabulary), "eos_token", end_token(vocabulary),
+                                 "bos_token", end_token(vocabulary), "pad_token", "chat_template", template));
+    end(call);
+}
+
 static void on_parsed(struct job *job);
 
 /* How the load went, looking for the model again tells. */
@@ -250,6 +273,10 @@ static void on_parsed(struct job *job)
                                 (struct registry_callback){.done = on_loaded, .context = call})) {
         return;
     }
+    if (status == STATUS_OK && call->is_info_wanted) {
+        reply_info(call);
+        return;
+    }
     if (status == STATUS_OK) {
         const char *model = snapshot_model_name(call->snapshot);
         call->unknown = json_deep_copy(registry_setting(registry, model, "unknown_symbols"));
@@ -262,22 +289,31 @@ static void on_parsed(struct job *job)
     do_job(call, work, on_worked);
 }
 
-static void start(struct server *server, struct request *request, bool is_text_wanted)
+/* A call, its request held; NULL: it has been answered. */
+static struct tokenizer_call *begin(struct server *server, struct request *request)
 {
     struct tokenizer_call *call = mem_allocate(1, sizeof *call);
-    size_t length;
     if (call == NULL) {
         request_reply_json(request, 503, NULL);
-        return;
+        return NULL;
     }
-    request_body(request, &length);
     call->server = server;
     call->request = request;
-    call->is_text_wanted = is_text_wanted;
-    call->is_large = length > FIELDS_INLINE_BYTES_MAX;
     call->text_bytes_max = (size_t)server->settings.reply_bytes_max;
     request_hold(request, NULL, NULL);
-    do_job(call, parse, on_parsed);
+    return call;
+}
+
+static void start(struct server *server, struct request *request, bool is_text_wanted)
+{
+    struct tokenizer_call *call = begin(server, request);
+    size_t length;
+    if (call != NULL) {
+        request_body(request, &length);
+        call->is_text_wanted = is_text_wanted;
+        call->is_large = length > FIELDS_INLINE_BYTES_MAX;
+        do_job(call, parse, on_parsed);
+    }
 }
 
 void api_tokenize(struct server *server, struct request *request)
@@ -290,34 +326,13 @@ void api_detokenize(struct server *server, struct request *request)
     start(server, request, true);
 }
 
-/* lm-eval wants an end-of-text token that becomes at least one symbol: a line's end, or what there is. */
-static json_t *end_token(const struct vocabulary *vocabulary)
-{
-    size_t length;
-    const char *text = vocabulary_symbol(vocabulary, 0, &length);
-    json_t *token = vocabulary_end_of_line(vocabulary) != SYMBOL_NONE ? json_string("\n") : json_stringn(text, length);
-    return token == NULL ? json_null() : token; /* half a character */
-}
-
 void api_tokenizer_info(struct server *server, struct request *request)
 {
-    struct error error;
-    struct snapshot *snapshot;
-    enum status status = request_only_query(request, "model", &error);
-    if (status == STATUS_OK) {
-        status = caller_resolve(server->registry, request_caller(request), request_query(request, "model"), &snapshot,
-                                &error);
+    struct tokenizer_call *call = begin(server, request);
+    if (call != NULL) {
+        call->is_info_wanted = true;
+        call->status = request_only_query(request, "model", &call->error);
+        call->fields.model = request_query(request, "model");
+        on_parsed(&call->job);
     }
-    if (status != STATUS_OK) {
-        request_reply_error(request, &error);
-        return;
-    }
-    const struct vocabulary *vocabulary = snapshot_vocabulary(snapshot);
-    const json_t *template = registry_setting(server->registry, snapshot_model_name(snapshot), "chat_template");
-    request_reply_json(request, 200,
-                       json_pack("{s:s, s:s, s:I, s:o, s:o, s:n, s:O?}", "model", snapshot_full_name(snapshot), "kind",
-                                 vocabulary_kind_name(vocabulary_kind(vocabulary)), "vocab_size",
-                                 (json_int_t)vocabulary_size(vocabulary), "eos_token", end_token(vocabulary),
-                                 "bos_token", end_token(vocabulary), "pad_token", "chat_template", template));
-    registry_release(server->registry, snapshot);
 }

@@ -379,7 +379,15 @@ void completions_on_message(struct message *message)
 static void on_timer(uv_timer_t *timer)
 {
     struct completion *completion = completion_from(timer->data);
-    if (completion->is_over || completion->is_loading) {
+    if (completion->is_over) {
+        return;
+    }
+    if (completion->is_loading && clock_now_ms() < completion->deadline_ms) {
+        completion_start_timer(completion, completion->deadline_ms); /* it was set for another reason */
+        return;
+    }
+    if (completion->is_loading) {
+        completion_stop_loading(completion);
         return;
     }
     if (completion->is_waiting && !request_is_half_closed(completion->request)) {

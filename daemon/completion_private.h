@@ -185,7 +185,10 @@ enum status completion_take_session(struct completion *completion, const char **
 
 /* Looking for the snapshot failed: begins to wait where its version is being loaded, once; then completion_begin is
  * called again. */
-bool completion_wait_for_load(struct completion *completion, const struct error *error);
+bool completion_wait_for_load(struct completion *completion, struct error *error);
+
+/* Its deadline came first: it waits no longer, and says so. */
+void completion_stop_loading(struct completion *completion);
 
 /* The error is that field's; returns its status. */
 enum status completion_refuse_field(struct error *error, const char *param);

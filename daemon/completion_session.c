@@ -134,10 +134,11 @@ static void on_loaded(void *context, const struct registry_reply *reply)
     struct completion *completion = context;
     json_decref(reply->reply); /* how it went, looking for the version tells */
     completion->is_loading = false;
+    uv_timer_stop(&completion->timer);
     completion_begin(completion);
 }
 
-bool completion_wait_for_load(struct completion *completion, const struct error *error)
+bool completion_wait_for_load(struct completion *completion, struct error *error)
 {
     char model[TEXT_STATE_MODEL_BYTES_MAX];
     const char *reference = completion->model[0] == '\0' ? completion->fields.model : completion->model;
@@ -147,11 +148,14 @@ bool completion_wait_for_load(struct completion *completion, const struct error 
         completion->from = text_state_unref(completion->from); /* to be taken again */
     }
     completion->is_loading = true;
+    completion_set_deadline(completion);
+    completion_start_timer(completion, completion->deadline_ms);
     bool is_waiting =
         registry_wait_for_loads(completion->owner->server->registry, reference, error, &completion->has_waited_for_load,
                                 (struct registry_callback){.done = on_loaded, .context = completion});
     if (!is_waiting) { /* else it may have ended by now */
         completion->is_loading = false;
+        uv_timer_stop(&completion->timer);
     }
     return is_waiting;
 }

@@ -277,6 +277,16 @@ void completion_stop_waiting(struct completion *completion, enum finish_reason f
     completion_close_if_over(completion);
 }
 
+void completion_stop_loading(struct completion *completion)
+{
+    struct error error;
+    registry_stop_waiting(completion->owner->server->registry, completion);
+    completion->is_loading = false;
+    error_set(&error, STATUS_UNAVAILABLE, "the deadline came while the model was being loaded");
+    error_code(&error, "deadline");
+    refuse(completion, &error);
+}
+
 /* Whether encoding its prompt, taking up what it goes on from, or making room for a search takes too long for the
  * loop. */
 static bool is_large(const struct completion *completion)

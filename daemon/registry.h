@@ -16,6 +16,7 @@ enum {
     REGISTRY_MODELS_MAX = 4096,
     REGISTRY_VERSIONS_MAX = 4096, /* of one model */
     REGISTRY_PATH_BYTES_MAX = 4096,
+    REGISTRY_FULL_NAME_BYTES_MAX = MODEL_NAME_BYTES_MAX + 24,
 };
 
 enum version_status {
@@ -202,9 +203,19 @@ void registry_rescan(struct registry *registry, struct registry_callback callbac
 
 /* Looking for what `reference` names (NULL or "": the default model) failed with `error`. Where that was because it is
  * being loaded, and `*has_waited` is not set yet: sets it, and calls back once no version of the model is being loaded,
- * whatever came of it, to look again: {}. False: it does not call back. */
-bool registry_wait_for_loads(struct registry *registry, const char *reference, const struct error *error,
-                             bool *has_waited, struct registry_callback callback);
+ * whatever came of it, to look again: {}. False: it does not call back; where generations_max requests wait so already,
+ * `error` has become LIMIT, code "queue_full". */
+bool registry_wait_for_loads(struct registry *registry, const char *reference, struct error *error, bool *has_waited,
+                             struct registry_callback callback);
+
+/* Who waits so with that context does no longer: it is not called back. */
+void registry_stop_waiting(struct registry *registry, const void *context);
+
+/* The full name ("moby@3") and the path of the version that `reference` means, to read its files: nothing is loaded and
+ * no model woken for that. Errors as registry_served_ticket's, and of a version that makes no text, too. */
+enum status registry_find_files(struct registry *registry, const char *reference,
+                                char name[REGISTRY_FULL_NAME_BYTES_MAX], char path[REGISTRY_PATH_BYTES_MAX],
+                                struct error *error) MUST_CHECK;
 
 /* Frees memory, keeps files; {"model":"m","unloaded":true}. It loads again by registry_load. */
 void registry_unload(struct registry *registry, const char *name, struct registry_callback callback);

@@ -88,6 +88,7 @@ struct registry_waiter {
     json_t *reply;      /* what it is answered with; NULL: with what was loaded, or why that is not so */
     bool is_new;        /* 201 */
     struct error error; /* its status not OK: the call failed already, and what it did is being taken back */
+    bool is_request;    /* it waits only to look again */
     bool is_trial;      /* of a precision, by the version that serves, whichever that is in the end */
 };
 
@@ -100,6 +101,7 @@ struct registry {
     struct registry_model **models;          /* by name */
     size_t model_count;
     struct registry_waiter *waiters; /* the last one first */
+    size_t waiting_requests;         /* among them */
     void (*on_change)(void *context);
     void *on_change_context;
     uv_timer_t *timer;      /* these close by themselves after registry_destroy */

@@ -35,21 +35,29 @@ void registry_answer_when_back(struct registry *registry, const char *name, cons
     registry_scan(registry);
 }
 
-bool registry_wait_for_loads(struct registry *registry, const char *reference, const struct error *error,
-                             bool *has_waited, struct registry_callback callback)
+bool registry_wait_for_loads(struct registry *registry, const char *reference, struct error *error, bool *has_waited,
+                             struct registry_callback callback)
 {
     if (*has_waited || strcmp(error->code, "model_loading") != 0) {
         return false;
     }
     *has_waited = true;
-    json_t *reply = json_object();
     const struct registry_model *model = registry_find_referred(registry, reference);
     bool is_loading = model_is_loading(model);
+    if (is_loading && registry->waiting_requests >= registry->settings->generations_max) {
+        error_set(error, STATUS_LIMIT, "%zu requests wait for models that are being loaded, the most there may be",
+                  registry->waiting_requests);
+        error_code(error, "queue_full");
+        return false;
+    }
+    json_t *reply = json_object();
     struct registry_waiter *waiter =
         reply == NULL || !is_loading ? NULL : registry_add_waiter(registry, model->name, callback);
     if (waiter != NULL) {
         waiter->scan = registry->scans_done;
         waiter->reply = reply;
+        waiter->is_request = true;
+        registry->waiting_requests++;
     } else if (reply != NULL && !is_loading) {
         registry_answer(callback, STATUS_OK, NULL, reply, false);
     } else {
@@ -59,6 +67,28 @@ bool registry_wait_for_loads(struct registry *registry, const char *reference, c
         registry_answer_error(callback, &reason);
     }
     return true;
+}
+
+/* Takes the waiter out that `link` points to. */
+static struct registry_waiter *unlink_waiter(struct registry *registry, struct registry_waiter **link)
+{
+    struct registry_waiter *waiter = *link;
+    *link = waiter->next;
+    registry->waiting_requests -= waiter->is_request ? 1 : 0;
+    return waiter;
+}
+
+void registry_stop_waiting(struct registry *registry, const void *context)
+{
+    struct registry_waiter **link = &registry->waiters;
+    while (*link != NULL && ((*link)->callback.context != context || !(*link)->is_request)) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        struct registry_waiter *waiter = unlink_waiter(registry, link);
+        json_decref(waiter->reply);
+        mem_free(waiter);
+    }
 }
 
 /* The version whose fate a call reports: the one named, the pinned one, or the newest on disk; of a trial, what
@@ -223,7 +253,7 @@ void registry_answer_waiters(struct registry *registry)
             link = &waiter->next;
             continue;
         }
-        *link = waiter->next;
+        unlink_waiter(registry, link);
         answer_waiter(registry, model, waiter);
         mem_free(waiter);
     }

@@ -72,6 +72,16 @@ class Idle(DaemonTest):
         self.expect(200, "GET", "/v1/models/bard/variables")
         self.assertEqual(self.status("bard"), "idle")
 
+    def test_what_tells_of_a_model(self):
+        """What the tokenizer is like waits for the load; an export reads the files, and wakes nothing."""
+        facts = self.expect(200, "GET", "/tokenizer_info?model=bard")
+        whole = self.daemon.request("GET", "/v1/models/bard/export?to=tar")
+        self.await_idle()
+        exported = self.daemon.request("GET", "/v1/models/bard/export?to=tar")
+        self.assertEqual((whole[0], exported[0], exported[2]), (200, 200, whole[2]))
+        self.assertEqual(self.status("bard"), "idle")
+        self.assertEqual(self.expect(200, "GET", "/tokenizer_info?model=bard"), facts)
+
     def test_a_precision_is_tried_by_what_serves(self):
         self.await_idle()
         reply = self.expect(503, "PATCH", "/v1/models/bard/settings", {"precision": "int8"}, error="model_loading")
@@ -102,3 +112,22 @@ class Idle(DaemonTest):
         for value in (0, -1, 1.5, "1", True):
             reply = self.expect(400, "PATCH", "/v1/models/bard/settings", {"keep_alive_seconds": value})
             self.assertEqual(reply["error"]["param"], "/keep_alive_seconds")
+
+
+class Slow(DaemonTest):
+    MODELS = {"large": {"units": 1024, "layers": 2, "max_steps": 1}}
+
+    def status(self):
+        return self.expect(200, "GET", "/v1/models/large")["status"]
+
+    def complete(self, code, error=None, **fields):
+        return self.expect(code, "POST", "/v1/completions", {"model": "large", "prompt": PROMPT, "max_tokens": 1,
+                                                             **fields}, error=error)
+
+    def test_a_deadline_holds_while_the_model_is_loaded(self):
+        """It comes long before the load's end; the load goes on."""
+        self.expect(200, "PATCH", "/v1/models/large/settings", {"keep_alive_seconds": 1})
+        for fields in ({}, {"session": "s", "session_start": True}):
+            wait_until(lambda: self.status() == "idle", self.daemon.text)
+            self.complete(503, "deadline", deadline_ms=1, **fields)
+            self.complete(200, **fields)

@@ -97,6 +97,40 @@ static void test_a_run_of_an_idle_models_graph_loads_it(void **state)
     await_idle(fixture);
 }
 
+/* Of version 1, which is being loaded. */
+static bool wait_for_the_load(struct fixture *fixture, struct error *error)
+{
+    struct snapshot *snapshot = NULL;
+    bool has_waited = false;
+    assert_int_equal(registry_resolve(fixture->registry, "one@1", &snapshot, error), STATUS_UNAVAILABLE);
+    return registry_wait_for_loads(fixture->registry, "one@1", error, &has_waited, callback(fixture));
+}
+
+static void test_no_more_requests_wait_than_there_may_be(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    save_version(fixture, 1);
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    fixture->settings.generations_max = 2;
+    int before = fixture->answers;
+    assert_true(wait_for_the_load(fixture, &error));
+    assert_true(wait_for_the_load(fixture, &error));
+    assert_false(wait_for_the_load(fixture, &error));
+    assert_int_equal(error.status, STATUS_LIMIT);
+    assert_string_equal(error.code, "queue_full");
+    registry_stop_waiting(fixture->registry, fixture); /* one of them */
+    assert_true(wait_for_the_load(fixture, &error));
+    assert_false(wait_for_the_load(fixture, &error));
+    registry_stop_waiting(fixture->registry, &error);
+    while (fixture->answers < before + 2) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    scan(fixture);
+    assert_int_equal(fixture->answers, before + 3);
+}
+
 static void test_without_the_files_an_unused_model_stays(void **state)
 {
     struct fixture *fixture = *state;
@@ -122,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_unused_model_is_unloaded_until_it_is_asked_for, start, stop),
         cmocka_unit_test_setup_teardown(test_a_run_of_an_idle_models_graph_loads_it, start, stop),
+        cmocka_unit_test_setup_teardown(test_no_more_requests_wait_than_there_may_be, start, stop),
         cmocka_unit_test_setup_teardown(test_without_the_files_an_unused_model_stays, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
