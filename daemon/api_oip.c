@@ -111,6 +111,7 @@ void api_oip_model(struct server *server, struct request *request)
     struct predict_call *call = predict_call_create(server, request, sizeof(struct metadata_call));
     if (call != NULL) {
         call->release = release_metadata;
+        call->is_look = true;
         ((struct metadata_call *)call)->versions =
             registry_version_names(server->registry, route_parameter(request, 0));
         predict_call_submit(call, reference, NULL, describe);

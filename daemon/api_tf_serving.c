@@ -270,12 +270,13 @@ static enum status check_verb(const struct request *request, const char *verb, s
     return error_set(error, STATUS_INVALID, "Malformed request: POST %.200s; there is :predict", request_path(request));
 }
 
-/* Has `work` run on the version that the path means. */
-static void start(struct server *server, struct request *request, const char *reference,
+/* Has `work` run on the version that the path means; `is_look`: it only sees what the graph is like. */
+static void start(struct server *server, struct request *request, const char *reference, bool is_look,
                   enum status (*work)(struct predict_call *call, struct served_graph *graph, struct error *error))
 {
     struct predict_call *call = predict_call_create(server, request, sizeof *call);
     if (call != NULL) {
+        call->is_look = is_look;
         predict_call_submit(call, reference, NOT_FOUND, work);
     }
 }
@@ -292,7 +293,7 @@ void api_tf_predict(struct server *server, struct request *request)
         request_reply_error(request, &error);
         return;
     }
-    start(server, request, target.reference, predict);
+    start(server, request, target.reference, false, predict);
 }
 
 /* ---- status ---- */
@@ -366,5 +367,5 @@ void api_tf_metadata(struct server *server, struct request *request)
         request_reply_error(request, &error);
         return;
     }
-    start(server, request, target.reference, describe);
+    start(server, request, target.reference, true, describe);
 }

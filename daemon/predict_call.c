@@ -83,7 +83,7 @@ static enum status begin(struct predict_call *call, const char *reference, struc
     if (call->model == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a request");
     }
-    TRY(registry_served_ticket(call->server->registry, reference, &call->ticket, error));
+    TRY(registry_served_ticket(call->server->registry, reference, call->is_look, &call->ticket, error));
     enum status status = workers_submit(call->server->run, &call->job, error);
     if (status != STATUS_OK) {
         served_ticket_release(&call->ticket);

@@ -15,6 +15,7 @@ struct predict_call {
     struct server *server;
     struct request *request; /* held; its texts and its body may be read by `work` */
     const char *model;       /* the name without version or label; of the request's arena */
+    bool is_look;            /* it only sees what the graph is like: no use of the model */
     struct served_ticket ticket;
     uint32_t maximum_ms; /* of a run */
     /* Thread: run. Fills `reply`, or `bytes`. */

@@ -118,10 +118,10 @@ struct served_ticket {
 };
 
 /* The version that `reference` means, also one that makes no text. Errors as registry_resolve's, but that nothing has
- * to be loaded before; UNPROCESSABLE, code "version_gone", when its files are gone. Release with
- * served_ticket_release, on any thread. */
-enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
-                                   struct error *error) MUST_CHECK;
+ * to be loaded before; UNPROCESSABLE, code "version_gone", when its files are gone. `is_look`: only to see what the
+ * graph is like, which wakes no model and keeps none awake. Release with served_ticket_release, on any thread. */
+enum status registry_served_ticket(struct registry *registry, const char *reference, bool is_look,
+                                   struct served_ticket *ret_ticket, struct error *error) MUST_CHECK;
 
 /* Whether a ticket can be had: what asks only that uses nothing, and wakes no model. Errors as
  * registry_served_ticket's. */
@@ -141,7 +141,8 @@ struct served_timing {
 };
 void served_count_run(const struct served_ticket *ticket, const struct served_timing *timing);
 
-/* {"model_stats":[…]} in the form of the Open Inference Protocol, since the version's graph was read: of the version
+/* {"model_stats":[…]} in the form of the Open Inference Protocol, since the version's graph was first read, though the
+ * model may have slept meanwhile: of the version
  * that `reference` means, or, without version and label, of all that have been asked for. NULL: of every model that
  * `sees` returns true for. Errors as registry_served_ticket's. */
 enum status registry_statistics(struct registry *registry, const char *reference,

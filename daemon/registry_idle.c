@@ -28,7 +28,7 @@ static bool can_sleep(const struct registry_model *model)
 {
     bool is_loaded = false;
     for (size_t i = 0; i < model->version_count; i++) {
-        is_loaded = is_loaded || model->versions[i].snapshot != NULL || model->versions[i].served != NULL;
+        is_loaded = is_loaded || model->versions[i].snapshot != NULL || served_is_read(model->versions[i].served);
     }
     return is_loaded && keep_alive_ms(model) > 0;
 }
@@ -56,15 +56,17 @@ bool registry_may_sleep(const struct registry *registry, const struct registry_m
 void registry_fall_asleep(struct registry *registry, struct registry_model *model)
 {
     const struct registry_version *current = model_current(model);
+    if (!model->is_asleep) { /* else somebody only looked at a graph */
+        model->slept_version = current == NULL ? 0 : current->number;
+        log_event(LOG_LEVEL_INFO, "idle", NULL, "model=%s version=%llu unused_seconds=%llu", model->name,
+                  current == NULL ? 0 : (unsigned long long)current->number,
+                  (unsigned long long)(clock_now_ms() - model->used_ms) / 1000);
+    }
     for (size_t i = 0; i < model->version_count; i++) { /* where only graphs were read, nothing has to be loaded */
         model->is_asleep = model->is_asleep || model->versions[i].snapshot != NULL;
         model->versions[i].is_wanted = false;
+        registry_rest_version(registry, &model->versions[i]);
     }
-    model->slept_version = current == NULL ? 0 : current->number;
-    log_event(LOG_LEVEL_INFO, "idle", NULL, "model=%s version=%llu unused_seconds=%llu", model->name,
-              current == NULL ? 0 : (unsigned long long)current->number,
-              (unsigned long long)(clock_now_ms() - model->used_ms) / 1000);
-    registry_drop_versions(registry, model);
 }
 
 static void on_idle(uv_timer_t *timer)

@@ -9,15 +9,21 @@
 struct drop {
     struct job job;
     struct registry *registry;
-    struct snapshot *snapshot; /* either may be NULL */
+    struct snapshot *snapshot; /* each may be NULL */
     struct served *served;
+    struct served_graph *graph;
 };
+
+static void release(const struct drop *drop)
+{
+    snapshot_unref(drop->snapshot);
+    served_unref(drop->served);
+    served_graph_unref(drop->graph);
+}
 
 static void drop_run(struct job *job)
 {
-    struct drop *drop = (struct drop *)job;
-    snapshot_unref(drop->snapshot);
-    served_unref(drop->served);
+    release((struct drop *)job);
     mem_trim();
 }
 
@@ -29,18 +35,16 @@ static void drop_done(struct job *job)
     registry_load_postponed(registry);
 }
 
-static void submit_drop(struct registry *registry, struct snapshot *snapshot, struct served *served)
+static void submit_drop(struct registry *registry, struct drop what)
 {
     struct drop *drop = registry->is_ending ? NULL : mem_allocate(1, sizeof *drop);
-    registry->held_bytes -= snapshot == NULL ? 0 : snapshot_bytes(snapshot);
+    registry->held_bytes -= what.snapshot == NULL ? 0 : snapshot_bytes(what.snapshot);
     if (drop == NULL) {
-        snapshot_unref(snapshot); /* slower here than there, but it must go */
-        served_unref(served);
+        release(&what); /* slower here than there, but it must go */
         return;
     }
+    *drop = what;
     drop->registry = registry;
-    drop->snapshot = snapshot;
-    drop->served = served;
     drop->job.run = drop_run;
     drop->job.done = drop_done;
     workers_submit_always(registry->loader, &drop->job);
@@ -49,14 +53,14 @@ static void submit_drop(struct registry *registry, struct snapshot *snapshot, st
 void registry_drop(struct registry *registry, struct snapshot *snapshot)
 {
     if (snapshot != NULL && !snapshot_unref_shared(snapshot)) {
-        submit_drop(registry, snapshot, NULL);
+        submit_drop(registry, (struct drop){.snapshot = snapshot});
     }
 }
 
 void registry_drop_served(struct registry *registry, struct registry_version *version)
 {
     if (version->served != NULL) {
-        submit_drop(registry, NULL, version->served);
+        submit_drop(registry, (struct drop){.served = version->served});
         version->served = NULL;
     }
 }
@@ -67,6 +71,20 @@ void registry_drop_version(struct registry *registry, struct registry_version *v
     registry_drop(registry, version->snapshot);
     version->snapshot = NULL;
     version->is_precision_refused = false;
+}
+
+void registry_rest_version(struct registry *registry, struct registry_version *version)
+{
+    struct served_graph *graph = version->served == NULL ? NULL : served_take_graph(version->served);
+    if (graph != NULL) {
+        submit_drop(registry, (struct drop){.graph = graph});
+    }
+    if (version->snapshot != NULL) {
+        registry_drop(registry, version->snapshot);
+        version->snapshot = NULL;
+        version->status = VERSION_READY;
+    }
+    version->is_postponed = false;
 }
 
 void registry_drop_versions(struct registry *registry, struct registry_model *model)

@@ -263,6 +263,8 @@ void registry_answer_waiters(struct registry *registry);
 /* An incomplete version is looked at again once it has had its time. */
 void registry_scan_after_settling(struct registry *registry);
 void registry_drop_version(struct registry *registry, struct registry_version *version);
+/* Frees what is loaded of a version that nobody uses; its statistics stay. */
+void registry_rest_version(struct registry *registry, struct registry_version *version);
 /* Frees all that is loaded of a model; what uses it goes on. */
 void registry_drop_versions(struct registry *registry, struct registry_model *model);
 
@@ -296,6 +298,10 @@ struct served *served_create(void);
 struct served *served_unref(struct served *served);
 /* Whether a run has it. NULL: no. */
 bool served_is_used(const struct served *served);
+/* Whether its graph was read, or is about to be. NULL: no. */
+bool served_is_read(const struct served *served);
+/* Takes the graph out of a place that no run has, and leaves the statistics; NULL: there is none. */
+struct served_graph *served_take_graph(struct served *served);
 /* Forgets the graph of a version, where there is one; runs under way go on. */
 void registry_drop_served(struct registry *registry, struct registry_version *version);
 

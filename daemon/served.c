@@ -18,6 +18,7 @@ struct served {
     _Atomic size_t references;
     pthread_mutex_t lock; /* held while reading; held by nobody who holds another lock */
     struct served_graph *graph;
+    _Atomic bool is_read; /* there is a graph: for the loop, which takes no lock that is held while reading */
     struct served_statistics statistics;
 };
 
@@ -53,6 +54,22 @@ bool served_is_used(const struct served *served)
     return served != NULL && atomic_load(&served->references) > 1;
 }
 
+bool served_is_read(const struct served *served)
+{
+    return served != NULL && (atomic_load(&served->is_read) || served_is_used(served));
+}
+
+struct served_graph *served_take_graph(struct served *served)
+{
+    CHECK(!served_is_used(served)); /* so that nobody has the lock */
+    CHECK(pthread_mutex_lock(&served->lock) == 0);
+    struct served_graph *graph = served->graph;
+    served->graph = NULL;
+    atomic_store(&served->is_read, false);
+    CHECK(pthread_mutex_unlock(&served->lock) == 0);
+    return graph;
+}
+
 enum status served_open(const struct served_ticket *ticket, struct served_graph **ret_graph, struct error *error)
 {
     struct served *served = ticket->served;
@@ -60,6 +77,7 @@ enum status served_open(const struct served_ticket *ticket, struct served_graph 
     CHECK(pthread_mutex_lock(&served->lock) == 0);
     if (served->graph == NULL) {
         status = served_graph_open(ticket->path, &served->graph, error);
+        atomic_store(&served->is_read, status == STATUS_OK);
     }
     if (status == STATUS_OK) {
         *ret_graph = served_graph_ref(served->graph);
@@ -194,14 +212,16 @@ enum status registry_check_served(struct registry *registry, const char *referen
     return check_version(model, version, error);
 }
 
-enum status registry_served_ticket(struct registry *registry, const char *reference, struct served_ticket *ret_ticket,
-                                   struct error *error)
+enum status registry_served_ticket(struct registry *registry, const char *reference, bool is_look,
+                                   struct served_ticket *ret_ticket, struct error *error)
 {
     struct registry_model *model = NULL;
     struct registry_version *version = NULL;
     TRY(registry_find_version(registry, reference, &model, &version, error));
     TRY(check_version(model, version, error));
-    registry_wake(registry, model);
+    if (!is_look) {
+        registry_wake(registry, model);
+    }
     if (version->served == NULL) {
         drop_spare_graphs(registry, model, version);
         version->served = served_create();
@@ -213,6 +233,10 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     ticket->served = served_ref(version->served);
     ticket->version = version->number;
     version_path(model, version->number, ticket->path);
-    registry_note_use(registry, model);
+    if (is_look) {
+        registry_watch_idle(registry, model);
+    } else {
+        registry_note_use(registry, model);
+    }
     return STATUS_OK;
 }

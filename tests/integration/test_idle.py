@@ -82,6 +82,27 @@ class Idle(DaemonTest):
         self.assertEqual(self.status("bard"), "idle")
         self.assertEqual(self.expect(200, "GET", "/tokenizer_info?model=bard"), facts)
 
+    def test_looking_at_signatures_is_no_use(self):
+        def look():
+            for path in ("/v2/models/bard", "/v1/models/bard/metadata"):
+                self.expect(200, "GET", path)
+            return self.status("bard") == "idle"
+        wait_until(look, self.daemon.text)
+        self.assertTrue(look())
+
+    def test_statistics_stay(self):
+        def infer():
+            tokens = {"name": "tokens", "shape": [1, 3], "datatype": "INT32", "data": [1, 2, 3]}
+            self.expect(200, "POST", "/v2/models/bard/infer", {"inputs": [tokens]})
+            return count()
+
+        def count():
+            return sum(one["inference_count"] for one in self.expect(200, "GET", "/v2/models/bard/stats")["model_stats"])
+        before = infer()
+        self.await_idle()
+        self.assertEqual(count(), before)
+        self.assertEqual(infer(), before + 1)
+
     def test_a_precision_is_tried_by_what_serves(self):
         self.await_idle()
         reply = self.expect(503, "PATCH", "/v1/models/bard/settings", {"precision": "int8"}, error="model_loading")

@@ -90,7 +90,7 @@ static void test_a_run_of_an_idle_models_graph_loads_it(void **state)
     load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
     patch_settings(fixture, "one", "{\"keep_alive_seconds\":1}");
     await_idle(fixture);
-    assert_int_equal(registry_served_ticket(fixture->registry, "one", &ticket, &error), STATUS_OK);
+    assert_int_equal(registry_served_ticket(fixture->registry, "one", false, &ticket, &error), STATUS_OK);
     assert_int_equal(ticket.version, 1);
     assert_false(is_idle(fixture));
     served_ticket_release(&ticket);
