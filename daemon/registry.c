@@ -120,6 +120,23 @@ enum status registry_version_path(const struct registry *registry, const char *n
     return STATUS_OK;
 }
 
+enum status registry_find_files(struct registry *registry, const char *reference,
+                                char name[REGISTRY_FULL_NAME_BYTES_MAX], char path[REGISTRY_PATH_BYTES_MAX],
+                                struct error *error)
+{
+    struct registry_model *model = NULL;
+    struct registry_version *version = NULL;
+    TRY(registry_find_version(registry, reference, &model, &version, error));
+    if (strpbrk(reference, "@:") == NULL && model_current(model) != NULL) {
+        version = model_current(model); /* a newer one may make no text */
+    }
+    if (version_has_reason(version)) {
+        return registry_refuse_version(model, version, error);
+    }
+    snprintf(name, REGISTRY_FULL_NAME_BYTES_MAX, "%s@%llu", model->name, (unsigned long long)version->number);
+    return registry_version_path(registry, model->name, version->number, path, error);
+}
+
 void registry_answer(struct registry_callback callback, enum status status, const struct error *error, json_t *reply,
                      bool is_new)
 {

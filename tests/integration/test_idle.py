@@ -97,7 +97,8 @@ class Idle(DaemonTest):
             return count()
 
         def count():
-            return sum(one["inference_count"] for one in self.expect(200, "GET", "/v2/models/bard/stats")["model_stats"])
+            stats = self.expect(200, "GET", "/v2/models/bard/stats")["model_stats"]
+            return sum(one["inference_count"] for one in stats)
         before = infer()
         self.await_idle()
         self.assertEqual(count(), before)
