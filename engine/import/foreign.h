@@ -64,6 +64,7 @@ struct foreign_model {
     const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
     bool is_vocabulary_given;            /* they are of the file that the user named */
     bool is_vocabulary_named;            /* the same, by a name among the source's */
+    bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
     size_t skipped_count;                /* tensors of types that hold no numbers */
     struct arena arena;
 };

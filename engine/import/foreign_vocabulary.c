@@ -133,10 +133,11 @@ static enum status take_dict(struct search *search, const struct plain *dict, en
         least = index < least ? index : least;
         most = index > most ? index : most;
     }
-    draft.is_from_one = least == 1 && most == (int64_t)draft.count;
+    bool is_from_one = least == 1 && most == (int64_t)draft.count;
+    draft.is_from_one = is_from_one && !search->model->counts_from_one;
     for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
         read_index(dict->items[i + number_at], &index);
-        put(&draft, index - (draft.is_from_one ? 1 : 0), dict->items[i + 1 - number_at]);
+        put(&draft, index - (is_from_one ? 1 : 0), dict->items[i + 1 - number_at]);
     }
     return keep(search, &draft, error);
 }

@@ -11,6 +11,7 @@ const struct foreign_format foreign_formats[] = {
     {"Keras HDF5", keras_h5_recognise, keras_h5_read},
     {"Keras 3", keras_zip_recognise, keras_zip_read},
     {"TensorFlow.js", tfjs_recognise, tfjs_read},
+    {"Torch7", torch7_recognise, torch7_read},
 };
 const size_t foreign_format_count = sizeof foreign_formats / sizeof *foreign_formats;
 

@@ -5,6 +5,7 @@
 const struct layout torch_layout = {
     .name = "PyTorch",
     .is_transposed = true,
+    .is_output_transposed = true,
     .lstm_gates = {0, 2, 1, 3},
     .lstm_order = "i, f, g, o",
     .is_reset_after = true,

@@ -48,6 +48,12 @@ bool torch_legacy_recognise(const struct source_file *file);
 enum status torch_legacy_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                               struct error *error) MUST_CHECK;
 
+/* What Lua's torch.save writes, binary or ascii: modules by the tensors of their fields, those of nngraph by their
+ * nodes; char-rnn's and torch-rnn's symbols. */
+bool torch7_recognise(const struct source_file *file);
+enum status torch7_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                        struct error *error) MUST_CHECK;
+
 /* ONNX: initializers, in the file or in others beside it, Constant nodes' tensors, metadata_props, and the graph. */
 bool onnx_recognise(const struct source_file *file);
 enum status onnx_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,

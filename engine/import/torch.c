@@ -16,6 +16,7 @@ struct walk {
 
 bool torch_storage_dtype(const char *global, enum dtype *ret_dtype, bool *ret_is_bfloat16)
 {
+    const char *name = global + strlen(global);
     static const struct {
         const char *name;
         enum dtype dtype;
@@ -23,11 +24,14 @@ bool torch_storage_dtype(const char *global, enum dtype *ret_dtype, bool *ret_is
         {"FloatStorage", DTYPE_FLOAT32},   {"DoubleStorage", DTYPE_FLOAT64}, {"HalfStorage", DTYPE_FLOAT16},
         {"LongStorage", DTYPE_INT64},      {"IntStorage", DTYPE_INT32},      {"ShortStorage", DTYPE_INT16},
         {"CharStorage", DTYPE_INT8},       {"ByteStorage", DTYPE_UINT8},     {"BoolStorage", DTYPE_BOOL},
-        {"BFloat16Storage", DTYPE_UINT16},
+        {"BFloat16Storage", DTYPE_UINT16}, {"Storage", DTYPE_FLOAT32}, /* Torch7's CudaStorage */
     };
-    const char *name = strrchr(global, ' ');
-    for (size_t i = 0; name != NULL && i < sizeof rows / sizeof *rows; i++) {
-        if (strcmp(name + 1, rows[i].name) == 0) {
+    while (name > global && name[-1] != ' ' && name[-1] != '.') {
+        name--;
+    }
+    name += strncmp(name, "Cuda", 4) == 0 ? 4 : 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (strcmp(name, rows[i].name) == 0) {
             *ret_dtype = rows[i].dtype;
             *ret_is_bfloat16 = strcmp(rows[i].name, "BFloat16Storage") == 0;
             return true;
@@ -63,19 +67,8 @@ static enum status corrupt(const struct walk *walk, const char *name, const char
 
 /* ---- one tensor ---- */
 
-/* A view of a storage: strides in elements. */
-struct view {
-    struct shape shape;
-    int64_t strides[SHAPE_RANK_MAX];
-    int64_t offset;
-    enum dtype dtype;
-    bool is_bfloat16;
-    const unsigned char *bytes;
-    size_t length;
-};
-
 static enum status read_storage(const struct walk *walk, const char *name, const struct plain *storage,
-                                struct view *view)
+                                struct torch_view *view)
 {
     const struct plain *id = storage == NULL || storage->kind != PLAIN_PERSISTENT ? NULL : storage->arguments;
     const struct plain *type = plain_item(id, 1);
@@ -97,7 +90,7 @@ static enum status read_storage(const struct walk *walk, const char *name, const
 }
 
 static enum status read_view(const struct walk *walk, const char *name, const struct plain *arguments,
-                             struct view *view)
+                             struct torch_view *view)
 {
     const struct plain *size = plain_item(arguments, 2);
     const struct plain *stride = plain_item(arguments, 3);
@@ -118,8 +111,8 @@ static enum status read_view(const struct walk *walk, const char *name, const st
 }
 
 /* Whether the elements follow one another in the storage, and all lie within it. */
-static enum status check_view(const struct walk *walk, const char *name, const struct view *view, size_t *ret_count,
-                              bool *ret_is_contiguous)
+static enum status check_view(const char *name, const struct torch_view *view, size_t *ret_count,
+                              bool *ret_is_contiguous, struct error *error)
 {
     size_t elements = view->length / dtype_bytes(view->dtype);
     uint64_t last = (uint64_t)view->offset;
@@ -136,22 +129,22 @@ static enum status check_view(const struct walk *walk, const char *name, const s
                               __builtin_add_overflow(last, step, &last));
     }
     if (overflows || (*ret_count > 0 && last >= elements)) {
-        return error_set(walk->error, STATUS_CORRUPT, "tensor '%.200s': it ends beyond its storage of %zu elements",
-                         name, elements);
+        return error_set(error, STATUS_CORRUPT, "tensor '%.200s': it ends beyond its storage of %zu elements", name,
+                         elements);
     }
     *ret_is_contiguous = is_contiguous;
     return STATUS_OK;
 }
 
 /* A copy in row-major order. */
-static enum status gather(const struct walk *walk, const struct view *view, size_t count,
-                          const unsigned char **ret_data)
+static enum status gather(struct foreign_model *model, const struct torch_view *view, size_t count,
+                          const unsigned char **ret_data, struct error *error)
 {
     size_t item = dtype_bytes(view->dtype);
-    unsigned char *data = arena_allocate(&walk->model->arena, count, item);
+    unsigned char *data = arena_allocate(&model->arena, count, item);
     int64_t at[SHAPE_RANK_MAX] = {0};
     if (data == NULL) {
-        return foreign_no_memory(walk->model, walk->error);
+        return foreign_no_memory(model, error);
     }
     for (size_t i = 0; i < count; i++) {
         int64_t from = view->offset;
@@ -167,21 +160,26 @@ static enum status gather(const struct walk *walk, const struct view *view, size
     return STATUS_OK;
 }
 
-static enum status add_tensor(const struct walk *walk, const char *name, const struct plain *tensor)
+enum status torch_add_view(struct foreign_model *model, const char *name, const struct torch_view *view,
+                           struct error *error)
 {
-    struct view view = {.offset = 0};
     size_t count = 0;
     bool is_contiguous = false;
-    TRY(read_view(walk, name, tensor->arguments, &view));
-    TRY(check_view(walk, name, &view, &count, &is_contiguous));
-    size_t item = dtype_bytes(view.dtype);
-    const unsigned char *data = count == 0 ? view.bytes : view.bytes + (size_t)view.offset * item;
+    TRY(check_view(name, view, &count, &is_contiguous, error));
+    size_t item = dtype_bytes(view->dtype);
+    const unsigned char *data = count == 0 ? view->bytes : view->bytes + (size_t)view->offset * item;
     if (!is_contiguous && count > 0) {
-        TRY(gather(walk, &view, count, &data));
+        TRY(gather(model, view, count, &data, error));
     }
-    return view.is_bfloat16
-               ? foreign_add_bfloat16(walk->model, name, &view.shape, data, count * item, walk->error)
-               : foreign_add_tensor(walk->model, name, view.dtype, &view.shape, data, count * item, walk->error);
+    return view->is_bfloat16 ? foreign_add_bfloat16(model, name, &view->shape, data, count * item, error)
+                             : foreign_add_tensor(model, name, view->dtype, &view->shape, data, count * item, error);
+}
+
+static enum status add_tensor(const struct walk *walk, const char *name, const struct plain *tensor)
+{
+    struct torch_view view = {.offset = 0};
+    TRY(read_view(walk, name, tensor->arguments, &view));
+    return torch_add_view(walk->model, name, &view, walk->error);
 }
 
 /* ---- everything that holds some ---- */

@@ -1,5 +1,5 @@
-/* What PyTorch's two file formats share: tensors inside pickles, as notes of calls, and the storages they lie in.
- * Thread: the one that imports. */
+/* What the file formats of PyTorch and Torch7 share: tensors as views of storages; and of PyTorch's two, tensors inside
+ * pickles, as notes of calls. Thread: the one that imports. */
 #ifndef ENGINE_IMPORT_TORCH_H
 #define ENGINE_IMPORT_TORCH_H
 
@@ -18,7 +18,23 @@ struct torch_storages {
 enum status torch_add_tensors(struct foreign_model *model, const struct plain *root,
                               const struct torch_storages *storages, struct error *error) MUST_CHECK;
 
-/* What a storage's class holds: "torch FloatStorage". False for those that are no numbers. */
+/* A tensor as a view of a storage's bytes; offset and strides, which are not negative, in elements. */
+struct torch_view {
+    struct shape shape;
+    int64_t strides[SHAPE_RANK_MAX];
+    int64_t offset;
+    enum dtype dtype;
+    bool is_bfloat16;
+    const unsigned char *bytes;
+    size_t length;
+};
+
+/* Adds the tensor that a view is, copied where its elements are not one behind another. CORRUPT where it ends beyond
+ * the storage. */
+enum status torch_add_view(struct foreign_model *model, const char *name, const struct torch_view *view,
+                           struct error *error) MUST_CHECK;
+
+/* What a storage's class holds: "torch FloatStorage", "torch.FloatStorage". False for those that are no numbers. */
 bool torch_storage_dtype(const char *global, enum dtype *ret_dtype, bool *ret_is_bfloat16);
 
 #endif

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 
 static const struct naming namings[] = {
+    {torch_rnn_names_apply, torch_rnn_find_layers, &torch_rnn_layout},
+    {char_rnn_names_apply, char_rnn_find_layers, &char_rnn_layout},
     {torch_names_apply, torch_find_layers, &torch_layout},
     {tensorflow_names_apply, tensorflow_find_layers, &tensorflow_layout},
 };

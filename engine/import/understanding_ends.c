@@ -80,13 +80,14 @@ static bool is_allowed(const struct thinking *thinking, const char *key, const s
 
 static size_t symbols_of(const struct thinking *thinking, const struct foreign_tensor *output)
 {
-    return think_dimension(output, thinking->layout->is_transposed ? 0 : 1);
+    return think_dimension(output, thinking->layout->is_output_transposed ? 0 : 1);
 }
 
 static bool can_be_output(const struct thinking *thinking, const struct foreign_tensor *tensor)
 {
     size_t units = thinking->layers[0].units;
-    return tensor->shape.rank == 2 && think_dimension(tensor, thinking->layout->is_transposed ? 1 : 0) == units &&
+    return tensor->shape.rank == 2 &&
+           think_dimension(tensor, thinking->layout->is_output_transposed ? 1 : 0) == units &&
            symbols_of(thinking, tensor) > 1 && is_allowed(thinking, "output", tensor);
 }
 

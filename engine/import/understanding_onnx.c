@@ -6,6 +6,7 @@
 static const struct layout onnx_layout = {
     .name = "ONNX",
     .is_transposed = true,
+    .is_output_transposed = true,
     .lstm_gates = {0, 3, 2, 1},
     .lstm_order = "i, o, f, c",
     .gru_gates = {1, 0},

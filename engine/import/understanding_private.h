@@ -11,6 +11,7 @@ enum foreign_cell { FOREIGN_CELL_LSTM, FOREIGN_CELL_GRU, FOREIGN_CELL_RNN, FOREI
 struct layout {
     const char *name;
     bool is_transposed;          /* [gates × units, inputs], not [inputs, gates × units] */
+    bool is_output_transposed;   /* [symbols, units], not [units, symbols] */
     double forget_bias;          /* what its cell adds to the forget gate besides the stored bias */
     unsigned char lstm_gates[4]; /* where it keeps i, j, f, o */
     const char *lstm_order;      /* for people: "i, j, f, o" */
@@ -45,7 +46,7 @@ struct thinking {
     size_t layer_count;
     bool is_residual; /* each layer but the first gives its output plus its input */
     const struct foreign_tensor *embedding;
-    const struct foreign_tensor *output; /* in the layout's order, as kernels are */
+    const struct foreign_tensor *output; /* in the layout's order */
     const struct foreign_tensor *output_bias;
     size_t symbol_count;
     bool is_vocabulary_given; /* by --vocabulary */
@@ -73,6 +74,12 @@ extern const struct layout tensorflow_layout;
 bool torch_names_apply(const struct foreign_model *model);
 enum status torch_find_layers(struct thinking *thinking) MUST_CHECK;
 extern const struct layout torch_layout;
+bool torch_rnn_names_apply(const struct foreign_model *model);
+enum status torch_rnn_find_layers(struct thinking *thinking) MUST_CHECK;
+extern const struct layout torch_rnn_layout;
+bool char_rnn_names_apply(const struct foreign_model *model);
+enum status char_rnn_find_layers(struct thinking *thinking) MUST_CHECK;
+extern const struct layout char_rnn_layout;
 
 /* The layer of that place, made when there is none yet; LIMIT above LANGUAGE_MODEL_LAYERS_MAX. */
 enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,

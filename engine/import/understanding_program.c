@@ -177,7 +177,7 @@ static enum status add_ends(struct thinking *thinking)
     }
     shape = shape_matrix((int64_t)thinking->layers[0].units, symbols);
     TRY(add_end(thinking, "softmax/w", &shape, thinking->output,
-                thinking->layout->is_transposed ? WEIGHT_ORDER_COLUMNS : WEIGHT_ORDER_ROWS));
+                thinking->layout->is_output_transposed ? WEIGHT_ORDER_COLUMNS : WEIGHT_ORDER_ROWS));
     shape = shape_vector(symbols);
     return add_end(thinking, "softmax/b", &shape, thinking->output_bias, WEIGHT_ORDER_ROWS);
 }

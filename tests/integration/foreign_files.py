@@ -226,6 +226,13 @@ def product(vector, matrix):
     return [sum(x * numbers[row * columns + column] for row, x in enumerate(vector)) for column in range(columns)]
 
 
+def dot(matrix, vector):
+    """A matrix of rows times a vector."""
+    (rows, columns), numbers = matrix
+    assert columns == len(vector)
+    return [sum(numbers[row * columns + at] * x for at, x in enumerate(vector)) for row in range(rows)]
+
+
 def softmax(logits):
     largest = max(logits)
     powers = [math.exp(logit - largest) for logit in logits]
@@ -250,20 +257,16 @@ def tensorflow_probabilities(tensors, symbols, layers=2, kernel="kernel", bias="
 
 def torch_probabilities(tensors, symbols, layers=2):
     """What torch_model's model says of the symbol after `symbols`: nn.LSTM's equations."""
-    def dot(name, vector):
-        (rows, columns), numbers = tensors[name]
-        return [sum(numbers[row * columns + at] * x for at, x in enumerate(vector)) for row in range(rows)]
-
     h = [[0.0] * UNITS for _ in range(layers)]
     c = [[0.0] * UNITS for _ in range(layers)]
     x = []
     for symbol in symbols:
         x = [float(at == symbol) for at in range(len(SYMBOLS))]
         for layer in range(layers):
-            parts = (dot(f"lstm.weight_ih_l{layer}", x), dot(f"lstm.weight_hh_l{layer}", h[layer]),
+            parts = (dot(tensors[f"lstm.weight_ih_l{layer}"], x), dot(tensors[f"lstm.weight_hh_l{layer}"], h[layer]),
                      tensors[f"lstm.bias_ih_l{layer}"][1], tensors[f"lstm.bias_hh_l{layer}"][1])
             gates = [sum(terms) for terms in zip(*parts)]
             i, f, g, o = (gates[part * UNITS:(part + 1) * UNITS] for part in range(4))
             c[layer] = [c[layer][u] * sigmoid(f[u]) + sigmoid(i[u]) * math.tanh(g[u]) for u in range(UNITS)]
             x = h[layer] = [sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
-    return softmax([a + b for a, b in zip(dot("fc.weight", x), tensors["fc.bias"][1])])
+    return softmax([a + b for a, b in zip(dot(tensors["fc.weight"], x), tensors["fc.bias"][1])])
