@@ -7,6 +7,9 @@
 #include "engine/base/mem.h"
 #include "engine/import/hdf5_memory.h"
 
+/* Smaller tensors are copied, so that a file whose large ones are compressed need not be kept for them. */
+enum { COPIED_BYTES_MAX = 64 << 10 };
+
 enum { TEXT_BYTES_MAX = 16 << 20, TEXTS_MAX = 20000, PIECES_MAX = 1000, RANK_MAX = SHAPE_RANK_MAX };
 
 static const unsigned char magic[] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1A, '\n'};
@@ -76,7 +79,7 @@ static const struct number_type {
 };
 
 struct dataset {
-    const struct hdf5_file *file;
+    struct hdf5_file *file;
     const char *name;
     hid_t id;
     struct shape shape;
@@ -158,7 +161,9 @@ static enum status add_dataset(struct dataset *dataset, struct error *error)
     }
     TRY(read_shape(dataset, error));
     TRY(find_in_place(dataset, &data, error));
-    if (data == NULL) {
+    if (data != NULL && dataset->bytes > COPIED_BYTES_MAX) {
+        dataset->file->is_borrowed = true;
+    } else {
         unsigned char *copy = arena_allocate(&model->arena, dataset->bytes + 1, 1);
         if (copy == NULL) {
             return foreign_no_memory(model, error);
@@ -173,7 +178,7 @@ static enum status add_dataset(struct dataset *dataset, struct error *error)
 
 /* A walk through the groups. */
 struct walk {
-    const struct hdf5_file *file;
+    struct hdf5_file *file;
     char path[FOREIGN_NAME_BYTES_MAX + 1]; /* of what is looked at, below the group it began with */
     size_t length;
     size_t depth;
@@ -186,7 +191,7 @@ static herr_t visit(hid_t group, const char *name, const H5L_info_t *link, void 
 
 static void enter(struct walk *walk, hid_t object)
 {
-    const struct hdf5_file *file = walk->file;
+    struct hdf5_file *file = walk->file;
     if (H5Iget_type(object) == H5I_DATASET) {
         struct dataset dataset = {.file = file, .name = walk->path, .id = object};
         walk->status = add_dataset(&dataset, walk->error);
@@ -230,7 +235,7 @@ static herr_t visit(hid_t group, const char *name, const H5L_info_t *link, void 
     return walk->status == STATUS_OK ? 0 : -1;
 }
 
-enum status hdf5_add_tensors(const struct hdf5_file *file, const char *path, struct error *error)
+enum status hdf5_add_tensors(struct hdf5_file *file, const char *path, struct error *error)
 {
     struct walk walk = {.file = file, .status = STATUS_OK, .error = error};
     hid_t group = H5Oopen(file->id, path, H5P_DEFAULT);

@@ -10,6 +10,7 @@ struct hdf5_file {
     int64_t id;                 /* libhdf5's, of the open file */
     struct hdf5_memory *memory; /* owned */
     const unsigned char *bytes; /* borrowed */
+    bool is_borrowed;           /* tensors lie in them */
     size_t length;
     const char *name;
     struct foreign_model *model;
@@ -26,11 +27,11 @@ void hdf5_close(struct hdf5_file *file);
 /* Whether there is a group of that path. */
 bool hdf5_has_group(const struct hdf5_file *file, const char *path);
 
-/* Adds all numbers below a group to the model, by their paths below it; what lies in the file as it is is borrowed from
- * there, float16 and big-endian numbers become the model's own. Groups nest at most HDF5_DEPTH_MAX deep. CORRUPT,
- * UNSUPPORTED, LIMIT. */
+/* Adds all numbers below a group to the model, by their paths below it. What is large and lies in the file as it is is
+ * borrowed from there, everything else (float16, big-endian, compressed numbers) becomes the model's own. Groups nest
+ * at most HDF5_DEPTH_MAX deep. CORRUPT, UNSUPPORTED, LIMIT. */
 enum { HDF5_DEPTH_MAX = 16 };
-enum status hdf5_add_tensors(const struct hdf5_file *file, const char *path, struct error *error) MUST_CHECK;
+enum status hdf5_add_tensors(struct hdf5_file *file, const char *path, struct error *error) MUST_CHECK;
 
 /* An attribute of an object that is one text, in the model's arena; `*ret_text` NULL where there is none. CORRUPT. */
 enum status hdf5_read_text(const struct hdf5_file *file, const char *path, const char *attribute, const char **ret_text,

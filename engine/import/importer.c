@@ -9,7 +9,7 @@
 #include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
 
-enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512, ALIGNMENT_BYTES = 8 };
+enum { ARENA_BYTES_MIN = 64 << 20, LISTED_BYTES_MAX = 512, ALIGNMENT_BYTES = 8, PIECE_ELEMENTS = 1 << 16 };
 
 /* ---- which file ---- */
 
@@ -208,26 +208,33 @@ static enum status write_reply(const struct import_sink *sink, const json_t *fac
     return is_written ? STATUS_OK : cannot_write(error);
 }
 
+/* A variable, as many rows at a time as PIECE_ELEMENTS are. */
+static enum status write_variable(const struct import_sink *sink, const struct weight *weight, struct error *error)
+{
+    size_t columns = weight_columns(weight);
+    size_t rows = columns == 0 ? 0 : weight_rows(weight);
+    size_t piece = columns == 0 || columns > PIECE_ELEMENTS ? 1 : PIECE_ELEMENTS / columns;
+    piece = piece > rows ? rows : piece;
+    float *values = mem_allocate(piece * columns, sizeof *values);
+    bool is_written = true;
+    if (values == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for %zu elements of %s", piece * columns, weight->name);
+    }
+    for (size_t row = 0; row < rows && is_written; row += piece) {
+        size_t count = rows - row < piece ? rows - row : piece;
+        weight_compute(weight, row, count, values);
+        is_written = sink->write(sink->context, values, count * columns * sizeof *values);
+    }
+    mem_free(values);
+    return is_written ? STATUS_OK : cannot_write(error);
+}
+
 /* The variables one after another, each made when its turn comes. */
 static enum status write_variables(const struct import_sink *sink, const struct understanding *understanding,
                                    struct error *error)
 {
     for (size_t i = 0; i < understanding->weight_count; i++) {
-        const struct weight *weight = &understanding->weights[i];
-        size_t count = 0;
-        if (!shape_element_count(&weight->shape, &count)) {
-            return error_set(error, STATUS_LIMIT, "variable %s has too many elements", weight->name);
-        }
-        float *values = mem_allocate(count, sizeof *values);
-        if (values == NULL) {
-            return error_set(error, STATUS_NO_MEMORY, "no memory for %zu elements of %s", count, weight->name);
-        }
-        weight_compute(weight, values);
-        bool is_written = sink->write(sink->context, values, count * sizeof *values);
-        mem_free(values);
-        if (!is_written) {
-            return cannot_write(error);
-        }
+        TRY(write_variable(sink, &understanding->weights[i], error));
     }
     return STATUS_OK;
 }

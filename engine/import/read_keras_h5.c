@@ -29,7 +29,7 @@ static enum status begin_keras(struct foreign_model *model, struct foreign_keras
     return *ret_keras == NULL ? foreign_no_memory(model, error) : STATUS_OK;
 }
 
-static enum status read_content(const struct hdf5_file *file, struct foreign_model *model, struct foreign_keras *keras,
+static enum status read_content(struct hdf5_file *file, struct foreign_model *model, struct foreign_keras *keras,
                                 struct error *error)
 {
     const char *group = hdf5_has_group(file, "/model_weights") ? "/model_weights" : "/";
@@ -85,6 +85,9 @@ enum status keras_h5_read(struct foreign_source *source, struct source_file *fil
     TRY(hdf5_open(bytes, length, file->name, model, &hdf5, error));
     enum status status = read_content(&hdf5, model, keras, error);
     hdf5_close(&hdf5);
+    if (!hdf5.is_borrowed) {
+        foreign_source_forget(source, file);
+    }
     return status == STATUS_OK && keras->config == NULL ? find_config(source, model, keras, error) : status;
 }
 
@@ -140,5 +143,6 @@ enum status keras_zip_read(struct foreign_source *source, struct source_file *fi
     TRY(zip_archive_open(bytes, length, file->name, model, &archive, error));
     enum status status = read_zip(&archive, model, keras, error);
     zip_archive_close(&archive);
+    foreign_source_forget(source, file); /* everything was unpacked */
     return status;
 }

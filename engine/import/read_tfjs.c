@@ -96,13 +96,11 @@ static enum status add_weight(struct group *group, const struct plain *entry, st
 
 /* ---- shards ---- */
 
-/* One shard stays where it is; several become one. */
-static enum status read_shards(struct foreign_source *source, const struct source_file *entry,
-                               const struct plain *paths, struct group *group, struct error *error)
+/* The files of the shards, and how many bytes they have. */
+static enum status find_shards(const struct foreign_source *source, const struct source_file *entry,
+                               const struct plain *paths, struct group *group, struct source_file **files,
+                               struct error *error)
 {
-    const unsigned char *pieces[SHARDS_MAX];
-    size_t lengths[SHARDS_MAX];
-    size_t total = 0;
     if (paths == NULL || paths->kind != PLAIN_LIST || paths->count > SHARDS_MAX) {
         return error_set(error, STATUS_CORRUPT, "%s: weights without paths, or more than %d", group->name, SHARDS_MAX);
     }
@@ -113,22 +111,34 @@ static enum status read_shards(struct foreign_source *source, const struct sourc
             return error_set(error, STATUS_NOT_FOUND, "%s: weights are in the file %.200s, which is not beside it",
                              group->name, plain_is_string(path) ? path->text : "without a name");
         }
-        TRY(foreign_source_read(source, file, &pieces[i], &lengths[i], error));
-        total += lengths[i];
+        files[i] = file;
+        group->length += file->bytes;
     }
-    group->bytes = paths->count == 1 ? pieces[0] : NULL;
-    group->length = total;
+    return STATUS_OK;
+}
+
+/* One shard stays where it is; several are read into one. */
+static enum status read_shards(struct foreign_source *source, const struct source_file *entry,
+                               const struct plain *paths, struct group *group, struct error *error)
+{
+    struct source_file *files[SHARDS_MAX];
+    size_t done = 0;
+    TRY(find_shards(source, entry, paths, group, files, error));
     if (paths->count == 1) {
-        return STATUS_OK;
+        return foreign_source_read(source, files[0], &group->bytes, &group->length, error);
     }
-    unsigned char *joined = arena_allocate(&group->model->arena, total + 1, 1);
+    unsigned char *joined = arena_allocate(&group->model->arena, group->length + 1, 1);
     if (joined == NULL) {
         return foreign_no_memory(group->model, error);
     }
     group->bytes = joined;
     for (uint32_t i = 0; i < paths->count; i++) {
-        memcpy(joined, pieces[i], lengths[i]);
-        joined += lengths[i];
+        size_t length = foreign_source_read_at(files[i], 0, joined + done, group->length - done);
+        if (length != files[i]->bytes) {
+            return error_set(error, STATUS_IO, "%s: %zu of its %llu bytes can be read", files[i]->name, length,
+                             (unsigned long long)files[i]->bytes);
+        }
+        done += length;
     }
     return STATUS_OK;
 }

@@ -91,5 +91,6 @@ enum status torch_zip_read(struct foreign_source *source, struct source_file *fi
     TRY(zip_archive_open(bytes, length, file->name, model, &archive.zip, error));
     enum status status = read_archive(&archive, error);
     zip_archive_close(&archive.zip);
+    foreign_source_forget(source, file); /* everything was unpacked */
     return status;
 }

@@ -81,7 +81,10 @@ enum status understand(struct foreign_model *model, const struct import_settings
                        struct understanding *understanding, struct error *error) MUST_CHECK;
 void understanding_release(struct understanding *understanding);
 
-/* Computes a variable's values into [elements of weight->shape] floats. */
-void weight_compute(const struct weight *weight, float *values);
+/* Rows and columns of a variable; a vector or scalar is one row. */
+size_t weight_rows(const struct weight *weight);
+size_t weight_columns(const struct weight *weight);
+/* Computes the values of rows [first, first + count) into [count × columns] floats. */
+void weight_compute(const struct weight *weight, size_t first, size_t count, float *values);
 
 #endif

@@ -251,24 +251,37 @@ static size_t element_index(const struct weight *weight, const struct weight_par
     }
 }
 
-static void add_values(const struct weight *weight, const struct weight_part *part, size_t columns, float *values)
+/* One of the part's rows into a row of the variable. */
+static void add_values(const struct weight *weight, const struct weight_part *part, size_t row, float *values)
 {
-    size_t count = part->columns == 0 ? columns : part->columns;
-    for (size_t row = 0; row < part->rows; row++) {
-        float *target = values + (part->target_row + row) * columns + part->target_column;
-        for (size_t column = 0; column < count; column++) {
-            target[column] += (float)foreign_number(part->tensor, element_index(weight, part, row, column));
-        }
+    size_t count = part->columns == 0 ? weight_columns(weight) : part->columns;
+    float *target = values + part->target_column;
+    for (size_t column = 0; column < count; column++) {
+        target[column] += (float)foreign_number(part->tensor, element_index(weight, part, row, column));
     }
 }
 
-void weight_compute(const struct weight *weight, float *values)
+size_t weight_rows(const struct weight *weight)
 {
-    size_t columns = (size_t)weight->shape.dimensions[weight->shape.rank - 1];
-    size_t rows = weight->shape.rank == 1 ? 1 : (size_t)weight->shape.dimensions[0];
-    memset(values, 0, rows * columns * sizeof *values);
-    for (size_t i = 0; i < weight->part_count; i++) {
-        add_values(weight, &weight->parts[i], columns, values);
+    return weight->shape.rank < 2 ? 1 : (size_t)weight->shape.dimensions[0];
+}
+
+size_t weight_columns(const struct weight *weight)
+{
+    return weight->shape.rank == 0 ? 1 : (size_t)weight->shape.dimensions[weight->shape.rank - 1];
+}
+
+void weight_compute(const struct weight *weight, size_t first, size_t count, float *values)
+{
+    size_t columns = weight_columns(weight);
+    memset(values, 0, count * columns * sizeof *values);
+    for (size_t row = first; row < first + count; row++) {
+        for (size_t i = 0; i < weight->part_count; i++) {
+            const struct weight_part *part = &weight->parts[i];
+            if (row >= part->target_row && row - part->target_row < part->rows) {
+                add_values(weight, part, row - part->target_row, values + (row - first) * columns);
+            }
+        }
     }
     if (weight->forget_shift < 0 || weight->forget_shift > 0) {
         for (size_t i = 0; i < weight->gate_columns; i++) {

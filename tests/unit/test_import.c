@@ -331,6 +331,31 @@ static void test_other_formats_out_of_memory(void **state)
     }
 }
 
+/* What was unpacked is not held twice: the file's own bytes are given up. */
+static void test_unpacked_files_are_given_up(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"torch/zip", "keras_zip/lstm", "keras_h5/lstm", "onnx/torch"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        struct error error = {.message = ""};
+        struct foreign_source source;
+        struct foreign_model foreign = {.arena = {.bytes_max = 1 << 20}};
+        snprintf(path, sizeof path, "tests/fuzz/corpus/%s", names[i]);
+        assert_int_equal(foreign_source_open(path, NULL, &source, &error), STATUS_OK);
+        struct source_file *file = foreign_source_find(&source, source.chosen);
+        assert_non_null(file);
+        foreign.entry = file->name;
+        if (foreign_format_of(file)->read(&source, file, &foreign, &error) != STATUS_OK) {
+            fail_msg("%s: %s", names[i], error.message);
+        }
+        assert_null(file->content);
+        assert_true(foreign.tensor_count > 0);
+        foreign_model_release(&foreign);
+        foreign_source_release(&source);
+    }
+}
+
 /* What a reading process writes is a stranger's. */
 static void test_replies(void **state)
 {
@@ -360,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_other_formats_cut_off_everywhere),
         cmocka_unit_test(test_other_formats_out_of_memory),
+        cmocka_unit_test(test_unpacked_files_are_given_up),
         cmocka_unit_test(test_replies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
