@@ -79,7 +79,9 @@ static enum status write_direction(struct keras_program *program, const struct k
     keras_add_step(program, program->layers, step);
     keras_build_layer(program, layer, scope, input);
     if (program->is_windowed) {
-        keras_call_layer(program, layer, input, output);
+        keras_add_step(program, program->calls,
+                       json_pack("{s:s, s:s, s:s, s:s*, s:s}", "op", "call_layer", "layer", layer, "input", input->name,
+                                 "mask", input->mask[0] == '\0' ? NULL : input->mask, "as", output));
     } else {
         call_with_states(program, part, layer, input->name, recurrent.units, output);
     }

@@ -30,6 +30,7 @@ static const struct class_row {
     {"Add", KERAS_PART_ADD, "linear"},
     {"Flatten", KERAS_PART_FLATTEN, "linear"},
     {"AttentionWeightedAverage", KERAS_PART_ATTENTION, "linear"},
+    {"Masking", KERAS_PART_MASKING, "linear"},
     {"Dropout", KERAS_PART_SAME, "linear"},
     {"SpatialDropout1D", KERAS_PART_SAME, "linear"},
     {"GaussianDropout", KERAS_PART_SAME, "linear"},
@@ -194,6 +195,8 @@ static void fill_part(struct keras_part *part, const struct class_row *row, cons
     part->goes_backwards = get_flag(config, "go_backwards");
     part->is_stateful = get_flag(config, "stateful");
     part->resets_after = get_flag(config, "reset_after");
+    part->masks_zero = get_flag(config, "mask_zero");
+    part->mask_value = get_number(config, "mask_value", 0.0);
     double epsilon = get_number(config, "epsilon", EPSILON);
     part->epsilon = isfinite(epsilon) ? epsilon : EPSILON;
 }
@@ -245,12 +248,15 @@ static enum status check_backward_layer(const struct reading *reading, const cha
 static enum status check_arguments(const struct reading *reading, const struct keras_part *part,
                                    const struct plain *config)
 {
-    static const char *const flags[] = {"mask_zero", "return_state", "return_attention", "time_major"};
+    static const char *const flags[] = {"return_state", "return_attention", "time_major"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if (get_flag(config, flags[i])) {
             return error_set(reading->error, STATUS_UNSUPPORTED, "layer %.100s has %s, which is not built here",
                              part->name, flags[i]);
         }
+    }
+    if (!isfinite(part->mask_value)) {
+        return error_set(reading->error, STATUS_UNSUPPORTED, "layer %.100s: its mask_value is no number", part->name);
     }
     const struct plain *axis = get(config, "axis");
     int64_t number = -1;

@@ -22,6 +22,7 @@ enum keras_part_kind {
     KERAS_PART_ADD,
     KERAS_PART_FLATTEN,
     KERAS_PART_ATTENTION, /* textgenrnn's AttentionWeightedAverage */
+    KERAS_PART_MASKING,
 };
 
 struct keras_part {
@@ -39,6 +40,8 @@ struct keras_part {
     bool is_bidirectional;
     const char *merge_mode;
     double epsilon;
+    bool masks_zero;                      /* of an embedding: layers behind it pass over symbol 0 */
+    double mask_value;                    /* of a Masking: over vectors that hold nothing else */
     size_t inputs[KERAS_PART_INPUTS_MAX]; /* parts */
     size_t input_count;
     const struct plain *inbound; /* what inputs are made of, while it is read */

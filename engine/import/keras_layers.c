@@ -2,6 +2,12 @@
  * imports. */
 #include "engine/import/keras_private.h"
 
+/* A step on two results, or a result and a number. */
+static void write_binary(struct keras_program *program, const char *op, const char *left, json_t *right, const char *as)
+{
+    keras_add_step(program, program->calls, json_pack("{s:s, s:[s, o], s:s}", "op", op, "args", left, right, "as", as));
+}
+
 static enum status write_embedding(struct keras_program *program, const struct keras_part *part)
 {
     struct thinking *thinking = program->thinking;
@@ -23,6 +29,12 @@ static enum status write_embedding(struct keras_program *program, const struct k
     result->is_sequence = true;
     result->width = (size_t)shape.dimensions[1];
     thinking->embedding = tensor;
+    if (part->masks_zero) {
+        TRY(think_note(thinking, "mask", "symbol 0", "layer %.100s has mask_zero: recurrent layers pass over it",
+                       part->name));
+        snprintf(result->mask, sizeof result->mask, "mask_%s", result->name);
+        write_binary(program, "not_equal", input->name, json_integer(0), result->mask);
+    }
     keras_add_step(program, program->layers,
                    json_pack("{s:s, s:s, s:I, s:I, s:s}", "op", "embedding", "name", scope, "input_dim",
                              (json_int_t)shape.dimensions[0], "output_dim", (json_int_t)shape.dimensions[1], "as",
@@ -106,19 +118,13 @@ static enum status write_variable(struct keras_program *program, const struct ke
     return keras_add_plain(program->thinking, part, tensor, scope, name, shape);
 }
 
-/* A step on two results, or a result and a number. */
-static void write_binary(struct keras_program *program, const char *op, const char *left, json_t *right, const char *as)
-{
-    keras_add_step(program, program->calls, json_pack("{s:s, s:[s, o], s:s}", "op", op, "args", left, right, "as", as));
-}
-
-/* Along the steps. */
-static void write_reduction(struct keras_program *program, const char *op, const char *input, bool keeps,
+/* Along the steps (1), or within them (2). */
+static void write_reduction(struct keras_program *program, const char *op, const char *input, int axis, bool keeps,
                             const char *as)
 {
     keras_add_step(
         program, program->calls,
-        json_pack("{s:s, s:[s], s:i, s:b, s:s}", "op", op, "args", input, "axis", 1, "keepdims", keeps, "as", as));
+        json_pack("{s:s, s:[s], s:i, s:b, s:s}", "op", op, "args", input, "axis", axis, "keepdims", keeps, "as", as));
 }
 
 /* γ (x − mean) / √(variance + ε) + β */
@@ -218,21 +224,76 @@ static enum status write_attention(struct keras_program *program, const struct k
     keras_add_step(program, list,
                    json_pack("{s:s, s:[s, [i, I]], s:s}", "op", "reshape", "args", "rows", -1,
                              (json_int_t)program->design->window, "as", "scores"));
-    write_reduction(program, "reduce_max", "scores", true, "most");
+    write_reduction(program, "reduce_max", "scores", 1, true, "most");
     write_binary(program, "subtract", "scores", json_string("most"), "scores");
     keras_add_step(program, list, json_pack("{s:s, s:[s], s:s}", "op", "exp", "args", "scores", "as", "scores"));
-    write_reduction(program, "reduce_sum", "scores", true, "total");
+    write_reduction(program, "reduce_sum", "scores", 1, true, "total");
     write_binary(program, "add", "total", json_real(1e-7), "total");
     write_binary(program, "divide", "scores", json_string("total"), "scores");
     write_binary(program, "expand_dims", "scores", json_integer(2), "scores");
     write_binary(program, "multiply", input->name, json_string("scores"), "weighted");
-    write_reduction(program, "reduce_sum", "weighted", false, result->name);
+    write_reduction(program, "reduce_sum", "weighted", 1, false, result->name);
     return STATUS_OK;
+}
+
+/* ---- masks ---- */
+
+/* Vectors that hold nothing but one number are masked, and become zeros. Source: Keras, layers/core.py, Masking. */
+static enum status write_masking(struct keras_program *program, const struct keras_part *part)
+{
+    const struct keras_flow *input = keras_input_of(program, part, 0);
+    if (!input->is_sequence || input->width == 0) {
+        return error_set(program->thinking->error, STATUS_UNSUPPORTED, "layer %.100s masks what are no vectors",
+                         part->name);
+    }
+    char text[48];
+    snprintf(text, sizeof text, "vectors of %g", part->mask_value);
+    TRY(think_note(program->thinking, "mask", text, "layer %.100s is a Masking: recurrent layers pass over them",
+                   part->name));
+    struct keras_flow *result = keras_begin_result(program, part);
+    result->is_sequence = true;
+    result->width = input->width;
+    snprintf(result->mask, sizeof result->mask, "mask_%s", result->name);
+    write_binary(program, "not_equal", input->name, json_real(part->mask_value), "unequal");
+    write_reduction(program, "reduce_any", "unequal", 2, false, result->mask);
+    write_reduction(program, "reduce_any", "unequal", 2, true, "unmasked");
+    keras_add_step(
+        program, program->calls,
+        json_pack("{s:s, s:[s], s:s, s:s}", "op", "cast", "args", "unmasked", "dtype", "float32", "as", "unmasked"));
+    write_binary(program, "multiply", input->name, json_string("unmasked"), result->name);
+    return STATUS_OK;
+}
+
+static bool makes_mask(const struct keras_part *part)
+{
+    return part->kind == KERAS_PART_MASKING || part->masks_zero;
+}
+
+/* Masks are for windows, and for layers that pass them on or over what they mask. */
+static enum status check_mask(const struct keras_program *program, const struct keras_part *part)
+{
+    bool is_masked = false;
+    for (size_t i = 0; i < part->input_count; i++) {
+        is_masked = is_masked || keras_input_of(program, part, i)->mask[0] != '\0';
+    }
+    if (makes_mask(part) && !program->is_windowed) {
+        return error_set(program->thinking->error, STATUS_UNSUPPORTED,
+                         "layer %.100s (%.60s) masks symbols, which is built for models that read a window only: say "
+                         "--set window=N",
+                         part->name, part->class);
+    }
+    bool is_mixing = part->kind == KERAS_PART_CONCATENATE || part->kind == KERAS_PART_ADD ||
+                     part->kind == KERAS_PART_FLATTEN || part->kind == KERAS_PART_ATTENTION;
+    return is_masked && (is_mixing || strncmp(part->class, "CuDNN", 5) == 0)
+               ? error_set(program->thinking->error, STATUS_UNSUPPORTED,
+                           "layer %.100s (%.60s) is fed symbols that are masked, which is not built here", part->name,
+                           part->class)
+               : STATUS_OK;
 }
 
 /* ---- all of them ---- */
 
-enum status keras_write_layer(struct keras_program *program, const struct keras_part *part)
+static enum status write_layer(struct keras_program *program, const struct keras_part *part)
 {
     switch (part->kind) {
     case KERAS_PART_EMBEDDING: return write_embedding(program, part);
@@ -246,8 +307,20 @@ enum status keras_write_layer(struct keras_program *program, const struct keras_
     case KERAS_PART_ADD: return write_joining(program, part);
     case KERAS_PART_FLATTEN: return write_flatten(program, part);
     case KERAS_PART_ATTENTION: return write_attention(program, part);
+    case KERAS_PART_MASKING: return write_masking(program, part);
     case KERAS_PART_INPUT:
     case KERAS_PART_SAME:
     default: program->results[part - program->design->parts] = *keras_input_of(program, part, 0); return STATUS_OK;
     }
+}
+
+enum status keras_write_layer(struct keras_program *program, const struct keras_part *part)
+{
+    struct keras_flow *result = &program->results[part - program->design->parts];
+    TRY(check_mask(program, part));
+    TRY(write_layer(program, part));
+    if (!makes_mask(part) && result->is_sequence) {
+        memcpy(result->mask, keras_input_of(program, part, 0)->mask, sizeof result->mask);
+    }
+    return STATUS_OK;
 }

@@ -62,6 +62,7 @@ struct keras_flow {
     bool is_sequence;
     size_t width;  /* 0: numbers of symbols */
     char name[32]; /* in the program */
+    char mask[48]; /* there, of steps that recurrent layers pass over; "": none are */
 };
 
 /* The steps that build a design, and its variables. Lists are owned. */

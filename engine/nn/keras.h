@@ -107,6 +107,9 @@ struct keras_call {
     struct output input;
     const struct output *initial_states; /* of recurrent layers: h, or h and c; of bidirectional both directions' */
     size_t initial_state_count;
+    struct output
+        mask;         /* of recurrent layers, bool [batch, time]: where it is false, a step keeps the states, and gives
+                         * the output of the one before it, or zeros; .node NULL: none */
     bool is_training; /* whether dropout drops */
 };
 
@@ -116,7 +119,8 @@ struct keras_result {
     size_t output_count;
 };
 
-/* layer(x): builds it if need be, inside the layer's name scope. */
+/* layer(x): builds it if need be, inside the layer's name scope. ValueError for a mask that is none, or of a layer that
+ * takes none. Source of masks: tensorflow 1.15, python/keras/backend.py, rnn. */
 enum status keras_call(struct graph *graph, uint32_t layer, const struct keras_call *call,
                        struct keras_result *ret_result, struct error *error) MUST_CHECK;
 

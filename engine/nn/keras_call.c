@@ -358,9 +358,9 @@ enum status keras_call_here(struct graph *graph, uint32_t layer, const struct ke
     if (kind == KERAS_BIDIRECTIONAL) {
         return call_bidirectional(graph, built, call, nesting + 1, ret_result, error);
     }
-    if (call->initial_state_count > 0) {
-        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "\"%s\" takes no initial_state",
-                           built->options.name);
+    if (call->initial_state_count > 0 || call->mask.node != NULL) {
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE, "\"%s\" takes no %s", built->options.name,
+                           call->initial_state_count > 0 ? "initial_state" : "mask");
     }
     ret_result->output_count = 1;
     return call_plain(graph, built, call, nesting + 1, &ret_result->outputs[0], error);

@@ -6,7 +6,8 @@
 #include "engine/graph/recurrence_node.h"
 #include "engine/nn/keras_private.h"
 
-enum { GATES_MAX = 4, STATES_MAX = 2 };
+/* States are h and c; where steps may be masked, the last output is one more. */
+enum { GATES_MAX = 4, STATES_MAX = 3 };
 
 /* What the steps use besides their inputs. */
 struct recurrent {
@@ -110,16 +111,16 @@ static enum status project_reset(struct graph *graph, const struct recurrent *re
     return graph_add_binary(graph, "MatMul", reset, own_kernel, ret_candidate, error);
 }
 
-/* Columns [first, first + count) of the recurrent kernel. */
-static enum status kernel_columns(struct graph *graph, const struct recurrent *recurrent, size_t first, size_t count,
-                                  struct output *ret_output, struct error *error)
+/* Columns [first, first + count) of a matrix. */
+static enum status take_columns(struct graph *graph, struct output x, size_t first, size_t count,
+                                struct output *ret_columns, struct error *error)
 {
     int64_t begin[] = {0, (int64_t)first};
     int64_t size[] = {-1, (int64_t)count};
-    struct output inputs[3] = {recurrent->recurrent_kernel};
+    struct output inputs[3] = {x};
     TRY(graph_add_integers(graph, "Slice/begin", begin, 2, &inputs[1], error));
     TRY(graph_add_integers(graph, "Slice/size", size, 2, &inputs[2], error));
-    return graph_add(graph, "Slice", NULL, inputs, 3, ret_output, error);
+    return graph_add(graph, "Slice", NULL, inputs, 3, ret_columns, error);
 }
 
 /* z|r|h */
@@ -144,8 +145,8 @@ static enum status step_gru(struct graph *graph, const struct recurrent *recurre
     } else {
         struct output gates;
         struct output own;
-        TRY(kernel_columns(graph, recurrent, 0, 2 * units, &gates, error));
-        TRY(kernel_columns(graph, recurrent, 2 * units, units, &own, error));
+        TRY(take_columns(graph, recurrent->recurrent_kernel, 0, 2 * units, &gates, error));
+        TRY(take_columns(graph, recurrent->recurrent_kernel, 2 * units, units, &own, error));
         TRY(project_reset(graph, recurrent, h, gates, own, from_x, &z, &from_h, error));
     }
     TRY(graph_add_binary(graph, "Add", from_x[2], from_h, &sum, error));
@@ -212,11 +213,66 @@ enum status keras_step(struct graph *graph, uint32_t layer, struct output x, con
     return step(graph, &recurrent, projected, states, ret_states, error);
 }
 
+/* ---- masks ---- */
+
+/* x [time, batch, columns] with one more column: 1, or 0 where the step is masked. */
+static enum status join_mask(struct graph *graph, const struct keras_layer *layer, struct output mask, struct output x,
+                             struct output *ret_x, struct error *error)
+{
+    static const int64_t time_first[] = {1, 0};
+    const struct output_type *type = output_type(mask);
+    struct attribute to = {.name = "DstT", .kind = ATTRIBUTE_DTYPE, .dtype = keras_dtype(layer)};
+    struct node_options options = {.inputs = &mask, .input_count = 1, .attributes = &to, .attribute_count = 1};
+    struct node *node = NULL;
+    struct output column[2];
+    struct output parts[3] = {x};
+    if (type->dtype != DTYPE_BOOL || type->shape.rank != 2) {
+        char text[SHAPE_TEXT_BYTES_MAX];
+        return error_raise(error, STATUS_INVALID, EXCEPTION_VALUE,
+                           "The mask of layer %s must be bool of shape (batch, time), but it is %s %s",
+                           layer->options.name, dtype_name(type->dtype), shape_text(&type->shape, text));
+    }
+    TRY(graph_add_node(graph, "Cast", &options, &node, error));
+    TRY(keras_transpose(graph, (struct output){node, 0}, time_first, 2, &column[0], error));
+    if (layer->options.goes_backwards) {
+        TRY(keras_reverse(graph, column[0], 0, &column[0], error));
+    }
+    TRY(graph_add_integer(graph, "ExpandDims/dim", 2, &column[1], error));
+    TRY(graph_add(graph, "ExpandDims", NULL, column, 2, &parts[1], error));
+    TRY(graph_add_integer(graph, "concat/axis", 2, &parts[2], error));
+    return graph_add(graph, "ConcatV2", "concat", parts, 3, ret_x, error);
+}
+
+/* A step of x with its column of the mask. `states` and `ret_states`: the cell's, and the last output. */
+static enum status step_masked(struct graph *graph, const struct recurrent *recurrent, struct output x,
+                               const struct output *states, size_t state_count, struct output *ret_states,
+                               struct error *error)
+{
+    size_t columns = (size_t)output_type(x)->shape.dimensions[1] - 1;
+    int64_t vector = -1;
+    struct output inputs[2];
+    struct output sides[2];
+    struct output is_kept;
+    TRY(take_columns(graph, x, columns, 1, &inputs[0], error));
+    TRY(graph_add_integers(graph, "Reshape/shape", &vector, 1, &inputs[1], error));
+    TRY(graph_add(graph, "Reshape", NULL, inputs, 2, &sides[0], error));
+    TRY(graph_add_number(graph, "Greater/y", output_type(x)->dtype, 0.5, &sides[1], error));
+    TRY(graph_add_binary(graph, "Greater", sides[0], sides[1], &is_kept, error));
+    TRY(take_columns(graph, x, 0, columns, &x, error));
+    TRY(step(graph, recurrent, x, states, ret_states, error));
+    ret_states[state_count - 1] = ret_states[0];
+    for (size_t k = 0; k < state_count; k++) {
+        struct output choice[] = {is_kept, ret_states[k], states[k]};
+        TRY(graph_add(graph, "Select", NULL, choice, 3, &ret_states[k], error));
+    }
+    return STATUS_OK;
+}
+
 /* ---- the loop ---- */
 
 static enum status make_body(struct graph *graph, const struct recurrent *recurrent, struct output x,
-                             const struct output *states, size_t state_count, const struct body **ret_body,
-                             struct error *error)
+                             const struct output *states, size_t state_count, bool is_masked,
+                             const struct body **ret_body, struct error *error)
 {
     struct output_type types[1 + STATES_MAX] = {*output_type(x)};
     struct output arguments[1 + STATES_MAX];
@@ -226,13 +282,29 @@ static enum status make_body(struct graph *graph, const struct recurrent *recurr
         types[1 + k] = *output_type(states[k]);
     }
     TRY(graph_enter_body(graph, types, 1 + state_count, arguments, error));
-    enum status status = step(graph, recurrent, arguments[0], arguments + 1, yields + 1, error);
+    enum status status =
+        is_masked ? step_masked(graph, recurrent, arguments[0], arguments + 1, state_count, yields + 1, error)
+                  : step(graph, recurrent, arguments[0], arguments + 1, yields + 1, error);
     if (status != STATUS_OK) {
         graph_abandon_body(graph);
         return status;
     }
-    yields[0] = yields[1]; /* the output is h */
+    yields[0] = yields[is_masked ? state_count : 1]; /* the output is h */
     return graph_leave_body(graph, yields, 1 + state_count, ret_body, error);
+}
+
+static enum status add_zero_state(struct graph *graph, const struct keras_layer *layer, const struct keras_call *call,
+                                  struct output *ret_state, struct error *error)
+{
+    struct attribute attributes[] = {
+        {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)layer->options.units},
+        {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = keras_dtype(layer)}};
+    struct node_options options = {
+        .name = "zeros", .inputs = &call->input, .input_count = 1, .attributes = attributes, .attribute_count = 2};
+    struct node *node = NULL;
+    TRY(graph_add_node(graph, "ZeroState", &options, &node, error));
+    *ret_state = (struct output){node, 0};
+    return STATUS_OK;
 }
 
 static enum status get_states(struct graph *graph, const struct keras_layer *layer, const struct keras_call *call,
@@ -257,14 +329,7 @@ static enum status get_states(struct graph *graph, const struct keras_layer *lay
         ret_states[k] = call->initial_states[k];
     }
     for (size_t k = call->initial_state_count; k < state_count; k++) {
-        struct attribute attributes[] = {
-            {.name = "units", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)layer->options.units},
-            {.name = "dtype", .kind = ATTRIBUTE_DTYPE, .dtype = keras_dtype(layer)}};
-        struct node_options options = {
-            .name = "zeros", .inputs = &call->input, .input_count = 1, .attributes = attributes, .attribute_count = 2};
-        struct node *node = NULL;
-        TRY(graph_add_node(graph, "ZeroState", &options, &node, error));
-        ret_states[k] = (struct output){node, 0};
+        TRY(add_zero_state(graph, layer, call, &ret_states[k], error));
     }
     return STATUS_OK;
 }
@@ -274,6 +339,7 @@ enum status keras_call_recurrent(struct graph *graph, const struct keras_layer *
 {
     static const int64_t time_first[] = {1, 0, 2};
     size_t state_count = layer->options.kind == KERAS_LSTM ? 2 : 1;
+    bool is_masked = call->mask.node != NULL;
     struct recurrent recurrent;
     struct output states[STATES_MAX] = {{NULL, 0}};
     struct output finals[STATES_MAX] = {{NULL, 0}};
@@ -287,10 +353,14 @@ enum status keras_call_recurrent(struct graph *graph, const struct keras_layer *
         TRY(keras_reverse(graph, x, 0, &x, error));
     }
     TRY(keras_project(graph, x, recurrent.kernel, recurrent.input_bias, &x, error));
-    TRY(make_body(graph, &recurrent, x, states, state_count, &body, error));
+    if (is_masked) {
+        TRY(join_mask(graph, layer, call->mask, x, &x, error));
+        TRY(add_zero_state(graph, layer, call, &states[state_count], error));
+    }
+    TRY(make_body(graph, &recurrent, x, states, state_count + (is_masked ? 1 : 0), is_masked, &body, error));
     struct recurrence_node_options options = {.name = "while", .body = body, .x = x, .states = states};
     TRY(recurrence_node_add(graph, &options, &sequence, finals, error));
-    ret_result->outputs[0] = finals[0];
+    ret_result->outputs[0] = finals[is_masked ? state_count : 0];
     ret_result->output_count = 1;
     if (layer->options.returns_sequences) {
         TRY(keras_transpose(graph, sequence, time_first, 3, &ret_result->outputs[0], error));

@@ -267,6 +267,9 @@ static enum status apply_call_layer(struct builder *builder, const struct step *
         TRY(read_tensors(builder, initial, &place, &states, &call.initial_state_count));
     }
     call.initial_states = states;
+    if (!json_is_null(json_object_get(step->json, "mask")) && json_object_get(step->json, "mask") != NULL) {
+        TRY(read_tensor_field(builder, step, "mask", &call.mask));
+    }
     TRY(keras_call(builder->graph, layer, &call, &result, builder->error));
     for (size_t i = 0; i < result.output_count; i++) {
         items[i] = handle_tensor(result.outputs[i]);
@@ -292,7 +295,7 @@ const struct step_kind program_keras_steps[] = {
     {"get_layer", "model layer name index", apply_get_layer, NULL},
     {"get_weights", "model layer", apply_get_weights, NULL},
     {"set_weights", "model layer weights", apply_set_weights, NULL},
-    {"call_model", "model layer input initial_state training", apply_call_layer, NULL},
-    {"call_layer", "model layer input initial_state training", apply_call_layer, NULL},
+    {"call_model", "model layer input initial_state mask training", apply_call_layer, NULL},
+    {"call_layer", "model layer input initial_state mask training", apply_call_layer, NULL},
     {NULL, NULL, NULL, NULL},
 };

@@ -167,8 +167,8 @@ def recurrent(rng, kind, inputs, **config):
                                         "recurrent_kernel": array(rng, UNITS, gates * UNITS), "bias": bias}
 
 
-def embedding(rng, columns=2):
-    config = {"input_dim": len(SYMBOLS), "output_dim": columns}
+def embedding(rng, columns=2, **config):
+    config = {"input_dim": len(SYMBOLS), "output_dim": columns, **config}
     return "Embedding", "embedding", config, {"embeddings": array(rng, len(SYMBOLS), columns)}
 
 
@@ -298,11 +298,11 @@ def step(kind, config, weights, x, state):
     return [[update[k] * h[k] + (1 - update[k]) * candidate[k] for k in range(units)]]
 
 
-def read_all(kind, config, weights, sequence):
-    """What a layer gives at each place, from a zero state."""
+def read_all(kind, config, weights, sequence, kept=None):
+    """What a layer gives at each place, from a zero state; at places that are not kept nothing changes."""
     state, outputs = [[0.0] * UNITS, [0.0] * UNITS], []
-    for x in sequence:
-        state = step(kind, config, weights, x, state)
+    for x, is_kept in zip(sequence, kept or [True] * len(sequence), strict=True):
+        state = step(kind, config, weights, x, state) if is_kept else state
         outputs.append(state[0])
     return outputs
 
@@ -310,21 +310,26 @@ def read_all(kind, config, weights, sequence):
 def probabilities(layers, symbols):
     """What a sequential model predicts behind these symbols, None being a zero vector: read from a zero state."""
     sequence = [[float(k == symbol) for k in range(len(SYMBOLS))] for symbol in symbols]
+    kept = [True] * len(symbols)
     for kind, _, config, weights in layers:
         if kind == "Embedding":
             (_, columns), numbers = weights["embeddings"]
             sequence = [numbers[(s or 0) * columns:((s or 0) + 1) * columns] for s in symbols]
+            kept = [bool(s) for s in symbols] if config.get("mask_zero") else kept
+        elif kind == "Masking":
+            kept = [any(n != config["mask_value"] for n in x) for x in sequence]
+            sequence = [[n * is_kept for n in x] for x, is_kept in zip(sequence, kept, strict=True)]
         elif kind == "Dense":
             sequence = [add(times(x, weights["kernel"]), weights["bias"][1]) for x in sequence]
         elif kind in ("LSTM", "GRU", "SimpleRNN"):
-            sequence = read_all(kind, config, weights, sequence)
+            sequence = read_all(kind, config, weights, sequence, kept)
         elif kind == "Bidirectional":
             inner = config["layer"]
             sides = [{name.split("/")[1]: values for name, values in weights.items() if name.startswith(side)}
                      for side in ("forward", "backward")]
             turn = -1 if inner["config"].get("go_backwards") else 1
-            forward = read_all(inner["class_name"], inner["config"], sides[0], sequence[::turn])
-            backward = read_all(inner["class_name"], inner["config"], sides[1], sequence[::-turn])
+            forward = read_all(inner["class_name"], inner["config"], sides[0], sequence[::turn], kept[::turn])
+            backward = read_all(inner["class_name"], inner["config"], sides[1], sequence[::-turn], kept[::-turn])
             sequence = [one + other for one, other in zip(forward, backward[::-1], strict=True)]
     return softmax(sequence[-1])
 

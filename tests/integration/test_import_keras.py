@@ -107,6 +107,55 @@ class Windowed(KerasTest):
             self.check_windowed(layers, keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape)))
 
 
+class Masks(KerasTest):
+    """Layers pass over what is masked: what stands before a text's beginning, and symbol 0 wherever it is."""
+
+    def test_embeddings_that_mask_zero(self):
+        rng = keras.seeded(19)
+        lookup = keras.embedding(rng, mask_zero=True)
+        for kind, config in (("LSTM", {}), ("GRU", {"reset_after": True}), ("SimpleRNN", {})):
+            first = keras.recurrent(rng, kind, 2, return_sequences=True, **config)
+            second = ("GRU", "second", *keras.recurrent(rng, "GRU", keras.UNITS)[2:])
+            layers = [lookup, first, ("Dropout", "dropout", {"rate": 0.5}, {}), second, keras.dense(rng)]
+            path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW]))
+            said = self.check_windowed(layers, path, 0)
+            self.assertIn("mask: symbol 0 (layer embedding has mask_zero: recurrent layers pass over it)", said)
+
+    def test_masking_layers(self):
+        rng = keras.seeded(20)
+        width = len(keras.SYMBOLS)
+        for value in (0.0, 1.0):
+            layers = [("Masking", "masking", {"mask_value": value}, {}), keras.recurrent(rng, "LSTM", width),
+                      keras.dense(rng)]
+            path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW, width]))
+            self.assertIn(f"mask: vectors of {value:g} (layer masking is a Masking", self.check_windowed(layers, path))
+
+    def test_both_directions(self):
+        rng = keras.seeded(21)
+        for go_backwards in (False, True):
+            both = keras.bidirectional(rng, go_backwards)
+            layers = [("Masking", "masking", {"mask_value": 0.0}, {}), *both]
+            path = keras.h5(self.source("model.h5"), layers,
+                            keras.sequential(layers, [None, keras.WINDOW, len(keras.SYMBOLS)]))
+            self.check_windowed(layers, path)
+
+    def test_what_is_not_built(self):
+        rng = keras.seeded(22)
+        lookup = keras.embedding(rng, mask_zero=True)
+        cell = keras.recurrent(rng, "LSTM", 2, recurrent_activation="sigmoid", return_sequences=True)
+        head = keras.dense(rng)
+        layers = [lookup, cell, ("Flatten", "flat", {}, {}), keras.dense(rng, keras.UNITS * keras.WINDOW)]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW]))
+        self.refused("layer flat (Flatten) is fed symbols that are masked, which is not built here", path)
+        layers = [lookup, keras.cudnn(cell), head]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, keras.WINDOW]))
+        self.refused("layer lstm (CuDNNLSTM) is fed symbols that are masked", path)
+        layers = [lookup, cell, head]
+        path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, [None, None]))
+        self.refused("layer embedding (Embedding) masks symbols, which is built for models that read a window only: "
+                     "say --set window=N", path)
+
+
 class OtherFiles(KerasTest):
     """The same models as other programs keep them."""
 

@@ -309,6 +309,92 @@ static void test_gru_steps(void **state)
     }
 }
 
+static void assert_same(struct net *net, struct output output, struct output other)
+{
+    struct error error;
+    struct tensor result;
+    must(try_run(net->graph, net->values, other, 3, &result, &error), &error);
+    assert_value(net, output, result.data, tensor_element_count(&result), 1e-12);
+    tensor_release(&result);
+}
+
+/* Calls a float64 layer of one unit on these steps, which begin with states of 0.25. */
+static struct keras_result call_steps(struct graph *graph, uint32_t layer, const double *x, const bool *mask,
+                                      int64_t steps)
+{
+    struct error error;
+    struct tensor tensor = {DTYPE_FLOAT64, shape_cube(1, steps, 1), (void *)(uintptr_t)x};
+    struct tensor mask_tensor = {DTYPE_BOOL, shape_matrix(1, steps), (void *)(uintptr_t)mask};
+    struct output states[] = {constant_of(graph, DTYPE_FLOAT64, 1, 1, (const double[]){0.25}),
+                              constant_of(graph, DTYPE_FLOAT64, 1, 1, (const double[]){0.25})};
+    struct keras_call call = {.initial_states = states, .initial_state_count = keras_state_count(graph, layer)};
+    struct keras_result result;
+    must(graph_add_constant(graph, NULL, &tensor, &call.input, &error), &error);
+    if (mask != NULL) {
+        must(graph_add_constant(graph, NULL, &mask_tensor, &call.mask, &error), &error);
+    }
+    must(keras_call(graph, layer, &call, &result, &error), &error);
+    return result;
+}
+
+/* Masked steps change nothing: the others are as if the masked ones had not been there; outputs before the first are
+ * zeros, whatever state it began with. Forwards and backwards, of every kind. */
+static void test_masks(void **state)
+{
+    (void)state;
+    static const enum keras_kind kinds[] = {KERAS_LSTM, KERAS_GRU, KERAS_SIMPLE_RNN};
+    enum { STEPS = 4, KEPT = 2 };
+    const double x[STEPS] = {0.7, 1.5, -0.3, -0.5};
+    const double kept_x[KEPT] = {1.5, -0.5};
+    const bool mask[STEPS] = {false, true, false, true};
+    for (size_t form = 0; form < 2 * sizeof kinds / sizeof *kinds; form++) {
+        bool goes_backwards = form % 2 == 1;
+        struct error error;
+        struct net net = new_net();
+        struct tensor kept;
+        uint32_t layer = layer_of(net.graph, (struct keras_options){.kind = kinds[form / 2],
+                                                                    .units = 1,
+                                                                    .has_dtype = true,
+                                                                    .dtype = DTYPE_FLOAT64,
+                                                                    .goes_backwards = goes_backwards,
+                                                                    .returns_state = true,
+                                                                    .returns_sequences = true});
+        struct keras_result masked = call_steps(net.graph, layer, x, mask, STEPS);
+        struct keras_result plain = call_steps(net.graph, layer, kept_x, NULL, KEPT);
+        take_variables(&net);
+        must(try_run(net.graph, net.values, plain.outputs[0], 3, &kept, &error), &error);
+        const double *y = kept.data;
+        const double expected[2][STEPS] = {{0, y[0], y[0], y[1]}, {y[0], y[0], y[1], y[1]}};
+        assert_true(fabs(y[0] - y[1]) > 1e-3);
+        assert_value(&net, masked.outputs[0], expected[goes_backwards ? 1 : 0], STEPS, 1e-12);
+        for (size_t k = 1; k < plain.output_count; k++) {
+            assert_same(&net, masked.outputs[k], plain.outputs[k]);
+        }
+        tensor_release(&kept);
+        drop_net(&net);
+    }
+}
+
+static void test_gradients_through_masks(void **state)
+{
+    (void)state;
+    const double x[] = {0.7, 1.5, -0.3};
+    const bool mask[] = {false, true, false};
+    struct net net = new_net();
+    uint32_t layer = layer_of(net.graph, (struct keras_options){.kind = KERAS_LSTM,
+                                                                .units = 1,
+                                                                .has_dtype = true,
+                                                                .dtype = DTYPE_FLOAT64,
+                                                                .recurrent_activation = "sigmoid",
+                                                                .returns_sequences = true});
+    struct output y = call_steps(net.graph, layer, x, mask, 3).outputs[0];
+    for (; net.count < graph_variable_count(net.graph); net.count++) {
+        net.variables[net.count] = graph_variable(net.graph, net.count);
+    }
+    check_gradients(&net, y, -0.5, 0.5, 1);
+    drop_net(&net);
+}
+
 /* Keras' weights made of BasicLSTMCell's: columns i|j|f|o become i|f|j|o, rows are divided, forget_bias goes into the
  * bias; then both give the same numbers. */
 static void test_equals_basic_lstm_cell(void **state)
@@ -560,6 +646,11 @@ static void test_refusals(void **state)
     struct keras_result result;
     assert_refused(keras_call(graph, lstm, &call, &result, &error), &error,
                    "Layer lstm expects 2 states, but it received 1 state values. Input received: initial_state");
+    call = (struct keras_call){.input = x, .mask = state_of_h};
+    assert_refused(keras_call(graph, lstm, &call, &result, &error), &error,
+                   "The mask of layer lstm must be bool of shape (batch, time), but it is float32 (2, 2)");
+    uint32_t dense = layer_of(graph, (struct keras_options){.kind = KERAS_DENSE, .units = 2});
+    assert_refused(keras_call(graph, dense, &call, &result, &error), &error, "\"dense\" takes no mask");
     assert_string_equal(graph_name_scope(graph), "");
     graph_unref(graph);
 }
@@ -621,6 +712,8 @@ int main(void)
         cmocka_unit_test(test_set_weights_checks),
         cmocka_unit_test(test_lstm_step),
         cmocka_unit_test(test_gru_steps),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_gradients_through_masks),
         cmocka_unit_test(test_equals_basic_lstm_cell),
         cmocka_unit_test(test_initial_bias),
         cmocka_unit_test(test_gradients),
