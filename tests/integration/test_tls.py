@@ -18,7 +18,6 @@ import test_completions
 import test_http
 from harness import TIMEOUT_SECONDS, Daemon, DaemonTest, run, wait_until
 
-SHORT = True
 
 
 def make_certificate(folder, name, days=90, key="ec"):
