@@ -19,7 +19,6 @@ import test_http
 from harness import TIMEOUT_SECONDS, Daemon, DaemonTest, run, wait_until
 
 
-
 def make_certificate(folder, name, days=90, key="ec"):
     """`name`.crt and `name`.key in a folder: (certificate, key), signed by itself."""
     certificate, private = (os.path.join(folder, f"{name}.{suffix}") for suffix in ("crt", "key"))
