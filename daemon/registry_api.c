@@ -186,6 +186,12 @@ enum status registry_refuse_read_only(const struct registry_model *model, struct
     return error_code(error, "read_only"), STATUS_CONFLICT;
 }
 
+enum status registry_refuse_deleting(const char *name, struct error *error)
+{
+    error_set(error, STATUS_CONFLICT, "model %s is being deleted", name);
+    return error_code(error, "model_in_use"), STATUS_CONFLICT;
+}
+
 static json_t *describe_put(const char *name, const json_t *definition)
 {
     return json_pack("{s:s, s:s, s:O}", "id", name, "object", "model", "definition", definition);
@@ -204,8 +210,7 @@ bool registry_answer_known(struct registry *registry, const char *name, const js
         return true;
     }
     if (model->is_deleting) {
-        error_set(&error, STATUS_CONFLICT, "model %s is being deleted", name);
-        error_code(&error, "model_in_use");
+        registry_refuse_deleting(name, &error);
     } else {
         refuse_existing(name, &error);
     }

@@ -179,6 +179,8 @@ enum status registry_find_reference(const struct registry *registry, const char 
  * registry_resolve's. */
 enum status registry_find_version(struct registry *registry, const char *reference, struct registry_model **ret_model,
                                   struct registry_version **ret_version, struct error *error) MUST_CHECK;
+/* CONFLICT, code "model_in_use": the model is being deleted. */
+enum status registry_refuse_deleting(const char *name, struct error *error);
 /* UNPROCESSABLE, code "version_gone". */
 enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error);
 /* CONFLICT, code "read_only". */

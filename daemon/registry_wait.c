@@ -135,6 +135,9 @@ static enum status check_awaited(const struct registry_model *model, const struc
                                  const struct registry_version *version, struct error *error)
 {
     unsigned long long number = version == NULL ? waiter->version : version->number;
+    if (model->is_deleting) {
+        return registry_refuse_deleting(waiter->name, error);
+    }
     if (model->is_unloaded) {
         error_set(error, STATUS_CONFLICT, "another call unloaded model %s meanwhile", waiter->name);
         return error_code(error, "model_unloaded");

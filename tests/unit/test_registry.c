@@ -267,6 +267,22 @@ static void test_who_waits_for_a_load_is_told_of_an_unload(void **state)
     json_decref(patch);
 }
 
+static void test_who_waits_for_a_load_is_told_of_a_deletion(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer answers[2] = {{0}};
+    struct answer unloaded = {0};
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    registry_unload(fixture->registry, "one", answer_to(&unloaded));
+    registry_load(fixture->registry, "one", 0, RNN_PRECISION_COUNT, answer_to(&answers[0]));
+    registry_delete(fixture->registry, "one", false, answer_to(&answers[1]));
+    await_both(fixture, answers);
+    assert_int_equal(answers[0].reply.status, STATUS_CONFLICT);
+    assert_string_equal(answers[0].reply.error.message, "model one is being deleted");
+    assert_int_equal(answers[1].reply.status, STATUS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +294,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_load_of_an_unknown_model_keeps_its_precision, start, stop),
         cmocka_unit_test_setup_teardown(test_a_precision_that_could_not_be_written_is_taken_back, start, stop),
         cmocka_unit_test_setup_teardown(test_who_waits_for_a_load_is_told_of_an_unload, start, stop),
+        cmocka_unit_test_setup_teardown(test_who_waits_for_a_load_is_told_of_a_deletion, start, stop),
         cmocka_unit_test_setup_teardown(test_a_refusal_leads_back_to_what_was_asked_for_before, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
