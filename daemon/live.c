@@ -97,7 +97,8 @@ enum status live_open(const struct live_ticket *ticket, struct model **ret_model
         *ret_model = model_ref(live->model);
     }
     pthread_mutex_unlock(&live->lock);
-    return status;
+    /* removed since the last scan */
+    return status == STATUS_NOT_FOUND ? registry_refuse_gone(live->name, ticket->version, error) : status;
 }
 
 void live_note_saved(const struct live_ticket *ticket, uint64_t version)

@@ -94,10 +94,10 @@ void version_path_in(const char *directory, uint64_t number, char path[REGISTRY_
     snprintf(path, REGISTRY_PATH_BYTES_MAX, "%.4000s/%llu", directory, (unsigned long long)number);
 }
 
-enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error)
+enum status registry_refuse_gone(const char *model, uint64_t number, struct error *error)
 {
     error_set(error, STATUS_UNPROCESSABLE, "the files of version %llu of %s are gone", (unsigned long long)number,
-              model->name);
+              model);
     return error_code(error, "version_gone"), STATUS_UNPROCESSABLE;
 }
 
@@ -114,7 +114,7 @@ enum status registry_version_path(const struct registry *registry, const char *n
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
     if (found->is_gone) {
-        return registry_refuse_gone(model, version, error);
+        return registry_refuse_gone(model->name, version, error);
     }
     version_path(model, version, path);
     return STATUS_OK;

@@ -113,6 +113,7 @@ void live_note_saved(const struct live_ticket *ticket, uint64_t version);
 struct served;
 struct served_ticket {
     struct served *served;
+    char model[MODEL_NAME_BYTES_MAX];
     uint64_t version;
     char path[REGISTRY_PATH_BYTES_MAX];
 };

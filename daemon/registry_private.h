@@ -181,8 +181,8 @@ enum status registry_find_version(struct registry *registry, const char *referen
                                   struct registry_version **ret_version, struct error *error) MUST_CHECK;
 /* CONFLICT, code "model_in_use": the model is being deleted. */
 enum status registry_refuse_deleting(const char *name, struct error *error);
-/* UNPROCESSABLE, code "version_gone". */
-enum status registry_refuse_gone(const struct registry_model *model, uint64_t number, struct error *error);
+/* UNPROCESSABLE, code "version_gone". Thread: any. */
+enum status registry_refuse_gone(const char *model, uint64_t number, struct error *error);
 /* CONFLICT, code "read_only". */
 enum status registry_refuse_read_only(const struct registry_model *model, struct error *error);
 /* What is to be written, and the answer to give then. */

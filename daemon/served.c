@@ -78,6 +78,9 @@ enum status served_open(const struct served_ticket *ticket, struct served_graph 
     if (served->graph == NULL) {
         status = served_graph_open(ticket->path, &served->graph, error);
         atomic_store(&served->is_read, status == STATUS_OK);
+        if (status == STATUS_NOT_FOUND) { /* removed since the last scan */
+            status = registry_refuse_gone(ticket->model, ticket->version, error);
+        }
     }
     if (status == STATUS_OK) {
         *ret_graph = served_graph_ref(served->graph);
@@ -182,7 +185,7 @@ static enum status check_version(const struct registry_model *model, const struc
                                  struct error *error)
 {
     if (version->is_gone) {
-        return registry_refuse_gone(model, version->number, error);
+        return registry_refuse_gone(model->name, version->number, error);
     }
     return version_has_reason(version) && version->status != VERSION_TEXTLESS
                ? registry_refuse_version(model, version, error)
@@ -231,6 +234,7 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     }
     struct served_ticket *ticket = ret_ticket;
     ticket->served = served_ref(version->served);
+    snprintf(ticket->model, sizeof ticket->model, "%s", model->name);
     ticket->version = version->number;
     version_path(model, version->number, ticket->path);
     if (is_look) {

@@ -78,12 +78,6 @@ static const char *get_text(const struct plain *dict, const char *key)
     return value != NULL && plain_is_string(value) ? value->text : NULL;
 }
 
-static bool get_flag(const struct plain *dict, const char *key)
-{
-    const struct plain *value = get(dict, key);
-    return value != NULL && value->kind == PLAIN_BOOLEAN && value->boolean;
-}
-
 static size_t get_size(const struct plain *dict, const char *key)
 {
     const struct plain *value = get(dict, key);
@@ -100,6 +94,14 @@ static double get_number(const struct plain *dict, const char *key, double other
         return otherwise;
     }
     return value->kind == PLAIN_REAL ? value->real : plain_integer(value, &number) ? (double)number : (double)NAN;
+}
+
+/* As Python takes it, and Keras with it: 1 is true. */
+static bool get_flag(const struct plain *dict, const char *key)
+{
+    const struct plain *value = get(dict, key);
+    bool is_boolean = value != NULL && value->kind == PLAIN_BOOLEAN;
+    return is_boolean ? value->boolean : get_number(dict, key, 0.0) != 0.0;
 }
 
 /* A function by name, or as Keras 3 writes some: {"class_name":"function","config":"relu"}. */

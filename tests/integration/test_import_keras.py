@@ -112,8 +112,8 @@ class Masks(KerasTest):
 
     def test_embeddings_that_mask_zero(self):
         rng = keras.seeded(19)
-        lookup = keras.embedding(rng, mask_zero=True)
-        for kind, config in (("LSTM", {}), ("GRU", {"reset_after": True}), ("SimpleRNN", {})):
+        for kind, config, is_true in (("LSTM", {}, True), ("GRU", {"reset_after": True}, 1), ("SimpleRNN", {}, 1.0)):
+            lookup = keras.embedding(rng, mask_zero=is_true)        # whatever Python takes for true
             first = keras.recurrent(rng, kind, 2, return_sequences=True, **config)
             second = ("GRU", "second", *keras.recurrent(rng, "GRU", keras.UNITS)[2:])
             layers = [lookup, first, ("Dropout", "dropout", {"rate": 0.5}, {}), second, keras.dense(rng)]

@@ -155,6 +155,15 @@ class Models(DaemonTest):
         reply = self.expect(404, "POST", "/v1/models/vanished/load", {"version": 9}, error="version_not_found")
         self.assertIn("version 9", reply["error"]["message"])
 
+    def test_graph_of_a_version_that_is_gone(self):
+        """The reply says so, and not where on the server it was."""
+        self.make("lost", versions=1)
+        shutil.rmtree(os.path.join(self.models, "lost", "1"))
+        reply = self.expect(422, "GET", "/v1/models/lost/graph", error="version_gone")
+        self.assertEqual(reply["error"]["message"], "the files of version 1 of lost are gone")
+        _, reply = self.daemon.json("GET", "/v2/models/lost")
+        self.assertEqual(reply["error"], "the files of version 1 of lost are gone")
+
     def test_labels(self):
         self.make("labelled", versions=2)
         self.expect(201, "PUT", "/v1/models/labelled/labels/stable", {"version": 1})
