@@ -127,6 +127,10 @@ void completion_cancel(struct completion *completion)
         completion_stop_waiting(completion, FINISH_CANCELLED);
         return;
     }
+    if (completion->is_loading && completion->is_abandoned) {
+        completion_stop_loading(completion);
+        return;
+    }
     if (!completion->is_submitted) {
         return; /* its generations may be in the making on another thread; submitting sees to it */
     }
@@ -382,11 +386,9 @@ static void on_timer(uv_timer_t *timer)
     if (completion->is_over) {
         return;
     }
-    if (completion->is_loading && clock_now_ms() < completion->deadline_ms) {
-        completion_start_timer(completion, completion->deadline_ms); /* it was set for another reason */
-        return;
-    }
-    if (completion->is_loading) {
+    if (completion->is_loading) { /* before the deadline: the grace of a client that closed its side is over */
+        completion->is_given_up =
+            request_is_half_closed(completion->request) && clock_now_ms() < completion->deadline_ms;
         completion_stop_loading(completion);
         return;
     }

@@ -187,7 +187,7 @@ enum status completion_take_session(struct completion *completion, const char **
  * called again. */
 bool completion_wait_for_load(struct completion *completion, struct error *error);
 
-/* Its deadline came first: it waits no longer, and says so. */
+/* Its deadline came first, or its client left: it waits no longer, and says so. */
 void completion_stop_loading(struct completion *completion);
 
 /* The error is that field's; returns its status. */

@@ -150,6 +150,9 @@ bool completion_wait_for_load(struct completion *completion, struct error *error
     completion->is_loading = true;
     completion_set_deadline(completion);
     completion_start_timer(completion, completion->deadline_ms);
+    if (request_is_half_closed(completion->request)) { /* perhaps while it waited for its turn */
+        completion_on_gone(completion, completion->request);
+    }
     bool is_waiting =
         registry_wait_for_loads(completion->owner->server->registry, reference, error, &completion->has_waited_for_load,
                                 (struct registry_callback){.done = on_loaded, .context = completion});

@@ -282,8 +282,13 @@ void completion_stop_loading(struct completion *completion)
     struct error error;
     registry_stop_waiting(completion->owner->server->registry, completion);
     completion->is_loading = false;
-    error_set(&error, STATUS_UNAVAILABLE, "the deadline came while the model was being loaded");
-    error_code(&error, "deadline");
+    uv_timer_stop(&completion->timer);
+    if (completion->is_abandoned || completion->is_given_up) {
+        error_set(&error, STATUS_CANCELLED, "the client left");
+    } else {
+        error_set(&error, STATUS_UNAVAILABLE, "the deadline came while the model was being loaded");
+        error_code(&error, "deadline");
+    }
     refuse(completion, &error);
 }
 

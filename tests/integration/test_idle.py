@@ -153,3 +153,26 @@ class Slow(DaemonTest):
             wait_until(lambda: self.status() == "idle", self.daemon.text)
             self.complete(503, "deadline", deadline_ms=1, **fields)
             self.complete(200, **fields)
+
+
+class Endless(DaemonTest):
+    MODELS = {"gated": {"units": 1024, "layers": 2, "max_steps": 1}}
+
+    def running(self):
+        return self.expect(200, "GET", "/v1/requests")["data"]
+
+    def test_who_leaves_waits_no_longer_for_a_load(self):
+        """Reading the gate's text takes this model minutes."""
+        self.expect(200, "PATCH", "/v1/models/gated/settings", {"keep_alive_seconds": 1, "gate": {"text": "a" * 16384}})
+        wait_until(lambda: self.status() == "idle", self.daemon.text)
+        body = json.dumps({"model": "gated", "prompt": PROMPT, "max_tokens": 1}).encode()
+        leaver = self.daemon.raw()
+        leaver.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+                       + body)
+        wait_until(self.running)
+        leaver.close()
+        wait_until(lambda: not self.running() or self.status() != "loading", self.daemon.text)
+        self.assertEqual((self.running(), self.status()), ([], "loading"))
+
+    def status(self):
+        return self.expect(200, "GET", "/v1/models/gated")["status"]
