@@ -27,7 +27,7 @@ struct certificate *certificate_ref(struct certificate *certificate);
 /* NULL is allowed. */
 void certificate_unref(struct certificate *certificate);
 
-/* When the first certificate of the chain expires, in seconds since 1970. */
+/* When that of the chain which expires first does so, in seconds since 1970. */
 int64_t certificate_expires_at(const struct certificate *certificate);
 
 /* Writes until when it is valid, as seen from `now`, in seconds since 1970: "expires 2027-01-31T12:00:00Z, in 70 days".

@@ -68,6 +68,22 @@ enum status label_check(const char *label, const json_t *target, struct error *e
     return check_target(label, target, error);
 }
 
+bool model_is_labelled(const struct registry_model *model, uint64_t number)
+{
+    const char *label;
+    json_t *target;
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_object_foreach(model->labels, label, target)
+    {
+        if (json_integer_value(json_object_get(target, "version")) == (json_int_t)number ||
+            json_object_get(json_object_get(target, "split"), text) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- the API's calls ---- */
 
 enum status registry_labels(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)

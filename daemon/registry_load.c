@@ -21,16 +21,6 @@ void registry_scan_after_settling(struct registry *registry)
     uv_timer_start(registry->timer, on_settled, registry->settings->settle_seconds * 1000, 0);
 }
 
-bool model_is_loading(const struct registry_model *model)
-{
-    for (size_t i = 0; model != NULL && i < model->version_count; i++) {
-        if (model->versions[i].status == VERSION_LOADING || model->versions[i].is_repacking) {
-            return true;
-        }
-    }
-    return false;
-}
-
 struct load {
     struct job job;
     struct registry *registry;
@@ -64,22 +54,6 @@ static void load_run(struct job *job)
         load->snapshot = load->status == STATUS_OK ? load->snapshot : snapshot_unref(load->snapshot);
     }
     mem_trim();
-}
-
-bool model_is_labelled(const struct registry_model *model, uint64_t number)
-{
-    const char *label;
-    json_t *target;
-    char text[24];
-    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
-    json_object_foreach(model->labels, label, target)
-    {
-        if (json_integer_value(json_object_get(target, "version")) == (json_int_t)number ||
-            json_object_get(json_object_get(target, "split"), text) != NULL) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* Says why a version does not generate as fast as it could. */
@@ -452,6 +426,27 @@ static void follow_precision(const struct registry_model *model, struct registry
     }
 }
 
+/* Whether nothing serves, and the version that ought to has no room: older ones are tried, the newest first. */
+static bool needs_stand_in(const struct registry_model *model, const struct registry_version *wanted)
+{
+    return wanted != NULL && wanted->is_postponed && model_pin(model) == 0 && model_current(model) == NULL;
+}
+
+static void load_stand_in(struct registry *registry, struct registry_model *model,
+                          const struct registry_version *wanted)
+{
+    bool is_coming = false;
+    for (size_t i = (size_t)(wanted - model->versions); i-- > 0 && !is_coming;) {
+        struct registry_version *version = &model->versions[i];
+        if (version->status == VERSION_READY && version->snapshot != NULL) {
+            serve_version(registry, model, version);
+        } else if (can_load(version)) {
+            start_load(registry, model, version);
+        }
+        is_coming = version->status == VERSION_LOADING || version->status == VERSION_SERVING;
+    }
+}
+
 void registry_load_model(struct registry *registry, struct registry_model *model)
 {
     if (model->is_unloaded || model->is_asleep || model->is_deleting || registry->is_ending) {
@@ -466,13 +461,18 @@ void registry_load_model(struct registry *registry, struct registry_model *model
     } else if (wanted != NULL && can_load(wanted)) {
         start_load(registry, model, wanted);
     }
+    bool has_stand_in = needs_stand_in(model, wanted);
+    if (has_stand_in) {
+        load_stand_in(registry, model, wanted);
+    }
     for (size_t i = 0; i < model->version_count; i++) {
         struct registry_version *version = &model->versions[i];
         bool is_asked = version->is_wanted || model_is_labelled(model, version->number);
         if ((is_asked && can_load(version)) || must_repack(version)) {
             start_load(registry, model, version);
         }
-        bool is_awaited = is_asked || version == wanted || version->snapshot != NULL;
+        bool is_awaited = is_asked || version == wanted || version->snapshot != NULL ||
+                          (has_stand_in && version->number < wanted->number);
         version->is_postponed = version->is_postponed && is_awaited;
     }
 }

@@ -234,7 +234,8 @@ enum rnn_precision model_precision(const struct registry_model *model);
 void registry_try_precision(struct registry *registry, struct registry_model *model, enum rnn_precision precision,
                             struct registry_callback callback);
 
-/* Starts the loads that a model needs now, but for those that failed for want of memory. */
+/* Starts the loads that a model needs now, but for those that failed for want of memory. Where nothing serves and the
+ * version that ought to is postponed, the newest older one that has room stands in. */
 void registry_load_model(struct registry *registry, struct registry_model *model);
 /* The same with those, where a version is postponed. */
 void registry_retry(struct registry *registry, struct registry_model *model);

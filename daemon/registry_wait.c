@@ -6,6 +6,16 @@
 
 enum { SERVING_TEXT_BYTES = 64 };
 
+bool model_is_loading(const struct registry_model *model)
+{
+    for (size_t i = 0; model != NULL && i < model->version_count; i++) {
+        if (model->versions[i].status == VERSION_LOADING || model->versions[i].is_repacking) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct registry_waiter *registry_add_waiter(struct registry *registry, const char *name,
                                             struct registry_callback callback)
 {

@@ -153,6 +153,44 @@ static void test_without_room_for_both_the_old_version_serves_on(void **state)
     assert_int_equal(registry_memory(fixture->registry).held_bytes, bytes);
 }
 
+/* The next version of model "one", which takes many times as much. */
+static void save_large_version(const struct fixture *fixture)
+{
+    char path[128];
+    struct model *model = NULL;
+    struct error error;
+    uint64_t version;
+    json_t *specification = parse("{\"layers\":1,\"units\":256,\"vocabulary\":{\"kind\":\"characters\","
+                                  "\"symbols\":[\" \",\"a\",\"b\",\"c\"]}}");
+    snprintf(path, sizeof path, "%s/one", fixture->models);
+    assert_int_equal(model_create("one", &model, &error), STATUS_OK);
+    assert_int_equal(model_make_language_model(model, specification, 1, &error), STATUS_OK);
+    assert_int_equal(model_save(model, path, NULL, NULL, &version, &error), STATUS_OK);
+    json_decref(specification);
+    model_unref(model);
+}
+
+/* Also where nothing serves, as at a start: what would have served on before it serves now. */
+static void test_without_room_for_the_newest_an_older_version_serves(void **state)
+{
+    struct fixture *fixture = *state;
+    load_and_limit(fixture, 3);
+    save_version(fixture, 2);
+    save_large_version(fixture);
+    unload(fixture, "one");
+    scan(fixture);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_UNAVAILABLE);
+    assert_string_equal(fixture->last.error.code, "models_bytes_max");
+    assert_non_null(strstr(fixture->last.error.message, "version 2 serves on"));
+    await_serving(fixture, "one", 2);
+    check_reason(fixture, "one", 3, "models_bytes_max");
+    check_reason(fixture, "one", 1, "");
+    fixture->settings.models_bytes_max = 0;
+    scan(fixture);
+    await_serving(fixture, "one", 3);
+    check_reason(fixture, "one", 3, "");
+}
+
 static void test_another_precision_needs_room_beside(void **state)
 {
     struct fixture *fixture = *state;
@@ -235,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_what_has_no_room_is_loaded_once_it_has, start, stop),
         cmocka_unit_test_setup_teardown(test_without_room_for_both_the_old_version_serves_on, start, stop),
+        cmocka_unit_test_setup_teardown(test_without_room_for_the_newest_an_older_version_serves, start, stop),
         cmocka_unit_test_setup_teardown(test_another_precision_needs_room_beside, start, stop),
         cmocka_unit_test_setup_teardown(test_models_that_nobody_uses_make_room, start, stop),
         cmocka_unit_test_setup_teardown(test_what_failed_for_want_of_memory_is_tried_again, start, stop),
