@@ -157,7 +157,9 @@ class Models(DaemonTest):
 
     def test_graph_of_a_version_that_is_gone(self):
         """The reply says so, and not where on the server it was."""
-        self.make("lost", versions=1)
+        self.make("found", versions=1)
+        shutil.copytree(os.path.join(self.models, "found"), os.path.join(self.models, "lost"))
+        self.expect(200, "POST", "/v1/models/lost/load")        # what nobody has asked for the graph of
         shutil.rmtree(os.path.join(self.models, "lost", "1"))
         reply = self.expect(422, "GET", "/v1/models/lost/graph", error="version_gone")
         self.assertEqual(reply["error"]["message"], "the files of version 1 of lost are gone")
