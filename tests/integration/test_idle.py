@@ -7,6 +7,8 @@ import time
 
 from harness import DaemonTest, wait_until
 
+LONG = True
+
 PROMPT = "Call me"
 
 

@@ -18,6 +18,8 @@ import test_completions
 import test_http
 from harness import TIMEOUT_SECONDS, Daemon, DaemonTest, run, wait_until
 
+LONG = True
+
 
 def make_certificate(folder, name, days=90, key="ec"):
     """`name`.crt and `name`.key in a folder: (certificate, key), signed by itself."""
