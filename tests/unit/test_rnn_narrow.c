@@ -453,6 +453,18 @@ static void test_hidden_is_rounded_once(void **state)
     }
 }
 
+static void test_no_number_is_packed_as_the_largest(void **state)
+{
+    (void)state;
+    float values[] = {0.5f, NAN, -2, 2};
+    uint8_t bytes[16];
+    assert_true(rnn_pack_input(RNN_PRECISION_INT8, values, 4, bytes) == 2);
+    assert_int_equal(bytes[0], RNN_INT8_ZERO + 32);
+    assert_int_equal(bytes[1], RNN_INT8_ZERO + RNN_INT8_MAX);
+    assert_int_equal(bytes[2], RNN_INT8_ZERO - RNN_INT8_MAX);
+    assert_int_equal(bytes[3], RNN_INT8_ZERO + RNN_INT8_MAX);
+}
+
 /* Where there is no vector version, the plain one serves. */
 static void test_every_set_has_every_precision(void **state)
 {
@@ -472,6 +484,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hidden_is_rounded_once),
+        cmocka_unit_test(test_no_number_is_packed_as_the_largest),
         cmocka_unit_test(test_every_set_has_every_precision),
         cmocka_unit_test(test_int8_lstm),
         cmocka_unit_test(test_bf16_lstm),
