@@ -15,7 +15,6 @@
 #include "engine/base/mem.h"
 
 enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64, YIELDS_FOR_A_TEXT = 4 };
-enum { CROWD_TEXTS = 1000, CROWD_TEXTS_A_MS = 25 };
 
 static struct completion *completion_from(void *pointer)
 {
@@ -286,17 +285,6 @@ static void fail_before_text(struct completion *completion, const struct choice 
     completion_close_if_over(completion);
 }
 
-/* How long its text is collected: as asked, and where there are more than a thousand texts a millisecond for each
- * CROWD_TEXTS_A_MS of them. Ten thousand streams get theirs every 0.4 s, in larger pieces: sending costs as much
- * as making it. */
-static uint64_t flush_ms(const struct completion *completion)
-{
-    uint64_t asked_ms = (uint64_t)completion->fields.flush_ms;
-    size_t count = completion->owner->count;
-    uint64_t crowd_ms = count >= CROWD_TEXTS ? count / CROWD_TEXTS_A_MS : 0;
-    return asked_ms > crowd_ms ? asked_ms : crowd_ms;
-}
-
 /* Wakes the stream at once for the first text and the end, else at most every flush_ms. */
 static void wake_stream(struct completion *completion, const struct choice *choice)
 {
@@ -311,7 +299,7 @@ static void wake_stream(struct completion *completion, const struct choice *choi
         }
         return;
     }
-    uint64_t due_ms = completion->flushed_ms + flush_ms(completion);
+    uint64_t due_ms = completion->flushed_ms + generate_request_flush_ms(&completion->fields, completion->owner->count);
     if (progress.finish != FINISH_NONE || progress.readable_bytes > GENERATION_RING_BYTES / 2 || now_ms >= due_ms) {
         completion->flushed_ms = now_ms;
         request_wake(completion->request);

@@ -6,6 +6,8 @@
 
 #include "engine/base/check.h"
 
+enum { CROWD_TEXTS = 1000, CROWD_TEXTS_A_MS = 25 };
+
 static enum status fail_prompt(struct error *error)
 {
     error_set(error, STATUS_INVALID,
@@ -196,4 +198,11 @@ enum status generate_request_read_unknown_symbols(struct generate_request *reque
     }
     error_set(error, STATUS_INVALID, "unknown_symbols must be \"error\", \"skip\" or \"replace\"");
     return generate_request_refuse("unknown_symbols", error);
+}
+
+uint64_t generate_request_flush_ms(const struct generate_request *request, size_t text_count)
+{
+    uint64_t asked_ms = (uint64_t)request->flush_ms;
+    uint64_t crowd_ms = text_count > CROWD_TEXTS ? text_count / CROWD_TEXTS_A_MS : 0;
+    return asked_ms > crowd_ms ? asked_ms : crowd_ms;
 }

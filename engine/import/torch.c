@@ -24,12 +24,13 @@ bool torch_storage_dtype(const char *global, enum dtype *ret_dtype, bool *ret_is
         {"FloatStorage", DTYPE_FLOAT32},   {"DoubleStorage", DTYPE_FLOAT64}, {"HalfStorage", DTYPE_FLOAT16},
         {"LongStorage", DTYPE_INT64},      {"IntStorage", DTYPE_INT32},      {"ShortStorage", DTYPE_INT16},
         {"CharStorage", DTYPE_INT8},       {"ByteStorage", DTYPE_UINT8},     {"BoolStorage", DTYPE_BOOL},
-        {"BFloat16Storage", DTYPE_UINT16}, {"Storage", DTYPE_FLOAT32}, /* Torch7's CudaStorage */
+        {"BFloat16Storage", DTYPE_UINT16}, {"CudaStorage", DTYPE_FLOAT32}, /* Torch7's of floats */
     };
     while (name > global && name[-1] != ' ' && name[-1] != '.') {
         name--;
     }
-    name += strncmp(name, "Cuda", 4) == 0 ? 4 : 0;
+    bool is_cuda = strncmp(name, "Cuda", 4) == 0 && strcmp(name, "CudaStorage") != 0; /* Torch7's CudaLongStorage */
+    name += is_cuda ? 4 : 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strcmp(name, rows[i].name) == 0) {
             *ret_dtype = rows[i].dtype;

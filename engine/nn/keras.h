@@ -107,9 +107,9 @@ struct keras_call {
     struct output input;
     const struct output *initial_states; /* of recurrent layers: h, or h and c; of bidirectional both directions' */
     size_t initial_state_count;
-    struct output
-        mask;         /* of recurrent layers, bool [batch, time]: where it is false, a step keeps the states, and gives
-                         * the output of the one before it, or zeros; .node NULL: none */
+    /* Of recurrent layers, bool [batch, time]: where it is false, a step keeps the states, and gives the output of the
+     * one before it, or zeros; .node NULL: none. */
+    struct output mask;
     bool is_training; /* whether dropout drops */
 };
 

@@ -280,6 +280,21 @@ static void test_model_defaults(void **state)
     json_decref(object);
 }
 
+static void test_crowds_get_larger_pieces(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t asked_ms;
+        size_t text_count;
+        uint64_t wanted_ms;
+    } rows[] = {{20, 1, 20},     {20, 1000, 20},      {20, 1001, 40},    {20, 10000, 400},
+                {0, 10000, 400}, {1000, 10000, 1000}, {60000, 1, 60000}, {0, 1, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        request.flush_ms = rows[i].asked_ms;
+        assert_true(generate_request_flush_ms(&request, rows[i].text_count) == rows[i].wanted_ms);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,7 +302,7 @@ int main(void)
         cmocka_unit_test(test_refusals),       cmocka_unit_test(test_neutral_values_of_what_is_not_built),
         cmocka_unit_test(test_logit_bias),     cmocka_unit_test(test_unknown_fields),
         cmocka_unit_test(test_maxima),         cmocka_unit_test(test_queries),
-        cmocka_unit_test(test_model_defaults),
+        cmocka_unit_test(test_model_defaults), cmocka_unit_test(test_crowds_get_larger_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,6 +185,34 @@ static void test_lists_keep_their_order(void **state)
     mem_free(rows);
 }
 
+static void test_earliest_deadline_is_noted(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *rows = mem_allocate_aligned(3, sizeof *rows);
+    rows[1].deadline_ms = 700;
+    rows[2].deadline_ms = 900;
+    row_model_add_ready(model, &rows[0]); /* has none */
+    assert_true(model->ready_deadline_ms == UINT64_MAX);
+    row_model_add_ready(model, &rows[2]);
+    assert_true(model->ready_deadline_ms == 900);
+    row_model_add_ready(model, &rows[1]);
+    assert_true(model->ready_deadline_ms == 700);
+    row_model_remove_ready(model, &rows[1]);
+    assert_true(model->ready_deadline_ms == 700); /* too early may be, too late never */
+    model->ready_deadline_ms = UINT64_MAX;
+    row_model_note_deadline(model, &rows[2]);
+    assert_true(model->ready_deadline_ms == 900);
+    row_model_remove_ready(model, &rows[0]);
+    row_model_remove_ready(model, &rows[2]);
+    row_queue_release_model(model);
+    assert_ptr_equal(row_queue_find_model(queue, plan_at(1)), model);
+    assert_true(model->ready_deadline_ms == UINT64_MAX);
+    mem_free(rows);
+    mem_free(queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_flows_take_turns),
         cmocka_unit_test(test_models_take_turns),
         cmocka_unit_test(test_lists_keep_their_order),
+        cmocka_unit_test(test_earliest_deadline_is_noted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

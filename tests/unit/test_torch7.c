@@ -2,6 +2,7 @@
 #include "foreign_rig.h"
 
 #include "engine/base/mem.h"
+#include "engine/import/torch.h"
 #include "engine/import/torch7.h"
 
 enum { NIL = 0, NUMBER = 1, STRING = 2, TABLE = 3, CLASS = 4, BOOLEAN = 5, BARE_FUNCTION = 6, FUNCTION = 8 };
@@ -334,12 +335,30 @@ static void test_depth(void **state)
     foreign_model_release(&deep);
 }
 
+/* PyTorch's, Torch7's, and what only ends like one of them. */
+static void test_classes_of_storages(void **state)
+{
+    (void)state;
+    enum dtype dtype;
+    bool is_bfloat16;
+    assert_true(torch_storage_dtype("torch.CudaStorage", &dtype, &is_bfloat16));
+    assert_int_equal(dtype, DTYPE_FLOAT32);
+    assert_true(torch_storage_dtype("torch.CudaLongStorage", &dtype, &is_bfloat16));
+    assert_int_equal(dtype, DTYPE_INT64);
+    assert_true(torch_storage_dtype("torch BFloat16Storage", &dtype, &is_bfloat16));
+    assert_true(is_bfloat16);
+    assert_false(torch_storage_dtype("torch Storage", &dtype, &is_bfloat16));
+    assert_false(torch_storage_dtype("torch.ClStorage", &dtype, &is_bfloat16));
+    assert_false(torch_storage_dtype("", &dtype, &is_bfloat16));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_cut_off_everywhere), cmocka_unit_test(test_what_begins_otherwise),
         cmocka_unit_test(test_files_of_before_versions),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_views_beyond_their_storage),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_classes_of_storages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
