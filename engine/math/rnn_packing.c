@@ -74,8 +74,8 @@ static float float_of_bf16(uint16_t half)
     return value;
 }
 
-/* value · 127 / maximum, to the nearest, ties to even; NaN is 127. No calls, no branches: loading a model is a loop over
- * this. */
+/* value · 127 / maximum, to the nearest, ties to even; NaN is 127. No calls, no branches: loading a model is a loop
+ * over this. */
 static int8_t int8_of_float(float value, float maximum)
 {
     const double rounder = 0x1.8p52; /* what is added to it keeps no bits behind the point */
