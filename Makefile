@@ -254,6 +254,7 @@ bench: all ## measure decoding and training beside the peers that are installed,
 	tests/bench/load $(BUILD)/lstmd
 	tests/bench/latency $(BUILD)/lstmd
 	tests/bench/streams $(BUILD)/lstmd
+	tests/bench/crowd $(BUILD)/lstmd
 	$(BUILD)/lstmd bench serve
 	$(BUILD)/lstmd bench serve --precision int8
 	$(BUILD)/lstmd bench first-byte

@@ -66,6 +66,9 @@ static void submit(struct completion *completion)
     struct error error;
     enum status status = end_job(completion, &error);
     if (status == STATUS_OK) {
+        status = batcher_check_room(server->batcher, completion->choice_count, &error);
+    }
+    if (status == STATUS_OK) {
         log_prompts(completion);
         status = completion_admit(completion, &error);
     }
@@ -75,22 +78,7 @@ static void submit(struct completion *completion)
         return;
     }
     for (size_t i = 0; i < completion->choice_count; i++) {
-        struct choice *choice = &completion->choices[i];
-        status = batcher_submit(server->batcher, choice->generation, &error);
-        if (status != STATUS_OK) { /* those before it are cancelled, and end by themselves */
-            for (size_t j = i; j < completion->choice_count; j++) {
-                completion->choices[j].finish = FINISH_CANCELLED;
-                completion->ended_count++;
-                completion->references++;
-                completion->choices[j].generation = generation_unref(completion->choices[j].generation);
-            }
-            completion->form = FORM_JSON;
-            completion->is_submitted = true;
-            request_reply_error(completion->request, &error);
-            completion_cancel(completion);
-            completion_close_if_over(completion);
-            return;
-        }
+        CHECK(batcher_submit(server->batcher, completion->choices[i].generation, &error) == STATUS_OK); /* has room */
         completion->references++;
     }
     completion->is_submitted = true;
@@ -312,6 +300,9 @@ void completion_begin(struct completion *completion)
     enum status status = prepare(completion, &error);
     if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
         return;
+    }
+    if (status == STATUS_OK) { /* before its texts cost anything: those who are refused may be many */
+        status = batcher_check_room(server->batcher, completion->choice_count, &error);
     }
     if (status == STATUS_OK && is_large(completion)) {
         completion->job.run = encode_job;

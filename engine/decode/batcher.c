@@ -408,24 +408,34 @@ void batcher_destroy(struct batcher *batcher)
     release(batcher);
 }
 
-enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error)
+/* Under the lock. */
+static enum status check_room(const struct batcher *batcher, size_t count, struct error *error)
 {
     size_t queue_max = batcher->options.queue_max;
+    if (count > queue_max) {
+        error_set(error, STATUS_TOO_LARGE, "%zu texts at a time, at most %zu", count, queue_max);
+        return error_code(error, "too_many_texts");
+    }
+    if (batcher->generation_count + count > queue_max) {
+        error_set(error, STATUS_LIMIT, "%zu generations are waiting or running, %zu more are over the maximum, %zu",
+                  batcher->generation_count, count, queue_max);
+        return error_code(error, "queue_full");
+    }
+    return STATUS_OK;
+}
+
+enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error)
+{
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     CHECK(!batcher->is_ending);
-    bool is_full = batcher->generation_count >= queue_max;
-    if (!is_full) {
+    enum status status = check_room(batcher, 1, error);
+    if (status == STATUS_OK) {
         batcher->generation_count++;
         wake_if_idle(batcher);
         row_list_append(&batcher->incoming, generation_ref(generation));
     }
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
-    if (is_full) {
-        error_set(error, STATUS_LIMIT, "%zu generations are waiting or running, the most there may be", queue_max);
-        error_code(error, "queue_full");
-        return STATUS_LIMIT;
-    }
-    return STATUS_OK;
+    return status;
 }
 
 void batcher_wake(struct batcher *batcher)
@@ -443,6 +453,14 @@ static struct batcher *lock_const(const struct batcher *batcher)
     memcpy(&writable, &batcher, sizeof writable);
     CHECK(pthread_mutex_lock(&writable->lock) == 0);
     return writable;
+}
+
+enum status batcher_check_room(const struct batcher *batcher, size_t count, struct error *error)
+{
+    struct batcher *locked = lock_const(batcher);
+    enum status status = check_room(locked, count, error);
+    CHECK(pthread_mutex_unlock(&locked->lock) == 0);
+    return status;
 }
 
 struct batcher_counters batcher_counters(const struct batcher *batcher)

@@ -370,11 +370,15 @@ static void test_queue_has_its_maximum(void **state)
     struct hub hub;
     hub_init(&hub, 1, 2);
     struct generation_options options = {.tokens_max = GENERATION_TOKENS_MAX};
-    for (size_t i = 0; i < 2; i++) {
-        must_submit(&hub, &served, options)->is_read = false;
-    }
     struct row *row;
     struct error error;
+    assert_int_equal(batcher_check_room(hub.batcher, 3, &error), STATUS_TOO_LARGE);
+    assert_string_equal(error.code, "too_many_texts");
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(batcher_check_room(hub.batcher, 2 - i, &error), STATUS_OK);
+        must_submit(&hub, &served, options)->is_read = false;
+        assert_int_equal(batcher_check_room(hub.batcher, 2 - i, &error), STATUS_LIMIT);
+    }
     assert_int_equal(submit(&hub, &served, options, &row, &error), STATUS_LIMIT);
     assert_string_equal(error.code, "queue_full");
     assert_non_null(strstr(error.message, "2 generations"));
