@@ -12,6 +12,8 @@
  * the job: frees it (NULL is allowed) and replies `error`. */
 void api_submit(struct request *request, struct workers *workers, struct job *job, enum status status,
                 struct error *error);
+/* When a request that names no time of its own must be answered: clock_now_ms. */
+uint64_t api_deadline_ms(const struct server *server, const struct request *request);
 
 /* api_page.c: /, the web page. */
 void api_page(struct server *server, struct request *request);

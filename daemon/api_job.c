@@ -1,4 +1,4 @@
-/* How a handler hands its request to other threads. Thread: loop. */
+/* How a handler hands its request to other threads, and until when it may wait. Thread: loop. */
 #include "daemon/api.h"
 #include "engine/base/mem.h"
 
@@ -14,4 +14,9 @@ void api_submit(struct request *request, struct workers *workers, struct job *jo
         return;
     }
     request_hold(request, NULL, NULL);
+}
+
+uint64_t api_deadline_ms(const struct server *server, const struct request *request)
+{
+    return request_started_ms(request) + server->settings.request_seconds_max * 1000;
 }

@@ -152,6 +152,8 @@ static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct put_call *call = context;
     json_decref(reply->reply);
+    call->status = reply->status;
+    call->error = reply->error;
     put(&call->job);
 }
 
@@ -164,7 +166,8 @@ static bool wait_for_load(struct put_call *call)
         text_state_model(call->order.state, model);
         reference = model;
     }
-    return registry_wait_for_loads(call->server->registry, reference, &call->error, &call->has_waited,
+    return registry_wait_for_loads(call->server->registry, reference, api_deadline_ms(call->server, call->request),
+                                   &call->error, &call->has_waited,
                                    (struct registry_callback){.done = on_loaded, .context = call});
 }
 

@@ -256,6 +256,8 @@ static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct tokenizer_call *call = context;
     json_decref(reply->reply);
+    call->status = reply->status;
+    call->error = reply->error;
     on_parsed(&call->job);
 }
 
@@ -269,7 +271,8 @@ static void on_parsed(struct job *job)
         status = caller_resolve(registry, caller, call->fields.model, &call->snapshot, &call->error);
     }
     if (status == STATUS_UNAVAILABLE &&
-        registry_wait_for_loads(registry, call->fields.model, &call->error, &call->has_waited,
+        registry_wait_for_loads(registry, call->fields.model, api_deadline_ms(call->server, call->request),
+                                &call->error, &call->has_waited,
                                 (struct registry_callback){.done = on_loaded, .context = call})) {
         return;
     }

@@ -126,8 +126,11 @@ void completion_cancel(struct completion *completion)
         completion_stop_waiting(completion, FINISH_CANCELLED);
         return;
     }
-    if (completion->is_loading && completion->is_abandoned) {
-        completion_stop_loading(completion);
+    if (completion->is_loading) {
+        struct error error;
+        bool has_left = completion->is_abandoned || completion->is_given_up;
+        error_set(&error, STATUS_CANCELLED, has_left ? "the client left" : "the request was cancelled");
+        completion_stop_loading(completion, &error);
         return;
     }
     if (!completion->is_submitted) {
@@ -374,17 +377,11 @@ static void on_timer(uv_timer_t *timer)
     if (completion->is_over) {
         return;
     }
-    if (completion->is_loading) { /* before the deadline: the grace of a client that closed its side is over */
-        completion->is_given_up =
-            request_is_half_closed(completion->request) && clock_now_ms() < completion->deadline_ms;
-        completion_stop_loading(completion);
-        return;
-    }
     if (completion->is_waiting && !request_is_half_closed(completion->request)) {
         completion_stop_waiting(completion, FINISH_DEADLINE);
         return;
     }
-    if (completion->is_waiting || completion->form == FORM_JSON) {
+    if (completion->is_waiting || completion->is_loading || completion->form == FORM_JSON) {
         completion->is_given_up = true; /* the grace of a client that closed its side is over */
         completion_cancel(completion);
         return;

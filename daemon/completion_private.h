@@ -187,8 +187,8 @@ enum status completion_take_session(struct completion *completion, const char **
  * called again. */
 bool completion_wait_for_load(struct completion *completion, struct error *error);
 
-/* Its deadline came first, or its client left: it waits no longer, and says so. */
-void completion_stop_loading(struct completion *completion);
+/* It waits for a load no longer: answers `error`. */
+void completion_stop_loading(struct completion *completion, const struct error *error);
 
 /* The error is that field's; returns its status. */
 enum status completion_refuse_field(struct error *error, const char *param);

@@ -133,6 +133,10 @@ static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct completion *completion = context;
     json_decref(reply->reply); /* how it went, looking for the version tells */
+    if (reply->status != STATUS_OK) {
+        completion_stop_loading(completion, &reply->error);
+        return;
+    }
     completion->is_loading = false;
     uv_timer_stop(&completion->timer);
     completion_begin(completion);
@@ -149,13 +153,12 @@ bool completion_wait_for_load(struct completion *completion, struct error *error
     }
     completion->is_loading = true;
     completion_set_deadline(completion);
-    completion_start_timer(completion, completion->deadline_ms);
     if (request_is_half_closed(completion->request)) { /* perhaps while it waited for its turn */
         completion_on_gone(completion, completion->request);
     }
-    bool is_waiting =
-        registry_wait_for_loads(completion->owner->server->registry, reference, error, &completion->has_waited_for_load,
-                                (struct registry_callback){.done = on_loaded, .context = completion});
+    bool is_waiting = registry_wait_for_loads(completion->owner->server->registry, reference, completion->deadline_ms,
+                                              error, &completion->has_waited_for_load,
+                                              (struct registry_callback){.done = on_loaded, .context = completion});
     if (!is_waiting) { /* else it may have ended by now */
         completion->is_loading = false;
         uv_timer_stop(&completion->timer);

@@ -3,6 +3,7 @@
  * (is_in_job). */
 #include "daemon/completion_private.h"
 
+#include "daemon/api.h"
 #include "daemon/fields.h"
 #include "daemon/log.h"
 #include "daemon/registry.h"
@@ -235,9 +236,10 @@ static enum status prepare(struct completion *completion, struct error *error)
 
 void completion_set_deadline(struct completion *completion)
 {
-    uint64_t limit_ms = completion->owner->server->settings.request_seconds_max * 1000;
-    uint64_t asked_ms = completion->fields.deadline_ms > 0 ? (uint64_t)completion->fields.deadline_ms : limit_ms;
-    completion->deadline_ms = completion->started_ms + (asked_ms < limit_ms ? asked_ms : limit_ms);
+    uint64_t latest_ms = api_deadline_ms(completion->owner->server, completion->request);
+    uint64_t asked_ms = (uint64_t)completion->fields.deadline_ms;
+    bool is_sooner = asked_ms > 0 && asked_ms < latest_ms - completion->started_ms;
+    completion->deadline_ms = is_sooner ? completion->started_ms + asked_ms : latest_ms;
 }
 
 void completion_stop_waiting(struct completion *completion, enum finish_reason finish)
@@ -265,19 +267,12 @@ void completion_stop_waiting(struct completion *completion, enum finish_reason f
     completion_close_if_over(completion);
 }
 
-void completion_stop_loading(struct completion *completion)
+void completion_stop_loading(struct completion *completion, const struct error *error)
 {
-    struct error error;
     registry_stop_waiting(completion->owner->server->registry, completion);
     completion->is_loading = false;
     uv_timer_stop(&completion->timer);
-    if (completion->is_abandoned || completion->is_given_up) {
-        error_set(&error, STATUS_CANCELLED, "the client left");
-    } else {
-        error_set(&error, STATUS_UNAVAILABLE, "the deadline came while the model was being loaded");
-        error_code(&error, "deadline");
-    }
-    refuse(completion, &error);
+    refuse(completion, error);
 }
 
 /* Whether encoding its prompt, taking up what it goes on from, or making room for a search takes too long for the
@@ -298,7 +293,9 @@ void completion_begin(struct completion *completion)
     struct server *server = completion->owner->server;
     struct error error;
     enum status status = prepare(completion, &error);
-    if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
+    if (status == STATUS_UNAVAILABLE && completion->wants_cancel) { /* while its body was read */
+        status = error_set(&error, STATUS_CANCELLED, "the request was cancelled");
+    } else if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
         return;
     }
     if (status == STATUS_OK) { /* before its texts cost anything: those who are refused may be many */

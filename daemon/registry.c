@@ -410,10 +410,12 @@ enum status registry_create(const struct registry_options *options, struct regis
     struct registry *registry = mem_allocate(1, sizeof *registry);
     uv_timer_t *timer = mem_allocate(1, sizeof *timer);
     uv_timer_t *idle_timer = mem_allocate(1, sizeof *idle_timer);
-    if (registry == NULL || timer == NULL || idle_timer == NULL) {
+    uv_timer_t *deadline_timer = mem_allocate(1, sizeof *deadline_timer);
+    if (registry == NULL || timer == NULL || idle_timer == NULL || deadline_timer == NULL) {
         mem_free(registry);
         mem_free(timer);
         mem_free(idle_timer);
+        mem_free(deadline_timer);
         return error_set(error, STATUS_NO_MEMORY, "no memory for the models");
     }
     registry->settings = options->settings;
@@ -428,6 +430,9 @@ enum status registry_create(const struct registry_options *options, struct regis
     registry->idle_timer = idle_timer;
     uv_timer_init(options->loop, idle_timer);
     idle_timer->data = registry;
+    registry->deadline_timer = deadline_timer;
+    uv_timer_init(options->loop, deadline_timer);
+    deadline_timer->data = registry;
     *ret_registry = registry;
     return STATUS_OK;
 }
@@ -461,6 +466,7 @@ void registry_destroy(struct registry *registry)
     registry_stop(registry);
     uv_close((uv_handle_t *)registry->timer, on_timer_closed);
     uv_close((uv_handle_t *)registry->idle_timer, on_timer_closed);
+    uv_close((uv_handle_t *)registry->deadline_timer, on_timer_closed);
     refuse_waiters(registry);
     for (size_t i = 0; i < registry->model_count; i++) {
         free_model(registry, registry->models[i]);

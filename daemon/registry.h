@@ -205,10 +205,11 @@ void registry_rescan(struct registry *registry, struct registry_callback callbac
 
 /* Looking for what `reference` names (NULL or "": the default model) failed with `error`. Where that was because it is
  * being loaded, and `*has_waited` is not set yet: sets it, and calls back once no version of the model is being loaded,
- * whatever came of it, to look again: {}. False: it does not call back; where generations_max requests wait so already,
- * `error` has become LIMIT, code "queue_full". */
-bool registry_wait_for_loads(struct registry *registry, const char *reference, struct error *error, bool *has_waited,
-                             struct registry_callback callback);
+ * whatever came of it, to look again: {}; or at `deadline_ms` (clock_now_ms) with UNAVAILABLE, code "deadline". False:
+ * it does not call back; where generations_max requests wait so already, `error` has become LIMIT, code
+ * "queue_full". */
+bool registry_wait_for_loads(struct registry *registry, const char *reference, uint64_t deadline_ms,
+                             struct error *error, bool *has_waited, struct registry_callback callback);
 
 /* Who waits so with that context does no longer: it is not called back. */
 void registry_stop_waiting(struct registry *registry, const void *context);

@@ -84,12 +84,13 @@ struct registry_waiter {
     enum rnn_precision precision;    /* the call asked for; RNN_PRECISION_COUNT: it did not */
     uint64_t previous;               /* current when the call came */
     uint64_t started_ms;
-    uint64_t scan;      /* the scan it waits for */
-    json_t *reply;      /* what it is answered with; NULL: with what was loaded, or why that is not so */
-    bool is_new;        /* 201 */
-    struct error error; /* its status not OK: the call failed already, and what it did is being taken back */
-    bool is_request;    /* it waits only to look again */
-    bool is_trial;      /* of a precision, by the version that serves, whichever that is in the end */
+    uint64_t deadline_ms; /* of a request */
+    uint64_t scan;        /* the scan it waits for */
+    json_t *reply;        /* what it is answered with; NULL: with what was loaded, or why that is not so */
+    bool is_new;          /* 201 */
+    struct error error;   /* its status not OK: the call failed already, and what it did is being taken back */
+    bool is_request;      /* it waits only to look again */
+    bool is_trial;        /* of a precision, by the version that serves, whichever that is in the end */
 };
 
 struct registry {
@@ -104,8 +105,9 @@ struct registry {
     size_t waiting_requests;         /* among them */
     void (*on_change)(void *context);
     void *on_change_context;
-    uv_timer_t *timer;      /* these close by themselves after registry_destroy */
-    uv_timer_t *idle_timer; /* for the model that falls asleep next */
+    uv_timer_t *timer;          /* these close by themselves after registry_destroy */
+    uv_timer_t *idle_timer;     /* for the model that falls asleep next */
+    uv_timer_t *deadline_timer; /* for the waiting request whose deadline comes next */
     bool is_scanning;
     bool must_scan_again;
     uint64_t scans_started;

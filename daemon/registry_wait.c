@@ -45,8 +45,55 @@ void registry_answer_when_back(struct registry *registry, const char *name, cons
     registry_scan(registry);
 }
 
-bool registry_wait_for_loads(struct registry *registry, const char *reference, struct error *error, bool *has_waited,
-                             struct registry_callback callback)
+/* Takes the waiter out that `link` points to. */
+static struct registry_waiter *unlink_waiter(struct registry *registry, struct registry_waiter **link)
+{
+    struct registry_waiter *waiter = *link;
+    *link = waiter->next;
+    registry->waiting_requests -= waiter->is_request ? 1 : 0;
+    return waiter;
+}
+
+/* Answers the requests whose deadline is over; the answers may let others begin to wait. */
+static void on_deadline(uv_timer_t *timer)
+{
+    struct registry *registry = timer->data;
+    uint64_t now_ms = clock_now_ms();
+    uint64_t next_ms = UINT64_MAX;
+    struct registry_waiter **link = &registry->waiters;
+    while (*link != NULL) {
+        struct registry_waiter *waiter = *link;
+        if (!waiter->is_request || waiter->deadline_ms > now_ms) {
+            next_ms = waiter->is_request && waiter->deadline_ms < next_ms ? waiter->deadline_ms : next_ms;
+            link = &waiter->next;
+            continue;
+        }
+        struct error error;
+        struct registry_callback callback = waiter->callback;
+        json_decref(unlink_waiter(registry, link)->reply);
+        mem_free(waiter);
+        error_set(&error, STATUS_UNAVAILABLE, "the deadline came while the model was being loaded");
+        error_code(&error, "deadline");
+        registry_answer_error(callback, &error);
+        link = &registry->waiters;
+    }
+    if (next_ms != UINT64_MAX) {
+        uv_timer_start(timer, on_deadline, next_ms - now_ms, 0);
+    }
+}
+
+static void watch_deadline(struct registry *registry, uint64_t deadline_ms)
+{
+    uint64_t now_ms = clock_now_ms();
+    uint64_t wait_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    uv_timer_t *timer = registry->deadline_timer;
+    if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > wait_ms) {
+        uv_timer_start(timer, on_deadline, wait_ms, 0);
+    }
+}
+
+bool registry_wait_for_loads(struct registry *registry, const char *reference, uint64_t deadline_ms,
+                             struct error *error, bool *has_waited, struct registry_callback callback)
 {
     if (*has_waited || strcmp(error->code, "model_loading") != 0) {
         return false;
@@ -67,7 +114,9 @@ bool registry_wait_for_loads(struct registry *registry, const char *reference, s
         waiter->scan = registry->scans_done;
         waiter->reply = reply;
         waiter->is_request = true;
+        waiter->deadline_ms = deadline_ms;
         registry->waiting_requests++;
+        watch_deadline(registry, deadline_ms);
     } else if (reply != NULL && !is_loading) {
         registry_answer(callback, STATUS_OK, NULL, reply, false);
     } else {
@@ -77,15 +126,6 @@ bool registry_wait_for_loads(struct registry *registry, const char *reference, s
         registry_answer_error(callback, &reason);
     }
     return true;
-}
-
-/* Takes the waiter out that `link` points to. */
-static struct registry_waiter *unlink_waiter(struct registry *registry, struct registry_waiter **link)
-{
-    struct registry_waiter *waiter = *link;
-    *link = waiter->next;
-    registry->waiting_requests -= waiter->is_request ? 1 : 0;
-    return waiter;
 }
 
 void registry_stop_waiting(struct registry *registry, const void *context)

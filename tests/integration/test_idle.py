@@ -158,23 +158,46 @@ class Slow(DaemonTest):
 
 
 class Endless(DaemonTest):
+    """Reading the gate's text takes this model minutes."""
     MODELS = {"gated": {"units": 1024, "layers": 2, "max_steps": 1}}
 
-    def running(self):
-        return self.expect(200, "GET", "/v1/requests")["data"]
-
-    def test_who_leaves_waits_no_longer_for_a_load(self):
-        """Reading the gate's text takes this model minutes."""
-        self.expect(200, "PATCH", "/v1/models/gated/settings", {"keep_alive_seconds": 1, "gate": {"text": "a" * 16384}})
+    def setUp(self):
+        settings = {"keep_alive_seconds": 1, "gate": {"text": "a" * 16384}}
+        self.expect(200, "PATCH", "/v1/models/gated/settings", settings)
         wait_until(lambda: self.status() == "idle", self.daemon.text)
-        body = json.dumps({"model": "gated", "prompt": PROMPT, "max_tokens": 1}).encode()
-        leaver = self.daemon.raw()
-        leaver.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
-                       + body)
-        wait_until(self.running)
-        leaver.close()
-        wait_until(lambda: not self.running() or self.status() != "loading", self.daemon.text)
-        self.assertEqual((self.running(), self.status()), ([], "loading"))
 
     def status(self):
         return self.expect(200, "GET", "/v1/models/gated")["status"]
+
+
+class Leaving(Endless):
+    def running(self):
+        return self.expect(200, "GET", "/v1/requests")["data"]
+
+    def open_request(self):
+        body = json.dumps({"model": "gated", "prompt": PROMPT, "max_tokens": 1}).encode()
+        client = self.daemon.raw()
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+                       + body)
+        wait_until(self.running, self.daemon.text)
+        return client
+
+    def test_who_leaves_or_is_cancelled_waits_no_longer_for_a_load(self):
+        self.open_request().close()
+        wait_until(lambda: not self.running() or self.status() != "loading", self.daemon.text)
+        self.assertEqual((self.running(), self.status()), ([], "loading"))
+        with self.open_request() as client:
+            self.expect(200, "DELETE", "/v1/requests/" + self.running()[0]["id"])
+            self.assertIn(b" 409 ", client.recv(65536).split(b"\r\n")[0])
+        self.assertEqual((self.running(), self.status()), ([], "loading"))
+
+
+class Deadline(Endless):
+    CONFIG = "request_seconds_max = 1\n"
+
+    def test_every_call_waits_for_a_load_until_its_deadline(self):
+        body = {"model": "gated", "prompt": PROMPT}
+        for method, path, sent in (("POST", "/tokenize", body), ("GET", "/tokenizer_info?model=gated", None),
+                                   ("PUT", "/v1/sessions/s", {"model": "gated"}), ("POST", "/v1/completions", body)):
+            self.expect(503, method, path, sent, error="deadline")
+            self.assertEqual(self.status(), "loading")

@@ -35,8 +35,10 @@ static uint64_t served_after_waiting(struct fixture *fixture, const char *refere
     assert_string_equal(error.code, "model_loading");
     int before = fixture->answers;
     bool has_waited = false;
-    assert_true(registry_wait_for_loads(fixture->registry, reference, &error, &has_waited, callback(fixture)));
-    assert_false(registry_wait_for_loads(fixture->registry, reference, &error, &has_waited, callback(fixture)));
+    assert_true(
+        registry_wait_for_loads(fixture->registry, reference, UINT64_MAX, &error, &has_waited, callback(fixture)));
+    assert_false(
+        registry_wait_for_loads(fixture->registry, reference, UINT64_MAX, &error, &has_waited, callback(fixture)));
     await(fixture, before);
     assert_int_equal(registry_resolve(fixture->registry, reference, &snapshot, &error), STATUS_OK);
     unsigned long long version = strtoull(strchr(snapshot_full_name(snapshot), '@') + 1, NULL, 10);
@@ -98,12 +100,37 @@ static void test_a_run_of_an_idle_models_graph_loads_it(void **state)
 }
 
 /* Of version 1, which is being loaded. */
-static bool wait_for_the_load(struct fixture *fixture, struct error *error)
+static bool wait_for_the_load_until(struct fixture *fixture, uint64_t deadline_ms, struct error *error)
 {
     struct snapshot *snapshot = NULL;
     bool has_waited = false;
     assert_int_equal(registry_resolve(fixture->registry, "one@1", &snapshot, error), STATUS_UNAVAILABLE);
-    return registry_wait_for_loads(fixture->registry, "one@1", error, &has_waited, callback(fixture));
+    return registry_wait_for_loads(fixture->registry, "one@1", deadline_ms, error, &has_waited, callback(fixture));
+}
+
+static bool wait_for_the_load(struct fixture *fixture, struct error *error)
+{
+    return wait_for_the_load_until(fixture, UINT64_MAX, error);
+}
+
+static void test_a_request_waits_until_its_deadline(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    save_version(fixture, 1);
+    save_version(fixture, 1);
+    load(fixture, RNN_PRECISION_COUNT, STATUS_OK);
+    int before = fixture->answers;
+    assert_true(wait_for_the_load(fixture, &error));
+    assert_true(wait_for_the_load_until(fixture, 0, &error)); /* timers come before the loader's messages */
+    uv_run(&fixture->loop, UV_RUN_NOWAIT);
+    assert_int_equal(fixture->answers, before + 1);
+    assert_int_equal(fixture->last.status, STATUS_UNAVAILABLE);
+    assert_string_equal(fixture->last.error.code, "deadline");
+    while (fixture->answers < before + 2) {
+        uv_run(&fixture->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(fixture->last.status, STATUS_OK);
 }
 
 static void test_no_more_requests_wait_than_there_may_be(void **state)
@@ -157,6 +184,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_unused_model_is_unloaded_until_it_is_asked_for, start, stop),
         cmocka_unit_test_setup_teardown(test_a_run_of_an_idle_models_graph_loads_it, start, stop),
         cmocka_unit_test_setup_teardown(test_no_more_requests_wait_than_there_may_be, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_request_waits_until_its_deadline, start, stop),
         cmocka_unit_test_setup_teardown(test_without_the_files_an_unused_model_stays, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
