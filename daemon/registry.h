@@ -232,9 +232,9 @@ void registry_put_label(struct registry *registry, const char *name, const char 
                         struct registry_callback callback);
 
 /* settings.json as it stands with defaults filled in; patch merges (null removes). Unknown keys INVALID, ones not built
- * UNSUPPORTED, each with error->param. Another precision is tried before it is written: the version that serves is
- * packed again, beside; errors then as registry_load's, with nothing changed. A patch that could not be written is
- * answered once what it changed is as it was. */
+ * UNSUPPORTED, each with error->param. Another precision is tried before it is written: the version that serves, of an
+ * idle model once it is loaded, is packed again, beside; errors then as registry_load's, with nothing changed. A patch
+ * that could not be written is answered once what it changed is as it was. */
 enum status registry_settings(struct registry *registry, const char *name, json_t **ret_reply,
                               struct error *error) MUST_CHECK;
 void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,

@@ -338,19 +338,6 @@ static enum status merge_settings(const struct registry_model *model, const json
     return STATUS_OK;
 }
 
-/* A precision is tried by what serves: an idle model is loaded first. */
-static enum status wake_for_trial(struct registry *registry, struct registry_model *model, const json_t *patch,
-                                  struct error *error)
-{
-    if (!model->is_asleep || json_object_get(patch, "precision") == NULL) {
-        return STATUS_OK;
-    }
-    registry_wake(registry, model);
-    error_set(error, STATUS_UNAVAILABLE, "model %s is loading, so that its precision can be tried", model->name);
-    error_code(error, "model_loading");
-    return STATUS_UNAVAILABLE;
-}
-
 /* Another precision than what serves is packed in, or about to be, and something serves. */
 static bool must_try(const struct registry_model *model, const json_t *patch, const json_t *settings)
 {
@@ -412,18 +399,49 @@ static void on_tried(void *context, const struct registry_reply *tried)
     mem_free(trial);
 }
 
+static void on_woken(void *context, const struct registry_reply *woken)
+{
+    struct trial *trial = context;
+    if (woken->status == STATUS_OK) {
+        registry_patch_settings(trial->registry, trial->name, trial->patch, trial->callback);
+    } else {
+        registry_answer_error(trial->callback, &woken->error);
+    }
+    json_decref(woken->reply);
+    json_decref(trial->patch);
+    mem_free(trial);
+}
+
+/* A precision is tried by what serves: an idle model is loaded first, as it is. */
+static void wake_for_trial(struct registry *registry, struct registry_model *model, struct trial *trial)
+{
+    struct registry_callback callback = {.done = on_woken, .context = trial};
+    json_t *reply = json_object();
+    struct registry_waiter *waiter = reply == NULL ? NULL : registry_add_waiter(registry, model->name, callback);
+    if (waiter == NULL) {
+        struct error error;
+        json_decref(reply);
+        no_memory(&error);
+        registry_answer_error(callback, &error);
+        return;
+    }
+    waiter->reply = reply;
+    registry_wake(registry, model);
+    registry_scan(registry);
+}
+
 void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
                              struct registry_callback callback)
 {
     struct error error;
     json_t *settings = NULL;
     struct registry_model *model = registry_need(registry, name, &error);
-    if (model == NULL || wake_for_trial(registry, model, patch, &error) != STATUS_OK ||
-        merge_settings(model, patch, &settings, &error) != STATUS_OK) {
+    if (model == NULL || merge_settings(model, patch, &settings, &error) != STATUS_OK) {
         registry_answer_error(callback, &error);
         return;
     }
-    if (!must_try(model, patch, settings)) {
+    bool must_wake = model->is_asleep && json_object_get(patch, "precision") != NULL;
+    if (!must_wake && !must_try(model, patch, settings)) {
         write_settings(registry, model, patch, settings, callback);
         return;
     }
@@ -439,6 +457,10 @@ void registry_patch_settings(struct registry *registry, const char *name, const 
     }
     *trial = (struct trial){.registry = registry, .patch = copy, .precision = precision, .callback = callback};
     snprintf(trial->name, sizeof trial->name, "%s", name);
+    if (must_wake) {
+        wake_for_trial(registry, model, trial);
+        return;
+    }
     registry_try_precision(registry, model, precision, (struct registry_callback){.done = on_tried, .context = trial});
 }
 

@@ -107,13 +107,15 @@ class Idle(DaemonTest):
         self.assertEqual(infer(), before + 1)
 
     def test_a_precision_is_tried_by_what_serves(self):
-        self.await_idle()
-        reply = self.expect(503, "PATCH", "/v1/models/bard/settings", {"precision": "int8"}, error="model_loading")
-        self.assertIn("bard", reply["error"]["message"])
-        wait_until(lambda: self.status("bard") == "serving", self.daemon.text)
-        for precision in ("int8", None):
-            self.complete(prompt=PROMPT, max_tokens=1)
-            self.expect(200, "PATCH", "/v1/models/bard/settings", {"precision": precision})
+        """An idle model is loaded for that first."""
+        for precision, name in (("int8", "int8"), (None, "fp32")):
+            self.await_idle()
+            self.expect(400, "PATCH", "/v1/models/bard/settings", {"precision": "int3"})
+            self.assertEqual(self.status("bard"), "idle")
+            reply = self.expect(200, "PATCH", "/v1/models/bard/settings", {"precision": precision})
+            self.assertEqual(reply["precision"], name)
+            packed = r"packed model=bard .*precision=(\w+)"
+            self.assertEqual(re.findall(packed, self.daemon.text())[-1], name)
 
     def test_what_slept_is_replaced(self):
         """Its directory goes and another version comes: whoever asks, for whatever, has the new one."""
