@@ -214,8 +214,10 @@ static void parse(struct job *job)
         refuse_field(call, field);
     }
     if (call->status == STATUS_OK && call->is_text_wanted) {
-        if (json_array_size(value) > 0) { /* else there is no prompt: an empty text */
+        if (json_array_size(value) > 0) {
             json_object_set(call->object, "prompt", value);
+        } else {
+            json_object_del(call->object, "prompt"); /* there is none: an empty text */
         }
         json_object_del(call->object, "tokens");
     }

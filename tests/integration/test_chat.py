@@ -132,6 +132,7 @@ class Tokenizer(DaemonTest):
             reply = self.expect(200, "POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
             self.assertEqual((len(reply["tokens"]), reply["count"]), (len(text), len(text)))
             self.assertEqual(self.expect(200, "POST", "/detokenize", {"tokens": reply["tokens"]}), {"prompt": text})
+        self.assertEqual(self.expect(200, "POST", "/detokenize", {"tokens": [], "prompt": [5]}), {"prompt": ""})
         tokens = self.expect(200, "POST", "/tokenize", {"prompt": "Call me", "model": "bard@1"})["tokens"]
         fields = {"max_tokens": 20, "seed": 1, "echo": True}
         self.assertEqual(self.expect(200, "POST", "/v1/completions", {"prompt": tokens, **fields})["choices"],
