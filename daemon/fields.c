@@ -59,12 +59,19 @@ json_t *fields_warn_unknown(const json_t *object, const char *names)
     const char *name;
     json_t *value;
     json_t *warnings = NULL;
+    size_t count = 0;
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        if (!is_known(names, name)) {
+        if (!is_known(names, name) && count++ < FIELDS_WARNINGS_MAX) {
+            bool is_long = strlen(name) > FIELDS_WARNED_NAME_BYTES_MAX;
             warnings = warnings == NULL ? json_array() : warnings;
-            json_array_append_new(warnings, json_sprintf("unknown field '%s' was ignored", name));
+            json_array_append_new(warnings, is_long ? json_string("an unknown field with a long name was ignored")
+                                                    : json_sprintf("unknown field '%s' was ignored", name));
         }
+    }
+    if (count > FIELDS_WARNINGS_MAX) {
+        json_array_append_new(warnings,
+                              json_sprintf("%zu more unknown fields were ignored", count - FIELDS_WARNINGS_MAX));
     }
     return warnings;
 }

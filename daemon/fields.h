@@ -15,8 +15,11 @@ enum status fields_parse(const char *body, size_t length, json_t **ret_object, s
 /* INVALID, code "unknown_field", for a field that is not in `names`: separated by spaces. */
 enum status fields_only(const json_t *object, const char *names, struct error *error) MUST_CHECK;
 
+enum { FIELDS_WARNINGS_MAX = 16, FIELDS_WARNED_NAME_BYTES_MAX = 64 };
+
 /* ["unknown field 'x' was ignored", …] of the fields that are not in `names`: for bodies whose unknown fields are no
- * mistake. New reference; NULL: there are none. */
+ * mistake. Above FIELDS_WARNINGS_MAX the last one says how many more there are, and a long name is not
+ * told. New reference; NULL: there are none. */
 json_t *fields_warn_unknown(const json_t *object, const char *names);
 
 /* Each reads one field; a missing field or null leaves `*value` as it is. INVALID names the field and what it takes.

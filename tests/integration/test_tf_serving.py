@@ -136,6 +136,11 @@ class TfServing(ServedGraphTest):
     def test_unknown_fields_are_named(self):
         reply = self.predict({"signature_name": "one", "instances": [[1, 2]], "output_filter": []})
         self.assertEqual(reply["warnings"], ["unknown field 'output_filter' was ignored"])
+        many = {f"f{index}": 0 for index in range(99)}
+        reply = self.predict({"signature_name": "one", "instances": [[1, 2]], "ä" * 33: 0, **many})
+        self.assertEqual(reply["warnings"][0], "an unknown field with a long name was ignored")
+        self.assertEqual(reply["warnings"][1], "unknown field 'f0' was ignored")
+        self.assertEqual(reply["warnings"][16:], ["84 more unknown fields were ignored"])
 
     def test_special_numbers(self):
         body = {"signature_name": "one", "instances": [["NaN", "-Infinity"]]}
