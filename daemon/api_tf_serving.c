@@ -19,8 +19,9 @@ struct target {
     const char *verb;
 };
 
-/* "bard:predict", or the same behind /versions/ or /labels/. Texts are of the request's arena. */
-static enum status read_target(struct request *request, struct target *ret_target, struct error *error)
+/* "bard:predict", or the same behind /versions/ or /labels/. Without `has_verb` what stands behind a colon is a label.
+ * Texts are of the request's arena. */
+static enum status read_target(struct request *request, bool has_verb, struct target *ret_target, struct error *error)
 {
     struct arena *arena = request_arena(request);
     const char *model = request_path(request) + strlen("/v1/models/");
@@ -28,7 +29,7 @@ static enum status read_target(struct request *request, struct target *ret_targe
     bool is_version = strncmp(within, "/versions/", 10) == 0;
     bool is_label = strncmp(within, "/labels/", 8) == 0;
     const char *last = route_parameter(request, is_version || is_label ? 1 : 0);
-    const char *colon = strrchr(last, ':');
+    const char *colon = has_verb ? strrchr(last, ':') : NULL;
     const char *name = arena_format(arena, "%.*s", (int)(colon == NULL ? strlen(last) : (size_t)(colon - last)), last);
     struct target target = {.reference = name, .verb = colon == NULL ? "" : colon + 1};
     if (is_version && name != NULL) {
@@ -285,7 +286,7 @@ void api_tf_predict(struct server *server, struct request *request)
 {
     struct error error;
     struct target target;
-    enum status status = read_target(request, &target, &error);
+    enum status status = read_target(request, true, &target, &error);
     if (status == STATUS_OK) {
         status = check_verb(request, target.verb, &error);
     }
@@ -303,7 +304,7 @@ void api_tf_status(struct server *server, struct request *request)
     struct error error;
     struct target target;
     json_t *reply = NULL;
-    enum status status = read_target(request, &target, &error);
+    enum status status = read_target(request, false, &target, &error);
     if (status == STATUS_OK) {
         status = registry_describe_version(server->registry, target.reference, &reply, &error);
         if (status == STATUS_NOT_FOUND) {
@@ -363,7 +364,7 @@ void api_tf_metadata(struct server *server, struct request *request)
 {
     struct error error;
     struct target target;
-    if (read_target(request, &target, &error) != STATUS_OK) {
+    if (read_target(request, false, &target, &error) != STATUS_OK) {
         request_reply_error(request, &error);
         return;
     }

@@ -175,7 +175,11 @@ class TfServing(ServedGraphTest):
                 "dim": [{"size": "-1", "name": ""}, {"size": "2", "name": ""}], "unknown_rank": False}}},
             "method_name": "tensorflow/serving/predict"})
         self.assertEqual(self.expect(200, "GET", "/v1/models/sums/metadata")["model_spec"]["version"], "2")
-        self.assertEqual(self.expect(200, "GET", "/v1/models/sums/labels/old/metadata")["model_spec"]["version"], "1")
+        for path in ("sums/labels/old", "sums:old", "sums@1"):
+            self.assertEqual(self.expect(200, "GET", f"/v1/models/{path}/metadata")["model_spec"]["version"], "1")
+        for path in ("sums:none", "sums/labels/old:predict", "sums/versions/1:predict"):
+            status = self.daemon.request("GET", f"/v1/models/{path}/metadata")[0]
+            self.assertIn(status, (400, 404), path)
 
     def test_unloaded(self):
         self.assertEqual(self.expect(200, "POST", "/v1/models/bard/unload", {})["unloaded"], True)
