@@ -53,6 +53,11 @@ static enum status feed_states(const struct infer_call *infer, struct prediction
         return error_set(error, STATUS_INVALID, "sequence %s: the signature '%.60s' carries no state",
                          infer->body.sequence, signature->name);
     }
+    if (states != NULL && states->fingerprint != infer->call.ticket.fingerprint) {
+        error_set(error, STATUS_UNPROCESSABLE, "sequence %s stays with %s@%llu, which is not there any more as it was",
+                  infer->body.sequence, infer->model, (unsigned long long)states->version);
+        return error_code(error, "sequence_version_gone");
+    }
     if (states != NULL && (strcmp(states->signature, signature->name) != 0 || states->count != count)) {
         return error_set(error, STATUS_INVALID, "sequence %s is one of the signature '%.60s', not of '%.60s'",
                          infer->body.sequence, states->signature, signature->name);
@@ -82,6 +87,7 @@ static enum status take_states(struct infer_call *infer, const struct prediction
     }
     infer->next_states = states;
     states->version = infer->call.ticket.version;
+    states->fingerprint = infer->call.ticket.fingerprint;
     states->signature = mem_copy_string(signature->name);
     if (states->signature == NULL) {
         return no_memory(error);

@@ -115,6 +115,7 @@ struct served_ticket {
     struct served *served;
     char model[MODEL_NAME_BYTES_MAX];
     uint64_t version;
+    uint64_t fingerprint; /* of its files when they were last looked at */
     char path[REGISTRY_PATH_BYTES_MAX];
 };
 
@@ -255,8 +256,9 @@ enum status registry_describe_version(struct registry *registry, const char *ref
 json_t *registry_index(const struct registry *registry, bool only_ready,
                        bool (*sees)(const void *context, const char *model), const void *context);
 
-/* ["6","7"]: the model's versions that can be asked for. New reference, NULL without memory. */
-json_t *registry_version_names(const struct registry *registry, const char *name);
+/* ["6","7"]: the versions that can be asked for, of the model that `reference` names. New reference, NULL without
+ * memory. */
+json_t *registry_version_names(const struct registry *registry, const char *reference);
 
 /* Whether every model that has versions, and was not unloaded, serves one. */
 bool registry_serves_all(const struct registry *registry);

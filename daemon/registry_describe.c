@@ -213,9 +213,9 @@ json_t *registry_index(const struct registry *registry, bool only_ready,
     return list;
 }
 
-json_t *registry_version_names(const struct registry *registry, const char *name)
+json_t *registry_version_names(const struct registry *registry, const char *reference)
 {
-    const struct registry_model *model = registry_find(registry, name);
+    const struct registry_model *model = registry_find_referred(registry, reference);
     json_t *list = json_array();
     for (size_t i = 0; model != NULL && i < model->version_count; i++) {
         const struct registry_version *version = &model->versions[i];

@@ -27,8 +27,9 @@ struct sequence;
 
 /* What a run left for the next one: a tensor for each input that is carried, in the signature's order. */
 struct sequence_states {
-    uint64_t version; /* of the model: the sequence stays with it */
-    char *signature;  /* its name; owned */
+    uint64_t version;     /* of the model: the sequence stays with it */
+    uint64_t fingerprint; /* of its files: another one of that number is not it */
+    char *signature;      /* its name; owned */
     size_t bytes;
     size_t count;
     struct tensor values[];

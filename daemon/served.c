@@ -236,6 +236,7 @@ enum status registry_served_ticket(struct registry *registry, const char *refere
     ticket->served = served_ref(version->served);
     snprintf(ticket->model, sizeof ticket->model, "%s", model->name);
     ticket->version = version->number;
+    ticket->fingerprint = version->fingerprint;
     version_path(model, version->number, ticket->path);
     if (is_look) {
         registry_watch_idle(registry, model);

@@ -93,6 +93,7 @@ class Server(OipTest):
             "outputs": [{"name": "sum", "datatype": "FP32", "shape": [-1, 2]},
                         {"name": "twice", "datatype": "INT64", "shape": [-1]},
                         {"name": "flag", "datatype": "BOOL", "shape": [-1]}]})
+        self.assertEqual(self.expect(200, "GET", "/v2/models/sums@1")["versions"], ["1", "2"])
         reply = self.expect(200, "GET", "/v2/models/bard/versions/1")
         self.assertEqual(reply["inputs"][0], {"name": "tokens", "datatype": "INT32", "shape": [-1, -1]})
         self.assertIn("'none'", self.expect(404, "GET", "/v2/models/none")["error"])
@@ -398,6 +399,27 @@ class Sequences(OipTest):
                     "parameters": {"sequence_id": 1, "sequence_start": start}}
             self.assertEqual(self.outputs(body, "long"), {"state": state})
         self.expect(200, "DELETE", "/v1/models/long")
+
+    def test_a_sequence_is_of_the_model_as_it_was(self):
+        """Another model that is made under the same name has another graph, though its first version is 1, too."""
+        for start, factor in ((True, 1.0), (False, 2.0)):
+            program = [placeholder("x", 2), placeholder("s", 2), {"op": "add", "args": ["s", "x"], "as": "next"},
+                       {"op": "variable", "initial_value": factor, "name": "v"},
+                       {"op": "signature", "name": "step", "inputs": {"x": "x", "state": "s"},
+                        "outputs": {"state": "next"}},
+                       {"op": "global_variables_initializer", "as": "init"}]
+            self.expect(201, "PUT", "/v1/models/anew", {})
+            self.expect(200, "POST", "/v1/models/anew/graph/build", {"program": program})
+            self.expect(200, "POST", "/v1/models/anew/graph/run", {"targets": ["init"]})
+            self.expect(200, "POST", "/v1/models/anew/save", {})
+            body = {"inputs": [tensor("x", "FP32", [2], [1, 2])],
+                    "parameters": {"sequence_id": 1, "sequence_start": start}}
+            if start:
+                self.outputs(body, "anew")
+                self.assertEqual(self.outputs({**body, "parameters": {"sequence_id": 1}}, "anew"), {"state": [2.0, 4.0]})
+            else:
+                self.assertIn("stays with anew@1", self.infer(body, "anew", code=400))
+            self.expect(200, "DELETE", "/v1/models/anew")
 
     def test_a_given_state_counts(self):
         one = next(self.names)
