@@ -96,6 +96,54 @@ static enum status read_ends(struct builder *builder, const struct step *step, c
     return STATUS_OK;
 }
 
+struct fed_tensor {
+    struct output output;
+    size_t input; /* whose it is */
+};
+
+/* By node, then output, then input. */
+static int compare_fed(const void *left, const void *right)
+{
+    const struct fed_tensor *a = left, *b = right;
+    uintptr_t node_a = (uintptr_t)a->output.node, node_b = (uintptr_t)b->output.node;
+    if (node_a != node_b) {
+        return node_a < node_b ? -1 : 1;
+    }
+    if (a->output.index != b->output.index) {
+        return a->output.index < b->output.index ? -1 : 1;
+    }
+    return a->input < b->input ? -1 : a->input > b->input;
+}
+
+/* A tensor is fed once: under two names it would have two values. */
+static enum status check_inputs_differ(struct builder *builder, const struct step *step, const struct handle *inputs)
+{
+    size_t count = 0;
+    struct fed_tensor *fed = NULL;
+    for (size_t i = 0; i < inputs->count; i++) {
+        count += inputs->items[i].kind == HANDLE_LIST ? inputs->items[i].count : 1;
+    }
+    TRY(builder_scratch(builder, count, sizeof *fed, &fed));
+    for (size_t i = 0, at = 0; i < inputs->count; i++) {
+        const struct handle *end = &inputs->items[i];
+        bool is_list = end->kind == HANDLE_LIST;
+        for (size_t j = 0; j < (is_list ? end->count : 1); j++) {
+            fed[at++] = (struct fed_tensor){.output = (is_list ? &end->items[j] : end)->output, .input = i};
+        }
+    }
+    qsort(fed, count, sizeof *fed, compare_fed);
+    for (size_t i = 1; i < count; i++) {
+        if (fed[i].output.node == fed[i - 1].output.node && fed[i].output.index == fed[i - 1].output.index) {
+            struct place at_step = {.field = step->path};
+            struct place place = {.above = &at_step, .field = "inputs"};
+            struct place item = {.above = &place, .field = inputs->names[fed[i].input]};
+            return refuse_place(builder, &item, "has a tensor that is in '%.60s' already: it can be fed once",
+                                inputs->names[fed[i - 1].input]);
+        }
+    }
+    return STATUS_OK;
+}
+
 /* What has just been signed must make text, as far as can be told before there are weights. */
 static enum status check_generate(struct builder *builder, const struct step *step, bool has_vocabulary)
 {
@@ -130,6 +178,7 @@ static enum status apply_signature(struct builder *builder, const struct step *s
     if (strcmp(name, GENERATE_SIGNATURE_NAME) == 0) {
         return check_generate(builder, step, has_vocabulary);
     }
+    TRY(check_inputs_differ(builder, step, &items[1]));
     return has_vocabulary ? refuse_field(builder, step, "vocabulary", "belongs to the signature generate alone")
                           : STATUS_OK;
 }

@@ -177,6 +177,9 @@ class Values(GraphTest):
                                        "outputs": {"logits": "x:0", "state": ["x:0", "w/read:0"]}}})
         error = self.refuse(404, {"op": "signature", "name": "train", "inputs": {"a": "no:0"}, "outputs": {}})
         self.assertEqual(error["param"], "/program/0/inputs/a")
+        for inputs, place in (({"a": "x", "b": "x:0"}, "b"), ({"a": ["x", "x"]}, "a"), ({"a": ["x"], "b": "x"}, "b")):
+            error = self.refuse(400, {"op": "signature", "name": "twice", "inputs": inputs, "outputs": {}})
+            self.assertEqual(error["param"], "/program/0/inputs/" + place)
 
 
 class Lifetime(GraphTest):

@@ -416,7 +416,8 @@ class Sequences(OipTest):
                     "parameters": {"sequence_id": 1, "sequence_start": start}}
             if start:
                 self.outputs(body, "anew")
-                self.assertEqual(self.outputs({**body, "parameters": {"sequence_id": 1}}, "anew"), {"state": [2.0, 4.0]})
+                body["parameters"] = {"sequence_id": 1}
+                self.assertEqual(self.outputs(body, "anew"), {"state": [2.0, 4.0]})
             else:
                 self.assertIn("stays with anew@1", self.infer(body, "anew", code=400))
             self.expect(200, "DELETE", "/v1/models/anew")
