@@ -243,6 +243,7 @@ static enum status import(struct import_call *call, struct error *error)
     enum status status = model_directory_stage(call->models, staged, error);
     if (status == STATUS_OK) {
         status = write_model(call, &answer, staged, error);
+        call->is_of_source = status == STATUS_UNSUPPORTED; /* a version of a newer format */
         if (status != STATUS_OK) {
             (void)!directory_remove(staged, NULL); /* what is left is swept later */
         }

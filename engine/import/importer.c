@@ -261,14 +261,20 @@ static enum status write_weights(const struct import_sink *sink, const json_t *f
 
 /* ---- versions of lstmd's own ---- */
 
-/* Whether the source has a manifest.json like theirs: {"format":1,"files":{…},…}. ml5's has other things in it. */
-static bool holds_version(struct foreign_source *source)
+/* The file's name in its folder. */
+static const char *bare_name(const struct source_file *file)
+{
+    const char *slash = strrchr(file->name, '/');
+    return slash == NULL ? file->name : slash + 1;
+}
+
+/* Whether it is a manifest.json like theirs: {"format":1,"files":{…},…}. ml5's has other things in it. */
+static bool is_manifest(struct foreign_source *source, struct source_file *file)
 {
     const unsigned char *bytes = NULL;
     size_t length = 0;
     struct error ignored;
-    struct source_file *file = source->chosen[0] == '\0' ? foreign_source_find(source, version_manifest_name) : NULL;
-    if (file == NULL || file->bytes > VERSION_MANIFEST_BYTES_MAX ||
+    if (strcmp(bare_name(file), version_manifest_name) != 0 || file->bytes > VERSION_MANIFEST_BYTES_MAX ||
         foreign_source_read(source, file, &bytes, &length, &ignored) != STATUS_OK) {
         return false;
     }
@@ -279,14 +285,30 @@ static bool holds_version(struct foreign_source *source)
     return is_version;
 }
 
-static bool is_beside_manifest(const struct source_file *file)
+/* The manifest of the version that the source holds, in whatever folder; NULL: none, or there are several. */
+static const struct source_file *find_version(struct foreign_source *source)
 {
-    return strchr(file->name, '/') == NULL;
+    const struct source_file *found = NULL;
+    for (size_t i = 0; i < source->count && source->chosen[0] == '\0'; i++) {
+        if (is_manifest(source, &source->files[i])) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = &source->files[i];
+        }
+    }
+    return found;
+}
+
+static bool is_beside(const struct source_file *file, const struct source_file *manifest)
+{
+    size_t folder = (size_t)(bare_name(file) - file->name);
+    return folder == (size_t)(bare_name(manifest) - manifest->name) && memcmp(file->name, manifest->name, folder) == 0;
 }
 
 /* Makes the reply, and reads all files, so that nothing can fail once it is written. */
-static enum status describe_version(struct foreign_source *source, json_t **ret_facts, uint64_t *ret_bytes,
-                                    struct error *error)
+static enum status describe_version(struct foreign_source *source, const struct source_file *manifest,
+                                    json_t **ret_facts, uint64_t *ret_bytes, struct error *error)
 {
     json_t *findings = json_array();
     json_t *list = json_array();
@@ -294,7 +316,7 @@ static enum status describe_version(struct foreign_source *source, json_t **ret_
         struct source_file *file = &source->files[i];
         const unsigned char *bytes = NULL;
         size_t length = 0;
-        if (!is_beside_manifest(file)) {
+        if (!is_beside(file, manifest)) {
             continue;
         }
         enum status status = foreign_source_read(source, file, &bytes, &length, error);
@@ -303,28 +325,29 @@ static enum status describe_version(struct foreign_source *source, json_t **ret_
             json_decref(list);
             return status;
         }
-        json_array_append_new(list, json_pack("{s:s, s:I}", "name", file->name, "bytes", (json_int_t)length));
+        json_array_append_new(list, json_pack("{s:s, s:I}", "name", bare_name(file), "bytes", (json_int_t)length));
         *ret_bytes += length;
     }
     json_array_append_new(findings, json_pack("{s:s, s:s, s:s}", "what", "version", "value", "kept as it is", "why",
                                               "manifest.json is that of a version"));
-    *ret_facts = json_pack("{s:s, s:s, s:o, s:o}", "format", "lstmd version", "entry", version_manifest_name,
-                           "understood", findings, "version", list);
+    *ret_facts = json_pack("{s:s, s:s, s:o, s:o}", "format", "lstmd version", "entry", manifest->name, "understood",
+                           findings, "version", list);
     return STATUS_OK;
 }
 
-static enum status write_version(struct foreign_source *source, const struct import_sink *sink, struct error *error)
+static enum status write_version(struct foreign_source *source, const struct source_file *manifest,
+                                 const struct import_sink *sink, struct error *error)
 {
     json_t *facts = NULL;
     uint64_t bytes = 0;
     struct error problem;
-    if (describe_version(source, &facts, &bytes, &problem) != STATUS_OK) {
+    if (describe_version(source, manifest, &facts, &bytes, &problem) != STATUS_OK) {
         return import_write_failure(&problem, sink);
     }
     enum status status = write_reply(sink, facts, bytes, error);
     for (size_t i = 0; i < source->count && status == STATUS_OK; i++) {
         const struct source_file *file = &source->files[i];
-        if (is_beside_manifest(file) && !sink->write(sink->context, file->content, file->bytes)) {
+        if (is_beside(file, manifest) && !sink->write(sink->context, file->content, file->bytes)) {
             status = cannot_write(error);
         }
     }
@@ -339,8 +362,10 @@ enum status import_write(struct foreign_source *source, const struct import_sett
     struct understanding understanding = {.program = NULL};
     struct error problem = {.status = STATUS_OK};
     bool is_unpacked = unpack(source, &problem) == STATUS_OK;
-    if (is_unpacked && !looks_only && settings->count == 0 && source->vocabulary == NULL && holds_version(source)) {
-        return write_version(source, sink, error);
+    bool may_be_version = is_unpacked && !looks_only && settings->count == 0 && source->vocabulary == NULL;
+    const struct source_file *manifest = may_be_version ? find_version(source) : NULL;
+    if (manifest != NULL) {
+        return write_version(source, manifest, sink, error);
     }
     bool is_read = is_unpacked && read_model(source, settings, &model, &problem) == STATUS_OK;
     if (is_read) {
