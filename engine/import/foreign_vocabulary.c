@@ -1,13 +1,22 @@
 /* Finding symbols in plain data. Thread: the one that reads. Everything is in the model's arena.
  *
  * A dictionary of strings and whole numbers, either way round, gives each number's string; a list of strings its items
- * in order. Whether the symbols fit a model is decided later, by its matrices. */
+ * in order; a string its characters, if there are several and no two alike, or what it holds as JSON.
+ * Whether the symbols fit a model is decided later, by its matrices. */
 #include "engine/base/mem.h"
 #include "engine/import/foreign.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 
-enum { DEPTH_MAX = 6, STEPS_MAX = 100000, SYMBOLS_MIN = 2, PROBLEM_BYTES_MAX = 256, METADATA_BYTES_MAX = 16 << 20 };
+enum {
+    DEPTH_MAX = 6,
+    STEPS_MAX = 100000,
+    SYMBOLS_MIN = 2,
+    STRING_SYMBOLS_MIN = 10,
+    STRING_SYMBOLS_MAX = 10000,
+    PROBLEM_BYTES_MAX = 256,
+    METADATA_BYTES_MAX = 16 << 20
+};
 
 struct search {
     struct foreign_model *model;
@@ -216,10 +225,52 @@ static enum status take_own(struct search *search, const struct plain *dict, con
     return STATUS_OK;
 }
 
+static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error);
+
+/* "abc…": each character is a symbol; elsewhere such strings are names, paths and the like. */
+static enum status take_characters(struct search *search, const struct plain *string, struct error *error)
+{
+    struct draft draft;
+    size_t count = utf8_count(string->text, string->length);
+    size_t at = 0;
+    if (count < STRING_SYMBOLS_MIN || count > STRING_SYMBOLS_MAX ||
+        utf8_find_malformed(string->text, string->length) < string->length) {
+        return STATUS_OK;
+    }
+    TRY(make_draft(search, count, &draft, error));
+    for (size_t i = 0; i < count; i++) {
+        uint32_t code_point;
+        draft.symbols[i] = string->text + at;
+        draft.lengths[i] = utf8_decode(string->text + at, string->length - at, &code_point);
+        if (memmem(string->text, at, draft.symbols[i], draft.lengths[i]) != NULL) {
+            return STATUS_OK; /* it stands there twice */
+        }
+        at += draft.lengths[i];
+    }
+    return keep(search, &draft, error);
+}
+
+/* Keras' Tokenizer.to_json() keeps dictionaries as JSON within JSON. */
+static enum status take_string(struct search *search, const struct plain *string, size_t depth, struct error *error)
+{
+    bool is_json = string->length >= 2 && (string->text[0] == '{' || string->text[0] == '[') &&
+                   string->length <= METADATA_BYTES_MAX;
+    json_t *json = is_json ? json_loadb(string->text, string->length, JSON_ALLOW_NUL, NULL) : NULL;
+    if (json == NULL) {
+        return take_characters(search, string, error);
+    }
+    struct plain *root = plain_from_json(&search->model->arena, json);
+    json_decref(json);
+    return root == NULL ? foreign_no_memory(search->model, error) : walk(search, root, depth + 1, error);
+}
+
 static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error)
 {
     if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX) {
         return STATUS_OK;
+    }
+    if (plain_is_string(value)) {
+        return take_string(search, value, depth, error);
     }
     if (value->kind != PLAIN_LIST && value->kind != PLAIN_DICT && value->kind != PLAIN_CALL) {
         return STATUS_OK;

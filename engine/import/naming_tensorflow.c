@@ -197,8 +197,12 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
     if (scope->refusal != NULL) {
         return refuse(thinking, tensor->name, scope->refusal);
     }
-    if (has_component(tensor->name, end, "bw")) {
-        return refuse(thinking, tensor->name, "a bidirectional recurrence, which cannot generate");
+    if (has_component(tensor->name, end, "bw") || has_component(tensor->name, end, "BW") ||
+        has_component(tensor->name, end, "BiRNN_BW")) {
+        return refuse(thinking, tensor->name, "a bidirectional recurrence");
+    }
+    if (strcmp(scope->name, "cudnn_compatible_lstm_cell") == 0) {
+        TRY(foreign_add_hint(thinking->model, "forget_bias", "0", thinking->error)); /* unlike all others */
     }
     TRY(think_layer_at(thinking, tensor->name, end, scope->cell, &layer));
     return place_tensor(thinking, layer, tensor, tensor->name + end + 1, length - end - 1);

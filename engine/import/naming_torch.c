@@ -1,5 +1,7 @@
 /* PyTorch's names: PREFIX.weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0 of nn.LSTM, nn.GRU and nn.RNN, layer by
- * layer; without _l0 of the single cells. Thread: the one that imports. */
+ * layer; without _l0 of the single cells. AWD-LSTM's weight dropping keeps PREFIX.module.weight_hh_l0 as
+ * weight_hh_l0_raw, in fastai's beside PREFIX.module, whose own is what was left of it once. Thread: the one that
+ * imports. */
 #include "engine/import/understanding_private.h"
 
 const struct layout torch_layout = {
@@ -11,6 +13,9 @@ const struct layout torch_layout = {
     .is_reset_after = true,
     .forget_bias_why = "PyTorch's LSTM has nothing but its stored biases",
 };
+
+#define RAW "_raw"
+#define WRAPPED "module."
 
 /* The parts of a cell. */
 static const struct part {
@@ -40,21 +45,32 @@ bool torch_names_apply(const struct foreign_model *model)
     return false;
 }
 
+static bool ends_in(const char *name, size_t length, const char *ending)
+{
+    size_t ending_length = strlen(ending);
+    return length >= ending_length && memcmp(name + length - ending_length, ending, ending_length) == 0;
+}
+
 static enum status take_part(struct thinking *thinking, const struct foreign_tensor *tensor, const struct part *part)
 {
     char place[FOREIGN_NAME_BYTES_MAX + 16];
     const char *last = last_part(tensor->name);
     const char *suffix = last + strlen(part->name);
     struct layer *layer = NULL;
+    bool is_raw = ends_in(suffix, strlen(suffix), RAW);
+    int suffix_length = (int)strlen(suffix) - (is_raw ? (int)strlen(RAW) : 0);
+    int before = (int)(last - tensor->name);
+    before -= ends_in(tensor->name, (size_t)before, WRAPPED) ? (int)strlen(WRAPPED) : 0;
     if (strstr(suffix, "_reverse") != NULL) {
         return error_set(thinking->error, STATUS_UNSUPPORTED,
                          "%.300s belongs to a bidirectional layer, which cannot generate", tensor->name);
     }
-    snprintf(place, sizeof place, "%.*s%s", (int)(last - tensor->name), tensor->name, *suffix == '_' ? suffix + 1 : "");
+    snprintf(place, sizeof place, "%.*s%.*s", before, tensor->name, suffix_length > 1 ? suffix_length - 1 : 0,
+             suffix_length > 1 ? suffix + 1 : "");
     size_t length = strlen(place);
     length -= length > 0 && place[length - 1] == '.' ? 1 : 0;
     TRY(think_layer_at(thinking, place, length, FOREIGN_CELL_LSTM, &layer));
-    memcpy((char *)layer + part->offset, &tensor, sizeof tensor);
+    memcpy((char *)layer + part->offset, &tensor, sizeof tensor); /* names are sorted: raw ones come last */
     thinking->is_used[tensor - thinking->model->tensors] = true;
     return STATUS_OK;
 }

@@ -71,6 +71,12 @@ enum status pickle_no_memory(const struct pickle_reader *reader);
 enum status pickle_call(struct pickle_reader *reader, const struct plain *global, struct plain *arguments,
                         struct plain **ret_value) MUST_CHECK;
 
+/* NumPy's: an array of texts becomes a list of them, where `state` is set; a scalar a whole number, a text, or nothing.
+ */
+void pickle_build_array(struct arena *arena, struct plain *object, const struct plain *state);
+enum status pickle_make_scalar(struct pickle_reader *reader, const struct plain *arguments,
+                               struct plain **ret_value) MUST_CHECK;
+
 /* A string as Python's repr writes it, without its quotes; and one in raw-unicode-escape. */
 enum status pickle_unescape(struct pickle_reader *reader, const char *text, size_t length,
                             struct plain **ret_value) MUST_CHECK;

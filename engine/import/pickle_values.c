@@ -187,11 +187,18 @@ static const struct known_call {
     const char *global;
     enum status (*make)(struct pickle_reader *reader, const struct plain *arguments, struct plain **ret_value);
 } known_calls[] = {
-    {"collections OrderedDict", make_dict}, {"collections defaultdict", make_counted_dict},
-    {"builtins dict", make_dict},           {"builtins list", make_list},
-    {"builtins tuple", make_list},          {"builtins set", make_list},
-    {"builtins frozenset", make_list},      {"builtins bytes", make_bytes},
-    {"builtins bytearray", make_bytes},     {"_codecs encode", encode},
+    {"collections OrderedDict", make_dict},
+    {"collections defaultdict", make_counted_dict},
+    {"builtins dict", make_dict},
+    {"builtins list", make_list},
+    {"builtins tuple", make_list},
+    {"builtins set", make_list},
+    {"builtins frozenset", make_list},
+    {"builtins bytes", make_bytes},
+    {"builtins bytearray", make_bytes},
+    {"_codecs encode", encode},
+    {"numpy.core.multiarray scalar", pickle_make_scalar},
+    {"numpy._core.multiarray scalar", pickle_make_scalar},
 };
 
 enum status pickle_call(struct pickle_reader *reader, const struct plain *global, struct plain *arguments,

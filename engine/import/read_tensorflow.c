@@ -12,6 +12,7 @@ enum { SHARDS_MAX = 256 };
 struct bundle {
     struct foreign_source *source;
     struct source_file *index;
+    const char *prefix; /* its name without ".index" */
     struct foreign_model *model;
     uint64_t shard_count;
     struct error *error;
@@ -115,15 +116,9 @@ static enum status read_entry(const struct bundle *bundle, const struct level_en
 static enum status read_shard(const struct bundle *bundle, uint64_t shard, const unsigned char **ret_bytes,
                               size_t *ret_length)
 {
-    static const char suffix[] = ".index";
     char name[FILENAME_MAX];
-    size_t stem = strlen(bundle->index->name);
-    size_t suffix_length = strlen(suffix);
-    if (stem > suffix_length && strcmp(bundle->index->name + stem - suffix_length, suffix) == 0) {
-        stem -= suffix_length;
-    }
-    int length = snprintf(name, sizeof name, "%.*s.data-%05llu-of-%05llu", (int)stem, bundle->index->name,
-                          (unsigned long long)shard, (unsigned long long)bundle->shard_count);
+    int length = snprintf(name, sizeof name, "%s.data-%05llu-of-%05llu", bundle->prefix, (unsigned long long)shard,
+                          (unsigned long long)bundle->shard_count);
     struct source_file *file = length < (int)sizeof name ? foreign_source_find(bundle->source, name) : NULL;
     if (file == NULL) {
         return error_set(bundle->error, STATUS_NOT_FOUND, "%s needs the shard %.300s, which is not beside it",
@@ -205,6 +200,16 @@ static enum status read_header(struct bundle *bundle, const struct level_table *
     return STATUS_OK;
 }
 
+static const char *prefix_of(const char *name, struct arena *arena)
+{
+    size_t length = strlen(name);
+    char *prefix = arena_copy_string(arena, name);
+    if (prefix != NULL && length > 6 && strcmp(name + length - 6, ".index") == 0) {
+        prefix[length - 6] = '\0';
+    }
+    return prefix;
+}
+
 enum status tensorflow_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                             struct error *error)
 {
@@ -214,6 +219,10 @@ enum status tensorflow_read(struct foreign_source *source, struct source_file *f
     size_t length = 0;
     bool is_slices = false;
     model->format = "TensorFlow checkpoint";
+    bundle.prefix = prefix_of(file->name, &model->arena);
+    if (bundle.prefix == NULL) {
+        return foreign_no_memory(model, error);
+    }
     TRY(foreign_source_read(source, file, &bytes, &length, error));
     enum status status = level_table_read(bytes, length, &model->arena, &table, error);
     if (status != STATUS_OK) {
@@ -223,11 +232,12 @@ enum status tensorflow_read(struct foreign_source *source, struct source_file *f
     TRY(read_header(&bundle, &table, &is_slices));
     if (is_slices) {
         model->format = "TensorFlow V1 checkpoint";
-        return tensorflow_slices_read(&table, model, error);
+        TRY(tensorflow_slices_read(&table, model, error));
+        return tensorflow_graph_read(source, bundle.prefix, model, error);
     }
     model->format = "TensorFlow V2 checkpoint";
     for (size_t i = 1; i < table.count; i++) {
         TRY(add_entry(&bundle, &table.entries[i]));
     }
-    return STATUS_OK;
+    return tensorflow_graph_read(source, bundle.prefix, model, error);
 }

@@ -17,8 +17,9 @@ bool torch_zip_recognise(const struct source_file *file)
 {
     unsigned char head[SOURCE_HEAD_BYTES];
     size_t length = foreign_source_peek(file, 0, head);
-    /* torch.save writes its pickle first. */
-    return length > 64 && memcmp(head, "PK\x03\x04", 4) == 0 && memmem(head, length, "/data.pkl", 9) != NULL;
+    /* torch.save writes its pickle first, TorchScript its tensors. */
+    return length > 64 && memcmp(head, "PK\x03\x04", 4) == 0 &&
+           (memmem(head, length, "/data.pkl", 9) != NULL || memmem(head, length, "/data/0", 7) != NULL);
 }
 
 static enum status read_entry(const struct archive *archive, const char *path, const unsigned char **ret_bytes,

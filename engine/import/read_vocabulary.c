@@ -38,15 +38,16 @@ static bool looks_like_json(const unsigned char *bytes, size_t length)
     while (at < length && strchr(" \t\r\n", bytes[at]) != NULL && bytes[at] != '\0') {
         at++;
     }
-    return at < length && (bytes[at] == '{' || bytes[at] == '[');
+    return at < length && (bytes[at] == '{' || bytes[at] == '[' || bytes[at] == '"');
 }
 
-/* Whether a file begins as JSON's containers or a pickle of one can. */
+/* Whether a file begins as JSON's containers and strings, NumPy's arrays or a pickle of a container can. */
 static bool may_be_vocabulary(const struct source_file *file)
 {
     unsigned char head[SOURCE_HEAD_BYTES];
     size_t length = foreign_source_peek(file, 0, head);
-    return looks_like_json(head, length) || (length > 0 && head[0] != '\0' && strchr("(}]cdl\x80", head[0]) != NULL);
+    return looks_like_json(head, length) ||
+           (length > 0 && head[0] != '\0' && strchr("(}]cdl\x80\x93", head[0]) != NULL);
 }
 
 /* `*ret_root` NULL: it is no JSON, and `error` says why. */
@@ -55,7 +56,7 @@ static enum status parse_json(const unsigned char *bytes, size_t length, struct 
 {
     size_t mark = length >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     json_error_t json_error;
-    json_t *json = json_loadb((const char *)bytes + mark, length - mark, JSON_ALLOW_NUL, &json_error);
+    json_t *json = json_loadb((const char *)bytes + mark, length - mark, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json_error);
     *ret_root = NULL;
     if (json == NULL) {
         error_set(error, STATUS_INVALID, "line %d: %s", json_error.line, json_error.text);
@@ -82,15 +83,16 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
         return STATUS_OK;
     }
     TRY(foreign_source_read(source, file, &bytes, &length, error));
-    enum status status = looks_like_json(bytes, length)
-                             ? parse_json(bytes, length, model, &root, &reason)
+    enum status status = looks_like_json(bytes, length) ? parse_json(bytes, length, model, &root, &reason)
+                         : numpy_begins(bytes, length)
+                             ? numpy_read(bytes, length, &model->arena, &root, &reason)
                              : pickle_read(bytes, length, &model->arena, &root, &length, &reason);
     if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
         return error_set(error, status, "%s: %.900s", file->name, reason.message);
     }
     if (root == NULL) {
-        return is_demanded ? error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle: %.900s", file->name,
-                                       reason.message)
+        return is_demanded ? error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle nor NumPy's texts: %.900s",
+                                       file->name, reason.message)
                            : STATUS_OK;
     }
     size_t count_before = model->vocabulary_count;

@@ -17,4 +17,8 @@ enum status tensorflow_shape(struct wire message, const char *name, struct shape
 enum status tensorflow_slices_read(const struct level_table *table, struct foreign_model *model,
                                    struct error *error) MUST_CHECK;
 
+/* Takes from PREFIX.meta, if it is there, the hint forget_bias; what cannot be understood of it is passed over. */
+enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
+                                  struct error *error) MUST_CHECK;
+
 #endif

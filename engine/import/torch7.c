@@ -8,7 +8,7 @@
 #include "engine/base/check.h"
 #include "engine/import/torch7_private.h"
 
-enum { FRAMES_MAX = 1 << 16, OBJECTS_MAX = 1 << 22, FIRST_CAPACITY = 64, CLASS_BYTES_MAX = 128 };
+enum { FRAMES_MAX = 1 << 16, OBJECTS_MAX = 1 << 20, FIRST_CAPACITY = 64, CLASS_BYTES_MAX = 128 };
 
 enum type {
     TYPE_NIL = 0,
@@ -100,10 +100,13 @@ static enum status read_index(struct reader *reader, struct plain **ret_known)
     int32_t index = 0;
     TRY(torch7_read_int(&reader->cursor, &index));
     size_t next = reader->objects.count + 1;
-    if (index < 1 || (size_t)index > next || next > OBJECTS_MAX) {
-        return error_set(reader->cursor.error, STATUS_CORRUPT,
-                         "%.200s, byte %zu: object %d, but the next one is %zu of %d", reader->cursor.name,
-                         reader->cursor.at, index, next, OBJECTS_MAX);
+    if (index < 1 || (size_t)index > next) {
+        return error_set(reader->cursor.error, STATUS_CORRUPT, "%.200s, byte %zu: object %d, but the next one is %zu",
+                         reader->cursor.name, reader->cursor.at, index, next);
+    }
+    if ((size_t)index > OBJECTS_MAX) {
+        return error_set(reader->cursor.error, STATUS_LIMIT, "%.200s, byte %zu: more than %d objects",
+                         reader->cursor.name, reader->cursor.at, OBJECTS_MAX);
     }
     *ret_known = (size_t)index == next ? NULL : ((struct plain **)reader->objects.items)[index - 1];
     return STATUS_OK;

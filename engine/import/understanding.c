@@ -19,6 +19,8 @@ static const char *const setting_keys[] = {
     "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
     "output",               /* the matrix before the logits; of a Keras model the layer that predicts */
     "recurrent_activation", /* of the gates of Keras weights alone: sigmoid, hard_sigmoid */
+    "rest",                 /* tensors that were not understood: ignored */
+    "unknown",              /* last: the last symbol, which the vocabulary lacks, is any other one */
     "vocabulary",           /* bytes, printable: well-known ones; or a file of the source */
     "vocabulary_kind",      /* characters, words */
     "window",               /* how many symbols are read for each that is made; none: all before it */

@@ -1,7 +1,8 @@
 /* The two ends of a text model: what symbols are looked up in, and what makes logits. Thread: the one that imports.
  *
  * Every choice of embedding (or none), output matrix and bias whose shapes fit the layers is weighed by the names; the
- * heaviest one is taken, and asked for when there are two. */
+ * heaviest one is taken, and asked for when there are two. A tensor that is left over then is a part of the model that
+ * was not understood, so the model is refused, unless the user says that it does not count. */
 #include "engine/import/understanding_private.h"
 
 struct choice {
@@ -51,6 +52,22 @@ static bool are_siblings(const char *matrix, const char *bias)
     return false;
 }
 
+/* Whether two tensors are one, by their numbers: tied weights, and copies that were kept. */
+static bool are_same(const struct foreign_tensor *a, const struct foreign_tensor *b)
+{
+    size_t count = 0;
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    return a->dtype == b->dtype && shape_equal(&a->shape, &b->shape) && shape_element_count(&a->shape, &count) &&
+           memcmp(a->data, b->data, count * dtype_bytes(a->dtype)) == 0;
+}
+
+static bool are_same_choice(const struct choice *a, const struct choice *b)
+{
+    return are_same(a->embedding, b->embedding) && are_same(a->output, b->output) && are_same(a->bias, b->bias);
+}
+
 static void weigh(struct choosing *choosing, const struct choice *choice)
 {
     static const char *const embedding_words[] = {"embed", "encoder", "lookup", "emb.", NULL};
@@ -65,7 +82,7 @@ static void weigh(struct choosing *choosing, const struct choice *choice)
         choosing->best = *choice;
         choosing->best.weight = weight;
         choosing->best_count = 1;
-    } else if (weight == choosing->best.weight) {
+    } else if (weight == choosing->best.weight && !are_same_choice(choice, &choosing->best)) {
         choosing->best_count++;
     }
 }
@@ -166,6 +183,44 @@ enum status think_note_ends(struct thinking *thinking)
                       thinking->output_bias == NULL ? "none: zeros" : thinking->output_bias->name);
 }
 
+/* Whether a choice of the user's left it out: it could be an end by its shape. */
+static bool is_left_out(const struct thinking *thinking, const struct foreign_tensor *tensor)
+{
+    bool is_chosen = think_setting(thinking, "output") != NULL || think_setting(thinking, "embedding") != NULL;
+    return is_chosen && (shape_equal(&tensor->shape, &thinking->output->shape) ||
+                         (thinking->embedding != NULL && shape_equal(&tensor->shape, &thinking->embedding->shape)) ||
+                         (tensor->shape.rank == 1 && think_dimension(tensor, 0) == thinking->symbol_count));
+}
+
+/* Single numbers count steps and the like, whole ones are no weights. */
+static bool is_weight(const struct foreign_tensor *tensor)
+{
+    size_t count = 0;
+    return shape_element_count(&tensor->shape, &count) && count > 1 && dtype_is_float(tensor->dtype);
+}
+
+static enum status check_rest(const struct thinking *thinking)
+{
+    char text[SHAPE_TEXT_BYTES_MAX];
+    const char *rest = think_setting(thinking, "rest");
+    if (rest != NULL && strcmp(rest, "ignored") != 0) {
+        return error_set(thinking->error, STATUS_INVALID, "rest=%.60s: it can only be ignored", rest);
+    }
+    for (size_t i = 0; i < thinking->model->tensor_count && rest == NULL; i++) {
+        const struct foreign_tensor *tensor = &thinking->model->tensors[i];
+        if (!thinking->is_used[i] && is_weight(tensor) && !are_same(tensor, thinking->embedding) &&
+            !are_same(tensor, thinking->output) && !are_same(tensor, thinking->output_bias) &&
+            !is_left_out(thinking, tensor)) {
+            error_set(thinking->error, STATUS_UNPROCESSABLE,
+                      "%.200s of shape %s belongs to no recurrent layer, and is neither embedding nor output (%.200s): "
+                      "the model does more than is understood; if nothing depends on it, say --set rest=ignored",
+                      tensor->name, shape_text(&tensor->shape, text), thinking->output->name);
+            return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status think_find_ends(struct thinking *thinking)
 {
     struct choosing choosing = {.thinking = thinking};
@@ -185,5 +240,6 @@ enum status think_find_ends(struct thinking *thinking)
     thinking->output = choosing.best.output;
     thinking->output_bias = choosing.best.bias;
     thinking->symbol_count = symbols_of(thinking, thinking->output);
-    return think_note_ends(thinking);
+    TRY(think_note_ends(thinking));
+    return check_rest(thinking);
 }

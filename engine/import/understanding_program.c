@@ -49,23 +49,26 @@ enum status think_check_cell(struct thinking *thinking)
 static enum status find_forget_bias(struct thinking *thinking, double *ret_bias)
 {
     const char *set = think_setting(thinking, "forget_bias");
+    const char *said = set != NULL ? set : foreign_hint(thinking->model, "forget_bias");
     double bias = thinking->layout->forget_bias;
     char text[32];
     if (thinking->layers[0].cell != FOREIGN_CELL_LSTM) {
         *ret_bias = LSTM_FORGET_BIAS;
         return STATUS_OK;
     }
-    if (set != NULL) {
+    if (said != NULL) {
         char *end;
-        bias = strtod(set, &end);
-        if (end == set || *end != '\0' || !(fabs(bias) <= 100)) {
-            return error_set(thinking->error, STATUS_INVALID, "forget_bias=%.60s is no number from -100 to 100", set);
+        bias = strtod(said, &end);
+        if (end == said || *end != '\0' || !(fabs(bias) <= 100)) {
+            return error_set(thinking->error, STATUS_INVALID, "forget_bias=%.60s is no number from -100 to 100", said);
         }
     }
     snprintf(text, sizeof text, "%g", bias);
     *ret_bias = bias;
     return think_note(thinking, "forget bias", text, "%s",
-                      set != NULL ? "it was set" : thinking->layout->forget_bias_why);
+                      set != NULL    ? "it was set"
+                      : said != NULL ? "its files say so"
+                                     : thinking->layout->forget_bias_why);
 }
 
 /* ---- recipes ---- */

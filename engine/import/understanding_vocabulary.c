@@ -6,8 +6,9 @@
 #include "engine/import/understanding_private.h"
 #include "engine/text/utf8.h"
 
-/* What stands for symbol 0 where symbols are numbered from 1. */
+/* What stands for symbol 0 where symbols are numbered from 1, and for all others behind the last one. */
 #define PADDING "<pad>"
+#define UNKNOWN "<unk>"
 
 static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...) PRINTF_LIKE(3, 4);
 
@@ -73,10 +74,15 @@ static enum status take_well_known(struct thinking *thinking, const char *name)
 
 /* ---- those of the files ---- */
 
-/* Symbols with what stands before those that are numbered from 1. */
-static size_t count_of(const struct foreign_vocabulary *vocabulary)
+static bool has_unknown(const struct thinking *thinking)
 {
-    return vocabulary->count + (vocabulary->is_from_one ? 1 : 0);
+    return think_setting(thinking, "unknown") != NULL;
+}
+
+/* Symbols with what stands before those that are numbered from 1, and behind the last one. */
+static size_t count_of(const struct thinking *thinking, const struct foreign_vocabulary *vocabulary)
+{
+    return vocabulary->count + (vocabulary->is_from_one ? 1 : 0) + (has_unknown(thinking) ? 1 : 0);
 }
 
 static bool equal(const struct foreign_vocabulary *a, const struct foreign_vocabulary *b)
@@ -104,9 +110,11 @@ static enum status none_fits(const struct thinking *thinking)
                       "--set vocabulary=bytes or printable",
                       thinking->symbol_count);
     }
+    bool lacks_one = count_of(thinking, found) + 1 == thinking->symbol_count;
     return refuse(thinking, "wrong_vocabulary",
-                  "%.200s has %zu symbols, the matrices have %zu (%.200s): give the right one with --vocabulary",
-                  found->place, count_of(found), thinking->symbol_count, thinking->output->name);
+                  "%.200s has %zu symbols, the matrices have %zu (%.200s): give the right one with --vocabulary%s",
+                  found->place, count_of(thinking, found), thinking->symbol_count, thinking->output->name,
+                  lacks_one ? ", or say --set unknown=last if the last one stands for all that are not in it" : "");
 }
 
 /* The one vocabulary of the matrices' size; two that are equal are one. */
@@ -116,7 +124,7 @@ static enum status choose(const struct thinking *thinking, const struct foreign_
     const struct foreign_vocabulary *chosen = NULL;
     for (size_t i = 0; i < model->vocabulary_count; i++) {
         const struct foreign_vocabulary *vocabulary = &model->vocabularies[i];
-        if (count_of(vocabulary) != thinking->symbol_count) {
+        if (count_of(thinking, vocabulary) != thinking->symbol_count) {
             continue;
         }
         if (chosen == NULL || (chosen->problem != NULL && vocabulary->problem == NULL)) {
@@ -175,7 +183,7 @@ static enum status decide_kind(struct thinking *thinking, const struct foreign_v
     return STATUS_OK;
 }
 
-static json_t *make_symbols(const struct foreign_vocabulary *vocabulary)
+static json_t *make_symbols(const struct thinking *thinking, const struct foreign_vocabulary *vocabulary)
 {
     json_t *list = vocabulary->is_from_one ? json_pack("[s]", PADDING) : json_array();
     for (size_t i = 0; list != NULL && i < vocabulary->count; i++) {
@@ -185,6 +193,9 @@ static json_t *make_symbols(const struct foreign_vocabulary *vocabulary)
             json_decref(list);
             list = NULL;
         }
+    }
+    if (list != NULL && has_unknown(thinking)) {
+        json_array_append_new(list, json_string(UNKNOWN));
     }
     return list;
 }
@@ -206,6 +217,10 @@ enum status think_find_vocabulary(struct thinking *thinking)
     const char *set = think_setting(thinking, "vocabulary");
     const struct foreign_vocabulary *vocabulary = NULL;
     const char *kind = "bytes";
+    const char *unknown = think_setting(thinking, "unknown");
+    if (unknown != NULL && strcmp(unknown, "last") != 0) {
+        return error_set(thinking->error, STATUS_INVALID, "unknown=%.60s: it can only be last", unknown);
+    }
     if (set != NULL && !thinking->model->is_vocabulary_named) {
         return take_well_known(thinking, set);
     }
@@ -214,7 +229,7 @@ enum status think_find_vocabulary(struct thinking *thinking)
     if (!vocabulary->are_bytes) {
         TRY(decide_kind(thinking, vocabulary, &kind));
     }
-    json_t *symbols = make_symbols(vocabulary);
+    json_t *symbols = make_symbols(thinking, vocabulary);
     if (symbols == NULL) {
         return error_set(thinking->error, STATUS_UNPROCESSABLE, "%.200s: a symbol that is not UTF-8",
                          vocabulary->place);
@@ -225,10 +240,13 @@ enum status think_find_vocabulary(struct thinking *thinking)
     }
     TRY(check(thinking, vocabulary->place));
     char text[64];
-    snprintf(text, sizeof text, "%zu %s", count_of(vocabulary), kind);
+    snprintf(text, sizeof text, "%zu %s", count_of(thinking, vocabulary), kind);
     if (vocabulary->is_from_one) {
         TRY(think_note(thinking, "padding", PADDING, "%.200s numbers its %zu symbols from 1: 0 is none",
                        vocabulary->place, vocabulary->count));
+    }
+    if (unknown != NULL) {
+        TRY(think_note(thinking, "unknown", UNKNOWN, "the last symbol: it was set"));
     }
     return think_note(thinking, "vocabulary", text, "%.200s; the matrices have as many", vocabulary->place);
 }

@@ -109,6 +109,25 @@ def torch_model(seed=2, layers=2):
     return tensors
 
 
+def weight_dropped(tensors, is_fastai):
+    """torch_model's tensors by AWD-LSTM's names; fastai's keep what a dropout left of the weights beside."""
+    made = {}
+    for key, content in tensors.items():
+        name, _, part = key.partition(".")
+        if name == "fc":
+            made["1.decoder." + part] = content
+            continue
+        part, layer = part[:-1] + "0", part[-1]
+        inside = f"rnns.{layer}.module.{part}"
+        if "weight_hh" not in part:
+            made[inside] = content
+        elif is_fastai:
+            made[f"rnns.{layer}.{part}_raw"], made[inside] = content, (content[0], [0.0] * len(content[1]))
+        else:
+            made[inside + "_raw"] = content
+    return made
+
+
 # ---- files ----
 
 def ml5(folder, tensors, vocabulary=None):
@@ -182,16 +201,75 @@ def torch_tensors(tensors, swapped=()):
     return state, storages
 
 
-def torch_zip(tensors, more=None, swapped=()):
+def torch_zip(tensors, more=None, swapped=(), is_script=False):
+    """What torch.save writes; `is_script`: TorchScript's archives have the pickle behind the storages."""
     state, storages = torch_tensors(tensors, swapped)
     root = dict(more, state_dict=state) if more else state
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle_like_torch(root))
-        archive.writestr("archive/byteorder", "little")
+        if not is_script:
+            archive.writestr("archive/data.pkl", pickle_like_torch(root))
+            archive.writestr("archive/byteorder", "little")
         for storage in storages:
             archive.writestr(f"archive/data/{storage.key}", raw(storage.numbers))
+        if is_script:
+            archive.writestr("archive/data.pkl", pickle_like_torch(root))
+            archive.writestr("archive/code/__torch__/model.py", "class Model(Module):\n  pass\n")
     return file.getvalue()
+
+
+def numpy_pickle(value, protocol):
+    """`value` pickled as NumPy pickles it: lists of texts as arrays, texts and whole numbers as scalars of its own."""
+    modules = {name: types.ModuleType(name) for name in ("numpy", "numpy.core", "numpy.core.multiarray")}
+    package = modules["numpy.core.multiarray"]
+
+    def named(name, module):
+        def made():
+            """Only its name is written."""
+
+        made.__module__, made.__qualname__, made.__name__ = module.__name__, name, name
+        setattr(module, name, made)
+        return made
+
+    reconstruct, scalar = named("_reconstruct", package), named("scalar", package)
+    dtype, ndarray = named("dtype", modules["numpy"]), named("ndarray", modules["numpy"])
+
+    class Reduced:
+        """Pickled as the call that it holds."""
+
+        def __init__(self, *parts):
+            self.parts = parts
+
+        def __reduce__(self):
+            return self.parts
+
+    def typed(name, width):
+        return Reduced(dtype, (name, False, True), (3, "<", None, None, None, width, width, 8))
+
+    def converted(item):
+        if isinstance(item, dict):
+            return {converted(key): converted(content) for key, content in item.items()}
+        if isinstance(item, list):
+            content = "".join(text.ljust(2, "\0") for text in item).encode("utf-32-le")
+            return Reduced(reconstruct, (ndarray, (0,), b"b"), (1, (len(item),), typed("U2", 8), False, content))
+        content = item.encode("utf-32-le") if isinstance(item, str) else struct.pack("<i", item)
+        return Reduced(scalar, (typed("U1", 4) if isinstance(item, str) else typed("i4", 4), content))
+
+    sys.modules.update(modules)
+    try:
+        return pickle.dumps(converted(value), protocol=protocol)
+    finally:
+        for name in modules:
+            del sys.modules[name]
+
+
+def numpy_file(texts):
+    """A .npy file of texts."""
+    width = max(map(len, texts))
+    header = f"{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({len(texts)},), }}"
+    header = header.ljust(117) + "\n"
+    content = "".join(text.ljust(width, "\0") for text in texts).encode("utf-32-le")
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + content
 
 
 def torch_legacy(tensors, more=None):

@@ -52,6 +52,7 @@ class Refusals(ImportTest):
 
     def test_cells_that_are_not_built(self):
         for name, reason in (("rnn/bidirectional_rnn/bw/lstm_cell/kernel", "a bidirectional recurrence"),
+                             ("rnn/BiRNN_BW/BasicLSTMCell/Linear/Matrix", "a bidirectional recurrence"),
                              ("rnn/lstm_cell/w_f_diag", "an LSTM with peepholes"),
                              ("rnn/lstm_cell/projection/kernel", "an LSTM with a projection"),
                              ("rnn/layer_norm_basic_lstm_cell/kernel", "layer normalisation"),
@@ -59,6 +60,26 @@ class Refusals(ImportTest):
                              ("dense/kernel", "none of its 1 tensors has the name of a recurrent layer")):
             path = foreign.write(os.path.join(self.folder, "file"), foreign.safetensors({name: ((2, 4), [0.5] * 8)}))
             self.bad(reason, path)
+
+    def test_tensors_that_are_left_over(self):
+        tensors = foreign.torch_model()
+        tensors["norm.weight"] = ((5,), [1.0] * 5)
+        tensors["copy.weight"] = tensors["fc.weight"]
+        path = foreign.write(os.path.join(self.folder, "norm"), foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+        self.bad("norm.weight of shape (5,) belongs to no recurrent layer, and is neither embedding nor output "
+                 "(fc.weight): the model does more than is understood", path)
+        self.bad("rest=used: it can only be ignored", path, "--set", "rest=used")
+        self.good(path, "--set", "rest=ignored")
+
+    def test_a_vocabulary_that_lacks_the_last_symbol(self):
+        folder = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model(),
+                             {symbol: number for number, symbol in enumerate(foreign.SYMBOLS[:-1])})
+        self.bad("vocab.json has 6 symbols, the matrices have 7 (rnnlm/softmax_w): give the right one with "
+                 "--vocabulary, or say --set unknown=last", folder)
+        self.bad("unknown=first: it can only be last", folder, "--set", "unknown=first")
+        self.assertIn("unknown: <unk> (the last symbol: it was set)", self.good(folder, "--set", "unknown=last"))
+        with open(os.path.join(self.model, "1", "vocab.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["symbols"], [*foreign.SYMBOLS[:-1], "<unk>"])
 
     def test_ambiguous_ends_are_asked_for(self):
         tensors = foreign.torch_model()
@@ -159,6 +180,30 @@ class OwnModels(ComputedTest):
         path = foreign.write(self.folder_of("state_dict"), foreign.torch_zip(tensors))
         self.check("torch-state-dict", want, path, "--vocabulary", self.vocabulary())
 
+    def test_torch_script(self):
+        tensors = foreign.torch_model()
+        path = foreign.write(self.folder_of("script"), foreign.torch_zip(tensors, is_script=True))
+        self.check("torch-script", foreign.torch_probabilities(tensors, self.TEXT), path, "--vocabulary",
+                   self.vocabulary())
+
+    def test_weight_dropping(self):
+        """AWD-LSTM's names; fastai's keep what a dropout left of the weights, and the output's copy, beside."""
+        tensors = foreign.torch_model(6)
+        want = foreign.torch_probabilities(tensors, self.TEXT)
+        for name in ("awd", "fastai"):
+            dropped = foreign.weight_dropped(tensors, name == "fastai")
+            path = foreign.write(self.folder_of(name), foreign.torch_zip(dropped))
+            self.check("dropped-" + name, want, path, "--vocabulary", self.vocabulary())
+
+    def test_cudnn_compatible_cells_add_nothing(self):
+        tensors = foreign.tensorflow_model(8)
+        renamed = {name.replace("basic", "cudnn_compatible"): content for name, content in tensors.items()}
+        for name, (shape, numbers) in tensors.items():
+            if name.endswith("/bias"):                          # the computation adds 1
+                tensors[name] = shape, [x - (at // foreign.UNITS == 2) for at, x in enumerate(numbers)]
+        self.check("cudnn-compatible", foreign.tensorflow_probabilities(tensors, self.TEXT),
+                   foreign.ml5(self.folder_of("cudnn-compatible"), renamed))
+
     def test_archives(self):
         tensors = foreign.tensorflow_model(5)
         want = foreign.tensorflow_probabilities(tensors, self.TEXT)
@@ -180,6 +225,27 @@ class OwnModels(ComputedTest):
             pair = (tuple(foreign.SYMBOLS), numbers) if protocol % 2 else dict(enumerate(foreign.SYMBOLS))
             foreign.write(os.path.join(folder, "chars_vocab.pkl"), pickle.dumps(pair, protocol=protocol))
             self.check(f"pickle-{protocol}", want, folder)
+
+    def test_other_vocabularies(self):
+        """Strings, Keras' Tokenizer, NumPy's arrays and numbers: all symbols, in their order."""
+        symbols = [*foreign.SYMBOLS, *"defgh"]
+        numbers = {symbol: number for number, symbol in enumerate(symbols)}
+        tokenizer = {"class_name": "Tokenizer", "config": {
+            "char_level": True, "word_counts": json.dumps({symbol: 3 for symbol in symbols[1:]}),
+            "word_index": json.dumps({symbol: number for symbol, number in numbers.items() if number})}}
+        tensors = {"embedding": ((12, 4), [0.5] * 48), "rnn/basic_rnn_cell/kernel": ((8, 4), [0.5] * 32),
+                   "rnn/basic_rnn_cell/bias": ((4,), [0.5] * 4), "softmax_w": ((4, 12), [0.5] * 48)}
+        source = foreign.write(self.folder_of("alone/many"), foreign.safetensors(tensors))
+        vocabularies = [json.dumps("".join(symbols)), json.dumps({"chars": "".join(symbols)}), json.dumps(tokenizer),
+                        json.dumps(json.dumps(tokenizer)), foreign.numpy_file(symbols), pickle.dumps("".join(symbols))]
+        vocabularies += [foreign.numpy_pickle(value, protocol) for protocol in (0, 2, 4)
+                         for value in (symbols, numbers)]
+        for at, content in enumerate(vocabularies):
+            model = os.path.join(self.models, "vocabulary")
+            done = run("import", source, "--out", model, "--vocabulary", self.vocabulary(content))
+            self.assertEqual((done.returncode, done.stderr), (0, ""), at)
+            with open(os.path.join(model, str(at + 1), "vocab.json"), encoding="utf-8") as file:
+                self.assertEqual(json.load(file)["symbols"], ["<pad>", *symbols[1:]] if at in (2, 3) else symbols, at)
 
     def test_the_version_says_where_it_came_from(self):
         source = foreign.ml5(self.folder_of("origin"), foreign.tensorflow_model())

@@ -132,25 +132,101 @@ static void test_checkpoints(void **state)
     }
 }
 
-static void test_forget_bias(void **state)
+static void expect_forget_bias(const struct named_bytes *files, const char *const *settings, float forget_bias)
 {
-    (void)state;
     struct import_reply reply;
     struct safetensors weights;
     struct error error;
     float values[RIG_ELEMENTS_MAX];
     size_t count = rig_values(&rig_variables[2], values);
-    assert_int_equal(
-        import_files(bundle(), (const char *const[]){"forget_bias", "0.5", NULL}, false, &answer, &reply, &error),
-        STATUS_OK);
+    assert_int_equal(import_files(files, settings, false, &answer, &reply, &error), STATUS_OK);
     assert_int_equal(safetensors_parse(reply.weights, reply.weights_length, &weights, &error), STATUS_OK);
     const float *bias = safetensors_find(&weights, "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias")->data;
     for (size_t i = 0; i < count; i++) {
         bool is_forget_gate = i / RIG_UNITS == 2;
-        assert_float_equal(bias[i], values[i] - (is_forget_gate ? 0.5f : 0), 1e-7);
+        assert_float_equal(bias[i], values[i] + (is_forget_gate ? forget_bias - 1 : 0), 1e-7);
     }
     safetensors_release(&weights);
     import_reply_release(&reply);
+}
+
+static void test_forget_bias(void **state)
+{
+    (void)state;
+    expect_forget_bias(bundle(), NULL, 1);
+    expect_forget_bias(bundle(), (const char *const[]){"forget_bias", "0.5", NULL}, 0.5f);
+}
+
+/* The graph beside a checkpoint: a cell's Add("cell/split:2", "cell/add/y") among other nodes. */
+static void put_node(struct buffer *graph, const char *name, const char *op, const char *const *inputs,
+                     const struct buffer *tensor)
+{
+    static struct buffer node;
+    static struct buffer attribute;
+    static struct buffer value;
+    node.length = attribute.length = value.length = 0;
+    put_message(&node, 1, name, strlen(name));
+    put_message(&node, 2, op, strlen(op));
+    for (size_t i = 0; inputs != NULL && inputs[i] != NULL; i++) {
+        put_message(&node, 3, inputs[i], strlen(inputs[i]));
+    }
+    if (tensor != NULL) {
+        put_message(&value, 8, tensor->bytes, tensor->length);
+        put_message(&attribute, 1, "value", 5);
+        put_message(&attribute, 2, value.bytes, value.length);
+        put_message(&node, 5, attribute.bytes, attribute.length);
+    }
+    put_message(graph, 1, node.bytes, node.length);
+}
+
+/* How a constant's one float may be written: content, a packed number, a bare one. */
+static void put_float(struct buffer *tensor, int kind, float number)
+{
+    tensor->length = 0;
+    put_field(tensor, 1, 1);
+    if (kind == 2) {
+        put_varint(tensor, 5 << 3 | 5);
+        put(tensor, &number, sizeof number);
+    } else {
+        put_message(tensor, kind == 0 ? 4 : 5, &number, sizeof number);
+    }
+}
+
+static void put_meta(struct buffer *meta, int kind)
+{
+    static struct buffer graph;
+    static struct buffer tensor;
+    graph.length = meta->length = 0;
+    put_float(&tensor, kind, 0.25f);
+    put_node(&graph, "cell/other", "Add", (const char *const[]){"cell/split:1", "cell/add/z", NULL}, NULL);
+    put_node(&graph, "cell/add/z", "Const", NULL, &tensor);
+    put_float(&tensor, kind, 0.5f);
+    put_node(&graph, "cell/add/y", "Const", NULL, &tensor);
+    put_node(&graph, "cell/add", "Add", (const char *const[]){"cell/split:2", "cell/add/y", "^before", NULL}, NULL);
+    put_message(meta, 1, "info", 4);
+    put_message(meta, 2, graph.bytes, graph.length);
+}
+
+static void test_the_graph_says_the_forget_bias(void **state)
+{
+    (void)state;
+    static struct buffer meta;
+    struct named_bytes files[5];
+    for (int kind = 0; kind < 3; kind++) {
+        put_meta(&meta, kind);
+        memcpy(files, bundle(), 4 * sizeof *files);
+        files[3] = (struct named_bytes){"m.meta", meta.bytes, meta.length};
+        files[4] = (struct named_bytes){.name = NULL};
+        expect_forget_bias(files, NULL, 0.5f);
+        expect_forget_bias(files, (const char *const[]){"forget_bias", "1", NULL}, 1);
+    }
+    for (size_t length = 0; length < meta.length; length++) {
+        struct import_reply reply;
+        struct error error;
+        files[3].length = length;
+        assert_int_equal(import_files(files, NULL, false, &answer, &reply, &error), STATUS_OK);
+        import_reply_release(&reply);
+    }
 }
 
 static void test_refusals(void **state)
@@ -379,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_forget_bias),
+        cmocka_unit_test(test_the_graph_says_the_forget_bias),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),

@@ -335,6 +335,29 @@ static void test_depth(void **state)
     foreign_model_release(&deep);
 }
 
+/* One table that holds so many others. */
+static void test_number_of_objects(void **state)
+{
+    (void)state;
+    enum { MANY = 1 << 20 };
+    int32_t(*numbers)[4] = test_calloc(MANY + 1, sizeof *numbers);
+    struct foreign_model many = {.arena = {.bytes_max = 256 << 20}};
+    struct torch7_file parsed;
+    struct error error;
+    for (int32_t i = 1; i <= MANY; i++) {
+        const int32_t pair[4] = {TABLE, i + 1, 0, NIL};
+        memcpy(numbers[i], pair, sizeof pair);
+    }
+    const int32_t first[3] = {TABLE, 1, MANY};
+    unsigned char *bytes = (unsigned char *)(numbers + 1) - sizeof first;
+    memcpy(bytes, first, sizeof first);
+    assert_int_equal(torch7_parse(bytes, sizeof first + MANY * sizeof *numbers, "m.t7", &many, &parsed, &error),
+                     STATUS_LIMIT);
+    assert_non_null(strstr(error.message, "more than 1048576 objects"));
+    foreign_model_release(&many);
+    test_free(numbers);
+}
+
 /* PyTorch's, Torch7's, and what only ends like one of them. */
 static void test_classes_of_storages(void **state)
 {
@@ -355,9 +378,13 @@ static void test_classes_of_storages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything_cut_off_everywhere), cmocka_unit_test(test_what_begins_otherwise),
-        cmocka_unit_test(test_files_of_before_versions),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_views_beyond_their_storage),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_everything_cut_off_everywhere),
+        cmocka_unit_test(test_what_begins_otherwise),
+        cmocka_unit_test(test_files_of_before_versions),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_views_beyond_their_storage),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_number_of_objects),
         cmocka_unit_test(test_classes_of_storages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
