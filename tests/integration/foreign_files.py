@@ -317,34 +317,53 @@ def softmax(logits):
     return [power / sum(powers) for power in powers]
 
 
+def row(matrix, at):
+    (_, columns), numbers = matrix
+    return numbers[at * columns:(at + 1) * columns]
+
+
+def one_hot(symbol):
+    return [float(at == symbol) for at in range(len(SYMBOLS))]
+
+
+def total(*vectors):
+    return [sum(terms) for terms in zip(*vectors, strict=True)]
+
+
+def lstm(sums, c, order, forget_bias=0):
+    """An LSTM's new h and c; `order`: where `sums` has the gates i, f, o and j, which is what is written."""
+    i, f, o, j = (sums[order.index(gate) * UNITS:(order.index(gate) + 1) * UNITS] for gate in "ifoj")
+    c = [c[u] * sigmoid(f[u] + forget_bias) + sigmoid(i[u]) * math.tanh(j[u]) for u in range(UNITS)]
+    return [sigmoid(o[u]) * math.tanh(c[u]) for u in range(UNITS)], c
+
+
+def unroll(inputs, layers, step):
+    """What the last layer gives after `inputs`; step(layer, x, h, c) is a layer's new h and c."""
+    states = [([0.0] * UNITS, [0.0] * UNITS)] * layers
+    for x in inputs:
+        for layer in range(layers):
+            states[layer] = step(layer, x, *states[layer])
+            x = states[layer][0]
+    return states[-1][0]
+
+
 def tensorflow_probabilities(tensors, symbols, layers=2, kernel="kernel", bias="bias"):
     """What tensorflow_model's model says of the symbol after `symbols`."""
-    h = [[0.0] * UNITS for _ in range(layers)]
-    c = [[0.0] * UNITS for _ in range(layers)]
-    x = []
-    for symbol in symbols:
-        x = tensors["embedding"][1][symbol * UNITS:(symbol + 1) * UNITS]
-        for layer in range(layers):
-            scope = f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell/"
-            gates = [a + b for a, b in zip(product(x + h[layer], tensors[scope + kernel]), tensors[scope + bias][1])]
-            i, j, f, o = (gates[part * UNITS:(part + 1) * UNITS] for part in range(4))
-            c[layer] = [c[layer][u] * sigmoid(f[u] + 1) + sigmoid(i[u]) * math.tanh(j[u]) for u in range(UNITS)]
-            x = h[layer] = [sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
-    return softmax([a + b for a, b in zip(product(x, tensors["rnnlm/softmax_w"]), tensors["rnnlm/softmax_b"][1])])
+
+    def step(layer, x, h, c):
+        scope = f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell/"
+        return lstm(total(product(x + h, tensors[scope + kernel]), tensors[scope + bias][1]), c, "ijfo", 1)
+
+    output = unroll([row(tensors["embedding"], symbol) for symbol in symbols], layers, step)
+    return softmax(total(product(output, tensors["rnnlm/softmax_w"]), tensors["rnnlm/softmax_b"][1]))
 
 
 def torch_probabilities(tensors, symbols, layers=2):
     """What torch_model's model says of the symbol after `symbols`: nn.LSTM's equations."""
-    h = [[0.0] * UNITS for _ in range(layers)]
-    c = [[0.0] * UNITS for _ in range(layers)]
-    x = []
-    for symbol in symbols:
-        x = [float(at == symbol) for at in range(len(SYMBOLS))]
-        for layer in range(layers):
-            parts = (dot(tensors[f"lstm.weight_ih_l{layer}"], x), dot(tensors[f"lstm.weight_hh_l{layer}"], h[layer]),
-                     tensors[f"lstm.bias_ih_l{layer}"][1], tensors[f"lstm.bias_hh_l{layer}"][1])
-            gates = [sum(terms) for terms in zip(*parts)]
-            i, f, g, o = (gates[part * UNITS:(part + 1) * UNITS] for part in range(4))
-            c[layer] = [c[layer][u] * sigmoid(f[u]) + sigmoid(i[u]) * math.tanh(g[u]) for u in range(UNITS)]
-            x = h[layer] = [sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
-    return softmax([a + b for a, b in zip(dot(tensors["fc.weight"], x), tensors["fc.bias"][1])])
+
+    def step(layer, x, h, c):
+        return lstm(total(dot(tensors[f"lstm.weight_ih_l{layer}"], x), dot(tensors[f"lstm.weight_hh_l{layer}"], h),
+                          tensors[f"lstm.bias_ih_l{layer}"][1], tensors[f"lstm.bias_hh_l{layer}"][1]), c, "ifjo")
+
+    output = unroll(map(one_hot, symbols), layers, step)
+    return softmax(total(dot(tensors["fc.weight"], output), tensors["fc.bias"][1]))

@@ -170,25 +170,18 @@ def torch_rnn(arrays, layers=2, cell="nn.LSTM", more=(), symbols=SYMBOLS, kind="
     return {"opt": {"rnn_size": UNITS, "seed": 0.5, "gpu": None}, "train_loss_history": [3.5, 3.25], "model": model}
 
 
+GATES = "ifoj"        # both programs' order
+
+
 def torch_rnn_probabilities(arrays, symbols, layers=2, is_lstm=True):
     """LSTM.lua's and VanillaRNN.lua's updateOutput."""
-    h = [[0.0] * UNITS for _ in range(layers)]
-    c = [[0.0] * UNITS for _ in range(layers)]
-    x = []
-    for symbol in symbols:
-        x = arrays["embedding"][1][symbol * EMBEDDING:(symbol + 1) * EMBEDDING]
-        for layer in range(layers):
-            sums = [a + b for a, b in zip(foreign.product(x + h[layer], arrays[f"weight_{layer}"]),
-                                          arrays[f"bias_{layer}"][1])]
-            x = h[layer] = lstm_step(sums, c, layer) if is_lstm else [math.tanh(a) for a in sums]
-    return foreign.softmax([a + b for a, b in zip(dot(arrays["output"], x), arrays["output_bias"][1])])
 
+    def step(layer, x, h, c):
+        sums = foreign.total(foreign.product(x + h, arrays[f"weight_{layer}"]), arrays[f"bias_{layer}"][1])
+        return foreign.lstm(sums, c, GATES) if is_lstm else ([math.tanh(a) for a in sums], c)
 
-def lstm_step(sums, c, layer):
-    """Of sums in the order i, f, o, g: the layer's new c, and h."""
-    i, f, o, g = (sums[part * UNITS:(part + 1) * UNITS] for part in range(4))
-    c[layer] = [foreign.sigmoid(f[u]) * c[layer][u] + foreign.sigmoid(i[u]) * math.tanh(g[u]) for u in range(UNITS)]
-    return [foreign.sigmoid(o[u]) * math.tanh(c[layer][u]) for u in range(UNITS)]
+    output = foreign.unroll([foreign.row(arrays["embedding"], symbol) for symbol in symbols], layers, step)
+    return foreign.softmax(foreign.total(dot(arrays["output"], output), arrays["output_bias"][1]))
 
 
 # ---- char-rnn ----
@@ -251,14 +244,11 @@ def char_rnn(arrays, layers=2, named=True, more=(), symbols=SYMBOLS, kind="Doubl
 
 def char_rnn_probabilities(arrays, symbols, layers=2):
     """model/LSTM.lua's graph."""
-    h = [[0.0] * UNITS for _ in range(layers)]
-    c = [[0.0] * UNITS for _ in range(layers)]
-    x = []
-    for symbol in symbols:
-        x = [float(at == symbol) for at in range(len(SYMBOLS))]
-        for layer in range(layers):
-            parts = [dot(arrays[f"i2h_{layer + 1}"], x), arrays[f"i2h_{layer + 1} bias"][1],
-                     dot(arrays[f"h2h_{layer + 1}"], h[layer])]
-            parts += [arrays[f"h2h_{layer + 1} bias"][1]] if f"h2h_{layer + 1} bias" in arrays else []
-            x = h[layer] = lstm_step([sum(terms) for terms in zip(*parts)], c, layer)
-    return foreign.softmax([a + b for a, b in zip(dot(arrays["decoder"], x), arrays["decoder bias"][1])])
+
+    def step(layer, x, h, c):
+        parts = [dot(arrays[f"i2h_{layer + 1}"], x), dot(arrays[f"h2h_{layer + 1}"], h)]
+        parts += [arrays[name][1] for name in (f"i2h_{layer + 1} bias", f"h2h_{layer + 1} bias") if name in arrays]
+        return foreign.lstm(foreign.total(*parts), c, GATES)
+
+    output = foreign.unroll(map(foreign.one_hot, symbols), layers, step)
+    return foreign.softmax(foreign.total(dot(arrays["decoder"], output), arrays["decoder bias"][1]))
