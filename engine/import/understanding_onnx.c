@@ -177,6 +177,20 @@ static enum status walk_residual(struct walk *walk, struct onnx_output *source)
     return onnx_refuse(sum, walk->thinking->error, "a sum that is no layer's output plus its input");
 }
 
+/* What ConstantOfShape repeats; without it zeros. */
+static bool is_zero(const Onnx__AttributeProto *value)
+{
+    const Onnx__TensorProto *tensor = value == NULL ? NULL : value->t;
+    bool is_zero = value == NULL || tensor != NULL;
+    for (size_t i = 0; tensor != NULL && i < tensor->raw_data.len; i++) {
+        is_zero = is_zero && tensor->raw_data.data[i] == 0;
+    }
+    for (size_t i = 0; tensor != NULL && i < tensor->n_float_data; i++) {
+        is_zero = is_zero && !(tensor->float_data[i] > 0 || tensor->float_data[i] < 0);
+    }
+    return is_zero;
+}
+
 /* A layer begins with zeros, or with what the graph is fed. */
 static enum status check_state(struct walk *walk, const Onnx__NodeProto *node, size_t index)
 {
@@ -188,9 +202,7 @@ static enum status check_state(struct walk *walk, const Onnx__NodeProto *node, s
     }
     TRY(find_source(walk, name, &source));
     if (source.node != NULL && onnx_is(source.node, "ConstantOfShape")) {
-        const Onnx__AttributeProto *value = onnx_attribute(source.node, "value");
-        tensor = value == NULL ? NULL : onnx_find_tensor(&walk->graph, source.name);
-        return value == NULL || (tensor != NULL && onnx_holds_only(tensor, 0))
+        return is_zero(onnx_attribute(source.node, "value"))
                    ? STATUS_OK
                    : onnx_refuse(source.node, walk->thinking->error, "a state that does not begin with zeros");
     }
@@ -201,7 +213,7 @@ static enum status check_state(struct walk *walk, const Onnx__NodeProto *node, s
         walk->has_state_inputs = true;
         return STATUS_OK;
     }
-    TRY(fold(walk, name, &tensor));
+    TRY(fold(walk, source.name, &tensor)); /* what was passed over leaves zeros what they are */
     return tensor != NULL && onnx_holds_only(tensor, 0)
                ? STATUS_OK
                : onnx_refuse(node, walk->thinking->error, "its input '%.200s' is neither zeros nor fed", name);

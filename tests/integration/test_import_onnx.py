@@ -34,6 +34,13 @@ class Graphs(ComputedTest):
         path = foreign.write(folder + "/large/model.onnx", onnx.Folded(tensors).file(folder + "/large", "weights.bin"))
         self.check("external", want, path, "--vocabulary", self.vocabulary())
 
+    def test_states_of_zeros(self):
+        tensors = foreign.torch_model(13)
+        path = foreign.write(self.folder_of("zeros"), onnx.with_zeros(tensors).file(""))
+        said = self.check("zeros", foreign.torch_probabilities(tensors, self.TEXT), path, "--vocabulary",
+                          self.vocabulary())
+        self.assertIn("states: zeros", said)
+
     def test_constants_of_other_shapes(self):
         tensors = foreign.torch_model(11, 1)
         path = foreign.write(self.folder_of("shapes"), onnx.reshaped(tensors).file(""))
@@ -122,6 +129,10 @@ class Refusals(ImportTest):
                 ("node 'product' (Identity): constants made in more", 7, ["Identity", ["product"], ["product"]], {}),
                 ("more than 16 recurrent layers, or a cycle", 1, ["LSTM", ["x1", *layer[1][1:]], *layer[2:]], {})):
             self.refuse(message, self.changed(at, *words, **attributes))
+
+    def test_states_of_other_numbers(self):
+        self.refuse("node 'Fill' (ConstantOfShape): a state that does not begin with zeros",
+                    onnx.with_zeros(foreign.torch_model(), 1.0))
 
     def test_constants_that_do_not_fit(self):
         for message, numbers, op, attributes in (
