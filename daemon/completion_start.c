@@ -114,13 +114,73 @@ static const json_t *model_setting(struct completion *completion, const char *na
     return json_object_get(completion->defaults, name);
 }
 
+/* What does not go with a beam search, which samples nothing and is done at the end. */
+struct beam_rule {
+    const char *param;
+    bool is_neutral; /* as it is, it changes nothing */
+};
+enum { BEAM_RULE_COUNT = 12 };
+
+static void list_beam_rules(const struct completion *completion, struct beam_rule ret_rules[BEAM_RULE_COUNT])
+{
+    const struct generate_request *fields = &completion->fields;
+    const struct beam_rule rules[BEAM_RULE_COUNT] = {
+        {"temperature", fields->temperature == 0 || fields->temperature == 1},
+        {"top_k", fields->top_k == 0},
+        {"top_p", fields->top_p == 1},
+        {"min_p", fields->min_p == 0},
+        {"typical_p", fields->typical_p == 0 || fields->typical_p == 1},
+        {"repetition_penalty", fields->repetition_penalty == 1},
+        {"frequency_penalty", fields->frequency_penalty == 0},
+        {"presence_penalty", fields->presence_penalty == 0},
+        {"logit_bias", json_object_size(fields->logit_bias) == 0},
+        {"stop", fields->stop_count == 0},
+        {"stream", completion->form == FORM_JSON},
+        {"messages", completion->door != DOOR_CHAT}, /* a stop string ends their reply */
+    };
+    memcpy(ret_rules, rules, sizeof rules);
+}
+
+/* Whether what the caller asked for goes with a beam search. */
+static enum status check_beam(const struct completion *completion, struct error *error)
+{
+    struct beam_rule rules[BEAM_RULE_COUNT];
+    list_beam_rules(completion, rules);
+    for (size_t i = 0; completion->fields.use_beam_search && i < BEAM_RULE_COUNT; i++) {
+        if (!rules[i].is_neutral) {
+            error_set(error, STATUS_INVALID,
+                      "%s does not go with use_beam_search: its texts are the likeliest, known at the end, and end by "
+                      "max_tokens or a pattern",
+                      rules[i].param);
+            snprintf(error->param, sizeof error->param, "%s", rules[i].param);
+            return STATUS_INVALID;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Whether a model's default of a field is for this request: those of sampling are not for a beam search. */
+static bool takes_default(const struct completion *completion, const char *name)
+{
+    struct beam_rule rules[BEAM_RULE_COUNT];
+    list_beam_rules(completion, rules);
+    for (size_t i = 0; completion->fields.use_beam_search && i < BEAM_RULE_COUNT; i++) {
+        if (strcmp(rules[i].param, name) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum status apply_model_settings(struct completion *completion, struct error *error)
 {
     struct generate_request *fields = &completion->fields;
     completion->defaults = json_object();
     const char *name;
     for (size_t i = 0; (name = generate_request_default_name(i)) != NULL; i++) {
-        TRY(generate_request_default(fields, name, model_setting(completion, name), error));
+        if (takes_default(completion, name)) {
+            TRY(generate_request_default(fields, name, model_setting(completion, name), error));
+        }
     }
     if (completion->door == DOOR_CHAT) { /* laid with the rest of the prompt's encoding */
         model_setting(completion, "chat_template");
@@ -164,40 +224,6 @@ static enum status check_form(const struct completion *completion, struct error 
     return STATUS_INVALID;
 }
 
-/* Whether what is asked for goes with a beam search, which samples nothing and is done at the end. */
-static enum status check_beam(const struct completion *completion, struct error *error)
-{
-    const struct generate_request *fields = &completion->fields;
-    const struct {
-        const char *param;
-        bool is_neutral;
-    } rows[] = {
-        {"temperature", fields->temperature == 0 || fields->temperature == 1},
-        {"top_k", fields->top_k == 0},
-        {"top_p", fields->top_p == 1},
-        {"min_p", fields->min_p == 0},
-        {"typical_p", fields->typical_p == 0 || fields->typical_p == 1},
-        {"repetition_penalty", fields->repetition_penalty == 1},
-        {"frequency_penalty", fields->frequency_penalty == 0},
-        {"presence_penalty", fields->presence_penalty == 0},
-        {"logit_bias", json_object_size(fields->logit_bias) == 0},
-        {"stop", fields->stop_count == 0},
-        {"stream", completion->form == FORM_JSON},
-        {"messages", completion->door != DOOR_CHAT}, /* a stop string ends their reply */
-    };
-    for (size_t i = 0; fields->use_beam_search && i < sizeof rows / sizeof *rows; i++) {
-        if (!rows[i].is_neutral) {
-            error_set(error, STATUS_INVALID,
-                      "%s does not go with use_beam_search: its texts are the likeliest, known at the end, and end by "
-                      "max_tokens or a pattern",
-                      rows[i].param);
-            snprintf(error->param, sizeof error->param, "%s", rows[i].param);
-            return STATUS_INVALID;
-        }
-    }
-    return STATUS_OK;
-}
-
 static enum status prepare(struct completion *completion, struct error *error)
 {
     struct server *server = completion->owner->server;
@@ -210,10 +236,10 @@ static enum status prepare(struct completion *completion, struct error *error)
     TRY(completion_check_version(completion, found, error));
     snprintf(completion->model, sizeof completion->model, "%s", snapshot_full_name(completion->snapshot));
     bool is_seed_given = generate_request_is_given(fields, "seed"); /* by the caller */
-    TRY(apply_model_settings(completion, error));
-    completion_choose_seed(completion, is_seed_given);
     completion->form = fields->stream ? FORM_EVENTS : completion->form;
     TRY(check_beam(completion, error));
+    TRY(apply_model_settings(completion, error));
+    completion_choose_seed(completion, is_seed_given);
     TRY(check_form(completion, error));
     if (fields->use_beam_search) { /* the width is no number of texts */
         completion->beam_width = (size_t)fields->best_of;

@@ -96,3 +96,14 @@ class BeamSearch(DaemonTest):
                          self.complete(seed=1)[1]["choices"])
         self.assertEqual(self.complete(use_beam_search=True, length_penalty=2)[1]["warnings"],
                          ["unknown field 'length_penalty' was ignored"])
+
+    def test_a_models_defaults_of_sampling_are_not_for_it(self):
+        fields = {"n": 2, "best_of": 4, "max_tokens": 12}
+        found = self.search(**fields)
+        defaults = {"temperature": 0.7, "top_k": 3, "repetition_penalty": 1.5, "logit_bias": {"e": -100}, "stop": "e"}
+        self.expect(200, "PATCH", "/v1/models/bard/settings", {"generation": defaults})
+        try:
+            self.assertEqual(self.search(**fields), found)
+            self.refused("temperature", temperature=0.7)
+        finally:
+            self.expect(200, "PATCH", "/v1/models/bard/settings", {"generation": None})
