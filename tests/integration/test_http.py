@@ -205,6 +205,7 @@ class Http(DaemonTest):
         _, headers, _ = self.daemon.request("OPTIONS", "/v1/completions", headers={"Origin": "https://page.example"})
         self.assertEqual(headers["Access-Control-Allow-Origin"], "https://page.example")
         self.assertEqual(headers["Access-Control-Allow-Methods"], "POST")
+        self.assertEqual(headers["Access-Control-Allow-Headers"], "Authorization, *")  # X-Stainless-… of openai's
         _, headers, _ = self.daemon.request("GET", "/v1/requests", headers={"Origin": "https://page.example"})
         self.assertIn("X-Request-Id", headers["Access-Control-Expose-Headers"])
 
