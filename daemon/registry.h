@@ -241,7 +241,8 @@ enum status registry_settings(struct registry *registry, const char *name, json_
 void registry_patch_settings(struct registry *registry, const char *name, const json_t *patch,
                              struct registry_callback callback);
 
-/* OpenAI's list, and one model in full. */
+/* OpenAI's list, of models and labels (but "current"), and one model in full; of "m@7" or "m:label" its entry as in the
+ * list. NOT_FOUND. */
 enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error) MUST_CHECK;
 enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply,
                               struct error *error) MUST_CHECK;

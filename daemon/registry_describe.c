@@ -13,34 +13,66 @@ static const char *overall_status(const struct registry_model *model)
                                      : version_status_name(model->versions[model->version_count - 1].status);
 }
 
-/* When the newest version was made is not kept: 0 keeps OpenAI's clients content without inventing a time. */
-static json_t *describe_entry(const struct registry_model *model)
+/* One of OpenAI's models, with what `version` (NULL: none) serves. When versions were made is not kept: 0 keeps OpenAI's
+ * clients content without inventing a time. */
+static json_t *describe_entry(const char *id, const char *status, const struct registry_version *version)
 {
-    const struct registry_version *current = model_current(model);
-    json_t *entry = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b}", "id", model->name, "object", "model", "created", 0,
-                              "owned_by", "lstmd", "status", overall_status(model), "training", model->is_training);
-    if (entry == NULL || current == NULL) {
+    json_t *entry = json_pack("{s:s, s:s, s:i, s:s, s:s}", "id", id, "object", "model", "created", 0, "owned_by",
+                              "lstmd", "status", status);
+    if (entry == NULL || version == NULL || version->snapshot == NULL) {
         return entry;
     }
-    const struct vocabulary *vocabulary = snapshot_vocabulary(current->snapshot);
+    const struct snapshot *snapshot = version->snapshot;
+    const struct vocabulary *vocabulary = snapshot_vocabulary(snapshot);
     json_t *more =
-        json_pack("{s:I, s:I, s:s, s:s, s:s?, s:I, s:{s:s, s:I}}", "version", (json_int_t)current->number, "parameters",
-                  (json_int_t)snapshot_parameter_count(current->snapshot), "precision",
-                  rnn_precision_name(snapshot_precision(current->snapshot)), "kernels",
-                  snapshot_kernels(current->snapshot), "slow_path", snapshot_slow_path(current->snapshot), "bytes",
-                  (json_int_t)snapshot_bytes(current->snapshot), "vocabulary", "kind",
+        json_pack("{s:I, s:I, s:s, s:s, s:s?, s:I, s:{s:s, s:I}}", "version", (json_int_t)version->number, "parameters",
+                  (json_int_t)snapshot_parameter_count(snapshot), "precision",
+                  rnn_precision_name(snapshot_precision(snapshot)), "kernels", snapshot_kernels(snapshot), "slow_path",
+                  snapshot_slow_path(snapshot), "bytes", (json_int_t)snapshot_bytes(snapshot), "vocabulary", "kind",
                   vocabulary_kind_name(vocabulary_kind(vocabulary)), "size", (json_int_t)vocabulary_size(vocabulary));
     json_object_update(entry, more);
     json_decref(more);
     return entry;
 }
 
+static json_t *describe_model(const struct registry_model *model)
+{
+    json_t *entry = describe_entry(model->name, overall_status(model), model_current(model));
+    json_object_set_new(entry, "training", json_boolean(model->is_training));
+    return entry;
+}
+
+static json_t *describe_label(const struct registry_model *model, const char *label, json_t *target)
+{
+    char id[2 * MODEL_NAME_BYTES_MAX];
+    snprintf(id, sizeof id, "%s:%s", model->name, label);
+    json_t *split = json_object_get(target, "split");
+    if (split != NULL) {
+        json_t *entry = describe_entry(id, overall_status(model), NULL);
+        json_object_set(entry, "split", split);
+        return entry;
+    }
+    uint64_t number = (uint64_t)json_integer_value(json_object_get(target, "version"));
+    const struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
+    return describe_entry(id, version == NULL ? overall_status(model) : version_status_name(version->status), version);
+}
+
 enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < registry->model_count; i++) {
-        if (!registry->models[i]->is_deleting) {
-            json_array_append_new(list, describe_entry(registry->models[i]));
+        const struct registry_model *model = registry->models[i];
+        if (model->is_deleting) {
+            continue;
+        }
+        json_array_append_new(list, describe_model(model));
+        const char *label;
+        json_t *target;
+        json_object_foreach(model->labels, label, target)
+        {
+            if (strcmp(label, "current") != 0) { /* that is the model's name alone */
+                json_array_append_new(list, describe_label(model, label, target));
+            }
         }
     }
     json_t *reply = json_pack("{s:s, s:o}", "object", "list", "data", list);
@@ -118,13 +150,38 @@ static json_t *describe_problems(const struct registry_model *model)
     return problems;
 }
 
+/* What `reference`, "m@7" or "m:label", means. */
+static enum status describe_reference(struct registry *registry, const char *reference, json_t **ret_reply,
+                                      struct error *error)
+{
+    struct registry_model *model = NULL;
+    uint64_t number = 0;
+    TRY(registry_find_reference(registry, reference, &model, &number, error));
+    const char *label = strchr(reference, ':');
+    const struct registry_version *version = model_version(model, number);
+    if (label == NULL && version == NULL) {
+        error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
+        return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
+    }
+    json_t *reply = label != NULL ? describe_label(model, label + 1, json_object_get(model->labels, label + 1))
+                                  : describe_entry(reference, version_status_name(version->status), version);
+    if (reply == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory to describe %s", reference);
+    }
+    *ret_reply = reply;
+    return STATUS_OK;
+}
+
 enum status registry_describe(struct registry *registry, const char *name, json_t **ret_reply, struct error *error)
 {
+    if (strpbrk(name, "@:") != NULL) {
+        return describe_reference(registry, name, ret_reply, error);
+    }
     const struct registry_model *model = registry_need(registry, name, error);
     if (model == NULL) {
         return STATUS_NOT_FOUND;
     }
-    json_t *reply = describe_entry(model);
+    json_t *reply = describe_model(model);
     json_t *versions = json_array();
     json_t *states = json_array();
     for (size_t i = model->version_count; i-- > 0;) {

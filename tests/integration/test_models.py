@@ -172,6 +172,22 @@ class Models(DaemonTest):
         self.expect(200, "PUT", "/v1/models/labelled/labels/stable", {"split": {"1": 90, "2": 10}})
         self.assertEqual(self.expect(200, "GET", "/v1/models/labelled/labels"),
                          {"labels": {"stable": {"split": {"1": 90, "2": 10}}}})
+        split = {"id": "labelled:stable", "object": "model", "created": 0, "owned_by": "lstmd", "status": "serving",
+                 "split": {"1": 90, "2": 10}}
+        self.assertEqual(self.expect(200, "GET", "/v1/models/labelled:stable"), split)
+        self.expect(201, "PUT", "/v1/models/labelled/labels/old", {"version": 1})
+        listed = {entry["id"]: entry for entry in self.expect(200, "GET", "/v1/models")["data"]}
+        self.assertEqual(listed["labelled:stable"], split)
+        old = listed["labelled:old"]
+        self.assertEqual((old["object"], old["version"], listed["labelled"]["version"]), ("model", 1, 2))
+        wait_until(lambda: "bytes" in self.expect(200, "GET", "/v1/models/labelled:old"), "labelled:old is not loaded")
+        old = self.expect(200, "GET", "/v1/models/labelled:old")
+        self.assertEqual(self.expect(200, "GET", "/v1/models/labelled@1"), {**old, "id": "labelled@1"})
+        self.assertEqual(self.expect(200, "GET", "/v1/models/labelled:current")["version"], 2)
+        self.expect(404, "GET", "/v1/models/labelled:new", error="label_not_found")
+        self.expect(404, "GET", "/v1/models/labelled@9", error="version_not_found")
+        self.expect(404, "GET", "/v1/models/labelled@x", error="model_not_found")
+        self.expect(200, "DELETE", "/v1/models/labelled/labels/old")
         self.expect(200, "DELETE", "/v1/models/labelled/labels/stable")
         self.expect(404, "DELETE", "/v1/models/labelled/labels/stable", error="label_not_found")
         self.expect(404, "PUT", "/v1/models/labelled/labels/old", {"version": 7}, error="version_not_found")
