@@ -13,8 +13,8 @@ static const char *overall_status(const struct registry_model *model)
                                      : version_status_name(model->versions[model->version_count - 1].status);
 }
 
-/* One of OpenAI's models, with what `version` (NULL: none) serves. When versions were made is not kept: 0 keeps OpenAI's
- * clients content without inventing a time. */
+/* One of OpenAI's models, with what `version` (NULL: none) serves. When versions were made is not kept: 0 keeps
+ * OpenAI's clients content without inventing a time. */
 static json_t *describe_entry(const char *id, const char *status, const struct registry_version *version)
 {
     json_t *entry = json_pack("{s:s, s:s, s:i, s:s, s:s}", "id", id, "object", "model", "created", 0, "owned_by",
