@@ -18,5 +18,5 @@ void api_submit(struct request *request, struct workers *workers, struct job *jo
 
 uint64_t api_deadline_ms(const struct server *server, const struct request *request)
 {
-    return request_started_ms(request) + server->settings.request_seconds_max * 1000;
+    return request_started_ns(request) / 1000000 + server->settings.request_seconds_max * 1000;
 }

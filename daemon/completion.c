@@ -81,21 +81,25 @@ static const char *outcome_of(const struct completion *completion)
                                                                       : names[completion->choices[0].finish];
 }
 
+static void observe(struct completion *completion, enum metric_histogram histogram, uint64_t nanoseconds)
+{
+    metrics_observe(completion->owner->server->metrics, histogram, (double)nanoseconds / 1e9);
+}
+
 static void measure(struct completion *completion)
 {
-    struct metrics *metrics = completion->owner->server->metrics;
-    uint64_t now_ms = clock_now_ms();
-    metrics_count_request(metrics, completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
+    metrics_count_request(completion->owner->server->metrics,
+                          completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
                           outcome_of(completion), completion_owner(completion));
-    metrics_observe(metrics, METRIC_REQUEST_SECONDS, (double)(now_ms - completion->started_ms) / 1000);
+    observe(completion, METRIC_REQUEST_SECONDS, clock_now_ns() - completion->started_ns);
     for (size_t i = 0; i < completion->choice_count; i++) {
         const struct choice *choice = &completion->choices[i];
-        if (choice->joined_ms > 0) {
-            metrics_observe(metrics, METRIC_QUEUE_SECONDS, (double)(choice->joined_ms - completion->started_ms) / 1000);
+        if (choice->joined_ns > 0) {
+            observe(completion, METRIC_QUEUE_SECONDS, choice->joined_ns - completion->started_ns);
         }
-        if (choice->token_count > 1 && choice->first_ms > 0) {
-            metrics_observe(metrics, METRIC_INTER_TOKEN_SECONDS,
-                            (double)(choice->last_ms - choice->first_ms) / 1000 / (double)(choice->token_count - 1));
+        if (choice->token_count > 1 && choice->ended_ns > 0) {
+            observe(completion, METRIC_INTER_TOKEN_SECONDS,
+                    (choice->ended_ns - choice->first_ns) / (choice->token_count - 1));
         }
     }
 }
@@ -203,13 +207,10 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     choice->prompt_count = progress.prompt_count;
     choice->cached_count = progress.cached_count;
     choice->token_count = progress.token_count;
-    choice->joined_ms = progress.joined_ms;
+    choice->joined_ns = progress.joined_ns;
+    choice->first_ns = progress.first_ns;
+    choice->ended_ns = progress.ended_ns;
     choice->taken_bytes += completion->is_abandoned ? 0 : length;
-    uint64_t now_ms = clock_now_ms();
-    if (length > 0 && progress.token_count > 0) {
-        choice->first_ms = choice->first_ms == 0 ? now_ms : choice->first_ms;
-        choice->last_ms = now_ms;
-    }
     if (length > 0 && progress.readable_bytes > GENERATION_RING_BYTES / 4) {
         batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
     }
@@ -311,22 +312,15 @@ static void wake_stream(struct completion *completion, const struct choice *choi
     }
 }
 
-static void observe_first(struct completion *completion)
-{
-    struct metrics *metrics = completion->owner->server->metrics;
-    completion->first_ms = clock_now_ms();
-    metrics_observe(metrics, METRIC_TIME_TO_FIRST_TOKEN_SECONDS,
-                    (double)(completion->first_ms - completion->started_ms) / 1000);
-}
-
 static void advance(struct choice *choice)
 {
     struct completion *completion = choice->completion;
     if (choice->generation == NULL) {
         return;
     }
-    if (completion->first_ms == 0 && generation_progress(choice->generation).token_count > 0) {
-        observe_first(completion);
+    if (completion->first_ns == 0 && generation_progress(choice->generation).token_count > 0) {
+        completion->first_ns = clock_now_ns();
+        observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
     }
     if (completion->form == FORM_JSON || completion->is_abandoned) {
         collect(choice);

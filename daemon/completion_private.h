@@ -53,8 +53,7 @@ struct choice {
     size_t prompt_count;       /* symbols */
     size_t cached_count;       /* of those, found in the prompt cache */
     size_t token_count;
-    uint64_t joined_ms;         /* its first decode step */
-    uint64_t first_ms, last_ms; /* when text first and last came */
+    uint64_t joined_ns, first_ns, ended_ns; /* its first decode step, its first symbol, its end; 0: not yet */
 };
 
 struct completion {
@@ -86,7 +85,7 @@ struct completion {
     size_t ended_count;
     uint64_t seed;
     int64_t created; /* seconds since 1970 */
-    uint64_t started_ms, deadline_ms, first_ms;
+    uint64_t started_ns, first_ns, deadline_ms;
     uint64_t predicted_symbols;    /* its texts read and make so many at most */
     bool is_admitted;              /* they count, until its end */
     struct limit_account *account; /* of its key; NULL: nothing is limited */

@@ -262,10 +262,11 @@ static enum status prepare(struct completion *completion, struct error *error)
 
 void completion_set_deadline(struct completion *completion)
 {
+    uint64_t started_ms = completion->started_ns / 1000000;
     uint64_t latest_ms = api_deadline_ms(completion->owner->server, completion->request);
     uint64_t asked_ms = (uint64_t)completion->fields.deadline_ms;
-    bool is_sooner = asked_ms > 0 && asked_ms < latest_ms - completion->started_ms;
-    completion->deadline_ms = is_sooner ? completion->started_ms + asked_ms : latest_ms;
+    bool is_sooner = asked_ms > 0 && asked_ms < latest_ms - started_ms;
+    completion->deadline_ms = is_sooner ? started_ms + asked_ms : latest_ms;
 }
 
 void completion_stop_waiting(struct completion *completion, enum finish_reason finish)
@@ -411,7 +412,7 @@ static struct completion *completion_create(struct completions *completions, str
     completion->door = order->door;
     completion->form = order->form;
     completion->created = now.tv_sec;
-    completion->started_ms = request_started_ms(request);
+    completion->started_ns = request_started_ns(request);
     completion->written_ms = clock_now_ms();
     snprintf(completion->model, sizeof completion->model, "%s", order->model == NULL ? "" : order->model);
     uv_timer_init(&completions->server->loop, &completion->timer);

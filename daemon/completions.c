@@ -82,7 +82,7 @@ json_t *completions_describe(const struct completions *completions)
             json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:f}", "id", id, "object", "request", "model",
                       completion->model, "key", completion_owner(completion), "created",
                       (json_int_t)completion->created, "choices", (int)completion->choice_count, "completion_tokens",
-                      (int)token_count, "seconds", (double)(clock_now_ms() - completion->started_ms) / 1000);
+                      (int)token_count, "seconds", (double)(clock_now_ns() - completion->started_ns) / 1e9);
         if (entry == NULL || json_array_append_new(list, entry) != 0) {
             json_decref(list);
             return NULL;

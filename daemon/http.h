@@ -100,7 +100,8 @@ enum body_part {
 void request_take_body(struct request *request,
                        enum body_part (*take)(void *context, struct request *request, char *bytes, size_t length),
                        void *context);
-uint64_t request_started_ms(const struct request *request);
+/* clock_now_ns() when its head was there. */
+uint64_t request_started_ns(const struct request *request);
 /* The status that was sent, 0 before. */
 unsigned request_status(const struct request *request);
 

@@ -69,7 +69,7 @@ bool http_request_begin(struct request *request, const char *method)
         return false;
     }
     request->is_begun = true;
-    request->started_ms = clock_now_ms();
+    request->started_ns = clock_now_ns();
     const char *id = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "X-Request-Id");
     if (is_id_good(id)) {
         snprintf(request->id, sizeof request->id, "%s", id);

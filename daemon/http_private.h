@@ -77,7 +77,7 @@ struct request {
     enum body_part (*take_body)(void *context, struct request *request, char *bytes, size_t length);
     void *take_context;
     void *data;
-    uint64_t started_ms;
+    uint64_t started_ns;
     void (*on_gone)(void *context, struct request *request);
     void *gone_context;
     struct {

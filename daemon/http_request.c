@@ -169,9 +169,9 @@ void request_take_body(struct request *request,
     request->take_context = context;
 }
 
-uint64_t request_started_ms(const struct request *request)
+uint64_t request_started_ns(const struct request *request)
 {
-    return request->started_ms;
+    return request->started_ns;
 }
 
 unsigned request_status(const struct request *request)

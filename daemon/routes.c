@@ -390,7 +390,7 @@ void routes_on_end(void *context, struct request *request)
         bool is_traced = trace.id[0] != '\0';
         log_event(is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request", request_path(request),
                   "id=%s method=%.16s status=%u ms=%llu%s%s%s%s%s%s", request_id(request), request_method(request),
-                  request_status(request), (unsigned long long)(clock_now_ms() - request_started_ms(request)),
+                  request_status(request), (unsigned long long)(clock_now_ns() - request_started_ns(request)) / 1000000,
                   key[0] == '\0' ? "" : " key=", key, is_traced ? " trace=" : "", trace.id, is_traced ? " parent=" : "",
                   trace.parent);
     }

@@ -332,7 +332,9 @@ struct generation_progress generation_progress(const struct generation *generati
     progress.cached_count = generation->cached_count;
     progress.prompt_count = atomic_load_explicit(&generation->prompt_progress, memory_order_relaxed);
     progress.token_count = atomic_load_explicit(&generation->token_progress, memory_order_relaxed);
-    progress.joined_ms = atomic_load_explicit(&generation->joined_ms, memory_order_relaxed);
+    progress.joined_ns = atomic_load_explicit(&generation->joined_ns, memory_order_relaxed);
+    progress.first_ns = atomic_load_explicit(&generation->first_ns, memory_order_relaxed);
+    progress.ended_ns = atomic_load_explicit(&generation->ended_ns, memory_order_relaxed);
     progress.readable_bytes = text_stream_readable(&generation->stream);
     return progress;
 }

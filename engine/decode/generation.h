@@ -102,7 +102,9 @@ struct generation_progress {
     size_t prompt_count;       /* prompt symbols read so far, without those of a state */
     size_t cached_count;       /* of those, found in the cache instead */
     size_t token_count;        /* symbols made so far */
-    uint64_t joined_ms;        /* clock_now_ms() of its first step; 0 before */
+    uint64_t joined_ns;        /* clock_now_ns() of its first step; 0 before */
+    uint64_t first_ns;         /* of its first symbol; 0 before */
+    uint64_t ended_ns;         /* of its end; 0 before */
     size_t readable_bytes;     /* bytes waiting in the ring */
 };
 struct generation_progress generation_progress(const struct generation *generation);

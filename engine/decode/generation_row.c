@@ -15,6 +15,7 @@ void generation_row_end(struct generation *generation, enum finish_reason reason
     CHECK(reason != FINISH_NONE);
     generation_beam_end(generation);
     text_stream_finish(&generation->stream);
+    atomic_store_explicit(&generation->ended_ns, clock_now_ns(), memory_order_relaxed);
     atomic_store(&generation->finish, reason);
 }
 
@@ -213,7 +214,9 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
     if (generation->symbols != NULL) {
         generation->symbols[generation->symbols_made] = generation->made;
     }
-    generation->symbols_made++;
+    if (generation->symbols_made++ == 0) {
+        atomic_store_explicit(&generation->first_ns, clock_now_ns(), memory_order_relaxed);
+    }
     penalties_add(&generation->penalties, generation->made);
     if (write_symbol(generation, generation->made, generation->symbols_made > generation->tokens_min)) {
         generation->ending = FINISH_STOP;
@@ -243,7 +246,7 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
 {
     generation->parity ^= 1;
     if (generation->step_count++ == 0) {
-        atomic_store_explicit(&generation->joined_ms, clock_now_ms(), memory_order_relaxed);
+        atomic_store_explicit(&generation->joined_ns, clock_now_ns(), memory_order_relaxed);
         if (generation->want_echo && generation->carried_count == 0) {
             echo(generation, 0);
         }

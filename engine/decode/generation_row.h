@@ -83,7 +83,9 @@ struct generation {
     _Atomic enum finish_reason finish; /* written last */
     _Atomic size_t prompt_progress;
     _Atomic size_t token_progress;
-    _Atomic uint64_t joined_ms;
+    _Atomic uint64_t joined_ns;
+    _Atomic uint64_t first_ns;
+    _Atomic uint64_t ended_ns;
     _Atomic bool is_cancelled;
 
     /* The batcher's lists. */

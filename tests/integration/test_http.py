@@ -3,6 +3,7 @@ import errno
 import http.client
 import json
 import os
+import re
 import socket
 
 from harness import CORPUS, DaemonTest, Daemon, wait_until
@@ -239,6 +240,24 @@ class Http(DaemonTest):
             self.assertEqual(buckets, sorted(buckets))
             self.assertEqual(buckets[-1], values[f"{family}_count"])
             self.assertGreaterEqual(values[f"{family}_count"], 1)
+
+    def test_metrics_tell_times_below_a_millisecond(self):
+        families = ("time_to_first_token", "inter_token", "request", "queue")
+
+        def sums():
+            _, _, content = self.daemon.request("GET", "/metrics")
+            return [float(re.search(rf"^lstmd_{family}_seconds_sum (.*)$", content.decode(), re.M)[1])
+                    for family in families]
+
+        before = sums()
+        self.daemon.json("POST", "/v1/completions", {"prompt": "I ", "max_tokens": 501})
+        wait_until(lambda: sums()[2] > before[2], "the request was not measured")
+        first, between, request, queue = (now - then for now, then in zip(sums(), before))
+        for seconds in (first, request, queue):
+            self.assertGreater(abs(seconds * 1000 - round(seconds * 1000)), 1e-6)
+        self.assertLess(queue, first)
+        self.assertGreater(between, 0)                    # of a text that is read as a whole, too
+        self.assertLess(500 * between, request)
 
     def test_log(self):
         start = len(self.daemon.output)
