@@ -42,6 +42,13 @@ static json_t *describe_model(const struct registry_model *model)
     return entry;
 }
 
+/* A version under a name of its own: one that is loaded serves whoever asks for it. */
+static json_t *describe_alone(const char *id, const struct registry_version *version)
+{
+    enum version_status status = version->snapshot != NULL ? VERSION_SERVING : version->status;
+    return describe_entry(id, version_status_name(status), version);
+}
+
 static json_t *describe_label(const struct registry_model *model, const char *label, json_t *target)
 {
     char id[2 * MODEL_NAME_BYTES_MAX];
@@ -54,7 +61,7 @@ static json_t *describe_label(const struct registry_model *model, const char *la
     }
     uint64_t number = (uint64_t)json_integer_value(json_object_get(target, "version"));
     const struct registry_version *version = number == 0 ? model_current(model) : model_version(model, number);
-    return describe_entry(id, version == NULL ? overall_status(model) : version_status_name(version->status), version);
+    return version == NULL ? describe_entry(id, overall_status(model), NULL) : describe_alone(id, version);
 }
 
 enum status registry_describe_all(struct registry *registry, json_t **ret_reply, struct error *error)
@@ -163,8 +170,8 @@ static enum status describe_reference(struct registry *registry, const char *ref
         error_set(error, STATUS_NOT_FOUND, "model %s has no version %llu", model->name, (unsigned long long)number);
         return error_code(error, "version_not_found"), STATUS_NOT_FOUND;
     }
-    json_t *reply = label != NULL ? describe_label(model, label + 1, json_object_get(model->labels, label + 1))
-                                  : describe_entry(reference, version_status_name(version->status), version);
+    json_t *reply = label == NULL ? describe_alone(reference, version)
+                                  : describe_label(model, label + 1, json_object_get(model->labels, label + 1));
     if (reply == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to describe %s", reference);
     }

@@ -182,6 +182,7 @@ class Models(DaemonTest):
         self.assertEqual((old["object"], old["version"], listed["labelled"]["version"]), ("model", 1, 2))
         wait_until(lambda: "bytes" in self.expect(200, "GET", "/v1/models/labelled:old"), "labelled:old is not loaded")
         old = self.expect(200, "GET", "/v1/models/labelled:old")
+        self.assertEqual((old["status"], old["version"]), ("serving", 1))
         self.assertEqual(self.expect(200, "GET", "/v1/models/labelled@1"), {**old, "id": "labelled@1"})
         self.assertEqual(self.expect(200, "GET", "/v1/models/labelled:current")["version"], 2)
         self.expect(404, "GET", "/v1/models/labelled:new", error="label_not_found")
