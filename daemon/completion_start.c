@@ -67,11 +67,11 @@ static void submit(struct completion *completion)
     struct error error;
     enum status status = end_job(completion, &error);
     if (status == STATUS_OK) {
-        status = batcher_check_room(server->batcher, completion->choice_count, &error);
-    }
-    if (status == STATUS_OK) {
         log_prompts(completion);
         status = completion_admit(completion, &error);
+    }
+    if (status == STATUS_OK) {
+        status = batcher_reserve(server->batcher, completion->choice_count, &error);
     }
     if (status != STATUS_OK) {
         drop_generations(completion);
@@ -79,7 +79,7 @@ static void submit(struct completion *completion)
         return;
     }
     for (size_t i = 0; i < completion->choice_count; i++) {
-        CHECK(batcher_submit(server->batcher, completion->choices[i].generation, &error) == STATUS_OK); /* has room */
+        batcher_submit_reserved(server->batcher, completion->choices[i].generation);
         completion->references++;
     }
     completion->is_submitted = true;

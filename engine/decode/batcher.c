@@ -424,18 +424,29 @@ static enum status check_room(const struct batcher *batcher, size_t count, struc
     return STATUS_OK;
 }
 
-enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error)
+enum status batcher_reserve(struct batcher *batcher, size_t count, struct error *error)
+{
+    CHECK(pthread_mutex_lock(&batcher->lock) == 0);
+    enum status status = check_room(batcher, count, error);
+    batcher->generation_count += status == STATUS_OK ? count : 0;
+    CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
+    return status;
+}
+
+void batcher_submit_reserved(struct batcher *batcher, struct generation *generation)
 {
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     CHECK(!batcher->is_ending);
-    enum status status = check_room(batcher, 1, error);
-    if (status == STATUS_OK) {
-        batcher->generation_count++;
-        wake_if_idle(batcher);
-        row_list_append(&batcher->incoming, generation_ref(generation));
-    }
+    wake_if_idle(batcher);
+    row_list_append(&batcher->incoming, generation_ref(generation));
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
-    return status;
+}
+
+enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error)
+{
+    TRY(batcher_reserve(batcher, 1, error));
+    batcher_submit_reserved(batcher, generation);
+    return STATUS_OK;
 }
 
 void batcher_wake(struct batcher *batcher)

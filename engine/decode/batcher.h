@@ -32,8 +32,14 @@ void batcher_destroy(struct batcher *batcher);
  * "queue_full", naming the maximum. Never waits for a step. */
 enum status batcher_submit(struct batcher *batcher, struct generation *generation, struct error *error) MUST_CHECK;
 
-/* Whether `count` more generations would be taken now: LIMIT, as batcher_submit; TOO_LARGE, code "too_many_texts",
- * where there is never room for so many. Who alone submits has that room until then. Thread: any. */
+/* Room for `count` generations, all or none, each of which must be submitted: LIMIT, as batcher_submit; TOO_LARGE, code
+ * "too_many_texts", where there is never room for so many. Thread: any. */
+enum status batcher_reserve(struct batcher *batcher, size_t count, struct error *error) MUST_CHECK;
+
+/* batcher_submit of one that has its room. Thread: any. */
+void batcher_submit_reserved(struct batcher *batcher, struct generation *generation);
+
+/* Whether batcher_reserve would say OK now. Thread: any. */
 enum status batcher_check_room(const struct batcher *batcher, size_t count, struct error *error) MUST_CHECK;
 
 /* Looks at paused rows again: call after generation_read made room in a ring, or after generation_cancel. Cheap. Any
