@@ -207,18 +207,17 @@ enum status caller_check_model(const struct caller *caller, const char *referenc
 enum status caller_resolve(struct registry *registry, const struct caller *caller, const char *reference,
                            struct snapshot **ret_snapshot, struct error *error)
 {
-    struct snapshot *snapshot;
+    bool is_limited = caller != NULL && caller->models[0] != '\0';
     if (reference != NULL && reference[0] != '\0') {
         TRY(caller_check_model(caller, reference, error));
+    } else if (is_limited) {
+        const char *meant = registry_default_name(registry);
+        if (meant == NULL || caller_check_model(caller, meant, NULL) != STATUS_OK) {
+            error_set(error, STATUS_NOT_FOUND, "key %s has no default model: \"model\" must say which", caller->key);
+            return error_code(error, "model_not_found");
+        }
     }
-    TRY(registry_resolve(registry, reference, &snapshot, error));
-    enum status status = caller_check_model(caller, snapshot_model_name(snapshot), error);
-    if (status != STATUS_OK) {
-        registry_release(registry, snapshot);
-        return status;
-    }
-    *ret_snapshot = snapshot;
-    return STATUS_OK;
+    return registry_resolve(registry, reference, ret_snapshot, error);
 }
 
 struct limit_holder caller_holder(const struct caller *caller)

@@ -38,7 +38,7 @@ unsigned caller_identify(const struct server *server, struct request *request, e
 enum status caller_check_model(const struct caller *caller, const char *reference, struct error *error) MUST_CHECK;
 
 /* registry_resolve for a caller: of the models the key is for. A key's models are all there is for it: others are
- * refused before they are looked for. On failure nothing is held. */
+ * refused before they are looked for, and how many there are is not said. On failure nothing is held. */
 enum status caller_resolve(struct registry *registry, const struct caller *caller, const char *reference,
                            struct snapshot **ret_snapshot, struct error *error) MUST_CHECK;
 

@@ -75,6 +75,9 @@ void registry_on_change(struct registry *registry, void (*on_change)(void *conte
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error) MUST_CHECK;
 
+/* The default model's name, or that of the only one; NULL: requests must say which they mean. Borrowed. */
+const char *registry_default_name(const struct registry *registry);
+
 /* Gives a resolved snapshot back; the last release frees it on the loader thread. */
 void registry_release(struct registry *registry, struct snapshot *snapshot);
 

@@ -45,8 +45,7 @@ static enum status parse_reference(const char *text, struct reference *ret_refer
     return STATUS_OK;
 }
 
-/* The default model's name, or that of the only one. */
-static const char *default_name(const struct registry *registry)
+const char *registry_default_name(const struct registry *registry)
 {
     if (registry->settings->default_model[0] != '\0') {
         return registry->settings->default_model;
@@ -65,7 +64,7 @@ static const char *default_name(const struct registry *registry)
 
 struct registry_model *registry_find_referred(const struct registry *registry, const char *reference)
 {
-    const char *given = reference == NULL || reference[0] == '\0' ? default_name(registry) : reference;
+    const char *given = reference == NULL || reference[0] == '\0' ? registry_default_name(registry) : reference;
     char name[MODEL_NAME_BYTES_MAX];
     if (given == NULL) {
         return NULL;
@@ -250,7 +249,7 @@ enum status registry_find_version(struct registry *registry, const char *referen
 enum status registry_resolve(struct registry *registry, const char *reference, struct snapshot **ret_snapshot,
                              struct error *error)
 {
-    const char *given = reference == NULL || reference[0] == '\0' ? default_name(registry) : reference;
+    const char *given = reference == NULL || reference[0] == '\0' ? registry_default_name(registry) : reference;
     struct registry_model *model = NULL;
     uint64_t number = 0;
     if (given == NULL) {

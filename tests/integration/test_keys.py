@@ -101,12 +101,15 @@ class Keys(KeysTest):
             code, reply = self.ask("POST" if body is not None else "GET", path, "poet", body)
             if code != 200:
                 self.assertEqual((code, reply["error"]["code"]), (404, "model_not_found"), path)
+                said.append(reply["error"]["message"])
             return code
+        said = []
         short = {"prompt": "I ", "max_tokens": 1}
         self.assertEqual(status("/v1/completions", {**short, "model": "keats"}), 200)
         self.assertEqual(status("/v1/completions", {**short, "model": "keats@1"}), 200)
         for body in ({**short, "model": "bard"}, {**short, "model": "bard@1"}, {**short, "model": "nobody"}, short):
             self.assertEqual(status("/v1/completions", body), 404, body)
+        self.assertEqual(said[-1], 'key poet has no default model: "model" must say which')
         self.assertEqual(status("/v1/models/keats"), 200)
         for path in ("/v1/models/bard", "/v1/models/%62ard", "/v1/models/bard@1/generate", "/v1/models/nobody/labels"):
             self.assertEqual(status(path), 404, path)
