@@ -1,20 +1,57 @@
 /* TLS connections: each keeps the certificate that was there when it came, so that a reload changes what the next ones
  * are shown and frees the old certificate with the last that has it; and their handshakes, which are counted and have
- * a time of their own, since MHD tells nothing of them.
+ * a time of their own, since MHD tells nothing of them. Who speaks plain HTTP is told so.
  *
  * Thread: loop. Owns what it notes of each connection. */
+#include <errno.h>
+#include <sys/socket.h>
+
 #include "daemon/certificate.h"
 #include "daemon/http_private.h"
 #include "engine/base/mem.h"
 
-enum { HANDSHAKE_SECONDS_MAX = 10 };
+enum { HANDSHAKE_SECONDS_MAX = 10, PLAIN_HEAD_BYTES = 4096 };
+
+static const char PLAIN_REPLY[] =
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    "{\"error\":{\"message\":\"this port speaks TLS: ask it by https\",\"type\":\"invalid_request_error\","
+    "\"code\":\"tls_required\",\"param\":null}}\n";
 
 struct tls_connection {
     struct listener *listener;
     struct MHD_Connection *connection;
     struct certificate *certificate;
     bool is_shaking;
+    bool is_heard; /* its first bytes were looked at */
+    int descriptor;
 };
+
+/* Whether the first bytes that came are a method of HTTP rather than a handshake, whose first byte is no letter; then
+ * they are taken and answered. */
+static bool turn_away_plain(const struct tls_connection *tls)
+{
+    char head[PLAIN_HEAD_BYTES];
+    ssize_t count = recv(tls->descriptor, head, 1, MSG_PEEK);
+    if (count <= 0 || head[0] < 'A' || head[0] > 'Z') {
+        return false;
+    }
+    /* what is left unread when the connection is closed would take the reply away from the client */
+    count = recv(tls->descriptor, head, sizeof head, MSG_DONTWAIT);
+    return count > 0 && send(tls->descriptor, PLAIN_REPLY, sizeof PLAIN_REPLY - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+}
+
+/* Where GnuTLS reads from. */
+static ssize_t pull(gnutls_transport_ptr_t pointer, void *bytes, size_t length)
+{
+    struct tls_connection *tls = pointer;
+    if (!tls->is_heard && turn_away_plain(tls)) {
+        errno = ECONNRESET;
+        return -1;
+    }
+    ssize_t count = recv(tls->descriptor, bytes, length, 0);
+    tls->is_heard = tls->is_heard || count > 0;
+    return count;
+}
 
 /* The client's last message came, and was what it should be. */
 static int on_finished(gnutls_session_t session, unsigned type, unsigned when, unsigned is_incoming,
@@ -47,6 +84,9 @@ static struct tls_connection *begin(struct listener *listener, struct MHD_Connec
     tls->connection = connection;
     tls->certificate = certificate_ref(listener->http->certificate);
     tls->is_shaking = true;
+    tls->descriptor = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    gnutls_transport_set_ptr2(session, tls, (gnutls_transport_ptr_t)(intptr_t)tls->descriptor);
+    gnutls_transport_set_pull_function(session, pull);
     listener->handshake_count++;
     gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, on_finished);
     if (listener->http->settings->connection_timeout_seconds > HANDSHAKE_SECONDS_MAX) {

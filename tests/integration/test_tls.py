@@ -3,6 +3,7 @@ that do not finish, or begin, their handshake."""
 import hashlib
 import http.client
 import io
+import json
 import os
 import re
 import shutil
@@ -170,16 +171,14 @@ class Tls(OverTls, DaemonTest):
                          self.daemon.request("GET", path.format("bard"))[2])
 
     def test_plain_http_is_turned_away(self):
+        """It is told why."""
         failed = self.daemon.metric('lstmd_tls_handshakes_total{result="failed"}')
         with self.daemon.bare() as client:
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            content = b""
-            try:
-                while piece := client.recv(65536):
-                    content += piece
-            except ConnectionResetError:
-                pass
-            self.assertNotIn(b"HTTP/", content)
+            with client.makefile("rb") as reply:
+                head, _, body = reply.read().partition(b"\r\n\r\n")
+            self.assertTrue(head.startswith(b"HTTP/1.1 400 "), head)
+            self.assertEqual(json.loads(body)["error"]["code"], "tls_required")
         wait_until(lambda: self.daemon.metric('lstmd_tls_handshakes_total{result="failed"}') == failed + 1)
 
     def test_clients_that_reset_in_the_handshake(self):
