@@ -269,6 +269,7 @@ static void retire_missing(struct registry *registry, struct registry_model *mod
         if (is_missing && !is_busy) {
             registry_drop_version(registry, version);
             version->status = VERSION_RETIRED;
+            version->is_postponed = false;
         }
         model->versions[kept++] = *version;
     }

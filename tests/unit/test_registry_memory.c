@@ -191,6 +191,28 @@ static void test_without_room_for_the_newest_an_older_version_serves(void **stat
     check_reason(fixture, "one", 3, "");
 }
 
+/* A label holds it, but its files are gone. */
+static void test_what_vanished_is_not_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128], code[ERROR_CODE_BYTES_MAX];
+    struct error error;
+    load_and_limit(fixture, 3);
+    save_version_of(fixture, "two", 1);
+    load_model(fixture, "two", RNN_PRECISION_COUNT, STATUS_UNAVAILABLE);
+    json_t *target = json_pack("{s:i}", "version", 1);
+    int before = fixture->answers;
+    registry_put_label(fixture->registry, "two", "current", target, callback(fixture));
+    await(fixture, before);
+    json_decref(target);
+    check_no_room(fixture, "two");
+    snprintf(path, sizeof path, "%s/two/1", fixture->models);
+    assert_int_equal(directory_remove(path, &error), STATUS_OK);
+    scan(fixture);
+    assert_int_equal(serving(fixture, "two", code), 0);
+    assert_string_not_equal(code, "models_bytes_max");
+}
+
 static void test_another_precision_needs_room_beside(void **state)
 {
     struct fixture *fixture = *state;
@@ -274,6 +296,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_has_no_room_is_loaded_once_it_has, start, stop),
         cmocka_unit_test_setup_teardown(test_without_room_for_both_the_old_version_serves_on, start, stop),
         cmocka_unit_test_setup_teardown(test_without_room_for_the_newest_an_older_version_serves, start, stop),
+        cmocka_unit_test_setup_teardown(test_what_vanished_is_not_waited_for, start, stop),
         cmocka_unit_test_setup_teardown(test_another_precision_needs_room_beside, start, stop),
         cmocka_unit_test_setup_teardown(test_models_that_nobody_uses_make_room, start, stop),
         cmocka_unit_test_setup_teardown(test_what_failed_for_want_of_memory_is_tried_again, start, stop),
