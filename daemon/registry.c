@@ -24,6 +24,11 @@ bool version_has_reason(const struct registry_version *version)
            version->status == VERSION_TEXTLESS;
 }
 
+bool version_is_kept_out(const struct registry_version *version)
+{
+    return version->status == VERSION_REFUSED && strcmp(version->reason.code, "gate") == 0;
+}
+
 const char *version_status_name(enum version_status status)
 {
     CHECK(status < VERSION_STATUS_COUNT);

@@ -169,6 +169,9 @@ enum status registry_refuse_missing(const char *name, struct error *error);
 /* Why a version that is postponed is not loaded, and what serves on. UNAVAILABLE, the reason's code. */
 enum status registry_refuse_postponed(const struct registry_model *model, const struct registry_version *version,
                                       struct error *error);
+/* Adds a hint to an error about a version that the gate keeps out: how it serves all the same. */
+void registry_hint_at_pin(const struct registry_model *model, const struct registry_version *version,
+                          struct error *error);
 /* Why a version that has a reason does not serve. UNPROCESSABLE, code "version_refused" or, of one that makes no text,
  * its reason's. */
 enum status registry_refuse_version(const struct registry_model *model, const struct registry_version *version,
@@ -251,6 +254,8 @@ enum status registry_make_room(struct registry *registry, const struct registry_
 void registry_changed(struct registry *registry);
 /* Whether something in its files is the reason that it does not serve. */
 bool version_has_reason(const struct registry_version *version);
+/* Whether the reason is the model's gate. */
+bool version_is_kept_out(const struct registry_version *version);
 /* Whether one of the model's versions is being read. NULL: no. */
 bool model_is_loading(const struct registry_model *model);
 /* Puts a call among those that wait for a scan that has yet to begin, and for its loads: one that runs may have missed

@@ -123,11 +123,22 @@ static enum status unavailable(struct error *error, const char *code, const char
     return error_code(error, code), STATUS_UNAVAILABLE;
 }
 
+void registry_hint_at_pin(const struct registry_model *model, const struct registry_version *version,
+                          struct error *error)
+{
+    if (error != NULL && version_is_kept_out(version)) {
+        snprintf(error->hint, sizeof error->hint,
+                 "PUT /v1/models/%s/labels/current with {\"version\":%llu} serves it whatever the gate says",
+                 model->name, (unsigned long long)version->number);
+    }
+}
+
 enum status registry_refuse_version(const struct registry_model *model, const struct registry_version *version,
                                     struct error *error)
 {
     error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s is %s: %.700s", (unsigned long long)version->number,
               model->name, version_status_name(version->status), version->reason.message);
+    registry_hint_at_pin(model, version, error);
     return error_code(error, version->status == VERSION_TEXTLESS ? version->reason.code : "version_refused");
 }
 

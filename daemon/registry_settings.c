@@ -183,7 +183,15 @@ static void note_problem(struct registry_model *model, enum model_file which, co
     }
 }
 
-/* Puts `json`, taken, in place of what the file said. What another gate kept out gets another chance. */
+/* What the gate kept out gets another chance: the gate is another one, or people chose the version. */
+static void forgive(struct registry_version *version)
+{
+    if (version_is_kept_out(version)) {
+        version->status = VERSION_READY;
+    }
+}
+
+/* Puts `json`, taken, in place of what the file said. */
 static void put_file(struct registry_model *model, enum model_file which, json_t *json)
 {
     json_t **place = place_of(model, which);
@@ -193,10 +201,11 @@ static void put_file(struct registry_model *model, enum model_file which, json_t
     json_decref(*place);
     *place = json;
     for (size_t i = 0; is_gate_new && i < model->version_count; i++) {
-        struct registry_version *version = &model->versions[i];
-        if (version->status == VERSION_REFUSED && strcmp(version->reason.code, "gate") == 0) {
-            version->status = VERSION_READY;
-        }
+        forgive(&model->versions[i]);
+    }
+    struct registry_version *pinned = model_version(model, model_pin(model));
+    if (pinned != NULL) {
+        forgive(pinned);
     }
 }
 

@@ -205,6 +205,7 @@ static enum status check_awaited(const struct registry_model *model, const struc
         say_serving(model, serving);
         error_set(error, STATUS_UNPROCESSABLE, "version %llu of %s was refused: %.700s; %s", number, waiter->name,
                   version->reason.message, serving);
+        registry_hint_at_pin(model, version, error);
         return error_code(error, "version_refused");
     }
     if (version->is_gone) {

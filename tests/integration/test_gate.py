@@ -112,6 +112,20 @@ class Gate(DaemonTest):
         self.assertNotIn("gate", reply)
         self.assertEqual(self.load()[1]["model"], self.name + "@2")
 
+    def test_people_may_choose_what_was_kept_out(self):
+        """The errors say how, and the label current alone does it."""
+        self.begin()
+        self.publish("worst", 2)
+        hint = self.load()[1]["error"]["hint"]
+        self.assertIn(f'/v1/models/{self.name}/labels/current with {{"version":2}}', hint)
+        asked = {"model": self.name + "@2", "prompt": "a", "max_tokens": 1}
+        self.assertEqual(self.expect(422, "POST", "/v1/completions", asked)["error"]["hint"], hint)
+        self.expect(201, "PUT", f"/v1/models/{self.name}/labels/other", {"version": 2})
+        self.assertEqual(self.entry()["version"], 1)
+        self.expect(201, "PUT", f"/v1/models/{self.name}/labels/current", {"version": 2})
+        self.assertEqual(self.entry()["version"], 2)
+        self.expect(200, "POST", "/v1/completions", asked)
+
     def test_versions_that_are_gone_are_forgotten(self):
         self.begin()
         for number in (2, 3):
