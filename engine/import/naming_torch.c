@@ -10,7 +10,6 @@ const struct layout torch_layout = {
     .is_output_transposed = true,
     .lstm_gates = {0, 2, 1, 3},
     .lstm_order = "i, f, g, o",
-    .is_reset_after = true,
     .forget_bias_why = "PyTorch's LSTM has nothing but its stored biases",
 };
 

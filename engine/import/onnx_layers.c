@@ -24,6 +24,11 @@ const struct onnx_recurrent *onnx_find_recurrent(const Onnx__NodeProto *node)
     return NULL;
 }
 
+const struct onnx_recurrent *onnx_recurrent_of(enum foreign_cell cell)
+{
+    return &operators[cell]; /* in the order of cells */
+}
+
 /* ---- attributes ---- */
 
 /* Up to 20 bytes of a text, for messages. */
@@ -133,6 +138,10 @@ enum status onnx_read_layer(struct onnx_graph *graph, const Onnx__NodeProto *nod
 {
     struct onnx_layer layer = {.node = node, .recurrent = onnx_find_recurrent(node), .is_usual = true};
     CHECK(layer.recurrent != NULL);
+    layer.place = arena_format(&graph->model->arena, "node '%s'", onnx_name(node));
+    if (layer.place == NULL) {
+        return foreign_no_memory(graph->model, error);
+    }
     TRY(refuse_unbuilt(node, error));
     TRY(read_activations(node, &layer, error));
     TRY(read_tensors(graph, node, &layer, error));

@@ -20,7 +20,8 @@ struct onnx_recurrent {
 };
 
 struct onnx_layer {
-    const Onnx__NodeProto *node;
+    const Onnx__NodeProto *node; /* NULL: it comes of no graph */
+    const char *place;           /* "node 'LSTM_0'" */
     const struct onnx_recurrent *recurrent;
     size_t inputs;
     size_t units;
@@ -36,6 +37,9 @@ struct onnx_layer {
 
 /* What operator a node is, or NULL. */
 const struct onnx_recurrent *onnx_find_recurrent(const Onnx__NodeProto *node);
+
+/* A cell's operator. */
+const struct onnx_recurrent *onnx_recurrent_of(enum foreign_cell cell);
 
 /* Reads attributes and tensors of a recurrent node. UNSUPPORTED names it and what it does that is not built. */
 enum status onnx_read_layer(struct onnx_graph *graph, const Onnx__NodeProto *node, struct onnx_layer *ret_layer,

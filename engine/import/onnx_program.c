@@ -376,8 +376,8 @@ enum status onnx_note_layers(struct thinking *thinking, const struct onnx_layer 
         snprintf(value, sizeof value, "%zu: %s of %zu units%s%s%s", i, layer->recurrent->op, layer->units,
                  layer->p != NULL ? ", with peepholes" : "", layer->is_reset_after ? ", reset after the product" : "",
                  layer->is_residual ? ", residual" : "");
-        TRY(think_note(thinking, "layer", value, "node '%.200s'; activations %s %s %s", onnx_name(layer->node),
-                       layer->activations[0], layer->activations[1] == NULL ? "" : layer->activations[1],
+        TRY(think_note(thinking, "layer", value, "%.200s; activations %s %s %s", layer->place, layer->activations[0],
+                       layer->activations[1] == NULL ? "" : layer->activations[1],
                        layer->activations[2] == NULL ? "" : layer->activations[2]));
     }
     /* What the ends are noted by. */

@@ -211,16 +211,17 @@ static enum status check_stack(struct thinking *thinking)
     for (size_t i = 0; i < thinking->layer_count; i++) {
         const struct layer *layer = &thinking->layers[i];
         TRY(measure(thinking, &thinking->layers[i]));
-        if (layer->cell != first->cell || layer->units != first->units) {
+        bool differs = layer->cell != first->cell || layer->units != first->units;
+        if (differs && thinking->layout != &torch_layout) {
             return error_set(thinking->error, STATUS_UNSUPPORTED,
                              "layer %.200s is %s of %zu units, %.200s %s of %zu: layers of different kinds or sizes",
                              first->place, cell_name(first->cell), first->units, layer->place, cell_name(layer->cell),
                              layer->units);
         }
-        if (i > 0 && layer->inputs != first->units) {
+        if (i > 0 && layer->inputs != layer[-1].units) {
             return error_set(thinking->error, STATUS_UNSUPPORTED,
-                             "layer %.200s takes %zu inputs, but the layer below it has %zu units", layer->place,
-                             layer->inputs, first->units);
+                             "layer %.200s takes %zu inputs, but the layer below it, %.200s, has %zu units",
+                             layer->place, layer->inputs, layer[-1].place, layer[-1].units);
         }
     }
     return STATUS_OK;
@@ -248,7 +249,7 @@ static enum status note_layers(struct thinking *thinking)
 enum status think_check_layers(struct thinking *thinking)
 {
     TRY(check_stack(thinking));
-    return note_layers(thinking);
+    return think_is_stack(thinking) ? STATUS_OK : note_layers(thinking);
 }
 
 static enum status find_layers(struct thinking *thinking)
@@ -284,6 +285,9 @@ static enum status think(struct thinking *thinking)
         return think_keras(thinking);
     }
     TRY(find_layers(thinking));
+    if (think_is_stack(thinking)) {
+        return think_stack(thinking);
+    }
     TRY(think_check_cell(thinking));
     TRY(think_find_ends(thinking));
     TRY(think_find_vocabulary(thinking));

@@ -16,7 +16,6 @@ struct layout {
     unsigned char lstm_gates[4]; /* where it keeps i, j, f, o */
     const char *lstm_order;      /* for people: "i, j, f, o" */
     unsigned char gru_gates[2];  /* where it keeps r, u */
-    bool is_reset_after;         /* its GRU applies the reset gate to the recurrent product, not to h */
     const char *forget_bias_why;
 };
 
@@ -91,6 +90,11 @@ int compare_natural(const char *a, const char *b);
 
 /* Whether a language_model's cell computes what these do; UNSUPPORTED says why not. */
 enum status think_check_cell(struct thinking *thinking) MUST_CHECK;
+/* Asks for the activation of a plain RNN that did not say it, or refuses the one that it has (NULL: none). */
+enum status think_ask_activation(const struct thinking *thinking, const struct layer *layer, const char *activation);
+/* Whether the layers are of PyTorch and no language_model's; all of such a model, but for its layers. */
+bool think_is_stack(const struct thinking *thinking);
+enum status think_stack(struct thinking *thinking) MUST_CHECK;
 /* Embedding and output layer, by shape, then by name. */
 enum status think_find_ends(struct thinking *thinking) MUST_CHECK;
 /* Notes them, however they were found. */

@@ -14,31 +14,29 @@ static const unsigned char only_gate[] = {0};
 
 /* ---- what cannot be built ---- */
 
+enum status think_ask_activation(const struct thinking *thinking, const struct layer *layer, const char *activation)
+{
+    if (activation != NULL) {
+        return error_set(thinking->error, STATUS_UNSUPPORTED, "%.200s is a plain RNN with %.60s, which is not built",
+                         layer->place, activation);
+    }
+    error_set(thinking->error, STATUS_UNPROCESSABLE,
+              "%.200s is a plain RNN, and its file does not say with which nonlinearity: say --set activation=tanh%s",
+              layer->place, thinking->layout == &torch_layout ? " or relu" : "");
+    return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+}
+
 enum status think_check_cell(struct thinking *thinking)
 {
     const struct layer *first = &thinking->layers[0];
-    if (first->cell == FOREIGN_CELL_GRU && thinking->layout->is_reset_after) {
-        return error_set(thinking->error, STATUS_UNSUPPORTED,
-                         "%.200s is a GRU of %s, which applies its reset gate behind the recurrent product "
-                         "(n = tanh(W x + b + r(U h + c))): the language model's GRU applies it before, to h, and "
-                         "cannot compute the same",
-                         first->place, thinking->layout->name);
-    }
     if (first->cell != FOREIGN_CELL_RNN) {
         return STATUS_OK;
     }
     const char *set = think_setting(thinking, "activation");
     const char *activation = set != NULL ? set : foreign_hint(thinking->model, "activation");
     bool is_known = thinking->layout == &tensorflow_layout || activation != NULL;
-    if (!is_known) {
-        error_set(thinking->error, STATUS_UNPROCESSABLE,
-                  "%.200s is a plain RNN, and its file does not say with which nonlinearity: say --set activation=tanh",
-                  first->place);
-        return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
-    }
-    if (activation != NULL && strcmp(activation, "tanh") != 0) {
-        return error_set(thinking->error, STATUS_UNSUPPORTED, "%.200s is a plain RNN with %.60s; only tanh is built",
-                         first->place, activation);
+    if (!is_known || (activation != NULL && strcmp(activation, "tanh") != 0)) {
+        return think_ask_activation(thinking, first, activation);
     }
     return think_note(thinking, "activation", "tanh", "%s",
                       set != NULL          ? "it was set"

@@ -128,6 +128,24 @@ def weight_dropped(tensors, is_fastai):
     return made
 
 
+CELL_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def torch_stack(cells, seed=20, name="rnns.{}.{}_l0"):
+    """A state_dict of an nn.Embedding, layers [(kind, units), …] and an nn.Linear."""
+    rng = random.Random(seed)
+    inputs, tensors = 3, {"encoder.weight": array(rng, len(SYMBOLS), 3)}
+    for layer, (kind, units) in enumerate(cells):
+        rows = CELL_GATES[kind] * units
+        tensors[name.format(layer, "weight_ih")] = array(rng, rows, inputs)
+        tensors[name.format(layer, "weight_hh")] = array(rng, rows, units)
+        tensors[name.format(layer, "bias_ih")] = array(rng, rows)
+        tensors[name.format(layer, "bias_hh")] = array(rng, rows)
+        inputs = units
+    tensors["decoder.weight"], tensors["decoder.bias"] = array(rng, len(SYMBOLS), inputs), array(rng, len(SYMBOLS))
+    return tensors
+
+
 # ---- files ----
 
 def ml5(folder, tensors, vocabulary=None):
@@ -332,16 +350,17 @@ def total(*vectors):
 
 def lstm(sums, c, order, forget_bias=0):
     """An LSTM's new h and c; `order`: where `sums` has the gates i, f, o and j, which is what is written."""
-    i, f, o, j = (sums[order.index(gate) * UNITS:(order.index(gate) + 1) * UNITS] for gate in "ifoj")
-    c = [c[u] * sigmoid(f[u] + forget_bias) + sigmoid(i[u]) * math.tanh(j[u]) for u in range(UNITS)]
-    return [sigmoid(o[u]) * math.tanh(c[u]) for u in range(UNITS)], c
+    units = len(c)
+    i, f, o, j = (sums[order.index(gate) * units:(order.index(gate) + 1) * units] for gate in "ifoj")
+    c = [c[u] * sigmoid(f[u] + forget_bias) + sigmoid(i[u]) * math.tanh(j[u]) for u in range(units)]
+    return [sigmoid(o[u]) * math.tanh(c[u]) for u in range(units)], c
 
 
-def unroll(inputs, layers, step):
-    """What the last layer gives after `inputs`; step(layer, x, h, c) is a layer's new h and c."""
-    states = [([0.0] * UNITS, [0.0] * UNITS)] * layers
+def unroll(inputs, sizes, step):
+    """What the last of layers of these sizes gives after `inputs`; step(layer, x, h, c) is a layer's new h and c."""
+    states = [([0.0] * units, [0.0] * units) for units in sizes]
     for x in inputs:
-        for layer in range(layers):
+        for layer in range(len(sizes)):
             states[layer] = step(layer, x, *states[layer])
             x = states[layer][0]
     return states[-1][0]
@@ -354,7 +373,7 @@ def tensorflow_probabilities(tensors, symbols, layers=2, kernel="kernel", bias="
         scope = f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell/"
         return lstm(total(product(x + h, tensors[scope + kernel]), tensors[scope + bias][1]), c, "ijfo", 1)
 
-    output = unroll([row(tensors["embedding"], symbol) for symbol in symbols], layers, step)
+    output = unroll([row(tensors["embedding"], symbol) for symbol in symbols], [UNITS] * layers, step)
     return softmax(total(product(output, tensors["rnnlm/softmax_w"]), tensors["rnnlm/softmax_b"][1]))
 
 
@@ -365,5 +384,25 @@ def torch_probabilities(tensors, symbols, layers=2):
         return lstm(total(dot(tensors[f"lstm.weight_ih_l{layer}"], x), dot(tensors[f"lstm.weight_hh_l{layer}"], h),
                           tensors[f"lstm.bias_ih_l{layer}"][1], tensors[f"lstm.bias_hh_l{layer}"][1]), c, "ifjo")
 
-    output = unroll(map(one_hot, symbols), layers, step)
+    output = unroll(map(one_hot, symbols), [UNITS] * layers, step)
     return softmax(total(dot(tensors["fc.weight"], output), tensors["fc.bias"][1]))
+
+
+def torch_stack_probabilities(tensors, cells, symbols, name="rnns.{}.{}_l0"):
+    """What torch_stack's model says of the symbol after `symbols`: nn.LSTM's, nn.GRU's and nn.RNN's equations (relu)."""
+
+    def step(layer, x, h, c):
+        weights = [tensors[name.format(layer, part)] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        below, before = total(dot(weights[0], x), weights[2][1]), total(dot(weights[1], h), weights[3][1])
+        kind, units = cells[layer]
+        if kind == "lstm":
+            return lstm(total(below, before), c, "ifjo")
+        if kind == "rnn":
+            return [max(0.0, a) for a in total(below, before)], c
+        r, z = ([sigmoid(a + b) for a, b in zip(below[at * units:(at + 1) * units], before[at * units:])]
+                for at in range(2))
+        n = [math.tanh(below[2 * units + u] + r[u] * before[2 * units + u]) for u in range(units)]
+        return [(1 - z[u]) * n[u] + z[u] * h[u] for u in range(units)], c
+
+    output = unroll([row(tensors["encoder.weight"], symbol) for symbol in symbols], [units for _, units in cells], step)
+    return softmax(total(dot(tensors["decoder.weight"], output), tensors["decoder.bias"][1]))

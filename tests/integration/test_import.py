@@ -140,10 +140,10 @@ class Inspect(ImportTest):
         self.assertEqual(os.listdir(self.folder), ["ml5"])
 
     def test_what_stands_in_the_way(self):
-        path = foreign.write(os.path.join(self.folder, "gru"), foreign.safetensors(
-            {"rnn.weight_ih_l0": ((12, 3), [0.5] * 36), "rnn.weight_hh_l0": ((12, 4), [0.5] * 48)}))
+        path = foreign.write(os.path.join(self.folder, "rnn"), foreign.safetensors(
+            {"rnn.weight_ih_l0": ((4, 3), [0.5] * 12), "rnn.weight_hh_l0": ((4, 4), [0.5] * 16)}))
         facts = json.loads(run("inspect", path, "--json").stdout)
-        self.assertIn("rnn.l0 is a GRU of PyTorch", facts["problem"])
+        self.assertIn("rnn.l0 is a plain RNN, and its file does not say with which nonlinearity", facts["problem"])
         self.assertEqual([finding["what"] for finding in facts["understood"]], ["cell", "layers", "units"])
         self.assertEqual(len(facts["tensors"]), 2)
 
@@ -179,6 +179,18 @@ class OwnModels(ComputedTest):
             self.assertIn("gate order: i, f, g, o", said)
         path = foreign.write(self.folder_of("state_dict"), foreign.torch_zip(tensors))
         self.check("torch-state-dict", want, path, "--vocabulary", self.vocabulary())
+
+    def test_torch_layers_that_no_language_model_has(self):
+        for name, cells, pattern, *arguments in (
+                ("gru", [("gru", 5), ("gru", 5)], "rnn.{1}_l{0}"),
+                ("sizes", [("lstm", 6), ("lstm", 6), ("lstm", 3)], "rnns.{}.{}_l0"),
+                ("mixed", [("rnn", 4), ("gru", 6), ("lstm", 5)], "rnns.{}.{}", "--set", "activation=relu"),
+                ("relu", [("rnn", 4)], "rnns.{}.{}", "--set", "activation=relu")):
+            tensors = foreign.torch_stack(cells, name=pattern)
+            want = foreign.torch_stack_probabilities(tensors, cells, self.TEXT, pattern)
+            path = foreign.write(self.folder_of("stack-" + name), foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+            with self.subTest(name):
+                self.assertIn("program: a graph of its own", self.check("stack-" + name, want, path, *arguments))
 
     def test_torch_script(self):
         tensors = foreign.torch_model()
@@ -299,8 +311,8 @@ class RealModels(DaemonTest):
 
     def test_damaged_and_foreign_ones_are_refused_with_a_reason(self):
         for source, reason in (("ml5-shakespeare", 'symbol 13 is "  ", while 63 of 65 symbols are one character'),
-                               ("pytorch-gru-negative/asim_gru_module_zip.pt", "rnn.l0 is a GRU of PyTorch, which"),
-                               ("pytorch-gru-negative/mariejeannel_gru_module_legacy.pt", "is a GRU of PyTorch")):
+                               ("pytorch-gru-negative/asim_gru_module_zip.pt", "the file of its 100 symbols"),
+                               ("pytorch-gru-negative/mariejeannel_gru_module_legacy.pt", "the file of its 100")):
             reply = self.expect(422, "PUT", "/v1/models/refused",
                                 {"import": {"path": os.path.join(os.path.realpath(REAL_MODELS), source)}})
             self.assertIn(reason, reply["error"]["message"])

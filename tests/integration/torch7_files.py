@@ -180,7 +180,7 @@ def torch_rnn_probabilities(arrays, symbols, layers=2, is_lstm=True):
         sums = foreign.total(foreign.product(x + h, arrays[f"weight_{layer}"]), arrays[f"bias_{layer}"][1])
         return foreign.lstm(sums, c, GATES) if is_lstm else ([math.tanh(a) for a in sums], c)
 
-    output = foreign.unroll([foreign.row(arrays["embedding"], symbol) for symbol in symbols], layers, step)
+    output = foreign.unroll([foreign.row(arrays["embedding"], symbol) for symbol in symbols], [UNITS] * layers, step)
     return foreign.softmax(foreign.total(dot(arrays["output"], output), arrays["output_bias"][1]))
 
 
@@ -250,5 +250,5 @@ def char_rnn_probabilities(arrays, symbols, layers=2):
         parts += [arrays[name][1] for name in (f"i2h_{layer + 1} bias", f"h2h_{layer + 1} bias") if name in arrays]
         return foreign.lstm(foreign.total(*parts), c, GATES)
 
-    output = foreign.unroll(map(foreign.one_hot, symbols), layers, step)
+    output = foreign.unroll(map(foreign.one_hot, symbols), [UNITS] * layers, step)
     return foreign.softmax(foreign.total(dot(arrays["decoder"], output), arrays["decoder bias"][1]))
