@@ -13,10 +13,11 @@ struct inferring {
 static enum status ask(const struct inferring *inferring, const char *what, const char *how)
 {
     struct error *error = inferring->thinking->error;
-    error_set(error, STATUS_UNPROCESSABLE,
-              "%s: weights alone do not tell %s: say --set %s, or give the model's JSON "
-              "(model.to_json) beside",
-              inferring->thinking->model->entry, what, how);
+    error_set(error, STATUS_UNPROCESSABLE, "%s: weights alone do not tell %s: say --set %s%s",
+              inferring->thinking->model->entry, what, how,
+              strcmp(inferring->thinking->model->format, "Keras HDF5") == 0
+                  ? ", or give the model's JSON (model.to_json) beside"
+                  : "");
     return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
 }
 

@@ -239,5 +239,6 @@ enum status tensorflow_read(struct foreign_source *source, struct source_file *f
     for (size_t i = 1; i < table.count; i++) {
         TRY(add_entry(&bundle, &table.entries[i]));
     }
+    TRY(tensorflow_take_objects(model, error));
     return tensorflow_graph_read(source, bundle.prefix, model, error);
 }

@@ -17,6 +17,9 @@ enum status tensorflow_shape(struct wire message, const char *name, struct shape
 enum status tensorflow_slices_read(const struct level_table *table, struct foreign_model *model,
                                    struct error *error) MUST_CHECK;
 
+/* Makes Keras' weights of what names variables by their objects; others stay. UNSUPPORTED for a SavedModel's. */
+enum status tensorflow_take_objects(struct foreign_model *model, struct error *error) MUST_CHECK;
+
 /* Takes from PREFIX.meta, if it is there, the hint forget_bias; what cannot be understood of it is passed over. */
 enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
                                   struct error *error) MUST_CHECK;

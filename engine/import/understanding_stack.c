@@ -1,6 +1,6 @@
-/* Stacks of PyTorch's layers that no language_model is: GRUs, whose reset gate stands behind the recurrent product, RNNs
- * of relu, and layers of several kinds or sizes. They are ONNX' operators with their gates in another order, so the
- * program is that of an ONNX graph. Thread: the one that imports. */
+/* Stacks of PyTorch's layers that no language_model is: GRUs, whose reset gate stands behind the recurrent product,
+ * RNNs of relu, and layers of several kinds or sizes. They are ONNX' operators with their gates in another order, so
+ * the program is that of an ONNX graph. Thread: the one that imports. */
 #include "engine/base/check.h"
 #include "engine/import/onnx_layers.h"
 

@@ -109,6 +109,37 @@ def torch_model(seed=2, layers=2):
     return tensors
 
 
+def keras_objects(cells, paths, seed=30):
+    """torch_stack's model as Keras' weights, {PATH/WEIGHT: array}, and itself; GRUs reset after the product, as in
+    TensorFlow 2, biases of LSTMs and RNNs are one. `paths`: of the table, the layers and the output."""
+    made, stack = {}, torch_stack(cells, seed)
+    made[paths[0] + "/embeddings"] = stack["encoder.weight"]
+    for layer, (kind, units) in enumerate(cells):
+        weights = {part: stack[f"rnns.{layer}.{part}_l0"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        if kind != "gru":
+            weights["bias_hh"] = stack[f"rnns.{layer}.bias_hh_l0"] = (CELL_GATES[kind] * units,), [0.0] * (
+                CELL_GATES[kind] * units)
+        order = [1, 0, 2] if kind == "gru" else range(CELL_GATES[kind])                # z, r, h; i, f, g, o
+
+        def arranged(array, order=order):
+            shape, numbers = array
+            block = len(numbers) // len(order)
+            return shape, [number for gate in order for number in numbers[gate * block:(gate + 1) * block]]
+
+        for name, part in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
+            (rows, columns), numbers = arranged(weights[part])
+            turned = [numbers[row * columns + column] for column in range(columns) for row in range(rows)]
+            made[f"{paths[layer + 1]}/{name}"] = (columns, rows), turned
+        (size,), numbers = arranged(weights["bias_ih"])
+        more = arranged(weights["bias_hh"])[1]
+        made[paths[layer + 1] + "/bias"] = ((2, size), numbers + more) if kind == "gru" else ((size,), numbers)
+    (rows, columns), numbers = stack["decoder.weight"]
+    made[paths[-1] + "/kernel"] = (columns, rows), [numbers[row * columns + at] for at in range(columns)
+                                                    for row in range(rows)]
+    made[paths[-1] + "/bias"] = stack["decoder.bias"]
+    return made, stack
+
+
 def weight_dropped(tensors, is_fastai):
     """torch_model's tensors by AWD-LSTM's names; fastai's keep what a dropout left of the weights beside."""
     made = {}
@@ -310,6 +341,72 @@ def safetensors(tensors, metadata=None):
     return struct.pack("<Q", len(text)) + text + data
 
 
+def crc32c(content):
+    """Castagnoli's, as TensorFlow's files have it; bit by bit."""
+    crc = 0xffffffff
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def masked(content):
+    """The sum as they store it."""
+    crc = crc32c(content)
+    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
+
+
+def message(*fields):
+    """A protocol buffer of [(number, content)]: bytes, a whole number, or four bytes of one as (number,)."""
+    content = b""
+    for number, value in fields:
+        if isinstance(value, tuple):
+            content += varint(number << 3 | 5) + struct.pack("<I", *value)
+        elif isinstance(value, int):
+            content += varint(number << 3) + varint(value)
+        else:
+            content += varint(number << 3 | 2) + varint(len(value)) + value
+    return content
+
+
+def varint(number):
+    content = b""
+    while number > 127:
+        content, number = content + bytes([number & 127 | 128]), number >> 7
+    return content + bytes([number])
+
+
+def level_table(entries):
+    """A LevelDB table of one block of [(key, value)], sorted."""
+    table = b""
+
+    def put(pairs):
+        nonlocal table
+        block = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in pairs)
+        block += struct.pack("<II", 0, 1)
+        place = varint(len(table)) + varint(len(block))
+        table += block + b"\0" + struct.pack("<I", masked(block + b"\0"))
+        return place
+
+    data = put(entries)
+    ends = put([]) + put([(b"~", data)])
+    return table + ends.ljust(40, b"\0") + struct.pack("<Q", 0xdb4775248b80fb57)
+
+
+def tensorflow_checkpoint(prefix, tensors):
+    """A V2 checkpoint, PREFIX.index and its one shard."""
+    data, entries = b"", [(b"", message((1, 1), (3, message((1, 1)))))]
+    for name, (shape, numbers) in sorted(tensors.items()):
+        content = raw(numbers)
+        sizes = message(*[(2, message((1, size))) for size in shape])
+        entries.append((name.encode(), message((1, 1), (2, sizes), (4, len(data)), (5, len(content)),
+                                               (6, (masked(content),)))))
+        data += content
+    write(prefix + ".data-00000-of-00001", data)
+    return write(prefix + ".index", level_table(entries))
+
+
 # ---- computing ----
 
 def sigmoid(x):
@@ -389,7 +486,7 @@ def torch_probabilities(tensors, symbols, layers=2):
 
 
 def torch_stack_probabilities(tensors, cells, symbols, name="rnns.{}.{}_l0"):
-    """What torch_stack's model says of the symbol after `symbols`: nn.LSTM's, nn.GRU's and nn.RNN's equations (relu)."""
+    """What torch_stack's model says of the symbol after `symbols`: the equations of nn.LSTM, nn.GRU, nn.RNN (relu)."""
 
     def step(layer, x, h, c):
         weights = [tensors[name.format(layer, part)] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]

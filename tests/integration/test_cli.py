@@ -18,6 +18,8 @@ import tempfile
 import time
 import unittest
 
+from foreign_files import crc32c, masked
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LSTMD = os.environ.get("LSTMD", os.path.join(ROOT, "build", "lstmd"))
 TIMEOUT_SECONDS = 120           # only what hangs takes as long, whatever the sanitizer
@@ -275,20 +277,6 @@ class Interrupted(CommandTest):
         self.addCleanup(process.kill)
         process.stdout.readline()                            # the job holds its lock before it says anything
         self.bad(1, "another process is training there", "train", self.corpus, "--out", self.model, *SMALL)
-
-
-def crc32c(content):
-    crc = 0xffffffff
-    for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
-
-
-def masked(content):
-    crc = crc32c(content)
-    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
 
 
 def tf_records(content):

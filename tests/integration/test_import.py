@@ -71,6 +71,16 @@ class Refusals(ImportTest):
         self.bad("rest=used: it can only be ignored", path, "--set", "rest=used")
         self.good(path, "--set", "rest=ignored")
 
+    def test_objects_of_tensorflow_2(self):
+        weights, _ = foreign.keras_objects([("lstm", 4)], ["embedding", "lstm/cell", "dense"])
+        tensors = {path + "/.ATTRIBUTES/VARIABLE_VALUE": array for path, array in weights.items()}
+        path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), tensors)
+        self.bad("ckpt.index: weights alone do not tell the activation of its gates: say --set "
+                 "recurrent_activation=sigmoid or hard_sigmoid\n", path)
+        numbered = {f"variables/{at}/.ATTRIBUTES/VARIABLE_VALUE": array for at, array in enumerate(weights.values())}
+        path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), numbered)
+        self.bad("ckpt.index: variables of a SavedModel, which are numbered", path)
+
     def test_a_vocabulary_that_lacks_the_last_symbol(self):
         folder = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model(),
                              {symbol: number for number, symbol in enumerate(foreign.SYMBOLS[:-1])})
@@ -188,7 +198,8 @@ class OwnModels(ComputedTest):
                 ("relu", [("rnn", 4)], "rnns.{}.{}", "--set", "activation=relu")):
             tensors = foreign.torch_stack(cells, name=pattern)
             want = foreign.torch_stack_probabilities(tensors, cells, self.TEXT, pattern)
-            path = foreign.write(self.folder_of("stack-" + name), foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+            content = foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS})
+            path = foreign.write(self.folder_of("stack-" + name), content)
             with self.subTest(name):
                 self.assertIn("program: a graph of its own", self.check("stack-" + name, want, path, *arguments))
 
@@ -206,6 +217,23 @@ class OwnModels(ComputedTest):
             dropped = foreign.weight_dropped(tensors, name == "fastai")
             path = foreign.write(self.folder_of(name), foreign.torch_zip(dropped))
             self.check("dropped-" + name, want, path, "--vocabulary", self.vocabulary())
+
+    def test_objects_of_tensorflow_2(self):
+        """tf.train.Checkpoint and save_weights, as TensorFlow's tutorials save."""
+        said = ["--set", "window=none", "--set", "recurrent_activation=sigmoid"]
+        for name, cells, paths in (
+                ("numbered", [("gru", 5), ("lstm", 4)], ["layer_with_weights-0", "layer_with_weights-1/cell",
+                                                         "layer_with_weights-2/cell", "layer_with_weights-10"]),
+                ("attributes", [("gru", 5)], ["model/embedding", "model/a_gru/cell", "model/a_dense"])):
+            weights, stack = foreign.keras_objects(cells, paths)
+            tensors = {path + "/.ATTRIBUTES/VARIABLE_VALUE": array for path, array in weights.items()}
+            tensors["save_counter/.ATTRIBUTES/VARIABLE_VALUE"] = (), [1.0]
+            first = paths[0] + "/embeddings"
+            tensors[first + "/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"] = weights[first]
+            path = foreign.tensorflow_checkpoint(self.folder_of(name + "/ckpt"), tensors)
+            want = foreign.torch_stack_probabilities(stack, cells, self.TEXT)
+            with self.subTest(name):
+                self.check("objects-" + name, want, path, "--vocabulary", self.vocabulary(), *said)
 
     def test_cudnn_compatible_cells_add_nothing(self):
         tensors = foreign.tensorflow_model(8)
