@@ -21,6 +21,7 @@ static const struct option_row ROWS[] = {
     {"presence-penalty", OPTION_NUMBER, "X", "0", "taken from a logit once its symbol was made"},
     {"stop", OPTION_LIST, "TEXT", NULL, "the text ends before this"},
     {"min-tokens", OPTION_COUNT, "N", "0", "symbols to make before --stop counts"},
+    {"pattern", OPTION_TEXT, "REGEX", NULL, "the text matches this regular expression as a whole"},
     {"seed", OPTION_COUNT, "N", NULL, "same seed, same text; without it another one each time"},
     {"threads", OPTION_COUNT, "N", "1", "compute threads"},
     {"json", OPTION_FLAG, NULL, NULL, "prints one JSON object"},
@@ -125,6 +126,23 @@ static enum status generate(const struct options *options, struct snapshot *snap
     return status;
 }
 
+/* NULL without --pattern. Unref it. */
+static enum status make_constraint(const struct options *options, const struct snapshot *snapshot,
+                                   struct constraint **ret_constraint, struct error *error)
+{
+    const char *pattern = options_text(options, "pattern");
+    if (pattern == NULL) {
+        *ret_constraint = NULL;
+        return STATUS_OK;
+    }
+    enum status status =
+        constraint_create(pattern, strlen(pattern), snapshot_vocabulary(snapshot), NULL, 0, ret_constraint, error);
+    if (status != STATUS_OK) {
+        error_prefix(error, "--pattern");
+    }
+    return status;
+}
+
 static enum status sample(const struct options *options, const struct model_reference *reference, struct error *error)
 {
     struct snapshot *snapshot = NULL;
@@ -157,8 +175,12 @@ static enum status sample(const struct options *options, const struct model_refe
                                        &generation.prompt_count, error);
     generation.prompt = prompt;
     if (status == STATUS_OK) {
+        status = make_constraint(options, snapshot, &generation.constraint, error);
+    }
+    if (status == STATUS_OK) {
         status = generate(options, snapshot, &generation, error);
     }
+    constraint_unref(generation.constraint);
     mem_free(prompt);
     snapshot_unref(snapshot);
     return status;

@@ -440,6 +440,12 @@ class Use(CommandTest):
         self.assertEqual(self.good(*stopped, text[0])[:-1], "")
         later = text.find(text[0], 8)
         self.assertEqual(self.good(*stopped, text[0], "--min-tokens", "8")[:-1], text[:later] if later >= 0 else text)
+        pattern = ("sample", self.model, "--prompt", "Call me", "--length", "12", "--temperature", "2", "--pattern")
+        for seed in range(8):
+            self.assertRegex(self.good(*pattern, "( [a-e]{2,3}){2}[.]", "--seed", str(seed)),
+                             r"\ACall me( [a-e]{2,3}){2}[.]\n\Z")
+        self.bad(1, "--pattern: pattern: a backreference at character 3 is not supported", *pattern, r"(a)\1")
+        self.bad(1, "the shortest text that matches the pattern has 13 symbols", *pattern, "a{13}")
         self.bad(1, "stop strings", "sample", self.model, *["--stop=x"] * 20)
         self.bad(1, "U+00E9", "sample", self.model, "--prompt", "é")
         self.bad(1, "temperature", "sample", self.model, "--temperature", "-1")
