@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -138,8 +139,8 @@ class HotReload(DaemonTest):
         """NaN weights, a wrong shape, a newer format: each is refused with its reason, and the old one serves on."""
         _, before = self.daemon.json("GET", "/v1/models/bard")
         source = os.path.join(self.models, "bard", str(before["version"]))
-        for number, (change, code) in enumerate([(self.make_nan, "not_finite"),
-                                                   (self.make_newer, "newer_format")], 101):
+        for number, (change, code) in enumerate([(self.make_nan, "not_finite"), (self.make_other_shape, "wrong_shape"),
+                                                 (self.make_newer, "newer_format")], 101):
             folder = os.path.join(self.folder, f"bad-{number}")
             shutil.copytree(source, folder)
             change(folder)
@@ -160,11 +161,25 @@ class HotReload(DaemonTest):
             json.dump(manifest, file)
 
     def make_nan(self, folder):
-        path = os.path.join(folder, "weights.safetensors")
-        with open(path, "r+b") as file:
+        with open(os.path.join(folder, "weights.safetensors"), "r+b") as file:
             file.seek(-4, os.SEEK_END)
             file.write(b"\x00\x00\xc0\x7f")
+        self.sign_weights(folder)
+
+    def make_other_shape(self, folder):
+        path = os.path.join(folder, "weights.safetensors")
         with open(path, "rb") as file:
+            content = file.read()
+        shape = re.search(rb'"shape":\s*\[(\d+),\s*(\d+)\]', content)
+        turned = shape[0].replace(shape[1], b"@").replace(shape[2], shape[1]).replace(b"@", shape[2])
+        self.assertEqual(sorted(turned), sorted(shape[0]))
+        self.assertNotEqual(turned, shape[0])
+        with open(path, "wb") as file:
+            file.write(content.replace(shape[0], turned, 1))
+        self.sign_weights(folder)
+
+    def sign_weights(self, folder):
+        with open(os.path.join(folder, "weights.safetensors"), "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
         self.rewrite_manifest(folder, lambda m: m["files"]["weights.safetensors"].update(sha256=digest))
 
