@@ -4,6 +4,7 @@
 #include "daemon/callers.h"
 #include "daemon/fields.h"
 #include "daemon/registry.h"
+#include "daemon/request_fields.h"
 #include "daemon/routes.h"
 #include "daemon/sessions.h"
 #include "engine/base/mem.h"
@@ -19,22 +20,19 @@ void api_sessions_list(struct server *server, struct request *request)
     request_reply_json(request, 200, sessions_list(server->sessions, owner_of(request)));
 }
 
-static bool wants_state(void *context, const char *name, const char *value)
-{
-    if (strcmp(name, "state") == 0) {
-        *(bool *)context = value == NULL || strcmp(value, "true") == 0;
-    }
-    return true;
-}
-
 void api_sessions_get(struct server *server, struct request *request)
 {
     struct error error;
     struct session *session = NULL;
     bool with_state = false;
-    request_each_query(request, wants_state, &with_state);
-    if (sessions_find(server->sessions, owner_of(request), route_parameter(request, 0), &session, &error) !=
-        STATUS_OK) {
+    enum status status = request_only_query(request, "state", &error);
+    if (status == STATUS_OK) {
+        status = request_query_flag(request, "state", &with_state, &error);
+    }
+    if (status == STATUS_OK) {
+        status = sessions_find(server->sessions, owner_of(request), route_parameter(request, 0), &session, &error);
+    }
+    if (status != STATUS_OK) {
         request_reply_error(request, &error);
         return;
     }

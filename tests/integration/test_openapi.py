@@ -52,8 +52,8 @@ class Described(DaemonTest):
     def test_every_route_is_there(self):
         with open(os.path.join(ROOT, "daemon", "routes.c"), encoding="utf-8") as file:
             rows = re.findall(r'\{"(\w+)",\s*"(/[^"]*)",\s*(\w+),\s*SCOPE_(\w+),', file.read())
-        wanted = {(method.lower(), pattern.replace("…", "")): scope.lower().replace("open", "none")
-                  for method, pattern, _, scope in rows}
+        wanted = {(method.lower(), pattern.replace("…", "") + (":predict" if handler == "api_tf_predict" else "")):
+                  scope.lower().replace("open", "none") for method, pattern, handler, scope in rows}
         given = {(method, path): operation for path, methods in self.description()["paths"].items()
                  for method, operation in methods.items()}
         self.assertEqual({key: operation["x-lstmd-scope"] for key, operation in given.items()}, wanted)
@@ -63,6 +63,23 @@ class Described(DaemonTest):
                              re.findall(r"\{(\w+)\}", path))
             self.assertEqual(operation["security"], [] if operation["x-lstmd-scope"] == "none" else [{"key": []}])
             self.assertEqual("requestBody" in operation, method not in ("get", "delete"))
+        names = [operation["operationId"] for operation in given.values()]
+        self.assertEqual(len(set(names)), len(names))
+        self.assertIn("put_v1_models_m_labels_label", names)
+
+    def test_queries_statuses_and_kinds(self):
+        paths = self.description()["paths"]
+        for path, name in (("/tokenizer_info", "model"), ("/v1/models/bard/graph", "format"),
+                           ("/v1/models/bard/export", "to"), ("/v1/sessions/none", "state")):
+            reply = self.expect(400, "GET", f"{path}?{name}x=1", error="unknown_field")
+            self.assertEqual(reply["error"]["param"], f"/{name}x")
+            parameters = paths[re.sub("bard", "{m}", path).replace("none", "{name}")]["get"]["parameters"]
+            self.assertIn({"name": name, "in": "query", "schema": {"type": "string"}}, parameters)
+        self.expect(400, "GET", "/v1/sessions/none?state=1")
+        self.assertIn("201", paths["/v1/sessions/{name}"]["put"]["responses"])
+        self.assertIn("202", paths["/v1/models/{m}/train"]["post"]["responses"])
+        kinds = paths["/v1/models/{m}/generate"]["get"]["responses"]["200"]["content"]
+        self.assertEqual(set(kinds), {"application/json", "text/event-stream", "text/plain"})
 
     def test_fields_of_texts(self):
         fields = self.description()["components"]["schemas"]["TextRequest"]["properties"]
