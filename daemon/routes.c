@@ -16,6 +16,8 @@ static const struct route table[] = {
      "whether it serves, and which models were refused"},
     {"GET", "/metrics", api_metrics, SCOPE_GENERATE, ROUTE_QUIET | ROUTE_DRAINING | ROUTE_METRICS,
      "counters and histograms for Prometheus"},
+    {"GET", "/monitoring/prometheus/metrics", api_metrics, SCOPE_GENERATE, ROUTE_QUIET | ROUTE_DRAINING | ROUTE_METRICS,
+     "the same, where TF Serving has them"},
     {"POST", "/v1/reload", api_reload, SCOPE_ADMIN, 0, "reads configuration, keys and model directories again"},
 
     {"POST", "/v1/completions", api_completions, SCOPE_GENERATE, 0, "text behind prompts, as OpenAI's completions"},
@@ -334,6 +336,10 @@ void routes_on_head(void *context, struct request *request)
     }
     const struct route *route = find_route(request, found, allow, sizeof allow, &error);
     found->route = route;
+    bool is_foreign = route != NULL && (route->flags & ROUTE_FOREIGN) != 0;
+    if (is_foreign || strncmp(request_path(request), "/v2/", strlen("/v2/")) == 0) {
+        request_set_plain_errors(request);
+    }
     if (route == NULL && allow[0] != '\0') {
         refuse_method(server, request, allow, &error);
         return;
@@ -341,9 +347,6 @@ void routes_on_head(void *context, struct request *request)
     if (route == NULL) {
         request_reply_error(request, &error);
         return;
-    }
-    if ((route->flags & ROUTE_FOREIGN) != 0) {
-        request_set_plain_errors(request);
     }
     unsigned refusal = let_in(server, request, found, &error);
     caller_add_cors_headers(server, request);

@@ -13,6 +13,7 @@ from harness import ROOT, Daemon, DaemonTest, run, wait_until
 
 SHORT = True
 OPEN_WITHOUT_A_KEY = {("GET", "/"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
+                      ("GET", "/monitoring/prometheus/metrics"),
                       ("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}
 
 
@@ -194,6 +195,7 @@ class MetricsWithAKey(KeysTest):
 
     def test_metrics(self):
         self.assertEqual(self.daemon.request("GET", "/metrics")[0], 401)
+        self.assertEqual(self.daemon.request("GET", "/monitoring/prometheus/metrics")[0], 401)
         self.assertEqual(self.daemon.request("GET", "/metrics", headers=bearer(self.keys["page"]))[0], 200)
         self.assertEqual(self.daemon.request("GET", "/health/live")[0], 200)
 

@@ -83,6 +83,8 @@ class Server(OipTest):
         self.assertIn("binary_tensor_data", reply["extensions"])
         self.assertEqual(self.expect(200, "GET", "/v2/health/live"), {"live": True})
         wait_until(lambda: self.daemon.json("GET", "/v2/health/ready") == (200, {"ready": True}))
+        self.assertEqual(self.expect(404, "GET", "/v2/trace/setting"), {"error": "there is no /v2/trace/setting"})
+        self.assertIsInstance(self.expect(405, "POST", "/v2/models/sums")["error"], str)
 
     def test_model_metadata(self):
         self.assertEqual(self.expect(200, "GET", "/v2/models/sums"), {

@@ -153,6 +153,11 @@ class TfServing(ServedGraphTest):
         self.assertIn("Malformed request", self.expect(400, "POST", "/v1/models/sums:explain", {})["error"])
         self.assertIn("Malformed request", self.expect(400, "POST", "/v1/models/sums", {})["error"])
 
+    def test_metrics(self):
+        status, headers, content = self.daemon.request("GET", "/monitoring/prometheus/metrics")
+        self.assertEqual((status, headers["Content-Type"].split(";")[0]), (200, "text/plain"))
+        self.assertIn(b"lstmd_build_info{", content)
+
     def test_status(self):
         good = {"error_code": "OK", "error_message": ""}
         own = self.expect(200, "GET", "/v1/models/sums")["model_version_status"]
