@@ -1,7 +1,9 @@
 """Chats over completions, and the tokenizer's routes."""
 import json
+import os
+import shutil
 
-from harness import CORPUS, DaemonTest
+from harness import CORPUS, ROOT, DaemonTest
 
 SHORT = True
 MESSAGES = [{"role": "system", "content": "Some years ago"}, {"role": "user", "content": "never mind how long"}]
@@ -165,3 +167,19 @@ class Tokenizer(DaemonTest):
             self.assertEqual(self.expect(400, "POST", path, body)["error"]["param"], param, (path, body))
         self.expect(404, "POST", "/tokenize", {"prompt": "a", "model": "nobody"}, error="model_not_found")
         self.expect(400, "POST", "/tokenize", "{", error="bad_json")
+
+
+class Demo(DaemonTest):
+    """The model that comes with lstmd; paragraphs of its book stand apart by an empty line."""
+
+    @classmethod
+    def start(cls):
+        shutil.copytree(os.path.join(ROOT, "config", "demo", "moby"), os.path.join(cls.models, "moby"))
+        return super().start()
+
+    def test_it_has_something_to_say(self):
+        for seed in range(5):
+            body = {"messages": [{"role": "user", "content": "Call me Ishmael."}], "seed": seed, "max_tokens": 300}
+            text = self.expect(200, "POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"]
+            self.assertGreater(len(text), 20)
+            self.assertNotIn("\n\n", text)
