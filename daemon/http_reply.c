@@ -75,6 +75,11 @@ static void step_of(const char *place, char step[ERROR_PLACE_BYTES_MAX])
     snprintf(step, ERROR_PLACE_BYTES_MAX, "%.*s", (int)length, place);
 }
 
+static bool is_to_be_retried(unsigned status)
+{
+    return status == 429 || status == 503;
+}
+
 static unsigned retry_after_seconds(const struct error *error)
 {
     return error->retry_after_seconds > 0 ? error->retry_after_seconds : RETRY_AFTER_SECONDS;
@@ -97,7 +102,7 @@ json_t *error_to_json(const struct error *given, unsigned status)
     if (object == NULL || !set_text(object, "step", step) || !set_text(object, "variable", error->variable) ||
         !set_origin(object, &error->origin) || !set_text(object, "hint", error->hint) ||
         (error->expired_at != 0 && json_object_set_new(object, "expired_at", json_integer(error->expired_at)) != 0) ||
-        (status == 429 &&
+        (is_to_be_retried(status) &&
          json_object_set_new(object, "retry_after_seconds", json_integer(retry_after_seconds(given))) != 0)) {
         json_decref(object);
         return NULL;
@@ -170,7 +175,7 @@ void request_reply_json(struct request *request, unsigned status, json_t *body)
 
 static void add_retry_after(struct request *request, unsigned status, const struct error *error)
 {
-    if (status == 429 || status == 503) {
+    if (is_to_be_retried(status)) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%u", retry_after_seconds(error));
         request_add_header(request, "Retry-After", seconds);

@@ -28,15 +28,16 @@ static const struct model_setting {
     const char *key;
     enum setting_type type;
     const char *choices; /* of a string: words, separated and surrounded by spaces; NULL: any */
+    const char *is;      /* what its value must be */
 } model_settings[] = {
-    {"generation", SETTING_OBJECT, NULL},
-    {"unknown_symbols", SETTING_STRING, " error skip replace "},
-    {"start", SETTING_STRING, NULL},
-    {"versions_kept", SETTING_WHOLE, NULL},
-    {"precision", SETTING_PRECISION, NULL},
-    {"chat_template", SETTING_TEMPLATE, NULL},
-    {"keep_alive_seconds", SETTING_WHOLE, NULL},
-    {"gate", SETTING_OBJECT, NULL},
+    {"generation", SETTING_OBJECT, NULL, "an object of fields of requests"},
+    {"unknown_symbols", SETTING_STRING, " error skip replace ", "error, skip or replace"},
+    {"start", SETTING_STRING, NULL, "a string"},
+    {"versions_kept", SETTING_WHOLE, NULL, "a whole number, 1 or more"},
+    {"precision", SETTING_PRECISION, NULL, "fp32, bf16 or int8"},
+    {"chat_template", SETTING_TEMPLATE, NULL, "a text with {content} once, and {role} at most once before it"},
+    {"keep_alive_seconds", SETTING_WHOLE, NULL, "a whole number, 1 or more"},
+    {"gate", SETTING_OBJECT, NULL, "an object with text and margin_nats"},
 };
 
 static enum status refuse_setting(struct error *error, const char *key, const char *why)
@@ -117,7 +118,9 @@ static enum status check_setting(const char *key, const json_t *value, struct er
         return STATUS_INVALID;
     }
     if (!fits_type(setting, value)) {
-        return refuse_setting(error, key, "has a value it cannot take");
+        char why[96];
+        snprintf(why, sizeof why, "must be %s", setting->is);
+        return refuse_setting(error, key, why);
     }
     struct error reason;
     if (strcmp(key, "gate") == 0 && gate_check_setting(value, &reason) != STATUS_OK) {

@@ -122,6 +122,11 @@ class Models(DaemonTest):
     def test_load_and_unload(self):
         self.make("loaded", versions=2)
         self.assertTrue(self.expect(200, "POST", "/v1/models/loaded/unload")["unloaded"])
+        body = {"model": "loaded", "prompt": "a"}
+        status, headers, content = self.daemon.request("POST", "/v1/completions", body)
+        error = json.loads(content)["error"]
+        self.assertEqual((status, error["code"]), (503, "model_unloaded"))
+        self.assertEqual(headers["Retry-After"], str(error["retry_after_seconds"]))
         self.assertEqual(self.expect(200, "POST", "/v1/models/loaded/load")["model"], "loaded@2")
         self.expect(200, "POST", "/v1/models/loaded/load", {"version": 1})
         self.expect(400, "POST", "/v1/models/loaded/load", {"version": 0})
@@ -226,6 +231,12 @@ class Models(DaemonTest):
                                   ({"n": 2}, "n"), ({"top_p": 7}, "top_p")):
             reply = self.expect(400, "PATCH", "/v1/models/unusable/settings", {"generation": generation})
             self.assertEqual(reply["error"]["param"], "/generation/" + place)
+        for name, value, what in (("versions_kept", 0, "a whole number, 1 or more"),
+                                  ("precision", "fp8", "fp32, bf16 or int8"),
+                                  ("unknown_symbols", "drop", "error, skip or replace"),
+                                  ("chat_template", "{role}", "a text with {content} once, and {role} at most once")):
+            message = self.expect(400, "PATCH", "/v1/models/unusable/settings", {name: value})["error"]["message"]
+            self.assertIn(f"/{name}: must be {what}", message)
 
     def test_bad_settings_file(self):
         """What was good stays in force, the log says once why, and what somebody wrote is not overwritten."""
@@ -234,7 +245,7 @@ class Models(DaemonTest):
         self.expect(200, "PATCH", path, {"start": "Call"})
         self.assertNotIn("reason", self.expect(200, "GET", path))
         for text, why in (("{\n \"start\": }", "line 2, column "), ("[]", "it must be a JSON object"),
-                          ('{"start": 7}', "/start: has a value it cannot take"),
+                          ('{"start": 7}', "/start: must be a string"),
                           ('{"colour": "red"}', "/colour: unknown setting"),
                           ('{"start": "a", "start": "b"}', "duplicate object key"),
                           ('{"generation": {"temperature": "hot"}}', "/generation/temperature: temperature must be")):
