@@ -1,7 +1,8 @@
 """What users of other servers suffered from, each as one test against the whole daemon: memory that never comes back
 after reloads, half-copied versions, texts that depend on their neighbours, generations that go on for nobody, broken
-characters, health that waits behind computation. Others of the kind: many callers of one graph and variables that are
-built twice (test_graph_sharing), bad versions (test_hot_reload, test_gate), states behind a restart (test_sessions)."""
+characters, health that waits behind computation, a rollback that is forgotten. Others of the kind: many callers of one
+graph and variables that are built twice (test_graph_sharing), bad versions (test_hot_reload, test_gate), states behind
+a restart (test_sessions)."""
 import concurrent.futures
 import json
 import os
@@ -108,6 +109,33 @@ class Reloads(DaemonTest):
                 with open(os.path.join(target, name), "wb") as file:
                     file.write(contents[name][:left])
             left -= len(contents[name])
+
+
+class Rollback(DaemonTest):
+    MODELS = {"bard": {"max_steps": 5}}
+
+    def add_version(self, number):
+        kept = os.path.join(self.folder, f"kept-{number}")
+        train(kept, max_steps=5 + number)
+        os.rename(os.path.join(kept, "1"), os.path.join(self.models, "bard", str(number)))
+        self.expect(200, "POST", "/v1/models/bard/load", {})
+
+    def serving(self):
+        return self.expect(200, "POST", "/v1/completions", {"model": "bard", "prompt": "I ", "max_tokens": 1})["model"]
+
+    def test_it_survives_restarts_and_new_versions(self):
+        self.add_version(2)
+        self.assertEqual(self.serving(), "bard@2")
+        self.expect(201, "PUT", "/v1/models/bard/labels/current", {"version": 1})
+        wait_until(lambda: self.serving() == "bard@1", "it was not rolled back")
+        for _ in range(2):
+            self.stop_daemon()
+            type(self).daemon = self.start()
+            self.assertEqual(self.serving(), "bard@1")
+        self.add_version(3)
+        self.assertEqual(self.serving(), "bard@1")
+        self.expect(200, "DELETE", "/v1/models/bard/labels/current")
+        wait_until(lambda: self.serving() == "bard@3", "the newest does not serve again")
 
 
 class Texts(DaemonTest):
