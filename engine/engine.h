@@ -8,6 +8,7 @@
 #include "engine/decode/decode_score.h"
 #include "engine/decode/generation.h"
 #include "engine/import/importer.h"
+#include "engine/model/adapted_text.h"
 #include "engine/model/model.h"
 #include "engine/model/model_export.h"
 #include "engine/model/model_import.h"

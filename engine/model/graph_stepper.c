@@ -398,8 +398,8 @@ enum status graph_stepper_measure(struct graph *graph, const struct generate_sig
     return status == STATUS_OK ? status : refuse_step(error, status);
 }
 
-enum status graph_stepper_plan(struct graph *graph, struct values *values, const struct generate_signature *signature,
-                               size_t symbol_count, struct decode_plan **ret_plan, struct error *error)
+enum status graph_stepper_create(struct graph *graph, struct values *values, const struct generate_signature *signature,
+                                 size_t symbol_count, struct stepper *ret_stepper, struct error *error)
 {
     if (signature->is_one_hot || signature->symbol_count != 0) {
         size_t columns = signature->is_one_hot
@@ -427,14 +427,24 @@ enum status graph_stepper_plan(struct graph *graph, struct values *values, const
                            .destroy = destroy};
     enum status status = make(stepper, graph, &seam, error);
     if (status != STATUS_OK) {
-        status = refuse_step(error, status);
-    } else {
-        seam.bytes = count_bytes(stepper, graph);
-        status = decode_plan_create_stepped(&seam, ret_plan, error);
-    }
-    if (status != STATUS_OK) {
         stepper->values = NULL; /* still the caller's */
         destroy(stepper);
+        return refuse_step(error, status);
+    }
+    seam.bytes = count_bytes(stepper, graph);
+    *ret_stepper = seam;
+    return STATUS_OK;
+}
+
+enum status graph_stepper_plan(struct graph *graph, struct values *values, const struct generate_signature *signature,
+                               size_t symbol_count, struct decode_plan **ret_plan, struct error *error)
+{
+    struct stepper seam;
+    TRY(graph_stepper_create(graph, values, signature, symbol_count, &seam, error));
+    enum status status = decode_plan_create_stepped(&seam, ret_plan, error);
+    if (status != STATUS_OK) {
+        ((struct graph_stepper *)seam.context)->values = NULL; /* still the caller's */
+        seam.destroy(seam.context);
     }
     return status;
 }

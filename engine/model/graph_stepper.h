@@ -19,6 +19,11 @@ enum { GRAPH_STEPPER_STEP_MS_MAX = 1000 };
 enum status graph_stepper_plan(struct graph *graph, struct values *values, const struct generate_signature *signature,
                                size_t symbol_count, struct decode_plan **ret_plan, struct error *error) MUST_CHECK;
 
+/* The same, but for the plan: the stepper alone, its owner's to destroy. */
+struct stepper;
+enum status graph_stepper_create(struct graph *graph, struct values *values, const struct generate_signature *signature,
+                                 size_t symbol_count, struct stepper *ret_stepper, struct error *error) MUST_CHECK;
+
 /* Bytes that such a plan holds, values among them, without having these: by the shapes of the graph. Errors as
  * graph_stepper_plan, as far as the shapes show. */
 enum status graph_stepper_measure(struct graph *graph, const struct generate_signature *signature, size_t *ret_bytes,

@@ -231,6 +231,11 @@ struct served_graph *served_graph_unref(struct served_graph *graph)
     return NULL;
 }
 
+const struct session *served_graph_session(const struct served_graph *graph)
+{
+    return graph->session;
+}
+
 size_t served_graph_signature_count(const struct served_graph *graph)
 {
     return graph->signature_count;

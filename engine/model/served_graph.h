@@ -53,6 +53,10 @@ const struct served_signature *served_graph_signature(const struct served_graph 
 enum status served_graph_find(const struct served_graph *graph, const char *name,
                               const struct served_signature **ret_signature, struct error *error) MUST_CHECK;
 
+/* Its graph and values, which nobody may change; for engine/model alone. Borrowed. */
+struct session;
+const struct session *served_graph_session(const struct served_graph *graph);
+
 /* The end of that name; SIZE_MAX: there is none. */
 size_t served_end_find(const struct served_end *ends, size_t count, const char *name);
 

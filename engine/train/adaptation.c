@@ -26,6 +26,8 @@ struct adaptation {
     struct stride rest; /* the last one that was shorter */
     int32_t *symbols;   /* what comes before the segment, and its own */
     bool has_context;
+    struct language_model_options model;
+    size_t given_count; /* variables of the graph as it was given; those behind are slots */
 };
 
 static const char *const names[] = {"output", "all"};
@@ -154,7 +156,10 @@ static enum status make(struct adaptation *adaptation, const struct graph *graph
         return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
     }
     TRY(graph_clone(graph, &adaptation->graph, error));
+    adaptation->given_count = graph_variable_count(graph);
     model.has_train_head = true;
+    model.has_predict_head = true;
+    adaptation->model = model;
     TRY(language_model_build(adaptation->graph, &model, error));
     TRY(graph_enter_name_scope(adaptation->graph, "adaptation", &previous, error));
     enum status status = choose(adaptation, &model, values, error);
@@ -259,4 +264,74 @@ enum status adaptation_read(struct adaptation *adaptation, const uint32_t *symbo
         done += time;
     }
     return STATUS_OK;
+}
+
+/* ---- what others see ---- */
+
+void adaptation_go_to(struct adaptation *adaptation, const void *state, uint32_t symbol)
+{
+    const char *at = state;
+    for (size_t i = 0; i < adaptation->state.count; i++) {
+        struct tensor *tensor = &adaptation->state.tensors[i];
+        size_t bytes = tensor_bytes(tensor);
+        memcpy(tensor->data, at, bytes);
+        at += (bytes + MEM_ALIGNMENT_BYTES - 1) / MEM_ALIGNMENT_BYTES * MEM_ALIGNMENT_BYTES;
+    }
+    adaptation->symbols[0] = (int32_t)symbol;
+    adaptation->has_context = true;
+}
+
+static enum status find_state(const struct adaptation *adaptation, const char *which, size_t index,
+                              struct output *ret_output, struct error *error)
+{
+    char place[RECURRENT_STATE_NAME_BYTES_MAX];
+    char name[64];
+    snprintf(name, sizeof name, "predict/%s_state/%s:0", which,
+             recurrent_state_name(adaptation->model.cell, index, place));
+    return graph_find_output(adaptation->graph, name, ret_output, error);
+}
+
+enum status adaptation_signature(const struct adaptation *adaptation, struct generate_signature *ret_signature,
+                                 struct graph **ret_graph, struct values **ret_values, struct error *error)
+{
+    struct graph *graph = adaptation->graph;
+    if (generate_signature_exists(graph)) {
+        error_set(error, STATUS_UNPROCESSABLE,
+                  "the graph makes its text by the signature " GENERATE_SIGNATURE_NAME
+                  ", only a language_model's own text adapts");
+        return error_code(error, "cannot_adapt"), STATUS_UNPROCESSABLE;
+    }
+    *ret_signature = (struct generate_signature){.symbol_shape = shape_matrix(1, 1),
+                                                 .symbol_count = adaptation->model.vocabulary_size,
+                                                 .state_count = adaptation->state.count};
+    TRY(graph_find_output(graph, "predict/inputs:0", &ret_signature->symbol, error));
+    TRY(graph_find_output(graph, "predict/logits:0", &ret_signature->scores, error));
+    for (size_t i = 0; i < adaptation->state.count; i++) {
+        ret_signature->state_shapes[i] = adaptation->state.tensors[i].shape;
+        TRY(find_state(adaptation, "initial", i, &ret_signature->states[i], error));
+        TRY(find_state(adaptation, "final", i, &ret_signature->next_states[i], error));
+    }
+    *ret_graph = graph;
+    return values_create_over(adaptation->values, graph, ret_values, error);
+}
+
+enum adaptation_weights adaptation_kind(const struct adaptation *adaptation)
+{
+    return adaptation->options.weights;
+}
+
+size_t adaptation_segment_symbols(const struct adaptation *adaptation)
+{
+    return adaptation->options.segment_symbols;
+}
+
+void adaptation_visit(const struct adaptation *adaptation, void (*each)(void *context, struct tensor *tensor),
+                      void *context)
+{
+    for (size_t i = 0; i < adaptation->step.variable_count; i++) {
+        each(context, values_tensor(adaptation->values, adaptation->step.variables[i]));
+    }
+    for (size_t i = adaptation->given_count; i < graph_variable_count(adaptation->graph); i++) {
+        each(context, values_tensor(adaptation->values, graph_variable(adaptation->graph, i)));
+    }
 }

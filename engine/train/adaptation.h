@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "engine/graph/values.h"
+#include "engine/nn/generate_signature.h"
 #include "engine/text/vocabulary.h"
 
 /* What learns. */
@@ -49,5 +50,26 @@ void adaptation_destroy(struct adaptation *adaptation);
  * high. */
 enum status adaptation_read(struct adaptation *adaptation, const uint32_t *symbols, size_t count, double *nats,
                             struct error *error) MUST_CHECK;
+
+/* ---- for a text that is also generated, beside what is learned ---- */
+
+/* What is read next stands behind `symbol`, and the recurrent state before that is `state`: the tensors that the
+ * signature below lists, each from a multiple of MEM_ALIGNMENT_BYTES. */
+void adaptation_go_to(struct adaptation *adaptation, const void *state, uint32_t symbol);
+
+/* A step of its predict head, with what was learned by now, of its graph and values: the graph is borrowed, the values
+ * are views that the caller owns, to be destroyed before the adaptation. UNPROCESSABLE, code "cannot_adapt", where the
+ * graph has a signature of that name, which another head may answer. */
+enum status adaptation_signature(const struct adaptation *adaptation, struct generate_signature *ret_signature,
+                                 struct graph **ret_graph, struct values **ret_values, struct error *error) MUST_CHECK;
+
+/* What was asked for. */
+enum adaptation_weights adaptation_kind(const struct adaptation *adaptation);
+size_t adaptation_segment_symbols(const struct adaptation *adaptation);
+
+/* Shows, in an order that depends on graph and options alone, all that it changes: the variables that learn, and their
+ * slots. `each` may write the tensors' numbers. */
+void adaptation_visit(const struct adaptation *adaptation, void (*each)(void *context, struct tensor *tensor),
+                      void *context);
 
 #endif
