@@ -36,6 +36,10 @@ void api_sessions_get(struct server *server, struct request *request)
         request_reply_error(request, &error);
         return;
     }
+    if (with_state && session_check_state_shown(session, &error) != STATUS_OK) {
+        request_reply_error(request, &error);
+        return;
+    }
     request_reply_json(request, 200, session_describe(session, with_state));
 }
 
@@ -59,7 +63,7 @@ struct put_call {
     json_t *object;
     const char *model, *fork; /* in `object`; NULL: not said */
     struct text_origin origin;
-    struct session_order order; /* its state is owned */
+    struct session_order order; /* its state and what was learned are owned */
     bool has_waited;            /* for its model to be loaded */
     enum status status;
     struct error error;
@@ -113,6 +117,7 @@ static enum status take_fork(struct put_call *call, struct error *error)
     TRY(sessions_find(call->server->sessions, owner_of(call->request), call->fork, &session, error));
     TRY(session_check_begun(session, error));
     call->order.state = text_state_ref(session_state(session));
+    call->order.adapted = adapted_weights_ref(session_adapted(session));
     if (call->order.state == NULL) {
         session_model(session, call->origin.model);
         call->order.model = call->origin.model;
@@ -196,6 +201,7 @@ static void put(struct job *job)
         request_reply_error(call->request, error);
     }
     text_state_unref(call->order.state);
+    adapted_weights_unref(call->order.adapted);
     json_decref(call->object);
     request_release(call->request);
     mem_free(call);

@@ -31,7 +31,7 @@ void completion_id(const struct completion *completion, char id[COMPLETION_ID_BY
 
 /* ---- The end */
 
-static void completion_unref(struct completion *completion)
+void completion_unref(struct completion *completion)
 {
     CHECK(completion->references > 0);
     if (--completion->references > 0) {
@@ -39,6 +39,7 @@ static void completion_unref(struct completion *completion)
     }
     struct completions *owner = completion->owner;
     completion_give_back(completion);
+    completion_adapt_end(completion);
     if (completion->snapshot != NULL) {
         registry_release(owner->server->registry, completion->snapshot);
     }
@@ -145,7 +146,7 @@ void completion_cancel(struct completion *completion)
             generation_cancel(completion->choices[i].generation);
         }
     }
-    batcher_wake(completion->owner->server->batcher);
+    completion_wake(completion);
 }
 
 static void on_generation_released(struct message *message)
@@ -212,7 +213,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     choice->ended_ns = progress.ended_ns;
     choice->taken_bytes += completion->is_abandoned ? 0 : length;
     if (length > 0 && progress.readable_bytes > GENERATION_RING_BYTES / 4) {
-        batcher_wake(completion->owner->server->batcher); /* its row may have waited for room */
+        completion_wake(completion); /* its row may have waited for room */
     }
     if (length == 0 && progress.finish != FINISH_NONE) {
         if (completion->form == FORM_JSON) {
@@ -228,7 +229,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         completion->ended_count++;
         choice->generation = generation_unref(choice->generation);
         if (completion->beam_width > 0) {
-            batcher_wake(completion->owner->server->batcher); /* others may have waited for its search */
+            completion_wake(completion); /* others may have waited for its search */
         }
     }
     return length;
@@ -272,6 +273,9 @@ static void on_timer(uv_timer_t *timer);
 void completion_start_timer(struct completion *completion, uint64_t due_ms)
 {
     uint64_t now_ms = clock_now_ms();
+    if (completion->adapting != NULL && completion->form != FORM_JSON && now_ms < completion->deadline_ms) {
+        due_ms = due_ms < completion->deadline_ms ? due_ms : completion->deadline_ms; /* no batcher sees to that */
+    }
     uv_timer_start(&completion->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 1, 0);
 }
 
@@ -384,6 +388,9 @@ static void on_timer(uv_timer_t *timer)
         completion_reply_stream(completion);
     }
     uint64_t now_ms = clock_now_ms();
+    if (completion->adapting != NULL && now_ms >= completion->deadline_ms) {
+        completion_wake(completion);
+    }
     uint64_t ping_ms = completion->owner->server->settings.ping_seconds * 1000;
     completion->wants_ping = now_ms >= completion->written_ms + ping_ms;
     completion->flushed_ms = now_ms;

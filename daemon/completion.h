@@ -51,6 +51,8 @@ void completions_cancel_model(struct completions *completions, const char *model
 
 /* How many run or wait. */
 size_t completions_count(const struct completions *completions);
+/* Of these, those whose sessions adapt. */
+size_t completions_adapting_count(const struct completions *completions);
 
 /* What runs: [{"id","model","key","created",…}]. New reference, NULL without memory. */
 json_t *completions_describe(const struct completions *completions);

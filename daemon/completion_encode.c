@@ -92,8 +92,10 @@ static enum status create_generation(struct completion *completion, struct choic
         .deadline_ms = completion->deadline_ms,
         .owner = choice,
     };
-    return generation_create(snapshot_decode_plan(completion->snapshot), snapshot_vocabulary(completion->snapshot),
-                             &options, choice, completion_release_choice, &choice->generation, error);
+    TRY(generation_create(completion_plan(completion), snapshot_vocabulary(completion->snapshot), &options, choice,
+                          completion_release_choice, &choice->generation, error));
+    completion_adapt_expect(completion, encoded->count);
+    return STATUS_OK;
 }
 
 /* Whether there is room for the log-probabilities of `count` symbols, all texts together. */
@@ -150,7 +152,7 @@ static enum status create_texts(struct completion *completion, struct encoded *e
         .constraint = encoded->constraint,
     };
     if (completion->beam_width > 0) {
-        TRY(beam_create(snapshot_decode_plan(completion->snapshot), &beam, &encoded->beam, error));
+        TRY(beam_create(completion_plan(completion), &beam, &encoded->beam, error));
     }
     enum status status = STATUS_OK;
     for (size_t j = 0; j < (size_t)fields->best_of && status == STATUS_OK; j++) {

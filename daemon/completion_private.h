@@ -13,6 +13,7 @@ struct completions {
     struct server *server;
     struct completion *first;
     size_t count;
+    size_t adapting_count;                  /* of these, those that adapt */
     uint64_t text_count, predicted_symbols; /* of all that are admitted */
     uint64_t flow_text_counts[GENERATION_FLOW_COUNT],
         flow_predicted_symbols[GENERATION_FLOW_COUNT]; /* and of each flow's */
@@ -66,8 +67,10 @@ struct completion {
     json_t *object;          /* what `fields` borrows from */
     json_t *defaults;        /* and what it borrows from the model's settings */
     struct generate_request fields;
-    uint32_t *context;    /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
-    size_t context_count; /* 0 before its text was encoded */
+    uint32_t *context;         /* DOOR_SCORE: the symbols of its text, which stand before every candidate; else NULL */
+    size_t context_count;      /* 0 before its text was encoded */
+    bool adapts;               /* its session does */
+    struct adapting *adapting; /* owned; NULL: it does not, or has not begun to */
     struct session_turn session_turn; /* in the request's session */
     struct text_state *from;          /* what its texts go on from; owned, NULL: from the beginning */
     json_t *messages;                 /* DOOR_CHAT: what the template is laid over; else NULL */
@@ -130,8 +133,14 @@ void completions_on_message(struct message *message);
 enum { COMPLETION_ID_BYTES_MAX = REQUEST_ID_BYTES_MAX + 10 };
 void completion_id(const struct completion *completion, char id[COMPLETION_ID_BYTES_MAX]);
 
+/* Its generation, which waits for its reader or was cancelled, has something to do. */
+void completion_wake(struct completion *completion);
+
 /* Ends its generations at their next step. */
 void completion_cancel(struct completion *completion);
+
+/* One reference less; the last frees it. */
+void completion_unref(struct completion *completion);
 
 /* Frees it once the reply is through (or nobody waits for it) and every choice has ended. */
 void completion_close_if_over(struct completion *completion);
@@ -181,6 +190,29 @@ enum status completion_take_state(struct completion *completion, const char **re
 /* The part of it that is about its session, where it is in one; or waits for one, whose state it then only looks at. */
 enum status completion_take_session(struct completion *completion, const char **reference,
                                     char model[TEXT_STATE_MODEL_BYTES_MAX], struct error *error) MUST_CHECK;
+
+/* Whether its session adapts: by what the session learned `before` (NULL: it does not) where that is begun, else by the
+ * request. INVALID where the request says another, or something that does not go with it. */
+enum status completion_adapt_choose(struct completion *completion, struct adapted_weights *before, bool is_begun,
+                                    struct error *error) MUST_CHECK;
+
+/* In order, where it adapts, else without effect: with its snapshot found, notes the graph and what was learned before
+ * (LIMIT, code "adapting_max"; registry_served_ticket's errors); makes the copy that learns (TOO_LARGE, code
+ * "sessions_bytes_max"; served_open's and adapted_text_create's errors; thread: run); says how long the prompt is, with
+ * its generation made and not begun; ends, with its generation gone. */
+enum status completion_adapt_begin(struct completion *completion, struct error *error) MUST_CHECK;
+enum status completion_adapt_open(struct completion *completion, struct error *error) MUST_CHECK;
+void completion_adapt_expect(struct completion *completion, size_t prompt_count);
+void completion_adapt_end(struct completion *completion);
+
+/* Generates, where it adapts: in place of batcher_submit. */
+void completion_adapt_start(struct completion *completion);
+
+/* What its texts are made of: its snapshot's, or the adapting copy's. Thread: loop or run. */
+const struct decode_plan *completion_plan(const struct completion *completion);
+
+/* What its session has learned by its end, borrowed; NULL where it does not adapt, or its prompt was not read whole. */
+struct adapted_weights *completion_adapted(const struct completion *completion);
 
 /* Looking for the snapshot failed: begins to wait where its version is being loaded, once; then completion_begin is
  * called again. */

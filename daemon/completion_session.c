@@ -62,9 +62,11 @@ void completion_leave_session(struct completion *completion)
 {
     struct sessions *sessions = completion->owner->server->sessions;
     bool is_changed = completion->choice_count > 0 && was_sent(completion);
+    struct adapted_weights *adapted = completion_adapted(completion);
+    is_changed = is_changed && (adapted != NULL || !completion->adapts);
     struct text_state *state = is_changed ? completion->choices[0].state : NULL;
     bool is_end = state != NULL && completion->session_turn.turn.is_inside && completion_oip_ends_session(completion);
-    sessions_leave(sessions, &completion->session_turn, state);
+    sessions_leave(sessions, &completion->session_turn, state, adapted);
     if (is_end) {
         struct error ignored; /* one that waited is inside by now: it goes on */
         enum status status =
@@ -91,14 +93,14 @@ enum status completion_take_session(struct completion *completion, const char **
 {
     const struct session_turn *turn = &completion->session_turn;
     if (!goes_on(completion)) {
-        return STATUS_OK;
+        return completion_adapt_choose(completion, NULL, false, error);
     }
     if (turn->turn.is_inside && session_check_begun(turn->session, error) != STATUS_OK) {
         return completion_refuse_field(error, "session");
     }
     session_model(turn->session, model);
     if (model[0] == '\0') { /* it did not come in, and the session is only being made */
-        return STATUS_OK;
+        return completion_adapt_choose(completion, NULL, false, error);
     }
     if (*reference != NULL && !is_same_model(*reference, model)) {
         error_set(error, STATUS_INVALID, "session '%s' is of %s, not of '%.100s'", completion->fields.session, model,
@@ -107,7 +109,7 @@ enum status completion_take_session(struct completion *completion, const char **
     }
     completion->from = text_state_ref(session_state(turn->session));
     *reference = model;
-    return STATUS_OK;
+    return completion_adapt_choose(completion, session_adapted(turn->session), completion->from != NULL, error);
 }
 
 enum status completion_check_version(const struct completion *completion, enum status status, struct error *error)

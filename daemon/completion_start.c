@@ -23,7 +23,10 @@ static void refuse(struct completion *completion, const struct error *error)
 static void encode_job(struct job *job)
 {
     struct completion *completion = (struct completion *)job; /* its first member */
-    completion->status = completion_make_generations(completion, &completion->error);
+    completion->status = completion_adapt_open(completion, &completion->error);
+    if (completion->status == STATUS_OK) {
+        completion->status = completion_make_generations(completion, &completion->error);
+    }
 }
 
 /* Drops generations that were made but not submitted, as ended. */
@@ -70,7 +73,7 @@ static void submit(struct completion *completion)
         log_prompts(completion);
         status = completion_admit(completion, &error);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && completion->adapting == NULL) {
         status = batcher_reserve(server->batcher, completion->choice_count, &error);
     }
     if (status != STATUS_OK) {
@@ -79,7 +82,11 @@ static void submit(struct completion *completion)
         return;
     }
     for (size_t i = 0; i < completion->choice_count; i++) {
-        batcher_submit_reserved(server->batcher, completion->choices[i].generation);
+        if (completion->adapting == NULL) {
+            batcher_submit_reserved(server->batcher, completion->choices[i].generation);
+        } else {
+            completion_adapt_start(completion);
+        }
         completion->references++;
     }
     completion->is_submitted = true;
@@ -302,8 +309,8 @@ void completion_stop_loading(struct completion *completion, const struct error *
     refuse(completion, error);
 }
 
-/* Whether encoding its prompt, taking up what it goes on from, or making room for a search takes too long for the
- * loop. */
+/* Whether encoding its prompt, taking up what it goes on from, or making room for a search or a copy that learns takes
+ * too long for the loop. */
 static bool is_large(const struct completion *completion)
 {
     const struct generate_request *fields = &completion->fields;
@@ -312,7 +319,7 @@ static bool is_large(const struct completion *completion)
     size_t state_bytes = completion->from == NULL ? 0 : text_state_bytes(completion->from);
     return length > FIELDS_INLINE_BYTES_MAX || completion_chat_bytes(completion) > FIELDS_INLINE_BYTES_MAX ||
            fields->prompt_bytes > FIELDS_INLINE_BYTES_MAX || state_bytes > FIELDS_INLINE_BYTES_MAX ||
-           fields->pattern != NULL || fields->use_beam_search;
+           fields->pattern != NULL || fields->use_beam_search || completion->adapting != NULL;
 }
 
 void completion_begin(struct completion *completion)
@@ -325,8 +332,11 @@ void completion_begin(struct completion *completion)
     } else if (status == STATUS_UNAVAILABLE && completion_wait_for_load(completion, &error)) {
         return;
     }
-    if (status == STATUS_OK) { /* before its texts cost anything: those who are refused may be many */
+    if (status == STATUS_OK && !completion->adapts) { /* before its texts cost anything: the refused may be many */
         status = batcher_check_room(server->batcher, completion->choice_count, &error);
+    }
+    if (status == STATUS_OK) {
+        status = completion_adapt_begin(completion, &error);
     }
     if (status == STATUS_OK && is_large(completion)) {
         completion->job.run = encode_job;

@@ -63,6 +63,11 @@ size_t completions_count(const struct completions *completions)
     return completions->count;
 }
 
+size_t completions_adapting_count(const struct completions *completions)
+{
+    return completions->adapting_count;
+}
+
 json_t *completions_describe(const struct completions *completions)
 {
     json_t *list = json_array();

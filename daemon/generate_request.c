@@ -1,8 +1,6 @@
 /* The table of fields of a text request, and reading them. Thread: any. Owns nothing. */
 #include "daemon/generate_request_private.h"
 
-#include <math.h>
-
 #include "daemon/options.h"
 #include "engine/base/check.h"
 
@@ -19,12 +17,10 @@ enum field_kind {
     FIELD_SESSION,
     FIELD_STATE,
     FIELD_PATTERN,
+    FIELD_ADAPT,
     FIELD_IGNORED, /* taken from foreign clients, means nothing here */
     FIELD_SUFFIX,  /* only "" is accepted: what comes later cannot be read first */
-    FIELD_UNBUILT, /* documented; only `min`, its neutral value, is accepted */
 };
-
-#define NO_NUMBER ((double)NAN) /* where no number is neutral */
 
 static const struct field {
     const char *name;
@@ -78,7 +74,7 @@ static const struct field {
     {"session_start", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, session_start)},
     {"state", FIELD_STATE, false, 0, 0, 0},
     {"return_state", FIELD_FLAG, false, 0, 0, offsetof(struct generate_request, return_state)},
-    {"adapt", FIELD_UNBUILT, false, NO_NUMBER, 0, 0},
+    {"adapt", FIELD_ADAPT, false, 0, 0, 0},
 };
 enum { FIELD_COUNT = sizeof table / sizeof *table };
 static_assert(FIELD_COUNT <= 64, "generate_request.given has a bit for each field");
@@ -137,21 +133,6 @@ static enum status read_number(const struct field *field, const json_t *value, d
     }
     *ret_number = number;
     return STATUS_OK;
-}
-
-static enum status read_unbuilt(const struct field *field, const json_t *value, struct error *error)
-{
-    bool is_neutral = json_is_false(value) || (json_is_number(value) && json_number_value(value) == field->min) ||
-                      (json_is_string(value) && json_string_length(value) == 0) ||
-                      (json_is_object(value) && json_object_size(value) == 0) ||
-                      (json_is_array(value) && json_array_size(value) == 0);
-    if (is_neutral) {
-        return STATUS_OK;
-    }
-    error_set(error, STATUS_UNSUPPORTED, "%s is documented, but not in this build", field->name);
-    error_code(error, "unsupported");
-    generate_request_refuse(field->name, error);
-    return STATUS_UNSUPPORTED;
 }
 
 static enum status read_suffix(const json_t *value, struct error *error)
@@ -214,9 +195,9 @@ static enum status read_field(struct generate_request *request, const struct fie
         request->pattern_length = json_string_length(value); /* "" is none */
         request->pattern = request->pattern_length == 0 ? NULL : json_string_value(value);
         return STATUS_OK;
+    case FIELD_ADAPT: return generate_request_read_adapt(request, value, error);
     case FIELD_IGNORED: return STATUS_OK;
     case FIELD_SUFFIX: return read_suffix(value, error);
-    case FIELD_UNBUILT: return read_unbuilt(field, value, error);
     }
     CHECK(false);
 }
@@ -305,7 +286,7 @@ enum status generate_request_default(struct generate_request *request, const cha
 static json_t *value_of(const struct field *field, const char *text)
 {
     char *end;
-    if (field != NULL && (field->kind == FIELD_INTEGER || field->kind == FIELD_UNBUILT)) {
+    if (field != NULL && field->kind == FIELD_INTEGER) {
         errno = 0;
         long long number = strtoll(text, &end, 10);
         int failed = errno;
@@ -314,11 +295,10 @@ static json_t *value_of(const struct field *field, const char *text)
         }
     }
     double number;
-    if (field != NULL && (field->kind == FIELD_NUMBER || field->kind == FIELD_UNBUILT) &&
-        options_read_number(text, &number, NULL) == STATUS_OK) {
+    if (field != NULL && field->kind == FIELD_NUMBER && options_read_number(text, &number, NULL) == STATUS_OK) {
         return json_real(number);
     }
-    if (field != NULL && (field->kind == FIELD_FLAG || field->kind == FIELD_UNBUILT) &&
+    if (field != NULL && (field->kind == FIELD_FLAG || field->kind == FIELD_ADAPT) &&
         (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)) {
         return json_boolean(text[0] == 't');
     }
@@ -377,8 +357,10 @@ static json_t *schema_of(const struct field *field)
     case FIELD_SESSION:
     case FIELD_STATE: return json_pack("{s:s}", "type", "string");
     case FIELD_PATTERN: return json_pack("{s:s, s:i}", "type", "string", "maxLength", PATTERN_BYTES_MAX);
-    case FIELD_IGNORED:
-    case FIELD_UNBUILT: break;
+    case FIELD_ADAPT:
+        return json_pack("{s:[b,s,s]}", "enum", 0, adaptation_weights_name(ADAPTATION_OUTPUT),
+                         adaptation_weights_name(ADAPTATION_ALL));
+    case FIELD_IGNORED: break;
     }
     return json_object();
 }
@@ -387,7 +369,7 @@ json_t *generate_request_schema(void)
 {
     json_t *fields = json_object();
     for (size_t i = 0; i < FIELD_COUNT; i++) {
-        if (table[i].kind != FIELD_UNBUILT && json_object_set_new(fields, table[i].name, schema_of(&table[i])) != 0) {
+        if (json_object_set_new(fields, table[i].name, schema_of(&table[i])) != 0) {
             json_decref(fields);
             return NULL;
         }

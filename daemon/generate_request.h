@@ -1,8 +1,8 @@
 /* What a caller asks for when it wants text: one struct, read by one table of fields from a JSON body (POST
  * /v1/completions, POST …/generate) or from query parameters (GET …/generate).
  *
- * Fields that no recurrent model can do, and those that are documented but not in this build, are refused by name
- * (UNSUPPORTED) unless their value changes nothing (null, false, an empty text). Unknown fields are refused on lstmd's
+ * Fields that no recurrent model can do are refused by name (UNSUPPORTED) unless their value changes nothing (null, an
+ * empty text). Unknown fields are refused on lstmd's
  * own routes; on /v1/completions, which foreign clients speak, they are named in `warnings`. Thread: any. Texts are
  * borrowed from the JSON object. */
 #ifndef DAEMON_GENERATE_REQUEST_H
@@ -70,6 +70,8 @@ struct generate_request {
     bool include_usage;
     const char *session; /* NULL: none */
     bool session_start;
+    bool adapts; /* its session's copy of these learns */
+    enum adaptation_weights adapted;
     const char *state; /* base64; NULL: none */
     size_t state_length;
     bool return_state;
@@ -79,7 +81,7 @@ struct generate_request {
 };
 
 /* Defaults, then the object's fields. INVALID names the field and its bounds, code "unknown_field" for unknown ones;
- * UNSUPPORTED, code "unsupported". `error->param` is the field's name. `object` must outlive the result. */
+ * UNSUPPORTED, code "unsupported_parameter". `error->param` is the field's name. `object` must outlive the result. */
 enum status generate_request_read(struct generate_request *request, const json_t *object, enum generate_door door,
                                   struct error *error) MUST_CHECK;
 

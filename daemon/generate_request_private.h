@@ -29,4 +29,8 @@ enum status generate_request_read_stream_options(struct generate_request *reques
 enum status generate_request_read_unknown_symbols(struct generate_request *request, const json_t *value,
                                                   struct error *error) MUST_CHECK;
 
+/* False, "output" or "all". */
+enum status generate_request_read_adapt(struct generate_request *request, const json_t *value,
+                                        struct error *error) MUST_CHECK;
+
 #endif

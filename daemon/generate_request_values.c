@@ -200,6 +200,16 @@ enum status generate_request_read_unknown_symbols(struct generate_request *reque
     return generate_request_refuse("unknown_symbols", error);
 }
 
+enum status generate_request_read_adapt(struct generate_request *request, const json_t *value, struct error *error)
+{
+    request->adapts = json_is_string(value) && adaptation_weights_find(json_string_value(value), &request->adapted);
+    if (request->adapts || json_is_false(value)) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_INVALID, "adapt must be false, \"output\" or \"all\"");
+    return generate_request_refuse("adapt", error);
+}
+
 uint64_t generate_request_flush_ms(const struct generate_request *request, size_t text_count)
 {
     uint64_t asked_ms = (uint64_t)request->flush_ms;

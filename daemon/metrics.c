@@ -307,6 +307,8 @@ char *metrics_write(const struct server *server, size_t *ret_length)
     add_head(&text, "lstmd_train_loss", "gauge", "Nats per symbol, of the model's last training.");
     trainings_visit(server->trainings, add_train_loss, &text);
     add_sessions(&text, server->sessions);
+    add_value(&text, "lstmd_adapting_texts", "gauge", "Texts being made in sessions that adapt.",
+              (double)completions_adapting_count(server->completions));
     add_value(&text, "lstmd_sequences", "gauge", "Sequences of the Open Inference Protocol that are kept.",
               (double)sequences_count(server->sequences));
     add_value(&text, "lstmd_sequence_bytes", "gauge", "Memory of the states of sequences.",

@@ -58,6 +58,11 @@ struct text_state *session_state(const struct session *session)
     return session->state;
 }
 
+struct adapted_weights *session_adapted(const struct session *session)
+{
+    return session->adapted;
+}
+
 void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BYTES_MAX])
 {
     if (session->state != NULL) {
@@ -65,6 +70,35 @@ void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BY
     } else {
         snprintf(model, TEXT_STATE_MODEL_BYTES_MAX, "%s", session->model == NULL ? "" : session->model);
     }
+}
+
+enum status session_check_state_shown(const struct session *session, struct error *error)
+{
+    if (session->adapted == NULL) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_UNPROCESSABLE, "session '%s' adapts: its state is nothing without what it learned",
+              session_name(session));
+    error_code(error, "session_adapts");
+    return STATUS_UNPROCESSABLE;
+}
+
+enum status sessions_check_size(uint64_t sessions_bytes_max, size_t state_bytes, size_t adapted_bytes,
+                                struct error *error)
+{
+    if (state_bytes + adapted_bytes + sizeof(struct session) + SESSION_NAMES_BYTES_MAX <= sessions_bytes_max) {
+        return STATUS_OK;
+    }
+    if (adapted_bytes > 0) {
+        error_set(error, STATUS_TOO_LARGE,
+                  "a state of %zu bytes and adapted weights of %zu, sessions_bytes_max is %llu", state_bytes,
+                  adapted_bytes, (unsigned long long)sessions_bytes_max);
+    } else {
+        error_set(error, STATUS_TOO_LARGE, "a state of %zu bytes, sessions_bytes_max is %llu", state_bytes,
+                  (unsigned long long)sessions_bytes_max);
+    }
+    error_code(error, "sessions_bytes_max");
+    return STATUS_TOO_LARGE;
 }
 
 enum status session_check_begun(const struct session *session, struct error *error)
@@ -77,7 +111,8 @@ enum status session_check_begun(const struct session *session, struct error *err
     return STATUS_NOT_FOUND;
 }
 
-void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state)
+void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state,
+                    struct adapted_weights *adapted)
 {
     struct session *session = turn->session;
     if (session == NULL) {
@@ -85,7 +120,7 @@ void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct
     }
     bool was_inside = turn->turn.is_inside;
     if (was_inside && state != NULL) {
-        sessions_set_content(sessions, session, text_state_ref(state), NULL);
+        sessions_set_content(sessions, session, text_state_ref(state), adapted_weights_ref(adapted), NULL);
     }
     turns_remove(&session->turns, &turn->turn);
     turn->session = NULL;
@@ -106,13 +141,14 @@ static enum status apply(struct sessions *sessions, struct session *session, con
                          struct error *error)
 {
     if (order->state != NULL) {
-        sessions_set_content(sessions, session, text_state_ref(order->state), NULL);
+        sessions_set_content(sessions, session, text_state_ref(order->state), adapted_weights_ref(order->adapted),
+                             NULL);
     } else if (order->model != NULL) {
         char *model = mem_copy_string(order->model);
         if (model == NULL) {
             return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
         }
-        sessions_set_content(sessions, session, NULL, model);
+        sessions_set_content(sessions, session, NULL, NULL, model);
     }
     session->ttl_seconds = order->ttl_seconds == 0 ? session->ttl_seconds : (uint32_t)order->ttl_seconds;
     sessions_touch(sessions, session);
@@ -124,12 +160,9 @@ enum status sessions_put(struct sessions *sessions, const char *owner, const cha
 {
     struct session_names names;
     TRY(session_names_make(owner, name, &names, error));
-    uint64_t bytes_max = sessions->server->settings.sessions_bytes_max;
-    if (order->state != NULL && text_state_bytes(order->state) + sizeof(struct session) + names.length > bytes_max) {
-        error_set(error, STATUS_TOO_LARGE, "a state of %zu bytes, sessions_bytes_max is %llu",
-                  text_state_bytes(order->state), (unsigned long long)bytes_max);
-        error_code(error, "sessions_bytes_max");
-        return STATUS_TOO_LARGE;
+    if (order->state != NULL) {
+        TRY(sessions_check_size(sessions->server->settings.sessions_bytes_max, text_state_bytes(order->state),
+                                adapted_weights_bytes(order->adapted), error));
     }
     struct session *session = sessions_find_live(sessions, &names);
     if (session != NULL && session->turns.first != NULL) {
@@ -189,6 +222,10 @@ json_t *session_describe(const struct session *session, bool with_state)
                                "session", "model", model, "symbols", (json_int_t)symbols, "bytes",
                                (json_int_t)session_bytes(session), "ttl_seconds", (json_int_t)session->ttl_seconds,
                                "expires_at", (json_int_t)session->expires_at, "busy", session->turns.first != NULL);
+    if (session->adapted != NULL) {
+        const char *weights = adaptation_weights_name(adapted_weights_kind(session->adapted));
+        json_object_set_new(object, "adapt", json_string(weights));
+    }
     if (with_state && session->state != NULL) {
         char *text = text_state_write_base64(session->state);
         if (text == NULL || json_object_set_new(object, "state", json_string(text)) != 0) {

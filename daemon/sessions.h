@@ -47,21 +47,33 @@ enum status sessions_enter(struct sessions *sessions, const char *owner, const c
 
 /* What is inside may look at: NULL where nothing was said yet. Borrowed until the turn leaves. */
 struct text_state *session_state(const struct session *session);
+/* What it learned by `adapt`, of which its state is then: NULL where it does not adapt. */
+struct adapted_weights *session_adapted(const struct session *session);
 /* "bard@7": the version it stays with; "" where it was only just made. */
 void session_model(const struct session *session, char model[TEXT_STATE_MODEL_BYTES_MAX]);
+
+/* Whether it can be with a state and `adapted` of so many bytes: TOO_LARGE, code "sessions_bytes_max". Thread: any. */
+enum status sessions_check_size(uint64_t sessions_bytes_max, size_t state_bytes, size_t adapted_bytes,
+                                struct error *error) MUST_CHECK;
+
+/* UNPROCESSABLE, code "session_adapts": its state is nothing without what it learned, and is not given out. */
+enum status session_check_state_shown(const struct session *session, struct error *error) MUST_CHECK;
 
 /* NOT_FOUND, code "session_not_found": it was made for a turn that has not ended, or that left nothing. */
 enum status session_check_begun(const struct session *session, struct error *error) MUST_CHECK;
 
-/* Leaves: `state` is where the text stands now, NULL leaves the session as it was; one that was made for this turn is
- * then gone. Lets the next one in. A turn that only waits gives up its place; one that is in no session is allowed. */
-void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state);
+/* Leaves: `state` is where the text stands now, with what it learned, or NULL where it does not adapt; without a state
+ * the session is left as it was, and one that was made for this turn is then gone. Lets the next one in. A turn that
+ * only waits gives up its place; one that is in no session is allowed. */
+void sessions_leave(struct sessions *sessions, struct session_turn *turn, struct text_state *state,
+                    struct adapted_weights *adapted);
 
 /* What PUT says. */
 struct session_order {
-    const char *model;        /* "bard@7" of a session without a state; NULL: none */
-    struct text_state *state; /* or what it goes on from; a reference is taken */
-    int64_t ttl_seconds;      /* 0: the default, or as it was */
+    const char *model;               /* "bard@7" of a session without a state; NULL: none */
+    struct text_state *state;        /* or what it goes on from; a reference is taken */
+    struct adapted_weights *adapted; /* with that: what it learned, if it adapts; likewise */
+    int64_t ttl_seconds;             /* 0: the default, or as it was */
 };
 
 /* Makes a session, or begins one anew. CONFLICT, code "session_busy", while a request is inside; TOO_LARGE above
@@ -75,8 +87,8 @@ enum status sessions_find(struct sessions *sessions, const char *owner, const ch
 enum status sessions_remove(struct sessions *sessions, const char *owner, const char *name,
                             struct error *error) MUST_CHECK;
 
-/* {"name","model","symbols","bytes","ttl_seconds","expires_at","busy"}; with_state also "state". New reference, NULL
- * without memory. */
+/* {"name","model","symbols","bytes","ttl_seconds","expires_at","busy"}, "adapt" where it does; with_state also "state".
+ * New reference, NULL without memory. */
 json_t *session_describe(const struct session *session, bool with_state);
 
 /* The owner's, the one used last first, at most SESSIONS_LISTED_MAX: {"object":"list","data":[…],"total"}. New

@@ -3,7 +3,8 @@
  * reference is enough); the loader thread writes. Owns a file's content while it is written.
  *
  *   file    "lstmdses", format, number of sessions, SHA-256 of all that follows; then for each
- *   session bytes of the owner, the name, the model and the state, time to live, expiry; then those texts and the state
+ *   session bytes of the owner, the name, the model and the state, time to live, expiry, bytes of what it learned; then
+ *           those texts, the state, what it learned
  *
  * Numbers are little-endian, as in the states. */
 #include <dirent.h>
@@ -16,7 +17,11 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { FILE_FORMAT = 1, SUM_BYTES = SHA256_TEXT_BYTES - 1 };
+enum {
+    FILE_FORMAT = 2,
+    FILE_FORMAT_UNADAPTED = 1, /* the same, but nobody had learned anything */
+    SUM_BYTES = SHA256_TEXT_BYTES - 1,
+};
 #define FILE_BYTES_MAX ((size_t)1 << 40) /* sessions_bytes_max may have been as much when it was written */
 
 struct file_head {
@@ -30,7 +35,7 @@ struct record_head {
     int64_t expires_at;
     uint32_t ttl_seconds;
     uint32_t owner_bytes, name_bytes, model_bytes, state_bytes;
-    uint32_t reserved;
+    uint32_t adapted_bytes;
 };
 
 static_assert(sizeof(struct file_head) == 80 && sizeof(struct record_head) == 32, "no gaps");
@@ -41,6 +46,7 @@ static const char magic[8] = {'l', 's', 't', 'm', 'd', 's', 'e', 's'};
 struct kept_session {
     struct record_head head;
     struct text_state *state;
+    struct adapted_weights *adapted;
     char model[TEXT_STATE_MODEL_BYTES_MAX];
     char names[SESSION_NAMES_BYTES_MAX]; /* the owner and the name, without NULs */
 };
@@ -64,7 +70,8 @@ static void name_file(const struct sessions *sessions, size_t segment, char path
 
 static struct kept_session keep(const struct session *session)
 {
-    struct kept_session kept = {.state = text_state_ref(session->state)};
+    struct kept_session kept = {.state = text_state_ref(session->state),
+                                .adapted = adapted_weights_ref(session->adapted)};
     const char *name = session_name(session);
     kept.head.expires_at = session->expires_at;
     kept.head.ttl_seconds = session->ttl_seconds;
@@ -77,6 +84,7 @@ static struct kept_session keep(const struct session *session)
         kept.head.model_bytes = (uint32_t)strlen(kept.model);
     } else {
         kept.head.state_bytes = (uint32_t)text_state_bytes(session->state);
+        kept.head.adapted_bytes = (uint32_t)adapted_weights_bytes(session->adapted);
     }
     return kept;
 }
@@ -111,7 +119,8 @@ static enum status write_file(const struct sessions_save *save, struct error *er
     size_t length = sizeof(struct file_head);
     for (size_t i = 0; i < save->count; i++) {
         const struct record_head *head = &save->kept[i].head;
-        length += sizeof *head + head->owner_bytes + head->name_bytes + head->model_bytes + head->state_bytes;
+        length += sizeof *head + head->owner_bytes + head->name_bytes + head->model_bytes + head->state_bytes +
+                  head->adapted_bytes;
     }
     char *bytes = mem_allocate(length, 1);
     if (bytes == NULL) {
@@ -126,6 +135,9 @@ static enum status write_file(const struct sessions_save *save, struct error *er
         if (kept->state != NULL) {
             text_state_write(kept->state, at);
             at += kept->head.state_bytes;
+        }
+        if (kept->adapted != NULL) {
+            at = append(at, adapted_weights_content(kept->adapted), kept->head.adapted_bytes);
         }
     }
     struct file_head head = {.format = FILE_FORMAT, .count = (uint32_t)save->count};
@@ -182,6 +194,7 @@ static void finish(struct sessions_save *save)
     sessions->is_failing = is_failing;
     for (size_t i = 0; i < save->count; i++) {
         text_state_unref(save->kept[i].state);
+        adapted_weights_unref(save->kept[i].adapted);
     }
     mem_free(save->kept);
     mem_free(save);
@@ -256,7 +269,28 @@ static void take_text(const char **at, size_t length, char *text)
     *at += length;
 }
 
-/* The record at `*at`, which moves behind it; its state is the caller's reference. */
+static void release_order(struct session_order *order)
+{
+    order->state = text_state_unref(order->state);
+    order->adapted = adapted_weights_unref(order->adapted);
+}
+
+/* The state and what was learned with it, which only a state has. */
+static enum status read_content(const char **at, const struct record_head *head, struct session_order *order,
+                                struct error *error)
+{
+    if (head->state_bytes > 0) {
+        TRY(text_state_read(*at, head->state_bytes, &order->state, error));
+        *at += head->state_bytes;
+    }
+    if (head->adapted_bytes > 0) {
+        TRY(adapted_weights_read(*at, head->adapted_bytes, &order->adapted, error));
+        *at += head->adapted_bytes;
+    }
+    return STATUS_OK;
+}
+
+/* The record at `*at`, which moves behind it; its state and what it learned are the caller's references. */
 static enum status read_record(const char **at, const char *end, struct session_record *ret_record, struct error *error)
 {
     struct record_head head;
@@ -266,18 +300,20 @@ static enum status read_record(const char **at, const char *end, struct session_
     memcpy(&head, *at, sizeof head);
     *at += sizeof head;
     struct session_record record = {.order.ttl_seconds = head.ttl_seconds, .expires_at = head.expires_at};
-    uint64_t length = (uint64_t)head.owner_bytes + head.name_bytes + head.model_bytes + head.state_bytes;
+    uint64_t length =
+        (uint64_t)head.owner_bytes + head.name_bytes + head.model_bytes + head.state_bytes + head.adapted_bytes;
     if (head.owner_bytes >= sizeof record.owner || head.name_bytes >= sizeof record.name ||
         head.model_bytes >= sizeof record.model || length > (uint64_t)(end - *at) || head.ttl_seconds == 0 ||
-        head.ttl_seconds > SESSION_TTL_SECONDS_MAX) {
+        head.ttl_seconds > SESSION_TTL_SECONDS_MAX || (head.adapted_bytes > 0 && head.state_bytes == 0)) {
         return refuse("a session's lengths are out of bounds", error);
     }
     take_text(at, head.owner_bytes, record.owner);
     take_text(at, head.name_bytes, record.name);
     take_text(at, head.model_bytes, record.model);
-    if (head.state_bytes > 0) {
-        TRY(text_state_read(*at, head.state_bytes, &record.order.state, error));
-        *at += head.state_bytes;
+    enum status status = read_content(at, &head, &record.order, error);
+    if (status != STATUS_OK) {
+        release_order(&record.order);
+        return status;
     }
     *ret_record = record;
     ret_record->order.model = head.model_bytes == 0 ? NULL : ret_record->model;
@@ -297,7 +333,7 @@ enum status sessions_parse(const char *bytes, size_t length,
     if (memcmp(head.magic, magic, sizeof magic) != 0) {
         return refuse("these are no sessions", error);
     }
-    if (head.format != FILE_FORMAT) {
+    if (head.format != FILE_FORMAT && head.format != FILE_FORMAT_UNADAPTED) {
         return error_set(error, STATUS_UNSUPPORTED, "format %u, this lstmd knows %d", head.format, FILE_FORMAT);
     }
     sha256_text(bytes + sizeof head, length - sizeof head, sum);
@@ -309,7 +345,7 @@ enum status sessions_parse(const char *bytes, size_t length,
         struct session_record record;
         TRY(read_record(&at, bytes + length, &record, error));
         enum status status = each(context, &record, error);
-        text_state_unref(record.order.state);
+        release_order(&record.order);
         if (status != STATUS_OK) {
             return status;
         }

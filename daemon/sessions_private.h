@@ -13,11 +13,12 @@ enum {
 };
 
 struct session {
-    struct session *next;          /* in its bucket */
-    struct session *newer, *older; /* by use */
-    struct text_state *state;      /* owned; NULL: nothing said yet */
-    char *model;                   /* owned; of a session without a state, else NULL */
-    struct turns turns;            /* who is inside, and those that wait */
+    struct session *next;            /* in its bucket */
+    struct session *newer, *older;   /* by use */
+    struct text_state *state;        /* owned; NULL: nothing said yet */
+    struct adapted_weights *adapted; /* owned; NULL: it does not adapt */
+    char *model;                     /* owned; of a session without a state, else NULL */
+    struct turns turns;              /* who is inside, and those that wait */
     uint64_t hash;
     int64_t expires_at; /* seconds since 1970 */
     uint32_t ttl_seconds;
@@ -92,8 +93,10 @@ enum status sessions_insert(struct sessions *sessions, const struct session_name
 /* Nobody may be inside. */
 void sessions_forget(struct sessions *sessions, struct session *session);
 
-/* Takes over the state and the model, either NULL, and drops what it had before; it is kept from now on. */
-void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state, char *model);
+/* Takes over the state, what it learned and the model, each or NULL, and drops what it had before; it is kept from now
+ * on. */
+void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state,
+                          struct adapted_weights *adapted, char *model);
 
 /* It was used now: its time begins anew, and it will be written. */
 void sessions_touch(struct sessions *sessions, struct session *session);
@@ -115,7 +118,7 @@ struct session_record {
     char owner[MODEL_NAME_BYTES_MAX];
     char name[MODEL_NAME_BYTES_MAX];
     char model[TEXT_STATE_MODEL_BYTES_MAX];
-    struct session_order order; /* its model is the one above, its state the parser's reference */
+    struct session_order order; /* its model is the one above, its state and what it learned the parser's references */
     int64_t expires_at;
 };
 

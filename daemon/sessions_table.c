@@ -57,7 +57,7 @@ struct session *sessions_look_up(const struct sessions *sessions, const struct s
 size_t session_bytes(const struct session *session)
 {
     return sizeof *session + names_length(session) + (session->state == NULL ? 0 : text_state_bytes(session->state)) +
-           (session->model == NULL ? 0 : strlen(session->model) + 1);
+           adapted_weights_bytes(session->adapted) + (session->model == NULL ? 0 : strlen(session->model) + 1);
 }
 
 static void unlink_use(struct sessions *sessions, struct session *session)
@@ -144,6 +144,7 @@ void sessions_forget(struct sessions *sessions, struct session *session)
     count_out(sessions, session->names);
     sessions->counters.bytes -= session_bytes(session);
     text_state_unref(session->state);
+    adapted_weights_unref(session->adapted);
     mem_free(session->model);
     mem_free(session);
 }
@@ -282,12 +283,15 @@ struct session *sessions_find_live(struct sessions *sessions, const struct sessi
     return session;
 }
 
-void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state, char *model)
+void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state,
+                          struct adapted_weights *adapted, char *model)
 {
     sessions->counters.bytes -= session_bytes(session);
     text_state_unref(session->state);
+    adapted_weights_unref(session->adapted);
     mem_free(session->model);
     session->state = state;
+    session->adapted = adapted;
     session->model = model;
     session->is_kept = true;
     sessions->counters.bytes += session_bytes(session);

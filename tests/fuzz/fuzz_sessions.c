@@ -14,6 +14,7 @@ static enum status look(void *context, const struct session_record *record, stru
     CHECK(strlen(record->owner) < sizeof record->owner && strlen(record->name) < sizeof record->name);
     CHECK(record->order.model == NULL || record->order.model == record->model);
     CHECK(record->order.ttl_seconds > 0 && record->order.ttl_seconds <= SESSION_TTL_SECONDS_MAX);
+    CHECK(record->order.adapted == NULL || record->order.state != NULL);
     if (record->order.state != NULL) {
         CHECK(text_state_symbol_count(record->order.state) > 0);
     }

@@ -86,7 +86,7 @@ class Described(DaemonTest):
         self.assertEqual(fields["temperature"], {"type": "number", "minimum": 0, "maximum": 2})
         self.assertEqual(fields["n"], {"type": "integer", "minimum": 1, "maximum": 128})
         self.assertEqual(fields["pattern"], {"type": "string", "maxLength": 4096})
-        self.assertNotIn("adapt", fields)
+        self.assertEqual(fields["adapt"], {"enum": [False, "output", "all"]})
         for name in fields:                             # each is known: null is the default
             reply = self.expect(200, "POST", "/v1/completions", {"prompt": "I ", "max_tokens": 1, name: None})
             self.assertNotIn("warnings", reply, name)

@@ -419,6 +419,19 @@ class Restart(Continuing):
         self.assertLess(len([name for name in left if name.startswith("many")]), 20)
         self.assertGreater(len(left), 0)
 
+    def test_files_of_the_first_format(self):
+        """That knew nothing of sessions that adapt; what follows the head is the same."""
+        whole = self.text(prompt=PROMPT, max_tokens=60, seed=4)
+        text = self.text(prompt=PROMPT, max_tokens=30, seed=4, session="old", session_start=True)
+        self.assertEqual(self.daemon.stop(), 0)
+        folder = os.path.join(self.models, ".sessions")
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "r+b") as file:
+                file.seek(8)
+                file.write(struct.pack("<I", 1))
+        type(self).daemon = Daemon(self.models)
+        self.assertEqual(text + self.text(prompt="", max_tokens=30, session="old"), whole)
+
     def make_large(self, name):
         """A session whose prompt was not read yet when its request was cancelled: its state has it all."""
         body = {"model": "slow", "prompt": CORPUS * 10, "session": name, "session_start": True}

@@ -117,6 +117,8 @@ static void test_refusals(void **state)
         {"{\"suffix\":\"x\"}", STATUS_UNSUPPORTED, "suffix", "suffix is not supported"},
         {"{\"suffix\":1}", STATUS_UNSUPPORTED, "suffix", "suffix is not supported"},
         {"{\"session\":7}", STATUS_INVALID, "session", "session must be"},
+        {"{\"adapt\":\"some\"}", STATUS_INVALID, "adapt", "adapt must be false, \"output\" or \"all\""},
+        {"{\"adapt\":true}", STATUS_INVALID, "adapt", "adapt must be"},
         {"{\"state\":\"\"}", STATUS_INVALID, "state", "state must be"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -132,15 +134,15 @@ static void test_refusals(void **state)
     }
 }
 
-static void test_neutral_values_of_what_is_not_built(void **state)
+static void test_neutral_values(void **state)
 {
     (void)state;
     json_t *object;
     struct error error;
     assert_int_equal(
-        read_text(
-            "{\"echo\":false,\"best_of\":1,\"suffix\":\"\",\"session\":null,\"use_beam_search\":false,\"user\":\"me\"}",
-            DOOR_COMPLETIONS, &object, &error),
+        read_text("{\"echo\":false,\"best_of\":1,\"suffix\":\"\",\"session\":null,\"use_beam_search\":false,"
+                  "\"adapt\":false,\"user\":\"me\"}",
+                  DOOR_COMPLETIONS, &object, &error),
         STATUS_OK);
     assert_int_equal(request.warning_count, 0);
     json_decref(object);
@@ -299,7 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),       cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_neutral_values_of_what_is_not_built),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_neutral_values),
         cmocka_unit_test(test_logit_bias),     cmocka_unit_test(test_unknown_fields),
         cmocka_unit_test(test_maxima),         cmocka_unit_test(test_queries),
         cmocka_unit_test(test_model_defaults), cmocka_unit_test(test_crowds_get_larger_pieces),
