@@ -72,19 +72,35 @@ enum status completion_adapt_choose(struct completion *completion, struct adapte
 
 /* ---- beginning ---- */
 
-enum status completion_adapt_begin(struct completion *completion, struct error *error)
+/* Whether one text more may adapt. */
+static enum status check_count(const struct completion *completion, struct error *error)
 {
-    struct server *server = completion->owner->server;
-    uint64_t adapting_max = server->settings.adapting_max;
-    if (!completion->adapts) {
-        return STATUS_OK;
-    }
-    if (completion->owner->adapting_count >= adapting_max) {
-        error_set(error, STATUS_LIMIT, "%zu texts adapt, adapting_max is %llu", completion->owner->adapting_count,
+    const struct completions *owner = completion->owner;
+    uint64_t adapting_max = owner->server->settings.adapting_max;
+    if (owner->adapting_count >= adapting_max) {
+        error_set(error, STATUS_LIMIT, "%zu texts adapt, adapting_max is %llu", owner->adapting_count,
                   (unsigned long long)adapting_max);
         error_code(error, "adapting_max");
         return STATUS_LIMIT;
     }
+    return completion_check_share(completion, owner->flow_adapting_counts[completion_flow(completion)], 1,
+                                  adapting_max - owner->adapting_count, "texts that adapt", error);
+}
+
+static void count(const struct completion *completion, bool is_taken)
+{
+    size_t one = is_taken ? 1 : (size_t)-1;
+    completion->owner->adapting_count += one;
+    completion->owner->flow_adapting_counts[completion_flow(completion)] += one;
+}
+
+enum status completion_adapt_begin(struct completion *completion, struct error *error)
+{
+    struct server *server = completion->owner->server;
+    if (!completion->adapts) {
+        return STATUS_OK;
+    }
+    TRY(check_count(completion, error));
     struct adapting *adapting = mem_allocate(1, sizeof *adapting);
     if (adapting == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a request");
@@ -101,7 +117,7 @@ enum status completion_adapt_begin(struct completion *completion, struct error *
     adapting->sessions_bytes_max = server->settings.sessions_bytes_max;
     adapting->completion = completion;
     completion->adapting = adapting;
-    completion->owner->adapting_count++;
+    count(completion, true);
     return STATUS_OK;
 }
 
@@ -228,7 +244,7 @@ void completion_adapt_end(struct completion *completion)
     }
     CHECK(adapting->generation == NULL && !adapting->is_running);
     completion->adapting = NULL;
-    completion->owner->adapting_count--;
+    count(completion, false);
     adapting->job.run = run_end;
     adapting->job.done = on_end_done;
     workers_submit_always(completion->owner->server->run, &adapting->job);

@@ -6,11 +6,8 @@
 
 enum { SHARE_OF_FREE = 8 };
 
-/* Where there are keys, none may hold more of the queue than eight times what it leaves free: alone it gets eight
- * ninths, two get eight seventeenths each, and there is always room for one who comes later. (Dynamic thresholds:
- * Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998.) Who holds nothing is let in. */
-static enum status check_share(const struct completion *completion, uint64_t held, uint64_t more, uint64_t free,
-                               const char *what, struct error *error)
+enum status completion_check_share(const struct completion *completion, uint64_t held, uint64_t more, uint64_t free,
+                                   const char *what, struct error *error)
 {
     const char *key = completion_owner(completion);
     if (key[0] == '\0' || held == 0 || (more <= free && held + more <= SHARE_OF_FREE * (free - more))) {
@@ -29,9 +26,10 @@ static enum status check_shares(const struct completion *completion, struct erro
     size_t flow = completion_flow(completion);
     uint64_t free_texts =
         settings->generations_max > owner->text_count ? settings->generations_max - owner->text_count : 0;
-    TRY(check_share(completion, owner->flow_text_counts[flow], completion->choice_count, free_texts, "texts", error));
-    return check_share(completion, owner->flow_predicted_symbols[flow], completion->predicted_symbols,
-                       settings->queue_symbols_max - owner->predicted_symbols, "symbols", error);
+    TRY(completion_check_share(completion, owner->flow_text_counts[flow], completion->choice_count, free_texts, "texts",
+                               error));
+    return completion_check_share(completion, owner->flow_predicted_symbols[flow], completion->predicted_symbols,
+                                  settings->queue_symbols_max - owner->predicted_symbols, "symbols", error);
 }
 
 static void count(struct completion *completion, bool is_taken)

@@ -13,7 +13,8 @@ struct completions {
     struct server *server;
     struct completion *first;
     size_t count;
-    size_t adapting_count;                  /* of these, those that adapt */
+    size_t adapting_count; /* of these, those that adapt; and of each flow */
+    size_t flow_adapting_counts[GENERATION_FLOW_COUNT];
     uint64_t text_count, predicted_symbols; /* of all that are admitted */
     uint64_t flow_text_counts[GENERATION_FLOW_COUNT],
         flow_predicted_symbols[GENERATION_FLOW_COUNT]; /* and of each flow's */
@@ -123,6 +124,11 @@ void completion_fill_prompt(struct completion *completion);
  * its key's limits. TOO_LARGE where the queue never has that room; LIMIT, code "queue_full", "queue_share" or
  * limits.h's. */
 enum status completion_admit(struct completion *completion, struct error *error) MUST_CHECK;
+/* Where there are keys, none may hold more of a queue than eight times what it leaves free: alone it gets eight ninths,
+ * two get eight seventeenths each, and there is always room for one who comes later. (Dynamic thresholds: Choudhury and
+ * Hahne, IEEE/ACM Transactions on Networking 6(2), 1998.) Who holds nothing is let in. LIMIT, code "queue_share". */
+enum status completion_check_share(const struct completion *completion, uint64_t held, uint64_t more, uint64_t free,
+                                   const char *what, struct error *error) MUST_CHECK;
 /* At its end: gives them back, as far as they were not used. */
 void completion_give_back(struct completion *completion);
 
@@ -197,9 +203,9 @@ enum status completion_adapt_choose(struct completion *completion, struct adapte
                                     struct error *error) MUST_CHECK;
 
 /* In order, where it adapts, else without effect: with its snapshot found, notes the graph and what was learned before
- * (LIMIT, code "adapting_max"; registry_served_ticket's errors); makes the copy that learns (TOO_LARGE, code
- * "sessions_bytes_max"; served_open's and adapted_text_create's errors; thread: run); says how long the prompt is, with
- * its generation made and not begun; ends, with its generation gone. */
+ * (LIMIT, code "adapting_max" or "queue_share"; registry_served_ticket's errors); makes the copy that learns
+ * (TOO_LARGE, code "sessions_bytes_max"; served_open's and adapted_text_create's errors; thread: run); says how long
+ * the prompt is, with its generation made and not begun; ends, with its generation gone. */
 enum status completion_adapt_begin(struct completion *completion, struct error *error) MUST_CHECK;
 enum status completion_adapt_open(struct completion *completion, struct error *error) MUST_CHECK;
 void completion_adapt_expect(struct completion *completion, size_t prompt_count);

@@ -1,4 +1,5 @@
 """Sessions that adapt: their own copy of a model's weights learns from the text that they are given."""
+import itertools
 import json
 import os
 import re
@@ -6,6 +7,7 @@ import socket
 import threading
 
 from harness import Daemon, run, train, wait_until
+from test_keys import KeysTest, bearer
 from test_sessions import PROMPT, VIVID, Continuing
 
 SHORT = True
@@ -31,25 +33,26 @@ class Adapting(Continuing):
 
 
 class Learning(Adapting):
-    MODELS = {"bard": {}, "slow": SLOW}
+    MODELS = {"bard": {}, "slow": SLOW, "tied": {"cell": "gru", "embedding": 16, "tie": True}}
 
     def test_it_learns_what_it_is_given(self):
-        """As `lstmd score --adapt` does, to which the first request's prompt is one text."""
+        """As `lstmd score --adapt` does, to which the first request's prompt is one text; in fp32, whatever serves."""
         path = os.path.join(self.folder, "other.txt")
         with open(path, "w", encoding="utf-8") as file:
             file.write(OTHER)
+        self.expect(200, "PATCH", "/v1/models/tied/settings", {"precision": "int8"})
+        wait_until(lambda: self.expect(200, "GET", "/v1/models/tied")["precision"] == "int8")
         reading = {"prompt": OTHER, "echo": True, "logprobs": 0, "max_tokens": 0}
-        for weights in ("output", "all"):
-            score = run("score", os.path.join(self.models, "bard"), path, "--json", "--adapt", weights).stdout
-            losses = [self.loss(self.begin(weights, weights, **{**reading}))]
+        for model, weights in itertools.product(("bard", "tied"), ("output", "all")):
+            score = run("score", os.path.join(self.models, model), path, "--json", "--adapt", weights).stdout
+            losses = [self.loss(self.begin(weights, weights, model=model, **reading))]
             self.assertAlmostEqual(losses[0], json.loads(score)["adapted"]["nats_per_symbol"], 4)
             for index in range(6):
-                losses.append(self.loss(self.complete(session=weights, **reading,
+                losses.append(self.loss(self.complete(session=weights, model=model, **reading,
                                                       **({"adapt": weights} if index % 2 else {}))))
-            self.assertEqual(losses, sorted(losses, reverse=True), weights)
+            self.assertEqual(losses, sorted(losses, reverse=True), (model, weights))
             self.assertEqual(self.look(weights)["adapt"], weights)
-        plain = self.loss(self.complete(**reading))
-        self.assertGreater(plain, losses[0])
+            self.assertGreater(self.loss(self.complete(model=model, **reading)), losses[0])
         self.complete(session="plain", session_start=True, prompt=OTHER, adapt=False)
         self.assertNotIn("adapt", self.look("plain"))
 
@@ -73,6 +76,18 @@ class Learning(Adapting):
         stopped = self.begin("stop", max_tokens=60, seed=4, stop=whole[30:33])["choices"][0]["text"]
         self.assertEqual(stopped, whole[:whole.index(whole[30:33])])
         self.assertEqual(stopped + self.text(prompt="", session="stop", max_tokens=60 - len(stopped)), whole)
+
+    def test_requests_wait_for_their_turn(self):
+        whole = self.begin("whole", max_tokens=181, seed=4)["choices"][0]["text"]
+        self.begin("turns", max_tokens=1, seed=4)
+        replies = []
+        threads = [threading.Thread(target=lambda: replies.append(self.text(prompt="", max_tokens=30, session="turns")))
+                   for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sorted(replies), sorted(whole[at:at + 30] for at in range(1, 181, 30)))
 
     def test_every_door(self):
         path = "/v1/models/bard/generate?prompt=sore%20seas&session=get&session_start=true&adapt=output&max_tokens=9"
@@ -218,6 +233,27 @@ class AdaptingLimits(Adapting):
         connection.close()
         wait_until(lambda: self.adapting() == 0)
         self.begin("second", max_tokens=1)
+
+
+class AdaptingKeys(KeysTest):
+    MODELS = {"bard": {}}
+    KEYS = (("ann", ()), ("bob", ()))
+    SETTINGS = "adapting_max = 2\n"
+
+    def test_no_key_takes_it_all(self):
+        body = {"prompt": PROMPT, "session": "long", "session_start": True, "adapt": "output", "max_tokens": 1000000,
+                "stream": True}
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body, bearer(self.keys["ann"]))
+        reply.readline()
+        body = {**body, "session": "short", "max_tokens": 1, "stream": False}
+        status, reply = self.ask("POST", "/v1/completions", "ann", body)
+        self.assertEqual((status, reply["error"]["code"]), (429, "queue_share"), reply)
+        status, reply = self.ask("POST", "/v1/completions", "bob", body)
+        self.assertEqual(status, 200, reply)
+        self.assertEqual(self.ask("GET", "/v1/sessions/short", "ann")[0], 404)
+        connection.sock.close()
+        connection.close()
+        wait_until(lambda: self.ask("POST", "/v1/completions", "ann", body)[0] == 200)
 
 
 class AdaptingVersions(Adapting):
