@@ -227,6 +227,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         completion_keep_state(choice);
         choice->finish = choice->failure.status == STATUS_OK ? progress.finish : FINISH_FAILED;
         completion->ended_count++;
+        completion_adapt_give_back(completion);
         choice->generation = generation_unref(choice->generation);
         if (completion->beam_width > 0) {
             completion_wake(completion); /* others may have waited for its search */

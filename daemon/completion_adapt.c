@@ -22,6 +22,7 @@ struct adapting {
     struct adapted_text *text;     /* made by completion_adapt_open */
     struct generation *generation; /* one reference while slices are to come */
     enum adapted_text_course course;
+    bool is_counted; /* among those that adapt */
     bool is_running;
     bool is_woken; /* while it ran */
 };
@@ -87,8 +88,9 @@ static enum status check_count(const struct completion *completion, struct error
                                   adapting_max - owner->adapting_count, "texts that adapt", error);
 }
 
-static void count(const struct completion *completion, bool is_taken)
+static void count(struct completion *completion, bool is_taken)
 {
+    completion->adapting->is_counted = is_taken;
     size_t one = is_taken ? 1 : (size_t)-1;
     completion->owner->adapting_count += one;
     completion->owner->flow_adapting_counts[completion_flow(completion)] += one;
@@ -218,6 +220,13 @@ void completion_wake(struct completion *completion)
 
 /* ---- the end ---- */
 
+void completion_adapt_give_back(struct completion *completion)
+{
+    if (completion->adapting != NULL && completion->adapting->is_counted) {
+        count(completion, false);
+    }
+}
+
 struct adapted_weights *completion_adapted(const struct completion *completion)
 {
     return completion->adapting == NULL ? NULL : adapted_text_weights(completion->adapting->text);
@@ -243,8 +252,8 @@ void completion_adapt_end(struct completion *completion)
         return;
     }
     CHECK(adapting->generation == NULL && !adapting->is_running);
+    completion_adapt_give_back(completion);
     completion->adapting = NULL;
-    count(completion, false);
     adapting->job.run = run_end;
     adapting->job.done = on_end_done;
     workers_submit_always(completion->owner->server->run, &adapting->job);

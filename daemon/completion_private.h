@@ -211,6 +211,9 @@ enum status completion_adapt_open(struct completion *completion, struct error *e
 void completion_adapt_expect(struct completion *completion, size_t prompt_count);
 void completion_adapt_end(struct completion *completion);
 
+/* Its text has ended: who hears of that finds its place among those that adapt free. */
+void completion_adapt_give_back(struct completion *completion);
+
 /* Generates, where it adapts: in place of batcher_submit. */
 void completion_adapt_start(struct completion *completion);
 
