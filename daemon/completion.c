@@ -368,6 +368,13 @@ void completions_on_message(struct message *message)
     }
 }
 
+uint64_t completion_ping_ms(const struct completion *completion)
+{
+    uint64_t set_ms = completion->owner->server->settings.ping_seconds * 1000;
+    bool may_have_left = request_is_half_closed(completion->request) && set_ms > HALF_CLOSED_GRACE_MS;
+    return may_have_left ? HALF_CLOSED_GRACE_MS : set_ms;
+}
+
 /* Text is due to be flushed, the stream has been silent long enough for a comment, or what it waits for takes too
  * long. */
 static void on_timer(uv_timer_t *timer)
@@ -392,7 +399,7 @@ static void on_timer(uv_timer_t *timer)
     if (completion->adapting != NULL && now_ms >= completion->deadline_ms) {
         completion_wake(completion);
     }
-    uint64_t ping_ms = completion->owner->server->settings.ping_seconds * 1000;
+    uint64_t ping_ms = completion_ping_ms(completion);
     completion->wants_ping = now_ms >= completion->written_ms + ping_ms;
     completion->flushed_ms = now_ms;
     request_wake(completion->request);
@@ -404,10 +411,11 @@ void completion_on_gone(void *context, struct request *request)
 {
     struct completion *completion = completion_from(context);
     if (request_is_half_closed(request)) {
-        if (completion->form == FORM_JSON || completion->is_waiting) {
+        bool is_silent = completion->is_submitted && uv_timer_get_due_in(&completion->timer) > HALF_CLOSED_GRACE_MS;
+        if (completion->form == FORM_JSON || completion->is_waiting || is_silent) {
             completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
         }
-        return; /* of a stream, the next write tells whether anybody reads */
+        return; /* of a stream, the next writes tell whether anybody reads */
     }
     completion->is_abandoned = true;
     completion_cancel(completion);

@@ -132,6 +132,10 @@ enum status completion_check_share(const struct completion *completion, uint64_t
 /* At its end: gives them back, as far as they were not used. */
 void completion_give_back(struct completion *completion);
 
+/* How long its stream may be silent before a comment follows: not long where its client closed its side, since only
+ * writing tells whether it has left. */
+uint64_t completion_ping_ms(const struct completion *completion);
+
 /* Looks at the choices that advanced: the completions' message. */
 void completions_on_message(struct message *message);
 

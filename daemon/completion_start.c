@@ -94,7 +94,7 @@ static void submit(struct completion *completion)
         completion_cancel(completion);
     }
     if (completion->form != FORM_JSON) {
-        completion_start_timer(completion, clock_now_ms() + server->settings.ping_seconds * 1000);
+        completion_start_timer(completion, clock_now_ms() + completion_ping_ms(completion));
     } else if (request_is_half_closed(completion->request)) { /* perhaps while it waited */
         completion_on_gone(completion, completion->request);
     }
