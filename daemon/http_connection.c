@@ -39,8 +39,8 @@ void http_tell_gone(struct request *request)
     }
 }
 
-/* From the first sleep to the end of the request: a stream sleeps and wakes so often that starting and stopping, a call
- * to the kernel each, would take an eighth of the loop's time. */
+/* To the end of the request, from its head or its first sleep: a stream sleeps and wakes so often that starting and
+ * stopping, a call to the kernel each, would take an eighth of the loop's time. */
 static void watch_client(struct request *request)
 {
     const union MHD_ConnectionInfo *info =
@@ -205,6 +205,13 @@ static enum MHD_Result dispatch(struct request *request)
     return MHD_YES;
 }
 
+/* Whether more than the head is to come. */
+static bool has_body(const struct request *request)
+{
+    const char *length = request_header(request, "Content-Length");
+    return (length != NULL && strcmp(length, "0") != 0) || request_header(request, "Transfer-Encoding") != NULL;
+}
+
 void *http_on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
     struct request *request = target == NULL ? NULL : http_request_create(context, connection, target);
@@ -238,8 +245,8 @@ enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection,
             return queue_reply(request);
         }
         http->callbacks.on_head(http->callbacks.context, request);
-        if (request->take_body != NULL) {
-            watch_client(request);
+        if (has_body(request)) {
+            watch_client(request); /* it may leave in the middle, and would be waited for */
         }
         if (http_refuse_expected(request)) {
             request->is_dispatched = true;

@@ -292,6 +292,22 @@ class Http(DaemonTest):
             self.assertRegex(logged, r'method=GET status=200 ms=\d+ message="/v1/requests"')
 
 
+class Departures(DaemonTest):
+    """Who leaves in the middle of a request is not waited for, neither by the connection's time-out nor at the end."""
+    MODELS = {}
+    CONFIG = "connection_timeout_seconds = 3600\n"
+
+    def in_flight(self):
+        return int(re.search(rb"^lstmd_requests_in_flight (\d+)$", self.daemon.request("GET", "/metrics")[2], re.M)[1])
+
+    def test_in_the_middle_of_a_body(self):
+        for lines, part in ((b"Content-Length: 100", b""), (b"Content-Length: 100", b"{"),
+                            (b"Transfer-Encoding: chunked", b""), (b"Transfer-Encoding: chunked", b"5\r\n{")):
+            with self.daemon.raw() as client:
+                client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n" + part)
+            wait_until(lambda: self.in_flight() == 1, f"{lines}, {part}")
+
+
 class OtherMetrics(DaemonTest):
     MODELS = {"bard": {}}
 
