@@ -13,7 +13,7 @@
 #include "engine/base/rng.h"
 #include "engine/store/version_directory.h"
 
-enum { TREE_DEPTH_MAX = 32, LEFTOVER_AGE_SECONDS = 3600, READ_BYTES_FIRST = 4096 };
+enum { TREE_DEPTH_MAX = 32, REMOVAL_TRIES_MAX = 16, LEFTOVER_AGE_SECONDS = 3600, READ_BYTES_FIRST = 4096 };
 
 static const char hidden_prefix[] = ".lstmd-";
 
@@ -150,7 +150,7 @@ static bool is_dot_entry(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-static enum status remove_below(int directory_fd, const char *name, int depth, struct error *error);
+static enum status remove_below(int directory_fd, const char *name, int depth, int tries_left, struct error *error);
 
 /* Empties the directory behind `fd`, which it closes. */
 static enum status empty_directory(int fd, const char *name, int depth, struct error *error)
@@ -170,14 +170,14 @@ static enum status empty_directory(int fd, const char *name, int depth, struct e
             break;
         }
         if (!is_dot_entry(entry->d_name)) {
-            status = remove_below(fd, entry->d_name, depth + 1, error);
+            status = remove_below(fd, entry->d_name, depth + 1, REMOVAL_TRIES_MAX, error);
         }
     }
     closedir(directory);
     return status;
 }
 
-static enum status remove_below(int directory_fd, const char *name, int depth, struct error *error)
+static enum status remove_below(int directory_fd, const char *name, int depth, int tries_left, struct error *error)
 {
     if (depth > TREE_DEPTH_MAX) {
         return error_set(error, STATUS_LIMIT, "'%s' lies deeper than %d directories", name, TREE_DEPTH_MAX);
@@ -191,15 +191,18 @@ static enum status remove_below(int directory_fd, const char *name, int depth, s
         return error_set_errno(error, errno == ENOTDIR ? unlink_error : errno, "remove '%s'", name);
     }
     TRY(empty_directory(fd, name, depth, error));
-    if (unlinkat(directory_fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
-        return error_set_errno(error, errno, "remove directory '%s'", name);
+    if (unlinkat(directory_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) {
+        return STATUS_OK;
     }
-    return STATUS_OK;
+    if (errno == ENOTEMPTY && tries_left > 1) { /* who had opened it before has written a file since */
+        return remove_below(directory_fd, name, depth, tries_left - 1, error);
+    }
+    return error_set_errno(error, errno, "remove directory '%s'", name);
 }
 
 enum status tree_remove_at(int directory_fd, const char *name, struct error *error)
 {
-    return remove_below(directory_fd, name, 0, error);
+    return remove_below(directory_fd, name, 0, REMOVAL_TRIES_MAX, error);
 }
 
 /* The facts of something with a hidden name. */

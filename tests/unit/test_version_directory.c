@@ -3,8 +3,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/file.h>
@@ -366,6 +369,47 @@ static void test_removal_takes_the_tree_and_follows_no_link(void **state)
     assert_int_equal(directory_remove(at(".."), &error), STATUS_INVALID);
 }
 
+/* Opens the directory whenever it is there, and leaves a file in it a moment later. */
+static void *write_until_told(void *is_over)
+{
+    char busy[PATH_MAX];
+    snprintf(busy, sizeof busy, "%s/busy", root);
+    while (!atomic_load((_Atomic bool *)is_over)) {
+        int directory = open(busy, O_RDONLY | O_DIRECTORY);
+        for (int i = 0; i < 20 && directory >= 0; i++) {
+            sched_yield();
+        }
+        int file = directory < 0 ? -1 : openat(directory, "note", O_WRONLY | O_CREAT, 0644);
+        if (file >= 0) {
+            close(file);
+        }
+        if (directory >= 0) {
+            close(directory);
+        }
+    }
+    return NULL;
+}
+
+/* A writer that opened the directory before it was renamed may write after it was emptied. */
+static void test_removal_takes_what_is_written_meanwhile(void **state)
+{
+    (void)state;
+    pthread_t writer;
+    _Atomic bool is_over = false;
+    struct error error;
+    const char *busy = at("busy");
+    assert_int_equal(pthread_create(&writer, NULL, write_until_told, &is_over), 0);
+    for (size_t i = 0; i < 1000; i++) {
+        assert_int_equal(mkdir(busy, 0755), 0);
+        enum status status = directory_remove(busy, &error);
+        if (status != STATUS_OK) {
+            fail_msg("removal %zu: %s", i, error.message);
+        }
+    }
+    atomic_store(&is_over, true);
+    assert_int_equal(pthread_join(writer, NULL), 0);
+}
+
 static void test_small_files_are_replaced_and_read(void **state)
 {
     (void)state;
@@ -590,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_a_checkpoint_is_replaced_whole),
         cmocka_unit_test(test_fingerprints_follow_changes),
         cmocka_unit_test(test_removal_takes_the_tree_and_follows_no_link),
+        cmocka_unit_test(test_removal_takes_what_is_written_meanwhile),
         cmocka_unit_test(test_small_files_are_replaced_and_read),
         cmocka_unit_test(test_leftovers_of_a_crash_are_swept),
         cmocka_unit_test(test_files_of_a_killed_writer_are_swept),
