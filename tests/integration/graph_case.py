@@ -30,6 +30,10 @@ class ServedGraphTest(DaemonTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.make_sums()
+
+    @classmethod
+    def make_sums(cls):
         cls.call("PUT", "", {})
         cls.call("POST", "/graph/build", {"program": [*cls.PROGRAM, {"op": "global_variables_initializer",
                                                                      "as": "init"}]})
