@@ -28,6 +28,7 @@ struct onnx_layer {
     const struct foreign_tensor *w; /* [gates × units, inputs] */
     const struct foreign_tensor *r; /* [gates × units, units] */
     const struct foreign_tensor *b; /* [2 × gates × units], of W and of R; NULL: zeros */
+    const unsigned char *gates;     /* where w and r keep them; NULL: in their order */
     const struct foreign_tensor *p; /* peepholes i, o, f: [3 × units]; NULL: none */
     const char *activations[ONNX_ACTIVATIONS_MAX];
     bool is_usual;       /* nothing of what follows: a language_model's cell computes the same */

@@ -220,6 +220,15 @@ static void add_blocks(struct program *program, const struct blocks *blocks, int
                      (json_int_t)blocks->count, "axis", axis, "as", names));
 }
 
+/* The variable that was added last takes its gates from where the layer has them. */
+static void order_gates(const struct program *program, const struct onnx_layer *layer)
+{
+    struct understanding *result = program->thinking->result;
+    struct weight *weight = &result->weights[result->weight_count - 1];
+    weight->gate_columns = layer->units;
+    weight->parts[0].gates = layer->gates;
+}
+
 /* W, R, B and, of a GRU, whose candidate needs it apart, RB; P. */
 static enum status add_variables(struct program *program, const struct onnx_layer *layer, size_t index)
 {
@@ -235,8 +244,10 @@ static enum status add_variables(struct program *program, const struct onnx_laye
         TRY(onnx_cut(&graph, layer->b, rows, rows, 0, &rb, error));
     }
     TRY(add_layer_variable(program, index, "W", &shape, layer->w, NULL, true));
+    order_gates(program, layer);
     shape = shape_matrix((int64_t)layer->units, (int64_t)rows);
     TRY(add_layer_variable(program, index, "R", &shape, layer->r, NULL, true));
+    order_gates(program, layer);
     shape = shape_vector((int64_t)rows);
     TRY(add_layer_variable(program, index, "B", &shape, b, is_gru ? NULL : rb, false));
     if (is_gru) {

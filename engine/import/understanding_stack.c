@@ -1,7 +1,6 @@
 /* Stacks of PyTorch's layers that no language_model is: GRUs, whose reset gate stands behind the recurrent product,
  * RNNs of relu, and layers of several kinds or sizes. They are ONNX' operators with their gates in another order, so
  * the program is that of an ONNX graph. Thread: the one that imports. */
-#include "engine/base/check.h"
 #include "engine/import/onnx_layers.h"
 
 static const char *activation_of(const struct thinking *thinking)
@@ -22,30 +21,31 @@ bool think_is_stack(const struct thinking *thinking)
     return is_stack && thinking->layout == &torch_layout;
 }
 
-/* Tensors one behind the other, each with its gates' rows in ONNX' order: i, o, f, c of i, f, g, o; z, r, h of r, z, n.
- * A missing one is zeros. */
-static enum status arrange(const struct thinking *thinking, const struct onnx_recurrent *recurrent,
-                           const struct foreign_tensor *const *tensors, size_t tensor_count, const struct shape *shape,
-                           const struct foreign_tensor **ret_tensor)
+/* Where PyTorch keeps ONNX' gates: i, o, f, c among i, f, g, o; z, r, h among r, z, n. */
+static const unsigned char orders[][4] = {
+    [FOREIGN_CELL_LSTM] = {0, 3, 1, 2}, [FOREIGN_CELL_GRU] = {1, 0, 2}, [FOREIGN_CELL_RNN] = {0}};
+
+/* Both biases one behind the other, in ONNX' order. One that is missing is zeros. */
+static enum status join_biases(const struct thinking *thinking, const struct layer *layer, size_t gates,
+                               const struct foreign_tensor **ret_tensor)
 {
-    static const unsigned char orders[][4] = {
-        [FOREIGN_CELL_LSTM] = {0, 3, 1, 2}, [FOREIGN_CELL_GRU] = {1, 0, 2}, [FOREIGN_CELL_RNN] = {0}};
+    const struct foreign_tensor *const biases[] = {layer->bias, layer->recurrent_bias};
     struct arena *arena = &thinking->model->arena;
-    size_t count = 0;
-    CHECK(shape_element_count(shape, &count));
+    size_t rows = gates * layer->units;
     struct foreign_tensor *made = arena_allocate(arena, 1, sizeof *made);
-    float *values = arena_allocate(arena, count, sizeof *values);
+    float *values = arena_allocate(arena, 2 * rows, sizeof *values);
     if (made == NULL || values == NULL) {
         return foreign_no_memory(thinking->model, thinking->error);
     }
-    size_t block = count / tensor_count / recurrent->gates;
-    for (size_t i = 0; i < count; i++) {
-        const struct foreign_tensor *tensor = tensors[i / block / recurrent->gates];
-        size_t gate = orders[recurrent->cell][i / block % recurrent->gates];
-        values[i] = tensor == NULL ? 0 : (float)foreign_number(tensor, gate * block + i % block);
+    for (size_t i = 0; i < 2 * rows; i++) {
+        const struct foreign_tensor *bias = biases[i / rows];
+        size_t gate = orders[layer->cell][i % rows / layer->units];
+        values[i] = bias == NULL ? 0 : (float)foreign_number(bias, gate * layer->units + i % layer->units);
     }
-    *made = (struct foreign_tensor){
-        .name = "arranged", .dtype = DTYPE_FLOAT32, .shape = *shape, .data = (const unsigned char *)values};
+    *made = (struct foreign_tensor){.name = "biases",
+                                    .dtype = DTYPE_FLOAT32,
+                                    .shape = shape_vector((int64_t)(2 * rows)),
+                                    .data = (const unsigned char *)values};
     *ret_tensor = made;
     return STATUS_OK;
 }
@@ -53,23 +53,19 @@ static enum status arrange(const struct thinking *thinking, const struct onnx_re
 static enum status take_layer(const struct thinking *thinking, const struct layer *from, struct onnx_layer *ret_layer)
 {
     const struct onnx_recurrent *recurrent = onnx_recurrent_of(from->cell);
-    const struct foreign_tensor *const biases[] = {from->bias, from->recurrent_bias};
     struct onnx_layer layer = {.place = from->place,
                                .recurrent = recurrent,
                                .inputs = from->inputs,
                                .units = from->units,
+                               .w = from->kernel,
+                               .r = from->recurrent,
+                               .gates = orders[from->cell],
                                .is_reset_after = from->cell == FOREIGN_CELL_GRU};
     memcpy(layer.activations, recurrent->activations, sizeof layer.activations);
     if (from->cell == FOREIGN_CELL_RNN) {
         layer.activations[0] = activation_of(thinking);
     }
-    int64_t rows = (int64_t)(recurrent->gates * from->units);
-    struct shape shape = shape_matrix(rows, (int64_t)from->inputs);
-    TRY(arrange(thinking, recurrent, &from->kernel, 1, &shape, &layer.w));
-    shape = shape_matrix(rows, (int64_t)from->units);
-    TRY(arrange(thinking, recurrent, &from->recurrent, 1, &shape, &layer.r));
-    shape = shape_vector(2 * rows);
-    TRY(arrange(thinking, recurrent, biases, 2, &shape, &layer.b));
+    TRY(join_biases(thinking, from, recurrent->gates, &layer.b));
     *ret_layer = layer;
     return STATUS_OK;
 }
