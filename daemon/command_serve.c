@@ -113,7 +113,8 @@ static void become_ready(struct serving *serving)
     set_tick(serving, TICK_MS);
     systemd_ready("serving");
     struct engine_info info = engine_info();
-    log_event(LOG_LEVEL_INFO, "ready", NULL, "kernels=%s blas=%s cpus=%zu", info.kernels, info.blas, info.cpu_count);
+    log_event(LOG_LEVEL_INFO, "ready", NULL, "kernels=%s blas=%s cpus=%zu", info.kernels, info.blas,
+              cpu_usable_count());
     char model[MODEL_NAME_BYTES_MAX];
     if (serving->demo_path != NULL && strncmp(serving->address, "http", 4) == 0 &&
         find_demo_model(serving->demo_path, model)) {

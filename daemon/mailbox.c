@@ -1,17 +1,24 @@
-/* One queue into the loop. uv_async_send coalesces, so the callback takes the whole queue at once and delivers it in
- * the order of arrival; what is posted meanwhile comes with the next turn, so that sockets get theirs. Owns its
- * handle; the lock is held for pointer moves only. */
+/* One queue into the loop. The first message signals an eventfd that the loop watches; the loop takes the whole queue
+ * at once and delivers it in the order of arrival; what is posted meanwhile comes with the next turn, so that sockets
+ * get theirs. Not uv_async: the loop that it wakes spins until the sender is done with its write, and where the loop
+ * woke on the sender's CPU that is the sender's next slice. Owns its handle and descriptor; the lock is held for
+ * pointer moves only. */
 #include "daemon/mailbox.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 
 struct mailbox {
-    uv_async_t async;
+    uv_poll_t poll;
+    int descriptor;
     pthread_mutex_t lock;
-    struct message *first, **last; /* under lock */
+    struct message *first, **last; /* under lock, as what follows */
+    bool is_signalled;             /* by whoever found it false; the loop has not taken the messages yet */
 };
 
 static void deliver_all(struct mailbox *mailbox)
@@ -20,6 +27,7 @@ static void deliver_all(struct mailbox *mailbox)
     struct message *message = mailbox->first;
     mailbox->first = NULL;
     mailbox->last = &mailbox->first;
+    mailbox->is_signalled = false;
     pthread_mutex_unlock(&mailbox->lock);
     while (message != NULL) {
         struct message *next = message->next; /* deliver may free or post it */
@@ -29,9 +37,32 @@ static void deliver_all(struct mailbox *mailbox)
     }
 }
 
-static void on_async(uv_async_t *async)
+/* The signal goes before the messages: whoever posts behind them signals again. */
+static void on_signal(uv_poll_t *poll, int status, int events)
 {
-    deliver_all(async->data);
+    (void)status;
+    (void)events;
+    struct mailbox *mailbox = poll->data;
+    eventfd_t count;
+    CHECK(eventfd_read(mailbox->descriptor, &count) == 0 || errno == EAGAIN);
+    deliver_all(mailbox);
+}
+
+/* Watches a new eventfd. Returns 0 or libuv's error. */
+static int watch(uv_loop_t *loop, struct mailbox *mailbox)
+{
+    mailbox->descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (mailbox->descriptor < 0) {
+        return uv_translate_sys_error(errno);
+    }
+    int failed = uv_poll_init(loop, &mailbox->poll, mailbox->descriptor);
+    if (failed != 0) {
+        close(mailbox->descriptor);
+        return failed;
+    }
+    mailbox->poll.data = mailbox;
+    CHECK(uv_poll_start(&mailbox->poll, UV_READABLE, on_signal) == 0);
+    return 0;
 }
 
 enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct error *error)
@@ -40,13 +71,12 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
     if (mailbox == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for the mailbox");
     }
-    int failed = uv_async_init(loop, &mailbox->async, on_async);
+    int failed = watch(loop, mailbox);
     if (failed != 0) {
         mem_free(mailbox);
-        return error_set(error, STATUS_IO, "uv_async_init: %s", uv_strerror(failed));
+        return error_set(error, STATUS_IO, "no descriptor for the mailbox: %s", uv_strerror(failed));
     }
     CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0);
-    mailbox->async.data = mailbox;
     mailbox->last = &mailbox->first;
     *ret_mailbox = mailbox;
     return STATUS_OK;
@@ -55,6 +85,7 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
 static void on_closed(uv_handle_t *handle)
 {
     struct mailbox *mailbox = handle->data;
+    close(mailbox->descriptor);
     pthread_mutex_destroy(&mailbox->lock);
     mem_free(mailbox);
 }
@@ -67,7 +98,7 @@ void mailbox_destroy(struct mailbox *mailbox)
     while (mailbox->first != NULL) {
         deliver_all(mailbox);
     }
-    uv_close((uv_handle_t *)&mailbox->async, on_closed);
+    uv_close((uv_handle_t *)&mailbox->poll, on_closed);
 }
 
 bool mailbox_is_empty(struct mailbox *mailbox)
@@ -85,6 +116,10 @@ void mailbox_post(struct mailbox *mailbox, struct message *message)
     message->next = NULL;
     *mailbox->last = message;
     mailbox->last = &message->next;
+    bool must_signal = !mailbox->is_signalled;
+    mailbox->is_signalled = true;
     pthread_mutex_unlock(&mailbox->lock);
-    uv_async_send(&mailbox->async); /* fails only for a closing handle, and then nobody waits */
+    if (must_signal) {
+        CHECK(eventfd_write(mailbox->descriptor, 1) == 0);
+    }
 }

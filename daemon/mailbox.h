@@ -1,4 +1,4 @@
-/* Messages from other threads to the loop: one uv_async for all. A message is part of a larger thing of the sender's,
+/* Messages from other threads to the loop: one signal for all. A message is part of a larger thing of the sender's,
  * so that posting allocates nothing and cannot fail. */
 #ifndef DAEMON_MAILBOX_H
 #define DAEMON_MAILBOX_H

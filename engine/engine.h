@@ -23,7 +23,7 @@
 #include "engine/train/ranks.h"
 #include "engine/train/training.h"
 
-/* What this process computes with, for --version, logs and replies. */
+/* What this process computes with, for --version, logs and replies. Cheap. */
 struct engine_info {
     const char *version; /* "0.1.0" */
     const char *kernels; /* "avx512", "avx2", "plain" */
@@ -31,7 +31,6 @@ struct engine_info {
     /* The core type that OPENBLAS_CORETYPE should name before the library loads; NULL if it chose well, or the operator
      * set it. */
     const char *blas_better;
-    size_t cpu_count; /* CPUs we may use */
 };
 struct engine_info engine_info(void);
 

@@ -1,7 +1,6 @@
 /* What concerns the engine as a whole. Thread: see engine.h. */
 #include "engine/engine.h"
 
-#include "engine/base/cpu.h"
 #include "engine/base/mem.h"
 #include "engine/math/gemm.h"
 #include "engine/math/rnn_packed.h"
@@ -13,7 +12,6 @@ struct engine_info engine_info(void)
         .kernels = rnn_kernels_at(0)->name,
         .blas = gemm_core_type(),
         .blas_better = gemm_better_core_type(),
-        .cpu_count = cpu_usable_count(),
     };
 }
 
