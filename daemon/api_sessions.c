@@ -150,7 +150,7 @@ static enum status take_content(struct put_call *call, struct error *error)
 
 static void put(struct job *job);
 
-/* How the load went, looking for the model again tells. */
+/* How the load went, looking for the model again tells; or nobody waits for it any longer. */
 static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct put_call *call = context;

@@ -253,7 +253,7 @@ static void reply_info(struct tokenizer_call *call)
 
 static void on_parsed(struct job *job);
 
-/* How the load went, looking for the model again tells. */
+/* How the load went, looking for the model again tells; or nobody waits for it any longer. */
 static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct tokenizer_call *call = context;

@@ -134,7 +134,11 @@ void completion_cancel(struct completion *completion)
     if (completion->is_loading) {
         struct error error;
         bool has_left = completion->is_abandoned || completion->is_given_up;
-        error_set(&error, STATUS_CANCELLED, has_left ? "the client left" : "the request was cancelled");
+        if (completion->owner->server->is_draining) {
+            error_set(&error, STATUS_UNAVAILABLE, "lstmd is shutting down");
+        } else {
+            error_set(&error, STATUS_CANCELLED, has_left ? "the client left" : "the request was cancelled");
+        }
         completion_stop_loading(completion, &error);
         return;
     }
@@ -274,8 +278,8 @@ static void on_timer(uv_timer_t *timer);
 void completion_start_timer(struct completion *completion, uint64_t due_ms)
 {
     uint64_t now_ms = clock_now_ms();
-    if (completion->adapting != NULL && completion->form != FORM_JSON && now_ms < completion->deadline_ms) {
-        due_ms = due_ms < completion->deadline_ms ? due_ms : completion->deadline_ms; /* no batcher sees to that */
+    if (completion->adapting != NULL && completion->form != FORM_JSON && now_ms <= completion->deadline_ms) {
+        due_ms = due_ms <= completion->deadline_ms ? due_ms : completion->deadline_ms + 1; /* no batcher sees to that */
     }
     uv_timer_start(&completion->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 1, 0);
 }
@@ -375,6 +379,14 @@ uint64_t completion_ping_ms(const struct completion *completion)
     return may_have_left ? HALF_CLOSED_GRACE_MS : set_ms;
 }
 
+/* Whether nothing is written before its end, or before its first text, that would tell whether the client has left. */
+static bool is_mute(const struct completion *completion)
+{
+    bool has_written =
+        completion->form == FORM_TEXT && completion->choice_count > 0 && completion->choices[0].taken_bytes > 0;
+    return completion->is_waiting || completion->is_loading || (completion->form != FORM_EVENTS && !has_written);
+}
+
 /* Text is due to be flushed, the stream has been silent long enough for a comment, or what it waits for takes too
  * long. */
 static void on_timer(uv_timer_t *timer)
@@ -387,7 +399,11 @@ static void on_timer(uv_timer_t *timer)
         completion_stop_waiting(completion, FINISH_DEADLINE);
         return;
     }
-    if (completion->is_waiting || completion->is_loading || completion->form == FORM_JSON) {
+    if (completion->is_in_job) { /* what it becomes is not known yet */
+        completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
+        return;
+    }
+    if (completion->form == FORM_JSON || (request_is_half_closed(completion->request) && is_mute(completion))) {
         completion->is_given_up = true; /* the grace of a client that closed its side is over */
         completion_cancel(completion);
         return;
@@ -396,7 +412,7 @@ static void on_timer(uv_timer_t *timer)
         completion_reply_stream(completion);
     }
     uint64_t now_ms = clock_now_ms();
-    if (completion->adapting != NULL && now_ms >= completion->deadline_ms) {
+    if (completion->adapting != NULL && now_ms > completion->deadline_ms) {
         completion_wake(completion);
     }
     uint64_t ping_ms = completion_ping_ms(completion);
@@ -412,7 +428,7 @@ void completion_on_gone(void *context, struct request *request)
     struct completion *completion = completion_from(context);
     if (request_is_half_closed(request)) {
         bool is_silent = completion->is_submitted && uv_timer_get_due_in(&completion->timer) > HALF_CLOSED_GRACE_MS;
-        if (completion->form == FORM_JSON || completion->is_waiting || is_silent) {
+        if (is_mute(completion) || is_silent) {
             completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
         }
         return; /* of a stream, the next writes tell whether anybody reads */

@@ -9,6 +9,7 @@
 #include "daemon/registry.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/base/rng.h"
 
 enum { SLICE_MS = 20 };
 
@@ -73,6 +74,13 @@ enum status completion_adapt_choose(struct completion *completion, struct adapte
 
 /* ---- beginning ---- */
 
+/* Places are few: whoever uses a key, from however many addresses, shares the key's. */
+static size_t *texts_of_key(const struct completion *completion)
+{
+    const char *key = completion_owner(completion);
+    return &completion->owner->key_adapting_counts[rng_bits(rng_key(key), 0, 0) % GENERATION_FLOW_COUNT];
+}
+
 /* Whether one text more may adapt. */
 static enum status check_count(const struct completion *completion, struct error *error)
 {
@@ -84,8 +92,8 @@ static enum status check_count(const struct completion *completion, struct error
         error_code(error, "adapting_max");
         return STATUS_LIMIT;
     }
-    return completion_check_share(completion, owner->flow_adapting_counts[completion_flow(completion)], 1,
-                                  adapting_max - owner->adapting_count, "texts that adapt", error);
+    return completion_check_share(completion, *texts_of_key(completion), 1, adapting_max - owner->adapting_count,
+                                  "texts that adapt", error);
 }
 
 static void count(struct completion *completion, bool is_taken)
@@ -93,7 +101,7 @@ static void count(struct completion *completion, bool is_taken)
     completion->adapting->is_counted = is_taken;
     size_t one = is_taken ? 1 : (size_t)-1;
     completion->owner->adapting_count += one;
-    completion->owner->flow_adapting_counts[completion_flow(completion)] += one;
+    *texts_of_key(completion) += one;
 }
 
 enum status completion_adapt_begin(struct completion *completion, struct error *error)
@@ -189,7 +197,8 @@ static void on_slice_done(struct job *job)
     struct adapting *adapting = (struct adapting *)job;
     struct completion *completion = adapting->completion;
     adapting->is_running = false;
-    if (adapting->course == ADAPTED_TEXT_ENDED) {
+    if (adapting->course == ADAPTED_TEXT_ENDED) { /* its reader may be slow to hear of that */
+        completion_adapt_give_back(completion);
         adapting->generation = generation_unref(adapting->generation);
         completion_unref(completion);
     } else if (adapting->course == ADAPTED_TEXT_GOES_ON || adapting->is_woken) {
@@ -229,7 +238,8 @@ void completion_adapt_give_back(struct completion *completion)
 
 struct adapted_weights *completion_adapted(const struct completion *completion)
 {
-    return completion->adapting == NULL ? NULL : adapted_text_weights(completion->adapting->text);
+    const struct adapting *adapting = completion->adapting;
+    return adapting == NULL || adapting->text == NULL ? NULL : adapted_text_weights(adapting->text);
 }
 
 static void run_end(struct job *job)

@@ -14,7 +14,7 @@ struct completions {
     struct completion *first;
     size_t count;
     size_t adapting_count; /* of these, those that adapt; and of each flow */
-    size_t flow_adapting_counts[GENERATION_FLOW_COUNT];
+    size_t key_adapting_counts[GENERATION_FLOW_COUNT];
     uint64_t text_count, predicted_symbols; /* of all that are admitted */
     uint64_t flow_text_counts[GENERATION_FLOW_COUNT],
         flow_predicted_symbols[GENERATION_FLOW_COUNT]; /* and of each flow's */

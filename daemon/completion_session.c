@@ -46,6 +46,9 @@ enum status completion_enter_session(struct completion *completion, struct error
         completion->is_waiting = true;
         completion_set_deadline(completion);
         completion_start_timer(completion, completion->deadline_ms);
+        if (request_is_half_closed(completion->request)) { /* perhaps while its body was read */
+            completion_on_gone(completion, completion->request);
+        }
     }
     return STATUS_OK;
 }
@@ -134,7 +137,7 @@ enum status completion_check_version(const struct completion *completion, enum s
 static void on_loaded(void *context, const struct registry_reply *reply)
 {
     struct completion *completion = context;
-    json_decref(reply->reply); /* how it went, looking for the version tells */
+    json_decref(reply->reply); /* how the load went, looking for the version tells */
     if (reply->status != STATUS_OK) {
         completion_stop_loading(completion, &reply->error);
         return;

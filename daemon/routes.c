@@ -337,7 +337,8 @@ void routes_on_head(void *context, struct request *request)
     const struct route *route = find_route(request, found, allow, sizeof allow, &error);
     found->route = route;
     bool is_foreign = route != NULL && (route->flags & ROUTE_FOREIGN) != 0;
-    if (is_foreign || strncmp(request_path(request), "/v2/", strlen("/v2/")) == 0) {
+    const char *path = request_path(request);
+    if (is_foreign || strcmp(path, "/v2") == 0 || strncmp(path, "/v2/", strlen("/v2/")) == 0) {
         request_set_plain_errors(request);
     }
     if (route == NULL && allow[0] != '\0') {

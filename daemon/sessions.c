@@ -86,10 +86,16 @@ enum status session_check_state_shown(const struct session *session, struct erro
 enum status sessions_check_size(uint64_t sessions_bytes_max, size_t state_bytes, size_t adapted_bytes,
                                 struct error *error)
 {
-    if (state_bytes + adapted_bytes + sizeof(struct session) + SESSION_NAMES_BYTES_MAX <= sessions_bytes_max) {
+    bool fits_file = state_bytes <= UINT32_MAX && adapted_bytes <= UINT32_MAX;
+    if (fits_file &&
+        state_bytes + adapted_bytes + sizeof(struct session) + SESSION_NAMES_BYTES_MAX <= sessions_bytes_max) {
         return STATUS_OK;
     }
-    if (adapted_bytes > 0) {
+    if (!fits_file) {
+        error_set(error, STATUS_TOO_LARGE,
+                  "a state of %zu bytes and adapted weights of %zu: files have room for %u each", state_bytes,
+                  adapted_bytes, UINT32_MAX);
+    } else if (adapted_bytes > 0) {
         error_set(error, STATUS_TOO_LARGE,
                   "a state of %zu bytes and adapted weights of %zu, sessions_bytes_max is %llu", state_bytes,
                   adapted_bytes, (unsigned long long)sessions_bytes_max);

@@ -1,4 +1,5 @@
 """Sessions that adapt: their own copy of a model's weights learns from the text that they are given."""
+import http.client
 import itertools
 import json
 import os
@@ -7,6 +8,7 @@ import socket
 import threading
 
 from harness import Daemon, run, train, wait_until
+from test_generate_signature import ENDS, LSTM, Signature, signature
 from test_keys import KeysTest, bearer
 from test_sessions import PROMPT, VIVID, Continuing
 
@@ -202,6 +204,21 @@ class Learning(Adapting):
         wait_until(lambda: self.adapting() == 0)
 
 
+class AdaptingDeadline(Adapting):
+    MODELS = {"bard": {}}
+    CONFIG = "ping_seconds = 3600\n"
+
+    def test_who_stops_reading_gives_the_place_back_at_the_deadline(self):
+        for _ in range(3):
+            with self.daemon.raw() as reader:
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                reader.sendall(b"GET /v1/models/bard/generate?prompt=I&max_tokens=1000000&session=lazy&"
+                               b"session_start=true&adapt=output&deadline_ms=1500 HTTP/1.1\r\n"
+                               b"Host: localhost\r\n\r\n")
+                wait_until(lambda: self.adapting() == 1)
+                wait_until(lambda: self.adapting() == 0, "its place is still taken")
+
+
 class AdaptingLimits(Adapting):
     MODELS = {"bard": {}, "slow": SLOW}
     CONFIG = "sessions_bytes_max = 100000\nadapting_max = 1\n"
@@ -256,6 +273,39 @@ class AdaptingKeys(KeysTest):
         connection.sock.close()
         connection.close()
         wait_until(lambda: self.ask("POST", "/v1/completions", "ann", body)[0] == 200)
+
+
+class AdaptingAddresses(KeysTest):
+    MODELS = {"bard": {}}
+    KEYS = (("web", ()),)
+    MORE_ENTRIES = "per_address = yes\n"
+    SETTINGS = "adapting_max = 2\n"
+
+    def test_a_key_has_its_share_from_all_addresses_together(self):
+        body = {"prompt": PROMPT, "session": "long", "session_start": True, "adapt": "output", "max_tokens": 1000000,
+                "stream": True}
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body, bearer(self.keys["web"]))
+        reply.readline()
+        other = http.client.HTTPConnection("127.0.0.1", self.daemon.port, timeout=60, source_address=("127.0.0.9", 0))
+        other.request("POST", "/v1/completions", json.dumps({**body, "session": "short", "stream": False}),
+                      bearer(self.keys["web"]))
+        refused = other.getresponse()
+        content = json.loads(refused.read())
+        self.assertEqual((refused.status, content["error"]["code"]), (429, "queue_share"), content)
+        other.close()
+        connection.sock.close()
+        connection.close()
+
+
+class AdaptingGraphs(Signature):
+    def test_a_graph_that_makes_its_text_itself_cannot_adapt(self):
+        self.build(*LSTM, signature(*ENDS))
+        self.set_variables()
+        self.save()
+        body = {"model": self.model_name(), "prompt": "abc", "max_tokens": 3, "session": "s", "session_start": True}
+        status, reply = self.daemon.json("POST", "/v1/completions", {**body, "adapt": "output"})
+        self.assertEqual((status, reply["error"]["code"]), (422, "no_language_model"))
+        self.assertEqual(self.daemon.json("POST", "/v1/completions", body)[0], 200)
 
 
 class AdaptingVersions(Adapting):

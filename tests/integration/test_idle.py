@@ -176,18 +176,22 @@ class Leaving(Endless):
     def running(self):
         return self.expect(200, "GET", "/v1/requests")["data"]
 
-    def open_request(self):
+    def open_request(self, is_text=False):
         body = json.dumps({"model": "gated", "prompt": PROMPT, "max_tokens": 1}).encode()
         client = self.daemon.raw()
-        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
-                       + body)
+        if is_text:
+            client.sendall(b"GET /v1/models/gated/generate?prompt=I HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        else:
+            client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+                           % len(body) + body)
         wait_until(self.running, self.daemon.text)
         return client
 
     def test_who_leaves_or_is_cancelled_waits_no_longer_for_a_load(self):
-        self.open_request().close()
-        wait_until(lambda: not self.running() or self.status() != "loading", self.daemon.text)
-        self.assertEqual((self.running(), self.status()), ([], "loading"))
+        for is_text in (False, True):
+            self.open_request(is_text).close()
+            wait_until(lambda: not self.running() or self.status() != "loading", self.daemon.text)
+            self.assertEqual((self.running(), self.status()), ([], "loading"))
         with self.open_request() as client:
             self.expect(200, "DELETE", "/v1/requests/" + self.running()[0]["id"])
             self.assertIn(b" 409 ", client.recv(65536).split(b"\r\n")[0])

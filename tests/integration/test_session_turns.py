@@ -28,6 +28,14 @@ class Turns(DaemonTest):
     def cancel(self, name):
         self.expect(200, "DELETE", f"/v1/requests/{self.name}.{name}")
 
+    def test_who_left_while_a_large_body_was_read_waits_no_longer(self):
+        body = json.dumps({"model": "slow", "prompt": "I" * 400000, "max_tokens": 3, "session": self.name}).encode()
+        with self.daemon.raw() as leaver:
+            leaver.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s.left\r\n"
+                           b"Content-Length: %d\r\n\r\n" % (self.name.encode(), len(body)) + body)
+        wait_until(lambda: "left" in self.running())
+        wait_until(lambda: self.running() == ["inside"], "it still waits")
+
     def running(self):
         entries = self.expect(200, "GET", "/v1/requests")["data"]
         return [entry["id"].split(".")[1] for entry in entries if entry["id"].startswith(f"cmpl-{self.name}.")]

@@ -195,7 +195,7 @@ static void test_it_learns(void **state)
     (void)state;
     for (int weights = 0; weights < ADAPTATION_WEIGHTS_COUNT; weights++) {
         struct request request = {.weights = (enum adaptation_weights)weights, .count = LENGTH};
-        double before = INFINITY;
+        double before = HUGE_VAL;
         for (int round = 0; round < 3; round++) {
             request.nats = 0;
             run(&request);
