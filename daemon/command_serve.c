@@ -227,6 +227,10 @@ static void watch_signals(struct serving *serving)
 
 static void close_handles(struct serving *serving)
 {
+    sigset_t reload; /* without its handle it would kill, before sessions are written; all other threads block it */
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    CHECK(pthread_sigmask(SIG_BLOCK, &reload, NULL) == 0);
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         uv_close((uv_handle_t *)&serving->signals[i], NULL);
     }

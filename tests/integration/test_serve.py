@@ -185,6 +185,20 @@ class Ending(unittest.TestCase):
         self.assertEqual(daemon.wait(), 1)
         connection.close()
 
+    def test_reloads_do_not_cut_the_end_short(self):
+        """Whenever SIGHUP comes behind SIGTERM, sessions are written."""
+        daemon = self.start()
+        for i in range(200):
+            body = {"prompt": "I ", "max_tokens": 1, "session": f"s{i}", "session_start": True}
+            self.assertEqual(daemon.json("POST", "/v1/completions", body)[0], 200)
+        daemon.signal(signal.SIGTERM)
+        while daemon.process.poll() is None:
+            daemon.signal(signal.SIGHUP)
+        self.assertEqual(daemon.wait(), 0)
+        again = Daemon(daemon.models)
+        self.addCleanup(again.kill)
+        self.assertEqual(again.json("GET", "/v1/sessions")[1]["total"], 200)
+
     def test_idle_daemon_uses_no_cpu(self):
         daemon = self.start("linger_us = 1000\n")
         self.assertEqual(daemon.json("PUT", "/v1/models/empty", {})[0], 201)
