@@ -12,6 +12,7 @@ enum {
     FOREIGN_NAME_BYTES_MAX = 1024,
     FOREIGN_HINTS_MAX = 256,
     FOREIGN_VOCABULARIES_MAX = 32,
+    FOREIGN_FORGET_BIAS_MAX = 100,
 };
 
 /* Elements are row-major, little-endian and without alignment. */
@@ -65,6 +66,8 @@ struct foreign_model {
     bool is_vocabulary_given;            /* they are of the file that the user named */
     bool is_vocabulary_named;            /* the same, by a name among the source's */
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
+    bool has_forget_bias;                /* its graph says what LSTMs add to their forget gates */
+    float forget_bias;                   /* ±FOREIGN_FORGET_BIAS_MAX */
     size_t skipped_count;                /* tensors of types that hold no numbers */
     struct arena arena;
 };

@@ -5,6 +5,7 @@
  *   …/gru_cell/gates/kernel, …/gru_cell/candidate/kernel  a GRU's two */
 #include <ctype.h>
 
+#include "engine/import/tensorflow.h"
 #include "engine/import/understanding_private.h"
 
 const struct layout tensorflow_layout = {
@@ -125,6 +126,13 @@ static const struct cell_scope *find_scope(const char *name, size_t length, size
     return NULL;
 }
 
+bool tensorflow_is_in_lstm(const char *name, size_t length)
+{
+    size_t end;
+    const struct cell_scope *scope = find_scope(name, length, &end);
+    return scope != NULL && scope->cell == FOREIGN_CELL_LSTM;
+}
+
 bool tensorflow_names_apply(const struct foreign_model *model)
 {
     (void)model; /* whoever has no cell's name simply finds no layer */
@@ -201,10 +209,8 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
         has_component(tensor->name, end, "BiRNN_BW")) {
         return refuse(thinking, tensor->name, "a bidirectional recurrence");
     }
-    if (strcmp(scope->name, "cudnn_compatible_lstm_cell") == 0) {
-        TRY(foreign_add_hint(thinking->model, "forget_bias", "0", thinking->error)); /* unlike all others */
-    }
     TRY(think_layer_at(thinking, tensor->name, end, scope->cell, &layer));
+    layer->adds_nothing = strcmp(scope->name, "cudnn_compatible_lstm_cell") == 0; /* unlike all others */
     return place_tensor(thinking, layer, tensor, tensor->name + end + 1, length - end - 1);
 }
 

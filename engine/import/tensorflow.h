@@ -20,8 +20,10 @@ enum status tensorflow_slices_read(const struct level_table *table, struct forei
 /* Makes Keras' weights of what names variables by their objects; others stay. UNSUPPORTED for a SavedModel's. */
 enum status tensorflow_take_objects(struct foreign_model *model, struct error *error) MUST_CHECK;
 
-/* Takes from PREFIX.meta, if it is there, the hint forget_bias; what cannot be understood of it is passed over. */
-enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
-                                  struct error *error) MUST_CHECK;
+/* Takes the model's forget_bias from PREFIX.meta; what cannot be read or understood of it is passed over. */
+void tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model);
+
+/* Whether a name lies in the scope of an LSTM cell. */
+bool tensorflow_is_in_lstm(const char *name, size_t length);
 
 #endif

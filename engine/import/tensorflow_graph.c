@@ -5,6 +5,8 @@
  * TensorProto {4: content, 5: floats}}}}}}. A cell splits its sums into i, j, f, o, and adds a constant to the third:
  * Add("…/split:2", "…/add/y"). Source: tensorflow/core/protobuf/meta_graph.proto, core/framework/{graph,tensor}.proto;
  * TensorFlow 1.15, rnn_cell_impl.py. */
+#include <math.h>
+
 #include "engine/import/tensorflow.h"
 
 /* What is looked at of a node. */
@@ -33,10 +35,14 @@ static bool equals(struct wire text, const char *word)
     return text.length == strlen(word) && memcmp(text.bytes, word, text.length) == 0;
 }
 
-static bool ends_in(struct wire text, const char *ending)
+/* Whether it is the third part of what an LSTM cell splits. */
+static bool is_forget_gate(struct wire name)
 {
-    size_t length = strlen(ending);
-    return text.length >= length && memcmp(text.bytes + text.length - length, ending, length) == 0;
+    static const char part[] = "/split:2";
+    size_t length = name.length - strlen(part);
+    const char *text = (const char *)name.bytes;
+    return name.length > strlen(part) && memcmp(text + length, part, strlen(part)) == 0 &&
+           tensorflow_is_in_lstm(text, length);
 }
 
 /* The next node; false at the graph's end. */
@@ -94,37 +100,34 @@ static struct wire find_addend(struct wire graph)
     struct node node;
     while (next_node(&graph, &node)) {
         bool is_sum = equals(node.op, "Add") || equals(node.op, "AddV2");
-        if (is_sum && node.input_count == 2 && ends_in(node.inputs[0], "/split:2")) {
+        if (is_sum && node.input_count == 2 && is_forget_gate(node.inputs[0])) {
             return node.inputs[1];
         }
     }
     return (struct wire){NULL, 0};
 }
 
-enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
-                                  struct error *error)
+void tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model)
 {
     char name[FILENAME_MAX];
     struct wire meta = {NULL, 0};
     struct node node;
     float number = 0;
+    struct error ignored;
     int length = snprintf(name, sizeof name, "%s.meta", prefix);
     struct source_file *file = length < (int)sizeof name ? foreign_source_find(source, name) : NULL;
-    if (file == NULL) {
-        return STATUS_OK;
+    if (file == NULL || foreign_source_read(source, file, &meta.bytes, &meta.length, &ignored) != STATUS_OK) {
+        return;
     }
-    TRY(foreign_source_read(source, file, &meta.bytes, &meta.length, error));
     struct wire graph = field_of(meta, 2);
     struct wire addend = find_addend(graph);
-    enum status status = STATUS_OK;
     while (addend.length > 0 && next_node(&graph, &node)) {
         if (node.name.length == addend.length && memcmp(node.name.bytes, addend.bytes, addend.length) == 0 &&
             equals(node.op, "Const") && read_float(node.value, &number)) {
-            snprintf(name, sizeof name, "%g", (double)number);
-            status = foreign_add_hint(model, "forget_bias", name, error);
+            model->has_forget_bias = fabsf(number) <= FOREIGN_FORGET_BIAS_MAX;
+            model->forget_bias = number;
             break;
         }
     }
     foreign_source_forget(source, file);
-    return status;
 }

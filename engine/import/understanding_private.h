@@ -32,6 +32,8 @@ struct layer {
     const struct foreign_tensor *candidate_recurrent_bias;
     size_t inputs;
     size_t units;
+    bool adds_nothing;  /* to its forget gate, whatever the layout says */
+    double forget_bias; /* of an LSTM: what it does add, once think_find_forget_biases was called */
 };
 
 /* Understanding at work. */
@@ -90,6 +92,8 @@ int compare_natural(const char *a, const char *b);
 
 /* Whether a language_model's cell computes what these do; UNSUPPORTED says why not. */
 enum status think_check_cell(struct thinking *thinking) MUST_CHECK;
+/* What each LSTM adds to its forget gate; notes it. INVALID for a setting that is no number. */
+enum status think_find_forget_biases(struct thinking *thinking) MUST_CHECK;
 /* Asks for the activation of a plain RNN that did not say it, or refuses the one that it has (NULL: none). */
 enum status think_ask_activation(const struct thinking *thinking, const struct layer *layer, const char *activation);
 /* Whether the layers are of PyTorch and no language_model's; all of such a model, but for its layers. */

@@ -44,29 +44,49 @@ enum status think_check_cell(struct thinking *thinking)
                                            : "TensorFlow's cell has it unless the program said otherwise");
 }
 
-static enum status find_forget_bias(struct thinking *thinking, double *ret_bias)
+/* The number that was set, or else what the layer's own cell, the graph or the layout says. */
+static enum status find_forget_bias(const struct thinking *thinking, struct layer *layer, const char **ret_why)
 {
     const char *set = think_setting(thinking, "forget_bias");
-    const char *said = set != NULL ? set : foreign_hint(thinking->model, "forget_bias");
-    double bias = thinking->layout->forget_bias;
-    char text[32];
-    if (thinking->layers[0].cell != FOREIGN_CELL_LSTM) {
-        *ret_bias = LSTM_FORGET_BIAS;
-        return STATUS_OK;
-    }
-    if (said != NULL) {
+    const struct foreign_model *model = thinking->model;
+    if (set != NULL) {
         char *end;
-        bias = strtod(said, &end);
-        if (end == said || *end != '\0' || !(fabs(bias) <= 100)) {
-            return error_set(thinking->error, STATUS_INVALID, "forget_bias=%.60s is no number from -100 to 100", said);
-        }
+        layer->forget_bias = strtod(set, &end);
+        *ret_why = "it was set";
+        return end == set || *end != '\0' || !(fabs(layer->forget_bias) <= FOREIGN_FORGET_BIAS_MAX)
+                   ? error_set(thinking->error, STATUS_INVALID, "forget_bias=%.60s is no number from -%d to %d", set,
+                               FOREIGN_FORGET_BIAS_MAX, FOREIGN_FORGET_BIAS_MAX)
+                   : STATUS_OK;
     }
-    snprintf(text, sizeof text, "%g", bias);
-    *ret_bias = bias;
-    return think_note(thinking, "forget bias", text, "%s",
-                      set != NULL    ? "it was set"
-                      : said != NULL ? "its files say so"
-                                     : thinking->layout->forget_bias_why);
+    layer->forget_bias = layer->adds_nothing      ? 0
+                         : model->has_forget_bias ? (double)model->forget_bias
+                                                  : thinking->layout->forget_bias;
+    *ret_why = layer->adds_nothing      ? "cuDNN's cell has nothing but its stored bias"
+               : model->has_forget_bias ? "its files say so"
+                                        : thinking->layout->forget_bias_why;
+    return STATUS_OK;
+}
+
+enum status think_find_forget_biases(struct thinking *thinking)
+{
+    const struct layer *noted = NULL;
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        struct layer *layer = &thinking->layers[i];
+        const char *why = NULL;
+        char text[32];
+        if (layer->cell != FOREIGN_CELL_LSTM) {
+            continue;
+        }
+        TRY(find_forget_bias(thinking, layer, &why));
+        snprintf(text, sizeof text, "%g", layer->forget_bias);
+        if (noted == NULL) {
+            TRY(think_note(thinking, "forget bias", text, "%s", why));
+        } else if (noted->adds_nothing != layer->adds_nothing) {
+            TRY(think_note(thinking, "forget bias", text, "%.200s: %s", layer->place, why));
+        }
+        noted = layer;
+    }
+    return STATUS_OK;
 }
 
 /* ---- recipes ---- */
@@ -132,7 +152,7 @@ static enum status add_pair(struct thinking *thinking, const struct layer *layer
     return STATUS_OK;
 }
 
-static enum status add_layer(struct thinking *thinking, size_t index, double forget_bias)
+static enum status add_layer(struct thinking *thinking, size_t index)
 {
     static const enum recurrent_cell cells[] = {[FOREIGN_CELL_LSTM] = RECURRENT_CELL_LSTM,
                                                 [FOREIGN_CELL_GRU] = RECURRENT_CELL_GRU,
@@ -143,7 +163,7 @@ static enum status add_layer(struct thinking *thinking, size_t index, double for
     snprintf(scope, sizeof scope, "rnn/multi_rnn_cell/cell_%zu/%s", index, recurrent_cell_scope(cells[layer->cell]));
     if (layer->cell == FOREIGN_CELL_LSTM) {
         return add_pair(thinking, layer, scope, layer->kernel, layer->bias, thinking->layout->lstm_gates, 4,
-                        forget_bias - LSTM_FORGET_BIAS);
+                        layer->forget_bias - LSTM_FORGET_BIAS);
     }
     if (layer->cell == FOREIGN_CELL_RNN) {
         return add_pair(thinking, layer, scope, layer->kernel, layer->bias, only_gate, 1, 0);
@@ -210,11 +230,10 @@ enum status think_make_program(struct thinking *thinking)
 {
     static const char *const cells[] = {"lstm", "gru", "rnn"};
     const struct layer *first = &thinking->layers[0];
-    double forget_bias = 0;
     TRY(check_size(thinking));
-    TRY(find_forget_bias(thinking, &forget_bias));
+    TRY(think_find_forget_biases(thinking));
     for (size_t i = 0; i < thinking->layer_count; i++) {
-        TRY(add_layer(thinking, i, forget_bias));
+        TRY(add_layer(thinking, i));
     }
     TRY(add_ends(thinking));
     json_t *embedding = thinking->embedding == NULL ? json_null() : json_integer((json_int_t)first->inputs);

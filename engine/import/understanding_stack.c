@@ -21,11 +21,14 @@ bool think_is_stack(const struct thinking *thinking)
     return is_stack && thinking->layout == &torch_layout;
 }
 
+enum { FORGET_GATE = 2 }; /* of ONNX' LSTM */
+
 /* Where PyTorch keeps ONNX' gates: i, o, f, c among i, f, g, o; z, r, h among r, z, n. */
 static const unsigned char orders[][4] = {
     [FOREIGN_CELL_LSTM] = {0, 3, 1, 2}, [FOREIGN_CELL_GRU] = {1, 0, 2}, [FOREIGN_CELL_RNN] = {0}};
 
-/* Both biases one behind the other, in ONNX' order. One that is missing is zeros. */
+/* Both biases one behind the other, in ONNX' order, the first with what the cell adds to its forget gate. One that is
+ * missing is zeros. */
 static enum status join_biases(const struct thinking *thinking, const struct layer *layer, size_t gates,
                                const struct foreign_tensor **ret_tensor)
 {
@@ -40,7 +43,9 @@ static enum status join_biases(const struct thinking *thinking, const struct lay
     for (size_t i = 0; i < 2 * rows; i++) {
         const struct foreign_tensor *bias = biases[i / rows];
         size_t gate = orders[layer->cell][i % rows / layer->units];
+        bool is_forget_gate = layer->cell == FOREIGN_CELL_LSTM && i / layer->units == FORGET_GATE;
         values[i] = bias == NULL ? 0 : (float)foreign_number(bias, gate * layer->units + i % layer->units);
+        values[i] += is_forget_gate ? (float)layer->forget_bias : 0;
     }
     *made = (struct foreign_tensor){.name = "biases",
                                     .dtype = DTYPE_FLOAT32,
@@ -82,6 +87,7 @@ enum status think_stack(struct thinking *thinking)
 {
     struct onnx_layer layers[LANGUAGE_MODEL_LAYERS_MAX];
     size_t count = thinking->layer_count;
+    TRY(think_find_forget_biases(thinking));
     for (size_t i = 0; i < count; i++) {
         TRY(check_activation(thinking, &thinking->layers[i]));
         TRY(take_layer(thinking, &thinking->layers[i], &layers[i]));

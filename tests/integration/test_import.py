@@ -236,13 +236,50 @@ class OwnModels(ComputedTest):
                 self.check("objects-" + name, want, path, "--vocabulary", self.vocabulary(), *said)
 
     def test_cudnn_compatible_cells_add_nothing(self):
-        tensors = foreign.tensorflow_model(8)
-        renamed = {name.replace("basic", "cudnn_compatible"): content for name, content in tensors.items()}
-        for name, (shape, numbers) in tensors.items():
-            if name.endswith("/bias"):                          # the computation adds 1
-                tensors[name] = shape, [x - (at // foreign.UNITS == 2) for at, x in enumerate(numbers)]
-        self.check("cudnn-compatible", foreign.tensorflow_probabilities(tensors, self.TEXT),
-                   foreign.ml5(self.folder_of("cudnn-compatible"), renamed))
+        """Whatever lies beside them, and beside other cells."""
+        for name, cells in (("all", "cell_"), ("second", "cell_1")):
+            tensors = foreign.tensorflow_model(8)
+            renamed = {name.replace("basic", "cudnn_compatible") if cells in name else name: content
+                       for name, content in tensors.items()}
+            for tensor, (shape, numbers) in tensors.items():
+                if cells in tensor and tensor.endswith("/bias"):  # the computation adds 1
+                    tensors[tensor] = shape, [x - (at // foreign.UNITS == 2) for at, x in enumerate(numbers)]
+            folder = foreign.ml5(self.folder_of("cudnn-" + name), renamed)
+            for beside in ("a-config.json", "options.json"):
+                foreign.write(os.path.join(folder, beside), json.dumps(
+                    {"forget_bias": 1, **{f"{at}": "option" for at in range(300)}}))
+            said = self.check("cudnn-" + name, foreign.tensorflow_probabilities(tensors, self.TEXT), folder,
+                              "--set", "vocabulary=vocab.json")
+            self.assertIn("forget bias: 0 (", said.replace("0 (rnnlm/multi_rnn_cell/cell_1/", "0 ("))
+
+    def test_only_a_graph_says_the_forget_bias(self):
+        """Beside PyTorch's file "forget_bias" is how a bias was initialised, or a word of a vocabulary."""
+        tensors = foreign.torch_model(9)
+        want = foreign.torch_probabilities(tensors, self.TEXT)
+        for name, value in (("number", 1), ("text", "yes")):
+            path = foreign.write(self.folder_of(f"options-{name}/model.pt"),
+                                 foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+            foreign.write(self.folder_of(f"options-{name}/config.json"), json.dumps({"forget_bias": value}))
+            said = self.check("options-" + name, want, path)
+            self.assertIn("forget bias: 0 (PyTorch's LSTM has nothing but its stored biases)", said)
+
+    def test_the_forget_bias_of_layers_of_several_sizes(self):
+        cells = [("lstm", 6), ("lstm", 3)]
+        tensors = foreign.torch_stack(cells)
+        path = foreign.write(self.folder_of("sizes-forget"), foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS}))
+        for layer, (_, units) in enumerate(cells):
+            name = f"rnns.{layer}.bias_ih_l0"
+            tensors[name] = tensors[name][0], [x + 0.5 * (at // units == 1) for at, x in enumerate(tensors[name][1])]
+        self.check("sizes-forget", foreign.torch_stack_probabilities(tensors, cells, self.TEXT), path, "--set",
+                   "forget_bias=0.5")
+
+    def test_a_graph_that_is_too_large_is_passed_over(self):
+        tensors = foreign.tensorflow_model(10)
+        path = foreign.tensorflow_checkpoint(self.folder_of("huge-graph/model"), tensors)
+        foreign.write(self.folder_of("huge-graph/model.meta"), b"")
+        os.truncate(self.folder_of("huge-graph/model.meta"), 9 << 30)
+        self.check("huge-graph", foreign.tensorflow_probabilities(tensors, self.TEXT), path, "--vocabulary",
+                   self.vocabulary())
 
     def test_archives(self):
         tensors = foreign.tensorflow_model(5)
