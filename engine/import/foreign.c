@@ -82,8 +82,9 @@ enum status foreign_add_tensor(struct foreign_model *model, const char *name, en
     if (copy == NULL) {
         return foreign_no_memory(model, error);
     }
-    model->tensors[model->tensor_count++] =
-        (struct foreign_tensor){.name = copy, .dtype = dtype, .shape = *shape, .data = data};
+    model->tensors[model->tensor_count] = (struct foreign_tensor){
+        .name = copy, .dtype = dtype, .shape = *shape, .data = data, .position = model->tensor_count};
+    model->tensor_count++;
     return STATUS_OK;
 }
 

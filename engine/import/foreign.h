@@ -21,6 +21,7 @@ struct foreign_tensor {
     enum dtype dtype;
     struct shape shape;
     const unsigned char *data;
+    size_t position; /* among the file's tensors */
 };
 
 /* Something the file says of itself: "rnn_size" is "128". */
@@ -65,6 +66,7 @@ struct foreign_model {
     const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
     bool is_vocabulary_given;            /* they are of the file that the user named */
     bool is_vocabulary_named;            /* the same, by a name among the source's */
+    bool is_in_order;                    /* its tensors' positions are those of their definition in a program */
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
     bool has_forget_bias;                /* its graph says what LSTMs add to their forget gates */
     float forget_bias;                   /* ±FOREIGN_FORGET_BIAS_MAX */

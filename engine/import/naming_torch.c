@@ -50,6 +50,13 @@ static bool ends_in(const char *name, size_t length, const char *ending)
     return length >= ending_length && memcmp(name + length - ending_length, ending, ending_length) == 0;
 }
 
+/* Whether the last component before `length` is "module". */
+static bool is_wrapped(const char *name, size_t length)
+{
+    size_t wrapped = strlen(WRAPPED);
+    return ends_in(name, length, WRAPPED) && (length == wrapped || name[length - wrapped - 1] == '.');
+}
+
 static enum status take_part(struct thinking *thinking, const struct foreign_tensor *tensor, const struct part *part)
 {
     char place[FOREIGN_NAME_BYTES_MAX + 16];
@@ -59,7 +66,7 @@ static enum status take_part(struct thinking *thinking, const struct foreign_ten
     bool is_raw = ends_in(suffix, strlen(suffix), RAW);
     int suffix_length = (int)strlen(suffix) - (is_raw ? (int)strlen(RAW) : 0);
     int before = (int)(last - tensor->name);
-    before -= ends_in(tensor->name, (size_t)before, WRAPPED) ? (int)strlen(WRAPPED) : 0;
+    before -= is_wrapped(tensor->name, (size_t)before) ? (int)strlen(WRAPPED) : 0;
     if (strstr(suffix, "_reverse") != NULL) {
         return error_set(thinking->error, STATUS_UNSUPPORTED,
                          "%.300s belongs to a bidirectional layer, which cannot generate", tensor->name);

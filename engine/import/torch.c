@@ -256,6 +256,7 @@ enum status torch_add_tensors(struct foreign_model *model, const struct plain *r
                               const struct torch_storages *storages, struct error *error)
 {
     struct walk walk = {.model = model, .storages = storages, .error = error};
+    model->is_in_order = true;
     TRY(visit(&walk, "", root, 0));
     if (root->kind == PLAIN_CALL && root->global != NULL) {
         TRY(foreign_add_hint(model, "class", root->global, error));

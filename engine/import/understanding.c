@@ -13,7 +13,7 @@ static const struct naming namings[] = {
 /* ---- settings ---- */
 
 static const char *const setting_keys[] = {
-    "activation",           /* of a plain RNN: tanh */
+    "activation",           /* of a plain RNN: tanh, in PyTorch relu, too */
     "embedding",            /* the tensor that is it, or none */
     "file",                 /* which of a folder's models */
     "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
@@ -89,28 +89,55 @@ size_t think_dimension(const struct foreign_tensor *tensor, int index)
 
 /* ---- layers ---- */
 
-int compare_natural(const char *a, const char *b)
+static bool is_digit(char character)
 {
-    while (*a != '\0' && *b != '\0') {
-        bool are_digits = *a >= '0' && *a <= '9' && *b >= '0' && *b <= '9';
-        if (are_digits) {
+    return character >= '0' && character <= '9';
+}
+
+/* Moves both to where they begin to differ: to numbers of other values, or to other characters. */
+static void skip_common(const char **a, const char **b)
+{
+    while (**a != '\0' && **b != '\0') {
+        if (is_digit(**a) && is_digit(**b)) {
             char *a_end;
             char *b_end;
-            unsigned long long one = strtoull(a, &a_end, 10);
-            unsigned long long other = strtoull(b, &b_end, 10);
-            if (one != other) {
-                return one < other ? -1 : 1;
+            if (strtoull(*a, &a_end, 10) != strtoull(*b, &b_end, 10)) {
+                return;
             }
-            a = a_end;
-            b = b_end;
-        } else if (*a != *b) {
-            return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+            *a = a_end;
+            *b = b_end;
+        } else if (**a != **b) {
+            return;
         } else {
-            a++;
-            b++;
+            ++*a;
+            ++*b;
         }
     }
-    return *a == *b ? 0 : *a == '\0' ? -1 : 1;
+}
+
+int compare_natural(const char *a, const char *b)
+{
+    skip_common(&a, &b);
+    if (is_digit(*a) && is_digit(*b)) {
+        return strtoull(a, NULL, 10) < strtoull(b, NULL, 10) ? -1 : 1;
+    }
+    return *a == *b ? 0 : (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+}
+
+/* Whether a component of `longer` goes on with a number, "_1" or "1", where that of `shorter` ends. */
+static bool is_only_numbered(const char *longer, const char *shorter)
+{
+    longer += *longer == '_' ? 1 : 0;
+    size_t digits = strspn(longer, "0123456789");
+    return digits > 0 && strchr("./", *shorter) != NULL && longer[digits] == *shorter;
+}
+
+/* Whether a number says which of two names comes first: "cell_0/lstm" and "cell_1/gru", "rnn" and "rnn_1"; not "lstm"
+ * and "gru". */
+static bool are_numbered(const char *a, const char *b)
+{
+    skip_common(&a, &b);
+    return (is_digit(*a) && is_digit(*b)) || is_only_numbered(a, b) || is_only_numbered(b, a);
 }
 
 enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
@@ -141,6 +168,69 @@ static int by_place(const void *left, const void *right)
     const struct layer *a = left;
     const struct layer *b = right;
     return compare_natural(a->place, b->place);
+}
+
+static size_t position_of(const struct layer *layer)
+{
+    return layer->kernel == NULL ? SIZE_MAX : layer->kernel->position;
+}
+
+static int by_position(const void *left, const void *right)
+{
+    size_t a = position_of(left);
+    size_t b = position_of(right);
+    return a == b ? by_place(left, right) : a < b ? -1 : 1;
+}
+
+/* Orders the layers by their names' numbers, or as the file has them, where its order is a program's and numbers do not
+ * say all. */
+static enum status order_layers(struct thinking *thinking)
+{
+    struct layer *layers = thinking->layers;
+    bool are_all_numbered = true;
+    qsort(layers, thinking->layer_count, sizeof *layers, by_place);
+    for (size_t i = 1; i < thinking->layer_count; i++) {
+        are_all_numbered = are_all_numbered && are_numbered(layers[i - 1].place, layers[i].place);
+    }
+    if (are_all_numbered || !thinking->model->is_in_order) {
+        return STATUS_OK;
+    }
+    qsort(layers, thinking->layer_count, sizeof *layers, by_position);
+    return think_note(thinking, "order", "the file's",
+                      "%.200s stands first in it, %.200s last; layers run in the order in which a program defined them",
+                      layers[0].place, layers[thinking->layer_count - 1].place);
+}
+
+/* Whether what begins at layer `first` and what begins at layer `second` take as many inputs, and come to as many
+ * units: then they fit either way round. */
+static bool could_be_exchanged(const struct thinking *thinking, size_t first, size_t second)
+{
+    const struct layer *layers = thinking->layers;
+    bool could_be = false;
+    for (size_t a = first; a < second; a++) {
+        for (size_t b = second; b < thinking->layer_count; b++) {
+            could_be = could_be || layers[a].units == layers[b].units;
+        }
+    }
+    return could_be && layers[first].inputs == layers[second].inputs;
+}
+
+/* Neither numbers nor the file may say which of two layers is the first: then sizes have to. */
+static enum status check_order(const struct thinking *thinking)
+{
+    const struct layer *layers = thinking->layers;
+    for (size_t i = 0; i < thinking->layer_count && !thinking->model->is_in_order; i++) {
+        for (size_t j = i + 1; j < thinking->layer_count; j++) {
+            if (!are_numbered(layers[i].place, layers[j].place) && could_be_exchanged(thinking, i, j)) {
+                error_set(thinking->error, STATUS_UNPROCESSABLE,
+                          "layers %.200s and %.200s fit either way round, and neither numbers in their names nor this "
+                          "format say which is the first: number the names",
+                          layers[i].place, layers[j].place);
+                return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+            }
+        }
+    }
+    return STATUS_OK;
 }
 
 static enum status misfit(const struct thinking *thinking, const struct layer *layer,
@@ -204,7 +294,7 @@ static const char *cell_name(enum foreign_cell cell)
     return names[cell];
 }
 
-/* Layers of one kind and size, each fed by the one before it. */
+/* Layers of one kind and size, but PyTorch's; each is fed by the one before it. */
 static enum status check_stack(struct thinking *thinking)
 {
     const struct layer *first = &thinking->layers[0];
@@ -265,8 +355,9 @@ static enum status find_layers(struct thinking *thinking)
                          "none of its %zu tensors has the name of a recurrent layer's weights",
                          thinking->model->tensor_count);
     }
-    qsort(thinking->layers, thinking->layer_count, sizeof *thinking->layers, by_place);
-    return think_check_layers(thinking);
+    TRY(order_layers(thinking));
+    TRY(think_check_layers(thinking));
+    return check_order(thinking);
 }
 
 /* ---- all of it ---- */

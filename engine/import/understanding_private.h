@@ -85,7 +85,8 @@ extern const struct layout char_rnn_layout;
 /* The layer of that place, made when there is none yet; LIMIT above LANGUAGE_MODEL_LAYERS_MAX. */
 enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
                            struct layer **ret_layer) MUST_CHECK;
-/* Layers of one kind and size, each fed by the one before it; measures and notes them. */
+/* Layers each fed by the one before it, of one kind and size, but PyTorch's; measures them, and notes those that a
+ * language_model has. */
 enum status think_check_layers(struct thinking *thinking) MUST_CHECK;
 /* Compares names as people number them: cell_2 before cell_10. */
 int compare_natural(const char *a, const char *b);

@@ -177,6 +177,14 @@ def torch_stack(cells, seed=20, name="rnns.{}.{}_l0"):
     return tensors
 
 
+def renamed_layers(tensors, places):
+    """torch_stack's tensors with other places than rnns.0, rnns.1, …"""
+    for at, place in enumerate(places):
+        tensors = {place + name[len(f"rnns.{at}"):] if name.startswith(f"rnns.{at}.") else name: content
+                   for name, content in tensors.items()}
+    return tensors
+
+
 # ---- files ----
 
 def ml5(folder, tensors, vocabulary=None):

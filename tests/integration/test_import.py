@@ -81,6 +81,22 @@ class Refusals(ImportTest):
         path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), numbered)
         self.bad("ckpt.index: variables of a SavedModel, which are numbered", path)
 
+    def test_layers_in_an_order_that_nothing_tells(self):
+        symbols = {"symbols": json.dumps(foreign.SYMBOLS)}
+        for cells, places, reason in (
+                ([("lstm", 3), ("gru", 3)], ("a.lstm", "b.gru"), "layers a.lstm.l0 and b.gru.l0 fit either way round"),
+                ([("gru", 5), ("lstm", 3), ("lstm", 3)], ("a", "b", "c"), "layers a.l0 and c.l0 fit either"),
+                ([("lstm", 5), ("lstm", 3)], ("a", "b"), None),
+                ([("lstm", 3), ("gru", 3)], ("a", "a1"), None)):
+            tensors = foreign.renamed_layers(foreign.torch_stack(cells), places)
+            path = foreign.write(os.path.join(self.folder, "layers"), foreign.safetensors(tensors, symbols))
+            with self.subTest(places):
+                if reason:
+                    self.bad(reason, path)
+                else:
+                    self.good(path)
+                    shutil.rmtree(self.model)
+
     def test_a_vocabulary_that_lacks_the_last_symbol(self):
         folder = foreign.ml5(os.path.join(self.folder, "ml5"), foreign.tensorflow_model(),
                              {symbol: number for number, symbol in enumerate(foreign.SYMBOLS[:-1])})
@@ -202,6 +218,23 @@ class OwnModels(ComputedTest):
             path = foreign.write(self.folder_of("stack-" + name), content)
             with self.subTest(name):
                 self.assertIn("program: a graph of its own", self.check("stack-" + name, want, path, *arguments))
+
+    def test_layers_whose_names_are_not_numbered(self):
+        """PyTorch's files keep the order of definition; numbers in names go first."""
+        cells = [("lstm", 3), ("gru", 3), ("lstm", 3)]
+        stack = foreign.torch_stack(cells)
+        want = foreign.torch_stack_probabilities(stack, cells, self.TEXT)
+        for name, places, is_told in (("attributes", ("lstm", "gru", "head"), False),
+                                      ("wrapped", ("rnnmodule", "gru", "module"), False),
+                                      ("numbered", ("lstm", "lstm_1", "lstm_2"), True),
+                                      ("both", ("rnns.0.lstm", "rnns.1.gru", "rnns.10.lstm"), True)):
+            tensors = foreign.renamed_layers(stack, places)
+            if is_told:
+                tensors = dict(reversed(tensors.items()))
+            content = foreign.torch_zip(tensors, {"tokens": foreign.SYMBOLS})
+            with self.subTest(name):
+                said = self.check("order-" + name, want, foreign.write(self.folder_of("order-" + name), content))
+                self.assertEqual(f"order: the file's ({places[0]}.l0 stands first in it, " not in said, is_told)
 
     def test_torch_script(self):
         tensors = foreign.torch_model()
