@@ -146,6 +146,12 @@ const char *foreign_hint(const struct foreign_model *model, const char *key)
     return NULL;
 }
 
+bool foreign_ends_in(const char *text, size_t length, const char *ending)
+{
+    size_t ending_length = strlen(ending);
+    return length >= ending_length && memcmp(text + length - ending_length, ending, ending_length) == 0;
+}
+
 double foreign_number(const struct foreign_tensor *tensor, size_t index)
 {
     const unsigned char *at = tensor->data + index * dtype_bytes(tensor->dtype);

@@ -102,14 +102,17 @@ enum status foreign_add_hint(struct foreign_model *model, const char *key, const
 /* The hint's value, or NULL. */
 const char *foreign_hint(const struct foreign_model *model, const char *key);
 
-/* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], however nested.
- * `place` is what messages call it, and is copied. NO_MEMORY. */
+/* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], "abc…", however nested,
+ * in strings of JSON, too. `place` is what messages call it, and is copied. NO_MEMORY. */
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error) MUST_CHECK;
 
 /* What a file says of itself in texts: a hint, and where the text is JSON perhaps symbols. NO_MEMORY. */
 enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text,
                                  struct error *error) MUST_CHECK;
+
+/* Whether the first `length` bytes of a text end in another. */
+bool foreign_ends_in(const char *text, size_t length, const char *ending);
 
 /* Element `index` as a number. */
 double foreign_number(const struct foreign_tensor *tensor, size_t index);

@@ -1,7 +1,7 @@
 /* Finding symbols in plain data. Thread: the one that reads. Everything is in the model's arena.
  *
  * A dictionary of strings and whole numbers, either way round, gives each number's string; a list of strings its items
- * in order; a string its characters, if there are several and no two alike, or what it holds as JSON.
+ * in order; a string its characters, if there are 10 to 10,000 and no two alike, or what it holds as JSON.
  * Whether the symbols fit a model is decided later, by its matrices. */
 #include "engine/base/mem.h"
 #include "engine/import/foreign.h"
@@ -15,13 +15,15 @@ enum {
     STRING_SYMBOLS_MIN = 10,
     STRING_SYMBOLS_MAX = 10000,
     PROBLEM_BYTES_MAX = 256,
-    METADATA_BYTES_MAX = 16 << 20
+    METADATA_BYTES_MAX = 16 << 20, /* of a text, and of all strings of JSON, each time that one is met */
 };
 
 struct search {
     struct foreign_model *model;
     const char *place;
     size_t steps;
+    size_t json_bytes;   /* of strings that were read as JSON */
+    unsigned char *seen; /* a bit for each code point, none set between calls; NULL: not yet needed */
 };
 
 /* One vocabulary being put together. */
@@ -227,14 +229,48 @@ static enum status take_own(struct search *search, const struct plain *dict, con
 
 static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error);
 
+/* Whether no character stands twice in a string of UTF-8. NO_MEMORY. */
+static enum status are_all_different(struct search *search, const struct plain *string, bool *ret_are,
+                                     struct error *error)
+{
+    enum { CODE_POINTS = 0x110000 };
+    uint32_t code_point;
+    size_t end = 0;
+    bool are = true;
+    if (search->seen == NULL) {
+        search->seen = mem_allocate(CODE_POINTS / 8, 1);
+    }
+    if (search->seen == NULL) {
+        return foreign_no_memory(search->model, error);
+    }
+    while (end < string->length && are) {
+        size_t length = utf8_decode(string->text + end, string->length - end, &code_point);
+        are = (search->seen[code_point / 8] >> code_point % 8 & 1) == 0;
+        search->seen[code_point / 8] |= (unsigned char)(1 << code_point % 8);
+        end += length;
+    }
+    for (size_t at = 0; at < end;) {
+        at += utf8_decode(string->text + at, string->length - at, &code_point);
+        search->seen[code_point / 8] = 0;
+    }
+    *ret_are = are;
+    return STATUS_OK;
+}
+
 /* "abc…": each character is a symbol; elsewhere such strings are names, paths and the like. */
 static enum status take_characters(struct search *search, const struct plain *string, struct error *error)
 {
     struct draft draft;
-    size_t count = utf8_count(string->text, string->length);
+    bool is_short = string->length <= (size_t)STRING_SYMBOLS_MAX * UTF8_BYTES_MAX;
+    size_t count = is_short ? utf8_count(string->text, string->length) : 0;
     size_t at = 0;
+    bool are_different = false;
     if (count < STRING_SYMBOLS_MIN || count > STRING_SYMBOLS_MAX ||
         utf8_find_malformed(string->text, string->length) < string->length) {
+        return STATUS_OK;
+    }
+    TRY(are_all_different(search, string, &are_different, error));
+    if (!are_different) {
         return STATUS_OK;
     }
     TRY(make_draft(search, count, &draft, error));
@@ -242,9 +278,6 @@ static enum status take_characters(struct search *search, const struct plain *st
         uint32_t code_point;
         draft.symbols[i] = string->text + at;
         draft.lengths[i] = utf8_decode(string->text + at, string->length - at, &code_point);
-        if (memmem(string->text, at, draft.symbols[i], draft.lengths[i]) != NULL) {
-            return STATUS_OK; /* it stands there twice */
-        }
         at += draft.lengths[i];
     }
     return keep(search, &draft, error);
@@ -254,7 +287,8 @@ static enum status take_characters(struct search *search, const struct plain *st
 static enum status take_string(struct search *search, const struct plain *string, size_t depth, struct error *error)
 {
     bool is_json = string->length >= 2 && (string->text[0] == '{' || string->text[0] == '[') &&
-                   string->length <= METADATA_BYTES_MAX;
+                   string->length <= METADATA_BYTES_MAX - search->json_bytes;
+    search->json_bytes += is_json ? string->length : 0;
     json_t *json = is_json ? json_loadb(string->text, string->length, JSON_ALLOW_NUL, NULL) : NULL;
     if (json == NULL) {
         return take_characters(search, string, error);
@@ -266,7 +300,8 @@ static enum status take_string(struct search *search, const struct plain *string
 
 static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error)
 {
-    if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX) {
+    bool is_full = search->model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX;
+    if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX || is_full) {
         return STATUS_OK;
     }
     if (plain_is_string(value)) {
@@ -309,7 +344,9 @@ enum status foreign_add_vocabularies(struct foreign_model *model, const char *pl
     if (search.place == NULL) {
         return foreign_no_memory(model, error);
     }
-    return walk(&search, root, 0, error);
+    enum status status = walk(&search, root, 0, error);
+    mem_free(search.seen);
+    return status;
 }
 
 enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text, struct error *error)

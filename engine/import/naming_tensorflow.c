@@ -23,10 +23,7 @@ static size_t bare_length(const char *name)
     static const char *const suffixes[] = {"/.ATTRIBUTES/VARIABLE_VALUE", ":0"};
     size_t length = strlen(name);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        size_t suffix = strlen(suffixes[i]);
-        if (length > suffix && memcmp(name + length - suffix, suffixes[i], suffix) == 0) {
-            length -= suffix;
-        }
+        length -= foreign_ends_in(name, length, suffixes[i]) ? strlen(suffixes[i]) : 0;
     }
     return length;
 }

@@ -44,17 +44,11 @@ bool torch_names_apply(const struct foreign_model *model)
     return false;
 }
 
-static bool ends_in(const char *name, size_t length, const char *ending)
-{
-    size_t ending_length = strlen(ending);
-    return length >= ending_length && memcmp(name + length - ending_length, ending, ending_length) == 0;
-}
-
 /* Whether the last component before `length` is "module". */
 static bool is_wrapped(const char *name, size_t length)
 {
     size_t wrapped = strlen(WRAPPED);
-    return ends_in(name, length, WRAPPED) && (length == wrapped || name[length - wrapped - 1] == '.');
+    return foreign_ends_in(name, length, WRAPPED) && (length == wrapped || name[length - wrapped - 1] == '.');
 }
 
 static enum status take_part(struct thinking *thinking, const struct foreign_tensor *tensor, const struct part *part)
@@ -63,7 +57,7 @@ static enum status take_part(struct thinking *thinking, const struct foreign_ten
     const char *last = last_part(tensor->name);
     const char *suffix = last + strlen(part->name);
     struct layer *layer = NULL;
-    bool is_raw = ends_in(suffix, strlen(suffix), RAW);
+    bool is_raw = foreign_ends_in(suffix, strlen(suffix), RAW);
     int suffix_length = (int)strlen(suffix) - (is_raw ? (int)strlen(RAW) : 0);
     int before = (int)(last - tensor->name);
     before -= is_wrapped(tensor->name, (size_t)before) ? (int)strlen(WRAPPED) : 0;

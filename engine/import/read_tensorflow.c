@@ -202,10 +202,11 @@ static enum status read_header(struct bundle *bundle, const struct level_table *
 
 static const char *prefix_of(const char *name, struct arena *arena)
 {
+    static const char suffix[] = ".index";
     size_t length = strlen(name);
     char *prefix = arena_copy_string(arena, name);
-    if (prefix != NULL && length > 6 && strcmp(name + length - 6, ".index") == 0) {
-        prefix[length - 6] = '\0';
+    if (prefix != NULL && foreign_ends_in(name, length, suffix)) {
+        prefix[length - strlen(suffix)] = '\0';
     }
     return prefix;
 }

@@ -13,13 +13,26 @@ struct archive {
     const char *name;
 };
 
+/* torch.save writes its pickle first, TorchScript its tensors; small things may stand before. Entries are found by their
+ * headers' marks, since the sizes that lead from one to the next are often behind the content. */
 bool torch_zip_recognise(const struct source_file *file)
 {
+    static const char mark[] = "PK\x03\x04";
+    enum { NAME_LENGTH_AT = 26, NAME_AT = 30 };
     unsigned char head[SOURCE_HEAD_BYTES];
     size_t length = foreign_source_peek(file, 0, head);
-    /* torch.save writes its pickle first, TorchScript its tensors. */
-    return length > 64 && memcmp(head, "PK\x03\x04", 4) == 0 &&
-           (memmem(head, length, "/data.pkl", 9) != NULL || memmem(head, length, "/data/0", 7) != NULL);
+    const unsigned char *entry = length > 64 && memcmp(head, mark, 4) == 0 ? head : NULL;
+    while (entry != NULL) {
+        size_t left = length - (size_t)(entry - head);
+        size_t name_length = left < NAME_AT ? left : entry[NAME_LENGTH_AT] | (size_t)entry[NAME_LENGTH_AT + 1] << 8;
+        const char *name = (const char *)entry + NAME_AT;
+        if (NAME_AT + name_length <= left &&
+            (foreign_ends_in(name, name_length, "/data.pkl") || foreign_ends_in(name, name_length, "/data/0"))) {
+            return true;
+        }
+        entry = memmem(entry + 4, left - 4, mark, 4);
+    }
+    return false;
 }
 
 static enum status read_entry(const struct archive *archive, const char *path, const unsigned char **ret_bytes,

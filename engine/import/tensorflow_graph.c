@@ -39,10 +39,8 @@ static bool equals(struct wire text, const char *word)
 static bool is_forget_gate(struct wire name)
 {
     static const char part[] = "/split:2";
-    size_t length = name.length - strlen(part);
     const char *text = (const char *)name.bytes;
-    return name.length > strlen(part) && memcmp(text + length, part, strlen(part)) == 0 &&
-           tensorflow_is_in_lstm(text, length);
+    return foreign_ends_in(text, name.length, part) && tensorflow_is_in_lstm(text, name.length - strlen(part));
 }
 
 /* The next node; false at the graph's end. */

@@ -281,8 +281,7 @@ class OwnModels(ComputedTest):
             for beside in ("a-config.json", "options.json"):
                 foreign.write(os.path.join(folder, beside), json.dumps(
                     {"forget_bias": 1, **{f"{at}": "option" for at in range(300)}}))
-            said = self.check("cudnn-" + name, foreign.tensorflow_probabilities(tensors, self.TEXT), folder,
-                              "--set", "vocabulary=vocab.json")
+            said = self.check("cudnn-" + name, foreign.tensorflow_probabilities(tensors, self.TEXT), folder)
             self.assertIn("forget bias: 0 (", said.replace("0 (rnnlm/multi_rnn_cell/cell_1/", "0 ("))
 
     def test_only_a_graph_says_the_forget_bias(self):
@@ -335,6 +334,23 @@ class OwnModels(ComputedTest):
             pair = (tuple(foreign.SYMBOLS), numbers) if protocol % 2 else dict(enumerate(foreign.SYMBOLS))
             foreign.write(os.path.join(folder, "chars_vocab.pkl"), pickle.dumps(pair, protocol=protocol))
             self.check(f"pickle-{protocol}", want, folder)
+
+    def test_other_files_beside_a_model(self):
+        """Training data, texts long enough to be vocabularies and JSON that is met often, do not use the memory up."""
+        tensors = foreign.tensorflow_model(11)
+        folder = foreign.ml5(self.folder_of("with-data"), tensors)
+        text = "it was the best of times, it was the worst of times; " * 9
+        foreign.write(os.path.join(folder, "train.json"), json.dumps({"texts": [[text]] * 30000}))
+        foreign.write(os.path.join(folder, "train.pkl"), pickle.dumps([[json.dumps({"text": text * 2000})]] * 400))
+        self.check("with-data", foreign.tensorflow_probabilities(tensors, self.TEXT), folder)
+
+    def test_zip_archives_of_texts(self):
+        """What only has data/0 in the middle of a name is not PyTorch's."""
+        tensors = foreign.tensorflow_model(12)
+        files = foreign.files_below(foreign.ml5(self.folder_of("zipped"), tensors))
+        files = {"gita/data/01.txt": b"see archive/data/0 and x/data.pkl", **files}
+        path = foreign.write(self.folder_of("texts.zip"), foreign.archive(files, "zip"))
+        self.check("zip-of-texts", foreign.tensorflow_probabilities(tensors, self.TEXT), path)
 
     def test_other_vocabularies(self):
         """Strings, Keras' Tokenizer, NumPy's arrays and numbers: all symbols, in their order."""
