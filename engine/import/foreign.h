@@ -102,8 +102,8 @@ enum status foreign_add_hint(struct foreign_model *model, const char *key, const
 /* The hint's value, or NULL. */
 const char *foreign_hint(const struct foreign_model *model, const char *key);
 
-/* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], "abc…", however nested,
- * in strings of JSON, too. `place` is what messages call it, and is copied. NO_MEMORY. */
+/* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], "abc…", however
+ * nested, in strings of JSON, too. `place` is what messages call it, and is copied. NO_MEMORY. */
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error) MUST_CHECK;
 

@@ -13,8 +13,8 @@ struct archive {
     const char *name;
 };
 
-/* torch.save writes its pickle first, TorchScript its tensors; small things may stand before. Entries are found by their
- * headers' marks, since the sizes that lead from one to the next are often behind the content. */
+/* torch.save writes its pickle first, TorchScript its tensors; small things may stand before. Entries are found by
+ * their headers' marks, since the sizes that lead from one to the next are often behind the content. */
 bool torch_zip_recognise(const struct source_file *file)
 {
     static const char mark[] = "PK\x03\x04";

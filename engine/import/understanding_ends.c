@@ -19,7 +19,7 @@ struct choosing {
     size_t steps;
 };
 
-enum { STEPS_MAX = 2000000 };
+enum { STEPS_MAX = 2000000, STEP_BYTES = 4096 /* that are compared */ };
 
 /* Whether a name holds a word, whatever the case. */
 static bool holds(const char *name, const char *const *words)
@@ -60,12 +60,23 @@ static bool are_same(const struct foreign_tensor *a, const struct foreign_tensor
         return a == b;
     }
     return a->dtype == b->dtype && shape_equal(&a->shape, &b->shape) && shape_element_count(&a->shape, &count) &&
-           memcmp(a->data, b->data, count * dtype_bytes(a->dtype)) == 0;
+           (a->data == b->data || memcmp(a->data, b->data, count * dtype_bytes(a->dtype)) == 0);
 }
 
-static bool are_same_choice(const struct choice *a, const struct choice *b)
+/* The same; what is compared counts as steps. */
+static bool find_same(struct choosing *choosing, const struct foreign_tensor *a, const struct foreign_tensor *b)
 {
-    return are_same(a->embedding, b->embedding) && are_same(a->output, b->output) && are_same(a->bias, b->bias);
+    size_t count = 0;
+    if (a != NULL && b != NULL && a->data != b->data && shape_element_count(&a->shape, &count)) {
+        choosing->steps += count * dtype_bytes(a->dtype) / STEP_BYTES;
+    }
+    return are_same(a, b);
+}
+
+static bool are_same_choice(struct choosing *choosing, const struct choice *a, const struct choice *b)
+{
+    return find_same(choosing, a->embedding, b->embedding) && find_same(choosing, a->output, b->output) &&
+           find_same(choosing, a->bias, b->bias);
 }
 
 static void weigh(struct choosing *choosing, const struct choice *choice)
@@ -82,7 +93,7 @@ static void weigh(struct choosing *choosing, const struct choice *choice)
         choosing->best = *choice;
         choosing->best.weight = weight;
         choosing->best_count = 1;
-    } else if (weight == choosing->best.weight && !are_same_choice(choice, &choosing->best)) {
+    } else if (weight == choosing->best.weight && !are_same_choice(choosing, choice, &choosing->best)) {
         choosing->best_count++;
     }
 }
@@ -229,6 +240,12 @@ enum status think_find_ends(struct thinking *thinking)
         if (!thinking->is_used[i] && can_be_output(thinking, tensor)) {
             try_embeddings(&choosing, tensor);
         }
+    }
+    if (choosing.steps >= STEPS_MAX) {
+        error_set(thinking->error, STATUS_UNPROCESSABLE,
+                  "too many tensors could be embedding, output matrix and bias: say --set output=NAME, --set "
+                  "embedding=NAME (or none)");
+        return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
     }
     if (choosing.best_count == 0) {
         return no_ends(thinking);

@@ -117,6 +117,19 @@ class Refusals(ImportTest):
         self.bad("2 choices of embedding, output matrix and bias fit equally well", path)
         self.good(path, "--set", "output=fd.weight")
 
+    def test_comparing_ends_is_bounded(self):
+        """Matrices that lie over one another in the file: each is another place, and all hold zeros."""
+        symbols, width, many = 999, 1000, 60
+        offsets = {"lstm.weight_ih_l0": (4 * width, width), "lstm.weight_hh_l0": (4 * width, width)}
+        for at in range(many):
+            offsets[f"w{at}"] = (symbols, width)
+        header = {name: {"dtype": "F32", "shape": shape, "data_offsets": [4 * at, 4 * (at + shape[0] * shape[1])]}
+                  for at, (name, shape) in enumerate(offsets.items())}
+        text = json.dumps(header).encode()
+        path = foreign.write(os.path.join(self.folder, "zeros"), len(text).to_bytes(8, "little") + text)
+        os.truncate(path, 8 + len(text) + 4 * (4 * width * width + many))
+        self.bad("too many tensors could be embedding, output matrix and bias: say --set output=NAME", path)
+
     def test_arguments(self):
         done = run("import", self.folder)
         self.assertEqual((done.returncode, done.stderr), (2, "lstmd import: --out MODELS/NAME is missing\n"))
