@@ -3,21 +3,25 @@
  * weights of Keras alone, LAYER/kernel. Thread: the one that imports.
  *
  * A layer is layer_with_weights-N in the model's order, or has the name of an attribute of the model, which tells no
- * order: then embeddings stand first and recurrent layers before all others, those of a kind as people number them.
+ * order: then embeddings stand first and recurrent layers before all others, those of a kind as people number them;
+ * where they are not numbered and could be exchanged, the model is refused.
  * Source: TensorFlow 2, python/checkpoint/graph_view.py; keras/engine/functional.py (_layer_checkpoint_dependencies).
  */
+#include "engine/import/keras_design.h"
 #include "engine/import/tensorflow.h"
 #include "engine/import/understanding_private.h"
 
 static const char value_suffix[] = "/.ATTRIBUTES/VARIABLE_VALUE";
 
-/* Its name up to what stands behind each; 0: it is no variable of an object's, or an optimiser's slot. */
+/* Its name up to what stands behind each; 0: it is no variable of an object's, or an optimiser's. */
 static size_t bare_length(const char *name)
 {
     size_t length = strlen(name);
     size_t suffix = sizeof value_suffix - 1;
     bool is_value = length > suffix && strcmp(name + length - suffix, value_suffix) == 0;
-    return is_value && strstr(name, "/.OPTIMIZER_SLOT/") == NULL ? length - suffix : 0;
+    bool is_optimiser = strstr(name, "/.OPTIMIZER_SLOT/") != NULL || strncmp(name, "optimizer/", 10) == 0 ||
+                        strstr(name, "/optimizer/") != NULL;
+    return is_value && !is_optimiser ? length - suffix : 0;
 }
 
 /* Where the last component of the first `length` bytes begins. */
@@ -29,7 +33,13 @@ static size_t component(const char *name, size_t length)
     return length;
 }
 
-/* LAYER/WEIGHT; NULL: no memory. Without a layer it is the weight's name alone. */
+static bool is_component(const char *name, size_t begin, size_t end, const char *wanted)
+{
+    return end - begin == strlen(wanted) && memcmp(name + begin, wanted, end - begin) == 0;
+}
+
+/* LAYER/WEIGHT, of a Bidirectional LAYER/forward_layer/WEIGHT; NULL: no memory. Without a layer it is the weight's name
+ * alone. */
 static const char *short_name(struct arena *arena, const char *name, size_t length)
 {
     size_t weight = component(name, length);
@@ -38,6 +48,11 @@ static const char *short_name(struct arena *arena, const char *name, size_t leng
     if (end - layer >= 4 && memcmp(name + end - 4, "cell", 4) == 0 && layer > 0) {
         end = layer - 1;
         layer = component(name, end);
+    }
+    bool is_direction =
+        is_component(name, layer, end, "forward_layer") || is_component(name, layer, end, "backward_layer");
+    if (is_direction && layer > 0) {
+        layer = component(name, layer - 1);
     }
     return arena_format(arena, "%.*s%s%.*s", (int)(end - layer), name + layer, end > layer ? "/" : "",
                         (int)(length - weight), name + weight);
@@ -49,49 +64,117 @@ static bool is_weight(const struct foreign_tensor *tensor, const char *weight)
     return slash != NULL && strcmp(slash + 1, weight) == 0;
 }
 
-/* 0: a table, 1: a recurrent layer, 2: any other. */
-static int kind_of(const struct foreign_model *model, const struct plain *layer)
+/* Of what stands at the bottom first. */
+enum kind { KIND_TABLE, KIND_RECURRENT, KIND_OTHER };
+
+struct found_layer {
+    struct plain *name;
+    enum kind kind;
+    size_t inputs; /* 0: a table, or unknown */
+};
+
+static void describe_layer(struct found_layer *layer, const struct foreign_tensor *tensor)
 {
-    int kind = 2;
-    for (size_t i = 0; i < model->tensor_count; i++) {
-        const struct foreign_tensor *tensor = &model->tensors[i];
-        if (strncmp(tensor->name, layer->text, layer->length) == 0 && tensor->name[layer->length] == '/') {
-            kind = is_weight(tensor, "embeddings") ? 0 : is_weight(tensor, "recurrent_kernel") ? 1 : kind;
-        }
+    if (is_weight(tensor, "embeddings")) {
+        layer->kind = KIND_TABLE;
+    } else if (is_weight(tensor, "recurrent_kernel")) {
+        layer->kind = KIND_RECURRENT;
+    } else if (is_weight(tensor, "kernel") || is_weight(tensor, "gamma")) {
+        layer->inputs = think_dimension(tensor, 0);
     }
-    return kind;
 }
 
-static bool stands_before(const struct foreign_model *model, const struct plain *a, const struct plain *b)
+/* The tensors' layers, each once; `ret_layers` has room for KERAS_PARTS_MAX. */
+static enum status find_layers(struct foreign_model *model, struct found_layer *ret_layers, size_t *ret_count,
+                               struct error *error)
 {
-    bool are_numbered = strncmp(a->text, "layer_with_weights-", 19) == 0;
-    int difference = are_numbered ? 0 : kind_of(model, a) - kind_of(model, b);
-    return difference < 0 || (difference == 0 && compare_natural(a->text, b->text) < 0);
-}
-
-/* The tensors' layers, each once, in order. */
-static enum status list_layers(struct foreign_model *model, struct plain *layers, struct error *error)
-{
+    size_t count = 0;
     for (size_t i = 0; i < model->tensor_count; i++) {
         const char *name = model->tensors[i].name;
-        const char *slash = strrchr(name, '/');
-        size_t length = slash == NULL ? 0 : (size_t)(slash - name);
-        uint32_t at = 0;
-        while (at < layers->count &&
-               (layers->items[at]->length != length || memcmp(layers->items[at]->text, name, length) != 0)) {
-            at++;
-        }
-        if (length == 0 || at < layers->count) {
+        size_t length = strcspn(name, "/");
+        size_t at = 0;
+        if (name[length] == '\0') {
             continue;
         }
-        struct plain *layer = plain_create_text(&model->arena, PLAIN_TEXT, name, length);
-        if (layer == NULL || !plain_append(&model->arena, layers, layer)) {
+        while (at < count && !is_component(name, 0, length, ret_layers[at].name->text)) {
+            at++;
+        }
+        if (at == KERAS_PARTS_MAX) {
+            return error_set(error, STATUS_LIMIT, "%s: more than %d layers", model->entry, KERAS_PARTS_MAX);
+        }
+        if (at == count) {
+            struct plain *text = plain_create_text(&model->arena, PLAIN_TEXT, name, length);
+            if (text == NULL) {
+                return foreign_no_memory(model, error);
+            }
+            ret_layers[count++] = (struct found_layer){.name = text, .kind = KIND_OTHER};
+        }
+        describe_layer(&ret_layers[at], &model->tensors[i]);
+    }
+    *ret_count = count;
+    return STATUS_OK;
+}
+
+static bool is_numbered_layer(const struct found_layer *layer)
+{
+    return strncmp(layer->name->text, "layer_with_weights-", 19) == 0;
+}
+
+static int by_order(const void *left, const void *right)
+{
+    const struct found_layer *a = left;
+    const struct found_layer *b = right;
+    bool are_numbered = is_numbered_layer(a) && is_numbered_layer(b);
+    return are_numbered || a->kind == b->kind ? compare_natural(a->name->text, b->name->text)
+                                              : (int)a->kind - (int)b->kind;
+}
+
+/* lstm and lstm_1, but not lower and higher. */
+static bool differ_in_numbers_alone(const char *a, const char *b)
+{
+    static const char passed_over[] = "_0123456789";
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    a += strspn(a, passed_over);
+    b += strspn(b, passed_over);
+    return strcmp(a, b) == 0;
+}
+
+/* Layers of one kind whose inputs differ stand in the one order that fits, or are refused for their shapes later. */
+static enum status check_order(const struct foreign_model *model, const struct found_layer *layers, size_t count,
+                               struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = i + 1; k < count; k++) {
+            const struct found_layer *a = &layers[i];
+            const struct found_layer *b = &layers[k];
+            if (a->kind == b->kind && a->inputs == b->inputs &&
+                !differ_in_numbers_alone(a->name->text, b->name->text)) {
+                error_set(error, STATUS_UNPROCESSABLE,
+                          "%s: neither names nor shapes tell which of its layers %.100s and %.100s comes first: save a "
+                          "model that has its configuration, as .h5 or .keras",
+                          model->entry, a->name->text, b->name->text);
+                return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The tensors' layers in order. */
+static enum status list_layers(struct foreign_model *model, struct plain *list, struct error *error)
+{
+    struct found_layer layers[KERAS_PARTS_MAX];
+    size_t count = 0;
+    TRY(find_layers(model, layers, &count, error));
+    TRY(check_order(model, layers, count, error));
+    qsort(layers, count, sizeof *layers, by_order);
+    for (size_t i = 0; i < count; i++) {
+        if (!plain_append(&model->arena, list, layers[i].name)) {
             return foreign_no_memory(model, error);
         }
-        for (; at > 0 && stands_before(model, layer, layers->items[at - 1]); at--) {
-            layers->items[at] = layers->items[at - 1];
-        }
-        layers->items[at] = layer;
     }
     return STATUS_OK;
 }
@@ -116,6 +199,13 @@ static enum status rename_all(struct foreign_model *model, struct error *error)
     return STATUS_OK;
 }
 
+/* PREFIX and a number are its whole name. */
+static bool is_variable_of(const char *prefix, const char *name, size_t length)
+{
+    size_t begin = strlen(prefix);
+    return length > begin && strncmp(name, prefix, begin) == 0 && strspn(name + begin, "0123456789") == length - begin;
+}
+
 enum status tensorflow_take_objects(struct foreign_model *model, struct error *error)
 {
     bool are_layers = false;
@@ -124,7 +214,7 @@ enum status tensorflow_take_objects(struct foreign_model *model, struct error *e
         size_t length = bare_length(name);
         size_t weight = component(name, length);
         are_layers = are_layers || (length - weight == 16 && memcmp(name + weight, "recurrent_kernel", 16) == 0);
-        if (length > 0 && (strncmp(name, "variables/", 10) == 0 || strncmp(name, "trainable_variables/", 20) == 0)) {
+        if (is_variable_of("variables/", name, length) || is_variable_of("trainable_variables/", name, length)) {
             return error_set(error, STATUS_UNSUPPORTED,
                              "%s: variables of a SavedModel, which are numbered and say nothing of their layers: what "
                              "save_weights wrote is read, or model.save as .h5 or .keras",

@@ -80,6 +80,24 @@ class Refusals(ImportTest):
         numbered = {f"variables/{at}/.ATTRIBUTES/VARIABLE_VALUE": array for at, array in enumerate(weights.values())}
         path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), numbered)
         self.bad("ckpt.index: variables of a SavedModel, which are numbered", path)
+        named = {"variables/" + name: array for name, array in tensors.items()}
+        path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), named)
+        self.bad("weights alone do not tell the activation of its gates", path)
+        many = {f"layer-{at}/kernel/.ATTRIBUTES/VARIABLE_VALUE": ((2,), [0.5] * 2) for at in range(19000)}
+        path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), {**tensors, **many})
+        self.bad("ckpt.index: more than 128 layers", path)
+
+    def test_layers_whose_names_tell_no_order(self):
+        for names, sizes, is_told in ((("lower", "higher"), (3, 3), False), (("gru", "gru_1"), (3, 3), True),
+                                      (("a", "b"), (5, 6), True)):
+            cells = [("lstm", sizes[0]), ("gru", sizes[1])]
+            weights, _ = foreign.keras_objects(cells, ["net/embedding", *(f"net/{name}/cell" for name in names),
+                                                       "net/dense"])
+            tensors = {name + "/.ATTRIBUTES/VARIABLE_VALUE": array for name, array in weights.items()}
+            path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), tensors)
+            with self.subTest(names):
+                self.bad("weights alone do not tell the activation" if is_told else
+                         "neither names nor shapes tell which of its layers", path)
 
     def test_layers_in_an_order_that_nothing_tells(self):
         symbols = {"symbols": json.dumps(foreign.SYMBOLS)}
