@@ -2,7 +2,8 @@
  *
  * Layers stand in the order of layer_names and feed one another; whether a recurrent one gives sequences, the next one
  * tells. textgenrnn's layers ("rnn_1", "rnn_concat", "attention") are known: embedding and recurrent layers are joined,
- * and averaged by attention. What neither tells (the gates' activation, the length of inputs) is asked for. */
+ * and averaged by attention. What neither tells (activations of gates and of hidden layers, the length of inputs) is
+ * asked for. */
 #include "engine/import/keras_private.h"
 
 struct inferring {
@@ -179,6 +180,30 @@ static enum status decide_activation(const struct inferring *inferring, bool is_
     return STATUS_OK;
 }
 
+/* Of all dense layers but the last. */
+static enum status decide_hidden(const struct inferring *inferring)
+{
+    const char *set = think_setting(inferring->thinking, "activation");
+    bool is_said = set == NULL;
+    for (size_t i = 0; i < inferring->design->output; i++) {
+        struct keras_part *part = &inferring->design->parts[i];
+        char what[160];
+        if (part->kind != KERAS_PART_DENSE) {
+            continue;
+        }
+        snprintf(what, sizeof what, "the activation of its hidden layer %.100s", part->name);
+        if (set == NULL) {
+            return ask(inferring, what, "activation=linear, relu, tanh or another");
+        }
+        part->activation = set;
+        if (!is_said) {
+            TRY(think_note(inferring->thinking, "activation", set, "of its hidden layers: it was set"));
+        }
+        is_said = true;
+    }
+    return STATUS_OK;
+}
+
 static enum status decide_length(const struct inferring *inferring, bool is_textgenrnn)
 {
     enum { TEXTGENRNN_LENGTH = 40 };
@@ -233,6 +258,7 @@ enum status keras_design_infer(struct thinking *thinking, struct keras_design *r
         keras_find_tensors(thinking, first, first->is_bidirectional ? "forward" : NULL, &tensors);
         ret_design->input_width = think_dimension(tensors.of[KERAS_ROLE_KERNEL], 0);
     }
+    TRY(decide_hidden(&inferring));
     TRY(decide_activation(&inferring, is_textgenrnn));
     return decide_length(&inferring, is_textgenrnn);
 }

@@ -127,6 +127,31 @@ static enum status check_input(struct thinking *thinking, const struct keras_des
                       "of %s, as many as it predicts", text);
 }
 
+/* Weights alone may be of more than was understood; a configuration says what there is. Single numbers count steps and
+ * the like. */
+static enum status check_rest(const struct thinking *thinking, bool is_inferred)
+{
+    char text[SHAPE_TEXT_BYTES_MAX];
+    const char *rest = think_setting(thinking, "rest");
+    if (rest != NULL && strcmp(rest, "ignored") != 0) {
+        return error_set(thinking->error, STATUS_INVALID, "rest=%.60s: it can only be ignored", rest);
+    }
+    for (size_t i = 0; i < thinking->model->tensor_count && is_inferred && rest == NULL; i++) {
+        const struct foreign_tensor *tensor = &thinking->model->tensors[i];
+        size_t count = 0;
+        bool is_weight = shape_element_count(&tensor->shape, &count) && count > 1 && dtype_is_float(tensor->dtype);
+        if (is_weight && !thinking->is_used[i]) {
+            error_set(
+                thinking->error, STATUS_UNPROCESSABLE,
+                "%.200s of shape %s belongs to no layer that is known: the model does more than is understood; if "
+                "nothing depends on it, say --set rest=ignored",
+                tensor->name, shape_text(&tensor->shape, text));
+            return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status think_keras(struct thinking *thinking)
 {
     struct keras_design design;
@@ -141,6 +166,9 @@ enum status think_keras(struct thinking *thinking)
     struct keras_program program = {.thinking = thinking, .design = &design, .is_windowed = design.window > 0};
     program.has_embedding = design.input_width == 0;
     enum status status = keras_write_program(&program);
+    if (status == STATUS_OK) {
+        status = check_rest(thinking, design.is_inferred);
+    }
     if (status == STATUS_OK) {
         status = check_input(thinking, &design);
     }

@@ -320,7 +320,8 @@ def probabilities(layers, symbols):
             kept = [any(n != config["mask_value"] for n in x) for x in sequence]
             sequence = [[n * is_kept for n in x] for x, is_kept in zip(sequence, kept, strict=True)]
         elif kind == "Dense":
-            sequence = [add(times(x, weights["kernel"]), weights["bias"][1]) for x in sequence]
+            outer = FUNCTIONS.get(config["activation"], float)           # softmax comes last of all
+            sequence = [[outer(n) for n in add(times(x, weights["kernel"]), weights["bias"][1])] for x in sequence]
         elif kind in ("LSTM", "GRU", "SimpleRNN"):
             sequence = read_all(kind, config, weights, sequence, kept)
         elif kind == "Bidirectional":

@@ -214,6 +214,7 @@ class Weights(KerasTest):
         layers, stored = self.cudnn_layers(9)
         path = keras.h5(self.source("model.h5"), stored, keras.sequential(stored, [None, keras.WINDOW]))
         self.check_windowed(layers, path, 0)
+        self.refused("rest=used: it can only be ignored", path, "--set", "rest=used")
 
     def test_textgenrnn(self):
         rng = keras.seeded(14)
@@ -238,6 +239,46 @@ class Weights(KerasTest):
         self.refused("weights alone do not tell how many symbols its inputs have: say --set window=N", path)
         said = self.check_windowed(layers, path, 0, "--set", f"window={keras.WINDOW}")
         self.assertIn("layers: Embedding 2, CuDNNLSTM 3, CuDNNGRU 3, Dense 5 (weights.h5 has their weights alone", said)
+
+    def objects(self, name, layers, more=()):
+        """The weights as save_weights of TensorFlow 2 keeps them."""
+        tensors = dict(more)
+        for at, (_, _, _, weights) in enumerate(layers):
+            for weight, values in weights.items():
+                weight = weight.replace("_lstm/", "_layer/cell/")
+                tensors[f"layer_with_weights-{at}/{weight}/.ATTRIBUTES/VARIABLE_VALUE"] = values
+        return foreign.tensorflow_checkpoint(self.source(name), tensors)
+
+    def test_both_directions(self):
+        layers = keras.bidirectional(keras.seeded(23), False)
+        self.check_windowed(layers, self.objects("both", layers), None, "--set", f"window={keras.WINDOW}", "--set",
+                            "recurrent_activation=hard_sigmoid")
+
+    def test_hidden_layers(self):
+        rng = keras.seeded(24)
+        hidden = ("Dense", "hidden", *keras.dense(rng, activation="relu")[2:])
+        layers = [keras.embedding(rng), keras.recurrent(rng, "LSTM", 2), hidden, keras.dense(rng, len(keras.SYMBOLS))]
+        said = ("--set", f"window={keras.WINDOW}", "--set", "recurrent_activation=hard_sigmoid")
+        for path in (self.objects("hidden", layers), keras.h5(self.source("hidden.h5"), layers)):
+            self.refused("weights alone do not tell the activation of its hidden layer ", path, *said)
+            self.refused("the activation step is not built here", path, *said, "--set", "activation=step")
+            told = self.check_windowed(layers, path, 0, *said, "--set", "activation=relu")
+            self.assertIn("activation: relu (of its hidden layers: it was set)", told)
+
+    def test_weights_that_are_left_over(self):
+        rng = keras.seeded(25)
+        layers = [keras.embedding(rng), keras.recurrent(rng, "LSTM", 2), keras.dense(rng)]
+        said = ("--set", f"window={keras.WINDOW}", "--set", "recurrent_activation=hard_sigmoid")
+        slots = {f"optimizer/_variables/{at}/.ATTRIBUTES/VARIABLE_VALUE": ((2, 2), [0.5] * 4) for at in range(3)}
+        slots.update({f"model/{name}": values for name, values in slots.items()})
+        self.check_windowed(layers, self.objects("optimizer", layers, slots), 0, *said)
+        for name in ("layer_with_weights-1/extra", "model/highway/alpha"):
+            more = {name + "/.ATTRIBUTES/VARIABLE_VALUE": ((3, 3), [0.5] * 9)}
+            path = self.objects("more", layers, more)
+            self.refused("of shape (3, 3) belongs to no layer that is known: the model does more than is understood",
+                         path, *said)
+            self.refused("rest=used: it can only be ignored", path, *said, "--set", "rest=used")
+            self.imported(path, *said, "--set", "rest=ignored")
 
     def test_what_the_version_tells_of_weights_alone(self):
         rng = keras.seeded(11)
