@@ -177,11 +177,11 @@ static enum status walk_residual(struct walk *walk, struct onnx_output *source)
     return onnx_refuse(sum, walk->thinking->error, "a sum that is no layer's output plus its input");
 }
 
-/* What ConstantOfShape repeats; without it zeros. */
+/* What ConstantOfShape repeats; without it zeros. Numbers that are kept otherwise are not looked at. */
 static bool is_zero(const Onnx__AttributeProto *value)
 {
     const Onnx__TensorProto *tensor = value == NULL ? NULL : value->t;
-    bool is_zero = value == NULL || tensor != NULL;
+    bool is_zero = value == NULL || (tensor != NULL && tensor->raw_data.len + tensor->n_float_data > 0);
     for (size_t i = 0; tensor != NULL && i < tensor->raw_data.len; i++) {
         is_zero = is_zero && tensor->raw_data.data[i] == 0;
     }

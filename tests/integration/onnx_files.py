@@ -173,7 +173,7 @@ class Folded:
         return model(self.nodes, tensors, [value("x", 1, self.length, COUNT)], [value("scores", 1, COUNT)])
 
 
-def with_zeros(tensors, fill=0.0):
+def with_zeros(tensors, fill=0.0, kept=None):
     """States as PyTorch's exporter writes those that nobody gives: zeros of a computed size, whole or sliced."""
     folded = Folded(tensors)
     folded.initializers["zeros"] = (1, 1, 1), [fill]
@@ -181,7 +181,8 @@ def with_zeros(tensors, fill=0.0):
         constant("units", [UNITS]), node("Shape", ["x"], ["sizes"]), node("Gather", ["sizes", "n0"], ["batch"]),
         node("Concat", ["n2", "batch", "units"], ["all"], axis=0),
         node("Concat", ["n1", "batch", "units"], ["one"], axis=0),
-        node("ConstantOfShape", ["all"], ["states"], "Fill", value=tensor("", [1], [fill], is_raw=fill == 0)),
+        node("ConstantOfShape", ["all"], ["states"], "Fill",
+             value=kept or tensor("", [1], [fill], is_raw=fill == 0)),
         node("Slice", ["states", "n0", "n1", "n0"], ["h0"]), node("Expand", ["zeros", "one"], ["c0"])]
     layer = node("LSTM", ["x0", "W0", "R0", "B0", "", "h0", "c0"], ["y0"], "lstm_0", hidden_size=UNITS)
     folded.nodes[1:2] = [*zeros, layer]

@@ -131,8 +131,11 @@ class Refusals(ImportTest):
             self.refuse(message, self.changed(at, *words, **attributes))
 
     def test_states_of_other_numbers(self):
-        self.refuse("node 'Fill' (ConstantOfShape): a state that does not begin with zeros",
-                    onnx.with_zeros(foreign.torch_model(), 1.0))
+        double = onnx.field(1, 1) + onnx.field(2, 11) + onnx.field(10, struct.pack("<d", 1))
+        half = onnx.field(1, 1) + onnx.field(2, 10) + onnx.field(5, onnx.varint(0x3c00))
+        for fill, kept in ((1.0, None), (0.0, double), (0.0, half), (0.0, onnx.external("", [1], "elsewhere"))):
+            self.refuse("node 'Fill' (ConstantOfShape): a state that does not begin with zeros",
+                        onnx.with_zeros(foreign.torch_model(), fill, kept))
 
     def test_constants_that_do_not_fit(self):
         for message, numbers, op, attributes in (
