@@ -7,8 +7,7 @@ const char import_magic[IMPORT_MAGIC_BYTES] = {'l', 's', 't', 'm', 'd', 'i', 'm'
 
 /* ---- writing ---- */
 
-/* A string of a foreign file, which may be anything: what is not UTF-8 becomes U+FFFD. */
-static json_t *foreign_text(const char *text)
+json_t *import_text_json(const char *text)
 {
     char clean[4 * FOREIGN_NAME_BYTES_MAX];
     struct utf8_assembler assembler = {.pending_count = 0};
@@ -25,7 +24,7 @@ static json_t *findings_json(const struct understanding *understanding)
     for (size_t i = 0; i < understanding->finding_count; i++) {
         const struct finding *finding = &understanding->findings[i];
         json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "what", finding->what, "value",
-                                              foreign_text(finding->value), "why", foreign_text(finding->why)));
+                                              import_text_json(finding->value), "why", import_text_json(finding->why)));
     }
     return list;
 }
@@ -39,7 +38,7 @@ static json_t *tensors_json(const struct foreign_model *model)
         for (int d = 0; d < tensor->shape.rank; d++) {
             json_array_append_new(shape, json_integer(tensor->shape.dimensions[d]));
         }
-        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", foreign_text(tensor->name), "dtype",
+        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", import_text_json(tensor->name), "dtype",
                                               dtype_name(tensor->dtype), "shape", shape));
     }
     return list;
@@ -50,7 +49,7 @@ static json_t *vocabularies_json(const struct foreign_model *model)
     json_t *list = json_array();
     for (size_t i = 0; i < model->vocabulary_count; i++) {
         const struct foreign_vocabulary *vocabulary = &model->vocabularies[i];
-        json_array_append_new(list, json_pack("{s:o, s:I}", "place", foreign_text(vocabulary->place), "symbols",
+        json_array_append_new(list, json_pack("{s:o, s:I}", "place", import_text_json(vocabulary->place), "symbols",
                                               (json_int_t)vocabulary->count));
     }
     return list;
@@ -59,13 +58,13 @@ static json_t *vocabularies_json(const struct foreign_model *model)
 json_t *import_facts_json(const struct foreign_model *model, const struct understanding *understanding, bool looks_only,
                           const struct error *problem)
 {
-    json_t *facts = json_pack("{s:s, s:o, s:o, s:O*}", "format", model->format, "entry", foreign_text(model->entry),
+    json_t *facts = json_pack("{s:s, s:o, s:o, s:O*}", "format", model->format, "entry", import_text_json(model->entry),
                               "understood", findings_json(understanding), "program", understanding->program);
     if (facts != NULL && looks_only) {
         json_object_set_new(facts, "tensors", tensors_json(model));
         json_object_set_new(facts, "vocabularies", vocabularies_json(model));
         if (problem->status != STATUS_OK) {
-            json_object_set_new(facts, "problem", foreign_text(problem->message));
+            json_object_set_new(facts, "problem", import_text_json(problem->message));
         }
     }
     return facts;
@@ -74,7 +73,7 @@ json_t *import_facts_json(const struct foreign_model *model, const struct unders
 json_t *import_error_json(const struct error *error)
 {
     return json_pack("{s:{s:i, s:s, s:o}}", "error", "status", (int)error->status, "code", error->code, "message",
-                     foreign_text(error->message));
+                     import_text_json(error->message));
 }
 
 /* ---- reading ---- */

@@ -285,7 +285,25 @@ static bool is_manifest(struct foreign_source *source, struct source_file *file)
     return is_version;
 }
 
-/* The manifest of the version that the source holds, in whatever folder; NULL: none, or there are several. */
+static bool is_beside(const struct source_file *file, const struct source_file *manifest)
+{
+    size_t folder = (size_t)(bare_name(file) - file->name);
+    return folder == (size_t)(bare_name(manifest) - manifest->name) && memcmp(file->name, manifest->name, folder) == 0;
+}
+
+/* Whether a model lies elsewhere than beside the manifest. */
+static bool has_another_model(const struct foreign_source *source, const struct source_file *manifest)
+{
+    for (size_t i = 0; i < source->count; i++) {
+        if (!is_beside(&source->files[i], manifest) && foreign_format_of(&source->files[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The manifest of the version that the source holds, in whatever folder; NULL: none, or there are several, or it lies
+ * below a folder that holds another model. */
 static const struct source_file *find_version(struct foreign_source *source)
 {
     const struct source_file *found = NULL;
@@ -297,13 +315,8 @@ static const struct source_file *find_version(struct foreign_source *source)
             found = &source->files[i];
         }
     }
-    return found;
-}
-
-static bool is_beside(const struct source_file *file, const struct source_file *manifest)
-{
-    size_t folder = (size_t)(bare_name(file) - file->name);
-    return folder == (size_t)(bare_name(manifest) - manifest->name) && memcmp(file->name, manifest->name, folder) == 0;
+    bool is_nested = found != NULL && bare_name(found) != found->name;
+    return is_nested && has_another_model(source, found) ? NULL : found;
 }
 
 /* Makes the reply, and reads all files, so that nothing can fail once it is written. */
@@ -325,13 +338,14 @@ static enum status describe_version(struct foreign_source *source, const struct 
             json_decref(list);
             return status;
         }
-        json_array_append_new(list, json_pack("{s:s, s:I}", "name", bare_name(file), "bytes", (json_int_t)length));
+        json_array_append_new(
+            list, json_pack("{s:o, s:I}", "name", import_text_json(bare_name(file)), "bytes", (json_int_t)length));
         *ret_bytes += length;
     }
     json_array_append_new(findings, json_pack("{s:s, s:s, s:s}", "what", "version", "value", "kept as it is", "why",
                                               "manifest.json is that of a version"));
-    *ret_facts = json_pack("{s:s, s:s, s:o, s:o}", "format", "lstmd version", "entry", manifest->name, "understood",
-                           findings, "version", list);
+    *ret_facts = json_pack("{s:s, s:o, s:o, s:o}", "format", "lstmd version", "entry", import_text_json(manifest->name),
+                           "understood", findings, "version", list);
     return STATUS_OK;
 }
 

@@ -344,6 +344,20 @@ class OwnModels(ComputedTest):
         self.check("huge-graph", foreign.tensorflow_probabilities(tensors, self.TEXT), path, "--vocabulary",
                    self.vocabulary())
 
+    def test_a_version_below_a_model(self):
+        folder = foreign.ml5(self.folder_of("above"), foreign.tensorflow_model())
+        self.assertEqual(run("import", folder, "--out", folder).returncode, 0)
+        done = run("import", folder, "--out", os.path.join(self.models, "above"))
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("holds several models, 1/weights.safetensors and manifest.json among them: say --set file=NAME",
+                      done.stderr)
+        said = self.bring("above", folder, "--set", "file=manifest.json", "--set", "vocabulary=vocab.json")
+        self.assertIn("format: ml5 folder (manifest.json)", said)
+        alone = self.folder_of("alone-below")
+        os.makedirs(alone)
+        os.rename(os.path.join(folder, "1"), os.path.join(os.fsencode(alone), b"\xff"))
+        self.assertIn("format: lstmd version (\ufffd/manifest.json)", self.bring("below", alone))
+
     def test_archives(self):
         tensors = foreign.tensorflow_model(5)
         want = foreign.tensorflow_probabilities(tensors, self.TEXT)
