@@ -331,7 +331,7 @@ static enum status do_build(struct pickle_reader *reader, const struct pickle_ar
     TRY(pickle_top(reader, &object));
     if (object->kind == PLAIN_CALL) {
         object->state = state;
-        pickle_build_array(reader->arena, object, state);
+        return pickle_build_array(reader, object, state);
     }
     return STATUS_OK;
 }

@@ -73,7 +73,8 @@ enum status pickle_call(struct pickle_reader *reader, const struct plain *global
 
 /* NumPy's: an array of texts becomes a list of them, where `state` is set; a scalar a whole number, a text, or nothing.
  */
-void pickle_build_array(struct arena *arena, struct plain *object, const struct plain *state);
+enum status pickle_build_array(struct pickle_reader *reader, struct plain *object,
+                               const struct plain *state) MUST_CHECK;
 enum status pickle_make_scalar(struct pickle_reader *reader, const struct plain *arguments,
                                struct plain **ret_value) MUST_CHECK;
 

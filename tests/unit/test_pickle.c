@@ -185,11 +185,73 @@ static void test_bombs(void **state)
     expect_bad(lists, sizeof lists, STATUS_CORRUPT, "ends without its STOP");
 }
 
+/* A .npy file of that version, header and content, its length as the version keeps it. */
+static void expect_numpy(unsigned char version, const char *header, const char *content, size_t length,
+                         size_t bytes_max, enum status status, const char *message)
+{
+    unsigned char bytes[512] = "\x93NUMPY";
+    struct arena arena = {.bytes_max = bytes_max};
+    struct plain *value = NULL;
+    struct error error = {.message = ""};
+    size_t begin = version == 1 ? 10 : 12;
+    size_t header_bytes = strlen(header);
+    bytes[6] = version;
+    bytes[8] = (unsigned char)header_bytes;
+    memcpy(bytes + begin, header, header_bytes);
+    memcpy(bytes + begin + header_bytes, content, length);
+    assert_true(numpy_begins(bytes, begin + header_bytes + length));
+    enum status got = numpy_read(bytes, begin + header_bytes + length, &arena, &value, &error);
+    if (got != status || strstr(error.message, message) == NULL) {
+        fail_msg("%d '%s', not %d '%s'", (int)got, error.message, (int)status, message);
+    }
+    assert_int_equal(value == NULL ? 0 : value->count, status == STATUS_OK ? length / 4 : 0);
+    arena_release(&arena);
+}
+
+static void test_numpy_files(void **state)
+{
+    static const char two[] = "{'descr': '<U1', 'fortran_order': False, 'shape': (2,), }";
+    static const char text[] = "a\0\0\0b\0\0\0";
+    (void)state;
+    for (unsigned char version = 1; version <= 3; version++) {
+        expect_numpy(version, two, text, 8, 1 << 20, STATUS_OK, "");
+    }
+    expect_numpy(1, "{'descr': '<U1', 'shape': (1, 2), }", text, 8, 1 << 20, STATUS_OK, "");
+    expect_numpy(1, two, text, 4, 1 << 20, STATUS_CORRUPT, "1 elements, which is not what its shape says");
+    expect_numpy(1, two, text, 7, 1 << 20, STATUS_CORRUPT, "7 bytes of elements of 4");
+    expect_numpy(1, "{'descr': '<U1', 'shape': (18446744073709551615, 18446744073709551615), }", text, 4, 1 << 20,
+                 STATUS_CORRUPT, "1 elements");
+    expect_numpy(1, "{'descr': '<U1', }", text, 8, 1 << 20, STATUS_CORRUPT, "a header without type or shape");
+    expect_numpy(1, "{'descr': [('a', '<f4')], 'shape': (2,), }", text, 8, 1 << 20, STATUS_UNSUPPORTED,
+                 "an array of structures, not of texts");
+    expect_numpy(1, "{'descr': '<f4', 'shape': (2,), }", text, 8, 1 << 20, STATUS_UNSUPPORTED,
+                 "an array of '<f4', not of texts");
+    expect_numpy(1, two, "a\0\0\0\0\0\x11\0", 8, 1 << 20, STATUS_CORRUPT,
+                 "element 1 has a code point that is no character");
+    expect_numpy(1, two, text, 8, 1, STATUS_LIMIT, "an array's values take more than 1 bytes");
+}
+
+/* The four bytes of a header's length count from version 2 on. */
+static void test_numpy_headers_of_four_bytes(void **state)
+{
+    static const unsigned char bytes[] = "\x93NUMPY\2\0\1\0\1\0 {'descr': '<U1', 'shape': (0,), }";
+    struct arena arena = {.bytes_max = 1 << 20};
+    struct plain *value = NULL;
+    struct error error = {.message = ""};
+    (void)state;
+    assert_int_equal(numpy_read(bytes, sizeof bytes - 1, &arena, &value, &error), STATUS_CORRUPT);
+    assert_string_equal(error.message, "a header of 65537 bytes");
+    assert_int_equal(numpy_read(bytes, 11, &arena, &value, &error), STATUS_CORRUPT); /* cut off within the length */
+    arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_protocols),         cmocka_unit_test(test_numbers),  cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_objects_are_notes), cmocka_unit_test(test_refusals), cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_protocols),   cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_strings),     cmocka_unit_test(test_objects_are_notes),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_numpy_files), cmocka_unit_test(test_numpy_headers_of_four_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
