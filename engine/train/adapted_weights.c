@@ -99,7 +99,11 @@ enum status adapted_weights_read(const void *bytes, size_t length, struct adapte
         return error_code(error, "adapted_malformed"), STATUS_INVALID;
     }
     memcpy(&head, bytes, sizeof head);
-    if (head.format != FORMAT) {
+    if (head.format < FORMAT) {
+        error_set(error, STATUS_INVALID, "adapted weights of format %u", head.format);
+        return error_code(error, "adapted_malformed"), STATUS_INVALID;
+    }
+    if (head.format > FORMAT) {
         error_set(error, STATUS_UNSUPPORTED, "adapted weights of format %u, this lstmd knows %d", head.format, FORMAT);
         return error_code(error, "newer_format"), STATUS_UNSUPPORTED;
     }

@@ -299,9 +299,10 @@ static void test_what_does_not_fit(void **state)
     options.from = shorter;
     refuse_text(graph, &options, "adapted_mismatch");
     adapted_weights_unref(shorter);
-    const uint32_t newer[] = {2, 0}, strange[] = {1, ADAPTATION_WEIGHTS_COUNT};
+    const uint32_t newer[] = {2, 0}, strange[] = {1, ADAPTATION_WEIGHTS_COUNT}, none[] = {0, 0};
     refuse_read(newer, sizeof newer, STATUS_UNSUPPORTED, "newer_format");
     refuse_read(strange, sizeof strange, STATUS_INVALID, "adapted_malformed");
+    refuse_read(none, sizeof none, STATUS_INVALID, "adapted_malformed");
     refuse_read(content, 7, STATUS_INVALID, "adapted_malformed");
     release(&request);
 }
