@@ -28,7 +28,8 @@ struct stepper {
     /* The state before any symbol. */
     void (*begin)(void *context, void *state);
     /* Must depend on nothing but `step`, the next state not on whether there are logits. Any thread, several at once
-     * for different rows. */
+     * for different rows. But for a plan that no batcher sees, whose one row steps on one thread: adapted_text's, whose
+     * steps depend on those before. */
     enum status (*step)(void *context, const struct stepper_step *step, struct error *error);
     /* Whether bytes from outside can be a state: INVALID says why not. NULL: all can. */
     enum status (*check_state)(void *context, const void *state, struct error *error);

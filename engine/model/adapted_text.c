@@ -22,6 +22,7 @@ struct adapted_text {
     struct decode_batch *batch;   /* of one row */
     struct adapted_weights *from; /* one reference, or NULL */
     struct adapted_weights *learned;
+    const struct generation *generation; /* the one that was stepped, NULL before; only compared */
     size_t prompt_count, carried_count;
     size_t step_count;
     char *segment_state; /* where the segment began: [steps.state_bytes] */
@@ -110,6 +111,8 @@ enum adapted_text_course adapted_text_run(struct adapted_text *text, struct gene
                                                               size_t count),
                                           void *context)
 {
+    CHECK(text->generation == NULL || text->generation == generation);
+    text->generation = generation;
     uint64_t until_ms = clock_now_ms() + maximum_ms;
     enum generation_row_state state = GENERATION_ROW_ENDED;
     bool is_over = generation_progress(generation).finish != FINISH_NONE;

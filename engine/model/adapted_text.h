@@ -30,7 +30,8 @@ enum status adapted_text_create(struct served_graph *graph, const struct adapted
 /* Its generation must be gone. NULL is allowed. */
 void adapted_text_destroy(struct adapted_text *text);
 
-/* What its one generation is made of; its states are for adapted texts alone. */
+/* What its one generation is made of; its states are for adapted texts alone. Its stepper learns from step to step, so
+ * that nothing but adapted_text_run may step it. */
 const struct decode_plan *adapted_text_plan(const struct adapted_text *text);
 
 /* Bytes that what it learned will have. */
@@ -42,9 +43,9 @@ void adapted_text_begin(struct adapted_text *text, size_t prompt_count, size_t c
 
 enum adapted_text_course { ADAPTED_TEXT_GOES_ON, ADAPTED_TEXT_WAITS /* for its reader */, ADAPTED_TEXT_ENDED };
 
-/* Steps its generation, for about so long. What is new goes to `on_progress` as a batcher's would (batcher.h), which
- * takes one reference with each call; at the end it is called last. A segment that makes no sense any more to learn
- * from fails the generation, UNPROCESSABLE, code "not_finite". */
+/* Steps its generation, always the same one, for about so long. What is new goes to `on_progress` as a batcher's would
+ * (batcher.h), which takes one reference with each call; at the end it is called last. A segment that makes no sense any
+ * more to learn from fails the generation, UNPROCESSABLE, code "not_finite". */
 enum adapted_text_course adapted_text_run(struct adapted_text *text, struct generation *generation, uint32_t maximum_ms,
                                           void (*on_progress)(void *context, struct generation **generations,
                                                               size_t count),
