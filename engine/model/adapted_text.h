@@ -44,8 +44,8 @@ void adapted_text_begin(struct adapted_text *text, size_t prompt_count, size_t c
 enum adapted_text_course { ADAPTED_TEXT_GOES_ON, ADAPTED_TEXT_WAITS /* for its reader */, ADAPTED_TEXT_ENDED };
 
 /* Steps its generation, always the same one, for about so long. What is new goes to `on_progress` as a batcher's would
- * (batcher.h), which takes one reference with each call; at the end it is called last. A segment that makes no sense any
- * more to learn from fails the generation, UNPROCESSABLE, code "not_finite". */
+ * (batcher.h), which takes one reference with each call; at the end it is called last. A segment that makes no sense
+ * any more to learn from fails the generation, UNPROCESSABLE, code "not_finite". */
 enum adapted_text_course adapted_text_run(struct adapted_text *text, struct generation *generation, uint32_t maximum_ms,
                                           void (*on_progress)(void *context, struct generation **generations,
                                                               size_t count),
