@@ -3,7 +3,7 @@
  *
  * Known calls that only make plain data give it: collections.OrderedDict and defaultdict, set, frozenset, list, tuple,
  * dict, bytes, bytearray, and _codecs.encode, as which Python 3 writes bytes for older protocols; of NumPy a whole
- * number, a text or an array of texts, as protocols 0 to 4 write them.
+ * number, a text or an array of texts.
  * Source: CPython, Lib/pickletools.py. */
 #ifndef ENGINE_IMPORT_PICKLE_H
 #define ENGINE_IMPORT_PICKLE_H

@@ -2,6 +2,7 @@
  *
  * An array is numpy.core.multiarray._reconstruct(…) with the state (version, shape, dtype, is_fortran, content), one
  * value numpy.core.multiarray.scalar(dtype, content); dtype is numpy.dtype("U1", …) with the state (version, order, …).
+ * Protocol 5 has arrays as numpy.core.numeric._frombuffer(content, dtype, shape, order).
  * An element of "U3" is three UTF-32 code points, filled up with zeros, of "S3" three bytes.
  * Source: NumPy, numpy/core/src/multiarray/methods.c (array_reduce) and descriptor.c; numpy/lib/format.py. */
 #include "engine/import/pickle_private.h"
@@ -108,6 +109,20 @@ enum status pickle_build_array(struct pickle_reader *reader, struct plain *objec
         *object = *texts;
     }
     return is_out_of_memory(status) ? pickle_no_memory(reader) : STATUS_OK;
+}
+
+enum status pickle_make_array(struct pickle_reader *reader, const struct plain *arguments, struct plain **ret_value)
+{
+    const struct plain *content = plain_item(arguments, 0);
+    struct plain *texts = NULL;
+    struct error ignored;
+    if (content != NULL && content->kind == PLAIN_BYTES &&
+        is_out_of_memory(read_texts(reader->arena, type_of(plain_item(arguments, 1)), content->text, content->length,
+                                    &texts, &ignored))) {
+        return pickle_no_memory(reader);
+    }
+    *ret_value = texts != NULL ? texts : plain_create(reader->arena, PLAIN_NONE);
+    return *ret_value == NULL ? pickle_no_memory(reader) : STATUS_OK;
 }
 
 enum status pickle_make_scalar(struct pickle_reader *reader, const struct plain *arguments, struct plain **ret_value)

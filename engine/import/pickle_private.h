@@ -71,10 +71,12 @@ enum status pickle_no_memory(const struct pickle_reader *reader);
 enum status pickle_call(struct pickle_reader *reader, const struct plain *global, struct plain *arguments,
                         struct plain **ret_value) MUST_CHECK;
 
-/* NumPy's: an array of texts becomes a list of them, where `state` is set; a scalar a whole number, a text, or nothing.
- */
+/* NumPy's: an array of texts becomes a list of them, where `state` is set; that of protocol 5 where it is called, any
+ * other array then nothing; a scalar a whole number, a text, or nothing. LIMIT, NO_MEMORY. */
 enum status pickle_build_array(struct pickle_reader *reader, struct plain *object,
                                const struct plain *state) MUST_CHECK;
+enum status pickle_make_array(struct pickle_reader *reader, const struct plain *arguments,
+                              struct plain **ret_value) MUST_CHECK;
 enum status pickle_make_scalar(struct pickle_reader *reader, const struct plain *arguments,
                                struct plain **ret_value) MUST_CHECK;
 

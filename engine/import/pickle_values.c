@@ -199,6 +199,8 @@ static const struct known_call {
     {"_codecs encode", encode},
     {"numpy.core.multiarray scalar", pickle_make_scalar},
     {"numpy._core.multiarray scalar", pickle_make_scalar},
+    {"numpy.core.numeric _frombuffer", pickle_make_array},
+    {"numpy._core.numeric _frombuffer", pickle_make_array},
 };
 
 enum status pickle_call(struct pickle_reader *reader, const struct plain *global, struct plain *arguments,

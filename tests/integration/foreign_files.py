@@ -277,7 +277,8 @@ def torch_zip(tensors, more=None, swapped=(), is_script=False):
 
 def numpy_pickle(value, protocol):
     """`value` pickled as NumPy pickles it: lists of texts as arrays, texts and whole numbers as scalars of its own."""
-    modules = {name: types.ModuleType(name) for name in ("numpy", "numpy.core", "numpy.core.multiarray")}
+    modules = {name: types.ModuleType(name) for name in ("numpy", "numpy.core", "numpy.core.multiarray",
+                                                         "numpy.core.numeric")}
     package = modules["numpy.core.multiarray"]
 
     def named(name, module):
@@ -289,6 +290,7 @@ def numpy_pickle(value, protocol):
         return made
 
     reconstruct, scalar = named("_reconstruct", package), named("scalar", package)
+    from_buffer = named("_frombuffer", modules["numpy.core.numeric"])
     dtype, ndarray = named("dtype", modules["numpy"]), named("ndarray", modules["numpy"])
 
     class Reduced:
@@ -308,6 +310,8 @@ def numpy_pickle(value, protocol):
             return {converted(key): converted(content) for key, content in item.items()}
         if isinstance(item, list):
             content = "".join(text.ljust(2, "\0") for text in item).encode("utf-32-le")
+            if protocol == 5:
+                return Reduced(from_buffer, (bytearray(content), typed("U2", 8), (len(item),), "C"))
             return Reduced(reconstruct, (ndarray, (0,), b"b"), (1, (len(item),), typed("U2", 8), False, content))
         content = item.encode("utf-32-le") if isinstance(item, str) else struct.pack("<i", item)
         return Reduced(scalar, (typed("U1", 4) if isinstance(item, str) else typed("i4", 4), content))

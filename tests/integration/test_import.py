@@ -409,7 +409,7 @@ class OwnModels(ComputedTest):
         source = foreign.write(self.folder_of("alone/many"), foreign.safetensors(tensors))
         vocabularies = [json.dumps("".join(symbols)), json.dumps({"chars": "".join(symbols)}), json.dumps(tokenizer),
                         json.dumps(json.dumps(tokenizer)), foreign.numpy_file(symbols), pickle.dumps("".join(symbols))]
-        vocabularies += [foreign.numpy_pickle(value, protocol) for protocol in (0, 2, 4)
+        vocabularies += [foreign.numpy_pickle(value, protocol) for protocol in (0, 2, 4, 5)
                          for value in (symbols, numbers)]
         for at, content in enumerate(vocabularies):
             model = os.path.join(self.models, "vocabulary")
