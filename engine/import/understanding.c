@@ -13,7 +13,7 @@ static const struct naming namings[] = {
 /* ---- settings ---- */
 
 static const char *const setting_keys[] = {
-    "activation",           /* of a plain RNN: tanh, in PyTorch relu, too */
+    "activation",           /* of a plain RNN: tanh, in PyTorch relu, too; of Keras weights alone: of hidden layers */
     "embedding",            /* the tensor that is it, or none */
     "file",                 /* which of a folder's models */
     "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
@@ -38,6 +38,9 @@ enum status import_settings_add(struct import_settings *settings, const char *ke
     }
     if (!is_known) {
         return error_set(error, STATUS_INVALID, "'%.100s' is nothing that can be set: %s", key, known);
+    }
+    if (strcmp(key, "rest") == 0 && strcmp(value, "ignored") != 0) { /* of whatever format the source is */
+        return error_set(error, STATUS_INVALID, "rest=%.60s: it can only be ignored", value);
     }
     if (import_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
         return error_set(error, STATUS_INVALID, "'%.100s' is set twice", key);

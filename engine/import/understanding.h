@@ -24,7 +24,8 @@ struct import_settings {
     struct import_setting rows[IMPORT_SETTINGS_MAX];
     size_t count;
 };
-/* Adds one. INVALID for an unknown key, naming those there are, and a doubled one. Strings are borrowed. */
+/* Adds one. INVALID for an unknown key, naming those there are, a doubled one, and what `rest` cannot be. Strings are
+ * borrowed. */
 enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
                                 struct error *error) MUST_CHECK;
 /* The value, or NULL. */

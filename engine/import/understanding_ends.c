@@ -213,11 +213,8 @@ static bool is_weight(const struct foreign_tensor *tensor)
 static enum status check_rest(const struct thinking *thinking)
 {
     char text[SHAPE_TEXT_BYTES_MAX];
-    const char *rest = think_setting(thinking, "rest");
-    if (rest != NULL && strcmp(rest, "ignored") != 0) {
-        return error_set(thinking->error, STATUS_INVALID, "rest=%.60s: it can only be ignored", rest);
-    }
-    for (size_t i = 0; i < thinking->model->tensor_count && rest == NULL; i++) {
+    bool is_checked = think_setting(thinking, "rest") == NULL;
+    for (size_t i = 0; is_checked && i < thinking->model->tensor_count; i++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
         if (!thinking->is_used[i] && is_weight(tensor) && !are_same(tensor, thinking->embedding) &&
             !are_same(tensor, thinking->output) && !are_same(tensor, thinking->output_bias) &&

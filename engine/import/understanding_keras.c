@@ -132,11 +132,8 @@ static enum status check_input(struct thinking *thinking, const struct keras_des
 static enum status check_rest(const struct thinking *thinking, bool is_inferred)
 {
     char text[SHAPE_TEXT_BYTES_MAX];
-    const char *rest = think_setting(thinking, "rest");
-    if (rest != NULL && strcmp(rest, "ignored") != 0) {
-        return error_set(thinking->error, STATUS_INVALID, "rest=%.60s: it can only be ignored", rest);
-    }
-    for (size_t i = 0; i < thinking->model->tensor_count && is_inferred && rest == NULL; i++) {
+    bool is_checked = is_inferred && think_setting(thinking, "rest") == NULL;
+    for (size_t i = 0; is_checked && i < thinking->model->tensor_count; i++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
         size_t count = 0;
         bool is_weight = shape_element_count(&tensor->shape, &count) && count > 1 && dtype_is_float(tensor->dtype);

@@ -182,6 +182,7 @@ class Refusals(ImportTest):
         path = foreign.write(os.path.join(self.folder, "dense"), onnx.model(
             [onnx.node("MatMul", ["x", "w"], ["y"])], tensors, [onnx.value("x", 1, 2)], [onnx.value("y", 1, 2)]))
         self.bad("between symbols and output there is no LSTM, GRU or RNN", path)
+        self.bad("rest=used: it can only be ignored", path, "--set", "rest=used")
         path = foreign.write(path, onnx.model([], tensors, [], [onnx.value("x", 1)]))
         self.bad("none of its 1 outputs is made by an output layer", path)
 
