@@ -256,7 +256,10 @@ static const struct route *find_route(struct request *request, struct found *fou
             return &table[i];
         }
         size_t used = strlen(allow);
-        snprintf(allow + used, allow_bytes - used, "%s%s", used == 0 ? "" : ", ", table[i].method);
+        /* Two patterns may match a path; no method's name is part of another's. */
+        if (strstr(allow, table[i].method) == NULL) {
+            snprintf(allow + used, allow_bytes - used, "%s%s", used == 0 ? "" : ", ", table[i].method);
+        }
     }
     const char *path = request_path(request), *decoded;
     if (percent_decode(path, strlen(path), request_arena(request), &decoded, error) != STATUS_OK) {

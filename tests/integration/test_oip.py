@@ -85,6 +85,7 @@ class Server(OipTest):
         wait_until(lambda: self.daemon.json("GET", "/v2/health/ready") == (200, {"ready": True}))
         self.assertEqual(self.expect(404, "GET", "/v2/trace/setting"), {"error": "there is no /v2/trace/setting"})
         self.assertIsInstance(self.expect(405, "POST", "/v2/models/sums")["error"], str)
+        self.assertEqual(self.daemon.request("POST", "/v2/models/stats")[1]["Allow"], "GET")
 
     def test_model_metadata(self):
         self.assertEqual(self.expect(200, "GET", "/v2/models/sums"), {
