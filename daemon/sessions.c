@@ -246,12 +246,12 @@ json_t *session_describe(const struct session *session, bool with_state)
 json_t *sessions_list(const struct sessions *sessions, const char *owner)
 {
     json_t *data = json_array();
-    json_int_t total = 0;
-    for (const struct session *session = sessions->newest; session != NULL; session = session->older) {
-        if (strcmp(session->names, owner) == 0 && total++ < SESSIONS_LISTED_MAX) {
-            json_array_append_new(data, session_describe(session, false));
-        }
+    const struct session_owner *found = sessions_find_owner(sessions, owner);
+    const struct session *session = found == NULL ? NULL : found->newest;
+    for (int listed = 0; session != NULL && listed < SESSIONS_LISTED_MAX; listed++, session = session->older) {
+        json_array_append_new(data, session_describe(session, false));
     }
+    json_int_t total = found == NULL ? 0 : (json_int_t)found->count;
     return json_pack("{s:s, s:o, s:I}", "object", "list", "data", data, "total", total);
 }
 
@@ -309,10 +309,9 @@ void sessions_destroy(struct sessions *sessions)
         return;
     }
     sessions_write_all(sessions);
-    while (sessions->oldest != NULL) {
-        sessions_forget(sessions, sessions->oldest);
+    while (sessions->owners != NULL) {
+        sessions_forget(sessions, sessions->owners->oldest);
     }
-    mem_free(sessions->owners);
     mem_free(sessions->buckets);
     mem_free(sessions);
 }

@@ -1,6 +1,6 @@
 /* Named sessions: texts that go on from request to request, each with the state it stands in and the key it belongs to.
- * Kept in memory up to a number of bytes, the ones unused longest going first; each until it was not used for so many
- * seconds; and on disk, so that a restart forgets nothing.
+ * Kept in memory up to a number of bytes, the ones unused longest of the key that has most going first; each until it
+ * was not used for so many seconds; and on disk, so that a restart forgets nothing.
  *
  * A request enters a session, and leaves it with the state its text ended in. One is inside at a time; others wait, and
  * come in the order in which they arrived. Thread: loop. */

@@ -14,7 +14,8 @@ enum {
 
 struct session {
     struct session *next;            /* in its bucket */
-    struct session *newer, *older;   /* by use */
+    struct session *newer, *older;   /* of its owner's, by use */
+    struct session_owner *owner;     /* borrowed from the table */
     struct text_state *state;        /* owned; NULL: nothing said yet */
     struct adapted_weights *adapted; /* owned; NULL: it does not adapt */
     char *model;                     /* owned; of a session without a state, else NULL */
@@ -31,19 +32,20 @@ struct expired_session {
     int64_t at;
 };
 
-/* How many sessions a key has. */
+/* A key's sessions: at least one. */
 struct session_owner {
+    struct session_owner *next;
+    struct session *newest, *oldest;
+    size_t count;
+    size_t bytes;
     char name[MODEL_NAME_BYTES_MAX];
-    size_t count; /* at least 1 */
 };
 
 struct sessions {
     struct server *server;
-    struct session **buckets; /* a session is in bucket hash % bucket_count; its file is hash % SESSION_SEGMENTS */
-    size_t bucket_count;      /* a power of 2, at least SESSION_SEGMENTS */
-    struct session *newest, *oldest;
-    struct session_owner *owners; /* of those that have any */
-    size_t owner_count;
+    struct session **buckets;     /* a session is in bucket hash % bucket_count; its file is hash % SESSION_SEGMENTS */
+    size_t bucket_count;          /* a power of 2, at least SESSION_SEGMENTS */
+    struct session_owner *owners; /* owned: of those that have any */
     struct sessions_counters counters;
     struct expired_session expired[SESSIONS_EXPIRED_MAX]; /* a ring */
     size_t expired_next;
@@ -101,7 +103,11 @@ void sessions_set_content(struct sessions *sessions, struct session *session, st
 /* It was used now: its time begins anew, and it will be written. */
 void sessions_touch(struct sessions *sessions, struct session *session);
 
-/* Lets sessions go that were not used for longest, until all the others are within their maximum. */
+/* The owner's, or NULL where it has no session. */
+struct session_owner *sessions_find_owner(const struct sessions *sessions, const char *name);
+
+/* Lets sessions go until all the others are within their maximum: of the owner whose sessions take most, the one that
+ * was not used for longest. So nobody's sessions push out those of one who has less. */
 void sessions_make_room(struct sessions *sessions);
 
 /* Ends those whose time is over, in the next part of the table: all of it in a minute. */

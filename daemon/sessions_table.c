@@ -1,5 +1,6 @@
-/* The table of sessions: by owner and name, and in the order of use; what ends by its time or for want of room. Thread:
- * loop. Owns the sessions and their states; a session whose turn is inside stays, whatever expires or is evicted. */
+/* The table of sessions: by owner and name, each owner's in the order of use; what ends by its time or for want of
+ * room. Thread: loop. Owns the sessions and their states; a session whose turn is inside stays, whatever expires or is
+ * evicted. */
 #include <time.h>
 
 #include "daemon/sessions_private.h"
@@ -60,18 +61,32 @@ size_t session_bytes(const struct session *session)
            adapted_weights_bytes(session->adapted) + (session->model == NULL ? 0 : strlen(session->model) + 1);
 }
 
-static void unlink_use(struct sessions *sessions, struct session *session)
+static void unlink_use(struct session *session)
 {
-    *(session->newer == NULL ? &sessions->newest : &session->newer->older) = session->older;
-    *(session->older == NULL ? &sessions->oldest : &session->older->newer) = session->newer;
+    struct session_owner *owner = session->owner;
+    *(session->newer == NULL ? &owner->newest : &session->newer->older) = session->older;
+    *(session->older == NULL ? &owner->oldest : &session->older->newer) = session->newer;
 }
 
-static void link_newest(struct sessions *sessions, struct session *session)
+static void link_newest(struct session *session)
 {
+    struct session_owner *owner = session->owner;
     session->newer = NULL;
-    session->older = sessions->newest;
-    *(sessions->newest == NULL ? &sessions->oldest : &sessions->newest->newer) = session;
-    sessions->newest = session;
+    session->older = owner->newest;
+    *(owner->newest == NULL ? &owner->oldest : &owner->newest->newer) = session;
+    owner->newest = session;
+}
+
+static void add_bytes(struct sessions *sessions, const struct session *session)
+{
+    sessions->counters.bytes += session_bytes(session);
+    session->owner->bytes += session_bytes(session);
+}
+
+static void take_bytes(struct sessions *sessions, const struct session *session)
+{
+    sessions->counters.bytes -= session_bytes(session);
+    session->owner->bytes -= session_bytes(session);
 }
 
 static void note_change(struct sessions *sessions, const struct session *session)
@@ -81,21 +96,19 @@ static void note_change(struct sessions *sessions, const struct session *session
 
 /* ---- how many ---- */
 
-static struct session_owner *find_owner(const struct sessions *sessions, const char *name)
+struct session_owner *sessions_find_owner(const struct sessions *sessions, const char *name)
 {
-    for (size_t i = 0; i < sessions->owner_count; i++) {
-        if (strcmp(sessions->owners[i].name, name) == 0) {
-            return &sessions->owners[i];
-        }
+    struct session_owner *owner = sessions->owners;
+    while (owner != NULL && strcmp(owner->name, name) != 0) {
+        owner = owner->next;
     }
-    return NULL;
+    return owner;
 }
 
-/* One more of that owner, where there may be one. */
-static enum status count_in(struct sessions *sessions, const char *name, struct error *error)
+/* Whether the owner, NULL where it has none yet, may have one more. */
+static enum status check_count(const struct sessions *sessions, const struct session_owner *owner, struct error *error)
 {
     const struct settings *settings = &sessions->server->settings;
-    struct session_owner *owner = find_owner(sessions, name);
     if (sessions->counters.count >= settings->sessions_max) {
         error_set(error, STATUS_UNAVAILABLE, "there are %zu sessions, sessions_max is %llu", sessions->counters.count,
                   (unsigned long long)settings->sessions_max);
@@ -103,32 +116,46 @@ static enum status count_in(struct sessions *sessions, const char *name, struct 
     }
     if (owner != NULL && owner->count >= settings->sessions_per_key_max) {
         error_set(error, STATUS_LIMIT, "there are %zu sessions %s%s, sessions_per_key_max is %llu", owner->count,
-                  name[0] == '\0' ? "without a key" : "of key ", name,
+                  owner->name[0] == '\0' ? "without a key" : "of key ", owner->name,
                   (unsigned long long)settings->sessions_per_key_max);
         return error_code(error, "sessions_per_key_max");
     }
-    if (owner == NULL) {
-        struct session_owner *owners = mem_reallocate(sessions->owners, sessions->owner_count + 1, sizeof *owners);
-        if (owners == NULL) {
-            return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
-        }
-        sessions->owners = owners;
-        owner = &owners[sessions->owner_count++];
-        *owner = (struct session_owner){.count = 0};
-        memcpy(owner->name, name, strlen(name) + 1);
-    }
-    owner->count++;
-    sessions->counters.count++;
     return STATUS_OK;
 }
 
-static void count_out(struct sessions *sessions, const char *name)
+/* One more of that owner, where there may be one. */
+static enum status count_in(struct sessions *sessions, const char *name, struct session_owner **ret_owner,
+                            struct error *error)
 {
-    struct session_owner *owner = find_owner(sessions, name);
-    sessions->counters.count--;
-    if (--owner->count == 0) {
-        *owner = sessions->owners[--sessions->owner_count];
+    struct session_owner *owner = sessions_find_owner(sessions, name);
+    TRY(check_count(sessions, owner, error));
+    if (owner == NULL) {
+        owner = mem_allocate(1, sizeof *owner);
+        if (owner == NULL) {
+            return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
+        }
+        memcpy(owner->name, name, strlen(name) + 1);
+        owner->next = sessions->owners;
+        sessions->owners = owner;
     }
+    owner->count++;
+    sessions->counters.count++;
+    *ret_owner = owner;
+    return STATUS_OK;
+}
+
+static void count_out(struct sessions *sessions, struct session_owner *owner)
+{
+    sessions->counters.count--;
+    if (--owner->count > 0) {
+        return;
+    }
+    struct session_owner **link = &sessions->owners;
+    while (*link != owner) {
+        link = &(*link)->next;
+    }
+    *link = owner->next;
+    mem_free(owner);
 }
 
 void sessions_forget(struct sessions *sessions, struct session *session)
@@ -139,10 +166,10 @@ void sessions_forget(struct sessions *sessions, struct session *session)
         link = &(*link)->next;
     }
     *link = session->next;
-    unlink_use(sessions, session);
+    unlink_use(session);
     note_change(sessions, session);
-    count_out(sessions, session->names);
-    sessions->counters.bytes -= session_bytes(session);
+    take_bytes(sessions, session);
+    count_out(sessions, session->owner);
     text_state_unref(session->state);
     adapted_weights_unref(session->adapted);
     mem_free(session->model);
@@ -177,7 +204,7 @@ enum status sessions_insert(struct sessions *sessions, const struct session_name
     if (session == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for a session");
     }
-    enum status status = count_in(sessions, names->text, error);
+    enum status status = count_in(sessions, names->text, &session->owner, error);
     if (status != STATUS_OK) {
         mem_free(session);
         return status;
@@ -190,8 +217,8 @@ enum status sessions_insert(struct sessions *sessions, const struct session_name
     memcpy(session->names, names->text, names->length);
     session->next = *bucket_of(sessions, names->hash);
     *bucket_of(sessions, names->hash) = session;
-    link_newest(sessions, session);
-    sessions->counters.bytes += session_bytes(session);
+    link_newest(session);
+    add_bytes(sessions, session);
     *ret_session = session;
     return STATUS_OK;
 }
@@ -213,25 +240,44 @@ static bool is_expired(const struct session *session, int64_t now)
     return session->turns.first == NULL && session->expires_at <= now;
 }
 
+/* Of the owner whose sessions take most, the one that was not used for longest and has nobody inside; with
+ * `spares_newest` not the one an owner used last. */
+static struct session *find_victim(const struct sessions *sessions, bool spares_newest)
+{
+    struct session *victim = NULL;
+    for (const struct session_owner *owner = sessions->owners; owner != NULL; owner = owner->next) {
+        if (victim != NULL && owner->bytes <= victim->owner->bytes) {
+            continue;
+        }
+        struct session *session = owner->oldest;
+        while (session != NULL && session->turns.first != NULL) {
+            session = session->newer;
+        }
+        if (session != NULL && !(spares_newest && session == owner->newest)) {
+            victim = session;
+        }
+    }
+    return victim;
+}
+
 void sessions_make_room(struct sessions *sessions)
 {
-    uint64_t bytes_max = sessions->server->settings.sessions_bytes_max;
-    struct session *newer;
-    for (struct session *session = sessions->oldest; session != NULL && sessions->counters.bytes > bytes_max;
-         session = newer) {
-        newer = session->newer;
-        if (session->turns.first == NULL) {
-            sessions->counters.evicted++;
-            sessions_forget(sessions, session);
+    while (sessions->counters.bytes > sessions->server->settings.sessions_bytes_max) {
+        struct session *victim = find_victim(sessions, true);
+        victim = victim == NULL ? find_victim(sessions, false) : victim;
+        if (victim == NULL) {
+            return;
         }
+        sessions->counters.evicted++;
+        sessions_forget(sessions, victim);
     }
 }
 
 void sessions_touch(struct sessions *sessions, struct session *session)
 {
     session->expires_at = sessions_now() + session->ttl_seconds;
-    unlink_use(sessions, session);
-    link_newest(sessions, session);
+    unlink_use(session);
+    link_newest(session);
     note_change(sessions, session);
 }
 
@@ -286,7 +332,7 @@ struct session *sessions_find_live(struct sessions *sessions, const struct sessi
 void sessions_set_content(struct sessions *sessions, struct session *session, struct text_state *state,
                           struct adapted_weights *adapted, char *model)
 {
-    sessions->counters.bytes -= session_bytes(session);
+    take_bytes(sessions, session);
     text_state_unref(session->state);
     adapted_weights_unref(session->adapted);
     mem_free(session->model);
@@ -294,5 +340,5 @@ void sessions_set_content(struct sessions *sessions, struct session *session, st
     session->adapted = adapted;
     session->model = model;
     session->is_kept = true;
-    sessions->counters.bytes += session_bytes(session);
+    add_bytes(sessions, session);
 }

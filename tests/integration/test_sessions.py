@@ -351,6 +351,34 @@ class Memory(Continuing):
                          rb'lstmd_sessions_ended_total{reason="memory"} [1-9]')
 
 
+class Shares(KeysTest):
+    """Whose sessions go, when there are more than there is room for."""
+    MODELS = {"bard": {}}
+    KEYS = (("ann", ()), ("bob", ()))
+    SETTINGS = "sessions_bytes_max = 65536\n"
+
+    def begin(self, key, name):
+        body = {"model": "bard", "prompt": PROMPT, "max_tokens": 1, "session": name, "session_start": True}
+        self.assertEqual(self.ask("POST", "/v1/completions", key, body)[0], 200)
+
+    def list(self, key):
+        return self.ask("GET", "/v1/sessions", key)[1]
+
+    def test_nobody_is_pushed_out_by_one_who_has_more(self):
+        for index in range(3):
+            self.begin("ann", f"a{index}")
+        size = self.list("ann")["data"][0]["bytes"]
+        count = 65536 // size + 10
+        for index in range(count):
+            self.begin("bob", f"b{index:03}")
+        self.assertEqual([entry["name"] for entry in self.list("ann")["data"]], ["a2", "a1", "a0"])
+        names = [entry["name"] for entry in self.list("bob")["data"]]
+        self.assertEqual(names, [f"b{count - 1 - index:03}" for index in range(len(names))])
+        self.assertEqual(len(names), self.list("bob")["total"])
+        self.assertGreater(3 + len(names), count * 8 // 10 - 10)
+        self.assertLess(len(names), count)
+
+
 class Number(KeysTest):
     """How many sessions there may be, of a key and together."""
     MODELS = {"bard": {}}
