@@ -95,7 +95,7 @@ static enum status find_entry_among(struct foreign_source *source, const char *w
     return STATUS_OK;
 }
 
-static enum status find_entry(struct foreign_source *source, const struct import_settings *settings,
+static enum status find_entry(struct foreign_source *source, struct import_settings *settings,
                               struct source_file **ret_file, struct error *error)
 {
     const char *wanted = import_setting(settings, "file");
@@ -166,7 +166,7 @@ static enum status unpack(struct foreign_source *source, struct error *error)
     return archive == NULL ? STATUS_OK : foreign_archive_unpack(source, archive, error);
 }
 
-static enum status read_model(struct foreign_source *source, const struct import_settings *settings,
+static enum status read_model(struct foreign_source *source, struct import_settings *settings,
                               struct foreign_model *model, struct error *error)
 {
     struct source_file *entry = NULL;
@@ -369,7 +369,7 @@ static enum status write_version(struct foreign_source *source, const struct sou
     return status;
 }
 
-enum status import_write(struct foreign_source *source, const struct import_settings *settings, bool looks_only,
+enum status import_write(struct foreign_source *source, struct import_settings *settings, bool looks_only,
                          const struct import_sink *sink, struct error *error)
 {
     struct foreign_model model = {.format = NULL};

@@ -48,7 +48,7 @@ uint64_t import_bytes_max(const struct foreign_source *source);
 /* Reads the source and understands it. Writes the reply, its failure included; only what it cannot write is an error
  * (IO, NO_MEMORY). `looks_only`: the tensors are listed, and what cannot be understood is no failure but stands as
  * "problem" in the reply. */
-enum status import_write(struct foreign_source *source, const struct import_settings *settings, bool looks_only,
+enum status import_write(struct foreign_source *source, struct import_settings *settings, bool looks_only,
                          const struct import_sink *sink, struct error *error) MUST_CHECK;
 
 /* Writes a failure from before reading. */

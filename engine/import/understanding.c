@@ -45,14 +45,15 @@ enum status import_settings_add(struct import_settings *settings, const char *ke
     if (import_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
         return error_set(error, STATUS_INVALID, "'%.100s' is set twice", key);
     }
-    settings->rows[settings->count++] = (struct import_setting){key, value};
+    settings->rows[settings->count++] = (struct import_setting){.key = key, .value = value};
     return STATUS_OK;
 }
 
-const char *import_setting(const struct import_settings *settings, const char *key)
+const char *import_setting(struct import_settings *settings, const char *key)
 {
     for (size_t i = 0; i < settings->count; i++) {
         if (strcmp(settings->rows[i].key, key) == 0) {
+            settings->rows[i].is_asked = true;
             return settings->rows[i].value;
         }
     }
@@ -388,7 +389,20 @@ static enum status think(struct thinking *thinking)
     return think_make_program(thinking);
 }
 
-enum status understand(struct foreign_model *model, const struct import_settings *settings,
+/* A setting without effect would be taken for one that had it. What rest may be is said for all of them. */
+static enum status check_all_asked(const struct thinking *thinking)
+{
+    for (size_t i = 0; i < thinking->settings->count; i++) {
+        const struct import_setting *row = &thinking->settings->rows[i];
+        if (!row->is_asked && strcmp(row->key, "rest") != 0) {
+            return error_set(thinking->error, STATUS_INVALID, "%s=%.60s was set, and nothing of this model asks for it",
+                             row->key, row->value);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status understand(struct foreign_model *model, struct import_settings *settings,
                        struct understanding *understanding, struct error *error)
 {
     struct thinking thinking = {.model = model,
@@ -398,6 +412,7 @@ enum status understand(struct foreign_model *model, const struct import_settings
                                 .error = error};
     *understanding = (struct understanding){.program = NULL};
     enum status status = think(&thinking);
+    status = status == STATUS_OK ? check_all_asked(&thinking) : status;
     json_decref(thinking.vocabulary);
     return status;
 }

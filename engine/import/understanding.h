@@ -18,6 +18,7 @@ enum { FINDINGS_MAX = 64, WEIGHTS_MAX = 256, WEIGHT_PARTS_MAX = 4 };
 struct import_setting {
     const char *key;
     const char *value;
+    bool is_asked; /* something wanted to know it */
 };
 enum { IMPORT_SETTINGS_MAX = 32 };
 struct import_settings {
@@ -28,8 +29,8 @@ struct import_settings {
  * borrowed. */
 enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
                                 struct error *error) MUST_CHECK;
-/* The value, or NULL. */
-const char *import_setting(const struct import_settings *settings, const char *key);
+/* The value, or NULL. Notes that it was asked for. */
+const char *import_setting(struct import_settings *settings, const char *key);
 
 struct finding {
     const char *what;  /* "cell" */
@@ -76,9 +77,9 @@ struct understanding {
 
 /* Concludes everything. What it points to is in `model`'s arena. UNSUPPORTED names what cannot be built; UNPROCESSABLE
  * what does not fit together (a vocabulary of another size than the matrices', with both) or is missing; code
- * "ambiguous" (UNPROCESSABLE) names the setting that decides. Findings up to a failure are kept. Release with
- * understanding_release, on failure too. */
-enum status understand(struct foreign_model *model, const struct import_settings *settings,
+ * "ambiguous" (UNPROCESSABLE) names the setting that decides; INVALID one that nothing asked for. Findings up to a
+ * failure are kept. Release with understanding_release, on failure too. */
+enum status understand(struct foreign_model *model, struct import_settings *settings,
                        struct understanding *understanding, struct error *error) MUST_CHECK;
 void understanding_release(struct understanding *understanding);
 

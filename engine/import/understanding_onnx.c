@@ -446,10 +446,10 @@ static enum status note_states(struct walk *walk)
 {
     struct thinking *thinking = walk->thinking;
     int64_t length = fixed_length(walk);
-    const char *set = think_setting(thinking, "window");
     if (walk->has_state_inputs) {
         return think_note(thinking, "states", "inputs", "the graph is fed its states");
     }
+    const char *set = think_setting(thinking, "window");
     if (set != NULL && strcmp(set, "none") != 0) {
         return error_set(thinking->error, STATUS_UNSUPPORTED,
                          "window=%.60s: an ONNX model is built without a window only (none)", set);

@@ -39,7 +39,7 @@ struct layer {
 /* Understanding at work. */
 struct thinking {
     struct foreign_model *model;
-    const struct import_settings *settings;
+    struct import_settings *settings;
     struct understanding *result;
     const struct layout *layout;
     bool *is_used; /* [tensor_count]: belongs to a layer, or is an optimiser's */

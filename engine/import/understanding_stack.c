@@ -12,9 +12,9 @@ static const char *activation_of(const struct thinking *thinking)
 bool think_is_stack(const struct thinking *thinking)
 {
     const struct layer *first = &thinking->layers[0];
-    const char *activation = activation_of(thinking);
+    const char *activation = first->cell == FOREIGN_CELL_RNN ? activation_of(thinking) : NULL;
     bool is_relu = activation != NULL && strcmp(activation, "relu") == 0;
-    bool is_stack = first->cell == FOREIGN_CELL_GRU || (first->cell == FOREIGN_CELL_RNN && is_relu);
+    bool is_stack = first->cell == FOREIGN_CELL_GRU || is_relu;
     for (size_t i = 1; i < thinking->layer_count; i++) {
         is_stack = is_stack || thinking->layers[i].cell != first->cell || thinking->layers[i].units != first->units;
     }
@@ -78,9 +78,12 @@ static enum status take_layer(const struct thinking *thinking, const struct laye
 /* A plain RNN has to have said its activation: tanh or relu. */
 static enum status check_activation(const struct thinking *thinking, const struct layer *layer)
 {
+    if (layer->cell != FOREIGN_CELL_RNN) {
+        return STATUS_OK;
+    }
     const char *activation = activation_of(thinking);
     bool is_built = activation != NULL && (strcmp(activation, "tanh") == 0 || strcmp(activation, "relu") == 0);
-    return layer->cell != FOREIGN_CELL_RNN || is_built ? STATUS_OK : think_ask_activation(thinking, layer, activation);
+    return is_built ? STATUS_OK : think_ask_activation(thinking, layer, activation);
 }
 
 enum status think_stack(struct thinking *thinking)

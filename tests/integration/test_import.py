@@ -154,6 +154,13 @@ class Refusals(ImportTest):
         self.bad("must be KEY=VALUE", self.folder, "--set", "cell", status=2)
         self.bad("'cell' is nothing that can be set: activation, embedding", self.folder, "--set", "cell=lstm")
 
+    def test_settings_without_effect(self):
+        path = foreign.write(os.path.join(self.folder, "lstm"),
+                             foreign.torch_zip(foreign.torch_model(), {"tokens": foreign.SYMBOLS}))
+        for setting in ("activation=relu", "window=40", "recurrent_activation=sigmoid"):
+            self.bad(f"{setting} was set, and nothing of this model asks for it", path, "--set", setting)
+        self.good(path, "--set", "forget_bias=0", "--set", "rest=ignored")
+
     def test_sources(self):
         nowhere = os.path.join(self.folder, "nowhere")
         self.bad("nowhere: no such file, folder or checkpoint prefix", nowhere)

@@ -348,6 +348,7 @@ class Refusals(KerasTest):
         layers = [cell, head]
         path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape))
         self.refused("window=0 is neither a number from 1", path, "--set", "window=0")
+        self.refused("activation=relu was set, and nothing of this model asks for it", path, "--set", "activation=relu")
         self.refused("its inputs are vectors of 7, but it predicts 5 symbols", keras.h5(
             self.source("model.h5"), [keras.recurrent(rng, "LSTM", 7), head],
             keras.sequential([keras.recurrent(rng, "LSTM", 7), head], [None, 4, 7])))

@@ -157,6 +157,13 @@ class Refusals(ImportTest):
                              onnx.node(op, inputs, ["made"], "odd", **attributes)]
             self.refuse(f"node 'odd' ({op}): {message}", folded)
 
+    def test_settings_without_effect(self):
+        rng = random.Random(11)
+        cells = [onnx.Cell(rng, "LSTM", 3, 4), onnx.Cell(rng, "LSTM", 4, 6)]
+        path = foreign.write(os.path.join(self.folder, "sizes"), onnx.stack(rng, cells, [0], METADATA)[0])
+        self.bad("forget_bias=0 was set, and nothing of this model asks for it", path, "--set", "forget_bias=0")
+        self.good(path)
+
     def test_windows(self):
         self.refuse("has 40 symbols and nothing carries a state on: say --set window=none",
                     onnx.Folded(foreign.torch_model(), length=40))
