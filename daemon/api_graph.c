@@ -219,9 +219,7 @@ static enum status set_variable(struct live_call *call, struct model *model, str
     const char *body = request_body(call->request, &length);
     call->body = json_loadb(length == 0 ? "" : body, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &where);
     if (call->body == NULL) {
-        error_set(error, STATUS_INVALID, "the body is not JSON: %s, line %d, column %d", where.text, where.line,
-                  where.column);
-        return error_code(error, "bad_json"), STATUS_INVALID;
+        return fields_refuse_json(&where, error);
     }
     return model_set_variable(model, route_parameter(call->request, 1), call->body, &call->reply, error);
 }

@@ -12,6 +12,20 @@ static enum status fail(const char *name, struct error *error)
     return STATUS_INVALID;
 }
 
+enum status fields_refuse_json(const json_error_t *where, struct error *error)
+{
+    if (json_error_code(where) == json_error_null_character) {
+        error_set(error, STATUS_INVALID,
+                  "the body has \\u0000 in a string, line %d, column %d: a text with that character is given as the "
+                  "numbers of its symbols",
+                  where->line, where->column);
+    } else {
+        error_set(error, STATUS_INVALID, "the body is not JSON: %s, line %d, column %d", where->text, where->line,
+                  where->column);
+    }
+    return error_code(error, "bad_json"), STATUS_INVALID;
+}
+
 enum status fields_parse(const char *body, size_t length, json_t **ret_object, struct error *error)
 {
     json_error_t where;
@@ -20,10 +34,7 @@ enum status fields_parse(const char *body, size_t length, json_t **ret_object, s
         return error_set(error, STATUS_NO_MEMORY, "no memory for an empty body");
     }
     if (parsed == NULL) {
-        error_set(error, STATUS_INVALID, "the body is not JSON: %s, line %d, column %d", where.text, where.line,
-                  where.column);
-        error_code(error, "bad_json");
-        return STATUS_INVALID;
+        return fields_refuse_json(&where, error);
     }
     if (!json_is_object(parsed)) {
         json_decref(parsed);

@@ -9,6 +9,9 @@
 
 enum { FIELDS_INLINE_BYTES_MAX = 64 << 10 }; /* larger bodies are parsed on a run thread */
 
+/* Says why jansson refused a body: INVALID, code "bad_json". */
+enum status fields_refuse_json(const json_error_t *where, struct error *error);
+
 /* Parses a body as one JSON object; an empty body is {}. INVALID, code "bad_json", says where. New reference. */
 enum status fields_parse(const char *body, size_t length, json_t **ret_object, struct error *error) MUST_CHECK;
 

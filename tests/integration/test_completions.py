@@ -178,6 +178,9 @@ class Completions(DaemonTest):
         for body in ("{", "[]", "7", '{"prompt":"a","prompt":"b"}', '{"prompt":"\\ud800"}', b'{"prompt":"\xff"}'):
             status, reply = self.daemon.json("POST", "/v1/completions", body)
             self.assertEqual((status, reply["error"]["code"]), (400, "bad_json"), body)
+        error = self.refusal(400, prompt="Call\0me")
+        self.assertEqual(error["code"], "bad_json")
+        self.assertIn("is given as the numbers of its symbols", error["message"])
         for query in ("prompt=%ff", "prompt=%0", "prompt=a&prompt=b", "frobnicate=1", "max_tokens=many", "n=2"):
             status, _, content = self.daemon.request("GET", f"/v1/models/bard/generate?{query}")
             self.assertEqual(status, 400, (query, content))
