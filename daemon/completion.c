@@ -200,6 +200,30 @@ void completions_on_progress(void *context, struct generation **generations, siz
     }
 }
 
+/* Few where each brings logprobs into the same event. */
+static size_t piece_bytes_max(const struct completion *completion)
+{
+    bool has_logprobs = completion->form == FORM_EVENTS && generate_request_is_given(&completion->fields, "logprobs");
+    return has_logprobs ? LOGPROBS_EVENT_BYTES : GENERATION_RING_BYTES;
+}
+
+bool completion_has_more(const struct completion *completion)
+{
+    bool all_ended = true;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        struct generation *generation = completion->choices[i].generation;
+        if (generation != NULL) {
+            struct generation_progress progress = generation_progress(generation);
+            bool is_cut = progress.readable_bytes > 0 && piece_bytes_max(completion) < GENERATION_RING_BYTES;
+            if (progress.finish != FINISH_NONE || is_cut) {
+                return true;
+            }
+            all_ended = false;
+        }
+    }
+    return all_ended || completion->taken_pieces < completion->choice_count;
+}
+
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES])
 {
     struct completion *completion = choice->completion;
@@ -207,8 +231,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
         return 0;
     }
     struct generation_progress progress = generation_progress(choice->generation); /* before the text: see finish */
-    bool is_long = completion->form == FORM_EVENTS && generate_request_is_given(&completion->fields, "logprobs");
-    size_t length = generation_read(choice->generation, bytes, is_long ? LOGPROBS_EVENT_BYTES : GENERATION_RING_BYTES);
+    size_t length = generation_read(choice->generation, bytes, piece_bytes_max(completion));
     choice->prompt_count = progress.prompt_count;
     choice->cached_count = progress.cached_count;
     choice->token_count = progress.token_count;
@@ -298,6 +321,15 @@ static void fail_before_text(struct completion *completion, const struct choice 
     completion_close_if_over(completion);
 }
 
+/* The stream takes what there is, now. */
+static void let_take(struct completion *completion, uint64_t now_ms)
+{
+    completion->flushed_ms = now_ms;
+    completion->is_due = true;
+    completion->taken_pieces = 0;
+    request_wake(completion->request);
+}
+
 /* Wakes the stream at once for the first text and the end, else at most every flush_ms. */
 static void wake_stream(struct completion *completion, const struct choice *choice)
 {
@@ -314,8 +346,7 @@ static void wake_stream(struct completion *completion, const struct choice *choi
     }
     uint64_t due_ms = completion->flushed_ms + generate_request_flush_ms(&completion->fields, completion->owner->count);
     if (progress.finish != FINISH_NONE || progress.readable_bytes > GENERATION_RING_BYTES / 2 || now_ms >= due_ms) {
-        completion->flushed_ms = now_ms;
-        request_wake(completion->request);
+        let_take(completion, now_ms);
     } else if (progress.readable_bytes > 0) {
         completion_start_timer(completion, due_ms);
     }
@@ -417,8 +448,7 @@ static void on_timer(uv_timer_t *timer)
     }
     uint64_t ping_ms = completion_ping_ms(completion);
     completion->wants_ping = now_ms >= completion->written_ms + ping_ms;
-    completion->flushed_ms = now_ms;
-    request_wake(completion->request);
+    let_take(completion, now_ms);
     uint64_t next_ms = completion->written_ms + ping_ms;
     completion_start_timer(completion, next_ms > now_ms && !completion->wants_ping ? next_ms : now_ms + ping_ms);
 }

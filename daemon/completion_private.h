@@ -107,7 +107,9 @@ struct completion {
     uint64_t flushed_ms, written_ms; /* when text, and anything, was last handed to the stream */
     char *pending;                   /* of a piece, what the stream had no room for; or NULL */
     size_t pending_length, pending_offset;
-    size_t turn; /* the choice to be read next */
+    size_t turn;         /* the choice to be read next */
+    bool is_due;         /* the stream may take what there is; else what came since its last piece waits for flush_ms */
+    size_t taken_pieces; /* since it became due */
     bool wants_ping, is_first_sent, is_usage_sent, is_done_sent;
 };
 
@@ -161,6 +163,10 @@ void completion_release_choice(void *lifetime);
 
 /* request_hold's on_gone; the context is the completion. */
 void completion_on_gone(void *context, struct request *request);
+
+/* Whether a stream that took a piece has more to take at once: another choice's text, or an end. What came since waits
+ * for its time: a stream that found some symbol whenever it was asked would send each by itself, and never rest. */
+bool completion_has_more(const struct completion *completion);
 
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */

@@ -415,6 +415,9 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
         completion->written_ms = clock_now_ms();
         return read_pending(completion, bytes, bytes_max);
     }
+    if (!completion->is_due) {
+        return 0;
+    }
     enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
     completion->wants_ping = false;
     size_t length = 0;
@@ -423,6 +426,8 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
     } else if (made == MADE_SOMETHING && !read_piece(completion, bytes, bytes_max, &length)) {
         made = MADE_FAILURE;
     }
+    completion->taken_pieces++;
+    completion->is_due = made == MADE_SOMETHING && completion_has_more(completion);
     if (made != MADE_SOMETHING) {
         *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
         return 0;
@@ -440,6 +445,7 @@ void completion_reply_stream(struct completion *completion)
 {
     static const struct stream_source source = {.read = on_read, .release = on_release};
     completion->is_started = true;
+    completion->is_due = true;
     add_headers(completion);
     request_add_header(completion->request, "X-Accel-Buffering", "no");
     const char *type = completion->form == FORM_TEXT ? "text/plain; charset=utf-8" : "text/event-stream";

@@ -25,7 +25,7 @@ enum {
     BUSY_ROUNDS_SHAKING_MAX = 4, /* the same while there are TLS handshakes */
     PAUSE_ROUNDS = 64,           /* what such a pause is long, in rounds like the last; for each listener */
     PAUSE_NS_MAX = 16000000,     /* for each listener, too: the last round may have done something after all */
-    TURN_NS_MAX = 500000,        /* a turn of the loop runs no other listener for old work, or for new, after that */
+    TURN_NS_MAX = 100000,        /* a turn of the loop runs no other listener for old work, or for new, after that */
     SOCKET_BUFFER_BYTES = 128 << 10, /* of unsent text in the kernel: what a reader that stopped may be behind */
 };
 

@@ -25,7 +25,7 @@ struct request;
 enum {
     REQUEST_ID_BYTES_MAX = 65,
     HTTP_SOCKETS_MAX = 16,
-    HTTP_RESUMES_A_TURN_MAX = 32, /* connections woken in one turn of the loop; the rest the next turn */
+    HTTP_RESUMES_A_TURN_MAX = 16, /* connections woken in one turn of the loop; the rest the next turn */
     HTTP_PART_BYTES = 128 << 10,  /* of a body that is taken in parts, at least; the last is shorter */
 };
 

@@ -1,7 +1,9 @@
 """Text over HTTP: the shapes of replies, streams, seeds, limits, errors, cancelling, clients that leave."""
+import concurrent.futures
 import json
 import socket
 import struct
+import time
 
 from harness import DaemonTest, wait_until
 
@@ -277,6 +279,18 @@ class Completions(DaemonTest):
             self.assertTrue(content.startswith(b"HTTP/1.1 200 OK"), content[:200])
             self.assertTrue(content.endswith(ending), content[-200:])
             self.assertGreater(len(content), 20000)
+
+    def test_text_comes_in_pieces_of_flush_ms(self):
+        body = {"model": "bard", "prompt": "Call me", "max_tokens": 2000, "stream": True, "flush_ms": 400}
+
+        def pieces(seed):
+            began = time.monotonic()
+            count = len(self.daemon.events("/v1/completions", {**body, "seed": seed}))
+            return count, (time.monotonic() - began) / 0.4 + 4  # the first text, the rest at the end, that, [DONE]
+
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            for count, at_most in pool.map(pieces, range(256)):
+                self.assertLessEqual(count, at_most)
 
     def test_silent_stream_gets_comments(self):
         connection, reply = self.daemon.open_stream(
