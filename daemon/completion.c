@@ -209,19 +209,18 @@ static size_t piece_bytes_max(const struct completion *completion)
 
 bool completion_has_more(const struct completion *completion)
 {
-    bool all_ended = true;
+    size_t open_count = 0;
     for (size_t i = 0; i < completion->choice_count; i++) {
-        struct generation *generation = completion->choices[i].generation;
-        if (generation != NULL) {
-            struct generation_progress progress = generation_progress(generation);
-            bool is_cut = progress.readable_bytes > 0 && piece_bytes_max(completion) < GENERATION_RING_BYTES;
-            if (progress.finish != FINISH_NONE || is_cut) {
-                return true;
-            }
-            all_ended = false;
+        const struct choice *choice = &completion->choices[i];
+        if (choice->generation == NULL) {
+            continue;
         }
+        if (choice->has_rest || generation_progress(choice->generation).finish != FINISH_NONE) {
+            return true;
+        }
+        open_count++;
     }
-    return all_ended || completion->taken_pieces < completion->choice_count;
+    return open_count == 0 || completion->taken_pieces < open_count;
 }
 
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES])
@@ -232,6 +231,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     }
     struct generation_progress progress = generation_progress(choice->generation); /* before the text: see finish */
     size_t length = generation_read(choice->generation, bytes, piece_bytes_max(completion));
+    choice->has_rest = length + UTF8_BYTES_MAX > piece_bytes_max(completion);
     choice->prompt_count = progress.prompt_count;
     choice->cached_count = progress.cached_count;
     choice->token_count = progress.token_count;
@@ -239,8 +239,9 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     choice->first_ns = progress.first_ns;
     choice->ended_ns = progress.ended_ns;
     choice->taken_bytes += completion->is_abandoned ? 0 : length;
-    if (length > 0 && progress.readable_bytes > GENERATION_RING_BYTES / 4) {
-        completion_wake(completion); /* its row may have waited for room */
+    bool was_filling = length > 0 && progress.readable_bytes > GENERATION_RING_BYTES / 4;
+    if (was_filling || length > GENERATION_RING_BYTES / 4) { /* it may have filled since, too */
+        completion_wake(completion);                         /* its row may have waited for room */
     }
     if (length == 0 && progress.finish != FINISH_NONE) {
         if (completion->form == FORM_JSON) {
@@ -330,6 +331,21 @@ static void let_take(struct completion *completion, uint64_t now_ms)
     request_wake(completion->request);
 }
 
+static uint64_t text_due_ms(const struct completion *completion)
+{
+    return completion->flushed_ms + generate_request_flush_ms(&completion->fields, completion->owner->count);
+}
+
+static uint64_t ping_due_ms(const struct completion *completion)
+{
+    return completion->written_ms + completion_ping_ms(completion);
+}
+
+static uint64_t earlier(uint64_t a_ms, uint64_t b_ms)
+{
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
 /* Wakes the stream at once for the first text and the end, else at most every flush_ms. */
 static void wake_stream(struct completion *completion, const struct choice *choice)
 {
@@ -344,11 +360,11 @@ static void wake_stream(struct completion *completion, const struct choice *choi
         }
         return;
     }
-    uint64_t due_ms = completion->flushed_ms + generate_request_flush_ms(&completion->fields, completion->owner->count);
+    uint64_t due_ms = text_due_ms(completion);
     if (progress.finish != FINISH_NONE || progress.readable_bytes > GENERATION_RING_BYTES / 2 || now_ms >= due_ms) {
         let_take(completion, now_ms);
     } else if (progress.readable_bytes > 0) {
-        completion_start_timer(completion, due_ms);
+        completion_start_timer(completion, earlier(due_ms, ping_due_ms(completion)));
     }
 }
 
@@ -418,6 +434,17 @@ static bool is_mute(const struct completion *completion)
     return completion->is_waiting || completion->is_loading || (completion->form != FORM_EVENTS && !has_written);
 }
 
+static bool has_text(const struct completion *completion)
+{
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        if (choice->generation != NULL && generation_progress(choice->generation).readable_bytes > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Text is due to be flushed, the stream has been silent long enough for a comment, or what it waits for takes too
  * long. */
 static void on_timer(uv_timer_t *timer)
@@ -446,11 +473,15 @@ static void on_timer(uv_timer_t *timer)
     if (completion->adapting != NULL && now_ms > completion->deadline_ms) {
         completion_wake(completion);
     }
-    uint64_t ping_ms = completion_ping_ms(completion);
-    completion->wants_ping = now_ms >= completion->written_ms + ping_ms;
-    let_take(completion, now_ms);
-    uint64_t next_ms = completion->written_ms + ping_ms;
-    completion_start_timer(completion, next_ms > now_ms && !completion->wants_ping ? next_ms : now_ms + ping_ms);
+    completion->wants_ping = now_ms >= ping_due_ms(completion);
+    uint64_t next_ms = completion->wants_ping ? now_ms + completion_ping_ms(completion) : ping_due_ms(completion);
+    if (now_ms >= text_due_ms(completion)) {
+        let_take(completion, now_ms);
+    } else {
+        next_ms = has_text(completion) ? earlier(next_ms, text_due_ms(completion)) : next_ms;
+        request_wake(completion->request);
+    }
+    completion_start_timer(completion, next_ms);
 }
 
 void completion_on_gone(void *context, struct request *request)

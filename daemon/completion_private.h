@@ -51,6 +51,7 @@ struct choice {
     json_t *logprobs;          /* made, not yet in the reply or its stream; NULL: none */
     size_t logprob_count;      /* symbols whose logprobs were made */
     size_t taken_bytes;        /* read from the ring for somebody */
+    bool has_rest;             /* the last piece was as long as one may be */
     struct text_state *state;  /* where it ended, if that is wanted; owned */
     size_t prompt_count;       /* symbols */
     size_t cached_count;       /* of those, found in the prompt cache */
@@ -164,8 +165,9 @@ void completion_release_choice(void *lifetime);
 /* request_hold's on_gone; the context is the completion. */
 void completion_on_gone(void *context, struct request *request);
 
-/* Whether a stream that took a piece has more to take at once: another choice's text, or an end. What came since waits
- * for its time: a stream that found some symbol whenever it was asked would send each by itself, and never rest. */
+/* Whether a stream that took a piece has more to take at once: the rest of what was cut, another choice's text, or an
+ * end. What came since waits for its time: a stream that found some symbol whenever it was asked would send each by
+ * itself, and never rest. */
 bool completion_has_more(const struct completion *completion);
 
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most

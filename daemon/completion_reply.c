@@ -336,7 +336,7 @@ static enum made make_choice_event(struct choice *choice)
     return make_chunk(completion, json_pack("[o]", make_choice(choice, bytes, length)));
 }
 
-static enum made make_next_event(struct completion *completion)
+static enum made make_next_event(struct completion *completion, bool wants_ping)
 {
     size_t sent_count = 0;
     for (size_t i = 0; i < completion->choice_count; i++) {
@@ -349,7 +349,7 @@ static enum made make_next_event(struct completion *completion)
         sent_count += choice->is_finish_sent;
     }
     if (sent_count < completion->choice_count) {
-        return completion->wants_ping ? make_line(completion, ": ping\n\n") : MADE_NOTHING;
+        return wants_ping ? make_line(completion, ": ping\n\n") : MADE_NOTHING;
     }
     if (completion->fields.include_usage && !completion->is_usage_sent && completion->door != DOOR_OIP) {
         completion->is_usage_sent = true;
@@ -415,11 +415,15 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
         completion->written_ms = clock_now_ms();
         return read_pending(completion, bytes, bytes_max);
     }
-    if (!completion->is_due) {
+    bool wants_ping = completion->wants_ping && completion->form != FORM_TEXT;
+    completion->wants_ping = false;
+    if (!completion->is_due && !wants_ping) {
+        *ret_state = STREAM_WAITS;
         return 0;
     }
-    enum made made = completion->form == FORM_TEXT ? make_next_text(completion) : make_next_event(completion);
-    completion->wants_ping = false;
+    enum made made = !completion->is_due             ? make_line(completion, ": ping\n\n")
+                     : completion->form == FORM_TEXT ? make_next_text(completion)
+                                                     : make_next_event(completion, wants_ping);
     size_t length = 0;
     if (completion->pending != NULL) {
         length = read_pending(completion, bytes, bytes_max);
@@ -427,7 +431,7 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
         made = MADE_FAILURE;
     }
     completion->taken_pieces++;
-    completion->is_due = made == MADE_SOMETHING && completion_has_more(completion);
+    completion->is_due = completion->is_due && made == MADE_SOMETHING && completion_has_more(completion);
     if (made != MADE_SOMETHING) {
         *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
         return 0;

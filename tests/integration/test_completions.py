@@ -182,7 +182,7 @@ class Completions(DaemonTest):
             self.assertEqual((status, reply["error"]["code"]), (400, "bad_json"), body)
         error = self.refusal(400, prompt="Call\0me")
         self.assertEqual(error["code"], "bad_json")
-        self.assertIn("is given as the numbers of its symbols", error["message"])
+        self.assertIn("given as the numbers of its symbols", error["message"])
         for query in ("prompt=%ff", "prompt=%0", "prompt=a&prompt=b", "frobnicate=1", "max_tokens=many", "n=2"):
             status, _, content = self.daemon.request("GET", f"/v1/models/bard/generate?{query}")
             self.assertEqual(status, 400, (query, content))
@@ -281,16 +281,25 @@ class Completions(DaemonTest):
             self.assertGreater(len(content), 20000)
 
     def test_text_comes_in_pieces_of_flush_ms(self):
-        body = {"model": "bard", "prompt": "Call me", "max_tokens": 2000, "stream": True, "flush_ms": 400}
+        body = {"model": "bard", "prompt": "Call me", "max_tokens": 1500, "stream": True, "flush_ms": 400}
 
         def pieces(seed):
+            choices = seed % 3 + 1
             began = time.monotonic()
-            count = len(self.daemon.events("/v1/completions", {**body, "seed": seed}))
-            return count, (time.monotonic() - began) / 0.4 + 4  # the first text, the rest at the end, that, [DONE]
+            count = len(self.daemon.events("/v1/completions", {**body, "seed": seed, "n": choices}))
+            # of each the first text, the rest, its end; [DONE]; and who comes or ends last leaves its turn to others
+            return count, choices * ((time.monotonic() - began) / 0.4 + 3 + (choices > 1)) + 1
 
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
             for count, at_most in pool.map(pieces, range(256)):
                 self.assertLessEqual(count, at_most)
+
+    def test_comments_come_before_text_that_is_not_due(self):
+        body = {"model": "slow", "prompt": "I ", "max_tokens": 2000, "stream": True, "flush_ms": 60000}
+        streams = [self.daemon.open_stream("POST", "/v1/completions", body) for _ in range(300)]
+        self.assertIn(b": ping\n", iter(streams[0][1].readline, b""))
+        for connection, _ in streams:
+            connection.close()
 
     def test_silent_stream_gets_comments(self):
         connection, reply = self.daemon.open_stream(
