@@ -240,33 +240,27 @@ static bool is_expired(const struct session *session, int64_t now)
     return session->turns.first == NULL && session->expires_at <= now;
 }
 
-/* Of the owner whose sessions take most, the one that was not used for longest and has nobody inside; with
- * `spares_newest` not the one an owner used last. */
-static struct session *find_victim(const struct sessions *sessions, bool spares_newest)
+/* The one of an owner's that was not used for longest and has nobody inside, or NULL. */
+static struct session *find_idle(const struct session_owner *owner)
 {
-    struct session *victim = NULL;
-    for (const struct session_owner *owner = sessions->owners; owner != NULL; owner = owner->next) {
-        if (victim != NULL && owner->bytes <= victim->owner->bytes) {
-            continue;
-        }
-        struct session *session = owner->oldest;
-        while (session != NULL && session->turns.first != NULL) {
-            session = session->newer;
-        }
-        if (session != NULL && !(spares_newest && session == owner->newest)) {
-            victim = session;
-        }
+    struct session *session = owner->oldest;
+    while (session != NULL && session->turns.first != NULL) {
+        session = session->newer;
     }
-    return victim;
+    return session;
 }
 
 void sessions_make_room(struct sessions *sessions)
 {
     while (sessions->counters.bytes > sessions->server->settings.sessions_bytes_max) {
-        struct session *victim = find_victim(sessions, true);
-        victim = victim == NULL ? find_victim(sessions, false) : victim;
+        struct session *victim = NULL;
+        for (const struct session_owner *owner = sessions->owners; owner != NULL; owner = owner->next) {
+            bool has_most = victim == NULL || owner->bytes > victim->owner->bytes;
+            struct session *idle = has_most ? find_idle(owner) : NULL;
+            victim = idle == NULL ? victim : idle;
+        }
         if (victim == NULL) {
-            return;
+            return; /* requests are inside all of them */
         }
         sessions->counters.evicted++;
         sessions_forget(sessions, victim);

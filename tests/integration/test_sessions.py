@@ -354,12 +354,20 @@ class Memory(Continuing):
 class Shares(KeysTest):
     """Whose sessions go, when there are more than there is room for."""
     MODELS = {"bard": {}}
-    KEYS = (("ann", ()), ("bob", ()))
+    KEYS = (("ann", ()), ("bob", ()), ("carl", ()), ("dora", ()))
     SETTINGS = "sessions_bytes_max = 65536\n"
 
     def begin(self, key, name):
         body = {"model": "bard", "prompt": PROMPT, "max_tokens": 1, "session": name, "session_start": True}
         self.assertEqual(self.ask("POST", "/v1/completions", key, body)[0], 200)
+
+    def test_one_large_session_pushes_out_nobody(self):
+        for index in range(20):
+            self.begin("carl", f"c{index:03}")
+        body = {"model": "bard", "prompt": PROMPT, "max_tokens": 1, "session": "large", "session_start": True,
+                "adapt": "all"}
+        self.assertEqual(self.ask("POST", "/v1/completions", "dora", body)[0], 200)
+        self.assertEqual((self.list("carl")["total"], self.list("dora")["total"]), (20, 0))
 
     def list(self, key):
         return self.ask("GET", "/v1/sessions", key)[1]
