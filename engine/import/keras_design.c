@@ -443,7 +443,7 @@ static void join_sequential(struct keras_design *design)
 
 /* ---- all of it ---- */
 
-static enum status read_config(const struct reading *reading, const char *output)
+static enum status read_config(const struct reading *reading, struct import_settings *settings)
 {
     struct keras_design *design = reading->design;
     const struct plain *root = reading->model->keras->config;
@@ -473,14 +473,14 @@ static enum status read_config(const struct reading *reading, const char *output
         return corrupt(reading, "no layers");
     }
     if (!is_sequential) {
-        return join_functional(reading, config, output);
+        return join_functional(reading, config, import_setting(settings, "output"));
     }
     join_sequential(design);
     return STATUS_OK;
 }
 
-enum status keras_design_read(struct foreign_model *model, const char *output, struct keras_design *ret_design,
-                              struct error *error)
+enum status keras_design_read(struct foreign_model *model, struct import_settings *settings,
+                              struct keras_design *ret_design, struct error *error)
 {
     *ret_design =
         (struct keras_design){.parts = arena_allocate(&model->arena, KERAS_PARTS_MAX, sizeof(struct keras_part))};
@@ -488,5 +488,5 @@ enum status keras_design_read(struct foreign_model *model, const char *output, s
     if (ret_design->parts == NULL) {
         return foreign_no_memory(model, error);
     }
-    return read_config(&reading, output);
+    return read_config(&reading, settings);
 }

@@ -5,6 +5,7 @@
 #define ENGINE_IMPORT_KERAS_DESIGN_H
 
 #include "engine/import/foreign.h"
+#include "engine/import/understanding.h"
 
 enum { KERAS_PARTS_MAX = 128, KERAS_PART_INPUTS_MAX = 16 };
 
@@ -56,10 +57,11 @@ struct keras_design {
     bool is_inferred;   /* from weights */
 };
 
-/* Reads the model's configuration, which it must have. `output` names the layer that predicts; NULL:
- * the only one. UNSUPPORTED names the layer or argument that is not built here; CORRUPT; UNPROCESSABLE. */
-enum status keras_design_read(struct foreign_model *model, const char *output, struct keras_design *ret_design,
-                              struct error *error) MUST_CHECK;
+/* Reads the model's configuration, which it must have. The setting `output` names the layer that predicts where there
+ * may be several; without it there must be one. UNSUPPORTED names the layer or argument that is not built here; CORRUPT;
+ * UNPROCESSABLE. */
+enum status keras_design_read(struct foreign_model *model, struct import_settings *settings,
+                              struct keras_design *ret_design, struct error *error) MUST_CHECK;
 
 /* Whether Keras 3 or later wrote it and runs it. */
 bool keras_is_new(const struct foreign_keras *keras);

@@ -163,18 +163,18 @@ static const char *default_activation(const char *version)
 static enum status decide_activation(const struct inferring *inferring, bool is_textgenrnn)
 {
     struct thinking *thinking = inferring->thinking;
-    const char *set = think_setting(thinking, "recurrent_activation");
     const char *version = thinking->model->keras->version;
-    const char *activation = is_textgenrnn ? "sigmoid" : default_activation(version);
-    activation = set != NULL ? set : activation;
+    const char *usual = is_textgenrnn ? "sigmoid" : default_activation(version);
     for (size_t i = 0; i < inferring->design->count; i++) {
         struct keras_part *part = &inferring->design->parts[i];
         bool has_gates = part->kind == KERAS_PART_LSTM || part->kind == KERAS_PART_GRU;
-        if (has_gates && part->recurrent_activation == NULL && activation == NULL) {
-            return ask(inferring, "the activation of its gates", "recurrent_activation=sigmoid or hard_sigmoid");
+        if (!has_gates || part->recurrent_activation != NULL) {
+            continue; /* cuDNN's have but one */
         }
-        if (has_gates && part->recurrent_activation == NULL) {
-            part->recurrent_activation = activation;
+        const char *set = think_setting(thinking, "recurrent_activation");
+        part->recurrent_activation = set != NULL ? set : usual;
+        if (part->recurrent_activation == NULL) {
+            return ask(inferring, "the activation of its gates", "recurrent_activation=sigmoid or hard_sigmoid");
         }
     }
     return STATUS_OK;
@@ -183,8 +183,7 @@ static enum status decide_activation(const struct inferring *inferring, bool is_
 /* Of all dense layers but the last. */
 static enum status decide_hidden(const struct inferring *inferring)
 {
-    const char *set = think_setting(inferring->thinking, "activation");
-    bool is_said = set == NULL;
+    bool is_said = false;
     for (size_t i = 0; i < inferring->design->output; i++) {
         struct keras_part *part = &inferring->design->parts[i];
         char what[160];
@@ -192,6 +191,7 @@ static enum status decide_hidden(const struct inferring *inferring)
             continue;
         }
         snprintf(what, sizeof what, "the activation of its hidden layer %.100s", part->name);
+        const char *set = think_setting(inferring->thinking, "activation");
         if (set == NULL) {
             return ask(inferring, what, "activation=linear, relu, tanh or another");
         }

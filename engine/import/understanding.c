@@ -26,6 +26,16 @@ static const char *const setting_keys[] = {
     "window",               /* how many symbols are read for each that is made; none: all before it */
 };
 
+static struct import_setting *find_setting(struct import_settings *settings, const char *key)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        if (strcmp(settings->rows[i].key, key) == 0) {
+            return &settings->rows[i];
+        }
+    }
+    return NULL;
+}
+
 enum status import_settings_add(struct import_settings *settings, const char *key, const char *value,
                                 struct error *error)
 {
@@ -42,7 +52,7 @@ enum status import_settings_add(struct import_settings *settings, const char *ke
     if (strcmp(key, "rest") == 0 && strcmp(value, "ignored") != 0) { /* of whatever format the source is */
         return error_set(error, STATUS_INVALID, "rest=%.60s: it can only be ignored", value);
     }
-    if (import_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
+    if (find_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
         return error_set(error, STATUS_INVALID, "'%.100s' is set twice", key);
     }
     settings->rows[settings->count++] = (struct import_setting){.key = key, .value = value};
@@ -51,13 +61,12 @@ enum status import_settings_add(struct import_settings *settings, const char *ke
 
 const char *import_setting(struct import_settings *settings, const char *key)
 {
-    for (size_t i = 0; i < settings->count; i++) {
-        if (strcmp(settings->rows[i].key, key) == 0) {
-            settings->rows[i].is_asked = true;
-            return settings->rows[i].value;
-        }
+    struct import_setting *row = find_setting(settings, key);
+    if (row == NULL) {
+        return NULL;
     }
-    return NULL;
+    row->is_asked = true;
+    return row->value;
 }
 
 const char *think_setting(const struct thinking *thinking, const char *key)
@@ -389,12 +398,18 @@ static enum status think(struct thinking *thinking)
     return think_make_program(thinking);
 }
 
-/* A setting without effect would be taken for one that had it. What rest may be is said for all of them. */
+/* What may be said of every model: that what is left over is ignored, and that there is no window. */
+static bool is_true_anyway(const struct import_setting *row)
+{
+    return strcmp(row->key, "rest") == 0 || (strcmp(row->key, "window") == 0 && strcmp(row->value, "none") == 0);
+}
+
+/* A setting without effect would be taken for one that had it. */
 static enum status check_all_asked(const struct thinking *thinking)
 {
     for (size_t i = 0; i < thinking->settings->count; i++) {
         const struct import_setting *row = &thinking->settings->rows[i];
-        if (!row->is_asked && strcmp(row->key, "rest") != 0) {
+        if (!row->is_asked && !is_true_anyway(row)) {
             return error_set(thinking->error, STATUS_INVALID, "%s=%.60s was set, and nothing of this model asks for it",
                              row->key, row->value);
         }

@@ -155,7 +155,7 @@ enum status think_keras(struct thinking *thinking)
     if (thinking->model->keras->config == NULL) {
         TRY(keras_design_infer(thinking, &design));
     } else {
-        TRY(keras_design_read(thinking->model, think_setting(thinking, "output"), &design, thinking->error));
+        TRY(keras_design_read(thinking->model, thinking->settings, &design, thinking->error));
     }
     TRY(note_design(thinking, &design));
     TRY(note_gates(thinking, &design));

@@ -217,12 +217,12 @@ enum status think_find_vocabulary(struct thinking *thinking)
     const char *set = think_setting(thinking, "vocabulary");
     const struct foreign_vocabulary *vocabulary = NULL;
     const char *kind = "bytes";
+    if (set != NULL && !thinking->model->is_vocabulary_named) {
+        return take_well_known(thinking, set);
+    }
     const char *unknown = think_setting(thinking, "unknown");
     if (unknown != NULL && strcmp(unknown, "last") != 0) {
         return error_set(thinking->error, STATUS_INVALID, "unknown=%.60s: it can only be last", unknown);
-    }
-    if (set != NULL && !thinking->model->is_vocabulary_named) {
-        return take_well_known(thinking, set);
     }
     TRY(choose(thinking, &vocabulary));
     CHECK(vocabulary != NULL);

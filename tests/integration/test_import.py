@@ -159,7 +159,7 @@ class Refusals(ImportTest):
                              foreign.torch_zip(foreign.torch_model(), {"tokens": foreign.SYMBOLS}))
         for setting in ("activation=relu", "window=40", "recurrent_activation=sigmoid"):
             self.bad(f"{setting} was set, and nothing of this model asks for it", path, "--set", setting)
-        self.good(path, "--set", "forget_bias=0", "--set", "rest=ignored")
+        self.good(path, "--set", "forget_bias=0", "--set", "rest=ignored", "--set", "window=none")
 
     def test_sources(self):
         nowhere = os.path.join(self.folder, "nowhere")

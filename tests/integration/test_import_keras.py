@@ -239,6 +239,9 @@ class Weights(KerasTest):
         self.refused("weights alone do not tell how many symbols its inputs have: say --set window=N", path)
         said = self.check_windowed(layers, path, 0, "--set", f"window={keras.WINDOW}")
         self.assertIn("layers: Embedding 2, CuDNNLSTM 3, CuDNNGRU 3, Dense 5 (weights.h5 has their weights alone", said)
+        for setting in ("recurrent_activation=hard_sigmoid", "activation=relu"):
+            self.refused(f"{setting} was set, and nothing of this model asks for it", path, "--set", setting, "--set",
+                         f"window={keras.WINDOW}")
 
     def objects(self, name, layers, more=()):
         """The weights as save_weights of TensorFlow 2 keeps them."""
@@ -348,7 +351,8 @@ class Refusals(KerasTest):
         layers = [cell, head]
         path = keras.h5(self.source("model.h5"), layers, keras.sequential(layers, shape))
         self.refused("window=0 is neither a number from 1", path, "--set", "window=0")
-        self.refused("activation=relu was set, and nothing of this model asks for it", path, "--set", "activation=relu")
+        for setting in ("activation=relu", "output=nowhere"):
+            self.refused(f"{setting} was set, and nothing of this model asks for it", path, "--set", setting)
         self.refused("its inputs are vectors of 7, but it predicts 5 symbols", keras.h5(
             self.source("model.h5"), [keras.recurrent(rng, "LSTM", 7), head],
             keras.sequential([keras.recurrent(rng, "LSTM", 7), head], [None, 4, 7])))
