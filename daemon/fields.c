@@ -14,10 +14,11 @@ static enum status fail(const char *name, struct error *error)
 
 enum status fields_refuse_json(const json_error_t *where, struct error *error)
 {
-    if (json_error_code(where) == json_error_null_character) {
+    enum json_error_code code = json_error_code(where);
+    if (code == json_error_null_character || code == json_error_null_byte_in_key) {
         error_set(error, STATUS_INVALID,
-                  "the body has \\u0000 in a string, line %d, column %d: a text with that character is given as the "
-                  "numbers of its symbols",
+                  "the body has \\u0000 in a string, which is not taken, line %d, column %d; a prompt with it can be "
+                  "given as the numbers of its symbols",
                   where->line, where->column);
     } else {
         error_set(error, STATUS_INVALID, "the body is not JSON: %s, line %d, column %d", where->text, where->line,
