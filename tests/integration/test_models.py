@@ -365,7 +365,8 @@ class Installed(DaemonTest):
         with open(os.path.join(name, "definition.json"), "w", encoding="utf-8") as file:
             file.write("{}")
         wait_until(lambda: self.daemon.json("GET", "/v1/models/demo")[1]["read_only"] is False)
-        self.assertEqual(self.daemon.json("DELETE", "/v1/models/demo")[0], 200)
+        # at first it is still in use: lstmd says a first sentence with it
+        wait_until(lambda: self.daemon.json("DELETE", "/v1/models/demo")[0] == 200, "it was never deleted")
         wait_until(lambda: self.daemon.json("GET", "/v1/models/demo")[1].get("status") == "serving")
         self.assertTrue(self.daemon.json("GET", "/v1/models/demo")[1]["read_only"])
 
