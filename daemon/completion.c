@@ -305,6 +305,9 @@ void completion_start_timer(struct completion *completion, uint64_t due_ms)
     if (completion->adapting != NULL && completion->form != FORM_JSON && now_ms <= completion->deadline_ms) {
         due_ms = due_ms <= completion->deadline_ms ? due_ms : completion->deadline_ms + 1; /* no batcher sees to that */
     }
+    if (completion->grace_ms > now_ms && completion->grace_ms < due_ms) {
+        due_ms = completion->grace_ms;
+    }
     uv_timer_start(&completion->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 1, 0);
 }
 
@@ -461,15 +464,19 @@ static void on_timer(uv_timer_t *timer)
         completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
         return;
     }
-    if (completion->form == FORM_JSON || (request_is_half_closed(completion->request) && is_mute(completion))) {
-        completion->is_given_up = true; /* the grace of a client that closed its side is over */
+    uint64_t now_ms = clock_now_ms();
+    bool is_grace_over = completion->grace_ms != 0 && now_ms >= completion->grace_ms;
+    if (is_grace_over && is_mute(completion)) {
+        completion->is_given_up = true;
         completion_cancel(completion);
         return;
+    }
+    if (completion->form == FORM_JSON) {
+        return; /* what was moved up for a stream, before an error was told instead */
     }
     if (!completion->is_started && !completion->is_abandoned) {
         completion_reply_stream(completion);
     }
-    uint64_t now_ms = clock_now_ms();
     if (completion->adapting != NULL && now_ms > completion->deadline_ms) {
         completion_wake(completion);
     }
@@ -489,8 +496,9 @@ void completion_on_gone(void *context, struct request *request)
     struct completion *completion = completion_from(context);
     if (request_is_half_closed(request)) {
         bool is_silent = completion->is_submitted && uv_timer_get_due_in(&completion->timer) > HALF_CLOSED_GRACE_MS;
+        completion->grace_ms = clock_now_ms() + HALF_CLOSED_GRACE_MS;
         if (is_mute(completion) || is_silent) {
-            completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
+            completion_start_timer(completion, completion->grace_ms);
         }
         return; /* of a stream, the next writes tell whether anybody reads */
     }

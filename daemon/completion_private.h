@@ -103,6 +103,7 @@ struct completion {
     bool is_started;   /* a stream reads from here */
     bool is_abandoned; /* nobody will read the reply */
     bool is_given_up;  /* its client closed its side, and has left for all we know */
+    uint64_t grace_ms; /* when that will be held for so, unless something is written; 0: never */
     bool wants_cancel, is_over;
     uv_timer_t timer;
     uint64_t flushed_ms, written_ms; /* when text, and anything, was last handed to the stream */
