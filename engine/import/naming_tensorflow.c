@@ -28,7 +28,7 @@ static size_t bare_length(const char *name)
     return length;
 }
 
-static size_t last_component(const char *name, size_t length)
+size_t tensorflow_last_component(const char *name, size_t length)
 {
     while (length > 0 && name[length - 1] != '/') {
         length--;
@@ -36,7 +36,7 @@ static size_t last_component(const char *name, size_t length)
     return length;
 }
 
-static bool component_is(const char *name, size_t length, const char *word)
+bool tensorflow_component_is(const char *name, size_t length, const char *word)
 {
     return strlen(word) == length && memcmp(name, word, length) == 0;
 }
@@ -44,7 +44,7 @@ static bool component_is(const char *name, size_t length, const char *word)
 static bool is_one_of(const char *name, size_t length, const char *const *words)
 {
     for (size_t i = 0; words[i] != NULL; i++) {
-        if (component_is(name, length, words[i])) {
+        if (tensorflow_component_is(name, length, words[i])) {
             return true;
         }
     }
@@ -61,7 +61,7 @@ static bool is_slot(const char *name, size_t length)
                                         "LazyAdam",  "Nadam",      "ExponentialMovingAverage",
                                         "AdagradDA", "AMSGrad",    "gradient_accumulator",
                                         NULL};
-    size_t begin = last_component(name, length);
+    size_t begin = tensorflow_last_component(name, length);
     if (is_one_of(name + begin, length - begin, slots)) {
         return true;
     }
@@ -110,10 +110,10 @@ static const struct cell_scope {
 static const struct cell_scope *find_scope(const char *name, size_t length, size_t *ret_end)
 {
     while (length > 0) {
-        size_t begin = last_component(name, length);
+        size_t begin = tensorflow_last_component(name, length);
         size_t bare = without_number(name + begin, length - begin);
         for (size_t i = 0; i < sizeof cell_scopes / sizeof *cell_scopes; i++) {
-            if (component_is(name + begin, bare, cell_scopes[i].name)) {
+            if (tensorflow_component_is(name + begin, bare, cell_scopes[i].name)) {
                 *ret_end = length;
                 return &cell_scopes[i];
             }
@@ -165,7 +165,7 @@ static enum status place_tensor(struct thinking *thinking, struct layer *layer, 
         *(is_candidate ? &layer->candidate_bias : &layer->bias) = tensor;
     } else if (length > 5 && memcmp(within + length - 5, "_diag", 5) == 0) {
         return refuse(thinking, tensor->name, "an LSTM with peepholes");
-    } else if (strncmp(within, "projection", 10) == 0 || component_is(within, length, "W_P_0")) {
+    } else if (strncmp(within, "projection", 10) == 0 || tensorflow_component_is(within, length, "W_P_0")) {
         return refuse(thinking, tensor->name, "an LSTM with a projection");
     } else {
         return refuse(thinking, tensor->name, "a cell with weights of its own");
@@ -177,8 +177,8 @@ static enum status place_tensor(struct thinking *thinking, struct layer *layer, 
 static bool has_component(const char *name, size_t length, const char *word)
 {
     while (length > 0) {
-        size_t begin = last_component(name, length);
-        if (component_is(name + begin, length - begin, word)) {
+        size_t begin = tensorflow_last_component(name, length);
+        if (tensorflow_component_is(name + begin, length - begin, word)) {
             return true;
         }
         length = begin > 0 ? begin - 1 : 0;

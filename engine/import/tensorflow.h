@@ -23,6 +23,10 @@ enum status tensorflow_take_objects(struct foreign_model *model, struct error *e
 /* Takes the model's forget_bias from PREFIX.meta; what cannot be read or understood of it is passed over. */
 void tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model);
 
+/* Names are components behind slashes: where the last one of the first `length` bytes begins; whether one is `word`. */
+size_t tensorflow_last_component(const char *name, size_t length);
+bool tensorflow_component_is(const char *name, size_t length, const char *word);
+
 /* Whether a name lies in the scope of an LSTM cell. */
 bool tensorflow_is_in_lstm(const char *name, size_t length);
 

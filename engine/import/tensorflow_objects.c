@@ -18,41 +18,27 @@ static size_t bare_length(const char *name)
 {
     size_t length = strlen(name);
     size_t suffix = sizeof value_suffix - 1;
-    bool is_value = length > suffix && strcmp(name + length - suffix, value_suffix) == 0;
+    bool is_value = length > suffix && foreign_ends_in(name, length, value_suffix);
     bool is_optimiser = strstr(name, "/.OPTIMIZER_SLOT/") != NULL || strncmp(name, "optimizer/", 10) == 0 ||
                         strstr(name, "/optimizer/") != NULL;
     return is_value && !is_optimiser ? length - suffix : 0;
-}
-
-/* Where the last component of the first `length` bytes begins. */
-static size_t component(const char *name, size_t length)
-{
-    while (length > 0 && name[length - 1] != '/') {
-        length--;
-    }
-    return length;
-}
-
-static bool is_component(const char *name, size_t begin, size_t end, const char *wanted)
-{
-    return end - begin == strlen(wanted) && memcmp(name + begin, wanted, end - begin) == 0;
 }
 
 /* LAYER/WEIGHT, of a Bidirectional LAYER/forward_layer/WEIGHT; NULL: no memory. Without a layer it is the weight's name
  * alone. */
 static const char *short_name(struct arena *arena, const char *name, size_t length)
 {
-    size_t weight = component(name, length);
+    size_t weight = tensorflow_last_component(name, length);
     size_t end = weight == 0 ? 0 : weight - 1;
-    size_t layer = component(name, end);
-    if (end - layer >= 4 && memcmp(name + end - 4, "cell", 4) == 0 && layer > 0) {
+    size_t layer = tensorflow_last_component(name, end);
+    if (foreign_ends_in(name + layer, end - layer, "cell") && layer > 0) {
         end = layer - 1;
-        layer = component(name, end);
+        layer = tensorflow_last_component(name, end);
     }
-    bool is_direction =
-        is_component(name, layer, end, "forward_layer") || is_component(name, layer, end, "backward_layer");
+    bool is_direction = tensorflow_component_is(name + layer, end - layer, "forward_layer") ||
+                        tensorflow_component_is(name + layer, end - layer, "backward_layer");
     if (is_direction && layer > 0) {
-        layer = component(name, layer - 1);
+        layer = tensorflow_last_component(name, layer - 1);
     }
     return arena_format(arena, "%.*s%s%.*s", (int)(end - layer), name + layer, end > layer ? "/" : "",
                         (int)(length - weight), name + weight);
@@ -96,7 +82,7 @@ static enum status find_layers(struct foreign_model *model, struct found_layer *
         if (name[length] == '\0') {
             continue;
         }
-        while (at < count && !is_component(name, 0, length, ret_layers[at].name->text)) {
+        while (at < count && !tensorflow_component_is(name, length, ret_layers[at].name->text)) {
             at++;
         }
         if (at == KERAS_PARTS_MAX) {
@@ -212,7 +198,7 @@ enum status tensorflow_take_objects(struct foreign_model *model, struct error *e
     for (size_t i = 0; i < model->tensor_count; i++) {
         const char *name = model->tensors[i].name;
         size_t length = bare_length(name);
-        size_t weight = component(name, length);
+        size_t weight = tensorflow_last_component(name, length);
         are_layers = are_layers || (length - weight == 16 && memcmp(name + weight, "recurrent_kernel", 16) == 0);
         if (is_variable_of("variables/", name, length) || is_variable_of("trainable_variables/", name, length)) {
             return error_set(error, STATUS_UNSUPPORTED,
