@@ -201,7 +201,12 @@ static enum MHD_Result dispatch(struct request *request)
     if (request->is_gone) {
         return MHD_NO;
     }
-    http_suspend(request);
+    if (request->is_settled) {
+        http_suspend(request);
+    }
+    /* Not in the pass that read the head: MHD 0.9.75 would still count the connection as one to read from when it is
+     * resumed, and close it, without the reply, where its client has closed its sending side by then. */
+    request->is_settled = true;
     return MHD_YES;
 }
 

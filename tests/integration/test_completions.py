@@ -280,6 +280,20 @@ class Completions(DaemonTest):
             self.assertTrue(content.endswith(ending), content[-200:])
             self.assertGreater(len(content), 20000)
 
+    def test_crowd_of_half_closed_clients(self):
+        """They come together, and close their side at once or while their text is made."""
+        def run(index):
+            with self.daemon.raw() as client:
+                client.sendall(b"GET /v1/models/bard/generate?max_tokens=2000 HTTP/1.1\r\nHost: localhost\r\n"
+                               b"Connection: close\r\n\r\n")
+                time.sleep(index % 3 * 0.005)
+                client.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: client.recv(65536), b""))
+
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            for content in pool.map(run, range(60)):
+                self.assertEqual((content[:15], content[-7:]), (b"HTTP/1.1 200 OK", b"\r\n0\r\n\r\n"))
+
     def test_text_comes_in_pieces_of_flush_ms(self):
         body = {"model": "bard", "prompt": "Call me", "max_tokens": 1500, "stream": True, "flush_ms": 400}
 
