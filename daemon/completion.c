@@ -14,9 +14,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-enum { HALF_CLOSED_GRACE_MS = 2000, LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64, YIELDS_FOR_A_TEXT = 4 };
+enum { LOGPROBS_EVENT_BYTES = 64, ADVANCES_A_TURN_MAX = 64, YIELDS_FOR_A_TEXT = 4 };
 
-static struct completion *completion_from(void *pointer)
+struct completion *completion_from(void *pointer)
 {
     struct completion *completion = pointer;
     CHECK(completion != NULL && completion->magic == COMPLETION_MAGIC);
@@ -207,22 +207,6 @@ static size_t piece_bytes_max(const struct completion *completion)
     return has_logprobs ? LOGPROBS_EVENT_BYTES : GENERATION_RING_BYTES;
 }
 
-bool completion_has_more(const struct completion *completion)
-{
-    size_t open_count = 0;
-    for (size_t i = 0; i < completion->choice_count; i++) {
-        const struct choice *choice = &completion->choices[i];
-        if (choice->generation == NULL) {
-            continue;
-        }
-        if (choice->has_rest || generation_progress(choice->generation).finish != FINISH_NONE) {
-            return true;
-        }
-        open_count++;
-    }
-    return open_count == 0 || completion->taken_pieces < open_count;
-}
-
 size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_BYTES])
 {
     struct completion *completion = choice->completion;
@@ -297,20 +281,6 @@ static void collect(struct choice *choice)
     }
 }
 
-static void on_timer(uv_timer_t *timer);
-
-void completion_start_timer(struct completion *completion, uint64_t due_ms)
-{
-    uint64_t now_ms = clock_now_ms();
-    if (completion->adapting != NULL && completion->form != FORM_JSON && now_ms <= completion->deadline_ms) {
-        due_ms = due_ms <= completion->deadline_ms ? due_ms : completion->deadline_ms + 1; /* no batcher sees to that */
-    }
-    if (completion->grace_ms > now_ms && completion->grace_ms < due_ms) {
-        due_ms = completion->grace_ms;
-    }
-    uv_timer_start(&completion->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 1, 0);
-}
-
 /* Nothing was sent yet: an ordinary error can still be told. */
 static void fail_before_text(struct completion *completion, const struct choice *choice)
 {
@@ -325,49 +295,19 @@ static void fail_before_text(struct completion *completion, const struct choice 
     completion_close_if_over(completion);
 }
 
-/* The stream takes what there is, now. */
-static void let_take(struct completion *completion, uint64_t now_ms)
+/* Begins the stream with the first text or the end; once begun, it has times of its own. */
+static void advance_stream(struct completion *completion, const struct choice *choice)
 {
-    completion->flushed_ms = now_ms;
-    completion->is_due = true;
-    completion->taken_pieces = 0;
-    request_wake(completion->request);
-}
-
-static uint64_t text_due_ms(const struct completion *completion)
-{
-    return completion->flushed_ms + generate_request_flush_ms(&completion->fields, completion->owner->count);
-}
-
-static uint64_t ping_due_ms(const struct completion *completion)
-{
-    return completion->written_ms + completion_ping_ms(completion);
-}
-
-static uint64_t earlier(uint64_t a_ms, uint64_t b_ms)
-{
-    return a_ms < b_ms ? a_ms : b_ms;
-}
-
-/* Wakes the stream at once for the first text and the end, else at most every flush_ms. */
-static void wake_stream(struct completion *completion, const struct choice *choice)
-{
-    uint64_t now_ms = clock_now_ms();
-    struct generation_progress progress = generation_progress(choice->generation);
-    if (!completion->is_started) {
-        if (progress.finish == FINISH_FAILED && progress.readable_bytes == 0) {
-            fail_before_text(completion, choice);
-        } else if (progress.finish != FINISH_NONE || progress.readable_bytes > 0) {
-            completion->flushed_ms = now_ms;
-            completion_reply_stream(completion);
-        }
+    if (completion->is_started) {
+        completion_time_text(completion, choice);
         return;
     }
-    uint64_t due_ms = text_due_ms(completion);
-    if (progress.finish != FINISH_NONE || progress.readable_bytes > GENERATION_RING_BYTES / 2 || now_ms >= due_ms) {
-        let_take(completion, now_ms);
-    } else if (progress.readable_bytes > 0) {
-        completion_start_timer(completion, earlier(due_ms, ping_due_ms(completion)));
+    struct generation_progress progress = generation_progress(choice->generation);
+    if (progress.finish == FINISH_FAILED && progress.readable_bytes == 0) {
+        fail_before_text(completion, choice);
+    } else if (progress.finish != FINISH_NONE || progress.readable_bytes > 0) {
+        completion->flushed_ms = clock_now_ms();
+        completion_reply_stream(completion);
     }
 }
 
@@ -389,7 +329,7 @@ static void advance(struct choice *choice)
         }
         completion_close_if_over(completion);
     } else {
-        wake_stream(completion, choice);
+        advance_stream(completion, choice);
     }
 }
 
@@ -420,90 +360,6 @@ void completions_on_message(struct message *message)
     if (has_more) {
         mailbox_post(completions->server->mailbox, &completions->message);
     }
-}
-
-uint64_t completion_ping_ms(const struct completion *completion)
-{
-    uint64_t set_ms = completion->owner->server->settings.ping_seconds * 1000;
-    bool may_have_left = request_is_half_closed(completion->request) && set_ms > HALF_CLOSED_GRACE_MS;
-    return may_have_left ? HALF_CLOSED_GRACE_MS : set_ms;
-}
-
-/* Whether nothing is written before its end, or before its first text, that would tell whether the client has left. */
-static bool is_mute(const struct completion *completion)
-{
-    bool has_written =
-        completion->form == FORM_TEXT && completion->choice_count > 0 && completion->choices[0].taken_bytes > 0;
-    return completion->is_waiting || completion->is_loading || (completion->form != FORM_EVENTS && !has_written);
-}
-
-static bool has_text(const struct completion *completion)
-{
-    for (size_t i = 0; i < completion->choice_count; i++) {
-        const struct choice *choice = &completion->choices[i];
-        if (choice->generation != NULL && generation_progress(choice->generation).readable_bytes > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Text is due to be flushed, the stream has been silent long enough for a comment, or what it waits for takes too
- * long. */
-static void on_timer(uv_timer_t *timer)
-{
-    struct completion *completion = completion_from(timer->data);
-    if (completion->is_over) {
-        return;
-    }
-    if (completion->is_waiting && !request_is_half_closed(completion->request)) {
-        completion_stop_waiting(completion, FINISH_DEADLINE);
-        return;
-    }
-    if (completion->is_in_job) { /* what it becomes is not known yet */
-        completion_start_timer(completion, clock_now_ms() + HALF_CLOSED_GRACE_MS);
-        return;
-    }
-    uint64_t now_ms = clock_now_ms();
-    bool is_grace_over = completion->grace_ms != 0 && now_ms >= completion->grace_ms;
-    if (is_grace_over && is_mute(completion)) {
-        completion->is_given_up = true;
-        completion_cancel(completion);
-        return;
-    }
-    if (completion->form == FORM_JSON) {
-        return; /* what was moved up for a stream, before an error was told instead */
-    }
-    if (!completion->is_started && !completion->is_abandoned) {
-        completion_reply_stream(completion);
-    }
-    if (completion->adapting != NULL && now_ms > completion->deadline_ms) {
-        completion_wake(completion);
-    }
-    completion->wants_ping = now_ms >= ping_due_ms(completion);
-    uint64_t next_ms = completion->wants_ping ? now_ms + completion_ping_ms(completion) : ping_due_ms(completion);
-    if (now_ms >= text_due_ms(completion)) {
-        let_take(completion, now_ms);
-    } else {
-        next_ms = has_text(completion) ? earlier(next_ms, text_due_ms(completion)) : next_ms;
-        request_wake(completion->request);
-    }
-    completion_start_timer(completion, next_ms);
-}
-
-void completion_on_gone(void *context, struct request *request)
-{
-    struct completion *completion = completion_from(context);
-    if (request_is_half_closed(request)) {
-        bool is_silent = completion->is_submitted && uv_timer_get_due_in(&completion->timer) > HALF_CLOSED_GRACE_MS;
-        completion->grace_ms = clock_now_ms() + HALF_CLOSED_GRACE_MS;
-        if (is_mute(completion) || is_silent) {
-            completion_start_timer(completion, completion->grace_ms);
-        }
-        return; /* of a stream, the next writes tell whether anybody reads */
-    }
-    completion->is_abandoned = true;
-    completion_cancel(completion);
 }
 
 void completion_on_stream_released(struct completion *completion)

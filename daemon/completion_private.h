@@ -143,6 +143,9 @@ uint64_t completion_ping_ms(const struct completion *completion);
 /* Looks at the choices that advanced: the completions' message. */
 void completions_on_message(struct message *message);
 
+/* The completion that a callback's context is. */
+struct completion *completion_from(void *pointer);
+
 /* "cmpl-" or "chatcmpl-" and the request's id. */
 enum { COMPLETION_ID_BYTES_MAX = REQUEST_ID_BYTES_MAX + 10 };
 void completion_id(const struct completion *completion, char id[COMPLETION_ID_BYTES_MAX]);
@@ -158,18 +161,19 @@ void completion_unref(struct completion *completion);
 
 /* Frees it once the reply is through (or nobody waits for it) and every choice has ended. */
 void completion_close_if_over(struct completion *completion);
+
+/* Its timer, at `due_ms` or sooner: at the deadline of a wait for its turn, at the end of its client's grace. */
 void completion_start_timer(struct completion *completion, uint64_t due_ms);
+
+/* A choice of its stream, which has begun, has news: lets the stream take them at once where the choice ended or its
+ * ring fills, else at most every flush_ms. */
+void completion_time_text(struct completion *completion, const struct choice *choice);
 
 /* generation_create's release_lifetime; the lifetime is the choice. Thread: any. */
 void completion_release_choice(void *lifetime);
 
 /* request_hold's on_gone; the context is the completion. */
 void completion_on_gone(void *context, struct request *request);
-
-/* Whether a stream that took a piece has more to take at once: the rest of what was cut, another choice's text, or an
- * end. What came since waits for its time: a stream that found some symbol whenever it was asked would send each by
- * itself, and never rest. */
-bool completion_has_more(const struct completion *completion);
 
 /* Moves a choice's ready text out of its ring and sees whether it ended. Returns the number of bytes (at most
  * GENERATION_RING_BYTES, or few where each brings logprobs into the same event) written to `bytes`. */

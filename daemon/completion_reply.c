@@ -408,6 +408,25 @@ static bool read_piece(struct completion *completion, char *bytes, size_t bytes_
     return true;
 }
 
+/* Whether a stream that took a piece has more to take at once: the rest of what was cut, another choice's text, or an
+ * end. What came since waits for its time: a stream that found some symbol whenever it was asked would send each by
+ * itself, and never rest. */
+static bool has_more(const struct completion *completion)
+{
+    size_t open_count = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        if (choice->generation == NULL) {
+            continue;
+        }
+        if (choice->has_rest || generation_progress(choice->generation).finish != FINISH_NONE) {
+            return true;
+        }
+        open_count++;
+    }
+    return open_count == 0 || completion->taken_pieces < open_count;
+}
+
 static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state)
 {
     struct completion *completion = context;
@@ -431,7 +450,7 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
         made = MADE_FAILURE;
     }
     completion->taken_pieces++;
-    completion->is_due = completion->is_due && made == MADE_SOMETHING && completion_has_more(completion);
+    completion->is_due = completion->is_due && made == MADE_SOMETHING && has_more(completion);
     if (made != MADE_SOMETHING) {
         *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
         return 0;

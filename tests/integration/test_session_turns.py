@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import socket
 import threading
 
 from harness import Daemon, DaemonTest, wait_until
@@ -89,6 +90,21 @@ class Turns(DaemonTest):
         self.assertEqual((status, len(events), events[-1]), (200, 2, "[DONE]"))
         choice = json.loads(events[0])["choices"][0]
         self.assertEqual((choice["text"], choice["finish_reason"]), ("", "deadline"))
+
+    def test_one_that_closed_its_side_has_its_deadline(self):
+        for more in ({}, {"stream": True}):
+            fields = {"model": "slow", "prompt": "", "session": self.name, "deadline_ms": 500, **more}
+            body = json.dumps(fields).encode()
+            with self.daemon.raw() as client:
+                client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                               b"X-Request-Id: %s.closed\r\nContent-Length: %d\r\n\r\n"
+                               % (self.name.encode(), len(body)) + body)
+                wait_until(lambda: "closed" in self.running())
+                client.shutdown(socket.SHUT_WR)
+                content = b"".join(iter(lambda: client.recv(65536), b""))
+            self.assertTrue(content.startswith(b"HTTP/1.1 200 OK"), content)
+            self.assertIn(b'"finish_reason":"deadline"', content)
+        self.assertEqual(self.running(), ["inside"])
 
     def test_those_that_leave_give_up_their_place(self):
         for name, more in (("plain", {}), ("stream", {"stream": True})):
