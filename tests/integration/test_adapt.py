@@ -254,46 +254,46 @@ class AdaptingLimits(Adapting):
         self.begin("second", max_tokens=1)
 
 
-class AdaptingKeys(KeysTest):
+class Shares(KeysTest):
+    """A key whose first session adapts for as long as its stream is open."""
     MODELS = {"bard": {}}
-    KEYS = (("ann", ()), ("bob", ()))
     SETTINGS = "adapting_max = 2\n"
+    SHORT = {"prompt": PROMPT, "session": "short", "session_start": True, "adapt": "output", "max_tokens": 1}
+
+    def open_endless(self, key):
+        body = {**self.SHORT, "session": "long", "max_tokens": 1000000, "stream": True}
+        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body, bearer(self.keys[key]))
+        reply.readline()
+        return connection
+
+    def check_refused(self, status, content):
+        self.assertEqual((status, content["error"]["code"]), (429, "queue_share"), content)
+
+
+class AdaptingKeys(Shares):
+    KEYS = (("ann", ()), ("bob", ()))
 
     def test_no_key_takes_it_all(self):
-        body = {"prompt": PROMPT, "session": "long", "session_start": True, "adapt": "output", "max_tokens": 1000000,
-                "stream": True}
-        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body, bearer(self.keys["ann"]))
-        reply.readline()
-        body = {**body, "session": "short", "max_tokens": 1, "stream": False}
-        status, reply = self.ask("POST", "/v1/completions", "ann", body)
-        self.assertEqual((status, reply["error"]["code"]), (429, "queue_share"), reply)
-        status, reply = self.ask("POST", "/v1/completions", "bob", body)
+        connection = self.open_endless("ann")
+        self.check_refused(*self.ask("POST", "/v1/completions", "ann", self.SHORT))
+        status, reply = self.ask("POST", "/v1/completions", "bob", self.SHORT)
         self.assertEqual(status, 200, reply)
         self.assertEqual(self.ask("GET", "/v1/sessions/short", "ann")[0], 404)
-        connection.sock.close()
         connection.close()
-        wait_until(lambda: self.ask("POST", "/v1/completions", "ann", body)[0] == 200)
+        wait_until(lambda: self.ask("POST", "/v1/completions", "ann", self.SHORT)[0] == 200)
 
 
-class AdaptingAddresses(KeysTest):
-    MODELS = {"bard": {}}
+class AdaptingAddresses(Shares):
     KEYS = (("web", ()),)
     MORE_ENTRIES = "per_address = yes\n"
-    SETTINGS = "adapting_max = 2\n"
 
     def test_a_key_has_its_share_from_all_addresses_together(self):
-        body = {"prompt": PROMPT, "session": "long", "session_start": True, "adapt": "output", "max_tokens": 1000000,
-                "stream": True}
-        connection, reply = self.daemon.open_stream("POST", "/v1/completions", body, bearer(self.keys["web"]))
-        reply.readline()
+        connection = self.open_endless("web")
         other = http.client.HTTPConnection("127.0.0.1", self.daemon.port, timeout=60, source_address=("127.0.0.9", 0))
-        other.request("POST", "/v1/completions", json.dumps({**body, "session": "short", "stream": False}),
-                      bearer(self.keys["web"]))
+        other.request("POST", "/v1/completions", json.dumps(self.SHORT), bearer(self.keys["web"]))
         refused = other.getresponse()
-        content = json.loads(refused.read())
-        self.assertEqual((refused.status, content["error"]["code"]), (429, "queue_share"), content)
+        self.check_refused(refused.status, json.loads(refused.read()))
         other.close()
-        connection.sock.close()
         connection.close()
 
 
