@@ -1,4 +1,5 @@
-/* Fuzz target: any bytes as a pickle. What is accepted ends within them, and is walked over in search of symbols. */
+/* Fuzz target: any bytes as a pickle or as NumPy's file. What is accepted ends within them, and is walked over in
+ * search of symbols. */
 #include <stdint.h>
 
 #include "engine/base/check.h"
@@ -13,7 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct plain *value = NULL;
     struct error error = {.message = ""};
     size_t end = 0;
-    if (pickle_read(bytes, length, &model.arena, &value, &end, &error) != STATUS_OK) {
+    enum status read = numpy_begins(bytes, length) ? numpy_read(bytes, length, &model.arena, &value, &error)
+                                                   : pickle_read(bytes, length, &model.arena, &value, &end, &error);
+    if (read != STATUS_OK) {
         CHECK(error.message[0] != '\0');
     } else {
         CHECK(value != NULL && end <= length);
