@@ -162,7 +162,8 @@ void completion_unref(struct completion *completion);
 /* Frees it once the reply is through (or nobody waits for it) and every choice has ended. */
 void completion_close_if_over(struct completion *completion);
 
-/* Its timer, at `due_ms` or sooner: at the deadline of a wait for its turn, at the end of its client's grace. */
+/* Its timer, at `due_ms` or sooner: at the deadline of a wait for its turn or of an adapting text, at the end of its
+ * client's grace. */
 void completion_start_timer(struct completion *completion, uint64_t due_ms);
 
 /* A choice of its stream, which has begun, has news: lets the stream take them at once where the choice ended or its

@@ -1,6 +1,6 @@
-/* What a completion does when its time has come: text that is due and comments of its stream, the end of a wait for its
- * turn, and of the grace of a client that closed its side. There is one timer, for whichever comes first. Thread: loop.
- * Owns nothing. */
+/* What a completion does when its time has come: text that is due and comments of its stream, the deadline of an
+ * adapting text, the end of a wait for a turn, and of the grace of a client that closed its side. There is one timer,
+ * for whichever comes first. Thread: loop. Owns nothing. */
 #include "daemon/completion_private.h"
 
 #include "engine/base/clock.h"
@@ -88,7 +88,7 @@ static bool has_text(const struct completion *completion)
     return false;
 }
 
-/* Its stream's text or comment is due, or its first headers. */
+/* Its stream's text or comment is due, its first headers, or an adapting text's end. */
 static void serve_stream(struct completion *completion, uint64_t now_ms)
 {
     if (!completion->is_started && !completion->is_abandoned) {

@@ -72,6 +72,18 @@ static void see_end(const struct request *request)
     }
 }
 
+/* The same for the end that came with a request whose reply is through: MHD would wait for the next one until its
+ * time-out. What of it came earlier, MHD has. */
+static void see_end_behind(const struct request *request)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char next;
+    if (info != NULL && recv(info->connect_fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        shutdown(info->connect_fd, SHUT_RD);
+    }
+}
+
 void http_take_departures(const struct http *http)
 {
     struct epoll_event events[HTTP_DEPARTURES_A_TURN_MAX];
@@ -114,6 +126,23 @@ static void offer_part(struct request *request)
     request->body_length = request->body_capacity = 0;
     request->taken_bytes += length;
     request->must_wait = what == BODY_PART_WAITS;
+}
+
+/* Whether the pass must end before the connection may sleep, for the first time. In the pass that read, MHD 0.9.75
+ * would still count it as one to read from when it is resumed, and close it, without the reply, where its client has
+ * closed its sending side by then. (Parts of a body wait in such passes: more is to come then, but for chunks.) */
+static bool must_settle(struct request *request)
+{
+    bool is_first = !request->is_settled;
+    request->is_settled = true;
+    return is_first;
+}
+
+/* Whether its length says that the body is here. */
+static bool is_whole(const struct request *request)
+{
+    const char *length = request_header(request, "Content-Length");
+    return length != NULL && strtoull(length, NULL, 10) <= request->taken_bytes + request->body_length;
 }
 
 /* Whether the connection was put to sleep, as the one who took the last part wanted it. */
@@ -176,6 +205,9 @@ static enum MHD_Result dispatch(struct request *request)
     struct http *http = request->http;
     bool has_rest = !request->is_dispatched && !request->is_too_large && !request->has_reply;
     if (has_rest && request->take_body != NULL) {
+        if (must_settle(request) || wait_if_asked(request)) { /* for the part before */
+            return MHD_YES;
+        }
         offer_part(request);
         request->take_body = NULL;
         if (wait_if_asked(request)) {
@@ -201,12 +233,9 @@ static enum MHD_Result dispatch(struct request *request)
     if (request->is_gone) {
         return MHD_NO;
     }
-    if (request->is_settled) {
+    if (!must_settle(request)) {
         http_suspend(request);
     }
-    /* Not in the pass that read the head: MHD 0.9.75 would still count the connection as one to read from when it is
-     * resumed, and close it, without the reply, where its client has closed its sending side by then. */
-    request->is_settled = true;
     return MHD_YES;
 }
 
@@ -268,7 +297,9 @@ enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection,
     if (*upload_bytes > 0) {
         append_body(request, upload, *upload_bytes);
         *upload_bytes = 0;
-        (void)wait_if_asked(request);
+        if (!is_whole(request)) { /* else it waits in a pass that does not read */
+            (void)wait_if_asked(request);
+        }
         see_end(request);
         return request->swallowed_bytes > SWALLOWED_BYTES_MAX ? MHD_NO : MHD_YES;
     }
@@ -287,6 +318,9 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
     struct request *request = http_request_from(*state);
     struct http *http = request->http;
     *state = NULL;
+    if (how == MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        see_end_behind(request);
+    }
     request->connection = NULL;
     request->is_gone = true;
     if (!request->is_begun) { /* its headers never came, or were refused by MHD */

@@ -88,9 +88,10 @@ struct request {
     unsigned status;
     const struct stream_source *source;
     void *source_context;
-    int watched_fd; /* while is_watched, in http->clients_fd */
-    bool is_watched, is_begun, is_dispatched, is_settled, is_too_large, must_wait, is_suspended, is_woken, is_gone,
-        is_half_closed, has_reply, has_plain_errors;
+    int watched_fd;  /* while is_watched, in http->clients_fd */
+    bool is_settled; /* MHD has called without having read: the connection may sleep */
+    bool is_watched, is_begun, is_dispatched, is_too_large, must_wait, is_suspended, is_woken, is_gone, is_half_closed,
+        has_reply, has_plain_errors;
 };
 
 /* The one way back from a void pointer. */

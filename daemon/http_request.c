@@ -284,5 +284,6 @@ void request_reply_stream(struct request *request, unsigned status, const char *
 
 void request_wake(struct request *request)
 {
+    request->must_wait = false; /* it need not begin to, either */
     http_wake(request);
 }

@@ -293,6 +293,7 @@ class Completions(DaemonTest):
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
             for content in pool.map(run, range(60)):
                 self.assertEqual((content[:15], content[-7:]), (b"HTTP/1.1 200 OK", b"\r\n0\r\n\r\n"))
+                self.assertGreater(len(content), 2000)
 
     def test_text_comes_in_pieces_of_flush_ms(self):
         body = {"model": "bard", "prompt": "Call me", "max_tokens": 1500, "stream": True, "flush_ms": 400}

@@ -367,6 +367,24 @@ class UnixSocket(DaemonTest):
         self.assertEqual(self.daemon.json("GET", "/health/live")[0], 200)
 
 
+class Ends(DaemonTest):
+    """Clients that close their sending side behind their last request, and connections that may stay open for long."""
+    MODELS = {"bard": {}}
+    CONFIG = "connection_timeout_seconds = 3600\n"
+
+    def test_the_connection_ends_behind_the_last_reply(self):
+        live = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        text = b"GET /v1/models/bard/generate?max_tokens=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        nothing = live.replace(b"live", b"nothing")
+        for requests in ([live], [nothing], [live] * 3, [text], [text, live], [live, text, text]):
+            for _ in range(10):
+                with self.daemon.raw() as client:
+                    client.sendall(b"".join(requests))
+                    client.shutdown(socket.SHUT_WR)
+                    content = b"".join(iter(lambda: client.recv(65536), b""))
+                self.assertEqual(len(re.findall(rb"HTTP/1\.1 (200|404) ", content)), len(requests), content)
+
+
 class ManyStreams(DaemonTest):
     """More sleeping connections than are woken in one turn of the loop."""
 

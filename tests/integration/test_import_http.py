@@ -1,4 +1,5 @@
 """PUT /v1/models/{m} with a path or an upload: what is made of it, and that no source harms the daemon."""
+import concurrent.futures
 import contextlib
 import gzip
 import json
@@ -185,6 +186,20 @@ class Uploads(ImportHttpTest):
         self.expect(201, "PUT", "/v1/models/pieces", pieces())
         self.check_model("pieces")
         self.expect(200, "PUT", "/v1/models/pieces", body)
+
+    def test_a_crowd_that_closes_its_side(self):
+        def put(body, number):
+            with self.daemon.raw() as client:
+                client.sendall(b"PUT /v1/models/crowd%d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                               b"Content-Length: %d\r\n\r\n" % (number, len(body)) + body)
+                client.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: client.recv(65536), b""))[:12]
+
+        filler = {"filler": random.Random(SEED).randbytes(300000)}
+        bodies = [foreign.archive(self.files), foreign.archive({**filler, **self.files})]      # of one part, of many
+        with concurrent.futures.ThreadPoolExecutor(10) as pool:
+            found = set(pool.map(put, bodies * 20, range(40)))
+        self.assertEqual(found - {b"HTTP/1.1 429"}, {b"HTTP/1.1 201"})
 
     def test_settings_are_the_query(self):
         symbols = json.dumps(foreign.SYMBOLS[::-1]).encode()

@@ -93,7 +93,7 @@ class Turns(DaemonTest):
 
     def test_one_that_closed_its_side_has_its_deadline(self):
         for more in ({}, {"stream": True}):
-            fields = {"model": "slow", "prompt": "", "session": self.name, "deadline_ms": 500, **more}
+            fields = {"model": "slow", "prompt": "", "session": self.name, "deadline_ms": 1500, **more}
             body = json.dumps(fields).encode()
             with self.daemon.raw() as client:
                 client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
