@@ -1,6 +1,7 @@
 """PUT /v1/models/{m} with a path or an upload: what is made of it, and that no source harms the daemon."""
 import concurrent.futures
 import contextlib
+import glob
 import gzip
 import json
 import os
@@ -16,7 +17,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import foreign_files as foreign  # noqa: E402
-from harness import FLAVOUR, SEED, Daemon, DaemonTest, wait_until  # noqa: E402
+from harness import FLAVOUR, IS_SLOW, ROOT, SEED, Daemon, DaemonTest, wait_until  # noqa: E402
 
 SHORT = True
 
@@ -319,6 +320,30 @@ class Places(ImportHttpTest):
         reader = children(self.daemon.process.pid)[0]
         os.kill(reader, 9)          # else it would take its time
         wait_until(lambda: not self.open_uploads(), "the upload is still there")
+
+
+class FuzzInputs(DaemonTest):
+    """What the fuzz targets are given, as uploads: each is refused or served, and the daemon goes on."""
+    CONFIG = "imports_max = 4\nimport_seconds_max = 20\n"
+    READERS = ("archive", "foreign_safetensors", "keras_h5", "keras_zip", "ml5", "onnx", "pickle", "tensorflow",
+               "tensorflow_graph", "tfjs", "torch", "torch7", "vocabulary")
+
+    def put(self, name, path):
+        with open(path, "rb") as file:
+            status, _, content = self.daemon.request("PUT", f"/v1/models/{name}", file.read(),
+                                                     {"Content-Type": "application/octet-stream"})
+        return status, content, path
+
+    def test_all_of_them(self):
+        paths = [path for reader in self.READERS
+                 for path in sorted(glob.glob(os.path.join(ROOT, "tests", "fuzz", "corpus", reader, "*")))]
+        self.assertGreater(len(paths), 400)
+        paths = paths if IS_SLOW else random.Random(SEED).sample(paths, 60)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            replies = list(pool.map(self.put, (f"m{number}" for number in range(len(paths))), paths))
+        for status, content, path in replies:
+            self.assertIn(status, (201, 400, 413, 415, 422), (path, content))
+        self.expect(200, "GET", "/health/ready")
 
 
 class Ends(unittest.TestCase):
