@@ -43,13 +43,12 @@ void http_tell_gone(struct request *request)
  * stopping, a call to the kernel each, would take an eighth of the loop's time. */
 static void watch_client(struct request *request)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = http_client_fd(request);
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = request};
-    if (info == NULL || epoll_ctl(request->http->clients_fd, EPOLL_CTL_ADD, info->connect_fd, &event) != 0) {
+    if (epoll_ctl(request->http->clients_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return; /* the deadline and the next write notice as well, only later */
     }
-    request->watched_fd = info->connect_fd;
+    request->watched_fd = fd;
     request->is_watched = true;
 }
 
@@ -76,11 +75,10 @@ static void see_end(const struct request *request)
  * time-out. What of it came earlier, MHD has. */
 static void see_end_behind(const struct request *request)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = http_client_fd(request);
     char next;
-    if (info != NULL && recv(info->connect_fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
-        shutdown(info->connect_fd, SHUT_RD);
+    if (recv(fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        shutdown(fd, SHUT_RD);
     }
 }
 
@@ -297,7 +295,7 @@ enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection,
     if (*upload_bytes > 0) {
         append_body(request, upload, *upload_bytes);
         *upload_bytes = 0;
-        if (!is_whole(request)) { /* else it waits in a pass that does not read */
+        if (request->must_wait && !is_whole(request)) { /* else it waits in a pass that does not read */
             (void)wait_if_asked(request);
         }
         see_end(request);

@@ -102,6 +102,14 @@ static inline struct request *http_request_from(void *pointer)
     return request;
 }
 
+/* The client's socket, while there is a connection; -1: MHD does not say. */
+static inline int http_client_fd(const struct request *request)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info == NULL ? -1 : info->connect_fd;
+}
+
 /* The first that MHD says of a request, before it looks at the query. What is returned, the request, becomes the
  * `state` of the two below; NULL without memory. `context` is the listener. */
 void *http_on_target(void *context, const char *target, struct MHD_Connection *connection);

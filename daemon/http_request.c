@@ -98,12 +98,10 @@ bool request_is_unix(const struct request *request)
 
 bool request_unix_user(const struct request *request, uint32_t *ret_user)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct ucred peer;
     socklen_t length = sizeof peer;
-    if (!request->listener->is_unix || info == NULL ||
-        getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+    if (!request->listener->is_unix ||
+        getsockopt(http_client_fd(request), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
         return false;
     }
     *ret_user = peer.uid;
