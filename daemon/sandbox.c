@@ -106,6 +106,13 @@ static bool limit(__rlimit_resource_t resource, uint64_t most)
     return setrlimit(resource, &both) == 0;
 }
 
+/* Where both limits are one, the kernel kills at once (SIGKILL), without SIGXCPU, which says why. */
+static bool limit_cpu(uint64_t seconds)
+{
+    const struct rlimit limits = {.rlim_cur = seconds, .rlim_max = seconds + 1};
+    return setrlimit(RLIMIT_CPU, &limits) == 0;
+}
+
 bool sandbox_limits_memory(void)
 {
     return !has_shadow_memory;
@@ -113,7 +120,7 @@ bool sandbox_limits_memory(void)
 
 enum status sandbox_enter(const struct sandbox_limits *limits, struct error *error)
 {
-    bool is_limited = limit(RLIMIT_CORE, 0) && limit(RLIMIT_CPU, limits->cpu_seconds) && limit(RLIMIT_FSIZE, 0) &&
+    bool is_limited = limit(RLIMIT_CORE, 0) && limit_cpu(limits->cpu_seconds) && limit(RLIMIT_FSIZE, 0) &&
                       (!sandbox_limits_memory() || limit(RLIMIT_AS, address_space_bytes() + limits->memory_bytes)) &&
                       prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
     if (!is_limited) {

@@ -73,7 +73,7 @@ static bool deny_seccomp(void)
 }
 
 /* How a process that enters the sandbox and does one thing ends; perhaps within the filter of a service manager. */
-static int end_of(int (*act)(void), bool is_within_filter)
+static int end_within(int (*act)(void), bool is_within_filter, uint64_t cpu_seconds)
 {
     pid_t process = fork();
     assert_true(process >= 0);
@@ -82,13 +82,35 @@ static int end_of(int (*act)(void), bool is_within_filter)
         if (is_within_filter && !deny_seccomp()) {
             _exit(EXIT_NOT_ENTERED);
         }
-        const struct sandbox_limits limits = {.memory_bytes = MEMORY_BYTES, .cpu_seconds = 10, .elapsed_seconds = 20};
+        const struct sandbox_limits limits = {
+            .memory_bytes = MEMORY_BYTES, .cpu_seconds = cpu_seconds, .elapsed_seconds = 20};
         enum status status = sandbox_enter(&limits, &error);
         _exit(status == STATUS_OK ? act() : EXIT_NOT_ENTERED);
     }
     int state = 0;
     assert_int_equal(waitpid(process, &state, 0), process);
     return state;
+}
+
+static int end_of(int (*act)(void), bool is_within_filter)
+{
+    return end_within(act, is_within_filter, 10);
+}
+
+static int compute_on(void)
+{
+    volatile bool goes_on = true;
+    while (goes_on) {
+    }
+    return 0;
+}
+
+static void test_the_end_of_cpu_time_has_its_signal(void **state)
+{
+    (void)state;
+    int end = end_within(compute_on, false, 1);
+    assert_true(WIFSIGNALED(end));
+    assert_int_equal(WTERMSIG(end), SIGXCPU);
 }
 
 static void test_what_is_left(void **state)
@@ -139,7 +161,8 @@ static void test_what_is_gone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_left), cmocka_unit_test(test_memory_is_limited),
-                                       cmocka_unit_test(test_what_is_gone)};
+                                       cmocka_unit_test(test_what_is_gone),
+                                       cmocka_unit_test(test_the_end_of_cpu_time_has_its_signal)};
     opened = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
