@@ -52,6 +52,7 @@ FLAGS_engine/base/mem := -DMAY_ALLOCATE
 FLAGS_tests/unit/test_measure := -DMAY_ALLOCATE
 FLAGS_engine/import/hdf5_file := -DMAY_NAME_CTIME
 FLAGS_engine/import/hdf5_memory := -DMAY_NAME_CTIME
+FLAGS_tests/fuzz/fuzz_keras_recipe := -DMAY_NAME_CTIME
 # Elementwise kernels: loops for the vectoriser, one object for each instruction set, chosen by CPU flags at run time.
 POINTWISE_FLAGS := -O3 -fno-trapping-math -fno-signed-zeros
 FLAGS_engine/math/pointwise_plain := $(POINTWISE_FLAGS)

@@ -89,6 +89,15 @@ struct dataset {
     size_t bytes;
 };
 
+/* Without even one element of any shape. */
+static bool is_empty(const struct dataset *dataset)
+{
+    hid_t space = H5Dget_space(dataset->id);
+    bool is_null = H5Sget_simple_extent_type(space) == H5S_NULL;
+    H5Sclose(space);
+    return is_null;
+}
+
 /* False for what holds no numbers. */
 static bool choose_type(struct dataset *dataset)
 {
@@ -107,7 +116,7 @@ static bool choose_type(struct dataset *dataset)
         dataset->dtype = DTYPE_INT64;
         dataset->memory_type = H5T_STD_I64LE;
     }
-    return class == H5T_FLOAT || class == H5T_INTEGER;
+    return (class == H5T_FLOAT || class == H5T_INTEGER) && !is_empty(dataset);
 }
 
 static enum status read_shape(struct dataset *dataset, struct error *error)
@@ -115,8 +124,7 @@ static enum status read_shape(struct dataset *dataset, struct error *error)
     hsize_t sizes[RANK_MAX] = {0};
     hid_t space = H5Dget_space(dataset->id);
     int rank = H5Sget_simple_extent_ndims(space);
-    bool is_simple = rank >= 0 && rank <= RANK_MAX && H5Sget_simple_extent_type(space) != H5S_NULL &&
-                     H5Sget_simple_extent_dims(space, sizes, NULL) == rank;
+    bool is_simple = rank >= 0 && rank <= RANK_MAX && H5Sget_simple_extent_dims(space, sizes, NULL) == rank;
     H5Sclose(space);
     if (rank > RANK_MAX) {
         return error_set(error, STATUS_UNSUPPORTED, "tensor '%.200s' has more than %d dimensions", dataset->name,

@@ -1,4 +1,5 @@
 """Importing Keras models: what the daemon computes of them, against plain Python; windows; what is refused."""
+import contextlib
 import json
 import os
 
@@ -191,6 +192,14 @@ class OtherFiles(KerasTest):
             layers = [keras.embedding(rng), keras.recurrent(rng, kind, 2), keras.dense(rng)]
             said = self.check_windowed(layers, keras.keras_1(self.source(kind), layers, [None, keras.WINDOW]), 0)
             self.assertIn("of Keras 1.2.2", said)
+
+    def test_what_holds_no_numbers_is_left_out(self):
+        layers = [keras.recurrent(keras.seeded(26), "LSTM", len(keras.SYMBOLS)), keras.dense(keras.seeded(27))]
+        path = keras.h5(self.source("model.h5"), layers,
+                        keras.sequential(layers, [None, keras.WINDOW, len(keras.SYMBOLS)]))
+        with contextlib.closing(keras.Hdf5(path, is_there=True)) as file:
+            file.nothing("/model_weights/nothing")
+        self.check_windowed(layers, path)
 
     def test_weights_beside_their_configuration(self):
         layers, config = self.layers(8)
