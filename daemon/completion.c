@@ -173,6 +173,7 @@ void completions_on_progress(void *context, struct generation **generations, siz
     struct completions *completions = context;
     bool has_news = false;
     bool is_fresh = false;
+    mailbox_let_loop_run(completions->server->mailbox);
     pthread_mutex_lock(&completions->lock);
     for (size_t i = 0; i < count; i++) {
         struct choice *choice = generation_owner(generations[i]);

@@ -2,7 +2,7 @@
  * at once and delivers it in the order of arrival; what is posted meanwhile comes with the next turn, so that sockets
  * get theirs. Not uv_async: the loop that it wakes spins until the sender is done with its write, and where the loop
  * woke on the sender's CPU that is the sender's next slice. Owns its handle and descriptor; the lock is held for
- * pointer moves only. */
+ * pointer moves and looks at clocks only. */
 #include "daemon/mailbox.h"
 
 #include <errno.h>
@@ -11,15 +11,29 @@
 #include <unistd.h>
 
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 struct mailbox {
     uv_poll_t poll;
     int descriptor;
+    clockid_t loop_clock; /* the loop's CPU time */
     pthread_mutex_t lock;
+    pthread_cond_t is_taken;
     struct message *first, **last; /* under lock, as what follows */
     bool is_signalled;             /* by whoever found it false; the loop has not taken the messages yet */
+    bool has_slept;                /* somebody, since it is signalled */
+    size_t sleeper_count;
+    uint64_t signalled_ns;
+    uint64_t loop_cpu_ns; /* what the loop had run by then */
 };
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec time;
+    CHECK(clock_gettime(clock, &time) == 0);
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
 
 static void deliver_all(struct mailbox *mailbox)
 {
@@ -28,7 +42,11 @@ static void deliver_all(struct mailbox *mailbox)
     mailbox->first = NULL;
     mailbox->last = &mailbox->first;
     mailbox->is_signalled = false;
+    bool has_sleepers = mailbox->sleeper_count > 0;
     pthread_mutex_unlock(&mailbox->lock);
+    if (has_sleepers) {
+        CHECK(pthread_cond_broadcast(&mailbox->is_taken) == 0);
+    }
     while (message != NULL) {
         struct message *next = message->next; /* deliver may free or post it */
         message->next = NULL;
@@ -76,7 +94,11 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
         mem_free(mailbox);
         return error_set(error, STATUS_IO, "no descriptor for the mailbox: %s", uv_strerror(failed));
     }
-    CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0);
+    pthread_condattr_t attributes;
+    CHECK(pthread_condattr_init(&attributes) == 0 && pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0 && pthread_cond_init(&mailbox->is_taken, &attributes) == 0);
+    CHECK(pthread_condattr_destroy(&attributes) == 0 &&
+          pthread_getcpuclockid(pthread_self(), &mailbox->loop_clock) == 0);
     mailbox->last = &mailbox->first;
     *ret_mailbox = mailbox;
     return STATUS_OK;
@@ -86,6 +108,7 @@ static void on_closed(uv_handle_t *handle)
 {
     struct mailbox *mailbox = handle->data;
     close(mailbox->descriptor);
+    pthread_cond_destroy(&mailbox->is_taken);
     pthread_mutex_destroy(&mailbox->lock);
     mem_free(mailbox);
 }
@@ -117,9 +140,34 @@ void mailbox_post(struct mailbox *mailbox, struct message *message)
     *mailbox->last = message;
     mailbox->last = &message->next;
     bool must_signal = !mailbox->is_signalled;
-    mailbox->is_signalled = true;
+    if (must_signal) {
+        mailbox->is_signalled = true;
+        mailbox->has_slept = false;
+        mailbox->signalled_ns = clock_now_ns();
+        mailbox->loop_cpu_ns = clock_ns(mailbox->loop_clock);
+    }
     pthread_mutex_unlock(&mailbox->lock);
     if (must_signal) {
         CHECK(eventfd_write(mailbox->descriptor, 1) == 0);
     }
+}
+
+bool mailbox_let_loop_run(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    uint64_t now_ns = clock_now_ns();
+    bool must_sleep = mailbox->is_signalled && !mailbox->has_slept &&
+                      now_ns - mailbox->signalled_ns >= MAILBOX_OVERDUE_NS &&
+                      clock_ns(mailbox->loop_clock) == mailbox->loop_cpu_ns;
+    if (must_sleep) {
+        uint64_t until_ns = now_ns + MAILBOX_SLEEP_NS;
+        const struct timespec until = {(time_t)(until_ns / 1000000000U), (long)(until_ns % 1000000000U)};
+        mailbox->has_slept = true;
+        mailbox->sleeper_count++;
+        while (mailbox->is_signalled && pthread_cond_timedwait(&mailbox->is_taken, &mailbox->lock, &until) == 0) {
+        }
+        mailbox->sleeper_count--;
+    }
+    pthread_mutex_unlock(&mailbox->lock);
+    return must_sleep;
 }

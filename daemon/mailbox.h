@@ -29,4 +29,11 @@ bool mailbox_is_empty(struct mailbox *mailbox);
 /* Thread: any. */
 void mailbox_post(struct mailbox *mailbox, struct message *message);
 
+/* For threads that compute between their posts: where the loop was signalled MAILBOX_OVERDUE_NS ago and has not run
+ * since, it may wait for the caller's CPU, to the clock's next tick (4 ms where there are 250 a second). Lets it have
+ * that: sleeps until the loop takes its messages, at most MAILBOX_SLEEP_NS, once for a signal. Returns whether it
+ * slept. Thread: any but the loop. */
+enum { MAILBOX_OVERDUE_NS = 50000, MAILBOX_SLEEP_NS = 300000 };
+bool mailbox_let_loop_run(struct mailbox *mailbox);
+
 #endif

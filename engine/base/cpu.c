@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -11,8 +12,12 @@
 
 #include "engine/base/check.h"
 
+#ifndef sigev_notify_thread_id /* timer_create(2) names it; not every C library does */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
 enum { CPUS_MAX = 8192, PATH_BYTES_MAX = 4096, THREAD_NAME_BYTES = 16, NICE_RUN_THREAD = 5 };
-enum { PROMPT_SLICE_NS = 100000, RESET_ON_FORK = 1 /* SCHED_FLAG_RESET_ON_FORK */ };
+enum { YIELD_PERIOD_NS = 500000, PROMPT_SLICE_NS = 100000, RESET_ON_FORK = 1 /* SCHED_FLAG_RESET_ON_FORK */ };
 
 static size_t affinity_count(void)
 {
@@ -114,6 +119,43 @@ void cpu_thread_set_idle(void)
 {
     struct sched_param parameters = {0};
     sched_setscheduler(0, SCHED_IDLE, &parameters); /* 0: the calling thread; best effort */
+}
+
+/* A real-time signal of which nothing else here is known to make use. */
+static int yield_signal(void)
+{
+    return SIGRTMIN + 5;
+}
+
+static void yield(int signal_number)
+{
+    (void)signal_number;
+    sched_yield();
+}
+
+void cpu_thread_begin_yielding(struct cpu_yielding *yielding)
+{
+    struct sigaction action = {.sa_handler = yield, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = yield_signal()};
+    const struct timespec period = {.tv_nsec = YIELD_PERIOD_NS};
+    sigset_t signals;
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    sigemptyset(&signals);
+    sigaddset(&signals, yield_signal());
+    yielding->is_on =
+        sigaction(yield_signal(), &action, NULL) == 0 && timer_create(CLOCK_MONOTONIC, &event, &yielding->timer) == 0;
+    if (yielding->is_on) {
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+        timer_settime(yielding->timer, 0, &(struct itimerspec){period, period}, NULL);
+    }
+}
+
+void cpu_end_yielding(struct cpu_yielding *yielding)
+{
+    if (yielding->is_on) {
+        timer_delete(yielding->timer);
+        yielding->is_on = false;
+    }
 }
 
 void cpu_thread_set_nice(void)

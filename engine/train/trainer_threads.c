@@ -15,6 +15,7 @@ struct trainer_threads {
     pthread_t threads[TRAINER_THREADS_MAX];
     size_t count; /* started, without the caller */
     bool is_idle;
+    struct cpu_yielding yielding; /* the caller's */
     pthread_mutex_t lock;
     pthread_cond_t turn_begins;
     pthread_cond_t turn_ends;
@@ -38,13 +39,20 @@ static void work_off(struct trainer_threads *threads)
     }
 }
 
+static void lower(const struct trainer_threads *threads, struct cpu_yielding *yielding)
+{
+    if (threads->is_idle) {
+        cpu_thread_set_idle();
+        cpu_thread_begin_yielding(yielding);
+    }
+}
+
 static void *thread_main(void *argument)
 {
     struct trainer_threads *threads = argument;
     cpu_name_thread("lstmd-train");
-    if (threads->is_idle) {
-        cpu_thread_set_idle();
-    }
+    struct cpu_yielding yielding = {.is_on = false};
+    lower(threads, &yielding);
     uint64_t seen = 0;
     pthread_mutex_lock(&threads->lock);
     while (!threads->is_ending) {
@@ -61,6 +69,7 @@ static void *thread_main(void *argument)
         }
     }
     pthread_mutex_unlock(&threads->lock);
+    cpu_end_yielding(&yielding);
     return NULL;
 }
 
@@ -95,9 +104,7 @@ enum status trainer_threads_create(size_t count, bool is_idle, struct trainer_th
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->turn_begins, NULL);
     pthread_cond_init(&threads->turn_ends, NULL);
-    if (is_idle) {
-        cpu_thread_set_idle();
-    }
+    lower(threads, &threads->yielding);
     enum status status = start_threads(threads, count, error);
     if (status != STATUS_OK) {
         trainer_threads_destroy(threads);
@@ -119,6 +126,7 @@ void trainer_threads_destroy(struct trainer_threads *threads)
     for (size_t i = 0; i < threads->count; i++) {
         pthread_join(threads->threads[i], NULL);
     }
+    cpu_end_yielding(&threads->yielding);
     pthread_cond_destroy(&threads->turn_ends);
     pthread_cond_destroy(&threads->turn_begins);
     pthread_mutex_destroy(&threads->lock);

@@ -1,4 +1,5 @@
 /* What the machine allows: quotas, affinity, names, scheduling class. */
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -7,6 +8,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -107,6 +109,26 @@ static void test_thread_is_named_and_lowered(void **state)
     assert_ptr_equal(run(set_nice, NULL), (void *)5);
 }
 
+/* The signal that yields ends its sleep; afterwards it sleeps through. */
+static void *sleep_while_yielding(void *unused)
+{
+    (void)unused;
+    struct cpu_yielding yielding = {.is_on = false};
+    cpu_thread_begin_yielding(&yielding);
+    assert_true(yielding.is_on);
+    assert_int_equal(clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_sec = 60}, NULL), EINTR);
+    cpu_end_yielding(&yielding);
+    assert_int_equal(clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = 5000000}, NULL), 0);
+    cpu_end_yielding(&yielding); /* changes nothing */
+    return NULL;
+}
+
+static void test_a_thread_yields_until_it_is_told_not_to(void **state)
+{
+    (void)state;
+    assert_null(run(sleep_while_yielding, NULL));
+}
+
 /* Linux before 6.12 has no slices of their own for such threads, and says 0. */
 static void test_a_prompt_thread_keeps_its_niceness(void **state)
 {
@@ -125,6 +147,7 @@ int main(void)
         cmocka_unit_test(test_quota_is_rounded_up),
         cmocka_unit_test(test_affinity_is_respected),
         cmocka_unit_test(test_thread_is_named_and_lowered),
+        cmocka_unit_test(test_a_thread_yields_until_it_is_told_not_to),
         cmocka_unit_test(test_a_prompt_thread_keeps_its_niceness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

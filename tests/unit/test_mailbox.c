@@ -1,9 +1,12 @@
 /* The mailbox: what several threads post arrives on the loop, each message once and each sender's in their order. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -120,11 +123,85 @@ static void test_posted_again_it_comes_with_the_next_turn(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* ---- a loop that does not get to run ---- */
+
+struct caller {
+    struct echo echo;
+    clockid_t loop_clock;
+    _Atomic bool must_run; /* whether the loop's thread runs while the caller looks */
+    _Atomic bool is_over;
+};
+
+static uint64_t run_ns(clockid_t clock)
+{
+    struct timespec time;
+    assert_int_equal(clock_gettime(clock, &time), 0);
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+static void wait_ns(uint64_t duration_ns)
+{
+    uint64_t end_ns = run_ns(CLOCK_MONOTONIC) + duration_ns;
+    while (run_ns(CLOCK_MONOTONIC) < end_ns) {
+        sched_yield();
+    }
+}
+
+/* Posts when the loop's thread sleeps, or runs, and is so long about it that the loop is overdue. */
+static void *post_and_look(void *context)
+{
+    struct caller *caller = context;
+    struct mailbox *mailbox = caller->echo.mailbox;
+    uint64_t seen_ns = 0;
+    assert_false(mailbox_let_loop_run(mailbox)); /* nothing waits */
+    do {
+        seen_ns = run_ns(caller->loop_clock);
+        wait_ns(2000000);
+    } while ((run_ns(caller->loop_clock) != seen_ns) != caller->must_run);
+    mailbox_post(mailbox, &caller->echo.message);
+    seen_ns = run_ns(caller->loop_clock);
+    do {
+        wait_ns(MAILBOX_OVERDUE_NS);
+    } while (caller->must_run && run_ns(caller->loop_clock) == seen_ns);
+    assert_int_equal(mailbox_let_loop_run(mailbox), !caller->must_run); /* returns though the loop takes nothing */
+    assert_false(mailbox_let_loop_run(mailbox));
+    caller->is_over = true;
+    return NULL;
+}
+
+static void test_a_loop_that_waits_for_a_cpu_is_let_run_once_for_a_signal(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    struct error error;
+    struct caller caller = {.echo = {.message.deliver = on_echo}};
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(mailbox_create(&loop, &caller.echo.mailbox, &error), STATUS_OK);
+    assert_int_equal(pthread_getcpuclockid(pthread_self(), &caller.loop_clock), 0);
+    for (size_t turn = 0; turn < 4; turn++) {
+        pthread_t thread;
+        caller.echo.count = 1;
+        caller.must_run = turn % 2 == 1;
+        caller.is_over = false;
+        assert_int_equal(pthread_create(&thread, NULL, post_and_look, &caller), 0);
+        while (caller.must_run && !caller.is_over) {
+        }
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(caller.echo.count, 1);
+        uv_run(&loop, UV_RUN_NOWAIT);
+        assert_int_equal(caller.echo.count, 0);
+    }
+    mailbox_destroy(caller.echo.mailbox);
+    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_arrive_once_in_order),
         cmocka_unit_test(test_posted_again_it_comes_with_the_next_turn),
+        cmocka_unit_test(test_a_loop_that_waits_for_a_cpu_is_let_run_once_for_a_signal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
