@@ -170,6 +170,9 @@ void completion_start_timer(struct completion *completion, uint64_t due_ms);
  * ring fills, else at most every flush_ms. */
 void completion_time_text(struct completion *completion, const struct choice *choice);
 
+/* A choice of its stream was read: what came meanwhile, which may not be reported, is taken flush_ms later. */
+void completion_time_rest(struct completion *completion, const struct choice *choice);
+
 /* generation_create's release_lifetime; the lifetime is the choice. Thread: any. */
 void completion_release_choice(void *lifetime);
 

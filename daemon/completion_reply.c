@@ -427,6 +427,15 @@ static bool has_more(const struct completion *completion)
     return open_count == 0 || completion->taken_pieces < open_count;
 }
 
+static void time_rest(struct completion *completion)
+{
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        if (completion->choices[i].generation != NULL) {
+            completion_time_rest(completion, &completion->choices[i]);
+        }
+    }
+}
+
 static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_state *ret_state)
 {
     struct completion *completion = context;
@@ -451,6 +460,9 @@ static size_t on_read(void *context, char *bytes, size_t bytes_max, enum stream_
     }
     completion->taken_pieces++;
     completion->is_due = completion->is_due && made == MADE_SOMETHING && has_more(completion);
+    if (!completion->is_due) {
+        time_rest(completion);
+    }
     if (made != MADE_SOMETHING) {
         *ret_state = made == MADE_END ? STREAM_ENDS : made == MADE_FAILURE ? STREAM_FAILS : STREAM_WAITS;
         return 0;

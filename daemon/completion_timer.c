@@ -69,6 +69,13 @@ void completion_time_text(struct completion *completion, const struct choice *ch
     }
 }
 
+void completion_time_rest(struct completion *completion, const struct choice *choice)
+{
+    if (generation_progress(choice->generation).readable_bytes > 0) {
+        completion_start_timer(completion, earlier(text_due_ms(completion), ping_due_ms(completion)));
+    }
+}
+
 /* Whether nothing is written before its end, or before its first text, that would tell whether the client has left. */
 static bool is_mute(const struct completion *completion)
 {

@@ -50,5 +50,6 @@ size_t byte_ring_read(struct byte_ring *ring, char *bytes, size_t bytes_max)
         bytes[n] = ring->bytes[(read + n) % BYTE_RING_BYTES];
     }
     atomic_store_explicit(&ring->read_count, read + length, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
     return length;
 }

@@ -24,7 +24,8 @@ size_t byte_ring_readable(const struct byte_ring *ring);
 void byte_ring_write(struct byte_ring *ring, const char *bytes, size_t length);
 
 /* Moves out up to `bytes_max` bytes, cut before a UTF-8 character that does not fit whole; returns their number (0 with
- * text waiting only when bytes_max is below 4). Reading thread. */
+ * text waiting only when bytes_max is below 4). What byte_ring_readable says afterwards has whatever was written by a
+ * thread that, behind a fence (sequentially consistent), did not yet see this reading. Reading thread. */
 size_t byte_ring_read(struct byte_ring *ring, char *bytes, size_t bytes_max);
 
 #endif

@@ -110,8 +110,10 @@ struct generation_progress {
 struct generation_progress generation_progress(const struct generation *generation);
 
 /* Moves up to `bytes_max` (at least 4) ready bytes out and returns their number; only whole UTF-8 characters are ever
- * ready, and never part of a stop string. A character that does not fit whole stays for the next call. One reader (the
- * loop thread). A row that was paused by its full ring goes on after batcher_wake. */
+ * ready, and never part of a stop string. A character that does not fit whole stays for the next call. Text that comes
+ * before what was reported is read is not reported by itself: whoever reads looks afterwards whether
+ * generation_progress has readable_bytes. One reader (the loop thread). A row that was paused by its full ring goes on
+ * after batcher_wake. */
 size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max);
 
 /* Asks it to end at the next step with FINISH_CANCELLED; batcher_wake makes that soon where no step is due. Any

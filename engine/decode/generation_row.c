@@ -292,11 +292,19 @@ void generation_row_step(struct generation *generation, float *logits, float *we
 
 bool generation_row_has_news(struct generation *generation)
 {
-    size_t written = atomic_load_explicit(&generation->stream.ring.written_count, memory_order_relaxed);
-    size_t worth_bytes = generation->reported_bytes == 0 ? 1 : generation->unread_bytes;
-    if (written - generation->reported_bytes < worth_bytes) {
+    struct byte_ring *ring = &generation->stream.ring;
+    size_t new_bytes = atomic_load_explicit(&ring->written_count, memory_order_relaxed) - generation->reported_bytes;
+    if (new_bytes == 0 || (new_bytes < generation->unread_bytes && generation->reported_bytes > 0)) {
         return false;
     }
-    generation->reported_bytes = written;
+    if (new_bytes < GENERATION_RING_BYTES / 2) {
+        /* Whoever reads what was reported reads this, too, or sees then that it is there: byte_ring_read has the other
+         * fence, so not both can miss what the other wrote. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (atomic_load_explicit(&ring->read_count, memory_order_relaxed) < generation->reported_bytes) {
+            return false;
+        }
+    }
+    generation->reported_bytes += new_bytes;
     return true;
 }

@@ -126,7 +126,8 @@ void generation_row_advance(struct generation *generation, const struct rnn_kern
  * logits, weights: as above, the plan's logits_stride each. */
 void generation_row_step(struct generation *generation, float *logits, float *weights);
 
-/* Whether there is something new to read since it last said so; with is_read_whole, enough of it. */
+/* Whether there is something new to read since it last said so: as long as nobody has read what it said then, half a
+ * ring of it, and with is_read_whole always. */
 bool generation_row_has_news(struct generation *generation);
 
 #endif

@@ -73,6 +73,28 @@ static void test_words_are_joined(void **state)
     make_words(words, 5, "cat", "<eos> <eos> the", "\n\nthe");
 }
 
+static void test_text_nobody_has_read_is_reported_once_and_again_by_the_half_ring(void **state)
+{
+    (void)state;
+    static const char *const symbols[] = {"a", "b", "c", "d"};
+    struct fixture f;
+    begin(&f, make_vocabulary(VOCABULARY_CHARACTERS, symbols, 4), (struct generation_options){.tokens_max = 100000});
+    assert_false(generation_row_has_news(f.generation));
+    for (size_t turn = 0; turn < 3; turn++) {
+        for (size_t i = 1; i < GENERATION_RING_BYTES / 2 + 200; i++) {
+            assert_int_equal(step(&f, 0), GENERATION_ROW_READY);
+            assert_int_equal(generation_row_has_news(f.generation), i == 1 || i == 1 + GENERATION_RING_BYTES / 2);
+        }
+        char text[GENERATION_RING_BYTES];
+        assert_int_equal(generation_read(f.generation, text, 100), 100); /* the first report is read, not the second */
+        assert_int_equal(step(&f, 0), GENERATION_ROW_READY);
+        assert_false(generation_row_has_news(f.generation));
+        while (generation_read(f.generation, text, sizeof text) > 0) {
+        }
+    }
+    end(&f);
+}
+
 static void test_stop_strings_end_the_text(void **state)
 {
     (void)state;
@@ -84,6 +106,7 @@ static void test_stop_strings_end_the_text(void **state)
     begin(&f, make_vocabulary(VOCABULARY_CHARACTERS, symbols, 4), options);
     assert_int_equal(step(&f, 0), GENERATION_ROW_READY);
     assert_true(generation_row_has_news(f.generation));
+    read_all(&f, 100);
     assert_int_equal(step(&f, 1), GENERATION_ROW_READY);
     assert_int_equal(step(&f, 2), GENERATION_ROW_READY);
     assert_false(generation_row_has_news(f.generation)); /* "bc" is held back */
@@ -432,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_characters_and_length),
         cmocka_unit_test(test_words_are_joined),
+        cmocka_unit_test(test_text_nobody_has_read_is_reported_once_and_again_by_the_half_ring),
         cmocka_unit_test(test_stop_strings_end_the_text),
         cmocka_unit_test(test_stop_strings_wait_for_tokens_min),
         cmocka_unit_test(test_penalties_follow_the_text),
