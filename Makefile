@@ -47,6 +47,10 @@ endif
 LIBRARY_CFLAGS  := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -lm
 
+# Most of a unit test runs once: to compile it thoroughly takes longer than it then saves.
+FLAGS_tests := -O0 -U_FORTIFY_SOURCE
+$(OUT)/tests/unit/%.o: private FOLDER_FLAGS := $(if $(findstring aarch64,$(CC)),,$(FLAGS_tests))
+
 # Flags of one object: FLAGS_ and its path.
 FLAGS_engine/base/mem := -DMAY_ALLOCATE
 FLAGS_tests/unit/test_measure := -DMAY_ALLOCATE
@@ -140,7 +144,7 @@ $(PROTO_OBJECTS): $(OUT)/%.o: $(GENERATED)/%.c $(OUT)/flags
 
 $(OUT)/%.o: %.c $(OUT)/flags | $(PROTO_HEADERS)
 	@mkdir -p $(@D)
-	$(COMPILE) $(FLAGS_$*) $(ERRORS) -c -o $@ $<
+	$(COMPILE) $(FOLDER_FLAGS) $(FLAGS_$*) $(ERRORS) -c -o $@ $<
 
 $(OUT)/daemon/api_page.o: daemon/ui/page.html
 
