@@ -25,7 +25,7 @@ enum status batcher_create(const struct batcher_options *options, struct batcher
                            struct error *error) MUST_CHECK;
 
 /* Ends what waits or runs with FINISH_CANCELLED, reported as usual, and waits for the threads to end. NULL is allowed.
- * Nothing may be submitted meanwhile. Not on a compute thread. */
+ * Nothing may be submitted, read or cancelled meanwhile but by on_progress. Not on a compute thread. */
 void batcher_destroy(struct batcher *batcher);
 
 /* Queues a generation, once (the batcher takes its own reference, and gives it to on_progress at the end). LIMIT, code
@@ -42,8 +42,8 @@ void batcher_submit_reserved(struct batcher *batcher, struct generation *generat
 /* Whether batcher_reserve would say OK now. Thread: any. */
 enum status batcher_check_room(const struct batcher *batcher, size_t count, struct error *error) MUST_CHECK;
 
-/* Looks at paused rows again: call after generation_read made room in a ring, or after generation_cancel. Cheap. Any
- * thread. */
+/* Sees to it that the compute threads turn, and find the rows that can go on or end: call after generation_read made
+ * room in a ring, or after generation_cancel. Cheap, and no row is looked at but these. Any thread. */
 void batcher_wake(struct batcher *batcher);
 
 struct batcher_counters {
@@ -52,6 +52,7 @@ struct batcher_counters {
     uint64_t symbols_prompt; /* forced symbols */
     uint64_t symbols_made;   /* sampled symbols */
     uint64_t heartbeat_ms;   /* clock_now_ms() of the compute threads' last turn; while they are idle, now */
+    uint64_t stalled_looks;  /* at rows that stalled, for a slow reader or a search, to see whether they go on */
     size_t running;          /* generations that take part in steps, or are paused by a full ring */
     size_t waiting;          /* submitted, not yet among those */
 };

@@ -9,6 +9,7 @@
 #include "engine/decode/decode_plan_layout.h"
 #include "engine/decode/generation_row.h"
 #include "engine/decode/generation_state.h"
+#include "engine/decode/generation_wake.h"
 
 static_assert((int)GENERATION_RING_BYTES == (int)BYTE_RING_BYTES, "the ring is as large as promised");
 static_assert((int)GENERATION_SYMBOL_BYTES_MAX == (int)TEXT_STREAM_SYMBOL_BYTES_MAX, "a symbol is as long as promised");
@@ -341,12 +342,17 @@ struct generation_progress generation_progress(const struct generation *generati
 
 size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max)
 {
-    return text_stream_read(&generation->stream, bytes, bytes_max);
+    size_t length = text_stream_read(&generation->stream, bytes, bytes_max);
+    if (length > 0) {
+        generation_wake_for_room(generation);
+    }
+    return length;
 }
 
 void generation_cancel(struct generation *generation)
 {
     atomic_store_explicit(&generation->is_cancelled, true, memory_order_relaxed);
+    generation_wake(generation);
 }
 
 static bool has_ended(const struct generation *generation)

@@ -116,8 +116,8 @@ struct generation_progress generation_progress(const struct generation *generati
  * after batcher_wake. */
 size_t generation_read(struct generation *generation, char *bytes, size_t bytes_max);
 
-/* Asks it to end at the next step with FINISH_CANCELLED; batcher_wake makes that soon where no step is due. Any
- * thread. */
+/* Asks it to end before the next step with FINISH_CANCELLED, wherever it waits; batcher_wake makes that soon where no
+ * step is due. Any thread. */
 void generation_cancel(struct generation *generation);
 
 /* With want_logprobs: those of all symbols written so far, in the text's order, also of what stop strings hold back or

@@ -3,6 +3,11 @@
 
 #include "engine/decode/decode_plan_layout.h"
 
+bool generation_beam_waits(const struct generation *generation)
+{
+    return generation->beam != NULL && generation->beam_rank > 0 && generation->told == NULL;
+}
+
 bool generation_beam_is_searching(const struct generation *generation)
 {
     return generation->beam != NULL && generation->beam_rank == 0 && generation->told == NULL;

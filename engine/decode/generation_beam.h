@@ -9,6 +9,9 @@
  * where there is no text for it. */
 bool generation_beam_find(struct generation *generation) MUST_CHECK;
 
+/* Whether it waits for what another row searches. */
+bool generation_beam_waits(const struct generation *generation);
+
 /* Whether its steps are those of the search. */
 bool generation_beam_is_searching(const struct generation *generation);
 

@@ -4,7 +4,7 @@
  *   created ------> queued/ready ------> in a step ------> ended
  *                        ^                 |
  *                        |   settle again  | settle: STALLED (its reader is slow)
- *                        +----- stalled <--+
+ *                        +----- stalled <--+  (when it was woken: generation_wake.h)
  *
  * A step feeds generation_row_symbol to the model, then calls generation_row_advance with the logits (NULL where it
  * wants none), on one thread at a time; settle follows between steps. */
@@ -16,6 +16,18 @@
 #include "engine/decode/generation.h"
 #include "engine/decode/sampler.h"
 #include "engine/decode/text_stream.h"
+
+/* Where the batcher has a row: in no list that it need be taken from (on its way in, in a step, or ended), or in one of
+ * its model's. */
+enum generation_row_place {
+    GENERATION_ROW_ON_ITS_WAY,
+    GENERATION_ROW_IS_READY,
+    GENERATION_ROW_WAITS_FOR_READER,
+    GENERATION_ROW_WAITS_FOR_SEARCH,
+};
+
+/* Rows that were woken (generation_wake.h). */
+struct woken_rows;
 
 /* A moment before the symbol `symbols_made` of those made (0: before the last one of the prompt) is fed. */
 struct generation_mark {
@@ -80,7 +92,9 @@ struct generation {
     size_t step_count;
 
     /* What others may look at meanwhile. */
-    _Atomic enum finish_reason finish; /* written last */
+    _Atomic enum finish_reason finish;       /* written last */
+    _Atomic unsigned wake;                   /* generation_wake.c's */
+    _Atomic(struct woken_rows *) woken_rows; /* where it goes when it is woken, borrowed; NULL: no batcher has it */
     _Atomic size_t prompt_progress;
     _Atomic size_t token_progress;
     _Atomic uint64_t joined_ns;
@@ -91,8 +105,10 @@ struct generation {
     /* The batcher's lists. */
     struct generation *previous;
     struct generation *next;
-    size_t reported_bytes; /* text_stream bytes written when it was last reported */
-    size_t unread_bytes;   /* new bytes that are worth a report, behind the first ones */
+    enum generation_row_place place;
+    struct generation *woken_below; /* on the stack of those that were woken */
+    size_t reported_bytes;          /* text_stream bytes written when it was last reported */
+    size_t unread_bytes;            /* new bytes that are worth a report, behind the first ones */
 };
 
 /* Whether it may join the next step. */

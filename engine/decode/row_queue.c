@@ -2,6 +2,7 @@
 #include "engine/decode/row_queue.h"
 
 #include "engine/base/check.h"
+#include "engine/decode/generation_beam.h"
 
 enum { LOWER_PRIORITY_SHARE = 16 };
 
@@ -67,7 +68,8 @@ struct row_model *row_queue_find_model(struct row_queue *queue, const struct dec
 
 void row_queue_release_model(struct row_model *model)
 {
-    if (model->ready_count == 0 && model->stepping_count == 0 && model->stalled.first == NULL) {
+    if (model->ready_count == 0 && model->stepping_count == 0 && model->stalled.first == NULL &&
+        model->waiting.first == NULL) {
         *model = (struct row_model){0};
     }
 }
@@ -94,8 +96,16 @@ void row_model_add_ready(struct row_model *model, struct generation *row)
     struct row_ready *ready = ready_of(model, row);
     row_list_append(&ready->flows[row->flow], row);
     ready->waiting |= flow_bit(row->flow);
+    row->place = GENERATION_ROW_IS_READY;
     model->ready_count++;
     row_model_note_deadline(model, row);
+}
+
+void row_model_add_stalled(struct row_model *model, struct generation *row)
+{
+    bool waits_for_search = generation_beam_waits(row);
+    row_list_append(waits_for_search ? &model->waiting : &model->stalled, row);
+    row->place = waits_for_search ? GENERATION_ROW_WAITS_FOR_SEARCH : GENERATION_ROW_WAITS_FOR_READER;
 }
 
 /* After a row left the flow. */
@@ -106,12 +116,23 @@ static void note_flow(struct row_ready *ready, size_t flow)
     }
 }
 
-void row_model_remove_ready(struct row_model *model, struct generation *row)
+static void remove_ready(struct row_model *model, struct generation *row)
 {
     struct row_ready *ready = ready_of(model, row);
     row_list_remove(&ready->flows[row->flow], row);
     note_flow(ready, row->flow);
     model->ready_count--;
+}
+
+void row_model_remove(struct row_model *model, struct generation *row)
+{
+    switch (row->place) {
+    case GENERATION_ROW_IS_READY: remove_ready(model, row); break;
+    case GENERATION_ROW_WAITS_FOR_READER: row_list_remove(&model->stalled, row); break;
+    case GENERATION_ROW_WAITS_FOR_SEARCH: row_list_remove(&model->waiting, row); break;
+    case GENERATION_ROW_ON_ITS_WAY: CHECK(false);
+    }
+    row->place = GENERATION_ROW_ON_ITS_WAY;
 }
 
 /* Of the flow whose turn it is, or the next one that has rows. There is one. */
@@ -120,6 +141,7 @@ static struct generation *take_in_turn(struct row_ready *ready)
     uint64_t from_turn = ready->waiting & ~(flow_bit(ready->turn) - 1);
     size_t flow = (size_t)__builtin_ctzll(from_turn != 0 ? from_turn : ready->waiting);
     struct generation *row = row_list_take_first(&ready->flows[flow]);
+    row->place = GENERATION_ROW_ON_ITS_WAY;
     note_flow(ready, flow);
     ready->turn = (flow + 1) % GENERATION_FLOW_COUNT;
     return row;

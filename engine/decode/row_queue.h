@@ -25,7 +25,8 @@ static_assert((int)GENERATION_FLOW_COUNT == 64, "a bit for each flow");
 struct row_model {
     const struct decode_plan *plan;             /* NULL: the place is free */
     struct row_ready ready[ROW_PRIORITY_COUNT]; /* from high to low */
-    struct row_list stalled;
+    struct row_list stalled;                    /* by slow readers */
+    struct row_list waiting;                    /* for what a search finds */
     size_t ready_count;
     uint64_t ready_deadline_ms; /* none of those that are ready has an earlier one; UINT64_MAX: none has one */
     size_t stepping_count;      /* rows taken for the current step */
@@ -49,9 +50,11 @@ struct row_model *row_queue_find_model(struct row_queue *queue, const struct dec
 /* Frees the place of a model that has no rows left. */
 void row_queue_release_model(struct row_model *model);
 
-/* Adds a row that is ready for a step behind those of its priority and flow; removes one. */
+/* Adds a row that is ready for a step behind those of its priority and flow; or one that is not, to those that stall or
+ * wait for a search; removes a row from where it is. Each notes its `place`. */
 void row_model_add_ready(struct row_model *model, struct generation *row);
-void row_model_remove_ready(struct row_model *model, struct generation *row);
+void row_model_add_stalled(struct row_model *model, struct generation *row);
+void row_model_remove(struct row_model *model, struct generation *row);
 
 /* Lets a ready row's deadline count for `ready_deadline_ms`, which is never too late but may be too early: who finds
  * that sets it to UINT64_MAX and notes every row again. */

@@ -106,6 +106,7 @@ static void check_search(const struct served *served, size_t width, size_t count
         for (size_t rank = 0; rank < count; rank++) {
             check_row(&hub.rows[first + rank], &wanted[rank]);
         }
+        assert_true(batcher_counters(hub.batcher).stalled_looks < count); /* those that wait, when it is over */
         hub_release(&hub);
     }
 }

@@ -76,7 +76,7 @@ static void test_higher_priorities_come_first_but_not_alone(void **state)
     check_steps(normal, 100, 4, 4);
     check_steps(low, 100, 4, 4);
     for (size_t i = 0; i < 100; i++) {
-        row_model_remove_ready(model, &high[i]);
+        row_model_remove(model, &high[i]);
     }
     for (size_t step = 0; step < 100; step++) {
         assert_int_equal(take_step(model), STEP_ROWS);
@@ -84,7 +84,7 @@ static void test_higher_priorities_come_first_but_not_alone(void **state)
     check_steps(normal, 100, 64, 64);
     check_steps(low, 100, 8, 8);
     for (size_t i = 0; i < 60; i++) {
-        row_model_remove_ready(model, &normal[i]);
+        row_model_remove(model, &normal[i]);
     }
     assert_int_equal(take_step(model), STEP_ROWS);
     check_steps(normal + 60, 40, 65, 65); /* all that are left, and the low ones fill the step */
@@ -103,11 +103,11 @@ static void test_flows_take_turns(void **state)
     struct row_model *model = row_queue_find_model(queue, plan_at(0));
     struct generation *greedy = make_rows(model, 100, GENERATION_PRIORITY_NORMAL);
     for (size_t i = 0; i < 100; i++) {
-        row_model_remove_ready(model, &greedy[i]);
+        row_model_remove(model, &greedy[i]);
     }
     struct generation *modest = make_rows(model, 40, GENERATION_PRIORITY_NORMAL);
     struct generation *single = make_rows(model, 1, GENERATION_PRIORITY_NORMAL);
-    row_model_remove_ready(model, single);
+    row_model_remove(model, single);
     single->flow = GENERATION_FLOW_COUNT - 1; /* the last one */
     row_model_add_ready(model, single);
     for (size_t i = 0; i < 100; i++) {
@@ -121,9 +121,9 @@ static void test_flows_take_turns(void **state)
     check_steps(modest, 40, 314, 316);  /* half of the other 63 rows: 400 × 31.5 / 40 */
     check_steps(greedy, 100, 126, 127); /* 400 × 31.5 / 100 */
     for (size_t i = 0; i < 40; i++) {
-        row_model_remove_ready(model, &modest[i]);
+        row_model_remove(model, &modest[i]);
     }
-    row_model_remove_ready(model, single);
+    row_model_remove(model, single);
     for (size_t step = 0; step < 100; step++) {
         assert_int_equal(take_step(model), STEP_ROWS);
     }
@@ -149,13 +149,13 @@ static void test_models_take_turns(void **state)
     for (size_t turn = 0; turn < 9; turn++) {
         assert_ptr_equal(row_queue_next_model(queue), models[turn % 3]);
     }
-    row_model_remove_ready(models[1], rows[1]);
+    row_model_remove(models[1], rows[1]);
     assert_ptr_equal(row_queue_next_model(queue), models[0]);
     assert_ptr_equal(row_queue_next_model(queue), models[2]);
-    row_list_append(&models[1]->stalled, rows[1]);
+    row_model_add_stalled(models[1], rows[1]);
     row_queue_release_model(models[1]);
     assert_ptr_equal(models[1]->plan, plan_at(1)); /* a stalled row keeps the place */
-    row_list_remove(&models[1]->stalled, rows[1]);
+    row_model_remove(models[1], rows[1]);
     row_queue_release_model(models[1]);
     assert_ptr_equal(row_queue_find_model(queue, plan_at(3)), models[1]);
     for (size_t i = 4; i <= ROW_QUEUE_MODELS_MAX; i++) {
@@ -199,13 +199,13 @@ static void test_earliest_deadline_is_noted(void **state)
     assert_true(model->ready_deadline_ms == 900);
     row_model_add_ready(model, &rows[1]);
     assert_true(model->ready_deadline_ms == 700);
-    row_model_remove_ready(model, &rows[1]);
+    row_model_remove(model, &rows[1]);
     assert_true(model->ready_deadline_ms == 700); /* too early may be, too late never */
     model->ready_deadline_ms = UINT64_MAX;
     row_model_note_deadline(model, &rows[2]);
     assert_true(model->ready_deadline_ms == 900);
-    row_model_remove_ready(model, &rows[0]);
-    row_model_remove_ready(model, &rows[2]);
+    row_model_remove(model, &rows[0]);
+    row_model_remove(model, &rows[2]);
     row_queue_release_model(model);
     assert_ptr_equal(row_queue_find_model(queue, plan_at(1)), model);
     assert_true(model->ready_deadline_ms == UINT64_MAX);
