@@ -96,6 +96,7 @@ void row_model_add_ready(struct row_model *model, struct generation *row)
     struct row_ready *ready = ready_of(model, row);
     row_list_append(&ready->flows[row->flow], row);
     ready->waiting |= flow_bit(row->flow);
+    ready->count++;
     row->place = GENERATION_ROW_IS_READY;
     model->ready_count++;
     row_model_note_deadline(model, row);
@@ -111,6 +112,7 @@ void row_model_add_stalled(struct row_model *model, struct generation *row)
 /* After a row left the flow. */
 static void note_flow(struct row_ready *ready, size_t flow)
 {
+    ready->count--;
     if (ready->flows[flow].first == NULL) {
         ready->waiting &= ~flow_bit(flow);
     }
@@ -159,17 +161,39 @@ struct row_model *row_queue_next_model(struct row_queue *queue)
     return NULL;
 }
 
+/* What the lower priorities that wait have earned with this step and those before. */
+static void count_shares(struct row_model *model, size_t rows_max)
+{
+    for (size_t priority = 1; priority < ROW_PRIORITY_COUNT; priority++) {
+        struct row_ready *ready = &model->ready[priority];
+        ready->owed = ready->count > 0 ? ready->owed + rows_max : 0;
+    }
+}
+
+/* Whole rows that a priority has earned, no more than it has. */
+static size_t count_owed(const struct row_ready *ready)
+{
+    size_t owed = ready->owed / LOWER_PRIORITY_SHARE;
+    return owed < ready->count ? owed : ready->count;
+}
+
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max)
 {
     size_t count = 0;
+    count_shares(model, rows_max);
     for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
+        struct row_ready *ready = &model->ready[priority];
+        size_t before = count;
         size_t kept = 0;
         for (size_t lower = priority + 1; lower < ROW_PRIORITY_COUNT; lower++) {
-            kept += model->ready[lower].waiting != 0 ? rows_max / LOWER_PRIORITY_SHARE : 0;
+            kept += count_owed(&model->ready[lower]);
         }
-        while (count + kept < rows_max && model->ready[priority].waiting != 0) {
-            rows[count++] = take_in_turn(&model->ready[priority]);
+        while (count + kept < rows_max && ready->waiting != 0) {
+            rows[count++] = take_in_turn(ready);
         }
+        size_t paid = (count - before) * LOWER_PRIORITY_SHARE;
+        bool is_served = ready->count == 0; /* then it saves nothing up */
+        ready->owed -= is_served || paid > ready->owed ? ready->owed : paid;
     }
     model->ready_count -= count;
     return count;

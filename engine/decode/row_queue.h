@@ -18,6 +18,8 @@ struct row_ready {
     struct row_list flows[GENERATION_FLOW_COUNT]; /* each in order of its rows' last steps */
     uint64_t waiting;                             /* a bit for each flow that has rows */
     size_t turn;                                  /* the flow whose turn it is next */
+    size_t count;                                 /* of rows, all flows together */
+    size_t owed; /* of a lower priority that waits: its share of the steps so far, in sixteenths of a row */
 };
 static_assert((int)GENERATION_FLOW_COUNT == 64, "a bit for each flow");
 
@@ -64,8 +66,8 @@ void row_model_note_deadline(struct row_model *model, const struct generation *r
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
- * still gets a sixteenth, so that none starves. Within a priority flows take turns, a row each. Returns the number
- * of rows. */
+ * still gets a sixteenth, of steps of few rows one row in some of them, so that none starves. Within a priority flows
+ * take turns, a row each. Returns the number of rows. */
 size_t row_model_take(struct row_model *model, struct generation **rows, size_t rows_max);
 
 #endif

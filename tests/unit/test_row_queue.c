@@ -1,4 +1,5 @@
-/* Whose turn it is: rows of one priority in turn, higher priorities first but never alone, models one after another. */
+/* Whose turn it is: rows of one priority in turn, higher priorities first but never alone, models one after
+ * another. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,15 +30,20 @@ static struct generation *make_rows(struct row_model *model, size_t count, enum 
     return rows;
 }
 
-static size_t take_step(struct row_model *model)
+static size_t take_step_of(struct row_model *model, size_t rows_max)
 {
     struct generation *taken[STEP_ROWS];
-    size_t count = row_model_take(model, taken, STEP_ROWS);
+    size_t count = row_model_take(model, taken, rows_max);
     for (size_t i = 0; i < count; i++) {
         taken[i]->prompt_read++;
         row_model_add_ready(model, taken[i]);
     }
     return count;
+}
+
+static size_t take_step(struct row_model *model)
+{
+    return take_step_of(model, STEP_ROWS);
 }
 
 static void check_steps(const struct generation *rows, size_t count, size_t least, size_t most)
@@ -91,6 +97,53 @@ static void test_higher_priorities_come_first_but_not_alone(void **state)
     mem_free(high);
     mem_free(normal);
     mem_free(low);
+    mem_free(queue);
+}
+
+/* Models that are stepped take few rows at a time: a sixteenth of them is one row in some of the steps. */
+static void test_lower_priorities_get_their_share_of_small_steps(void **state)
+{
+    (void)state;
+    enum { SMALL_STEP_ROWS = 8, ROWS = 20, STEPS = 400 };
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *high = make_rows(model, ROWS, GENERATION_PRIORITY_HIGH);
+    struct generation *normal = make_rows(model, ROWS, GENERATION_PRIORITY_NORMAL);
+    struct generation *low = make_rows(model, 1, GENERATION_PRIORITY_LOW);
+    for (size_t step = 0; step < STEPS; step++) {
+        assert_int_equal(take_step_of(model, SMALL_STEP_ROWS), SMALL_STEP_ROWS);
+    }
+    check_steps(low, 1, 200, 200); /* 400 × 8 / 16 */
+    check_steps(normal, ROWS, 10, 10);
+    check_steps(high, ROWS, 140, 140);
+    mem_free(high);
+    mem_free(normal);
+    mem_free(low);
+    mem_free(queue);
+}
+
+/* What is kept for a lower priority is no more than it has, and it saves nothing up while it has less. */
+static void test_no_row_of_a_step_is_kept_for_nobody(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *model = row_queue_find_model(queue, plan_at(0));
+    struct generation *high = make_rows(model, 2 * STEP_ROWS, GENERATION_PRIORITY_HIGH);
+    struct generation *low = make_rows(model, 1, GENERATION_PRIORITY_LOW);
+    for (size_t step = 0; step < 100; step++) {
+        assert_int_equal(take_step(model), STEP_ROWS);
+    }
+    check_steps(low, 1, 100, 100);
+    struct generation *more = make_rows(model, 100, GENERATION_PRIORITY_LOW);
+    assert_int_equal(take_step(model), STEP_ROWS);
+    size_t taken = 0;
+    for (size_t i = 0; i < 100; i++) {
+        taken += more[i].prompt_read;
+    }
+    assert_int_equal(taken + low->prompt_read, 100 + STEP_ROWS / 16);
+    mem_free(high);
+    mem_free(low);
+    mem_free(more);
     mem_free(queue);
 }
 
@@ -218,6 +271,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_of_one_priority_take_turns),
         cmocka_unit_test(test_higher_priorities_come_first_but_not_alone),
+        cmocka_unit_test(test_lower_priorities_get_their_share_of_small_steps),
+        cmocka_unit_test(test_no_row_of_a_step_is_kept_for_nobody),
         cmocka_unit_test(test_flows_take_turns),
         cmocka_unit_test(test_models_take_turns),
         cmocka_unit_test(test_lists_keep_their_order),
