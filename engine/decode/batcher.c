@@ -12,6 +12,8 @@
 static_assert((int)BATCHER_ROWS_MAX == (int)DECODE_BATCH_ROWS_MAX, "a step has room for all its rows");
 static_assert((int)BATCHER_THREADS_MAX == (int)THREAD_TEAM_THREADS_MAX, "the team has room for all threads");
 
+enum { NS_A_MS = 1000000 };
+
 /* ---- Coming in */
 
 /* Takes what was submitted. Returns whether the batcher ends. */
@@ -45,19 +47,22 @@ static bool begin_step(struct batcher *batcher)
     }
     model->stepping_count = count;
     batcher->model = model;
+    batcher->step_began_ns = clock_now_ns();
     batcher->done.steps++;
     batcher->done.rows += count;
     return true;
 }
 
-static void end_step(struct batcher *batcher, uint64_t now_ms)
+static void end_step(struct batcher *batcher, uint64_t now_ns)
 {
+    uint64_t now_ms = now_ns / NS_A_MS;
     size_t count;
     struct generation *const *rows = decode_batch_rows(batcher->batch, &count);
     for (size_t i = 0; i < count; i++) {
         batcher->done.symbols_made += !rows[i]->is_made_fed;
         batcher_place(batcher, batcher->model, rows[i], batcher_settle(batcher->model, rows[i], now_ms), now_ms);
     }
+    row_model_charge(batcher->model, now_ns - batcher->step_began_ns);
     batcher->model->stepping_count = 0;
     row_queue_release_model(batcher->model);
     batcher->model = NULL;
@@ -73,7 +78,7 @@ static bool has_work(const struct batcher *batcher)
 static void wait_for_work(struct batcher *batcher)
 {
     uint64_t until_ms = batcher->next_deadline_ms == UINT64_MAX ? UINT64_MAX : batcher->next_deadline_ms + 1;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000 * 1000000)};
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000 * NS_A_MS)};
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     batcher->is_idle = true;
     int failure = 0;
@@ -94,9 +99,10 @@ static bool next_phase(void *context, struct thread_team_phase *ret_phase)
         return true;
     }
     for (;;) {
-        uint64_t now_ms = clock_now_ms();
+        uint64_t now_ns = clock_now_ns();
+        uint64_t now_ms = now_ns / NS_A_MS;
         if (batcher->model != NULL) {
-            end_step(batcher, now_ms);
+            end_step(batcher, now_ns);
         }
         if (take_incoming(batcher)) {
             batcher_end_rows(batcher, now_ms);

@@ -34,7 +34,8 @@ struct batcher {
     struct row_list unplaced; /* came in, but ROW_QUEUE_MODELS_MAX other models have rows */
     struct generation *woken; /* taken of woken_rows, not yet looked at */
     struct decode_batch *batch;
-    struct row_model *model;      /* whose step it is; NULL between steps */
+    struct row_model *model; /* whose step it is; NULL between steps */
+    uint64_t step_began_ns;
     uint64_t scanned_ms;          /* when deadlines were last looked at */
     uint64_t next_deadline_ms;    /* the earliest among stalled and unplaced rows, UINT64_MAX for none */
     struct batcher_counters done; /* since the counters were last published; `running` and `waiting` as they stand */

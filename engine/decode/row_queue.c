@@ -45,32 +45,46 @@ struct generation *row_list_take_first(struct row_list *list)
     return row;
 }
 
+/* A place for a plan that has none: the one it had last, where nobody took it; NULL when all are taken. */
+static struct row_model *find_free_place(struct row_queue *queue, const struct decode_plan *plan)
+{
+    struct row_model *first = NULL;
+    for (size_t i = 0; i < queue->model_count; i++) {
+        struct row_model *place = &queue->models[i];
+        if (place->plan == NULL && place->last_plan == plan) {
+            return place;
+        }
+        first = place->plan == NULL && first == NULL ? place : first;
+    }
+    if (first == NULL && queue->model_count < ROW_QUEUE_MODELS_MAX) {
+        first = &queue->models[queue->model_count++];
+    }
+    if (first != NULL) {
+        first->used_ns = queue->least_used_ns;
+    }
+    return first;
+}
+
 struct row_model *row_queue_find_model(struct row_queue *queue, const struct decode_plan *plan)
 {
-    struct row_model *free_place = NULL;
     for (size_t i = 0; i < queue->model_count; i++) {
         if (queue->models[i].plan == plan) {
             return &queue->models[i];
         }
-        if (queue->models[i].plan == NULL && free_place == NULL) {
-            free_place = &queue->models[i];
-        }
     }
-    if (free_place == NULL && queue->model_count < ROW_QUEUE_MODELS_MAX) {
-        free_place = &queue->models[queue->model_count++];
+    struct row_model *place = find_free_place(queue, plan);
+    if (place != NULL) {
+        place->plan = plan;
+        place->ready_deadline_ms = UINT64_MAX;
     }
-    if (free_place != NULL) {
-        free_place->plan = plan;
-        free_place->ready_deadline_ms = UINT64_MAX;
-    }
-    return free_place;
+    return place;
 }
 
 void row_queue_release_model(struct row_model *model)
 {
     if (model->ready_count == 0 && model->stepping_count == 0 && model->stalled.first == NULL &&
         model->waiting.first == NULL) {
-        *model = (struct row_model){0};
+        *model = (struct row_model){.last_plan = model->plan, .used_ns = model->used_ns};
     }
 }
 
@@ -149,16 +163,35 @@ static struct generation *take_in_turn(struct row_ready *ready)
     return row;
 }
 
-struct row_model *row_queue_next_model(struct row_queue *queue)
+static struct row_model *find_least_used(struct row_queue *queue)
 {
+    struct row_model *least = NULL;
     for (size_t i = 0; i < queue->model_count; i++) {
-        struct row_model *model = &queue->models[(queue->turn + i) % queue->model_count];
-        if (model->ready_count > 0) {
-            queue->turn = (queue->turn + i + 1) % queue->model_count;
-            return model;
+        struct row_model *model = &queue->models[i];
+        if (model->ready_count > 0 && (least == NULL || model->used_ns < least->used_ns)) {
+            least = model;
         }
     }
-    return NULL;
+    return least;
+}
+
+struct row_model *row_queue_next_model(struct row_queue *queue)
+{
+    struct row_model *next = find_least_used(queue);
+    if (next == NULL) {
+        return NULL;
+    }
+    queue->least_used_ns = next->used_ns;
+    for (size_t i = 0; i < queue->model_count; i++) {
+        struct row_model *model = &queue->models[i];
+        model->used_ns = model->used_ns > next->used_ns ? model->used_ns : next->used_ns;
+    }
+    return next;
+}
+
+void row_model_charge(struct row_model *model, uint64_t step_ns)
+{
+    model->used_ns += step_ns > 0 ? step_ns : 1; /* so that turns pass on whatever the clock says */
 }
 
 /* What the lower priorities that wait have earned with this step and those before. */

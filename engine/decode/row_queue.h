@@ -1,6 +1,6 @@
-/* The rows that wait for a step, model by model: by priority, flow by flow and in turn, so that all progress and nobody
- * gets more by asking for more. Thread: one at a time, under the batcher's phases. Owns nothing: rows are linked
- * through themselves, models lie in a fixed table. */
+/* The rows that wait for a step: models by the time that their steps take, the rows of a model by priority, flow by
+ * flow and in turn, so that all progress and nobody gets more by asking for more. Thread: one at a time, under the
+ * batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
 #ifndef ENGINE_DECODE_ROW_QUEUE_H
 #define ENGINE_DECODE_ROW_QUEUE_H
 
@@ -25,7 +25,9 @@ static_assert((int)GENERATION_FLOW_COUNT == 64, "a bit for each flow");
 
 /* The rows of one plan. */
 struct row_model {
-    const struct decode_plan *plan;             /* NULL: the place is free */
+    const struct decode_plan *plan;      /* NULL: the place is free */
+    const struct decode_plan *last_plan; /* whose it was, and whose used_ns it has */
+    uint64_t used_ns; /* what its steps took; of models that had nothing to do no less than the others had used then */
     struct row_ready ready[ROW_PRIORITY_COUNT]; /* from high to low */
     struct row_list stalled;                    /* by slow readers */
     struct row_list waiting;                    /* for what a search finds */
@@ -37,8 +39,8 @@ struct row_model {
 /* All zero at start. */
 struct row_queue {
     struct row_model models[ROW_QUEUE_MODELS_MAX];
-    size_t model_count; /* places used so far; those above were never used */
-    size_t turn;        /* whose turn it is next */
+    size_t model_count;     /* places used so far; those above were never used */
+    uint64_t least_used_ns; /* of the model whose turn it was last */
 };
 
 /* Adds a row that is in no list, removes one that is in this list, takes the first one (NULL when there is none). */
@@ -49,7 +51,7 @@ struct generation *row_list_take_first(struct row_list *list);
 /* The plan's place, taken where it has none; NULL when ROW_QUEUE_MODELS_MAX others have rows. */
 struct row_model *row_queue_find_model(struct row_queue *queue, const struct decode_plan *plan);
 
-/* Frees the place of a model that has no rows left. */
+/* Frees the place of a model that has no rows left; what it has used is kept there until somebody takes the place. */
 void row_queue_release_model(struct row_model *model);
 
 /* Adds a row that is ready for a step behind those of its priority and flow; or one that is not, to those that stall or
@@ -62,8 +64,12 @@ void row_model_remove(struct row_model *model, struct generation *row);
  * that sets it to UINT64_MAX and notes every row again. */
 void row_model_note_deadline(struct row_model *model, const struct generation *row);
 
-/* The next model in turn with ready rows; NULL when there is none. */
+/* Of the models with ready rows the one whose steps have used the least time: a slow one has its share of the
+ * time, not a step for each of another's. Who had no ready row saves nothing up. NULL when there is none. */
 struct row_model *row_queue_next_model(struct row_queue *queue);
+
+/* After its step, which took so many nanoseconds. */
+void row_model_charge(struct row_model *model, uint64_t step_ns);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits
  * still gets a sixteenth, of steps of few rows one row in some of them, so that none starves. Within a priority flows

@@ -1,4 +1,4 @@
-/* Who has the batcher's steps, and who does not cost any: rows that stall or were cancelled. */
+/* Who has the batcher's steps, and who does not cost any: rows that stall or were cancelled, models of slow steps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/clock.h"
 #include "tests/unit/batcher_rig.h"
 
 /* A text of its own, alone among rows that stall: returns when those do no more than that. */
@@ -62,12 +63,13 @@ static void test_stalled_rows_are_left_alone(void **state)
 
 enum { STEPPED_SYMBOLS = 7, STEPPED_STATE_BYTES = 64 };
 
-/* Steps that wait until they are let through. */
+/* Steps that wait until they are let through, or that take their time. */
 struct steps {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     size_t begun_count;
     size_t let_count; /* so many may end */
+    uint64_t step_ms;
 };
 
 static void steps_begin(void *context, void *state)
@@ -87,6 +89,9 @@ static enum status steps_step(void *context, const struct stepper_step *step, st
         pthread_cond_wait(&steps->changed, &steps->lock);
     }
     pthread_mutex_unlock(&steps->lock);
+    uint64_t until_ms = clock_now_ms() + steps->step_ms;
+    while (steps->step_ms > 0 && clock_now_ms() < until_ms) {
+    }
     memcpy(step->next_state, step->state, STEPPED_STATE_BYTES);
     for (size_t i = 0; step->logits != NULL && i < STEPPED_SYMBOLS; i++) {
         step->logits[i] = (float)i;
@@ -172,11 +177,40 @@ static void test_cancelled_rows_take_no_place_in_a_step(void **state)
     steps_release(&steps, &served);
 }
 
+/* A text of quick steps does not wait for a slow model's step at each of its symbols. */
+static void test_slow_models_do_not_hold_up_quick_ones(void **state)
+{
+    (void)state;
+    enum { TOKENS = 600, STEP_MS = 3 };
+    struct steps steps;
+    struct served slow, quick;
+    struct hub hub;
+    steps_init(&steps, &slow);
+    steps.step_ms = STEP_MS;
+    served_init(&quick, decode_model_characters(30), 0, 1, 8, NULL);
+    hub_init(&hub, 2, ROWS_MAX);
+    struct row *long_row = must_submit(&hub, &slow, (struct generation_options){.tokens_max = GENERATION_TOKENS_MAX});
+    steps_wait_begun(&steps, 1);
+    struct row *row = must_submit(&hub, &quick, (struct generation_options){.tokens_max = TOKENS});
+    long_row->is_read = false;
+    steps_let(&steps, SIZE_MAX);
+    hub_wait_ended(&hub, 1);
+    assert_int_equal(row->length, TOKENS);
+    assert_true(generation_progress(long_row->generation).token_count < TOKENS / 2);
+    generation_cancel(long_row->generation);
+    batcher_wake(hub.batcher);
+    hub_wait_ended(&hub, 2);
+    hub_release(&hub);
+    served_release(&quick);
+    steps_release(&steps, &slow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stalled_rows_are_left_alone),
         cmocka_unit_test(test_cancelled_rows_take_no_place_in_a_step),
+        cmocka_unit_test(test_slow_models_do_not_hold_up_quick_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Whose turn it is: rows of one priority in turn, higher priorities first but never alone, models one after
- * another. */
+/* Whose turn it is: rows of one priority in turn, higher priorities first but never alone, models by the
+ * time of their steps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -188,6 +188,14 @@ static void test_flows_take_turns(void **state)
     mem_free(queue);
 }
 
+/* The next model, charged for its step. */
+static struct row_model *take_turn(struct row_queue *queue, uint64_t step_ns)
+{
+    struct row_model *model = row_queue_next_model(queue);
+    row_model_charge(model, step_ns);
+    return model;
+}
+
 static void test_models_take_turns(void **state)
 {
     (void)state;
@@ -200,11 +208,11 @@ static void test_models_take_turns(void **state)
         assert_ptr_equal(row_queue_find_model(queue, plan_at(i)), models[i]);
     }
     for (size_t turn = 0; turn < 9; turn++) {
-        assert_ptr_equal(row_queue_next_model(queue), models[turn % 3]);
+        assert_ptr_equal(take_turn(queue, 5), models[turn % 3]);
     }
     row_model_remove(models[1], rows[1]);
-    assert_ptr_equal(row_queue_next_model(queue), models[0]);
-    assert_ptr_equal(row_queue_next_model(queue), models[2]);
+    assert_ptr_equal(take_turn(queue, 5), models[0]);
+    assert_ptr_equal(take_turn(queue, 5), models[2]);
     row_model_add_stalled(models[1], rows[1]);
     row_queue_release_model(models[1]);
     assert_ptr_equal(models[1]->plan, plan_at(1)); /* a stalled row keeps the place */
@@ -215,6 +223,77 @@ static void test_models_take_turns(void **state)
         assert_non_null(row_queue_find_model(queue, plan_at(i)));
     }
     assert_null(row_queue_find_model(queue, plan_at(ROW_QUEUE_MODELS_MAX + 1)));
+    for (size_t i = 0; i < 3; i++) {
+        mem_free(rows[i]);
+    }
+    mem_free(queue);
+}
+
+/* A model of slow steps and one of quick ones have the same time. */
+static void test_turns_are_by_time(void **state)
+{
+    (void)state;
+    enum { SLOW_NS = 3000000, QUICK_NS = 50000, TURNS = 61 * 10 };
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *slow = row_queue_find_model(queue, plan_at(0));
+    struct row_model *quick = row_queue_find_model(queue, plan_at(1));
+    struct generation *rows[] = {make_rows(slow, 1, GENERATION_PRIORITY_NORMAL),
+                                 make_rows(quick, 1, GENERATION_PRIORITY_NORMAL)};
+    size_t slow_turns = 0;
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        const struct row_model *next = row_queue_next_model(queue);
+        slow_turns += next == slow;
+        row_model_charge(next == slow ? slow : quick, next == slow ? SLOW_NS : QUICK_NS);
+    }
+    assert_int_equal(slow_turns, 10);
+    mem_free(rows[0]);
+    mem_free(rows[1]);
+    mem_free(queue);
+}
+
+/* Whoever had nothing to do, or comes anew, has as much to come as the others; who has used more has that to wait for,
+ * although its texts have ended meanwhile. */
+static void test_idle_models_save_nothing_up(void **state)
+{
+    (void)state;
+    struct row_queue *queue = mem_allocate(1, sizeof *queue);
+    struct row_model *models[3];
+    struct generation *rows[3];
+    for (size_t i = 0; i < 2; i++) {
+        models[i] = row_queue_find_model(queue, plan_at(i));
+        rows[i] = make_rows(models[i], 1, GENERATION_PRIORITY_NORMAL);
+    }
+    row_model_remove(models[1], rows[1]);
+    row_model_add_stalled(models[1], rows[1]);
+    for (size_t turn = 0; turn < 100; turn++) {
+        assert_ptr_equal(take_turn(queue, 7), models[0]);
+    }
+    row_model_remove(models[1], rows[1]);
+    row_model_add_ready(models[1], rows[1]);
+    models[2] = row_queue_find_model(queue, plan_at(2));
+    rows[2] = make_rows(models[2], 1, GENERATION_PRIORITY_NORMAL);
+    size_t turns[3] = {0};
+    for (size_t turn = 0; turn < 30; turn++) {
+        turns[take_turn(queue, 7) - queue->models]++;
+    }
+    assert_in_range(turns[0], 9, 10);
+    assert_in_range(turns[1], 10, 11);
+    assert_in_range(turns[2], 10, 11);
+    while (row_queue_next_model(queue) != models[0]) {
+        take_turn(queue, 7);
+    }
+    take_turn(queue, 7000); /* a long step, and its text is over */
+    row_model_remove(models[0], rows[0]);
+    row_queue_release_model(models[0]);
+    assert_null(models[0]->plan);
+    for (size_t turn = 0; turn < 10; turn++) {
+        take_turn(queue, 7);
+    }
+    assert_ptr_equal(row_queue_find_model(queue, plan_at(0)), models[0]);
+    row_model_add_ready(models[0], rows[0]);
+    for (size_t turn = 0; turn < 100; turn++) {
+        assert_ptr_not_equal(take_turn(queue, 7), models[0]);
+    }
     for (size_t i = 0; i < 3; i++) {
         mem_free(rows[i]);
     }
@@ -275,6 +354,8 @@ int main(void)
         cmocka_unit_test(test_no_row_of_a_step_is_kept_for_nobody),
         cmocka_unit_test(test_flows_take_turns),
         cmocka_unit_test(test_models_take_turns),
+        cmocka_unit_test(test_turns_are_by_time),
+        cmocka_unit_test(test_idle_models_save_nothing_up),
         cmocka_unit_test(test_lists_keep_their_order),
         cmocka_unit_test(test_earliest_deadline_is_noted),
     };
