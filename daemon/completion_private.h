@@ -288,8 +288,8 @@ enum { SYMBOL_NAME_BYTES_MAX = GENERATION_SYMBOL_BYTES_MAX + 16 };
 size_t completion_name_symbol(const struct vocabulary *vocabulary, uint32_t symbol, struct text_position begin,
                               char name[SYMBOL_NAME_BYTES_MAX]);
 
-/* Makes the body of a completion of a score's body: {"text","candidates"} are its prompts. Errors name the field. New
- * reference. Any thread. */
+/* Makes the body of a completion of a score's body: {"text","candidates"} are its prompts; one that names no priority
+ * has the low one, since nobody watches it come. Errors name the field. New reference. Any thread. */
 enum status completion_score_translate(const json_t *object, json_t **ret_object, struct error *error) MUST_CHECK;
 
 /* Encoded is a prompt of a score: that of its text becomes its context, that of a candidate gets the context before it,

@@ -46,8 +46,11 @@ enum status completion_score_translate(const json_t *object, json_t **ret_object
     json_t *made = json_copy((json_t *)(uintptr_t)object); /* only read */
     json_object_del(made, "text");
     json_object_del(made, "candidates");
+    const json_t *priority = json_object_get(object, "priority");
+    bool has_priority = priority != NULL && !json_is_null(priority);
     if (prompts == NULL || json_object_set_new(made, "prompt", prompts) != 0 ||
-        json_object_set_new(made, "max_tokens", json_integer(0)) != 0) {
+        json_object_set_new(made, "max_tokens", json_integer(0)) != 0 ||
+        (!has_priority && json_object_set_new(made, "priority", json_integer(GENERATION_PRIORITY_LOW)) != 0)) {
         json_decref(made);
         return error_set(error, STATUS_NO_MEMORY, "no memory for a score");
     }
