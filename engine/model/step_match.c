@@ -263,9 +263,12 @@ static bool match_layer(struct step_view *view, struct output top, struct step_l
         char reason[STEP_VIEW_REASON_BYTES_MAX];
         memcpy(reason, view->reason, sizeof reason);
         if (step_find_next(view, next_h, &state) && match_cell(view, next_h, layer) &&
-            output_equal(layer->input.output, below) && layer->input.begin == 0 && layer->projection.node == NULL) {
+            output_equal(layer->input.output, below) && layer->input.begin == 0) {
             layer->is_residual = true;
-            return true;
+            return layer->projection.node == NULL ||
+                   step_refuse(view, top,
+                               "adds the input of a cell to its projected output, which packed is no vector "
+                               "of its own: projections are folded into the weights that read them");
         }
         memcpy(view->reason, reason, sizeof reason); /* the other one may be the cell */
     }

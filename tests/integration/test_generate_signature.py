@@ -303,6 +303,16 @@ class FastPath(Signature):
                         signature({"symbol": "x", "state": ["s0", "s1"]},
                                   {"logits": "logits", "state": ["r.state.c", "r.state.h"]}))
 
+    def test_a_residual_connection_around_a_projection(self):
+        """Is a sum of the cell's input and output, and the log does not deny it."""
+        steps = embedded([{"op": "lstm_cell", "num_units": 8, "num_proj": 6, "as": "cell"},
+                          {"op": "residual_wrapper", "cell": "cell", "as": "cell"}], 6)
+        next(step for step in steps if step["op"] == "dynamic_rnn")["initial_state"] = ["s0", "s1"]
+        self.check_slow(r"adds the input of a cell to its projected output, .* projections are folded",
+                        *fed_states((1, 8), (1, 6)), *steps,
+                        signature({"symbol": "x", "state": ["s0", "s1"]},
+                                  {"logits": "logits", "state": ["r.state.c", "r.state.h"]}))
+
     def test_residual_connections(self):
         """Around the second layer, around both, and before a dropout that is off."""
         for around in (("b2",), ("a", "b2")):
