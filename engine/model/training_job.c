@@ -2,7 +2,6 @@
 #include "engine/model/training_job.h"
 
 #include <math.h>
-#include <sys/stat.h>
 
 #include "engine/base/cpu.h"
 #include "engine/base/mem.h"
@@ -57,12 +56,18 @@ void training_job_checkpoint_path(const char *model_directory, char path[TRAININ
 
 /* ---- making ---- */
 
-bool training_job_is_unfinished(const char *model_directory)
+/* Whether there is a checkpoint, and where it lies. */
+static bool find_checkpoint(const char *model_directory, char found[MODEL_DIRECTORY_PATH_BYTES])
 {
     char path[TRAINING_JOB_PATH_BYTES_MAX];
-    struct stat info;
     training_job_checkpoint_path(model_directory, path);
-    return stat(path, &info) == 0;
+    return version_find(path, found);
+}
+
+bool training_job_is_unfinished(const char *model_directory)
+{
+    char found[MODEL_DIRECTORY_PATH_BYTES];
+    return find_checkpoint(model_directory, found);
 }
 
 /* Sums are rounded otherwise by other kernels. */
@@ -88,14 +93,15 @@ const char *training_job_warning(const struct training_job *job)
 static enum status check_unfinished(struct training_job *job, const struct training_job_options *options,
                                     struct error *error)
 {
-    bool is_there = training_job_is_unfinished(job->directory);
+    char found[MODEL_DIRECTORY_PATH_BYTES];
+    bool is_there = find_checkpoint(job->directory, found);
     if (options->is_resume && !is_there) {
         error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training to resume", job->directory);
         return error_code(error, "no_checkpoint"), STATUS_NOT_FOUND;
     }
     if (!options->is_resume && is_there && !options->discards_unfinished) {
         error_set(error, STATUS_CONFLICT, "%s: an interrupted training is there: resume it, or remove %s",
-                  job->directory, job->checkpoint_path);
+                  job->directory, found);
         return error_code(error, "unfinished_job"), STATUS_CONFLICT;
     }
     if (options->is_resume) {
@@ -377,7 +383,7 @@ void training_job_stop(struct training_job *job)
 
 enum status training_job_finish(struct training_job *job, struct error *error)
 {
-    return directory_remove(job->checkpoint_path, error);
+    return version_remove(job->checkpoint_path, error);
 }
 
 const struct corpus *training_job_corpus(const struct training_job *job)

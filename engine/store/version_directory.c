@@ -15,7 +15,7 @@
 #include "engine/store/version_directory_files.h"
 #include "engine/store/version_directory_manifest.h"
 
-enum { VERSION_DIGITS_MAX = 9 };
+enum { VERSION_DIGITS_MAX = 9, FIND_TRIES_MAX = 4 };
 
 static enum status refuse_incomplete(struct error *error, const char *name, const char *what)
 {
@@ -150,10 +150,42 @@ static enum status read_version(int directory_fd, struct version_files *files, s
     return STATUS_OK;
 }
 
+/* ---- where it lies ---- */
+
+/* Whoever replaces it may have put the new one in its place since we looked there. */
+bool version_find(const char *path, char found[MODEL_DIRECTORY_PATH_BYTES])
+{
+    struct place place;
+    char aside[ASIDE_NAME_BYTES];
+    if (place_split(path, &place, NULL) != STATUS_OK) {
+        return false;
+    }
+    aside_name(place.name, aside);
+    const char *parent = strcmp(place.parent, ".") == 0 ? "" : place.parent; /* others end in a slash */
+    for (int i = 0; i < 2 * FIND_TRIES_MAX; i++) {
+        struct stat facts;
+        int length = snprintf(found, MODEL_DIRECTORY_PATH_BYTES, "%s%s", parent, i % 2 == 0 ? place.name : aside);
+        if (length < MODEL_DIRECTORY_PATH_BYTES && stat(found, &facts) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status open_version(const char *path, int *ret_fd, struct error *error)
+{
+    char found[MODEL_DIRECTORY_PATH_BYTES];
+    enum status status = directory_open(path, ret_fd, error);
+    for (int i = 0; i < FIND_TRIES_MAX && status == STATUS_NOT_FOUND && version_find(path, found); i++) {
+        status = directory_open(found, ret_fd, error);
+    }
+    return status;
+}
+
 enum status version_read(const char *path, struct version_files *ret_files, struct error *error)
 {
     int fd = -1;
-    TRY(directory_open(path, &fd, error));
+    TRY(open_version(path, &fd, error));
     struct version_files files = {.count = 0};
     enum status status = read_version(fd, &files, error);
     close(fd);

@@ -5,7 +5,8 @@
  * "origin":{…},"evaluation":{…}}. A version is visible once manifest.json is there and every file matches it.
  *
  * What is being written or removed has a name that begins with ".lstmd-"; a later write beside it clears away what a
- * crash left behind. Symbolic links inside a version are refused, never followed. */
+ * crash left behind. One that is being replaced may be called ".before-NAME" for a moment. Symbolic links inside a
+ * version are refused, never followed. */
 #ifndef ENGINE_STORE_VERSION_DIRECTORY_H
 #define ENGINE_STORE_VERSION_DIRECTORY_H
 
@@ -52,7 +53,12 @@ void sha256_text(const void *bytes, size_t length, char text[SHA256_TEXT_BYTES])
 struct sha256_ctx;
 void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES]);
 
-/* Reads and verifies every file of the version in directory `path`. NOT_FOUND without the directory. Errors, each
+/* Where the directory of that path lies: there, or, while version_replace puts another one in its place or was killed
+ * at that, beside it. False: there is none. */
+bool version_find(const char *path, char found[MODEL_DIRECTORY_PATH_BYTES]);
+
+/* Reads and verifies every file of the version in directory `path`, or where version_find finds it. NOT_FOUND without
+ * the directory. Errors, each
  * naming the file and the numbers: code "incomplete" (UNPROCESSABLE): manifest missing or cut off, a listed file
  * missing, shorter or longer than listed, or of another checksum: a copy may still be running; code "corrupt"
  * (CORRUPT): the manifest is not JSON of this form, or something listed is not a regular file; code "newer_format"
@@ -83,10 +89,15 @@ enum status version_write(const char *model_path, const struct version_file *fil
 enum status version_write_again(const char *model_path, const struct version_files *version, uint64_t *ret_version,
                                 struct error *error) MUST_CHECK;
 
-/* As version_write, but the directory is `path` itself, replaced whole and atomically if it exists (RENAME_EXCHANGE):
- * for a job's checkpoint. */
+/* As version_write, but the directory is `path` itself, replaced whole if it exists: for a job's checkpoint. The names
+ * are exchanged at once (RENAME_EXCHANGE). On a file system that cannot (NFS, CIFS), the old one is moved aside before
+ * the new one comes, and removed afterwards: whenever the process is killed, version_find finds a whole one, the old
+ * or the new, and the next call goes on from there. One writer at a time. */
 enum status version_replace(const char *path, const struct version_file *files, size_t count, const json_t *manifest,
                             struct error *error) MUST_CHECK;
+
+/* Removes what version_replace wrote, as directory_remove does, and what it may have left aside. */
+enum status version_remove(const char *path, struct error *error) MUST_CHECK;
 
 /* A name for a model directory that is being made in `models_path`: hidden, and swept an hour later if it was left
  * behind. Write versions into it; then publish it, or directory_remove it. TOO_LARGE for a path that is too long. */

@@ -16,6 +16,7 @@
 enum { TREE_DEPTH_MAX = 32, REMOVAL_TRIES_MAX = 16, LEFTOVER_AGE_SECONDS = 3600, READ_BYTES_FIRST = 4096 };
 
 static const char hidden_prefix[] = ".lstmd-";
+static const char aside_prefix[] = ".before-";
 
 enum status place_split(const char *path, struct place *ret_place, struct error *error)
 {
@@ -111,6 +112,11 @@ void hidden_name(char name[HIDDEN_NAME_BYTES])
     snprintf(name, HIDDEN_NAME_BYTES, "%s%016" PRIx64, hidden_prefix, rng_system());
 }
 
+void aside_name(const char *name, char aside[ASIDE_NAME_BYTES])
+{
+    snprintf(aside, ASIDE_NAME_BYTES, "%s%.*s", aside_prefix, NAME_MAX, name);
+}
+
 static enum status write_all(int fd, const char *name, const char *bytes, size_t length, struct error *error)
 {
     for (size_t done = 0; done < length;) {
@@ -203,6 +209,15 @@ static enum status remove_below(int directory_fd, const char *name, int depth, i
 enum status tree_remove_at(int directory_fd, const char *name, struct error *error)
 {
     return remove_below(directory_fd, name, 0, REMOVAL_TRIES_MAX, error);
+}
+
+void tree_drop_at(int directory_fd, const char *name)
+{
+    char hidden[HIDDEN_NAME_BYTES];
+    hidden_name(hidden);
+    if (renameat(directory_fd, name, directory_fd, hidden) == 0) {
+        tree_remove_at(directory_fd, hidden, NULL);
+    }
 }
 
 /* The facts of something with a hidden name. */

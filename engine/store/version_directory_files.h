@@ -8,7 +8,7 @@
 
 #include "engine/base/status.h"
 
-enum { HIDDEN_NAME_BYTES = 24 };
+enum { HIDDEN_NAME_BYTES = 24, ASIDE_NAME_BYTES = NAME_MAX + 16 };
 
 /* A path's last component and the directory that holds it. */
 struct place {
@@ -31,6 +31,10 @@ enum status directory_sync(int directory_fd, const char *path, struct error *err
 /* A fresh name ".lstmd-0123456789abcdef". */
 void hidden_name(char name[HIDDEN_NAME_BYTES]);
 
+/* What a directory is called while the one that replaces it takes its place, where names cannot be exchanged:
+ * ".before-NAME". No sweep takes it: it may be the only whole one. */
+void aside_name(const char *name, char aside[ASIDE_NAME_BYTES]);
+
 /* Removes what crashed writers left in a directory: hidden names of the form above, older than an hour and not locked.
  * What cannot be removed stays for the next time. */
 void directory_sweep(int directory_fd);
@@ -42,5 +46,8 @@ enum status file_create_at(int directory_fd, const char *name, const void *bytes
 /* Removes a file, link, or directory with all below it. Something missing is no error. A caller that cleans up may
  * ignore the status: what is left under a hidden name is swept later. */
 enum status tree_remove_at(int directory_fd, const char *name, struct error *error);
+
+/* The same, under a hidden name: it vanishes at once, and nobody finds half of it. What cannot be removed stays. */
+void tree_drop_at(int directory_fd, const char *name);
 
 #endif

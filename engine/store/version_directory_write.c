@@ -65,15 +65,27 @@ static enum status stage(struct staging *staging, int *ret_fd, struct error *err
     return STATUS_OK;
 }
 
-/* Renames without replacing. A file system that cannot say so (NFS) still refuses to replace a directory that holds
+/* File systems that know no flags of renames (NFS, CIFS, 9p, ZFS before 2.2), and kernels, say so in several ways. */
+static bool lacks_flags(int failure)
+{
+    return failure == EINVAL || failure == ENOSYS || failure == EOPNOTSUPP;
+}
+
+/* Renames without replacing. A file system that cannot say so still refuses to replace a directory that holds
  * anything. */
 static int rename_new(int parent_fd, const char *from, const char *to)
 {
     int result = renameat2(parent_fd, from, parent_fd, to, RENAME_NOREPLACE);
-    if (result != 0 && errno == EINVAL) {
+    if (result != 0 && lacks_flags(errno)) {
         result = renameat(parent_fd, from, parent_fd, to);
     }
     return result != 0 ? errno : 0;
+}
+
+/* Whether a rename failed because something has that name. */
+static bool is_taken(int failure)
+{
+    return failure == EEXIST || failure == ENOTEMPTY || failure == ENOTDIR;
 }
 
 /* Renames the staged directory to the first free number from `version` on. */
@@ -84,7 +96,7 @@ static enum status publish_next(const struct staging *staging, uint64_t version,
         char name[VERSION_NAME_BYTES];
         snprintf(name, sizeof name, "%" PRIu64, version);
         int failure = rename_new(staging->parent_fd, staging->hidden, name);
-        if (failure == EEXIST || failure == ENOTEMPTY || failure == ENOTDIR) {
+        if (is_taken(failure)) {
             continue;
         }
         if (failure != 0) {
@@ -170,19 +182,43 @@ enum status version_write_again(const char *model_path, const struct version_fil
     return write_staging(&staging, ret_version, error);
 }
 
-/* Puts the staged directory at `name`. Whatever was there has the hidden name afterwards. */
-static int exchange(const struct staging *staging, const char *name)
+/* ---- replacing ---- */
+
+/* The old one moves aside, the new one into its place. Between the two it is found aside (version_find), where it stays
+ * until the new one is durable. What another writer left aside when it was killed is older than what is in place. */
+static int exchange_by_steps(const struct staging *staging, const char *name, const char *aside)
+{
+    int fd = staging->parent_fd;
+    int failure = rename_new(fd, staging->hidden, name);
+    for (int attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX && is_taken(failure); attempt++) {
+        tree_drop_at(fd, aside);
+        if (renameat(fd, name, fd, aside) != 0 && errno != ENOENT) {
+            return errno;
+        }
+        failure = rename_new(fd, staging->hidden, name);
+    }
+    if (failure != 0) {
+        (void)rename_new(fd, aside, name); /* else it is found where it is */
+    }
+    return failure;
+}
+
+/* Puts the staged directory at `name`. Whatever was there has the hidden name afterwards, or is aside. */
+static int exchange(const struct staging *staging, const char *name, const char *aside)
 {
     int failure = EAGAIN;
     for (int attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX; attempt++) {
         if (renameat2(staging->parent_fd, staging->hidden, staging->parent_fd, name, RENAME_EXCHANGE) == 0) {
             return 0;
         }
+        if (lacks_flags(errno)) {
+            return exchange_by_steps(staging, name, aside);
+        }
         if (errno != ENOENT) {
             return errno;
         }
         failure = rename_new(staging->parent_fd, staging->hidden, name);
-        if (failure != EEXIST && failure != ENOTEMPTY && failure != ENOTDIR) {
+        if (!is_taken(failure)) {
             return failure;
         }
     }
@@ -192,15 +228,20 @@ static int exchange(const struct staging *staging, const char *name)
 static enum status replace_in(struct staging *staging, const char *name, struct error *error)
 {
     int fd = -1;
+    char aside[ASIDE_NAME_BYTES];
+    aside_name(name, aside);
     TRY(stage(staging, &fd, error));
     enum status status = STATUS_OK;
-    int failure = exchange(staging, name);
+    int failure = exchange(staging, name, aside);
     if (failure != 0) {
         status = error_set_errno(error, failure, "put a new directory in place of '%s/%s'", staging->parent, name);
     } else {
         status = directory_sync(staging->parent_fd, staging->parent, error);
     }
     discard(staging); /* the old one, or ours that could not take its place */
+    if (status == STATUS_OK) {
+        tree_drop_at(staging->parent_fd, aside);
+    }
     close(fd);
     return status;
 }
@@ -227,6 +268,20 @@ enum status version_replace(const char *path, const struct version_file *files, 
     return status;
 }
 
+/* The one aside first: alone it would be found again. */
+enum status version_remove(const char *path, struct error *error)
+{
+    struct place place;
+    char aside[ASIDE_NAME_BYTES];
+    int fd = -1;
+    TRY(place_split(path, &place, error));
+    TRY(directory_open(place.parent, &fd, error));
+    aside_name(place.name, aside);
+    tree_drop_at(fd, aside);
+    close(fd);
+    return directory_remove(path, error);
+}
+
 enum status model_directory_stage(const char *models_path, char path[MODEL_DIRECTORY_PATH_BYTES], struct error *error)
 {
     char hidden[HIDDEN_NAME_BYTES];
@@ -251,7 +306,7 @@ enum status model_directory_publish(const char *staged_path, const char *path, s
     TRY(directory_open(place.parent, &fd, error));
     int failure = rename_new(fd, staged.name, place.name);
     enum status status = STATUS_OK;
-    if (failure == EEXIST || failure == ENOTEMPTY || failure == ENOTDIR) {
+    if (is_taken(failure)) {
         error_set(error, STATUS_CONFLICT, "model %s exists already", place.name);
         status = error_code(error, "model_exists");
     } else if (failure != 0) {
