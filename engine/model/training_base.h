@@ -1,6 +1,6 @@
-/* What a training begins with, where that is not the model's graph as it is: a version's weights, none, or a vocabulary
- * that takes in the symbols of the text. Made aside; the model has it once training_base_adopt puts it in place.
- * Thread: the job's.
+/* What a training begins with, where that is not the model's graph as it is: a version's weights, none, a vocabulary
+ * that takes in the symbols of the text, or what an interrupted training had. Made aside; the model has it once
+ * training_base_adopt puts it in place. Thread: the job's.
  *
  * A graph over another vocabulary is the language model built anew over it, with initial values from the seed, then the
  * weights there were: row by row of the embedding (or of the first layer's kernel, where symbols go in one-hot), of
@@ -25,8 +25,9 @@ enum status training_base_take(struct model *model, const struct training_start 
 /* A base of zeroes is allowed. */
 void training_base_release(struct training_base *base);
 
-/* Takes the content of a checkpoint that is to be resumed, where the model holds another language model: one that was
- * begun with it, or with its vocabulary, in another life of the process. */
+/* Takes the content of a checkpoint that is to be resumed, graph and all, unless the model's graph is the very one that
+ * was trained, perhaps built on since: what else the model has become, or was made as, is no matter.
+ * UNPROCESSABLE, code "no_language_model"; errors of version_content_read. */
 enum status training_base_take_checkpoint(struct model *model, const char *path, struct training_base *ret_base,
                                           struct error *error) MUST_CHECK;
 

@@ -36,15 +36,23 @@ static bool exists(const char *parent, const char *name)
     return access(path, F_OK) == 0;
 }
 
-static struct model *make_model(void)
+/* `specification` NULL: an empty graph. */
+static struct model *make_model_of(const char *specification_text)
 {
     struct model *model = NULL;
     struct error error;
-    json_t *specification = json_pack("{s:s, s:i, s:i}", "cell", "lstm", "layers", 2, "units", 5);
     assert_ok(model_create("fox", &model, &error), error);
-    assert_ok(model_make_language_model(model, specification, 1, &error), error);
-    json_decref(specification);
+    if (specification_text != NULL) {
+        json_t *specification = json_loads(specification_text, 0, NULL);
+        assert_ok(model_make_language_model(model, specification, 1, &error), error);
+        json_decref(specification);
+    }
     return model;
+}
+
+static struct model *make_model(void)
+{
+    return make_model_of("{\"cell\":\"lstm\",\"layers\":2,\"units\":5}");
 }
 
 struct watcher {
@@ -191,6 +199,18 @@ static void read_weights(uint64_t version, struct version_files *ret_files, cons
     assert_non_null(*ret_weights);
 }
 
+static void expect_same_weights(uint64_t one, uint64_t other)
+{
+    struct version_files files[2];
+    const struct version_file *weights[2];
+    read_weights(one, &files[0], &weights[0]);
+    read_weights(other, &files[1], &weights[1]);
+    assert_int_equal(weights[0]->length, weights[1]->length);
+    assert_memory_equal(weights[0]->bytes, weights[1]->bytes, weights[0]->length);
+    version_files_release(&files[0]);
+    version_files_release(&files[1]);
+}
+
 static uint64_t save(struct model *model, struct training_job *job)
 {
     uint64_t version = 0;
@@ -238,21 +258,28 @@ static void stop_at(uint64_t step)
     assert_true(training_job_is_unfinished(model_directory));
 }
 
-static uint64_t resume(void)
+/* Goes on with the model, which it takes. */
+static uint64_t resume_with(struct model *model)
 {
-    char path[TRAINING_JOB_PATH_BYTES_MAX];
     struct watcher watcher = {0};
     struct training_job *job = NULL;
-    struct model *model = NULL;
     struct error error;
-    training_job_checkpoint_path(model_directory, path);
-    assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
     refuse(model, "{\"batch\":5}", true, STATUS_CONFLICT, "resume_differs");
     assert_ok(make_job(model, "{}", true, &watcher, &job, &error), error);
     assert_ok(training_job_run(job, &error), error);
     uint64_t version = save(model, job);
     model_unref(model);
     return version;
+}
+
+static uint64_t resume(void)
+{
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
+    struct model *model = NULL;
+    struct error error;
+    training_job_checkpoint_path(model_directory, path);
+    assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
+    return resume_with(model);
 }
 
 /* The validation text through the version as it is served: what the manifest says of each precision. */
@@ -361,14 +388,47 @@ static void test_resume_ends_in_the_same_version(void **state)
     stop_at(15);
     uint64_t resumed = resume();
     assert_int_equal(resumed, straight + 1);
-    struct version_files files[2];
-    const struct version_file *weights[2];
-    read_weights(straight, &files[0], &weights[0]);
-    read_weights(resumed, &files[1], &weights[1]);
-    assert_int_equal(weights[0]->length, weights[1]->length);
-    assert_memory_equal(weights[0]->bytes, weights[1]->bytes, weights[0]->length);
-    version_files_release(&files[0]);
-    version_files_release(&files[1]);
+    expect_same_weights(straight, resumed);
+}
+
+/* The model that goes on is the one that was interrupted, whatever this one was made as. */
+static void test_resume_takes_the_interrupted_graph(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        NULL,
+        "{\"layers\":2,\"units\":5}",
+        "{\"cell\":\"gru\",\"layers\":1,\"units\":7,\"embedding\":3}",
+        "{\"layers\":2,\"units\":5,\"residual\":true}",
+        "{\"layers\":2,\"units\":5,\"forget_bias\":0}",
+        "{\"layers\":2,\"units\":5,\"variational_dropout\":true}",
+        "{\"layers\":2,\"units\":5,\"vocabulary\":\"bytes\"}",
+    };
+    uint64_t straight = train_straight();
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        stop_at(15);
+        expect_same_weights(straight, resume_with(make_model_of(others[i])));
+    }
+}
+
+/* One with the interrupted one's sizes and vocabulary, which were all that was looked at once. */
+static void test_resume_takes_the_interrupted_graph_for_one_of_its_size(void **state)
+{
+    (void)state;
+    char path[256];
+    struct watcher watcher = {0};
+    struct training_job *job = NULL;
+    struct error error;
+    uint64_t straight = train_straight();
+    struct model *model = make_model_of("{\"layers\":2,\"units\":5,\"residual\":true}");
+    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
+    assert_ok(training_job_run(job, &error), error);
+    uint64_t residual = save(model, job);
+    model_unref(model);
+    stop_at(15);
+    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)residual);
+    assert_ok(model_create_from_version("fox", path, residual, &model, &error), error);
+    expect_same_weights(straight, resume_with(model));
 }
 
 int main(void)
@@ -382,6 +442,8 @@ int main(void)
         cmocka_unit_test(test_nothing_is_measured_once_stopped),
         cmocka_unit_test(test_what_cannot_be_measured_is_said),
         cmocka_unit_test(test_resume_ends_in_the_same_version),
+        cmocka_unit_test(test_resume_takes_the_interrupted_graph),
+        cmocka_unit_test(test_resume_takes_the_interrupted_graph_for_one_of_its_size),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
