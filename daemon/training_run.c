@@ -128,36 +128,20 @@ static enum status publish_end(struct training_run *run, struct error *error)
     return status;
 }
 
-static bool is_same_number(const json_t *a, const json_t *b, const char *name)
+/* What `best` has to beat: the version that serves, on this job's validation text. Where that cannot be said, the best
+ * is published, with a warning. */
+static void measure_serving(struct training_run *run, const struct training_job *job)
 {
-    return json_number_value(json_object_get(a, name)) == json_number_value(json_object_get(b, name));
-}
-
-/* The validation loss of the version that serves, if it was measured on the same text; else NaN. */
-static double serving_loss(const struct training_run *run, const json_t *options)
-{
-    char path[REGISTRY_PATH_BYTES_MAX + 32];
-    char *text;
-    size_t length;
-    if (run->ticket.version == 0) {
-        return (double)NAN;
+    struct error reason;
+    char message[ERROR_MESSAGE_BYTES_MAX + 128];
+    run->published_loss = (double)NAN;
+    if (run->publish != PUBLISH_BEST || run->ticket.version == 0 ||
+        training_job_measure_version(job, run->ticket.version_path, &run->published_loss, &reason) == STATUS_OK) {
+        return;
     }
-    snprintf(path, sizeof path, "%s/manifest.json", run->ticket.version_path);
-    if (file_read(path, VERSION_MANIFEST_BYTES_MAX, &text, &length, NULL) != STATUS_OK) {
-        return (double)NAN;
-    }
-    json_t *manifest = json_loadb(text, length, 0, NULL);
-    mem_free(text);
-    const json_t *origin = json_object_get(manifest, "origin");
-    const char *sha256 = json_string_value(json_object_get(json_object_get(origin, "corpus"), "sha256"));
-    const json_t *fractions = json_object_get(origin, "options");
-    const json_t *loss = json_object_get(json_object_get(manifest, "evaluation"), "validation_loss");
-    bool is_same = sha256 != NULL && strcmp(sha256, corpus_report(training_job_corpus(run->training)).sha256) == 0 &&
-                   is_same_number(fractions, options, "validation_fraction") &&
-                   is_same_number(fractions, options, "test_fraction");
-    double value = is_same && json_is_number(loss) ? json_number_value(loss) : (double)NAN;
-    json_decref(manifest);
-    return value;
+    snprintf(message, sizeof message, "the best weights are published without comparing them with %s@%llu: %s",
+             run->name, (unsigned long long)run->ticket.version, reason.message);
+    tell(run, json_pack("{s:s, s:s}", "event", "warning", "message", message), false, 0);
 }
 
 /* ---- Reading the request */
@@ -306,12 +290,12 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     pthread_mutex_lock(&run->lock);
     run->training = job;
     pthread_mutex_unlock(&run->lock);
-    run->published_loss = run->publish == PUBLISH_BEST ? serving_loss(run, options) : (double)NAN;
     announce(run, options);
     if (training_job_warning(job) != NULL) {
         tell(run, json_pack("{s:s, s:s}", "event", "warning", "message", training_job_warning(job)), false, 0);
     }
     tell(run, training_job_describe_corpus(job), false, 0);
+    measure_serving(run, job);
     status = train(run, error);
     pthread_mutex_lock(&run->lock);
     run->training = NULL;

@@ -11,6 +11,7 @@
 #include "engine/model/training_base.h"
 #include "engine/model/training_lock.h"
 #include "engine/model/training_sample.h"
+#include "engine/model/version_loss.h"
 #include "engine/nn/language_model.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/ranks.h"
@@ -22,6 +23,8 @@ struct training_job {
     char checkpoint_path[TRAINING_JOB_PATH_BYTES_MAX];
     struct training_lock *lock;
     bool holds_model;
+    size_t threads;
+    bool is_idle_priority;
     struct training_options options;
     struct checkpoint checkpoint; /* of a resume */
     char warning[256];            /* "": none */
@@ -269,7 +272,6 @@ static enum status make_sample(void *context, uint64_t step, char **ret_text, st
 static enum status make_training(struct training_job *job, const struct training_job_options *options,
                                  const struct training_callbacks *callbacks, struct error *error)
 {
-    size_t threads = options->threads ? options->threads : cpu_usable_count();
     struct training_parts parts = {.graph = job->parts.graph,
                                    .values = job->parts.values,
                                    .step = &job->parts.step,
@@ -279,8 +281,8 @@ static enum status make_training(struct training_job *job, const struct training
                                    .model_files = job->files,
                                    .model_file_count = 2,
                                    .manifest = job->manifest,
-                                   .is_idle_priority = options->is_idle_priority,
-                                   .threads = threads,
+                                   .is_idle_priority = job->is_idle_priority,
+                                   .threads = job->threads,
                                    .hand_back = hand_back,
                                    .make_sample = make_sample,
                                    .context = job};
@@ -331,6 +333,8 @@ enum status training_job_create(struct model *model, const struct training_job_o
     }
     job->model = model_ref(model);
     snprintf(job->name, sizeof job->name, "%s", options->name);
+    job->threads = options->threads ? options->threads : cpu_usable_count();
+    job->is_idle_priority = options->is_idle_priority;
     enum status status = STATUS_OK;
     if (strlen(options->model_directory) >= sizeof job->directory) {
         status = error_set(error, STATUS_LIMIT, "the model directory's path has %zu bytes, at most %zu",
@@ -417,12 +421,30 @@ json_t *training_job_describe_corpus(const struct training_job *job)
                      report.sha256);
 }
 
-/* ---- what the manifest says ---- */
-
 static struct corpus_split split(const struct training_job *job)
 {
     return corpus_split(job->corpus, job->options.validation_fraction, job->options.test_fraction);
 }
+
+enum status training_job_measure_version(const struct training_job *job, const char *version_path, double *ret_loss,
+                                         struct error *error)
+{
+    struct version_loss_options options = {.version_path = version_path,
+                                           .corpus = job->corpus,
+                                           .vocabulary = job->vocabulary,
+                                           .stretch = split(job).parts[CORPUS_VALIDATION],
+                                           .directory = job->directory,
+                                           .shards = job->options.shards,
+                                           .threads = job->threads,
+                                           .is_idle_priority = job->is_idle_priority};
+    if (options.stretch.count == 0) {
+        *ret_loss = (double)NAN;
+        return STATUS_OK;
+    }
+    return version_loss_measure(&options, ret_loss, error);
+}
+
+/* ---- what the manifest says ---- */
 
 json_t *training_job_evaluation(const struct training_job *job)
 {

@@ -88,6 +88,12 @@ json_t *training_job_evaluation(const struct training_job *job);
 void training_job_add_precisions(const struct training_job *job, json_t *evaluation);
 json_t *training_job_origin(const struct training_job *job);
 
+/* The loss of the version at `version_path`, whatever its symbols, on the job's validation text, in nats per symbol of
+ * the job's: what the job's own validation losses can be compared with. NaN without such text. Errors as
+ * version_loss_measure. As slow as one evaluation. Not while it runs. */
+enum status training_job_measure_version(const struct training_job *job, const char *version_path, double *ret_loss,
+                                         struct error *error) MUST_CHECK;
+
 /* What its user should know before it runs: that a resume goes on with other kernels or another BLAS core type than the
  * interrupted training had, and will end in other bits; NULL: nothing. Borrowed. */
 const char *training_job_warning(const struct training_job *job);

@@ -159,6 +159,38 @@ class Jobs(Training):
         self.expect(200, "POST", self.path + "/load")  # what the next one has to beat serves by now
         self.train(publish="best", max_steps=1, optimizer={"name": "sgd", "learning_rate": 100})
         self.assertNotIn("published", [event["event"] for event in self.events()])
+        bad = {"max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 1e-30}, "from": "scratch"}
+        self.train(publish="best", **bad, corpus={"text": CORPUS + "of the world\n"})
+        self.assertNotIn("published", [event["event"] for event in self.events()])
+
+    def test_best_compares_on_the_same_validation_text(self):
+        """Whatever was trained on, and in whatever symbols: by the character."""
+        validation = {"text": CORPUS[:3000]}
+        self.train(publish="best", max_steps=60, validation=validation)
+        self.assertEqual(self.events()[-1]["version"], 1)
+        self.expect(200, "POST", self.path + "/load")
+        bad = {"max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 1e-30}, "from": "scratch"}
+        self.train(publish="best", corpus={"text": CORPUS[400:9000]}, validation=validation, **bad)
+        self.assertNotIn("published", [event["event"] for event in self.events()])
+        self.train(publish="best", corpus={"text": CORPUS[400:9000] + "Zoë\n" * 50}, validation={"text": "Zoë\n" * 9},
+                   vocabulary_policy="extend", **bad)
+        events = self.events()
+        self.assertIn("does not know the character U+005A", [event["message"] for event in events
+                                                            if event["event"] == "warning"][0])
+        self.assertEqual(events[-1]["version"], 2)
+
+    def test_best_of_bytes_and_characters(self):
+        """Of two bytes that are a character the first is soon known: a byte costs less, and a character more."""
+        text = "".join(chr(0x400 + ord(letter) % 64) for letter in CORPUS)
+        self.train(corpus={"text": text}, publish="best", max_steps=60)
+        best = self.events()[-1]["best_validation_loss"]
+        self.expect(200, "POST", self.path + "/load")
+        self.train(corpus={"text": text}, publish="best", max_steps=40, vocabulary_policy="bytes",
+                   optimizer={"learning_rate": 0.02}, **{"from": "scratch"})
+        events = self.events()
+        self.assertLess(events[-1]["best_validation_loss"], best)
+        self.assertGreater(2 * events[-1]["best_validation_loss"], best)
+        self.assertNotIn("published", [event["event"] for event in events])
 
     def test_second_job_and_stop(self):
         self.train(**ENDLESS)

@@ -431,6 +431,109 @@ static void test_resume_takes_the_interrupted_graph_for_one_of_its_size(void **s
     expect_same_weights(straight, resume_with(model));
 }
 
+/* ---- a version on a job's validation text ---- */
+
+static struct training_job *make_job_on(struct model *model, const char *text, const char *validation)
+{
+    struct training_job *job = NULL;
+    struct error error;
+    json_t *request = json_loads("{\"batch\":4,\"sequence_length\":8,\"max_steps\":30}", 0, NULL);
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus = {.text = text, .text_bytes = strlen(text)},
+                                           .validation = {.text = validation, .text_bytes = strlen(validation)},
+                                           .threads = 2,
+                                           .name = "train-3"};
+    assert_ok(training_job_create(model, &options, NULL, &job, &error), error);
+    json_decref(request);
+    return job;
+}
+
+/* Trains a model on TEXT with this validation text; its path, and its loss on that. */
+static double make_version(const char *specification, const char *validation, char path[256])
+{
+    struct error error;
+    struct model *model = make_model_of(specification);
+    struct training_job *job = make_job_on(model, TEXT, validation);
+    assert_ok(training_job_run(job, &error), error);
+    json_t *evaluation = training_job_evaluation(job);
+    double loss = json_number_value(json_object_get(evaluation, "validation_loss"));
+    json_decref(evaluation);
+    snprintf(path, 256, "%s/%llu", model_directory, (unsigned long long)save(model, job));
+    model_unref(model);
+    return loss;
+}
+
+static enum status measure(const char *specification, const char *text, const char *validation, const char *path,
+                           double *ret_loss, struct error *error)
+{
+    struct model *model = make_model_of(specification);
+    struct training_job *job = make_job_on(model, text, validation);
+    enum status status = training_job_measure_version(job, path, ret_loss, error);
+    training_job_destroy(job);
+    model_unref(model);
+    return status;
+}
+
+static void expect_loss(const char *specification, const char *text, const char *validation, const char *path,
+                        double expected)
+{
+    double loss = 0;
+    struct error error;
+    assert_ok(measure(specification, text, validation, path, &loss, &error), error);
+    if (!(fabs(loss - expected) <= 1e-5 * expected)) {
+        fail_msg("%s: %.9g, not %.9g", specification, loss, expected);
+    }
+}
+
+static void test_a_version_is_measured_as_the_job_measures(void **state)
+{
+    (void)state;
+    static const char VALIDATION[] = "the fox and the dog are far away, and the hills are green. the fox is near.\n";
+    static const char CHARACTERS[] = "{\"layers\":1,\"units\":6}";
+    static const char BYTES[] = "{\"layers\":2,\"units\":5,\"vocabulary\":\"bytes\"}";
+    static const char WORDS[] = "{\"units\":5,\"vocabulary\":{\"kind\":\"words\",\"min_count\":2}}";
+    static const char SAID[] = "the fox is lazy\nthe dog is lazy\n";
+    char path[256];
+    double loss = make_version(CHARACTERS, VALIDATION, path);
+    expect_loss(CHARACTERS, TEXT, VALIDATION, path, loss);
+    expect_loss("{\"cell\":\"gru\",\"units\":9}", TEXT + 80, VALIDATION, path, loss); /* another training text */
+    expect_loss(BYTES, TEXT, VALIDATION, path, loss);
+    struct error error;
+    double ignored;
+    assert_int_equal(measure(BYTES, TEXT, "the fo\xc3\xabx\n", path, &ignored, &error), STATUS_INVALID);
+    assert_string_equal(error.code, "unknown_symbol");
+    assert_int_equal(measure(WORDS, TEXT, "the lynx says nothing\n", path, &ignored, &error), STATUS_UNPROCESSABLE);
+    assert_string_equal(error.code, "not_comparable");
+    /* Of 10 words and ends of lines, 32 characters. */
+    double per_word = 0;
+    assert_ok(measure(WORDS, TEXT, SAID, path, &per_word, &error), error);
+    assert_ok(measure(CHARACTERS, TEXT, SAID, path, &loss, &error), error);
+    assert_true(fabs(per_word - loss * 32 / 10) < 1e-5 * per_word);
+}
+
+/* A character of two bytes costs as much as both of them. */
+static void test_a_version_is_measured_by_the_character(void **state)
+{
+    (void)state;
+    static const char TWO[] = "\xd0\xbb\xd0\xb8\xd1\x81\xd0\xb0 \xd1\x81\xd0\xbf\xd0\xb8\xd1\x82\n";
+    char text[1024] = "";
+    char path[256];
+    struct error error;
+    for (size_t i = 0; i < 40; i++) {
+        memcpy(text + strlen(text), TWO, sizeof TWO);
+    }
+    struct model *model = make_model();
+    struct training_job *job = make_job_on(model, text, text);
+    assert_ok(training_job_run(job, &error), error);
+    json_t *evaluation = training_job_evaluation(job);
+    double loss = json_number_value(json_object_get(evaluation, "validation_loss"));
+    json_decref(evaluation);
+    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)save(model, job));
+    model_unref(model);
+    expect_loss("{\"units\":5,\"vocabulary\":\"bytes\"}", text, text, path, loss * 10 / 18);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,6 +547,8 @@ int main(void)
         cmocka_unit_test(test_resume_ends_in_the_same_version),
         cmocka_unit_test(test_resume_takes_the_interrupted_graph),
         cmocka_unit_test(test_resume_takes_the_interrupted_graph_for_one_of_its_size),
+        cmocka_unit_test(test_a_version_is_measured_as_the_job_measures),
+        cmocka_unit_test(test_a_version_is_measured_by_the_character),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
