@@ -9,7 +9,7 @@ void api_train_start(struct server *server, struct request *request)
     trainings_start(server->trainings, route_parameter(request, 0), request);
 }
 
-/* The model's last job, or NULL after an error reply. A model that is gone is told apart from one never trained. */
+/* The model's last job, or NULL after an error reply. */
 static struct training_run *find(struct server *server, struct request *request)
 {
     struct error error;
@@ -21,13 +21,73 @@ static struct training_run *find(struct server *server, struct request *request)
     return run;
 }
 
+/* ---- Looking */
+
+/* The model has had no job: a run thread, which may read files, looks whether a training waits to be resumed. */
+struct look {
+    struct job job; /* first */
+    struct request *request;
+    const char *name;
+    char directory[REGISTRY_PATH_BYTES_MAX];
+    json_t *json;
+    enum status status;
+    struct error error;
+};
+
+static void look(struct job *job)
+{
+    struct look *call = (struct look *)job;
+    call->status = training_job_describe_unfinished(call->directory, &call->json, &call->error);
+}
+
+static void on_looked(struct job *job)
+{
+    struct look *call = (struct look *)job;
+    if (call->status == STATUS_OK) {
+        json_object_set_new(call->json, "id", json_null());
+        json_object_set_new(call->json, "model", json_string(call->name));
+        json_object_set_new(call->json, "state", json_string("interrupted"));
+        json_object_set_new(call->json, "version", json_null());
+        request_reply_json(call->request, 200, call->json);
+    } else {
+        if (call->status == STATUS_NOT_FOUND) {
+            trainings_refuse(call->name, &call->error);
+        }
+        request_reply_error(call->request, &call->error);
+    }
+    request_release(call->request);
+    mem_free(call);
+}
+
+static void look_for_interrupted(struct server *server, struct request *request)
+{
+    struct error error;
+    struct live_ticket ticket;
+    const char *name = route_parameter(request, 0);
+    struct look *call = mem_allocate(1, sizeof *call);
+    enum status status = call == NULL ? error_set(&error, STATUS_NO_MEMORY, "no memory for a request")
+                                      : registry_live_ticket(server->registry, name, &ticket, &error);
+    if (status == STATUS_OK) {
+        call->request = request;
+        call->name = name;
+        call->job.run = look;
+        call->job.done = on_looked;
+        snprintf(call->directory, sizeof call->directory, "%s", ticket.model_path);
+        live_ticket_release(&ticket);
+    }
+    api_submit(request, server->run, call == NULL ? NULL : &call->job, status, &error);
+}
+
 void api_train_get(struct server *server, struct request *request)
 {
-    struct training_run *run = find(server, request);
-    if (run != NULL) {
-        request_reply_json(request, 200, training_run_describe(run, true));
-        training_run_unref(run);
+    struct error ignored;
+    struct training_run *run;
+    if (trainings_find(server->trainings, route_parameter(request, 0), &run, &ignored) != STATUS_OK) {
+        look_for_interrupted(server, request);
+        return;
     }
+    request_reply_json(request, 200, training_run_describe(run, true));
+    training_run_unref(run);
 }
 
 /* ---- Stopping */

@@ -84,16 +84,32 @@ void training_run_keep(struct training_run *run, struct training_record *record)
     run->records[run->record_count++] = record;
 }
 
+/* The last record of those that say where the training stands; NULL: there is none yet. */
+static const json_t *find_standing(const struct training_run *run)
+{
+    for (size_t i = run->record_count; i-- > 0;) {
+        if (json_object_get(run->records[i]->json, "train_loss") != NULL) {
+            return run->records[i]->json;
+        }
+    }
+    return NULL;
+}
+
 json_t *training_run_describe(const struct training_run *run, bool has_history)
 {
-    const struct training_record *last = run->record_count == 0 ? NULL : run->records[run->record_count - 1];
-    json_t *json = last == NULL ? json_object() : json_copy(last->json);
+    const json_t *standing = find_standing(run);
+    const json_t *last = run->record_count == 0 ? NULL : run->records[run->record_count - 1]->json;
+    json_t *error = run->state == TRAINING_FAILED ? json_object_get(last, "error") : NULL;
+    json_t *json = standing == NULL ? json_object() : json_copy((json_t *)(uintptr_t)standing);
     json_object_del(json, "event");
     int failed = json_object_set_new(json, "id", json_string(run->id));
     failed |= json_object_set_new(json, "model", json_string(run->name));
     failed |= json_object_set_new(json, "state", json_string(training_run_state(run)));
     failed |=
         json_object_set_new(json, "version", run->version == 0 ? json_null() : json_integer((json_int_t)run->version));
+    if (error != NULL) {
+        failed |= json_object_set(json, "error", error);
+    }
     if (run->options != NULL) {
         failed |= json_object_set(json, "options", run->options);
     }

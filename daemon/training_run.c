@@ -55,6 +55,16 @@ static void tell(struct training_run *run, json_t *json, bool is_progress, uint6
     post(run);
 }
 
+/* A resume's history begins where the interrupted training's did. */
+static void tell_earlier_history(struct training_run *run, const struct training_job *job)
+{
+    json_t *history = training_job_earlier_history(job);
+    for (size_t i = 0; i < json_array_size(history); i++) {
+        tell(run, json_deep_copy(json_array_get(history, i)), true, 0); /* its own: counts are not atomic everywhere */
+    }
+    json_decref(history);
+}
+
 /* ---- Publishing */
 
 /* Adds to `evaluation` what precisions cost. */
@@ -291,6 +301,7 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     run->training = job;
     pthread_mutex_unlock(&run->lock);
     announce(run, options);
+    tell_earlier_history(run, job);
     if (training_job_warning(job) != NULL) {
         tell(run, json_pack("{s:s, s:s}", "event", "warning", "message", training_job_warning(job)), false, 0);
     }

@@ -308,14 +308,18 @@ size_t trainings_running(const struct trainings *trainings)
 
 /* ---- Looking */
 
+enum status trainings_refuse(const char *name, struct error *error)
+{
+    error_set(error, STATUS_NOT_FOUND, "model %s has not been trained since lstmd started", name);
+    return error_code(error, "no_training"), STATUS_NOT_FOUND;
+}
+
 enum status trainings_find(struct trainings *trainings, const char *name, struct training_run **ret_run,
                            struct error *error)
 {
     struct training_run *run = find(trainings, name);
     if (run == NULL) {
-        error_set(error, STATUS_NOT_FOUND, "model %s has not been trained since lstmd started", name);
-        error_code(error, "no_training");
-        return STATUS_NOT_FOUND;
+        return trainings_refuse(name, error);
     }
     *ret_run = training_run_ref(run);
     return STATUS_OK;

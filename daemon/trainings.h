@@ -36,13 +36,15 @@ void trainings_start(struct trainings *trainings, const char *name, struct reque
  * none. Without memory the job is asked all the same and `on_over` called at once. */
 void trainings_stop(struct trainings *trainings, const char *name, void (*on_over)(void *context), void *context);
 
-/* The model's last job; NOT_FOUND, code "no_training". A reference for the caller. */
+/* The model's last job; NOT_FOUND, code "no_training", which trainings_refuse says, too. A reference for the caller. */
 enum status trainings_find(struct trainings *trainings, const char *name, struct training_run **ret_run,
                            struct error *error) MUST_CHECK;
+enum status trainings_refuse(const char *name, struct error *error);
 void training_run_unref(struct training_run *run);
 
-/* {"id","model","state","step",…,"version","error"}: the last record's fields beside; with "history" when asked. New
- * reference, NULL without memory. */
+/* {"id","model","state","step",…,"version","options"}: the fields of the last record that says where the training
+ * stands (step, epoch, losses), "error" when it failed; with "history" when asked. New reference, NULL without
+ * memory. */
 json_t *training_run_describe(const struct training_run *run, bool has_history);
 
 /* The first record after number `after`, with its number; NULL when there is none yet. Borrowed until the next record

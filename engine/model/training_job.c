@@ -73,6 +73,34 @@ bool training_job_is_unfinished(const char *model_directory)
     return find_checkpoint(model_directory, found);
 }
 
+enum status training_job_describe_unfinished(const char *model_directory, json_t **ret_json, struct error *error)
+{
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
+    struct checkpoint checkpoint;
+    if (!training_job_is_unfinished(model_directory)) {
+        error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training", model_directory);
+        return error_code(error, "no_checkpoint"), STATUS_NOT_FOUND;
+    }
+    training_job_checkpoint_path(model_directory, path);
+    TRY(checkpoint_look(path, &checkpoint, error));
+    json_t *json = json_is_object(checkpoint.told) ? json_incref(checkpoint.told) : json_object();
+    json_object_del(json, "event");
+    bool is_whole = json_object_set(json, "options", checkpoint.options) == 0 &&
+                    json_object_set(json, "history", checkpoint.history) == 0;
+    checkpoint_release(&checkpoint);
+    if (!is_whole) {
+        json_decref(json);
+        return error_set(error, STATUS_NO_MEMORY, "%s: no memory", model_directory);
+    }
+    *ret_json = json;
+    return STATUS_OK;
+}
+
+json_t *training_job_earlier_history(const struct training_job *job)
+{
+    return json_deep_copy(job->checkpoint.history);
+}
+
 /* Sums are rounded otherwise by other kernels. */
 static void compare_kernels(struct training_job *job)
 {

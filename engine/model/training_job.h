@@ -54,6 +54,11 @@ void training_job_checkpoint_path(const char *model_directory, char path[TRAININ
 /* Whether an interrupted (or running) training's checkpoint lies there. */
 bool training_job_is_unfinished(const char *model_directory);
 
+/* What the checkpoint that lies there says of its training: the fields of its last record, "options", and "history",
+ * the evaluations. NOT_FOUND, code "no_checkpoint"; else errors as checkpoint_look's. Reads one file. New reference. */
+enum status training_job_describe_unfinished(const char *model_directory, json_t **ret_json,
+                                             struct error *error) MUST_CHECK;
+
 /* Takes the model's training lock (CONFLICT when taken) and the directory's (CONFLICT, code "training_locked": another
  * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the
  * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished
@@ -97,6 +102,10 @@ enum status training_job_measure_version(const struct training_job *job, const c
 /* What its user should know before it runs: that a resume goes on with other kernels or another BLAS core type than the
  * interrupted training had, and will end in other bits; NULL: nothing. Borrowed. */
 const char *training_job_warning(const struct training_job *job);
+
+/* The evaluations of a job that goes on from a checkpoint, before that: records as those of events. A copy of the
+ * caller's own; NULL: it begins, or out of memory. */
+json_t *training_job_earlier_history(const struct training_job *job);
 
 /* What reading the corpus came to, and found and changed in its files. Borrowed. */
 const struct corpus *training_job_corpus(const struct training_job *job);

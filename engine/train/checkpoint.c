@@ -12,6 +12,8 @@ static const char STATE[] = "state.safetensors";
 static const char BEST[] = "best.safetensors";
 static const char RECORD[] = "train.json";
 
+enum { RECORD_BYTES_MAX = 16 << 20 }; /* of a file that is only looked into; its history is bounded */
+
 enum variable_part { PART_WEIGHTS, PART_SLOTS };
 
 static bool is_part(const struct variable *variable, enum variable_part part)
@@ -39,15 +41,15 @@ static enum status format_record(const struct checkpoint *checkpoint, struct ver
 {
     const struct training_position *at = &checkpoint->position;
     const struct plateau *plateau = &at->plateau;
-    json_t *json = json_pack("{s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:I, s:I, s:{s:o, s:I, s:I}, s:s, s:O, s:O}",
-                             "format", CHECKPOINT_FORMAT, "step", (json_int_t)at->step, "epoch", (json_int_t)at->epoch,
-                             "window", (json_int_t)at->window, "seconds", at->seconds, "smoothed_loss",
-                             number_or_null(at->smoothed_loss), "validation_loss", number_or_null(at->validation_loss),
-                             "best_loss", number_or_null(at->best_loss), "best_step", (json_int_t)at->best_step,
-                             "stale_evaluations", (json_int_t)at->stale_evaluations, "plateau", "best",
-                             number_or_null(plateau->best), "stale_evaluations", (json_int_t)plateau->stale_evaluations,
-                             "reductions", (json_int_t)plateau->reductions, "corpus_sha256", checkpoint->corpus_sha256,
-                             "options", checkpoint->options, "history", checkpoint->history);
+    json_t *json = json_pack(
+        "{s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:I, s:I, s:{s:o, s:I, s:I}, s:s, s:O, s:O, s:O*}", "format",
+        CHECKPOINT_FORMAT, "step", (json_int_t)at->step, "epoch", (json_int_t)at->epoch, "window",
+        (json_int_t)at->window, "seconds", at->seconds, "smoothed_loss", number_or_null(at->smoothed_loss),
+        "validation_loss", number_or_null(at->validation_loss), "best_loss", number_or_null(at->best_loss), "best_step",
+        (json_int_t)at->best_step, "stale_evaluations", (json_int_t)at->stale_evaluations, "plateau", "best",
+        number_or_null(plateau->best), "stale_evaluations", (json_int_t)plateau->stale_evaluations, "reductions",
+        (json_int_t)plateau->reductions, "corpus_sha256", checkpoint->corpus_sha256, "options", checkpoint->options,
+        "history", checkpoint->history, "told", checkpoint->told);
     char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (!text) {
@@ -129,6 +131,7 @@ static enum status parse_record(const json_t *json, struct checkpoint *checkpoin
     }
     checkpoint->options = json_incref(options);
     checkpoint->history = json_incref(history);
+    checkpoint->told = json_incref(json_object_get(json, "told"));
     return STATUS_OK;
 }
 
@@ -210,6 +213,20 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
 
 /* ---- reading ---- */
 
+static enum status parse_record_text(const char *text, size_t length, struct checkpoint *checkpoint,
+                                     struct error *error)
+{
+    json_error_t json_error;
+    json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &json_error);
+    if (!json) {
+        error_set(error, STATUS_CORRUPT, "%s: line %d: %s", RECORD, json_error.line, json_error.text);
+        return error_code(error, "corrupt"), STATUS_CORRUPT;
+    }
+    enum status status = parse_record(json, checkpoint, error);
+    json_decref(json);
+    return status;
+}
+
 static enum status parse_record_file(const struct version_files *files, struct checkpoint *checkpoint,
                                      struct error *error)
 {
@@ -218,15 +235,7 @@ static enum status parse_record_file(const struct version_files *files, struct c
         error_set(error, STATUS_CORRUPT, "the manifest lists no %s", RECORD);
         return error_code(error, "corrupt"), STATUS_CORRUPT;
     }
-    json_error_t json_error;
-    json_t *json = json_loadb(file->bytes, file->length, JSON_REJECT_DUPLICATES, &json_error);
-    if (!json) {
-        error_set(error, STATUS_CORRUPT, "%s: line %d: %s", RECORD, json_error.line, json_error.text);
-        return error_code(error, "corrupt"), STATUS_CORRUPT;
-    }
-    enum status status = parse_record(json, checkpoint, error);
-    json_decref(json);
-    return status;
+    return parse_record_text(file->bytes, file->length, checkpoint, error);
 }
 
 enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint, struct error *error)
@@ -250,8 +259,29 @@ enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint,
     return STATUS_OK;
 }
 
+enum status checkpoint_look(const char *path, struct checkpoint *ret_checkpoint, struct error *error)
+{
+    char found[MODEL_DIRECTORY_PATH_BYTES];
+    char file[MODEL_DIRECTORY_PATH_BYTES + sizeof RECORD];
+    char *text = NULL;
+    size_t length;
+    struct checkpoint checkpoint = {0};
+    snprintf(file, sizeof file, "%.4095s/%s", version_find(path, found) ? found : path, RECORD);
+    TRY(file_read(file, RECORD_BYTES_MAX, &text, &length, error));
+    enum status status = parse_record_text(text, length, &checkpoint, error);
+    mem_free(text);
+    if (status != STATUS_OK) {
+        error_prefix(error, "checkpoint %s", path);
+        checkpoint_release(&checkpoint);
+        return status;
+    }
+    *ret_checkpoint = checkpoint;
+    return STATUS_OK;
+}
+
 void checkpoint_release(struct checkpoint *checkpoint)
 {
+    json_decref(checkpoint->told);
     json_decref(checkpoint->options);
     json_decref(checkpoint->history);
     json_decref(checkpoint->origin);

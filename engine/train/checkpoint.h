@@ -5,7 +5,7 @@
  *   state.safetensors       the recurrent state carried to the next window: final_state/N/{c,h} [batch, units],
  *                           of cells whose state is no pair final_state/N
  *   best.safetensors        the best evaluation's variables, once there was one
- *   train.json              options, corpus, position, losses, history
+ *   train.json              options, corpus, position, losses, history, what was told last
  *   and what the model adds (graph.json, vocab.json), so that the directory can be loaded as a version.
  * Random numbers are keyed by (seed, step, shard): the position is their state. */
 #ifndef ENGINE_TRAIN_CHECKPOINT_H
@@ -38,6 +38,7 @@ struct checkpoint {
     char corpus_sha256[SHA256_TEXT_BYTES];
     json_t *options; /* training_options_write's */
     json_t *history; /* an array of evaluations */
+    json_t *told;    /* the record of this very step (training_event_to_json), for who looks; NULL: not kept */
     json_t *origin;  /* the manifest's, when read; NULL: it has none */
 };
 
@@ -61,6 +62,9 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
  * directory, with version_read's errors; CORRUPT names file and field; UNSUPPORTED for a newer format. Release with
  * checkpoint_release. */
 enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint, struct error *error) MUST_CHECK;
+/* The same of train.json alone, of which no checksum is verified and the origin is not read: for who only looks. Errors
+ * as file_read's; CORRUPT, UNSUPPORTED. */
+enum status checkpoint_look(const char *path, struct checkpoint *ret_checkpoint, struct error *error) MUST_CHECK;
 void checkpoint_release(struct checkpoint *checkpoint);
 
 /* CONFLICT, code "resume_differs", naming both checksums, when the training was begun with another corpus. */

@@ -260,6 +260,15 @@ static void tell(struct training *training, enum training_event_kind kind)
     }
 }
 
+/* Where it stands, as it is told. */
+static json_t *record_event(const struct training *training, enum training_event_kind kind)
+{
+    struct training_event event;
+    training_describe(training, &event);
+    event.kind = kind;
+    return training_event_to_json(&event);
+}
+
 static enum status remember(struct training *training, struct error *error)
 {
     json_t *history = training->record.history;
@@ -268,9 +277,7 @@ static enum status remember(struct training *training, struct error *error)
             json_array_remove(history, i);
         }
     }
-    struct training_event event;
-    training_describe(training, &event);
-    if (json_array_append_new(history, training_event_to_json(&event)) != 0) {
+    if (json_array_append_new(history, record_event(training, TRAINING_PROGRESS)) != 0) {
         return error_set(error, STATUS_NO_MEMORY, "training: no memory for its history");
     }
     return STATUS_OK;
@@ -382,6 +389,8 @@ static enum status write_checkpoint(struct training *training, struct error *err
 {
     struct checkpoint_files files = checkpoint_files(training);
     shards_gather_state(training->shards);
+    json_decref(training->record.told);
+    training->record.told = record_event(training, TRAINING_CHECKPOINT);
     if (ranks_index() == 0) {
         TRY(checkpoint_write(training->parts.checkpoint_path, &training->record, &files, error));
     }

@@ -192,6 +192,20 @@ class Jobs(Training):
         self.assertGreater(2 * events[-1]["best_validation_loss"], best)
         self.assertNotIn("published", [event["event"] for event in events])
 
+    def test_where_it_stands_after_it_published(self):
+        self.train(**{**ENDLESS, "publish": "checkpoints", "checkpoint_seconds": 0.001})
+
+        def has_published():
+            reply = self.expect(200, "GET", self.path + "/train")
+            is_published = reply["history"][-1:] and reply["history"][-1]["event"] == "published"
+            if is_published:
+                self.assertGreater(reply["step"], 0)
+                self.assertGreater(reply["train_loss"], 0)
+                self.assertGreater(reply["version"], 0)
+            return is_published
+        wait_until(has_published)
+        self.stop()
+
     def test_second_job_and_stop(self):
         self.train(**ENDLESS)
         self.assertTrue(self.expect(200, "GET", self.path)["training"])
@@ -207,7 +221,8 @@ class Jobs(Training):
         self.train(409, "unfinished_job")
 
     def test_resume(self):
-        self.train(**ENDLESS)
+        self.train(**ENDLESS, evaluate_every_steps=5)
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 10)
         step = self.stop()["step"]
         self.train(409, "resume_differs", resume=True, batch=8)
         manifest = os.path.join(self.models, self.name, ".training", "manifest.json")
@@ -222,6 +237,9 @@ class Jobs(Training):
         events = self.events()
         self.assertEqual(events[-1]["step"], step + 10)
         self.assertIn("kernels mmx", [event["message"] for event in events if event["event"] == "warning"][0])
+        history = self.expect(200, "GET", self.path + "/train")["history"]
+        self.assertEqual([record["step"] for record in history if record["event"] == "progress"][:2], [5, 10])
+        self.assertEqual([record["step"] for record in events if record["event"] == "progress"][:2], [5, 10])
 
     def test_discard_what_is_unfinished(self):
         self.train(**ENDLESS)
@@ -471,8 +489,12 @@ class Paths(Training):
         with open(path, "w", encoding="utf-8") as file:
             file.write(CORPUS)
         self.train(**{**ENDLESS, "corpus": {"path": [path]}})
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 0)
         os.truncate(path, 100)
         event = self.events()[-1]
+        reply = self.expect(200, "GET", self.path + "/train")
+        self.assertEqual((reply["state"], reply["error"]), ("failed", event["error"]))
+        self.assertGreater(min(reply["step"], reply["epoch"], reply["train_loss"]), 0)
         self.assertEqual((event["event"], event["error"]["code"]), ("failed", "file_changed"))
         self.assertIn(f"{path}: changed since it was read: {len(CORPUS.encode())} bytes then, now 100",
                       event["error"]["message"])
@@ -611,6 +633,57 @@ class From(Training):
         self.train(**{"from": self.name}, max_steps=1, optimizer={"name": "sgd", "learning_rate": 1e-30})
         losses = [event["train_loss"] for event in self.events() if event["event"] == "done"]
         self.assertGreater(losses[-1], 0)
+
+
+class Killed(Training):
+    """A daemon that is killed while it trains: another one goes on to the very weights."""
+    STEPS = {**ENDLESS, "checkpoint_seconds": 0.001, "evaluate_every_steps": 5, "dropout": 0.2}
+
+    def weights(self, path):
+        version = self.events()[-1]["version"]
+        with open(os.path.join(self.models, path, str(version), "weights.safetensors"), "rb") as file:
+            return file.read()
+
+    def check(self, model, **fields):
+        """A job on a model made so, of another model's version: killed, resumed, and the same not killed."""
+        self.expect(201, "PUT", self.path + "-killed", model)
+        self.expect(201, "PUT", self.path + "-whole", model)
+        whole, self.path = self.path + "-whole", self.path + "-killed"
+        self.train(**{**self.STEPS, **fields})
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 12)
+        self.daemon.kill()
+        type(self).daemon = Daemon(self.models)
+        stands = self.expect(200, "GET", self.path + "/train")
+        self.assertEqual((stands["state"], stands["model"], stands["version"]),
+                         ("interrupted", os.path.basename(self.path), None))
+        self.assertEqual((stands["options"]["batch"], stands["history"][0]["step"]), (4, 5))
+        self.assertGreater(min(stands[field] for field in ("epoch", "train_loss", "validation_loss")), 0)
+        self.expect(404, "GET", self.path + "/train/events", error="no_training")
+        steps = {"max_steps": stands["step"] + 15}
+        self.expect(202, "POST", self.path + "/train", {"corpus": {"text": CORPUS}, "resume": True, **steps})
+        resumed = self.weights(os.path.basename(self.path))
+        self.path = whole
+        self.train(**{**self.STEPS, **fields, **steps, "checkpoint_seconds": 60})
+        self.assertEqual(resumed, self.weights(os.path.basename(whole)))
+
+    def begin(self, **language_model):
+        self.expect(201, "PUT", self.path + "-first", {"language_model": {"layers": 1, "units": 8, **language_model}})
+        self.expect(202, "POST", self.path + "-first/train", {"corpus": {"text": CORPUS}, **SHORT})
+        wait_until(lambda: self.expect(200, "GET", self.path + "-first/train")["state"] == "done")
+        return {"from": self.name + "-first@1"}
+
+    def test_from_another_model_into_an_empty_one(self):
+        self.check({}, **self.begin(cell="gru", embedding=5))
+
+    def test_from_another_model_into_one_of_another_kind(self):
+        self.check({"language_model": {"layers": 2, "units": 9}}, **self.begin(units=7))
+
+    def test_from_another_model_into_one_of_the_same_sizes(self):
+        self.check({"language_model": {"layers": 1, "units": 8, "forget_bias": 0.25}},
+                   **self.begin(variational_dropout=True))
+
+    def test_its_own(self):
+        self.check(SMALL)
 
 
 class Shutdown(Training):

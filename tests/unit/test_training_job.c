@@ -431,6 +431,28 @@ static void test_resume_takes_the_interrupted_graph_for_one_of_its_size(void **s
     expect_same_weights(straight, resume_with(model));
 }
 
+/* What an interrupted training came to, without the model. */
+static void test_an_interrupted_training_is_described(void **state)
+{
+    (void)state;
+    json_t *json = NULL;
+    struct error error;
+    assert_int_equal(training_job_describe_unfinished(model_directory, &json, &error), STATUS_NOT_FOUND);
+    assert_string_equal(error.code, "no_checkpoint");
+    stop_at(15);
+    assert_ok(training_job_describe_unfinished(model_directory, &json, &error), error);
+    assert_int_equal(json_integer_value(json_object_get(json, "step")), 15);
+    assert_true(json_number_value(json_object_get(json, "epoch")) > 1);
+    assert_true(json_number_value(json_object_get(json, "train_loss")) > 0);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "options"), "batch")), 4);
+    json_t *history = json_object_get(json, "history");
+    assert_true(json_array_size(history) >= 3);
+    assert_true(json_equal(json_object_get(json_array_get(history, json_array_size(history) - 1), "validation_loss"),
+                           json_object_get(json, "validation_loss")));
+    json_decref(json);
+    resume();
+}
+
 /* ---- a version on a job's validation text ---- */
 
 static struct training_job *make_job_on(struct model *model, const char *text, const char *validation)
@@ -547,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_resume_ends_in_the_same_version),
         cmocka_unit_test(test_resume_takes_the_interrupted_graph),
         cmocka_unit_test(test_resume_takes_the_interrupted_graph_for_one_of_its_size),
+        cmocka_unit_test(test_an_interrupted_training_is_described),
         cmocka_unit_test(test_a_version_is_measured_as_the_job_measures),
         cmocka_unit_test(test_a_version_is_measured_by_the_character),
     };
