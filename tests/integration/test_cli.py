@@ -257,7 +257,7 @@ class Interrupted(CommandTest):
                               text=True, timeout=TIMEOUT_SECONDS, check=False,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
         self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr, r"\Alstmd train: [^\n]*safetensors[^\n]*File too large\n\Z")
+        self.assertRegex(done.stderr, r"\Alstmd train: write '[^\n]*' at byte 4096 of [^\n]*File too large\n\Z")
         self.assertEqual(records(done.stdout)[-1]["event"], "failed")
         self.assertEqual(before, self.files_in(kept))
         self.assertEqual(sorted(name for name in os.listdir(self.model) if name != ".training.lock"),
