@@ -32,6 +32,7 @@ void training_run_unref(struct training_run *run)
     for (size_t i = 0; i < run->record_count; i++) {
         training_record_free(run->records[i]);
     }
+    training_run_unref(run->before);
     mem_free(run->records);
     json_decref(run->options);
     pthread_mutex_destroy(&run->lock);

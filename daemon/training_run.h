@@ -43,6 +43,7 @@ struct training_run {
     char name[MODEL_NAME_BYTES_MAX];
     char id[32]; /* "train-3" */
     struct live_ticket ticket;
+    struct training_run *before; /* the model's last job, until this one has begun; NULL: none */
 
     /* The thread's input; `request` is held, its body read by the thread, until has_started or the end. */
     struct request *request;

@@ -53,6 +53,8 @@ static void take_records(struct training_run *run)
         run->state = run->state == TRAINING_STARTING ? TRAINING_RUNNING : run->state;
         log_event(LOG_LEVEL_INFO, "training", NULL, "job=%s model=%s", run->id, run->name);
         answer_started(run);
+        training_run_unref(run->before);
+        run->before = NULL;
     }
     while (record != NULL) {
         struct training_record *next = record->next;
@@ -94,6 +96,16 @@ static void remove_run(struct trainings *trainings, const struct training_run *r
     }
 }
 
+/* A job that was refused leaves the one before it as it was. */
+static void put_back(struct trainings *trainings, struct training_run *run)
+{
+    remove_run(trainings, run);
+    if (run->before != NULL) {
+        trainings->runs[trainings->run_count++] = run->before;
+        run->before = NULL;
+    }
+}
+
 static void tell_over(struct training_run *run)
 {
     struct training_over *over = run->over;
@@ -126,7 +138,7 @@ static void on_ended(struct job *job)
         request_reply_error(run->request, &run->error);
         request_release(run->request);
         run->request = NULL;
-        remove_run(trainings, run);
+        put_back(trainings, run);
     } else if (run->state == TRAINING_FAILED) {
         keep_failure(run);
     }
@@ -227,6 +239,7 @@ static enum status start(struct trainings *trainings, const char *name, struct r
     }
     struct training_run *before = find(trainings, name);
     if (before != NULL) {
+        run->before = training_run_ref(before);
         remove_run(trainings, before);
     }
     trainings->runs[trainings->run_count++] = training_run_ref(run); /* the table's; the first is the thread's */

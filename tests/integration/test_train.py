@@ -216,9 +216,14 @@ class Jobs(Training):
         self.expect(409, "POST", self.path + "/graph/reset")
         self.assertEqual(self.stop()["state"], "stopped")
         self.assertEqual(self.stop()["state"], "stopped")
-        self.assertEqual(self.events()[-1]["event"], "checkpoint")
+        events = self.events()
+        self.assertEqual(events[-1]["event"], "checkpoint")
         self.assertTrue(os.path.exists(os.path.join(self.models, self.name, ".training", "manifest.json")))
         self.train(409, "unfinished_job")
+        self.train(400, batch=0)
+        reply = self.expect(200, "GET", self.path + "/train")    # what was refused leaves it as it was
+        self.assertEqual((reply["state"], reply["history"]), ("stopped", events))
+        self.assertEqual(self.events(), events)
 
     def test_resume(self):
         self.train(**ENDLESS, evaluate_every_steps=5)
