@@ -534,6 +534,35 @@ static void test_a_version_is_measured_as_the_job_measures(void **state)
     assert_true(fabs(per_word - loss * 32 / 10) < 1e-5 * per_word);
 }
 
+/* Allocations of reading and measuring a version fail, each seventh once: a status each time, and nothing leaks. */
+static void test_a_version_cannot_be_measured_without_memory(void **state)
+{
+    (void)state;
+    static const char VALIDATION[] = "the fox and the dog are far away, and the hills are green. the fox is near.\n";
+    char path[256];
+    uint64_t failing = 0;
+    double loss = make_version("{\"layers\":1,\"units\":6}", VALIDATION, path);
+    struct model *model = make_model_of("{\"units\":5,\"vocabulary\":\"bytes\"}");
+    struct training_job *job = make_job_on(model, TEXT, VALIDATION);
+    for (bool has_failed = true; has_failed; failing += 7) {
+        double measured = 0;
+        struct error error;
+        uint64_t before = mem_allocation_count();
+        mem_fail_after(failing);
+        enum status status = training_job_measure_version(job, path, &measured, &error);
+        mem_fail_after(UINT64_MAX);
+        has_failed = mem_allocation_count() - before > failing;
+        if (status != STATUS_OK && status != STATUS_NO_MEMORY) {
+            fail_msg("allocation %llu: %s", (unsigned long long)failing, error.message);
+        }
+        assert_true(has_failed || status == STATUS_OK);
+        assert_true(status != STATUS_OK || fabs(measured - loss) < 1e-5);
+    }
+    assert_true(failing > 100);
+    training_job_destroy(job);
+    model_unref(model);
+}
+
 /* A character of two bytes costs as much as both of them. */
 static void test_a_version_is_measured_by_the_character(void **state)
 {
@@ -572,6 +601,7 @@ int main(void)
         cmocka_unit_test(test_an_interrupted_training_is_described),
         cmocka_unit_test(test_a_version_is_measured_as_the_job_measures),
         cmocka_unit_test(test_a_version_is_measured_by_the_character),
+        cmocka_unit_test(test_a_version_cannot_be_measured_without_memory),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
