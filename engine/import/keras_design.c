@@ -1,43 +1,11 @@
 /* Keras' configurations as layers that are joined. Thread: the one that imports. */
-#include "engine/import/keras_design.h"
+#include "engine/import/keras_private.h"
 
 #include <math.h>
 
 enum { INBOUND_DEPTH_MAX = 8 };
 
 static const double EPSILON = 1e-3; /* where nothing is said, of a BatchNormalization */
-
-/* The layers that are read, by class. */
-static const struct class_row {
-    const char *name;
-    enum keras_part_kind kind;
-    const char *activation; /* where the configuration has none */
-} classes[] = {
-    {"InputLayer", KERAS_PART_INPUT, "linear"},
-    {"Embedding", KERAS_PART_EMBEDDING, "linear"},
-    {"LSTM", KERAS_PART_LSTM, "tanh"},
-    {"CuDNNLSTM", KERAS_PART_LSTM, "tanh"},
-    {"GRU", KERAS_PART_GRU, "tanh"},
-    {"CuDNNGRU", KERAS_PART_GRU, "tanh"},
-    {"SimpleRNN", KERAS_PART_RNN, "tanh"},
-    {"Dense", KERAS_PART_DENSE, "linear"},
-    {"TimeDistributedDense", KERAS_PART_DENSE, "linear"},
-    {"Activation", KERAS_PART_ACTIVATION, "linear"},
-    {"Softmax", KERAS_PART_ACTIVATION, "softmax"},
-    {"ReLU", KERAS_PART_ACTIVATION, "relu"},
-    {"BatchNormalization", KERAS_PART_NORMALIZATION, "linear"},
-    {"Concatenate", KERAS_PART_CONCATENATE, "linear"},
-    {"Add", KERAS_PART_ADD, "linear"},
-    {"Flatten", KERAS_PART_FLATTEN, "linear"},
-    {"AttentionWeightedAverage", KERAS_PART_ATTENTION, "linear"},
-    {"Masking", KERAS_PART_MASKING, "linear"},
-    {"Dropout", KERAS_PART_SAME, "linear"},
-    {"SpatialDropout1D", KERAS_PART_SAME, "linear"},
-    {"GaussianDropout", KERAS_PART_SAME, "linear"},
-    {"AlphaDropout", KERAS_PART_SAME, "linear"},
-    {"GaussianNoise", KERAS_PART_SAME, "linear"},
-    {"ActivityRegularization", KERAS_PART_SAME, "linear"},
-};
 
 struct reading {
     struct foreign_model *model;
@@ -159,27 +127,14 @@ static void read_input(struct keras_design *design, const struct plain *config, 
 static enum status unsupported(const struct reading *reading, const char *name, const char *class)
 {
     char known[512] = "";
-    size_t length = 0;
-    for (size_t i = 0; i < sizeof classes / sizeof *classes && length < sizeof known; i++) {
-        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ", classes[i].name);
-    }
+    keras_list_classes(known, sizeof known);
     return error_set(reading->error, STATUS_UNSUPPORTED,
                      "layer %.100s is a %.100s of Keras, which is not read here; there are %s, and TimeDistributed and "
                      "Bidirectional around them",
                      name, class, known);
 }
 
-static const struct class_row *find_class(const char *name)
-{
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
-        if (strcmp(classes[i].name, name) == 0) {
-            return &classes[i];
-        }
-    }
-    return NULL;
-}
-
-static void fill_part(struct keras_part *part, const struct class_row *row, const struct plain *config)
+static void fill_part(struct keras_part *part, const struct keras_class *row, const struct plain *config)
 {
     const char *activation = get_function(config, "activation");
     const char *recurrent = get_function(config, "recurrent_activation");
@@ -277,19 +232,8 @@ static enum status check_arguments(const struct reading *reading, const struct k
 static enum status name_stored(const struct reading *reading, struct keras_part *part, const char *class)
 {
     char name[128];
-    size_t length = 0;
     size_t before = 0;
-    for (size_t i = 0; class[i] != '\0' && length + 2 < sizeof name; i++) {
-        bool is_upper = class[i] >= 'A' && class[i] <= 'Z';
-        bool begins_word =
-            is_upper && i > 0 &&
-            ((class[i - 1] >= 'a' && class[i - 1] <= 'z') || (class[i + 1] >= 'a' && class[i + 1] <= 'z'));
-        if (begins_word && name[length - 1] != '_') {
-            name[length++] = '_';
-        }
-        name[length++] = (char)(is_upper ? class[i] - 'A' + 'a' : class[i]);
-    }
-    name[length] = '\0';
+    keras_write_snake(class, name, sizeof name);
     for (size_t i = 0; i < reading->design->count; i++) {
         before += strcmp(reading->design->parts[i].class, class) == 0 ? 1 : 0;
     }
@@ -330,7 +274,7 @@ static enum status read_layer(const struct reading *reading, const struct plain 
     part.merge_mode = part.is_bidirectional ? get_text(config, "merge_mode") : NULL;
     class = inner != NULL ? get_text(inner, "class_name") : class;
     config = inner != NULL ? get(inner, "config") : config;
-    const struct class_row *row = class == NULL ? NULL : find_class(class);
+    const struct keras_class *row = class == NULL ? NULL : keras_find_class(class);
     if (row == NULL) {
         return unsupported(reading, part.name, class == NULL ? "layer without a class" : class);
     }

@@ -5,6 +5,26 @@
 #include "engine/import/keras_design.h"
 #include "engine/import/understanding_private.h"
 
+/* A class of Keras' layers that is read. */
+struct keras_class {
+    const char *name;
+    enum keras_part_kind kind;
+    const char *activation; /* where the configuration has none */
+};
+/* The class of that name, or NULL. */
+const struct keras_class *keras_find_class(const char *name);
+/* The names of all, for people. */
+void keras_list_classes(char *text, size_t bytes);
+
+/* A class in snake case, as Keras begins the names of its layers: "spatial_dropout1d". */
+void keras_write_snake(const char *class, char *name, size_t bytes);
+/* How long a layer's name is without the number behind it: 4 for "lstm_1". */
+size_t keras_base_length(const char *layer);
+/* Whether Keras gives a layer of the class such a name: "leaky_re_lu_1", in Keras 1 "leakyrelu_1". */
+bool keras_layer_is_called(const char *layer, const char *class);
+/* The class whose layers have such names, or NULL. */
+const struct keras_class *keras_class_of_layer(const char *layer);
+
 /* What a tensor is to its layer. */
 enum keras_role {
     KERAS_ROLE_KERNEL,
