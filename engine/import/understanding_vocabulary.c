@@ -113,7 +113,8 @@ static enum status none_fits(const struct thinking *thinking)
     bool lacks_one = count_of(thinking, found) + 1 == thinking->symbol_count;
     return refuse(thinking, "wrong_vocabulary",
                   "%.200s has %zu symbols, the matrices have %zu (%.200s): give the right one with --vocabulary%s",
-                  found->place, count_of(thinking, found), thinking->symbol_count, thinking->output->name,
+                  found->place, count_of(thinking, found), thinking->symbol_count,
+                  thinking->output == NULL ? "the last layer" : thinking->output->name,
                   lacks_one ? ", or say --set unknown=last if the last one stands for all that are not in it" : "");
 }
 

@@ -196,6 +196,12 @@ class Refusals(KerasTest):
             content = file.read()
         self.refused("a damaged HDF5 file", foreign.write(path, content[:len(content) // 2]))
 
+    def test_a_softmax_of_no_matrix_of_its_own(self):
+        layers = [keras.recurrent(keras.seeded(29), "LSTM", keras.UNITS), ("Softmax", "softmax", {}, {})]
+        path = keras.h5(self.source("model.h5"), layers,
+                        keras.sequential(layers, [None, keras.WINDOW, keras.UNITS]))
+        self.refused("vocabulary has 5 symbols, the matrices have 3 (the last layer): give the right one", path)
+
     def test_functions_with_arguments(self):
         rng = keras.seeded(15)
         width = len(keras.SYMBOLS)
