@@ -48,6 +48,18 @@ static enum status read_content(struct hdf5_file *file, struct foreign_model *mo
     return hdf5_add_tensors(file, group, error);
 }
 
+/* Whether JSON is a model's; what Keras' Tokenizer.to_json wrote has class_name and config, too. */
+static bool is_model(const struct plain *root)
+{
+    static const char *const classes[] = {"Sequential", "Functional", "Model"};
+    const struct plain *config = plain_get(root, "config");
+    bool is_one = plain_get(config, "layers") != NULL;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        is_one = is_one || (config != NULL && plain_equals(plain_get(root, "class_name"), classes[i]));
+    }
+    return is_one;
+}
+
 /* What model.to_json wrote, beside weights alone. */
 static enum status find_config(struct foreign_source *source, struct foreign_model *model, struct foreign_keras *keras,
                                struct error *error)
@@ -66,10 +78,33 @@ static enum status find_config(struct foreign_source *source, struct foreign_mod
         TRY(foreign_source_read(source, file, &bytes, &length, error));
         TRY(foreign_read_json(model, file->name, bytes, length, &root, error));
         const struct plain *version = plain_get(root, "keras_version");
-        keras->config = plain_get(root, "config") != NULL ? root : NULL;
-        keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
+        if (is_model(root)) {
+            keras->config = root;
+            keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
+        }
     }
     return STATUS_OK;
+}
+
+/* Where nothing says the version: Keras 3's to_json writes modules and no version, its weights are numbered below
+ * "layers"; Keras 1 ends the names of recurrent weights in "_U" or "_U_i", and wrote no version beside weights. */
+static const char *conclude_version(const struct foreign_model *model, const struct foreign_keras *keras)
+{
+    static const char *const old[] = {"_U", "_U_i", "_U_z"};
+    const struct plain *module = plain_get(keras->config, "module");
+    const char *version = plain_is_string(module) && strncmp(module->text, "keras", 5) == 0 ? "3" : NULL;
+    for (size_t i = 0; i < model->tensor_count && version == NULL; i++) {
+        const char *name = model->tensors[i].name;
+        const char *slash = strrchr(name, '/');
+        const char *last = slash == NULL ? name : slash + 1;
+        bool is_new = slash != NULL && strncmp(name, "layers/", 7) == 0 && slash - name >= 5 &&
+                      memcmp(slash - 5, "/vars", 5) == 0;
+        version = is_new ? "3" : NULL;
+        for (size_t k = 0; k < sizeof old / sizeof *old; k++) {
+            version = foreign_ends_in(last, strcspn(last, ":"), old[k]) ? "1" : version;
+        }
+    }
+    return version;
 }
 
 enum status keras_h5_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
@@ -88,7 +123,11 @@ enum status keras_h5_read(struct foreign_source *source, struct source_file *fil
     if (!hdf5.is_borrowed) {
         foreign_source_forget(source, file);
     }
-    return status == STATUS_OK && keras->config == NULL ? find_config(source, model, keras, error) : status;
+    if (status == STATUS_OK && keras->config == NULL) {
+        status = find_config(source, model, keras, error);
+    }
+    keras->version = keras->version == NULL ? conclude_version(model, keras) : keras->version;
+    return status;
 }
 
 /* ---- .keras ---- */

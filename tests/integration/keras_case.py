@@ -24,8 +24,8 @@ class KerasTest(DaemonTest):
         """The name of the model that it becomes, and what was said."""
         self.count += 1
         name = f"{self.id().rsplit('.', 1)[-1]}-{self.count}".replace("_", "-")
-        done = run("import", source, "--out", os.path.join(self.models, name), "--vocabulary", self.vocabulary,
-                   *arguments)
+        given = ("--vocabulary", self.vocabulary) if self.vocabulary else ()
+        done = run("import", source, "--out", os.path.join(self.models, name), *given, *arguments)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.expect(200, "POST", f"/v1/models/{name}/load", {})
         return name, done.stdout

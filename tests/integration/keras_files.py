@@ -24,7 +24,7 @@ UNITS, SYMBOLS, WINDOW = 3, ["a", "b", "c", "d", "\n"], 4
 class Hdf5:
     """The few calls of libhdf5 that writing needs."""
 
-    STRING, FLOAT = "H5T_C_S1_g", "H5T_IEEE_F32LE_g"
+    STRING, FLOAT, UNSIGNED = "H5T_C_S1_g", "H5T_IEEE_F32LE_g", "H5T_STD_U32LE_g"
 
     def __init__(self, path, is_there=False):
         self.hdf5 = ctypes.CDLL(ctypes.util.find_library("hdf5_serial") or ctypes.util.find_library("hdf5"))
@@ -59,11 +59,12 @@ class Hdf5:
     def group(self, path):
         self.call("H5Gclose", self.call("H5Gcreate2", self.id, path.encode(), 0, 0, 0))
 
-    def dataset(self, path, values, parents):
+    def dataset(self, path, values, parents, is_whole=False):
         shape, numbers = values
-        kind = self.constant(self.FLOAT)
+        kind = self.constant(self.UNSIGNED if is_whole else self.FLOAT)
+        content = ((ctypes.c_uint32 if is_whole else ctypes.c_float) * len(numbers))(*numbers)
         made = self.call("H5Dcreate2", self.id, path.encode(), kind, self.space(shape), parents, 0, 0)
-        self.call("H5Dwrite", made, kind, 0, 0, 0, (ctypes.c_float * len(numbers))(*numbers))
+        self.call("H5Dwrite", made, kind, 0, 0, 0, content)
         self.call("H5Dclose", made)
 
     def nothing(self, path):
@@ -90,7 +91,8 @@ def h5(path, layers, config=None, version="2.2.4", weight="{layer}/{name}:0"):
             file.attribute("/", "model_config", json.dumps(config))
             top = "/model_weights"
             file.group(top)
-        file.attribute(top, "keras_version", version)
+        if version is not None:
+            file.attribute(top, "keras_version", version)
         file.attribute(top, "layer_names", [name for _, name, _, _ in layers])
         parents = file.parents()
         for _, layer, _, weights in layers:
@@ -102,23 +104,31 @@ def h5(path, layers, config=None, version="2.2.4", weight="{layer}/{name}:0"):
 
 # ---- .keras and TensorFlow.js ----
 
+def v3_weights(path, layers):
+    """save_weights of Keras 3: weights have numbers, and layers, also those without weights, the names of classes."""
+    counts = {}
+    with contextlib.closing(Hdf5(path)) as file:
+        parents = file.parents()
+        file.group("/layers")
+        for kind, _, _, weights in layers:
+            stored = {"SimpleRNN": "simple_rnn", "LeakyReLU": "leaky_re_lu"}.get(kind, kind.lower())
+            counts[stored] = counts.get(stored, -1) + 1
+            place = f"/layers/{stored}" + (f"_{counts[stored]}" if counts[stored] else "")
+            file.group(place)
+            sides = {name.split("_lstm/")[0] for name in weights} if kind == "Bidirectional" else [""]
+            for side in sorted(sides):
+                inner = place + (f"/{side}_layer" if side else "")
+                inner += "/cell/vars" if kind in ("LSTM", "GRU", "SimpleRNN", "Bidirectional") else "/vars"
+                own = [values for name, values in weights.items() if name.startswith(side)]
+                for number, values in enumerate(own):
+                    file.dataset(f"{inner}/{number}", values, parents)
+    return path
+
+
 def v3(path, layers, config, version="3.0.5"):
     """A .keras archive, whose weights have numbers."""
-    counts = {}
-    renamed = []
-    for kind, _, settings, weights in layers:
-        stored = {"SimpleRNN": "simple_rnn"}.get(kind, kind.lower())
-        counts[stored] = counts.get(stored, -1) + 1
-        inner = "cell/vars" if kind in ("LSTM", "GRU", "SimpleRNN") else "vars"
-        renamed.append((kind, f"layers/{stored}" + (f"_{counts[stored]}" if counts[stored] else "") + "/" + inner,
-                        settings, {str(number): values for number, values in enumerate(weights.values())}))
     with tempfile.TemporaryDirectory() as folder:
-        weights = os.path.join(folder, "weights")
-        with contextlib.closing(Hdf5(weights)) as file:
-            parents = file.parents()
-            for _, place, _, numbered in renamed:
-                for number, values in numbered.items():
-                    file.dataset(f"/{place}/{number}", values, parents)
+        weights = v3_weights(os.path.join(folder, "weights"), layers)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("metadata.json", json.dumps({"keras_version": version}))
             archive.writestr("config.json", json.dumps(config))
@@ -206,9 +216,9 @@ def cudnn(layer):
         "bias": ((2 * columns,), bias)}
 
 
-def keras_1(path, layers, input_shape):
-    """model.save of Keras 1, which has a tensor for each gate and other names."""
-    stored, items = [], []
+def keras_1_names(layers):
+    """Their weights as Keras 1 names them: a tensor for each gate."""
+    stored = []
     for kind, name, config, weights in layers:
         letters = {"LSTM": "ifco", "GRU": "zrh"}.get(kind, "")
         named = {}
@@ -221,10 +231,22 @@ def keras_1(path, layers, input_shape):
             if not letters:
                 named[f"{name}_{letter}"] = values
         stored.append((kind, name, config, named))
+    return stored
+
+
+def keras_1_weights(path, layers):
+    """save_weights of Keras 1, of layers whose weights are named already."""
+    return h5(path, layers, None, None, "{name}:0")
+
+
+def keras_1(path, layers, input_shape):
+    """model.save of Keras 1, which has other names."""
+    items = []
+    for kind, name, config, _ in layers:
         old = {"units": "output_dim", "recurrent_activation": "inner_activation"}
         items.append({"class_name": kind, "config": {"name": name, **{old.get(k, k): v for k, v in config.items()}}})
     items[0]["config"]["batch_input_shape"] = input_shape
-    return h5(path, stored, {"class_name": "Sequential", "config": items}, "1.2.2", "{name}:0")
+    return h5(path, keras_1_names(layers), {"class_name": "Sequential", "config": items}, "1.2.2", "{name}:0")
 
 
 def attention(rng, columns):

@@ -144,6 +144,30 @@ class OtherFiles(KerasTest):
         foreign.write(self.source("model.json"), json.dumps({**config, "keras_version": "2.1.6"}))
         self.check_windowed(layers, os.path.dirname(self.source("weights.h5")), 0)
 
+    def test_a_tokenizer_beside_is_no_configuration(self):
+        layers, config = self.layers(9)
+        numbers = {symbol: number for number, symbol in enumerate(keras.SYMBOLS) if number}
+        tokenizer = {"class_name": "Tokenizer", "config": {"char_level": True, "word_index": json.dumps(numbers)}}
+        path = keras.h5(self.source("weights.h5"), layers, version="2.4.0")
+        foreign.write(self.source("char_tokenizer.json"), json.dumps(tokenizer))
+        said = self.check_windowed(layers, path, 0, "--set", f"window={keras.WINDOW}")
+        self.assertIn("weights.h5 has their weights alone", said)
+        foreign.write(self.source("model.json"), json.dumps({**config, "keras_version": "2.4.0"}))
+        self.assertIn("weights.h5 has their configuration", self.check_windowed(layers, path, 0))
+        self.vocabulary = None
+        self.assertIn("vocabulary: 5 characters (char_tokenizer.json, config, word_index", self.imported(path)[1])
+
+    def test_keras_3_writes_no_version_beside_weights(self):
+        rng = keras.seeded(28)
+        layers = [keras.recurrent(rng, "LSTM", len(keras.SYMBOLS)), keras.dense(rng)]
+        config = {"module": "keras", **keras.sequential(layers, [None, keras.WINDOW, len(keras.SYMBOLS)])}
+        path = keras.v3_weights(self.source("model.weights.h5"), layers)
+        foreign.write(self.source("model.json"), json.dumps(config))
+        layers[0][2]["recurrent_activation"] = "hard_sigmoid of Keras 3"
+        said = self.check_windowed(layers, path)
+        self.assertIn("model.weights.h5 has their configuration, of Keras 3)", said)
+        self.assertIn("recurrent activation: hard_sigmoid (clip(x / 6 + 0.5, 0, 1)", said)
+
 
 class Stateful(KerasTest):
     def check(self, layers, input_shape, *arguments):
