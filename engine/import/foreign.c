@@ -123,12 +123,13 @@ enum status foreign_sort_tensors(struct foreign_model *model, struct error *erro
     return STATUS_OK;
 }
 
-enum status foreign_add_hint(struct foreign_model *model, const char *key, const char *value, struct error *error)
+enum status foreign_add_hint(struct foreign_model *model, const char *place, const char *key, const char *value,
+                             struct error *error)
 {
     if (model->hint_count >= FOREIGN_HINTS_MAX) {
         return STATUS_OK;
     }
-    struct foreign_hint hint = {arena_copy_string(&model->arena, key), arena_copy_string(&model->arena, value)};
+    struct foreign_hint hint = {arena_copy_string(&model->arena, key), arena_copy_string(&model->arena, value), place};
     if (hint.key == NULL || hint.value == NULL) {
         return foreign_no_memory(model, error);
     }

@@ -28,6 +28,7 @@ struct foreign_tensor {
 struct foreign_hint {
     const char *key;
     const char *value;
+    const char *place; /* the file beside that says it; NULL: the model's own */
 };
 
 /* Symbols in order, as some file holds them. `problem` says why they are none, or is NULL. */
@@ -96,8 +97,9 @@ enum status foreign_read_json(struct foreign_model *model, const char *name, con
 enum status foreign_add_dimension(struct shape *shape, const char *name, int64_t dimension,
                                   struct error *error) MUST_CHECK;
 
-/* Adds a hint; strings are copied. More than FOREIGN_HINTS_MAX are left out: they are only hints. NO_MEMORY. */
-enum status foreign_add_hint(struct foreign_model *model, const char *key, const char *value,
+/* Adds a hint; strings are copied, but for `place`, a file's name, or NULL for the model's own. More than
+ * FOREIGN_HINTS_MAX are left out: they are only hints. NO_MEMORY. */
+enum status foreign_add_hint(struct foreign_model *model, const char *place, const char *key, const char *value,
                              struct error *error) MUST_CHECK;
 /* The hint's value, or NULL. */
 const char *foreign_hint(const struct foreign_model *model, const char *key);
@@ -106,6 +108,9 @@ const char *foreign_hint(const struct foreign_model *model, const char *key);
  * nested, in strings of JSON, too. `place` is what messages call it, and is copied. NO_MEMORY. */
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error) MUST_CHECK;
+
+/* Whether a dictionary numbers its keys without a gap from 0 or 1 on, as symbols are and options are not. */
+bool foreign_numbers_symbols(const struct plain *root);
 
 /* What a file says of itself in texts: a hint, and where the text is JSON perhaps symbols. NO_MEMORY. */
 enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text,

@@ -130,20 +130,29 @@ static enum direction direction_of(const struct plain *dict)
                                          : DIRECTION_NONE;
 }
 
+/* The least and the greatest number of a dictionary, whose items at `number_at` they are. */
+static void find_range(const struct plain *dict, size_t number_at, int64_t *ret_least, int64_t *ret_most)
+{
+    int64_t index = -1;
+    *ret_least = INT64_MAX;
+    *ret_most = -1;
+    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+        read_index(dict->items[i + number_at], &index);
+        *ret_least = index < *ret_least ? index : *ret_least;
+        *ret_most = index > *ret_most ? index : *ret_most;
+    }
+}
+
 static enum status take_dict(struct search *search, const struct plain *dict, enum direction direction,
                              struct error *error)
 {
     struct draft draft;
     TRY(make_draft(search, dict->count / 2, &draft, error));
     size_t number_at = direction == DIRECTION_TO_NUMBER ? 1 : 0;
-    int64_t least = INT64_MAX;
-    int64_t most = -1;
+    int64_t least;
+    int64_t most;
     int64_t index = -1;
-    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
-        read_index(dict->items[i + number_at], &index);
-        least = index < least ? index : least;
-        most = index > most ? index : most;
-    }
+    find_range(dict, number_at, &least, &most);
     bool is_from_one = least == 1 && most == (int64_t)draft.count;
     draft.is_from_one = is_from_one && !search->model->counts_from_one;
     for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
@@ -151,6 +160,17 @@ static enum status take_dict(struct search *search, const struct plain *dict, en
         put(&draft, index - (is_from_one ? 1 : 0), dict->items[i + 1 - number_at]);
     }
     return keep(search, &draft, error);
+}
+
+bool foreign_numbers_symbols(const struct plain *root)
+{
+    int64_t least;
+    int64_t most;
+    if (root->kind != PLAIN_DICT || direction_of(root) != DIRECTION_TO_NUMBER) {
+        return false;
+    }
+    find_range(root, 1, &least, &most);
+    return (least == 0 || least == 1) && most == (int64_t)(root->count / 2) - 1 + least;
 }
 
 static bool is_list_of_strings(const struct plain *list)
@@ -352,7 +372,7 @@ enum status foreign_add_vocabularies(struct foreign_model *model, const char *pl
 enum status foreign_add_metadata(struct foreign_model *model, const char *key, const char *text, struct error *error)
 {
     json_t *json = strlen(text) > METADATA_BYTES_MAX ? NULL : json_loads(text, JSON_ALLOW_NUL, NULL);
-    enum status status = foreign_add_hint(model, key, text, error);
+    enum status status = foreign_add_hint(model, NULL, key, text, error);
     if (status == STATUS_OK && json != NULL) {
         struct plain *root = plain_from_json(&model->arena, json);
         status = root == NULL ? foreign_no_memory(model, error) : foreign_add_vocabularies(model, key, root, error);

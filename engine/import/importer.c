@@ -138,7 +138,8 @@ uint64_t import_bytes_max(const struct foreign_source *source)
     return foreign_source_bytes(source) + (find_archive(source) == NULL ? 0 : source->unpack_bytes_max);
 }
 
-/* A file that was given for it, or named among the source's, replaces all vocabularies that lie about. */
+/* A file that was given for it, or named among the source's, replaces all vocabularies that lie about; other files are
+ * then read for options alone. */
 static enum status read_vocabularies(struct foreign_source *source, const struct source_file *entry, const char *named,
                                      struct foreign_model *model, struct error *error)
 {
@@ -150,11 +151,13 @@ static enum status read_vocabularies(struct foreign_source *source, const struct
     if (given != NULL) {
         model->vocabulary_count = 0;
         model->is_vocabulary_given = true;
-        return vocabulary_file_read(source, given, true, model, error);
+        TRY(vocabulary_file_read(source, given, true, model, error));
     }
     for (size_t i = 0; i < source->count; i++) {
-        if (&source->files[i] != entry && foreign_format_of(&source->files[i]) == NULL) {
-            TRY(vocabulary_file_read(source, &source->files[i], false, model, error));
+        struct source_file *file = &source->files[i];
+        if (file != entry && file != given && foreign_format_of(file) == NULL) {
+            TRY(given != NULL ? options_file_read(source, file, model, error)
+                              : vocabulary_file_read(source, file, false, model, error));
         }
     }
     return STATUS_OK;

@@ -131,7 +131,7 @@ enum status torch_rnn_find_layers(struct thinking *thinking)
         thinking->is_used[i] = true;
     }
     return has_class(thinking->model, "nn.VanillaRNN")
-               ? foreign_add_hint(thinking->model, "activation", "tanh", thinking->error)
+               ? foreign_add_hint(thinking->model, NULL, "activation", "tanh", thinking->error)
                : STATUS_OK;
 }
 

@@ -183,7 +183,7 @@ static enum status add_hints(struct walk *walk)
         if (key == NULL || value == NULL) {
             return foreign_no_memory(walk->model, walk->error);
         }
-        TRY(foreign_add_hint(walk->model, key, value, walk->error));
+        TRY(foreign_add_hint(walk->model, NULL, key, value, walk->error));
     }
     return STATUS_OK;
 }

@@ -4,8 +4,11 @@
 #include "engine/import/pickle.h"
 #include "engine/import/readers.h"
 
+enum { OPTIONS_BYTES_MAX = 64 << 10 }; /* of a file that is read for its options alone */
+
 /* What a pickled argparse.Namespace or dictionary of options holds, as hints. */
-static enum status add_options(struct foreign_model *model, const struct plain *root, struct error *error)
+static enum status add_options(struct foreign_model *model, const char *place, const struct plain *root,
+                               struct error *error)
 {
     const struct plain *options = root->kind == PLAIN_CALL ? root->state : root;
     if (options == NULL || options->kind != PLAIN_DICT) {
@@ -26,7 +29,7 @@ static enum status add_options(struct foreign_model *model, const struct plain *
             text = number;
         }
         if (text != NULL && strlen(text) <= 64) {
-            TRY(foreign_add_hint(model, key->text, text, error));
+            TRY(foreign_add_hint(model, place, key->text, text, error));
         }
     }
     return STATUS_OK;
@@ -67,13 +70,29 @@ static enum status parse_json(const unsigned char *bytes, size_t length, struct 
     return *ret_root == NULL ? foreign_no_memory(model, error) : STATUS_OK;
 }
 
-enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,
-                                 struct foreign_model *model, struct error *error)
+/* Reads JSON, a pickle or NumPy's texts; `*ret_root` NULL: it is none, and `reason` says why. */
+static enum status read_plain(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                              struct plain **ret_root, struct error *reason, struct error *error)
 {
     const unsigned char *bytes = NULL;
     size_t length = 0;
+    *ret_root = NULL;
+    *reason = (struct error){.status = STATUS_OK};
+    TRY(foreign_source_read(source, file, &bytes, &length, error));
+    enum status status = looks_like_json(bytes, length) ? parse_json(bytes, length, model, ret_root, reason)
+                         : numpy_begins(bytes, length)
+                             ? numpy_read(bytes, length, &model->arena, ret_root, reason)
+                             : pickle_read(bytes, length, &model->arena, ret_root, &length, reason);
+    return status == STATUS_NO_MEMORY || status == STATUS_LIMIT
+               ? error_set(error, status, "%s: %.900s", file->name, reason->message)
+               : STATUS_OK;
+}
+
+enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,
+                                 struct foreign_model *model, struct error *error)
+{
     struct plain *root = NULL;
-    struct error reason = {.status = STATUS_OK};
+    struct error reason;
     if (file->bytes > SOURCE_VOCABULARY_BYTES_MAX) {
         return is_demanded ? error_set(error, STATUS_TOO_LARGE, "%s: a vocabulary of %llu bytes, at most %d",
                                        file->name, (unsigned long long)file->bytes, SOURCE_VOCABULARY_BYTES_MAX)
@@ -82,14 +101,7 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
     if (!is_demanded && !may_be_vocabulary(file)) {
         return STATUS_OK;
     }
-    TRY(foreign_source_read(source, file, &bytes, &length, error));
-    enum status status = looks_like_json(bytes, length) ? parse_json(bytes, length, model, &root, &reason)
-                         : numpy_begins(bytes, length)
-                             ? numpy_read(bytes, length, &model->arena, &root, &reason)
-                             : pickle_read(bytes, length, &model->arena, &root, &length, &reason);
-    if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
-        return error_set(error, status, "%s: %.900s", file->name, reason.message);
-    }
+    TRY(read_plain(source, file, model, &root, &reason, error));
     if (root == NULL) {
         return is_demanded ? error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle nor NumPy's texts: %.900s",
                                        file->name, reason.message)
@@ -97,10 +109,29 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
     }
     size_t count_before = model->vocabulary_count;
     TRY(foreign_add_vocabularies(model, file->name, root, error));
-    TRY(add_options(model, root, error));
+    if (!foreign_numbers_symbols(root)) {
+        TRY(add_options(model, file->name, root, error));
+    }
     return is_demanded && model->vocabulary_count == count_before
                ? error_set(error, STATUS_INVALID,
                            "%s: no vocabulary: neither a list of symbols nor a dictionary of symbols and numbers",
                            file->name)
                : STATUS_OK;
+}
+
+enum status options_file_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                              struct error *error)
+{
+    size_t count_before = model->vocabulary_count;
+    if (file->bytes > OPTIONS_BYTES_MAX) {
+        return STATUS_OK;
+    }
+    struct error reason = {.status = STATUS_OK};
+    enum status status = vocabulary_file_read(source, file, false, model, &reason);
+    model->vocabulary_count = count_before;
+    if (status == STATUS_OK || status == STATUS_LIMIT) {
+        return STATUS_OK;
+    }
+    *error = reason;
+    return status;
 }

@@ -76,4 +76,9 @@ enum status tfjs_read(struct foreign_source *source, struct source_file *file, s
 enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,
                                  struct foreign_model *model, struct error *error) MUST_CHECK;
 
+/* Reads a file beside the model for its options alone, which become hints: a small one of JSON or a pickle of a
+ * dictionary or argparse.Namespace. Others are left out. IO, NO_MEMORY. */
+enum status options_file_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                              struct error *error) MUST_CHECK;
+
 #endif

@@ -243,7 +243,7 @@ static enum status visit(struct walk *walk, const char *name, const struct plain
     if (value->kind == PLAIN_CALL) {
         const struct plain *mode = plain_get(value->state, "mode");
         if (plain_is_string(mode) && strncmp(mode->text, "RNN_", 4) == 0) {
-            TRY(foreign_add_hint(walk->model, "activation", strcmp(mode->text, "RNN_TANH") == 0 ? "tanh" : "relu",
+            TRY(foreign_add_hint(walk->model, NULL, "activation", strcmp(mode->text, "RNN_TANH") == 0 ? "tanh" : "relu",
                                  walk->error));
         }
         return value->state != NULL && value->state->kind == PLAIN_DICT ? visit_items(walk, name, value->state, depth)
@@ -259,7 +259,7 @@ enum status torch_add_tensors(struct foreign_model *model, const struct plain *r
     model->is_in_order = true;
     TRY(visit(&walk, "", root, 0));
     if (root->kind == PLAIN_CALL && root->global != NULL) {
-        TRY(foreign_add_hint(model, "class", root->global, error));
+        TRY(foreign_add_hint(model, NULL, "class", root->global, error));
     }
     return foreign_add_vocabularies(model, model->entry, root, error);
 }

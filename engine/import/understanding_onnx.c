@@ -421,7 +421,7 @@ static enum status take_language_model(struct walk *walk)
     thinking->is_residual = walk->count > 1 && walk->layers[1].is_residual;
     TRY(think_check_layers(thinking));
     if (thinking->layers[0].cell == FOREIGN_CELL_RNN) {
-        TRY(foreign_add_hint(thinking->model, "activation", "tanh", thinking->error));
+        TRY(foreign_add_hint(thinking->model, NULL, "activation", "tanh", thinking->error));
     }
     return think_check_cell(thinking);
 }
