@@ -255,6 +255,51 @@ enum status hdf5_add_tensors(struct hdf5_file *file, const char *path, struct er
     return walk.status;
 }
 
+/* ---- groups ---- */
+
+struct listing {
+    const struct hdf5_file *file;
+    struct plain *list;
+    enum status status;
+    struct error *error;
+};
+
+static herr_t list_group(hid_t group, const char *name, const H5L_info_t *link, void *context)
+{
+    struct listing *listing = context;
+    struct arena *arena = &listing->file->model->arena;
+    hid_t object = link->type == H5L_TYPE_HARD ? H5Oopen(group, name, H5P_DEFAULT) : -1;
+    bool is_group = object >= 0 && H5Iget_type(object) == H5I_GROUP;
+    if (object >= 0) {
+        H5Oclose(object);
+    }
+    if (!is_group) {
+        return 0;
+    }
+    if (listing->list->count >= FOREIGN_TENSORS_MAX) {
+        listing->status = error_set(listing->error, STATUS_LIMIT, "%s: more than %d groups in one", listing->file->name,
+                                    FOREIGN_TENSORS_MAX);
+        return -1;
+    }
+    struct plain *text = plain_create_text(arena, PLAIN_TEXT, name, strlen(name));
+    if (text == NULL || !plain_append(arena, listing->list, text)) {
+        listing->status = foreign_no_memory(listing->file->model, listing->error);
+    }
+    return listing->status == STATUS_OK ? 0 : -1;
+}
+
+enum status hdf5_list_groups(const struct hdf5_file *file, const char *path, struct plain *list, struct error *error)
+{
+    struct listing listing = {.file = file, .list = list, .status = STATUS_OK, .error = error};
+    hid_t group = H5Gopen2(file->id, path, H5P_DEFAULT);
+    if (group < 0) {
+        return corrupt(file, path, error);
+    }
+    herr_t end = H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, list_group, &listing);
+    H5Gclose(group);
+    return end < 0 && listing.status == STATUS_OK ? corrupt(file, path, error) : listing.status;
+}
+
 /* ---- texts ---- */
 
 /* An attribute while it is read. */

@@ -27,6 +27,10 @@ void hdf5_close(struct hdf5_file *file);
 /* Whether there is a group of that path. */
 bool hdf5_has_group(const struct hdf5_file *file, const char *path);
 
+/* Appends the names of a group's groups to a plain list. CORRUPT, LIMIT. */
+enum status hdf5_list_groups(const struct hdf5_file *file, const char *path, struct plain *list,
+                             struct error *error) MUST_CHECK;
+
 /* Adds all numbers below a group to the model, by their paths below it. What is large and lies in the file as it is is
  * borrowed from there, everything else (float16, big-endian, compressed numbers) becomes the model's own. Groups nest
  * at most HDF5_DEPTH_MAX deep. CORRUPT, UNSUPPORTED, LIMIT. */

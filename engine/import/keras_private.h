@@ -50,8 +50,22 @@ struct keras_tensors {
 void keras_find_tensors(const struct thinking *thinking, const struct keras_part *part, const char *direction,
                         struct keras_tensors *ret_tensors);
 
+/* The tensor of a role, or that of its first gate; NULL: there is none. */
+const struct foreign_tensor *keras_tensor_of(const struct keras_tensors *tensors, enum keras_role role);
+/* Whether any weight is the layer's, also such as have no role. */
+bool keras_has_tensors(const struct thinking *thinking, const struct keras_part *part);
+
 /* Infers the design of weights alone. UNPROCESSABLE, code "ambiguous", asks for what they do not tell; UNSUPPORTED. */
 enum status keras_design_infer(struct thinking *thinking, struct keras_design *ret_design) MUST_CHECK;
+
+/* Puts the parts of a design behind its input in order, by their shapes or by the setting `layers`; those that change
+ * nothing go. Errors as above. */
+enum status keras_order_parts(struct thinking *thinking, struct keras_design *design) MUST_CHECK;
+/* Decides what weights do not say of parts that are in order and joined: activations and the length of inputs. Errors
+ * as above. */
+enum status keras_decide_unsaid(struct thinking *thinking, struct keras_design *design, bool is_textgenrnn) MUST_CHECK;
+/* Asks for what weights do not tell: "the order of its layers", "layers=A,B". */
+enum status keras_ask(const struct thinking *thinking, const char *what, const char *how) MUST_CHECK;
 
 /* A recurrent layer as its tensors have it. */
 struct keras_recurrent {

@@ -3,7 +3,7 @@
  * A layer's tensors are named LAYER/…/WEIGHT or LAYER/…/WEIGHT:0; in .keras files layers/CLASS_N/…/vars/NUMBER, in the
  * order of the roles below. Gates stand as Keras' layers want them (i, f, c, o; z, r, h), but for two layouts: CuDNN's,
  * told by its bias, whose blocks lie otherwise (Keras' saving.py, _convert_rnn_weights), and Keras 1's, which has a
- * tensor for each gate. */
+ * tensor for each gate, LAYER/LAYER_W_i. */
 #include "engine/base/check.h"
 #include "engine/import/keras_private.h"
 
@@ -64,6 +64,24 @@ static size_t gate_of(const struct keras_part *part, const char *last, size_t le
     return found == NULL ? KERAS_GATES_MAX : (size_t)(found - letters);
 }
 
+/* How many bytes at the end of a component of Keras 1, "lstm_1_W" or of a gate "lstm_1_W_i", say the role: 1 or 3; 0
+ * where it is none of its. The layer's name before it is another than the part's where a wrapper has it inside. */
+static size_t old_role_length(const char *last, size_t length)
+{
+    static const char letters[] = "WUb";
+    bool is_role = length > 2 && last[length - 2] == '_' && strchr(letters, last[length - 1]) != NULL;
+    bool is_gate =
+        length > 4 && last[length - 2] == '_' && last[length - 4] == '_' && strchr(letters, last[length - 3]) != NULL;
+    return is_role ? 1 : is_gate ? 3 : 0;
+}
+
+/* Whether a name ends in vars/NUMBER, which is not a dropout's: that keeps its random state so. */
+static bool is_numbered(const char *rest, const char *slash, size_t length)
+{
+    return slash != NULL && length == 1 && slash[1] >= '0' && slash[1] <= '9' && slash - rest >= 4 &&
+           memcmp(slash - 4, "vars", 4) == 0 && strstr(rest, "seed_generator/") == NULL;
+}
+
 /* The role that the last component of a name tells, KERAS_ROLE_COUNT: none; and perhaps the gate. */
 static enum keras_role role_of(const struct keras_part *part, const char *rest, size_t *ret_gate)
 {
@@ -72,14 +90,15 @@ static enum keras_role role_of(const struct keras_part *part, const char *rest, 
     size_t length = strcspn(last, ":");
     size_t own = strlen(part->name);
     *ret_gate = KERAS_GATES_MAX;
-    if (length == 1 && *last >= '0' && *last <= '9' && slash != NULL && slash - rest >= 4 &&
-        memcmp(slash - 4, "vars", 4) == 0) {
+    if (is_numbered(rest, slash, length)) {
         return numbered_role(part, (size_t)(*last - '0'));
     }
-    if (strncmp(last, part->name, own) == 0 && last[own] == '_') { /* "lstm_1_W" */
-        last += own + 1;
-        length -= own + 1;
+    size_t old = old_role_length(last, length);
+    if (old == 0 && length > own && strncmp(last, part->name, own) == 0 && last[own] == '_') {
+        old = length - own - 1; /* "batchnormalization_1_gamma" */
     }
+    last += old == 0 ? 0 : length - old;
+    length = old == 0 ? length : old;
     *ret_gate = gate_of(part, last, length);
     length = *ret_gate == KERAS_GATES_MAX ? length : 1;
     for (int role = 0; role < KERAS_ROLE_COUNT; role++) {
@@ -111,6 +130,22 @@ void keras_find_tensors(const struct thinking *thinking, const struct keras_part
             ret_tensors->of[role] = tensor;
         }
     }
+}
+
+const struct foreign_tensor *keras_tensor_of(const struct keras_tensors *tensors, enum keras_role role)
+{
+    return role <= KERAS_ROLE_BIAS && tensors->are_gates_apart ? tensors->gates[role][0] : tensors->of[role];
+}
+
+bool keras_has_tensors(const struct thinking *thinking, const struct keras_part *part)
+{
+    for (size_t i = 0; i < thinking->model->tensor_count; i++) {
+        const struct foreign_tensor *tensor = &thinking->model->tensors[i];
+        if (dtype_is_float(tensor->dtype) && behind_layer(part, tensor->name) != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- sizes ---- */
@@ -166,15 +201,13 @@ enum status keras_measure(const struct thinking *thinking, const struct keras_pa
                           const struct keras_tensors *tensors, size_t inputs, struct keras_recurrent *ret_recurrent)
 {
     const struct foreign_tensor *bias = tensors->of[KERAS_ROLE_BIAS];
-    bool are_apart = tensors->are_gates_apart;
-    int64_t units = (int64_t)think_dimension(
-        are_apart ? tensors->gates[KERAS_ROLE_RECURRENT][0] : tensors->of[KERAS_ROLE_RECURRENT], 0);
+    int64_t units = (int64_t)think_dimension(keras_tensor_of(tensors, KERAS_ROLE_RECURRENT), 0);
     units = part->units != 0 ? (int64_t)part->units : units;
     if (units <= 0 || units > LANGUAGE_MODEL_UNITS_MAX) {
         return error_set(thinking->error, STATUS_TOO_LARGE, "layer %.100s has %lld units, must be 1 to %d", part->name,
                          (long long)units, LANGUAGE_MODEL_UNITS_MAX);
     }
-    if (are_apart) {
+    if (tensors->are_gates_apart) {
         *ret_recurrent = (struct keras_recurrent){.inputs = inputs, .units = (size_t)units, .has_bias = true};
         return check_gates(thinking, part, tensors, ret_recurrent);
     }

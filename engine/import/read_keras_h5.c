@@ -29,6 +29,24 @@ static enum status begin_keras(struct foreign_model *model, struct foreign_keras
     return *ret_keras == NULL ? foreign_no_memory(model, error) : STATUS_OK;
 }
 
+/* The layers of files that have no list of them. */
+static enum status read_groups(const struct hdf5_file *file, struct foreign_model *model, struct foreign_keras *keras,
+                               struct error *error)
+{
+    static const char *const folders[] = {"/layers", "/_layer_checkpoint_dependencies"};
+    struct plain *groups = plain_create(&model->arena, PLAIN_LIST);
+    if (groups == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && groups->count == 0; i++) {
+        if (hdf5_has_group(file, folders[i])) {
+            TRY(hdf5_list_groups(file, folders[i], groups, error));
+        }
+    }
+    keras->groups = groups->count == 0 ? NULL : groups;
+    return STATUS_OK;
+}
+
 static enum status read_content(struct hdf5_file *file, struct foreign_model *model, struct foreign_keras *keras,
                                 struct error *error)
 {
@@ -45,6 +63,9 @@ static enum status read_content(struct hdf5_file *file, struct foreign_model *mo
         TRY(foreign_read_json(model, file->name, config, strlen(config), &keras->config, error));
     }
     keras->layer_names = names->count == 0 ? NULL : names;
+    if (keras->layer_names == NULL) {
+        TRY(read_groups(file, model, keras, error));
+    }
     return hdf5_add_tensors(file, group, error);
 }
 

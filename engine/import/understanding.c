@@ -17,6 +17,7 @@ static const char *const setting_keys[] = {
     "embedding",            /* the tensor that is it, or none */
     "file",                 /* which of a folder's models */
     "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
+    "layers",               /* of Keras weights alone that tell no order: their names, from the input to the output */
     "output",               /* the matrix before the logits; of a Keras model the layer that predicts */
     "recurrent_activation", /* of the gates of Keras weights alone: sigmoid, hard_sigmoid */
     "rest",                 /* tensors that were not understood: ignored */

@@ -128,7 +128,7 @@ static enum status check_input(struct thinking *thinking, const struct keras_des
 }
 
 /* Weights alone may be of more than was understood; a configuration says what there is. Single numbers count steps and
- * the like. */
+ * the like; an optimiser's are left out. */
 static enum status check_rest(const struct thinking *thinking, bool is_inferred)
 {
     char text[SHAPE_TEXT_BYTES_MAX];
@@ -136,7 +136,8 @@ static enum status check_rest(const struct thinking *thinking, bool is_inferred)
     for (size_t i = 0; is_checked && i < thinking->model->tensor_count; i++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
         size_t count = 0;
-        bool is_weight = shape_element_count(&tensor->shape, &count) && count > 1 && dtype_is_float(tensor->dtype);
+        bool is_weight = shape_element_count(&tensor->shape, &count) && count > 1 && dtype_is_float(tensor->dtype) &&
+                         strncmp(tensor->name, "optimizer/", 10) != 0;
         if (is_weight && !thinking->is_used[i]) {
             error_set(
                 thinking->error, STATUS_UNPROCESSABLE,

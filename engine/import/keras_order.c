@@ -1,0 +1,238 @@
+/* The order of a Keras model's layers where its weights do not list them, as in what save_weights of Keras 3 writes
+ * (.weights.h5). Thread: the one that imports.
+ *
+ * Such layers are named by their classes and counted: lstm, lstm_1, dense. So those of a class stand in that order,
+ * and an embedding first. Of the orders that this leaves, each layer has to take as many columns as the one before it
+ * gives, and the last, a Dense, to give as many as there are symbols. Where just one is left, it is the model's; else
+ * it is asked for. Where an activation stands no shape tells. Source: Keras 3, saving/saving_lib.py,
+ * _save_container_state. */
+#include "engine/import/keras_private.h"
+
+enum { STEPS_MAX = 2000, NAMES_BYTES_MAX = 300 };
+
+/* A layer while its place is sought. */
+struct unplaced {
+    struct keras_part part;
+    size_t inputs; /* columns that it takes and gives; 0: as many as there are */
+    size_t outputs;
+    bool is_placed;
+};
+
+struct ordering {
+    struct thinking *thinking;
+    struct unplaced *layers; /* [count] */
+    size_t count;
+    size_t weighted; /* the first so many have weights */
+    size_t symbols;
+    size_t tried[KERAS_PARTS_MAX];
+    size_t found[KERAS_PARTS_MAX];
+    size_t found_count; /* orders that fit, to 2; `found` is the first */
+    size_t steps;
+};
+
+/* ---- what there is ---- */
+
+static void measure(const struct thinking *thinking, struct unplaced *layer)
+{
+    const struct keras_part *part = &layer->part;
+    struct keras_tensors tensors;
+    keras_find_tensors(thinking, part, part->is_bidirectional ? "forward" : NULL, &tensors);
+    const struct foreign_tensor *scale =
+        tensors.of[tensors.of[KERAS_ROLE_GAMMA] != NULL ? KERAS_ROLE_GAMMA : KERAS_ROLE_MEAN];
+    layer->inputs = think_dimension(part->kind == KERAS_PART_NORMALIZATION ? scale : tensors.of[KERAS_ROLE_KERNEL], 0);
+    layer->outputs = part->units == 0 ? layer->inputs : part->is_bidirectional ? 2 * part->units : part->units;
+}
+
+static bool has_weights(const struct keras_part *part)
+{
+    return part->kind != KERAS_PART_ACTIVATION && part->kind != KERAS_PART_MASKING;
+}
+
+/* The parts that compute something, those with weights first. */
+static enum status collect(struct ordering *ordering, const struct keras_design *design)
+{
+    struct foreign_model *model = ordering->thinking->model;
+    ordering->layers = arena_allocate(&model->arena, KERAS_PARTS_MAX, sizeof *ordering->layers);
+    if (ordering->layers == NULL) {
+        return foreign_no_memory(model, ordering->thinking->error);
+    }
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 1; i < design->count; i++) {
+            const struct keras_part *part = &design->parts[i];
+            if (part->kind != KERAS_PART_SAME && has_weights(part) == (round == 0)) {
+                struct unplaced *layer = &ordering->layers[ordering->count++];
+                *layer = (struct unplaced){.part = *part};
+                measure(ordering->thinking, layer);
+            }
+        }
+        ordering->weighted = round == 0 ? ordering->count : ordering->weighted;
+    }
+    return STATUS_OK;
+}
+
+/* ---- the orders that fit ---- */
+
+static bool are_counted(const struct keras_part *one, const struct keras_part *other)
+{
+    size_t length = keras_base_length(one->name);
+    return length == keras_base_length(other->name) && memcmp(one->name, other->name, length) == 0;
+}
+
+/* Whether a layer may stand at a place, `width` being what the one before it gives. */
+static bool may_follow(const struct ordering *ordering, const struct unplaced *layer, size_t place, size_t width)
+{
+    bool is_table = layer->part.kind == KERAS_PART_EMBEDDING;
+    bool may = !layer->is_placed && (place == 0 || (!is_table && layer->inputs == width));
+    for (size_t i = 0; i < ordering->weighted && may; i++) {
+        const struct unplaced *other = &ordering->layers[i];
+        bool is_before = !other->is_placed && other != layer && are_counted(&other->part, &layer->part) &&
+                         compare_natural(other->part.name, layer->part.name) < 0;
+        bool has_table = place == 0 && !is_table && other->part.kind == KERAS_PART_EMBEDDING;
+        may = !is_before && !has_table;
+    }
+    return may;
+}
+
+/* Tries every layer at a place, and all behind it; no deeper than there are layers. */
+static void place_rest(struct ordering *ordering, size_t place, size_t width) /* NOLINT(misc-no-recursion) */
+{
+    bool is_end = place > 0 && place == ordering->weighted;
+    bool ends_well = is_end && ordering->layers[ordering->tried[place - 1]].part.kind == KERAS_PART_DENSE;
+    if (ends_well && width == ordering->symbols) {
+        if (ordering->found_count == 0) {
+            memcpy(ordering->found, ordering->tried, sizeof ordering->found);
+        }
+        ordering->found_count++;
+    }
+    for (size_t i = 0; i < ordering->weighted && ordering->found_count < 2; i++) {
+        struct unplaced *layer = &ordering->layers[i];
+        if (!may_follow(ordering, layer, place, width)) {
+            continue;
+        }
+        if (++ordering->steps > STEPS_MAX) {
+            ordering->found_count = 2; /* so many that nothing is told */
+            return;
+        }
+        ordering->symbols = place == 0 ? layer->inputs : ordering->symbols;
+        ordering->tried[place] = i;
+        layer->is_placed = true;
+        place_rest(ordering, place + 1, layer->outputs);
+        layer->is_placed = false;
+    }
+}
+
+/* ---- asking ---- */
+
+/* "layers=lstm,dense,activation": the first order that fits, or as they were found, and what no shape tells behind. */
+static void write_names(const struct ordering *ordering, char text[NAMES_BYTES_MAX])
+{
+    size_t length = (size_t)snprintf(text, NAMES_BYTES_MAX, "layers=");
+    for (size_t i = 0; i < ordering->count && length < NAMES_BYTES_MAX; i++) {
+        bool is_found = ordering->found_count > 0 && i < ordering->weighted;
+        const struct unplaced *layer = &ordering->layers[is_found ? ordering->found[i] : i];
+        length +=
+            (size_t)snprintf(text + length, NAMES_BYTES_MAX - length, "%s%.100s", i == 0 ? "" : ",", layer->part.name);
+    }
+}
+
+static enum status ask_order(const struct ordering *ordering, const char *what)
+{
+    char names[NAMES_BYTES_MAX];
+    char how[NAMES_BYTES_MAX + 100];
+    write_names(ordering, names);
+    snprintf(how, sizeof how, "%s in their order from the input to the output", names);
+    return keras_ask(ordering->thinking, what, how);
+}
+
+/* ---- the order that was set ---- */
+
+static enum status bad_order(const struct ordering *ordering, const char *name, size_t length, const char *what)
+{
+    return error_set(ordering->thinking->error, STATUS_INVALID, "layers: '%.*s' %s", length > 100 ? 100 : (int)length,
+                     name, what);
+}
+
+static struct unplaced *find_unplaced(const struct ordering *ordering, const char *name, size_t length)
+{
+    for (size_t i = 0; i < ordering->count; i++) {
+        const char *own = ordering->layers[i].part.name;
+        if (!ordering->layers[i].is_placed && strlen(own) == length && memcmp(own, name, length) == 0) {
+            return &ordering->layers[i];
+        }
+    }
+    return NULL;
+}
+
+/* Places the layers as "lstm,dense,activation" says. */
+static enum status take_order(struct ordering *ordering, const char *set, struct keras_design *design)
+{
+    design->count = 1;
+    const char *name = set;
+    while (name != NULL) {
+        size_t length = strcspn(name, ",");
+        struct unplaced *layer = find_unplaced(ordering, name, length);
+        if (layer == NULL) {
+            return bad_order(ordering, name, length, "is no layer that it has, or was named before");
+        }
+        layer->is_placed = true;
+        design->parts[design->count++] = layer->part;
+        name = name[length] == ',' ? name + length + 1 : NULL;
+    }
+    for (size_t i = 0; i < ordering->count; i++) {
+        if (!ordering->layers[i].is_placed) {
+            name = ordering->layers[i].part.name;
+            return bad_order(ordering, name, strlen(name), "is not among them");
+        }
+    }
+    return think_note(ordering->thinking, "order", set, "it was set");
+}
+
+/* ---- all of it ---- */
+
+/* Places masks, then what was found, then a softmax, which has its place by what it is. */
+static enum status take_found(const struct ordering *ordering, struct keras_design *design)
+{
+    char names[NAMES_BYTES_MAX];
+    design->count = 1;
+    for (size_t i = ordering->weighted; i < ordering->count; i++) {
+        if (ordering->layers[i].part.kind == KERAS_PART_MASKING) {
+            design->parts[design->count++] = ordering->layers[i].part;
+        }
+    }
+    for (size_t i = 0; i < ordering->weighted; i++) {
+        design->parts[design->count++] = ordering->layers[ordering->found[i]].part;
+    }
+    for (size_t i = ordering->weighted; i < ordering->count; i++) {
+        if (ordering->layers[i].part.kind != KERAS_PART_MASKING) {
+            design->parts[design->count++] = ordering->layers[i].part;
+        }
+    }
+    write_names(ordering, names);
+    return think_note(ordering->thinking, "order", strchr(names, '=') + 1,
+                      "the one that fits the names' numbers and the shapes");
+}
+
+enum status keras_order_parts(struct thinking *thinking, struct keras_design *design)
+{
+    struct ordering ordering = {.thinking = thinking};
+    const char *set = think_setting(thinking, "layers");
+    char what[200];
+    TRY(collect(&ordering, design));
+    if (set != NULL) {
+        return take_order(&ordering, set, design);
+    }
+    place_rest(&ordering, 0, 0);
+    if (ordering.found_count != 1) {
+        return ask_order(&ordering, ordering.found_count == 0
+                                        ? "the order of its layers, whose shapes fit in none one behind the other"
+                                        : "the order of its layers");
+    }
+    for (size_t i = ordering.weighted; i < ordering.count; i++) {
+        const struct keras_part *part = &ordering.layers[i].part;
+        if (part->kind == KERAS_PART_ACTIVATION && strcmp(part->class, "Softmax") != 0) {
+            snprintf(what, sizeof what, "where its layer %.100s stands", part->name);
+            return ask_order(&ordering, what);
+        }
+    }
+    return take_found(&ordering, design);
+}
