@@ -49,7 +49,7 @@ struct Onnx__GraphProto; /* protobuf-c's, of onnx.proto */
 struct foreign_keras {
     const struct plain *config;      /* {"class_name":"Sequential","config":…}; NULL: weights alone */
     const struct plain *layer_names; /* a list, of files that name their layers in order; NULL: they do not */
-    const struct plain *groups;      /* without layer_names: those that are named by classes ("lstm_1"), unordered */
+    const struct plain *groups;      /* without layer_names: the layers' names, in no order */
     const char *version;             /* "2.2.4-tf", or NULL */
     bool is_javascript;              /* TensorFlow.js runs it, which has activations of its own */
 };

@@ -1,11 +1,11 @@
 /* The order of a Keras model's layers where its weights do not list them, as in what save_weights of Keras 3 writes
- * (.weights.h5). Thread: the one that imports.
+ * (.weights.h5), and in checkpoints whose layers are attributes of a model. Thread: the one that imports.
  *
- * Such layers are named by their classes and counted: lstm, lstm_1, dense. So those of a class stand in that order,
- * and an embedding first. Of the orders that this leaves, each layer has to take as many columns as the one before it
- * gives, and the last, a Dense, to give as many as there are symbols. Where just one is left, it is the model's; else
- * it is asked for. Where an activation stands no shape tells. Source: Keras 3, saving/saving_lib.py,
- * _save_container_state. */
+ * Keras 3 names such layers by their classes and counts them: lstm, lstm_1, dense. Names that differ in their numbers
+ * alone stand in that order, and an embedding first. Of the orders that this leaves, each layer has to take as many
+ * columns as the one before it gives, and the last, a Dense, to give as many as there are symbols. Where just one is
+ * left, it is the model's; else it is asked for. Where an activation stands no shape tells. Source: Keras 3,
+ * saving/saving_lib.py, _save_container_state. */
 #include "engine/import/keras_private.h"
 
 enum { STEPS_MAX = 2000, NAMES_BYTES_MAX = 300 };

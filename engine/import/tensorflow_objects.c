@@ -4,7 +4,7 @@
  *
  * A layer is layer_with_weights-N in the model's order, or has the name of an attribute of the model, which tells no
  * order: then embeddings stand first and recurrent layers before all others, those of a kind as people number them;
- * where they are not numbered and could be exchanged, the model is refused.
+ * where they are not numbered and could be exchanged, the order is found by all their shapes, or asked for.
  * Source: TensorFlow 2, python/checkpoint/graph_view.py; keras/engine/functional.py (_layer_checkpoint_dependencies).
  */
 #include "engine/import/keras_design.h"
@@ -128,9 +128,9 @@ static bool differ_in_numbers_alone(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
-/* Layers of one kind whose inputs differ stand in the one order that fits, or are refused for their shapes later. */
-static enum status check_order(const struct foreign_model *model, const struct found_layer *layers, size_t count,
-                               struct error *error)
+/* Whether names tell which of two layers comes first. Those of one kind whose inputs differ stand in the one order that
+ * fits, or are refused for their shapes later. */
+static bool is_order_told(const struct found_layer *layers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         for (size_t k = i + 1; k < count; k++) {
@@ -138,24 +138,21 @@ static enum status check_order(const struct foreign_model *model, const struct f
             const struct found_layer *b = &layers[k];
             if (a->kind == b->kind && a->inputs == b->inputs &&
                 !differ_in_numbers_alone(a->name->text, b->name->text)) {
-                error_set(error, STATUS_UNPROCESSABLE,
-                          "%s: neither names nor shapes tell which of its layers %.100s and %.100s comes first: save a "
-                          "model that has its configuration, as .h5 or .keras",
-                          model->entry, a->name->text, b->name->text);
-                return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
+                return false;
             }
         }
     }
-    return STATUS_OK;
+    return true;
 }
 
-/* The tensors' layers in order. */
-static enum status list_layers(struct foreign_model *model, struct plain *list, struct error *error)
+/* The tensors' layers, in order where their names tell it. */
+static enum status list_layers(struct foreign_model *model, struct plain *list, bool *ret_is_ordered,
+                               struct error *error)
 {
     struct found_layer layers[KERAS_PARTS_MAX];
     size_t count = 0;
     TRY(find_layers(model, layers, &count, error));
-    TRY(check_order(model, layers, count, error));
+    *ret_is_ordered = is_order_told(layers, count);
     qsort(layers, count, sizeof *layers, by_order);
     for (size_t i = 0; i < count; i++) {
         if (!plain_append(&model->arena, list, layers[i].name)) {
@@ -216,8 +213,9 @@ enum status tensorflow_take_objects(struct foreign_model *model, struct error *e
         return foreign_no_memory(model, error);
     }
     TRY(rename_all(model, error));
-    TRY(list_layers(model, layers, error));
-    *keras = (struct foreign_keras){.layer_names = layers};
+    bool is_ordered = false;
+    TRY(list_layers(model, layers, &is_ordered, error));
+    *keras = (struct foreign_keras){.layer_names = is_ordered ? layers : NULL, .groups = is_ordered ? NULL : layers};
     model->keras = keras;
     return STATUS_OK;
 }

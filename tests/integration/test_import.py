@@ -96,8 +96,11 @@ class Refusals(ImportTest):
             tensors = {name + "/.ATTRIBUTES/VARIABLE_VALUE": array for name, array in weights.items()}
             path = foreign.tensorflow_checkpoint(os.path.join(self.folder, "ckpt"), tensors)
             with self.subTest(names):
-                self.bad("weights alone do not tell the activation" if is_told else
-                         "neither names nor shapes tell which of its layers", path)
+                told = "weights alone do not tell the activation of its gates"
+                self.bad(told if is_told else "weights alone do not tell the order of its layers: say --set "
+                         "layers=embedding,higher,lower,dense in their order", path)
+                if not is_told:
+                    self.bad(told, path, "--set", "layers=embedding,lower,higher,dense")
 
     def test_layers_in_an_order_that_nothing_tells(self):
         symbols = {"symbols": json.dumps(foreign.SYMBOLS)}
