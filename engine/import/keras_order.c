@@ -123,12 +123,13 @@ static void place_rest(struct ordering *ordering, size_t place, size_t width) /*
 
 /* ---- asking ---- */
 
-/* "layers=lstm,dense,activation": the first order that fits, or as they were found, and what no shape tells behind. */
+/* "lstm,dense,activation": the order that fits, or as the file has them, and what no shape places behind. */
 static void write_names(const struct ordering *ordering, char text[NAMES_BYTES_MAX])
 {
-    size_t length = (size_t)snprintf(text, NAMES_BYTES_MAX, "layers=");
+    size_t length = 0;
+    text[0] = '\0';
     for (size_t i = 0; i < ordering->count && length < NAMES_BYTES_MAX; i++) {
-        bool is_found = ordering->found_count > 0 && i < ordering->weighted;
+        bool is_found = ordering->found_count == 1 && i < ordering->weighted;
         const struct unplaced *layer = &ordering->layers[is_found ? ordering->found[i] : i];
         length +=
             (size_t)snprintf(text + length, NAMES_BYTES_MAX - length, "%s%.100s", i == 0 ? "" : ",", layer->part.name);
@@ -140,7 +141,7 @@ static enum status ask_order(const struct ordering *ordering, const char *what)
     char names[NAMES_BYTES_MAX];
     char how[NAMES_BYTES_MAX + 100];
     write_names(ordering, names);
-    snprintf(how, sizeof how, "%s in their order from the input to the output", names);
+    snprintf(how, sizeof how, "layers=A,B,… with all of %s as they stand from the input to the output", names);
     return keras_ask(ordering->thinking, what, how);
 }
 
@@ -208,8 +209,7 @@ static enum status take_found(const struct ordering *ordering, struct keras_desi
         }
     }
     write_names(ordering, names);
-    return think_note(ordering->thinking, "order", strchr(names, '=') + 1,
-                      "the one that fits the names' numbers and the shapes");
+    return think_note(ordering->thinking, "order", names, "the one that fits the names' numbers and the shapes");
 }
 
 enum status keras_order_parts(struct thinking *thinking, struct keras_design *design)

@@ -98,7 +98,7 @@ class Refusals(ImportTest):
             with self.subTest(names):
                 told = "weights alone do not tell the activation of its gates"
                 self.bad(told if is_told else "weights alone do not tell the order of its layers: say --set "
-                         "layers=embedding,higher,lower,dense in their order", path)
+                         "layers=A,B,… with all of embedding,higher,lower,dense as they stand", path)
                 if not is_told:
                     self.bad(told, path, "--set", "layers=embedding,lower,higher,dense")
 
@@ -427,6 +427,23 @@ class OwnModels(ComputedTest):
             self.assertEqual((done.returncode, done.stderr), (0, ""), at)
             with open(os.path.join(model, str(at + 1), "vocab.json"), encoding="utf-8") as file:
                 self.assertEqual(json.load(file)["symbols"], ["<pad>", *symbols[1:]] if at in (2, 3) else symbols, at)
+
+    def test_words_are_no_options(self):
+        """What numbers symbols says nothing of the model, whatever words are in it; a configuration beside does."""
+        tensors = {"embedding": ((5, 4), [0.5] * 20), "rnn/basic_rnn_cell/kernel": ((8, 4), [0.5] * 32),
+                   "rnn/basic_rnn_cell/bias": ((4,), [0.5] * 4), "softmax_w": ((4, 5), [0.5] * 20)}
+        source = foreign.write(self.folder_of("words/model"), foreign.safetensors(tensors))
+        words = {word: number for number, word in enumerate(["the", "activation", "of", "its", "cells"])}
+        foreign.write(self.folder_of("words/a.json"), json.dumps(words))
+        model = os.path.join(self.models, "words")
+        for arguments in ((), ("--vocabulary", self.folder_of("words/a.json"))):
+            done = run("import", source, "--out", model, *arguments)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            foreign.write(self.folder_of("words/config.json"), json.dumps({"activation": "relu", "units": 4}))
+            done = run("import", source, "--out", model, *arguments)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("relu", done.stderr)
+            os.remove(self.folder_of("words/config.json"))
 
     def test_the_version_says_where_it_came_from(self):
         source = foreign.ml5(self.folder_of("origin"), foreign.tensorflow_model())

@@ -162,6 +162,11 @@ class Names(KerasTest):
         self.assertIn("output: dense (the last layer with weights; its activation is taken for its softmax, which "
                       "weights alone do not tell)", said)
 
+    def test_one_direction_of_a_name_that_says_it(self):
+        first, last = self.layers(49)
+        layers = [("LSTM", "forward_lstm", *first[2:]), last]
+        self.check_windowed(layers, self.stored(layers), None, *WINDOW)
+
     def test_masking(self):
         layers = [("Masking", "masking_1", {"mask_value": 0.0}, {}), *self.layers(41)]
         said = self.check_windowed(layers, self.stored(layers), None, *WINDOW)
@@ -284,8 +289,8 @@ class Keras3(KerasTest):
         layers = [table, keras.recurrent(rng, "LSTM", keras.UNITS, **config),
                   keras.recurrent(rng, "GRU", keras.UNITS, reset_after=True, **config), keras.dense(rng)]
         path = self.stored(layers)
-        self.refused("model.weights.h5: weights alone do not tell the order of its layers: say --set layers=", path,
-                     *WINDOW)
+        self.refused("model.weights.h5: weights alone do not tell the order of its layers: say --set layers=A,B,… "
+                     "with all of dense,embedding,gru,lstm as they stand from the input to the output", path, *WINDOW)
         said = self.check_windowed(layers, path, 0, *WINDOW, "--set", "layers=embedding,lstm,gru,dense")
         self.assertIn("order: embedding,lstm,gru,dense (it was set)", said)
         for names, reason in (("embedding,lstm,gru", "layers: 'dense' is not among them"),
@@ -301,8 +306,8 @@ class Keras3(KerasTest):
         layers = [keras.recurrent(rng, "LSTM", len(keras.SYMBOLS), recurrent_activation="sigmoid"), keras.dense(rng),
                   ("Activation", "activation", {}, {})]
         path = self.stored(layers)
-        self.refused("weights alone do not tell where its layer activation stands: say --set "
-                     "layers=lstm,dense,activation in their order from the input to the output", path, *WINDOW)
+        self.refused("weights alone do not tell where its layer activation stands: say --set layers=A,B,… with all of "
+                     "lstm,dense,activation as they stand", path, *WINDOW)
         self.check_windowed(layers, path, None, *WINDOW, "--set", "layers=lstm,dense,activation")
         layers[2] = ("LeakyReLU", "leaky", {}, {})
         self.refused("what its layer leaky_re_lu does, which has none", self.stored(layers), *WINDOW)
