@@ -123,24 +123,21 @@ static void place_rest(struct ordering *ordering, size_t place, size_t width) /*
 
 /* ---- asking ---- */
 
-/* "lstm,dense,activation": the order that fits, or as the file has them, and what no shape places behind. */
-static void write_names(const struct ordering *ordering, char text[NAMES_BYTES_MAX])
+/* A list of names as far as it goes: "lstm,dense,activation". */
+static void add_name(char text[NAMES_BYTES_MAX], const struct keras_part *part)
 {
-    size_t length = 0;
-    text[0] = '\0';
-    for (size_t i = 0; i < ordering->count && length < NAMES_BYTES_MAX; i++) {
-        bool is_found = ordering->found_count == 1 && i < ordering->weighted;
-        const struct unplaced *layer = &ordering->layers[is_found ? ordering->found[i] : i];
-        length +=
-            (size_t)snprintf(text + length, NAMES_BYTES_MAX - length, "%s%.100s", i == 0 ? "" : ",", layer->part.name);
-    }
+    size_t length = strlen(text);
+    snprintf(text + length, NAMES_BYTES_MAX - length, "%s%.100s", length == 0 ? "" : ",", part->name);
 }
 
 static enum status ask_order(const struct ordering *ordering, const char *what)
 {
-    char names[NAMES_BYTES_MAX];
+    char names[NAMES_BYTES_MAX] = "";
     char how[NAMES_BYTES_MAX + 100];
-    write_names(ordering, names);
+    for (size_t i = 0; i < ordering->count; i++) {
+        bool is_found = ordering->found_count == 1 && i < ordering->weighted;
+        add_name(names, &ordering->layers[is_found ? ordering->found[i] : i].part);
+    }
     snprintf(how, sizeof how, "layers=A,B,… with all of %s as they stand from the input to the output", names);
     return keras_ask(ordering->thinking, what, how);
 }
@@ -193,7 +190,7 @@ static enum status take_order(struct ordering *ordering, const char *set, struct
 /* Places masks, then what was found, then a softmax, which has its place by what it is. */
 static enum status take_found(const struct ordering *ordering, struct keras_design *design)
 {
-    char names[NAMES_BYTES_MAX];
+    char names[NAMES_BYTES_MAX] = "";
     design->count = 1;
     for (size_t i = ordering->weighted; i < ordering->count; i++) {
         if (ordering->layers[i].part.kind == KERAS_PART_MASKING) {
@@ -208,7 +205,9 @@ static enum status take_found(const struct ordering *ordering, struct keras_desi
             design->parts[design->count++] = ordering->layers[i].part;
         }
     }
-    write_names(ordering, names);
+    for (size_t i = 1; i < design->count; i++) {
+        add_name(names, &design->parts[i]);
+    }
     return think_note(ordering->thinking, "order", names, "the one that fits the names' numbers and the shapes");
 }
 

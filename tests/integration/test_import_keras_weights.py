@@ -273,7 +273,8 @@ class Keras3(KerasTest):
         layers = [("Masking", "masking", {"mask_value": 0.0}, {}),
                   keras.recurrent(rng, "GRU", len(keras.SYMBOLS), reset_after=True, **config), keras.dense(rng),
                   ("Softmax", "softmax", {}, {})]
-        self.check_windowed(layers, self.stored(layers), None, *WINDOW)
+        said = self.check_windowed(layers, self.stored(layers), None, *WINDOW)
+        self.assertIn("order: masking,gru,dense,softmax (", said)
 
     def test_both_directions(self):
         layers = keras.bidirectional(keras.seeded(61), False)

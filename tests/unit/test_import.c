@@ -349,7 +349,17 @@ static const char *const whole_files[] = {
     "keras_h5/gru_stateful",
     "keras_h5/keras_1",
     "keras_h5/textgenrnn",
+    "keras_h5/weights_keras_1",
+    "keras_h5/weights_keras_3",
+    "keras_h5/weights_names",
 };
+
+/* What is asked for where there are weights alone. */
+static const char *const *settings_of(const char *name)
+{
+    static const char *const window[] = {"window", "4", NULL};
+    return strncmp(name, "keras_h5/weights", 16) == 0 ? window : NULL;
+}
 
 static void read_input(const char *name, struct named_bytes files[3], char **ret_content)
 {
@@ -374,7 +384,7 @@ static void test_other_formats_cut_off_everywhere(void **state)
         struct error error = {.message = ""};
         char *content = NULL;
         read_input(whole_files[i], files, &content);
-        if (import_files(files, NULL, false, &answer, &reply, &error) != STATUS_OK) {
+        if (import_files(files, settings_of(whole_files[i]), false, &answer, &reply, &error) != STATUS_OK) {
             fail_msg("%s: %s", whole_files[i], error.message);
         }
         import_reply_release(&reply);
@@ -384,7 +394,8 @@ static void test_other_formats_cut_off_everywhere(void **state)
             char *exact = mem_copy_bytes(content, length);
             error.message[0] = '\0';
             files[0] = (struct named_bytes){"model", exact, length};
-            assert_int_not_equal(import_files(files, NULL, false, &answer, &reply, &error), STATUS_OK);
+            assert_int_not_equal(import_files(files, settings_of(whole_files[i]), false, &answer, &reply, &error),
+                                 STATUS_OK);
             assert_true(error.message[0] != '\0');
             mem_free(exact);
         }
@@ -404,7 +415,7 @@ static void test_other_formats_out_of_memory(void **state)
         enum status status = STATUS_NO_MEMORY;
         for (uint64_t count = 0; status == STATUS_NO_MEMORY; count++) {
             mem_fail_after(count);
-            status = import_files(files, NULL, false, &answer, &reply, &error);
+            status = import_files(files, settings_of(whole_files[i]), false, &answer, &reply, &error);
             mem_fail_after(UINT64_MAX);
         }
         if (status != STATUS_OK) {
