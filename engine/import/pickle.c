@@ -36,6 +36,12 @@ static enum status do_empty_list(struct pickle_reader *reader, const struct pick
     return pickle_push(reader, plain_create(reader->arena, PLAIN_LIST));
 }
 
+static enum status do_empty_set(struct pickle_reader *reader, const struct pickle_argument *argument)
+{
+    (void)argument;
+    return pickle_push(reader, plain_create(reader->arena, PLAIN_SET));
+}
+
 static enum status do_empty_dict(struct pickle_reader *reader, const struct pickle_argument *argument)
 {
     (void)argument;
@@ -46,6 +52,12 @@ static enum status do_list(struct pickle_reader *reader, const struct pickle_arg
 {
     (void)argument;
     return pickle_push_marked(reader, PLAIN_LIST);
+}
+
+static enum status do_frozen_set(struct pickle_reader *reader, const struct pickle_argument *argument)
+{
+    (void)argument;
+    return pickle_push_marked(reader, PLAIN_SET);
 }
 
 static enum status do_dict(struct pickle_reader *reader, const struct pickle_argument *argument)
@@ -87,8 +99,8 @@ static enum status add_items(struct pickle_reader *reader, size_t begin, bool ar
         return pickle_corrupt(reader, "nothing to add items to is on the stack");
     }
     struct plain *list = reader->stack[begin - 1];
-    if (are_pairs && (list->kind == PLAIN_LIST || (reader->depth - begin) % 2 != 0)) {
-        return pickle_corrupt(reader, "a key without its value, or for a list");
+    if (are_pairs && (list->kind == PLAIN_LIST || list->kind == PLAIN_SET || (reader->depth - begin) % 2 != 0)) {
+        return pickle_corrupt(reader, "a key without its value, or for a list or set");
     }
     if (!are_pairs && list->kind == PLAIN_DICT) {
         return pickle_corrupt(reader, "items without keys for a dictionary");
@@ -416,11 +428,11 @@ static const struct instruction instructions[TABLE_ROWS] = {
     [0x8d] = {FORM_COUNTED_8, pickle_do_text},
     [']'] = {FORM_NONE, do_empty_list},
     [')'] = {FORM_NONE, do_empty_list},
-    [0x8f] = {FORM_NONE, do_empty_list},
+    [0x8f] = {FORM_NONE, do_empty_set},
     ['}'] = {FORM_NONE, do_empty_dict},
     ['l'] = {FORM_NONE, do_list},
     ['t'] = {FORM_NONE, do_list},
-    [0x91] = {FORM_NONE, do_list},
+    [0x91] = {FORM_NONE, do_frozen_set},
     ['d'] = {FORM_NONE, do_dict},
     [0x85] = {FORM_NONE, do_tuple1},
     [0x86] = {FORM_NONE, do_tuple2},

@@ -96,8 +96,8 @@ enum status pickle_pop_mark(struct pickle_reader *reader, size_t *ret_begin)
 /* Appends the values from `begin` on and takes them off the stack. */
 enum status pickle_gather(struct pickle_reader *reader, size_t begin, struct plain *list)
 {
-    bool takes_items =
-        list != NULL && (list->kind == PLAIN_LIST || list->kind == PLAIN_DICT || list->kind == PLAIN_CALL);
+    bool takes_items = list != NULL && (list->kind == PLAIN_LIST || list->kind == PLAIN_SET ||
+                                        list->kind == PLAIN_DICT || list->kind == PLAIN_CALL);
     if (list != NULL && !takes_items) {
         return pickle_corrupt(reader, "items for what is no list, dictionary or object");
     }

@@ -121,6 +121,13 @@ static enum status make_list(struct pickle_reader *reader, const struct plain *a
     return is_made ? STATUS_OK : pickle_no_memory(reader);
 }
 
+static enum status make_set(struct pickle_reader *reader, const struct plain *arguments, struct plain **ret_value)
+{
+    TRY(make_list(reader, arguments, ret_value));
+    (*ret_value)->kind = PLAIN_SET;
+    return STATUS_OK;
+}
+
 /* Of nothing, or of a list of pairs. */
 static enum status make_dict(struct pickle_reader *reader, const struct plain *arguments, struct plain **ret_value)
 {
@@ -192,8 +199,8 @@ static const struct known_call {
     {"builtins dict", make_dict},
     {"builtins list", make_list},
     {"builtins tuple", make_list},
-    {"builtins set", make_list},
-    {"builtins frozenset", make_list},
+    {"builtins set", make_set},
+    {"builtins frozenset", make_set},
     {"builtins bytes", make_bytes},
     {"builtins bytearray", make_bytes},
     {"_codecs encode", encode},

@@ -17,7 +17,8 @@ enum plain_kind {
     PLAIN_REAL,
     PLAIN_BYTES, /* also Python 2's str */
     PLAIN_TEXT,
-    PLAIN_LIST,       /* also tuples and sets */
+    PLAIN_LIST,       /* also tuples */
+    PLAIN_SET,        /* items in whatever order the program that wrote them had */
     PLAIN_DICT,       /* items are key, value, key, value, … */
     PLAIN_GLOBAL,     /* a class or function by name: "torch.nn.modules.rnn LSTM" */
     PLAIN_CALL,       /* what a call of a global would have made; items were appended or set afterwards */
@@ -48,7 +49,7 @@ struct plain {
 /* A new value in the arena, or NULL. */
 struct plain *plain_create(struct arena *arena, enum plain_kind kind) MUST_CHECK;
 struct plain *plain_create_text(struct arena *arena, enum plain_kind kind, const char *bytes, size_t length) MUST_CHECK;
-/* Appends to a list, dictionary or call; false without memory. */
+/* Appends to a list, set, dictionary or call; false without memory. */
 bool plain_append(struct arena *arena, struct plain *list, struct plain *item) MUST_CHECK;
 
 /* What a dictionary, or a call's items, hold under a text or byte string; NULL without it. */

@@ -144,7 +144,13 @@ static void test_objects_are_notes(void **state)
     assert_int_equal(ordered->kind, PLAIN_DICT);
     assert_non_null(plain_get(ordered, "a"));
     const struct plain *set = read_good(PICKLE("c__builtin__\nset\n((lI1\natR."), &arena);
+    assert_int_equal(set->kind, PLAIN_SET);
     assert_int_equal(set->count, 1);
+    const struct plain *written = read_good(PICKLE("\x80\x04\x8f(K\x01K\x02\x90."), &arena);
+    assert_int_equal(written->kind, PLAIN_SET);
+    assert_int_equal(written->count, 2);
+    const struct plain *frozen = read_good(PICKLE("\x80\x04(K\x01\x91."), &arena);
+    assert_int_equal(frozen->kind, PLAIN_SET);
     const struct plain *kept = read_good(PICKLE("\x80\x02(X\x01\x00\x00\x00sK\x07tQ."), &arena);
     assert_int_equal(kept->kind, PLAIN_PERSISTENT);
     arena_release(&arena);
