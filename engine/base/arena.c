@@ -95,6 +95,17 @@ char *arena_format(struct arena *arena, const char *format, ...)
     return text;
 }
 
+void arena_take_over(struct arena *arena, struct arena *other)
+{
+    struct arena_block **end = &arena->blocks; /* its first block goes on being filled */
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = other->blocks;
+    arena->bytes += other->bytes;
+    *other = (struct arena){.bytes_max = other->bytes_max};
+}
+
 void arena_release(struct arena *arena)
 {
     struct arena_block *block = arena->blocks;

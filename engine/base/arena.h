@@ -27,6 +27,9 @@ char *arena_format(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 
 /* Bytes left to bytes_max; at least 1, so that it can be another's bytes_max. */
 size_t arena_room_bytes(const struct arena *arena);
 
+/* Takes over all that another gave out, which starts anew. It counts here, even above bytes_max. */
+void arena_take_over(struct arena *arena, struct arena *other);
+
 /* Frees everything the arena gave out; it can then be used again. */
 void arena_release(struct arena *arena);
 

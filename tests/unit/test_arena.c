@@ -86,6 +86,30 @@ static void test_failing_allocation_leaves_the_arena_usable(void **state)
     arena_release(&arena);
 }
 
+/* What was given out stays where it is, and both go on. */
+static void test_taking_over(void **state)
+{
+    (void)state;
+    struct arena arena = {.bytes_max = 64};
+    struct arena other = {.bytes_max = 48};
+    char *own = arena_copy_string(&arena, "own");
+    char *taken = arena_copy_string(&other, "taken");
+    assert_null(arena_allocate(&other, 64, 1));
+    arena_take_over(&arena, &other);
+    assert_int_equal(arena.bytes, 32);
+    assert_int_equal(other.bytes, 0);
+    assert_false(other.is_full);
+    assert_non_null(arena_allocate(&other, 48, 1));
+    arena_release(&other);
+    assert_non_null(arena_allocate(&arena, 32, 1));
+    assert_null(arena_allocate(&arena, 1, 1));
+    assert_string_equal(own, "own");
+    assert_string_equal(taken, "taken");
+    arena_release(&arena);
+    arena_take_over(&other, &arena);
+    assert_null(other.blocks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +118,7 @@ int main(void)
         cmocka_unit_test(test_maximum_holds_to_the_byte),
         cmocka_unit_test(test_overflow_is_refused),
         cmocka_unit_test(test_failing_allocation_leaves_the_arena_usable),
+        cmocka_unit_test(test_taking_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
