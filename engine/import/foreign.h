@@ -64,6 +64,8 @@ struct foreign_model {
     size_t hint_count;
     struct foreign_vocabulary vocabularies[FOREIGN_VOCABULARIES_MAX];
     size_t vocabulary_count;
+    size_t vocabularies_kept; /* ever: where there is no place left, one that can fit takes that of one that cannot */
+    const char *unsearched;   /* a place that was too large to be searched for symbols to its end, or NULL */
     const struct foreign_keras *keras;   /* NULL: no Keras file */
     const struct Onnx__GraphProto *onnx; /* NULL: no ONNX file */
     bool is_vocabulary_given;            /* they are of the file that the user named */
@@ -106,7 +108,9 @@ enum status foreign_add_hint(struct foreign_model *model, const char *place, con
 const char *foreign_hint(const struct foreign_model *model, const char *key);
 
 /* Adds whatever looks like symbols in `root`, which is borrowed: {"a":0,…}, {"0":"a",…}, ["a",…], "abc…", however
- * nested, in strings of JSON, too. `place` is what messages call it, and is copied. NO_MEMORY. */
+ * nested, in strings of JSON, too; of a Python set only that it is one. Where there are more than
+ * FOREIGN_VOCABULARIES_MAX, those stay whose counts the tensors have, too. `place` is what messages call it, and is
+ * copied; it becomes the model's `unsearched` where the search ended before `root` did. NO_MEMORY. */
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error) MUST_CHECK;
 

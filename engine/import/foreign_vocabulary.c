@@ -1,16 +1,18 @@
 /* Finding symbols in plain data. Thread: the one that reads. Everything is in the model's arena.
  *
  * A dictionary of strings and whole numbers, either way round, gives each number's string; a list of strings its items
- * in order; a string its characters, if there are 10 to 10,000 and no two alike, or what it holds as JSON.
- * Whether the symbols fit a model is decided later, by its matrices. */
+ * in order; a string its characters, if there are 10 to 10,000 and no two alike, or what it holds as JSON. The order of
+ * a set is any that Python had: it is kept as what cannot be one, and so is what has a symbol twice. Whether they
+ * fit a model is decided later, by its matrices. */
 #include "engine/base/mem.h"
-#include "engine/import/foreign.h"
+#include "engine/import/vocabulary_places.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 
 enum {
     DEPTH_MAX = 6,
-    STEPS_MAX = 100000,
+    STEPS_MAX = 16 << 20, /* an item, or bytes of a string: */
+    STEP_BYTES = 16,
     SYMBOLS_MIN = 2,
     STRING_SYMBOLS_MIN = 10,
     STRING_SYMBOLS_MAX = 10000,
@@ -24,6 +26,8 @@ struct search {
     size_t steps;
     size_t json_bytes;   /* of strings that were read as JSON */
     unsigned char *seen; /* a bit for each code point, none set between calls; NULL: not yet needed */
+    struct vocabulary_places places;
+    struct foreign_vocabulary *kept; /* the last one; NULL: there was no place for it */
 };
 
 /* One vocabulary being put together. */
@@ -61,12 +65,64 @@ static void put(struct draft *draft, int64_t index, const struct plain *symbol)
     }
 }
 
+/* Begins a draft; `*ret_has_place` false: there is no place to keep it. */
+static enum status begin_draft(struct search *search, size_t count, struct draft *ret_draft, bool *ret_has_place,
+                               struct error *error)
+{
+    struct foreign_vocabulary *place = NULL;
+    TRY(vocabulary_places_find(&search->places, count, &place, error));
+    *ret_has_place = place != NULL;
+    return place == NULL ? STATUS_OK : make_draft(search, count, ret_draft, error);
+}
+
+/* A symbol by its text and number. */
+struct numbered {
+    const char *symbol;
+    size_t length;
+    size_t number;
+};
+
+static int by_symbol(const void *left, const void *right)
+{
+    const struct numbered *a = left;
+    const struct numbered *b = right;
+    int order = memcmp(a->symbol, b->symbol, a->length < b->length ? a->length : b->length);
+    order = order != 0 ? order : (a->length > b->length) - (a->length < b->length);
+    return order != 0 ? order : (a->number > b->number) - (a->number < b->number);
+}
+
+/* What has a symbol twice is a text in words, or damaged. */
+static enum status check_different(const struct search *search, struct draft *draft, struct error *error)
+{
+    struct numbered *sorted = mem_allocate(draft->count, sizeof *sorted);
+    if (sorted == NULL) {
+        return foreign_no_memory(search->model, error);
+    }
+    for (size_t i = 0; i < draft->count; i++) {
+        sorted[i] = (struct numbered){draft->symbols[i], draft->lengths[i], i};
+    }
+    qsort(sorted, draft->count, sizeof *sorted, by_symbol);
+    for (size_t i = 1; i < draft->count && draft->problem[0] == '\0'; i++) {
+        const struct numbered *first = &sorted[i - 1];
+        if (first->length == sorted[i].length && memcmp(first->symbol, sorted[i].symbol, first->length) == 0) {
+            snprintf(draft->problem, sizeof draft->problem, "symbol %zu, \"%.*s\", is symbol %zu already",
+                     sorted[i].number, first->length > 64 ? 64 : (int)first->length, first->symbol, first->number);
+        }
+    }
+    mem_free(sorted);
+    return STATUS_OK;
+}
+
 /* Keeps the draft as one of the model's vocabularies. */
-static enum status keep(struct search *search, const struct draft *draft, struct error *error)
+static enum status keep(struct search *search, struct draft *draft, struct error *error)
 {
     struct foreign_model *model = search->model;
-    if (model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX) {
+    TRY(vocabulary_places_find(&search->places, draft->count, &search->kept, error));
+    if (search->kept == NULL) {
         return STATUS_OK;
+    }
+    if (draft->problem[0] == '\0') {
+        TRY(check_different(search, draft, error));
     }
     struct foreign_vocabulary vocabulary = {.place = search->place,
                                             .symbols = draft->symbols,
@@ -87,9 +143,11 @@ static enum status keep(struct search *search, const struct draft *draft, struct
         }
         vocabulary.are_bytes = are_single && !are_text;
     }
-    model->vocabularies[model->vocabulary_count++] = vocabulary;
+    vocabulary_places_keep(&search->places, search->kept, &vocabulary);
     return STATUS_OK;
 }
+
+/* ---- kinds of them ---- */
 
 /* A whole number, or in JSON, whose keys are strings, one in decimal. */
 static bool read_index(const struct plain *value, int64_t *ret_index)
@@ -118,7 +176,7 @@ static enum direction direction_of(const struct plain *dict)
     bool to_number = true;
     bool to_symbol = true;
     int64_t ignored;
-    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+    for (uint32_t i = 0; i + 1 < dict->count && (to_number || to_symbol); i += 2) {
         const struct plain *key = dict->items[i];
         const struct plain *value = dict->items[i + 1];
         to_number = to_number && plain_is_string(key) && plain_integer(value, &ignored);
@@ -147,7 +205,11 @@ static enum status take_dict(struct search *search, const struct plain *dict, en
                              struct error *error)
 {
     struct draft draft;
-    TRY(make_draft(search, dict->count / 2, &draft, error));
+    bool has_place = false;
+    TRY(begin_draft(search, dict->count / 2, &draft, &has_place, error));
+    if (!has_place) {
+        return STATUS_OK;
+    }
     size_t number_at = direction == DIRECTION_TO_NUMBER ? 1 : 0;
     int64_t least;
     int64_t most;
@@ -186,11 +248,20 @@ static bool is_list_of_strings(const struct plain *list)
 static enum status take_list(struct search *search, const struct plain *list, struct error *error)
 {
     struct draft draft;
-    TRY(make_draft(search, list->count, &draft, error));
-    for (uint32_t i = 0; i < list->count; i++) {
+    bool has_place = false;
+    TRY(begin_draft(search, list->count, &draft, &has_place, error));
+    for (uint32_t i = 0; i < list->count && has_place; i++) {
         put(&draft, i, list->items[i]);
     }
-    return keep(search, &draft, error);
+    return has_place ? keep(search, &draft, error) : STATUS_OK;
+}
+
+static enum status take_set(struct search *search, const struct plain *set, struct error *error)
+{
+    struct draft draft = {.count = set->count,
+                          .problem = "it is a Python set, which gives its symbols no numbers: their order when "
+                                     "the model was made is needed, as a list or dictionary"};
+    return is_list_of_strings(set) && set->count <= VOCABULARY_SYMBOLS_MAX ? keep(search, &draft, error) : STATUS_OK;
 }
 
 static const char *text_of(const struct plain *dict, const char *key)
@@ -204,15 +275,18 @@ static enum status take_bytes(struct search *search, const struct plain *list, s
 {
     enum { BYTES = 256 };
     struct draft draft;
+    bool has_place = false;
     size_t count = list == NULL ? BYTES : list->count;
     char *bytes = arena_allocate(&search->model->arena, BYTES + 1, 1);
     if (bytes == NULL) {
         return foreign_no_memory(search->model, error);
     }
-    if (count > BYTES || search->model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX) {
+    if (count <= BYTES) {
+        TRY(begin_draft(search, count, &draft, &has_place, error));
+    }
+    if (!has_place) {
         return STATUS_OK;
     }
-    TRY(make_draft(search, count, &draft, error));
     for (size_t i = 0; i < count; i++) {
         int64_t value = (int64_t)i;
         if (list != NULL && (!plain_integer(list->items[i], &value) || value < 0 || value >= BYTES)) {
@@ -223,7 +297,9 @@ static enum status take_bytes(struct search *search, const struct plain *list, s
         draft.lengths[i] = 1;
     }
     TRY(keep(search, &draft, error));
-    search->model->vocabularies[search->model->vocabulary_count - 1].are_bytes = true;
+    if (search->kept != NULL) {
+        search->kept->are_bytes = true;
+    }
     return STATUS_OK;
 }
 
@@ -231,7 +307,7 @@ static enum status take_bytes(struct search *search, const struct plain *list, s
 static enum status take_own(struct search *search, const struct plain *dict, const char *kind, struct error *error)
 {
     const struct plain *list = plain_get(dict, "symbols");
-    size_t count = search->model->vocabulary_count;
+    search->kept = NULL;
     if (list != NULL && list->kind != PLAIN_LIST) {
         return STATUS_OK;
     }
@@ -241,8 +317,8 @@ static enum status take_own(struct search *search, const struct plain *dict, con
     if (list != NULL && is_list_of_strings(list) && list->count <= VOCABULARY_SYMBOLS_MAX) {
         TRY(take_list(search, list, error));
     }
-    if (search->model->vocabulary_count > count) {
-        search->model->vocabularies[count].kind = kind;
+    if (search->kept != NULL) {
+        search->kept->kind = kind;
     }
     return STATUS_OK;
 }
@@ -281,6 +357,7 @@ static enum status are_all_different(struct search *search, const struct plain *
 static enum status take_characters(struct search *search, const struct plain *string, struct error *error)
 {
     struct draft draft;
+    bool has_place = false;
     bool is_short = string->length <= (size_t)STRING_SYMBOLS_MAX * UTF8_BYTES_MAX;
     size_t count = is_short ? utf8_count(string->text, string->length) : 0;
     size_t at = 0;
@@ -290,10 +367,12 @@ static enum status take_characters(struct search *search, const struct plain *st
         return STATUS_OK;
     }
     TRY(are_all_different(search, string, &are_different, error));
-    if (!are_different) {
+    if (are_different) {
+        TRY(begin_draft(search, count, &draft, &has_place, error));
+    }
+    if (!has_place) {
         return STATUS_OK;
     }
-    TRY(make_draft(search, count, &draft, error));
     for (size_t i = 0; i < count; i++) {
         uint32_t code_point;
         draft.symbols[i] = string->text + at;
@@ -318,17 +397,25 @@ static enum status take_string(struct search *search, const struct plain *string
     return root == NULL ? foreign_no_memory(search->model, error) : walk(search, root, depth + 1, error);
 }
 
+/* Numbers and the like hold nothing. */
+static bool is_searched(const struct plain *value)
+{
+    return plain_is_string(value) || value->kind == PLAIN_LIST || value->kind == PLAIN_SET ||
+           value->kind == PLAIN_DICT || value->kind == PLAIN_CALL;
+}
+
 static enum status walk(struct search *search, const struct plain *value, size_t depth, struct error *error)
 {
-    bool is_full = search->model->vocabulary_count >= FOREIGN_VOCABULARIES_MAX;
-    if (value == NULL || depth > DEPTH_MAX || ++search->steps > STEPS_MAX || is_full) {
+    if (value == NULL || depth > DEPTH_MAX || search->steps > STEPS_MAX || !is_searched(value)) {
         return STATUS_OK;
     }
     if (plain_is_string(value)) {
+        search->steps += 1 + value->length / STEP_BYTES;
         return take_string(search, value, depth, error);
     }
-    if (value->kind != PLAIN_LIST && value->kind != PLAIN_DICT && value->kind != PLAIN_CALL) {
-        return STATUS_OK;
+    search->steps += 1 + value->count;
+    if (value->kind == PLAIN_SET) {
+        return take_set(search, value, error);
     }
     if (value->kind == PLAIN_LIST && is_list_of_strings(value)) {
         return value->count <= VOCABULARY_SYMBOLS_MAX ? take_list(search, value, error) : STATUS_OK;
@@ -345,7 +432,7 @@ static enum status walk(struct search *search, const struct plain *value, size_t
     const char *place = search->place;
     for (uint32_t i = 0; i < value->count && search->steps <= STEPS_MAX; i++) {
         const struct plain *key = value->kind != PLAIN_LIST && i % 2 == 1 ? value->items[i - 1] : NULL;
-        if (key != NULL && plain_is_string(key) && key->length < 100 && depth < 2) {
+        if (key != NULL && plain_is_string(key) && key->length < 100 && depth < 2 && is_searched(value->items[i])) {
             search->place = arena_format(&search->model->arena, "%s, %s", place, key->text);
             if (search->place == NULL) {
                 return foreign_no_memory(search->model, error);
@@ -360,12 +447,15 @@ static enum status walk(struct search *search, const struct plain *value, size_t
 enum status foreign_add_vocabularies(struct foreign_model *model, const char *place, const struct plain *root,
                                      struct error *error)
 {
-    struct search search = {.model = model, .place = arena_copy_string(&model->arena, place)};
+    struct search search = {
+        .model = model, .place = arena_copy_string(&model->arena, place), .places = {.model = model}};
     if (search.place == NULL) {
         return foreign_no_memory(model, error);
     }
     enum status status = walk(&search, root, 0, error);
     mem_free(search.seen);
+    vocabulary_places_release(&search.places);
+    model->unsearched = search.steps > STEPS_MAX ? search.place : model->unsearched;
     return status;
 }
 

@@ -70,68 +70,123 @@ static enum status parse_json(const unsigned char *bytes, size_t length, struct 
     return *ret_root == NULL ? foreign_no_memory(model, error) : STATUS_OK;
 }
 
-/* Reads JSON, a pickle or NumPy's texts; `*ret_root` NULL: it is none, and `reason` says why. */
-static enum status read_plain(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
-                              struct plain **ret_root, struct error *reason, struct error *error)
+static enum status parse(const unsigned char *bytes, size_t length, struct foreign_model *model,
+                         struct plain **ret_root, struct error *error)
+{
+    return looks_like_json(bytes, length) ? parse_json(bytes, length, model, ret_root, error)
+           : numpy_begins(bytes, length)  ? numpy_read(bytes, length, &model->arena, ret_root, error)
+                                          : pickle_read(bytes, length, &model->arena, ret_root, &length, error);
+}
+
+/* Reads the file's symbols; what it says is in the model's arena. `*ret_root` NULL: it is of no such format, and
+ * `reason` says why. */
+static enum status read_symbols(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
+                                struct plain **ret_root, struct error *reason, struct error *error)
 {
     const unsigned char *bytes = NULL;
     size_t length = 0;
-    *ret_root = NULL;
-    *reason = (struct error){.status = STATUS_OK};
     TRY(foreign_source_read(source, file, &bytes, &length, error));
-    enum status status = looks_like_json(bytes, length) ? parse_json(bytes, length, model, ret_root, reason)
-                         : numpy_begins(bytes, length)
-                             ? numpy_read(bytes, length, &model->arena, ret_root, reason)
-                             : pickle_read(bytes, length, &model->arena, ret_root, &length, reason);
-    return status == STATUS_NO_MEMORY || status == STATUS_LIMIT
-               ? error_set(error, status, "%s: %.900s", file->name, reason->message)
-               : STATUS_OK;
+    enum status status = parse(bytes, length, model, ret_root, reason);
+    if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
+        return error_set(error, status, "%s: %.900s", file->name, reason->message);
+    }
+    return *ret_root == NULL ? STATUS_OK : foreign_add_vocabularies(model, file->name, *ret_root, error);
+}
+
+/* Reads the file within `bytes_max`, and gives the memory back where no symbols were in it: training data lie beside
+ * models. On failure the model is as before. */
+static enum status read_apart(struct foreign_source *source, struct source_file *file, size_t bytes_max,
+                              struct foreign_model *model, bool *ret_is_read, struct error *reason, struct error *error)
+{
+    const struct foreign_model before = *model;
+    struct plain *root = NULL;
+    model->arena = (struct arena){.bytes_max = bytes_max};
+    enum status status = read_symbols(source, file, model, &root, reason, error);
+    struct arena apart = model->arena;
+    if (status != STATUS_OK) {
+        *model = before;
+        arena_release(&apart);
+        return status;
+    }
+    model->arena = before.arena;
+    status = root == NULL || foreign_numbers_symbols(root) ? STATUS_OK : add_options(model, file->name, root, error);
+    if (model->vocabularies_kept > before.vocabularies_kept || model->unsearched != before.unsearched) {
+        arena_take_over(&model->arena, &apart);
+    }
+    arena_release(&apart);
+    *ret_is_read = root != NULL;
+    return status;
+}
+
+/* One that was given has to have a vocabulary. */
+static enum status demand(const struct source_file *file, bool is_read, size_t kept_count,
+                          const struct foreign_model *model, const struct error *reason, struct error *error)
+{
+    if (!is_read) {
+        return error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle nor NumPy's texts: %.900s", file->name,
+                         reason->message);
+    }
+    if (model->vocabularies_kept > kept_count) {
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_INVALID,
+                     "%s: no vocabulary: neither a list of symbols nor a dictionary of symbols "
+                     "and numbers%s",
+                     file->name,
+                     model->unsearched == NULL ? "" : " in as much of it as is searched: give a file of those alone");
 }
 
 enum status vocabulary_file_read(struct foreign_source *source, struct source_file *file, bool is_demanded,
                                  struct foreign_model *model, struct error *error)
 {
-    struct plain *root = NULL;
-    struct error reason;
-    if (file->bytes > SOURCE_VOCABULARY_BYTES_MAX) {
-        return is_demanded ? error_set(error, STATUS_TOO_LARGE, "%s: a vocabulary of %llu bytes, at most %d",
-                                       file->name, (unsigned long long)file->bytes, SOURCE_VOCABULARY_BYTES_MAX)
-                           : STATUS_OK;
-    }
+    struct error reason = {.status = STATUS_OK};
+    size_t kept_count = model->vocabularies_kept;
+    size_t room = arena_room_bytes(&model->arena);
+    bool is_read = false;
     if (!is_demanded && !may_be_vocabulary(file)) {
         return STATUS_OK;
     }
-    TRY(read_plain(source, file, model, &root, &reason, error));
-    if (root == NULL) {
-        return is_demanded ? error_set(error, STATUS_INVALID, "%s: neither JSON nor a pickle nor NumPy's texts: %.900s",
-                                       file->name, reason.message)
-                           : STATUS_OK;
+    if (file->bytes > SOURCE_VOCABULARY_BYTES_MAX && is_demanded) {
+        return error_set(error, STATUS_TOO_LARGE, "%s: a vocabulary of %llu bytes, at most %d", file->name,
+                         (unsigned long long)file->bytes, SOURCE_VOCABULARY_BYTES_MAX);
     }
-    size_t count_before = model->vocabulary_count;
-    TRY(foreign_add_vocabularies(model, file->name, root, error));
-    if (!foreign_numbers_symbols(root)) {
-        TRY(add_options(model, file->name, root, error));
+    if (file->bytes > SOURCE_VOCABULARY_BYTES_MAX) {
+        model->unsearched = file->name;
+        return STATUS_OK;
     }
-    return is_demanded && model->vocabulary_count == count_before
-               ? error_set(error, STATUS_INVALID,
-                           "%s: no vocabulary: neither a list of symbols nor a dictionary of symbols and numbers",
-                           file->name)
-               : STATUS_OK;
+    if (is_demanded) {
+        TRY(read_apart(source, file, room, model, &is_read, &reason, error));
+        return demand(file, is_read, kept_count, model, &reason, error);
+    }
+    struct error problem = {.status = STATUS_OK};
+    enum status status = read_apart(source, file, room / 2 + 1, model, &is_read, &reason, &problem); /* others follow */
+    if (status == STATUS_LIMIT) {
+        model->unsearched = file->name;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        *error = problem;
+    }
+    return status;
 }
 
+/* The vocabularies are put back as they were: one that is found may have taken the place of the one given. */
 enum status options_file_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                               struct error *error)
 {
-    size_t count_before = model->vocabulary_count;
+    const struct foreign_model before = *model;
+    struct error problem = {.status = STATUS_OK};
     if (file->bytes > OPTIONS_BYTES_MAX) {
         return STATUS_OK;
     }
-    struct error reason = {.status = STATUS_OK};
-    enum status status = vocabulary_file_read(source, file, false, model, &reason);
-    model->vocabulary_count = count_before;
+    enum status status = vocabulary_file_read(source, file, false, model, &problem);
+    memcpy(model->vocabularies, before.vocabularies, sizeof model->vocabularies);
+    model->vocabulary_count = before.vocabulary_count;
+    model->vocabularies_kept = before.vocabularies_kept;
+    model->unsearched = before.unsearched;
     if (status == STATUS_OK || status == STATUS_LIMIT) {
         return STATUS_OK;
     }
-    *error = reason;
+    *error = problem;
     return status;
 }

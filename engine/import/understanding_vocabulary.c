@@ -4,11 +4,13 @@
 
 #include "engine/base/check.h"
 #include "engine/import/understanding_private.h"
+#include "engine/import/vocabulary_places.h"
 #include "engine/text/utf8.h"
 
 /* What stands for symbol 0 where symbols are numbered from 1, and for all others behind the last one. */
 #define PADDING "<pad>"
 #define UNKNOWN "<unk>"
+#define KERAS_UNKNOWN "[UNK]" /* what its StringLookup and TextVectorization call it */
 
 static enum status refuse(const struct thinking *thinking, const char *code, const char *format, ...) PRINTF_LIKE(3, 4);
 
@@ -85,16 +87,6 @@ static size_t count_of(const struct thinking *thinking, const struct foreign_voc
     return vocabulary->count + (vocabulary->is_from_one ? 1 : 0) + (has_unknown(thinking) ? 1 : 0);
 }
 
-static bool equal(const struct foreign_vocabulary *a, const struct foreign_vocabulary *b)
-{
-    bool are_equal =
-        a->count == b->count && a->is_from_one == b->is_from_one && a->problem == NULL && b->problem == NULL;
-    for (size_t i = 0; are_equal && i < a->count; i++) {
-        are_equal = a->lengths[i] == b->lengths[i] && memcmp(a->symbols[i], b->symbols[i], a->lengths[i]) == 0;
-    }
-    return are_equal;
-}
-
 /* Says what was found instead: what has at least half as many symbols, or was given; fewer is no vocabulary of it. */
 static enum status none_fits(const struct thinking *thinking)
 {
@@ -105,10 +97,12 @@ static enum status none_fits(const struct thinking *thinking)
         found = is_likely ? &model->vocabularies[i] : NULL;
     }
     if (found == NULL) {
-        return refuse(thinking, "no_vocabulary",
-                      "no vocabulary lies in or beside it: give the file of its %zu symbols with --vocabulary, or say "
-                      "--set vocabulary=bytes or printable",
-                      thinking->symbol_count);
+        return refuse(
+            thinking, "no_vocabulary",
+            "no vocabulary lies in or beside it%s%.200s%s: give the file of its %zu symbols with --vocabulary, "
+            "or say --set vocabulary=bytes or printable",
+            model->unsearched == NULL ? "" : " (", model->unsearched == NULL ? "" : model->unsearched,
+            model->unsearched == NULL ? "" : " is too large to be searched to its end)", thinking->symbol_count);
     }
     bool lacks_one = count_of(thinking, found) + 1 == thinking->symbol_count;
     return refuse(thinking, "wrong_vocabulary",
@@ -130,7 +124,7 @@ static enum status choose(const struct thinking *thinking, const struct foreign_
         }
         if (chosen == NULL || (chosen->problem != NULL && vocabulary->problem == NULL)) {
             chosen = vocabulary;
-        } else if (vocabulary->problem == NULL && !equal(chosen, vocabulary)) {
+        } else if (vocabulary->problem == NULL && !foreign_vocabulary_equal(chosen, vocabulary)) {
             return refuse(thinking, "ambiguous",
                           "%.200s and %.200s both have %zu symbols, but others: say which with --vocabulary",
                           chosen->place, vocabulary->place, chosen->count);
@@ -146,13 +140,19 @@ static enum status choose(const struct thinking *thinking, const struct foreign_
     return STATUS_OK;
 }
 
+static bool is_text(const struct foreign_vocabulary *vocabulary, size_t index, const char *text)
+{
+    return vocabulary->lengths[index] == strlen(text) && memcmp(vocabulary->symbols[index], text, strlen(text)) == 0;
+}
+
 /* A character, or a mark that may stand among such. */
 static bool is_character(const struct foreign_vocabulary *vocabulary, size_t index)
 {
     uint32_t code_point;
     size_t length = vocabulary->lengths[index];
     const char *symbol = vocabulary->symbols[index];
-    return length > 0 && (utf8_decode(symbol, length, &code_point) == length || vocabulary_is_mark(symbol, length));
+    return length > 0 && (utf8_decode(symbol, length, &code_point) == length || vocabulary_is_mark(symbol, length) ||
+                          is_text(vocabulary, index, KERAS_UNKNOWN));
 }
 
 /* Characters when all are; words when most are longer; else something is damaged. */
@@ -184,11 +184,15 @@ static enum status decide_kind(struct thinking *thinking, const struct foreign_v
     return STATUS_OK;
 }
 
-static json_t *make_symbols(const struct thinking *thinking, const struct foreign_vocabulary *vocabulary)
+static json_t *make_symbols(const struct thinking *thinking, const struct foreign_vocabulary *vocabulary,
+                            const char *kind)
 {
     json_t *list = vocabulary->is_from_one ? json_pack("[s]", PADDING) : json_array();
+    bool are_characters = strcmp(kind, vocabulary_kind_name(VOCABULARY_CHARACTERS)) == 0;
     for (size_t i = 0; list != NULL && i < vocabulary->count; i++) {
+        bool is_unknown = are_characters && is_text(vocabulary, i, KERAS_UNKNOWN);
         json_t *symbol = vocabulary->are_bytes ? json_integer((unsigned char)vocabulary->symbols[i][0])
+                         : is_unknown          ? json_string(UNKNOWN)
                                                : json_stringn(vocabulary->symbols[i], vocabulary->lengths[i]);
         if (json_array_append_new(list, symbol) != 0) {
             json_decref(list);
@@ -230,7 +234,7 @@ enum status think_find_vocabulary(struct thinking *thinking)
     if (!vocabulary->are_bytes) {
         TRY(decide_kind(thinking, vocabulary, &kind));
     }
-    json_t *symbols = make_symbols(thinking, vocabulary);
+    json_t *symbols = make_symbols(thinking, vocabulary, kind);
     if (symbols == NULL) {
         return error_set(thinking->error, STATUS_UNPROCESSABLE, "%.200s: a symbol that is not UTF-8",
                          vocabulary->place);

@@ -128,6 +128,30 @@ class Refusals(ImportTest):
         with open(os.path.join(self.model, "1", "vocab.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["symbols"], [*foreign.SYMBOLS[:-1], "<unk>"])
 
+    def test_sets_number_no_symbols(self):
+        path = foreign.write(os.path.join(self.folder, "set", "model.pt"), foreign.torch_zip(foreign.torch_model()))
+        numbers = {symbol: number for number, symbol in enumerate(foreign.SYMBOLS)}
+        beside = os.path.join(self.folder, "set", "chars.pkl")
+        for protocol in range(6):
+            for kind in (set, frozenset):
+                foreign.write(beside, pickle.dumps(kind(foreign.SYMBOLS), protocol=protocol))
+                for arguments in ((path,), (path, "--vocabulary", beside)):
+                    self.bad("chars.pkl: it is a Python set, which gives its symbols no numbers", *arguments)
+            foreign.write(beside, pickle.dumps((set(foreign.SYMBOLS), numbers), protocol=protocol))
+            for arguments in ((path,), (path, "--vocabulary", beside)):
+                self.good(*arguments)
+                with open(os.path.join(self.model, "1", "vocab.json"), encoding="utf-8") as file:
+                    self.assertEqual(json.load(file)["symbols"], foreign.SYMBOLS)
+                shutil.rmtree(self.model)
+
+    def test_files_that_are_too_large_to_be_searched(self):
+        path = foreign.write(os.path.join(self.folder, "large", "model.pt"), foreign.torch_zip(foreign.torch_model()))
+        beside = foreign.write(os.path.join(self.folder, "large", "ids.pkl"),
+                               pickle.dumps([at % 200 for at in range(3000000)], protocol=3))
+        self.bad("no vocabulary lies in or beside it (ids.pkl is too large to be searched to its end): give the file "
+                 "of its 7 symbols", path)
+        self.bad("ids.pkl: the pickle at byte ", path, "--vocabulary", beside)
+
     def test_ambiguous_ends_are_asked_for(self):
         tensors = foreign.torch_model()
         tensors["fd.weight"], tensors["fd.bias"] = tensors["fc.weight"], tensors["fc.bias"]
@@ -398,6 +422,35 @@ class OwnModels(ComputedTest):
         foreign.write(os.path.join(folder, "train.json"), json.dumps({"texts": [[text]] * 30000}))
         foreign.write(os.path.join(folder, "train.pkl"), pickle.dumps([[json.dumps({"text": text * 2000})]] * 400))
         self.check("with-data", foreign.tensorflow_probabilities(tensors, self.TEXT), folder)
+
+    def test_vocabularies_among_training_data(self):
+        """Numbers cost nothing, sentences take no places, and what is too large is passed over."""
+        tensors = foreign.torch_model(15)
+        want = foreign.torch_probabilities(tensors, self.TEXT)
+        numbers = {symbol: number for number, symbol in enumerate(foreign.SYMBOLS)}
+        coded = pickle.dumps(([at % 7 for at in range(200000)], numbers, dict(enumerate(foreign.SYMBOLS)),
+                              {".": "||period||"}), protocol=3)
+        sentences = [[f"{at}", *(f"{word}" for word in range(at % 6)), f"{at}"] for at in range(4000)]
+        for name, files in (("coded", {"preprocess.p": coded}),
+                            ("sentences", {"a.pkl": pickle.dumps(sentences), "vocab.pkl": pickle.dumps(numbers)}),
+                            ("ids", {"a.pkl": pickle.dumps([at % 200 for at in range(3000000)], protocol=3),
+                                     "vocab.pkl": pickle.dumps(numbers)})):
+            path = foreign.write(self.folder_of(f"among-{name}/model.pt"), foreign.torch_zip(tensors))
+            for file, content in files.items():
+                foreign.write(self.folder_of(f"among-{name}/{file}"), content)
+            with self.subTest(name):
+                self.check("among-" + name, want, path)
+        path = foreign.write(self.folder_of("alone/given.pt"), foreign.torch_zip(tensors))
+        self.check("given", want, path, "--vocabulary", self.folder_of("among-coded/preprocess.p"))
+
+    def test_the_unknown_symbol_of_keras(self):
+        """StringLookup's stands among characters; it becomes ours."""
+        tensors = foreign.torch_model(16)
+        path = foreign.write(self.folder_of("lookup/model.pt"), foreign.torch_zip(tensors))
+        foreign.write(self.folder_of("lookup/vocab.json"), json.dumps(["[UNK]", *foreign.SYMBOLS[1:]]))
+        self.bring("lookup", path)
+        with open(os.path.join(self.models, "lookup", "1", "vocab.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["symbols"], ["<unk>", *foreign.SYMBOLS[1:]])
 
     def test_zip_archives_of_texts(self):
         """What only has data/0 in the middle of a name is not PyTorch's."""
