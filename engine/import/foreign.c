@@ -103,6 +103,16 @@ enum status foreign_add_bfloat16(struct foreign_model *model, const char *name, 
                               error);
 }
 
+bool foreign_are_same(const struct foreign_tensor *a, const struct foreign_tensor *b)
+{
+    size_t count = 0;
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    return a->dtype == b->dtype && shape_equal(&a->shape, &b->shape) && shape_element_count(&a->shape, &count) &&
+           (a->data == b->data || memcmp(a->data, b->data, count * dtype_bytes(a->dtype)) == 0);
+}
+
 static int by_name(const void *left, const void *right)
 {
     const struct foreign_tensor *a = left;
@@ -115,12 +125,26 @@ enum status foreign_sort_tensors(struct foreign_model *model, struct error *erro
     if (model->tensor_count > 0) {
         qsort(model->tensors, model->tensor_count, sizeof *model->tensors, by_name);
     }
+    size_t count = model->tensor_count > 0 ? 1 : 0;
     for (size_t i = 1; i < model->tensor_count; i++) {
-        if (by_name(&model->tensors[i - 1], &model->tensors[i]) == 0) {
+        const struct foreign_tensor *last = &model->tensors[count - 1];
+        bool is_again = by_name(last, &model->tensors[i]) == 0;
+        if (is_again && !foreign_are_same(last, &model->tensors[i])) {
             return error_set(error, STATUS_CORRUPT, "two tensors are named '%.200s'", model->tensors[i].name);
         }
+        if (!is_again) {
+            model->tensors[count++] = model->tensors[i];
+        }
     }
+    model->tensor_count = count;
     return STATUS_OK;
+}
+
+const struct foreign_tensor *foreign_find_tensor(const struct foreign_model *model, const char *name)
+{
+    const struct foreign_tensor wanted = {.name = name};
+    return model->tensor_count == 0 ? NULL
+                                    : bsearch(&wanted, model->tensors, model->tensor_count, sizeof wanted, by_name);
 }
 
 enum status foreign_add_hint(struct foreign_model *model, const char *place, const char *key, const char *value,

@@ -88,7 +88,11 @@ enum status foreign_add_tensor(struct foreign_model *model, const char *name, en
 enum status foreign_add_bfloat16(struct foreign_model *model, const char *name, const struct shape *shape,
                                  const unsigned char *data, size_t data_bytes, struct error *error) MUST_CHECK;
 
-/* Once all tensors are there: sorts them by name. CORRUPT where two have one name. */
+/* Whether two tensors, or NULLs, are one by dtype, shape and numbers. */
+bool foreign_are_same(const struct foreign_tensor *a, const struct foreign_tensor *b);
+
+/* Once all tensors are there: sorts them by name. Of two that are the same and have one name the second is left out;
+ * CORRUPT where they differ. */
 enum status foreign_sort_tensors(struct foreign_model *model, struct error *error) MUST_CHECK;
 
 /* Reads JSON into plain data of the model; `name` is what errors begin with. CORRUPT. */
@@ -99,6 +103,9 @@ enum status foreign_read_json(struct foreign_model *model, const char *name, con
  * both name the tensor. */
 enum status foreign_add_dimension(struct shape *shape, const char *name, int64_t dimension,
                                   struct error *error) MUST_CHECK;
+
+/* The tensor of that name, once they are sorted, or NULL. */
+const struct foreign_tensor *foreign_find_tensor(const struct foreign_model *model, const char *name);
 
 /* Adds a hint; strings are copied, but for `place`, a file's name, or NULL for the model's own. More than
  * FOREIGN_HINTS_MAX are left out: they are only hints. NO_MEMORY. */

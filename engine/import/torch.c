@@ -11,6 +11,7 @@ struct walk {
     struct foreign_model *model;
     const struct torch_storages *storages;
     size_t steps;
+    size_t search_steps;
     struct error *error;
 };
 
@@ -187,17 +188,22 @@ static enum status add_tensor(const struct walk *walk, const char *name, const s
 
 static enum status visit(struct walk *walk, const char *name, const struct plain *value, size_t depth);
 
-/* What is no part of a parameter's name. */
+/* What is no part of a parameter's name: inside modules, and around state_dicts. */
+static bool is_inside_module(const char *key)
+{
+    return strcmp(key, "_parameters") == 0 || strcmp(key, "_buffers") == 0 || strcmp(key, "_modules") == 0;
+}
+
 static bool is_wrapping(const char *key)
 {
-    static const char *const words[] = {"state_dict",  "model_state_dict", "model_state", "model",   "net",   "network",
-                                        "_parameters", "_buffers",         "_modules",    "weights", "params"};
+    static const char *const words[] = {"state_dict", "model_state_dict", "model_state", "model",
+                                        "net",        "network",          "weights",     "params"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(words[i], key) == 0) {
             return true;
         }
     }
-    return false;
+    return is_inside_module(key);
 }
 
 static bool is_optimizer(const char *key)
@@ -205,22 +211,91 @@ static bool is_optimizer(const char *key)
     return strstr(key, "optim") != NULL || strstr(key, "scheduler") != NULL || strcmp(key, "_backward_hooks") == 0;
 }
 
+/* Whether it is an optimiser, or its state_dict. */
+static bool is_optimizing(const struct plain *value)
+{
+    return plain_get(value->kind == PLAIN_CALL ? value->state : value, "param_groups") != NULL;
+}
+
+/* Whether a dictionary or object holds a recurrent layer's weights by their names. What takes too long to search holds
+ * none. */
+static bool holds_layers(struct walk *walk, const struct plain *value, size_t depth)
+{
+    if (value->kind == PLAIN_CALL && !is_tensor(value)) {
+        value = value->state;
+    }
+    if (value == NULL || depth > DEPTH_MAX || value->kind != PLAIN_DICT || is_optimizing(value)) {
+        return false;
+    }
+    for (uint32_t i = 0; i + 1 < value->count && walk->search_steps < STEPS_MAX; i += 2, walk->search_steps++) {
+        const struct plain *key = value->items[i];
+        bool is_searched = plain_is_string(key) && !is_optimizer(key->text);
+        if (is_searched &&
+            (strstr(key->text, "weight_hh") != NULL || holds_layers(walk, value->items[i + 1], depth + 1))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether several items of a list or dictionary hold layers: then what they are called tells one model's tensors from
+ * another's. */
+static bool holds_several(struct walk *walk, const struct plain *value)
+{
+    bool are_pairs = value->kind == PLAIN_DICT;
+    size_t count = 0;
+    for (uint32_t i = are_pairs ? 1 : 0; i < value->count; i += are_pairs ? 2 : 1) {
+        const struct plain *key = are_pairs ? value->items[i - 1] : NULL;
+        bool is_left_out = key != NULL && plain_is_string(key) && is_optimizer(key->text);
+        count += !is_left_out && holds_layers(walk, value->items[i], 0) ? 1 : 0;
+    }
+    return count > 1;
+}
+
+static enum status visit_below(struct walk *walk, const char *name, const char *key, const struct plain *value,
+                               size_t depth)
+{
+    const char *below = name[0] == '\0' ? key : arena_format(&walk->model->arena, "%s.%s", name, key);
+    return below == NULL ? foreign_no_memory(walk->model, walk->error) : visit(walk, below, value, depth + 1);
+}
+
 static enum status visit_items(struct walk *walk, const char *name, const struct plain *dict, size_t depth)
 {
+    bool has_wrapping = false;
+    for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
+        const struct plain *key = dict->items[i];
+        has_wrapping = has_wrapping || (plain_is_string(key) && is_wrapping(key->text) && !is_inside_module(key->text));
+    }
+    bool are_several = has_wrapping && holds_several(walk, dict);
     for (uint32_t i = 0; i + 1 < dict->count; i += 2) {
         const struct plain *key = dict->items[i];
         const struct plain *value = dict->items[i + 1];
         if (!plain_is_string(key) || key->length > FOREIGN_NAME_BYTES_MAX || is_optimizer(key->text)) {
             continue;
         }
-        const char *below = name;
-        if (!is_wrapping(key->text) || is_tensor(value)) {
-            below = name[0] == '\0' ? key->text : arena_format(&walk->model->arena, "%s.%s", name, key->text);
+        bool is_passed = is_inside_module(key->text) || (is_wrapping(key->text) && !are_several);
+        TRY(is_passed && !is_tensor(value) ? visit(walk, name, value, depth + 1)
+                                           : visit_below(walk, name, key->text, value, depth));
+    }
+    return STATUS_OK;
+}
+
+/* A tuple or list at the root: (state_dict, char2idx), [model, criterion, optimizer]. Elsewhere lists hold the tensors
+ * of a state, or of what was measured. */
+static enum status visit_root_list(struct walk *walk, const struct plain *list)
+{
+    bool are_several = holds_several(walk, list);
+    for (uint32_t i = 0; i < list->count; i++) {
+        const char *name = "";
+        if (are_several || is_tensor(list->items[i])) {
+            name = arena_format(&walk->model->arena, "%u", i);
         }
-        if (below == NULL) {
+        if (name == NULL) {
             return foreign_no_memory(walk->model, walk->error);
         }
-        TRY(visit(walk, below, value, depth + 1));
+        if (!is_optimizing(list->items[i])) {
+            TRY(visit(walk, name, list->items[i], 1));
+        }
     }
     return STATUS_OK;
 }
@@ -257,7 +332,7 @@ enum status torch_add_tensors(struct foreign_model *model, const struct plain *r
 {
     struct walk walk = {.model = model, .storages = storages, .error = error};
     model->is_in_order = true;
-    TRY(visit(&walk, "", root, 0));
+    TRY(root->kind == PLAIN_LIST ? visit_root_list(&walk, root) : visit(&walk, "", root, 0));
     if (root->kind == PLAIN_CALL && root->global != NULL) {
         TRY(foreign_add_hint(model, NULL, "class", root->global, error));
     }

@@ -13,8 +13,9 @@ struct torch_storages {
 };
 
 /* Adds every tensor that `root` holds: of a state_dict, of a checkpoint that has one among other things, of whole
- * modules by their parameters. Names are joined with dots; containers that are not part of a module ("state_dict",
- * "model") do not count. Vocabularies that lie beside become the model's. */
+ * modules by their parameters, alone or in a list. Names are joined with dots; containers that are not part of a module
+ * ("state_dict", "model", a list's items by number) count only where several of them hold recurrent layers. Optimisers
+ * are left out. Vocabularies that lie beside become the model's. */
 enum status torch_add_tensors(struct foreign_model *model, const struct plain *root,
                               const struct torch_storages *storages, struct error *error) MUST_CHECK;
 

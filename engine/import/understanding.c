@@ -21,6 +21,7 @@ static const char *const setting_keys[] = {
     "output",               /* the matrix before the logits; of a Keras model the layer that predicts */
     "recurrent_activation", /* of the gates of Keras weights alone: sigmoid, hard_sigmoid */
     "rest",                 /* tensors that were not understood: ignored */
+    "root",                 /* which of several models: what its tensors' names begin with; none, all */
     "unknown",              /* last: the last symbol, which the vocabulary lacks, is any other one */
     "vocabulary",           /* bytes, printable: well-known ones; or a file of the source */
     "vocabulary_kind",      /* characters, words */
@@ -356,7 +357,8 @@ enum status think_check_layers(struct thinking *thinking)
     return think_is_stack(thinking) ? STATUS_OK : note_layers(thinking);
 }
 
-static enum status find_layers(struct thinking *thinking)
+/* What a naming finds, measured. */
+static enum status find_named_layers(struct thinking *thinking)
 {
     for (size_t i = 0; i < sizeof namings / sizeof *namings && thinking->layer_count == 0; i++) {
         if (namings[i].applies(thinking->model)) {
@@ -368,6 +370,20 @@ static enum status find_layers(struct thinking *thinking)
         return error_set(thinking->error, STATUS_UNSUPPORTED,
                          "none of its %zu tensors has the name of a recurrent layer's weights",
                          thinking->model->tensor_count);
+    }
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        TRY(measure(thinking, &thinking->layers[i]));
+    }
+    return STATUS_OK;
+}
+
+static enum status find_layers(struct thinking *thinking)
+{
+    bool are_fewer = true;
+    TRY(think_keep_root(thinking));
+    while (are_fewer) {
+        TRY(find_named_layers(thinking));
+        TRY(think_drop_copies(thinking, &are_fewer));
     }
     TRY(order_layers(thinking));
     TRY(think_check_layers(thinking));

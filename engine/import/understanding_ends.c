@@ -52,25 +52,14 @@ static bool are_siblings(const char *matrix, const char *bias)
     return false;
 }
 
-/* Whether two tensors are one, by their numbers: tied weights, and copies that were kept. */
-static bool are_same(const struct foreign_tensor *a, const struct foreign_tensor *b)
-{
-    size_t count = 0;
-    if (a == NULL || b == NULL) {
-        return a == b;
-    }
-    return a->dtype == b->dtype && shape_equal(&a->shape, &b->shape) && shape_element_count(&a->shape, &count) &&
-           (a->data == b->data || memcmp(a->data, b->data, count * dtype_bytes(a->dtype)) == 0);
-}
-
-/* The same; what is compared counts as steps. */
+/* Whether two are one, as tied weights and copies that were kept are; what is compared counts as steps. */
 static bool find_same(struct choosing *choosing, const struct foreign_tensor *a, const struct foreign_tensor *b)
 {
     size_t count = 0;
     if (a != NULL && b != NULL && a->data != b->data && shape_element_count(&a->shape, &count)) {
         choosing->steps += count * dtype_bytes(a->dtype) / STEP_BYTES;
     }
-    return are_same(a, b);
+    return foreign_are_same(a, b);
 }
 
 static bool are_same_choice(struct choosing *choosing, const struct choice *a, const struct choice *b)
@@ -216,8 +205,8 @@ static enum status check_rest(const struct thinking *thinking)
     bool is_checked = think_setting(thinking, "rest") == NULL;
     for (size_t i = 0; is_checked && i < thinking->model->tensor_count; i++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
-        if (!thinking->is_used[i] && is_weight(tensor) && !are_same(tensor, thinking->embedding) &&
-            !are_same(tensor, thinking->output) && !are_same(tensor, thinking->output_bias) &&
+        if (!thinking->is_used[i] && is_weight(tensor) && !foreign_are_same(tensor, thinking->embedding) &&
+            !foreign_are_same(tensor, thinking->output) && !foreign_are_same(tensor, thinking->output_bias) &&
             !is_left_out(thinking, tensor)) {
             error_set(thinking->error, STATUS_UNPROCESSABLE,
                       "%.200s of shape %s belongs to no recurrent layer, and is neither embedding nor output (%.200s): "

@@ -82,6 +82,13 @@ bool char_rnn_names_apply(const struct foreign_model *model);
 enum status char_rnn_find_layers(struct thinking *thinking) MUST_CHECK;
 extern const struct layout char_rnn_layout;
 
+/* Leaves the tensors below the root that was set. INVALID where there are none. */
+enum status think_keep_root(struct thinking *thinking) MUST_CHECK;
+/* Where the layers that were found, once they are measured, are those of several whole models: leaves out one, if it is
+ * another's copy or root=none was set, and says so: layers have to be found again then. UNPROCESSABLE asks which it
+ * shall be. */
+enum status think_drop_copies(struct thinking *thinking, bool *ret_is_changed) MUST_CHECK;
+
 /* The layer of that place, made when there is none yet; LIMIT above LANGUAGE_MODEL_LAYERS_MAX. */
 enum status think_layer_at(struct thinking *thinking, const char *place, size_t length, enum foreign_cell cell,
                            struct layer **ret_layer) MUST_CHECK;

@@ -219,6 +219,25 @@ class Tensor:
         return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
 
 
+class Module:
+    """Stands for a pickled nn.Module; `tensors` by their dotted names."""
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def __reduce__(self):
+        modules, parameters = collections.OrderedDict(), collections.OrderedDict()
+        for name, tensor in self.tensors.items():
+            place, _, part = name.partition(".")
+            if part:
+                modules.setdefault(place, collections.OrderedDict())[part] = tensor
+            else:
+                parameters[name] = tensor
+        state = {"training": False, "_parameters": parameters, "_buffers": collections.OrderedDict(),
+                 "_modules": collections.OrderedDict((place, Module(below)) for place, below in modules.items())}
+        return sys.modules["torch"].Module, (), state
+
+
 def pickle_like_torch(root):
     """What torch.save's pickler writes for `root`, whose tensors are Tensor."""
     utils, torch = types.ModuleType("torch._utils"), types.ModuleType("torch")
@@ -229,6 +248,7 @@ def pickle_like_torch(root):
     _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
     utils._rebuild_tensor_v2 = _rebuild_tensor_v2
     torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+    torch.Module = type("Module", (), {"__module__": "torch"})
 
     class Pickler(pickle.Pickler):
         """Storages are kept outside."""
@@ -247,13 +267,14 @@ def pickle_like_torch(root):
     return file.getvalue()
 
 
-def torch_tensors(tensors, swapped=()):
-    """A state_dict of Tensor, and the storages in it; those named in `swapped` lie transposed."""
+def torch_tensors(tensors, swapped=(), begin=0):
+    """A state_dict of Tensor, and the storages in it; those named in `swapped` lie transposed. `begin`: where the
+    storages' keys do."""
     state, storages = collections.OrderedDict(), []
     for name, (shape, numbers) in tensors.items():
         if name in swapped:
             numbers = [numbers[row * shape[1] + column] for column in range(shape[1]) for row in range(shape[0])]
-        storages.append(Storage(str(len(storages)), numbers))
+        storages.append(Storage(str(begin + len(storages)), numbers))
         state[name] = Tensor(storages[-1], shape, name in swapped)
     return state, storages
 
@@ -261,7 +282,11 @@ def torch_tensors(tensors, swapped=()):
 def torch_zip(tensors, more=None, swapped=(), is_script=False):
     """What torch.save writes; `is_script`: TorchScript's archives have the pickle behind the storages."""
     state, storages = torch_tensors(tensors, swapped)
-    root = dict(more, state_dict=state) if more else state
+    return torch_archive(dict(more, state_dict=state) if more else state, storages, is_script)
+
+
+def torch_archive(root, storages, is_script=False):
+    """What torch.save writes of anything that holds Tensor."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         if not is_script:
