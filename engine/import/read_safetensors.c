@@ -4,6 +4,7 @@
 
 #include "engine/import/readers.h"
 
+#define METADATA "__metadata__"
 enum { LENGTH_BYTES = 8, HEADER_BYTES_MAX = 100 << 20 };
 
 /* A length that leaves room for the data, then the beginning of an object. */
@@ -71,6 +72,25 @@ static enum status add_entry(struct foreign_model *model, const char *name, cons
     return STATUS_OK;
 }
 
+/* Tensors that share their memory are kept once, and the others' names become metadata that say which it is: torch's
+ * save_model writes {"decoder.weight": "encoder.weight"}. */
+static enum status add_shared(struct foreign_model *model, const json_t *header, const unsigned char *data,
+                              size_t data_bytes, struct error *error)
+{
+    const char *name;
+    json_t *value;
+    json_t *metadata = json_object_get(header, METADATA);
+    json_object_foreach(metadata, name, value)
+    {
+        const char *kept = json_string_value(value);
+        const json_t *entry = kept == NULL || strcmp(kept, METADATA) == 0 ? NULL : json_object_get(header, kept);
+        if (entry != NULL && json_object_get(header, name) == NULL) {
+            TRY(add_entry(model, name, entry, data, data_bytes, error));
+        }
+    }
+    return STATUS_OK;
+}
+
 /* Metadata are texts; one may be JSON that holds the symbols. */
 static enum status add_metadata(struct foreign_model *model, const json_t *metadata, struct error *error)
 {
@@ -112,11 +132,14 @@ enum status safetensors_read(struct foreign_source *source, struct source_file *
     }
     json_object_foreach(header, name, entry)
     {
-        if (status == STATUS_OK && strcmp(name, "__metadata__") == 0) {
+        if (status == STATUS_OK && strcmp(name, METADATA) == 0) {
             status = add_metadata(model, entry, error);
         } else if (status == STATUS_OK) {
             status = add_entry(model, name, entry, data, length - LENGTH_BYTES - (size_t)header_bytes, error);
         }
+    }
+    if (status == STATUS_OK) {
+        status = add_shared(model, header, data, length - LENGTH_BYTES - (size_t)header_bytes, error);
     }
     json_decref(header);
     return status;

@@ -124,6 +124,13 @@ static void try_biases(struct choosing *choosing, struct choice *choice)
     }
 }
 
+/* Whether a matrix was said to be both ends. */
+static bool is_said_tied(const struct thinking *thinking, const struct foreign_tensor *tensor)
+{
+    return think_setting(thinking, "output") != NULL && think_setting(thinking, "embedding") != NULL &&
+           is_allowed(thinking, "output", tensor) && is_allowed(thinking, "embedding", tensor);
+}
+
 static void try_embeddings(struct choosing *choosing, const struct foreign_tensor *output)
 {
     const struct thinking *thinking = choosing->thinking;
@@ -135,7 +142,8 @@ static void try_embeddings(struct choosing *choosing, const struct foreign_tenso
     }
     for (size_t i = 0; i < thinking->model->tensor_count && choosing->steps < STEPS_MAX; i++, choosing->steps++) {
         const struct foreign_tensor *tensor = &thinking->model->tensors[i];
-        if (!thinking->is_used[i] && tensor != output && tensor->shape.rank == 2 &&
+        bool is_tied = tensor == output && is_said_tied(thinking, tensor);
+        if (!thinking->is_used[i] && (tensor != output || is_tied) && tensor->shape.rank == 2 &&
             think_dimension(tensor, 0) == symbols && think_dimension(tensor, 1) == inputs &&
             is_allowed(thinking, "embedding", tensor)) {
             choice.embedding = tensor;
@@ -144,12 +152,33 @@ static void try_embeddings(struct choosing *choosing, const struct foreign_tenso
     }
 }
 
+/* A matrix that could be both ends, where symbols are rows of both; NULL: there is none. */
+static const struct foreign_tensor *find_both_ends(const struct thinking *thinking)
+{
+    for (size_t i = 0; i < thinking->model->tensor_count && thinking->layout->is_output_transposed; i++) {
+        const struct foreign_tensor *tensor = &thinking->model->tensors[i];
+        if (!thinking->is_used[i] && can_be_output(thinking, tensor) &&
+            think_dimension(tensor, 1) == thinking->layers[0].inputs) {
+            return tensor;
+        }
+    }
+    return NULL;
+}
+
 static enum status no_ends(const struct thinking *thinking)
 {
     const struct layer *first = &thinking->layers[0];
+    const struct foreign_tensor *both = find_both_ends(thinking);
     size_t free_count = 0;
     for (size_t i = 0; i < thinking->model->tensor_count; i++) {
         free_count += thinking->is_used[i] ? 0 : 1;
+    }
+    if (both != NULL) {
+        error_set(thinking->error, STATUS_UNPROCESSABLE,
+                  "%.200s could be embedding or output, and nothing is there for the other: if it is both, say --set "
+                  "output=%.200s --set embedding=%.200s",
+                  both->name, both->name, both->name);
+        return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
     }
     return error_set(thinking->error, STATUS_UNPROCESSABLE,
                      "no output layer fits: of its other %zu tensors none is a matrix of %zu units and as many symbols "
