@@ -54,6 +54,14 @@ struct foreign_keras {
     bool is_javascript;              /* TensorFlow.js runs it, which has activations of its own */
 };
 
+/* What a graph that lies beside the tensors says of what LSTMs add to their forget gates. */
+enum foreign_forget_bias {
+    FOREIGN_FORGET_BIAS_NO_GRAPH, /* there is none */
+    FOREIGN_FORGET_BIAS_UNSAID,
+    FOREIGN_FORGET_BIAS_SAID,
+    FOREIGN_FORGET_BIAS_SEVERAL, /* its cells add different numbers */
+};
+
 struct foreign_model {
     const char *format; /* "TensorFlow V2 checkpoint" */
     const char *entry;  /* the file of the source it was read from */
@@ -72,8 +80,8 @@ struct foreign_model {
     bool is_vocabulary_named;            /* the same, by a name among the source's */
     bool is_in_order;                    /* its tensors' positions are those of their definition in a program */
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
-    bool has_forget_bias;                /* its graph says what LSTMs add to their forget gates */
-    float forget_bias;                   /* ±FOREIGN_FORGET_BIAS_MAX */
+    enum foreign_forget_bias graph_says; /* of forget gates */
+    float forget_bias;                   /* what it says: ±FOREIGN_FORGET_BIAS_MAX */
     size_t skipped_count;                /* tensors of types that hold no numbers */
     struct arena arena;
 };

@@ -51,9 +51,23 @@ static bool is_one_of(const char *name, size_t length, const char *const *words)
     return false;
 }
 
-/* Optimisers' variables stand beside the model's under its names. */
-static bool is_slot(const char *name, size_t length)
+/* Whether it is called VARIABLE/other, of a variable of its shape: an optimiser may have any name. */
+static bool is_beside_variable(const struct foreign_model *model, const struct foreign_tensor *tensor, size_t begin)
 {
+    char name[FOREIGN_NAME_BYTES_MAX + 1];
+    if (begin < 2) {
+        return false;
+    }
+    memcpy(name, tensor->name, begin - 1);
+    name[begin - 1] = '\0';
+    const struct foreign_tensor *variable = foreign_find_tensor(model, name);
+    return variable != NULL && shape_equal(&variable->shape, &tensor->shape);
+}
+
+/* Optimisers' variables stand beside the model's under its names. */
+static bool is_slot(const struct foreign_model *model, const struct foreign_tensor *tensor, size_t length)
+{
+    const char *name = tensor->name;
     static const char *const slots[] = {"Adam",      "Adam_1",     "RMSProp",
                                         "RMSProp_1", "Momentum",   "Adagrad",
                                         "Adadelta",  "Adadelta_1", "Ftrl",
@@ -62,7 +76,7 @@ static bool is_slot(const char *name, size_t length)
                                         "AdagradDA", "AMSGrad",    "gradient_accumulator",
                                         NULL};
     size_t begin = tensorflow_last_component(name, length);
-    if (is_one_of(name + begin, length - begin, slots)) {
+    if (is_one_of(name + begin, length - begin, slots) || is_beside_variable(model, tensor, begin)) {
         return true;
     }
     return strstr(name, "/.OPTIMIZER_SLOT/") != NULL;
@@ -78,6 +92,8 @@ static size_t without_number(const char *name, size_t length)
     return end < length && end > 0 && name[end - 1] == '_' ? end - 1 : length;
 }
 
+#define ADDS_NOTHING "cudnn_compatible_lstm_cell" /* to its forget gate, unlike all others */
+
 /* A cell's scope by name; `refusal` is why one cannot be built. */
 static const struct cell_scope {
     const char *name;
@@ -88,7 +104,9 @@ static const struct cell_scope {
     {"lstm_cell", FOREIGN_CELL_LSTM, NULL},
     {"BasicLSTMCell", FOREIGN_CELL_LSTM, NULL},
     {"LSTMCell", FOREIGN_CELL_LSTM, NULL},
-    {"cudnn_compatible_lstm_cell", FOREIGN_CELL_LSTM, NULL},
+    {"lstm_fused_cell", FOREIGN_CELL_LSTM, NULL},
+    {"lstm_block_wrapper", FOREIGN_CELL_LSTM, NULL}, /* the same until 1.2 */
+    {ADDS_NOTHING, FOREIGN_CELL_LSTM, NULL},
     {"gru_cell", FOREIGN_CELL_GRU, NULL},
     {"GRUCell", FOREIGN_CELL_GRU, NULL},
     {"basic_rnn_cell", FOREIGN_CELL_RNN, NULL},
@@ -127,7 +145,7 @@ bool tensorflow_is_in_lstm(const char *name, size_t length)
 {
     size_t end;
     const struct cell_scope *scope = find_scope(name, length, &end);
-    return scope != NULL && scope->cell == FOREIGN_CELL_LSTM;
+    return scope != NULL && scope->cell == FOREIGN_CELL_LSTM && strcmp(scope->name, ADDS_NOTHING) != 0;
 }
 
 bool tensorflow_names_apply(const struct foreign_model *model)
@@ -139,6 +157,21 @@ bool tensorflow_names_apply(const struct foreign_model *model)
 static enum status refuse(const struct thinking *thinking, const char *name, const char *what)
 {
     return error_set(thinking->error, STATUS_UNSUPPORTED, "%.300s belongs to %s, which is not built here", name, what);
+}
+
+/* What no cell here has, weights of its own or an optimiser's, is a part of the rest, which may be ignored. */
+static enum status pass_over(struct thinking *thinking, const struct foreign_tensor *tensor)
+{
+    if (think_setting(thinking, "rest") != NULL) {
+        thinking->is_used[tensor - thinking->model->tensors] = true; /* it is no end of the model */
+        return STATUS_OK;
+    }
+    error_set(
+        thinking->error, STATUS_UNPROCESSABLE,
+        "%.300s belongs to a cell with weights of its own, which is not built here; if nothing depends on it, say "
+        "--set rest=ignored",
+        tensor->name);
+    return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
 }
 
 /* Puts a tensor where its name says: `within` is what stands between the cell's scope and the end. */
@@ -168,7 +201,7 @@ static enum status place_tensor(struct thinking *thinking, struct layer *layer, 
     } else if (strncmp(within, "projection", 10) == 0 || tensorflow_component_is(within, length, "W_P_0")) {
         return refuse(thinking, tensor->name, "an LSTM with a projection");
     } else {
-        return refuse(thinking, tensor->name, "a cell with weights of its own");
+        return pass_over(thinking, tensor);
     }
     thinking->is_used[tensor - thinking->model->tensors] = true;
     return STATUS_OK;
@@ -191,7 +224,7 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
     size_t length = bare_length(tensor->name);
     size_t end = 0;
     struct layer *layer = NULL;
-    if (is_slot(tensor->name, length) || tensor->shape.rank == 0) {
+    if (is_slot(thinking->model, tensor, length) || tensor->shape.rank == 0) {
         thinking->is_used[tensor - thinking->model->tensors] = true;
         return STATUS_OK;
     }
@@ -207,7 +240,7 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
         return refuse(thinking, tensor->name, "a bidirectional recurrence");
     }
     TRY(think_layer_at(thinking, tensor->name, end, scope->cell, &layer));
-    layer->adds_nothing = strcmp(scope->name, "cudnn_compatible_lstm_cell") == 0; /* unlike all others */
+    layer->adds_nothing = strcmp(scope->name, ADDS_NOTHING) == 0;
     return place_tensor(thinking, layer, tensor, tensor->name + end + 1, length - end - 1);
 }
 

@@ -234,14 +234,12 @@ enum status tensorflow_read(struct foreign_source *source, struct source_file *f
     if (is_slices) {
         model->format = "TensorFlow V1 checkpoint";
         TRY(tensorflow_slices_read(&table, model, error));
-        tensorflow_graph_read(source, bundle.prefix, model);
-        return STATUS_OK;
+        return tensorflow_graph_read(source, bundle.prefix, model, error);
     }
     model->format = "TensorFlow V2 checkpoint";
     for (size_t i = 1; i < table.count; i++) {
         TRY(add_entry(&bundle, &table.entries[i]));
     }
     TRY(tensorflow_take_objects(model, error));
-    tensorflow_graph_read(source, bundle.prefix, model);
-    return STATUS_OK;
+    return tensorflow_graph_read(source, bundle.prefix, model, error);
 }

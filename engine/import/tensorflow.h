@@ -20,14 +20,16 @@ enum status tensorflow_slices_read(const struct level_table *table, struct forei
 /* Makes Keras' weights of what names variables by their objects; others stay. UNSUPPORTED for a SavedModel's. */
 enum status tensorflow_take_objects(struct foreign_model *model, struct error *error) MUST_CHECK;
 
-/* Takes the model's forget_bias from PREFIX.meta; what cannot be read or understood of it is passed over. */
-void tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model);
+/* Looks up the forget bias in PREFIX.meta, if there is such a file: the model's graph_says and forget_bias. What cannot
+ * be read or understood of it says nothing. NO_MEMORY, LIMIT. */
+enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
+                                  struct error *error) MUST_CHECK;
 
 /* Names are components behind slashes: where the last one of the first `length` bytes begins; whether one is `word`. */
 size_t tensorflow_last_component(const char *name, size_t length);
 bool tensorflow_component_is(const char *name, size_t length, const char *word);
 
-/* Whether a name lies in the scope of an LSTM cell. */
+/* Whether a name lies in the scope of an LSTM cell that adds to its forget gate what its program said. */
 bool tensorflow_is_in_lstm(const char *name, size_t length);
 
 #endif

@@ -1,10 +1,11 @@
 /* The graph that TensorFlow's saver writes beside a checkpoint, PREFIX.meta, as far as it says what no variable does:
  * what LSTMs add to their forget gates. Thread: the one that imports.
  *
- * MetaGraphDef {2: GraphDef {1: NodeDef {1: name, 2: op, 3: inputs, 5: attributes {1: "value", 2: AttrValue {8:
- * TensorProto {4: content, 5: floats}}}}}}. A cell splits its sums into i, j, f, o, and adds a constant to the third:
- * Add("…/split:2", "…/add/y"). Source: tensorflow/core/protobuf/meta_graph.proto, core/framework/{graph,tensor}.proto;
- * TensorFlow 1.15, rnn_cell_impl.py. */
+ * MetaGraphDef {2: GraphDef {1: NodeDef {1: name, 2: op, 3: inputs, 5: attributes {1: key, 2: AttrValue {4: float,
+ * 8: TensorProto {4: content, 5: floats}}}}}}. A cell of single operators splits its sums into i, j, f, o, and adds a
+ * constant to the third: Add("…/split:2", "…/add/y"). One operator that is a whole cell has an attribute "forget_bias".
+ * Source: tensorflow/core/protobuf/meta_graph.proto, core/framework/{graph,tensor,attr_value}.proto,
+ * core/ops/rnn_ops.cc; TensorFlow 1.15, rnn_cell_impl.py, contrib/rnn/python/ops/lstm_ops.py. */
 #include <math.h>
 
 #include "engine/import/tensorflow.h"
@@ -16,6 +17,8 @@ struct node {
     struct wire inputs[2];
     size_t input_count;
     struct wire value; /* the tensor of a constant */
+    bool has_forget_bias;
+    float forget_bias; /* its attribute of that name */
 };
 
 /* The field of that number, or the last one; empty without it. */
@@ -43,6 +46,25 @@ static bool is_forget_gate(struct wire name)
     return foreign_ends_in(text, name.length, part) && tensorflow_is_in_lstm(text, name.length - strlen(part));
 }
 
+/* Takes what an attribute says, where it is one of those that are looked at. */
+static void take_attribute(struct wire attribute, struct node *node)
+{
+    struct wire key = field_of(attribute, 1);
+    struct wire value = field_of(attribute, 2);
+    struct wire_field field;
+    bool is_corrupt = false;
+    if (equals(key, "value")) {
+        node->value = field_of(value, 8);
+    }
+    while (equals(key, "forget_bias") && wire_read_field(&value, &field, &is_corrupt)) {
+        if (field.number == 4 && field.type == WIRE_FOUR_BYTES) {
+            uint32_t bits = (uint32_t)field.value;
+            memcpy(&node->forget_bias, &bits, sizeof bits);
+            node->has_forget_bias = true;
+        }
+    }
+}
+
 /* The next node; false at the graph's end. */
 static bool next_node(struct wire *graph, struct node *ret_node)
 {
@@ -65,8 +87,8 @@ static bool next_node(struct wire *graph, struct node *ret_node)
             ret_node->op = field.bytes;
         } else if (field.number == 3 && ret_node->input_count < 2) {
             ret_node->inputs[ret_node->input_count++] = field.bytes;
-        } else if (field.number == 5 && equals(field_of(field.bytes, 1), "value")) {
-            ret_node->value = field_of(field_of(field.bytes, 2), 8);
+        } else if (field.number == 5) {
+            take_attribute(field.bytes, ret_node);
         }
     }
     return true;
@@ -92,40 +114,97 @@ static bool read_float(struct wire tensor, float *ret_number)
     return is_found;
 }
 
-/* The name of what the first cell adds to its forget gate; empty: there is none. */
-static struct wire find_addend(struct wire graph)
+/* ---- what is added ---- */
+
+static void note_number(struct foreign_model *model, float number)
 {
-    struct node node;
-    while (next_node(&graph, &node)) {
-        bool is_sum = equals(node.op, "Add") || equals(node.op, "AddV2");
-        if (is_sum && node.input_count == 2 && is_forget_gate(node.inputs[0])) {
-            return node.inputs[1];
-        }
+    bool is_usable = fabsf(number) <= FOREIGN_FORGET_BIAS_MAX;
+    bool is_first = model->graph_says == FOREIGN_FORGET_BIAS_UNSAID;
+    bool is_same = model->graph_says == FOREIGN_FORGET_BIAS_SAID && fabsf(number - model->forget_bias) <= 0;
+    if (is_usable && is_first) {
+        model->graph_says = FOREIGN_FORGET_BIAS_SAID;
+        model->forget_bias = number;
+    } else if (is_usable && !is_same) {
+        model->graph_says = FOREIGN_FORGET_BIAS_SEVERAL;
     }
-    return (struct wire){NULL, 0};
 }
 
-void tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model)
+/* Whether a node adds to an LSTM's forget gate: its second input, a constant's name, says what. */
+static bool is_sum(const struct node *node)
+{
+    return (equals(node->op, "Add") || equals(node->op, "AddV2")) && node->input_count == 2 &&
+           is_forget_gate(node->inputs[0]);
+}
+
+/* Notes what operators say that are whole cells, and returns how many sums of others there are. */
+static size_t note_whole_cells(struct wire graph, struct foreign_model *model)
+{
+    const float usual = 1; /* an attribute of its usual value may be left out */
+    struct node node;
+    size_t sum_count = 0;
+    while (next_node(&graph, &node)) {
+        sum_count += is_sum(&node) ? 1 : 0;
+        if (equals(node.op, "LSTMBlockCell") || equals(node.op, "BlockLSTM")) {
+            note_number(model, node.has_forget_bias ? node.forget_bias : usual);
+        }
+    }
+    return sum_count;
+}
+
+static int by_text(const void *left, const void *right)
+{
+    const struct wire *a = left;
+    const struct wire *b = right;
+    int order = memcmp(a->bytes, b->bytes, a->length < b->length ? a->length : b->length);
+    return order != 0 ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+/* Notes the constants that so many sums add. An unrolled graph has as many sums as steps, so their names are sorted. */
+static enum status note_sums(struct wire graph, size_t sum_count, struct foreign_model *model, struct error *error)
+{
+    struct wire *addends = arena_allocate(&model->arena, sum_count + 1, sizeof *addends);
+    struct wire rest = graph;
+    struct node node;
+    size_t count = 0;
+    float number = 0;
+    if (addends == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    while (next_node(&rest, &node)) {
+        if (is_sum(&node) && node.inputs[1].length > 0 && count < sum_count) {
+            addends[count++] = node.inputs[1];
+        }
+    }
+    if (count > 0) {
+        qsort(addends, count, sizeof *addends, by_text);
+    }
+    while (count > 0 && next_node(&graph, &node)) {
+        if (equals(node.op, "Const") && node.name.length > 0 &&
+            bsearch(&node.name, addends, count, sizeof *addends, by_text) != NULL && read_float(node.value, &number)) {
+            note_number(model, number);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
+                                  struct error *error)
 {
     char name[FILENAME_MAX];
     struct wire meta = {NULL, 0};
-    struct node node;
-    float number = 0;
     struct error ignored;
     int length = snprintf(name, sizeof name, "%s.meta", prefix);
     struct source_file *file = length < (int)sizeof name ? foreign_source_find(source, name) : NULL;
-    if (file == NULL || foreign_source_read(source, file, &meta.bytes, &meta.length, &ignored) != STATUS_OK) {
-        return;
+    if (file == NULL) {
+        return STATUS_OK;
+    }
+    model->graph_says = FOREIGN_FORGET_BIAS_UNSAID;
+    if (foreign_source_read(source, file, &meta.bytes, &meta.length, &ignored) != STATUS_OK) {
+        return STATUS_OK;
     }
     struct wire graph = field_of(meta, 2);
-    struct wire addend = find_addend(graph);
-    while (addend.length > 0 && next_node(&graph, &node)) {
-        if (node.name.length == addend.length && memcmp(node.name.bytes, addend.bytes, addend.length) == 0 &&
-            equals(node.op, "Const") && read_float(node.value, &number)) {
-            model->has_forget_bias = fabsf(number) <= FOREIGN_FORGET_BIAS_MAX;
-            model->forget_bias = number;
-            break;
-        }
-    }
+    size_t sum_count = note_whole_cells(graph, model);
+    enum status status = sum_count == 0 ? STATUS_OK : note_sums(graph, sum_count, model, error);
     foreign_source_forget(source, file);
+    return status;
 }

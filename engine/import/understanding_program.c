@@ -44,6 +44,17 @@ enum status think_check_cell(struct thinking *thinking)
                                            : "TensorFlow's cell has it unless the program said otherwise");
 }
 
+/* A graph that does not say it leaves no number to assume: the program that made it may have said any. */
+static enum status ask_forget_bias(const struct thinking *thinking, const struct layer *layer)
+{
+    error_set(thinking->error, STATUS_UNPROCESSABLE, "%s, and %.200s may add any: say --set forget_bias=NUMBER%s",
+              thinking->model->graph_says == FOREIGN_FORGET_BIAS_SEVERAL
+                  ? "cells in the graph beside the checkpoint add different numbers to their forget gates"
+                  : "the graph beside the checkpoint does not tell what LSTMs add to their forget gates",
+              layer->place, " (1 unless the program said otherwise)");
+    return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
+}
+
 /* The number that was set, or else what the layer's own cell, the graph or the layout says. */
 static enum status find_forget_bias(const struct thinking *thinking, struct layer *layer, const char **ret_why)
 {
@@ -58,12 +69,14 @@ static enum status find_forget_bias(const struct thinking *thinking, struct laye
                                FOREIGN_FORGET_BIAS_MAX, FOREIGN_FORGET_BIAS_MAX)
                    : STATUS_OK;
     }
-    layer->forget_bias = layer->adds_nothing      ? 0
-                         : model->has_forget_bias ? (double)model->forget_bias
-                                                  : thinking->layout->forget_bias;
-    *ret_why = layer->adds_nothing      ? "cuDNN's cell has nothing but its stored bias"
-               : model->has_forget_bias ? "its files say so"
-                                        : thinking->layout->forget_bias_why;
+    bool is_said = model->graph_says == FOREIGN_FORGET_BIAS_SAID;
+    if (!layer->adds_nothing && !is_said && model->graph_says != FOREIGN_FORGET_BIAS_NO_GRAPH) {
+        return ask_forget_bias(thinking, layer);
+    }
+    layer->forget_bias = layer->adds_nothing ? 0 : is_said ? (double)model->forget_bias : thinking->layout->forget_bias;
+    *ret_why = layer->adds_nothing ? "cuDNN's cell has nothing but its stored bias"
+               : is_said           ? "its files say so"
+                                   : thinking->layout->forget_bias_why;
     return STATUS_OK;
 }
 

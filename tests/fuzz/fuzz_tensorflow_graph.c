@@ -11,9 +11,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct foreign_source source = {.label = "memory"};
     struct foreign_model model = {.format = "graph"};
+    struct error error;
     fuzz_add(&source, "m.meta", bytes, length);
-    tensorflow_graph_read(&source, "m", &model);
-    CHECK(!model.has_forget_bias || fabsf(model.forget_bias) <= FOREIGN_FORGET_BIAS_MAX);
+    CHECK(tensorflow_graph_read(&source, "m", &model, &error) == STATUS_OK);
+    CHECK(model.graph_says != FOREIGN_FORGET_BIAS_NO_GRAPH);
+    CHECK(fabsf(model.forget_bias) <= FOREIGN_FORGET_BIAS_MAX);
     foreign_model_release(&model);
     foreign_source_release(&source);
     return 0;

@@ -375,8 +375,61 @@ class OwnModels(ComputedTest):
         path = foreign.tensorflow_checkpoint(self.folder_of("huge-graph/model"), tensors)
         foreign.write(self.folder_of("huge-graph/model.meta"), b"")
         os.truncate(self.folder_of("huge-graph/model.meta"), 9 << 30)
+        done = run("import", path, "--out", os.path.join(self.models, "huge-graph"), "--vocabulary", self.vocabulary())
+        self.assertIn("the graph beside the checkpoint does not tell what LSTMs add to their forget gates", done.stderr)
         self.check("huge-graph", foreign.tensorflow_probabilities(tensors, self.TEXT), path, "--vocabulary",
-                   self.vocabulary())
+                   self.vocabulary(), "--set", "forget_bias=1")
+
+    def test_block_cells_say_their_forget_bias(self):
+        """As in TensorFlow's tutorial of language models."""
+        tensors = foreign.tensorflow_model(13)
+        path = foreign.tensorflow_checkpoint(self.folder_of("block/model"), {
+            name.replace("cell_1/basic_lstm_cell", "cell_1/lstm_fused_cell"): content
+            for name, content in tensors.items()})
+        attribute = foreign.message((1, b"forget_bias"), (2, foreign.message((4, (0,)))))
+        graph = [(1, foreign.message((1, b"Train/" + op), (2, op), (3, b"x"), (5, attribute)))
+                 for op in (b"LSTMBlockCell", b"BlockLSTM")]
+        foreign.write(path.replace(".index", ".meta"), foreign.message((2, foreign.message(*graph))))
+        for tensor, (shape, numbers) in tensors.items():
+            if tensor.endswith("cell/bias"):  # the computation adds 1
+                tensors[tensor] = shape, [x - (at // foreign.UNITS == 2) for at, x in enumerate(numbers)]
+        said = self.check("block", foreign.tensorflow_probabilities(tensors, self.TEXT), path, "--vocabulary",
+                          self.vocabulary())
+        self.assertIn("forget bias: 0 (its files say so)", said)
+
+    def test_optimisers_of_any_name(self):
+        """What stands below a variable's name and has its shape is an optimiser's; other things may be ignored."""
+        tensors = foreign.tensorflow_model(14)
+        want = foreign.tensorflow_probabilities(tensors, self.TEXT)
+        slots = {f"{name}/{slot}": content for name, content in tensors.items()
+                 for slot in ("adam_opt", "adam_opt_1", "RMSProp_2")}
+        path = foreign.tensorflow_checkpoint(self.folder_of("slots/model"), {**tensors, **slots})
+        self.check("slots", want, path, "--vocabulary", self.vocabulary())
+        rows = {name + "/row": ((content[0][0],), [0.5] * content[0][0])
+                for name, content in tensors.items() if name.endswith("kernel")}
+        path = foreign.tensorflow_checkpoint(self.folder_of("rows/model"), {**tensors, **rows})
+        model = os.path.join(self.models, "rows")
+        done = run("import", path, "--out", model, "--vocabulary", self.vocabulary())
+        self.assertIn("cell_0/basic_lstm_cell/kernel/row belongs to a cell with weights of its own, which is not built "
+                      "here; if nothing depends on it, say --set rest=ignored", done.stderr)
+        self.check("rows", want, path, "--vocabulary", self.vocabulary(), "--set", "rest=ignored")
+
+    def test_tied_weights_that_are_kept_once(self):
+        """torch's save_model of safetensors writes which name is another's; elsewhere it can be said."""
+        tensors = foreign.torch_stack([("lstm", 3)])
+        del tensors["decoder.weight"]
+        want = foreign.torch_stack_probabilities({**tensors, "decoder.weight": tensors["encoder.weight"]},
+                                                 [("lstm", 3)], self.TEXT)
+        tied = {"decoder.weight": "encoder.weight", "format": "pt"}
+        path = foreign.write(self.folder_of("tied"), foreign.safetensors(tensors, tied))
+        said = self.check("tied", want, path, "--vocabulary", self.vocabulary())
+        self.assertIn("output: decoder.weight ((7, 3)", said)
+        path = foreign.write(self.folder_of("once"), foreign.safetensors(tensors))
+        done = run("import", path, "--out", os.path.join(self.models, "once"), "--vocabulary", self.vocabulary())
+        self.assertIn("encoder.weight could be embedding or output, and nothing is there for the other: if it is both, "
+                      "say --set output=encoder.weight --set embedding=encoder.weight", done.stderr)
+        self.check("once", want, path, "--vocabulary", self.vocabulary(), "--set", "output=encoder.weight", "--set",
+                   "embedding=encoder.weight")
 
     def test_a_version_below_a_model(self):
         folder = foreign.ml5(self.folder_of("above"), foreign.tensorflow_model())

@@ -196,12 +196,19 @@ static void put_float(struct buffer *tensor, int kind, float number)
     }
 }
 
+static void wrap_graph(struct buffer *meta, const struct buffer *graph)
+{
+    meta->length = 0;
+    put_message(meta, 1, "info", 4);
+    put_message(meta, 2, graph->bytes, graph->length);
+}
+
 /* The kinds of put_float; there are Adds of other splits and of other parts, too. */
 static void put_meta(struct buffer *meta, int kind, float number)
 {
     static struct buffer graph;
     static struct buffer tensor;
-    graph.length = meta->length = 0;
+    graph.length = 0;
     put_float(&tensor, kind, 0.25f);
     put_node(&graph, "data/add", "Add", (const char *const[]){"data/split:2", "other", NULL}, NULL);
     put_node(&graph, "sum", "Add", (const char *const[]){CELL "/split:1", "other", NULL}, NULL);
@@ -209,32 +216,89 @@ static void put_meta(struct buffer *meta, int kind, float number)
     put_float(&tensor, kind, number);
     put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
     put_node(&graph, CELL "/add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", "^before", NULL}, NULL);
-    put_message(meta, 1, "info", 4);
-    put_message(meta, 2, graph.bytes, graph.length);
+    wrap_graph(meta, &graph);
+}
+
+/* An operator that is a whole cell, with its attribute unless `number` is NULL. */
+static void put_whole_cell(struct buffer *graph, const char *op, const float *number)
+{
+    static struct buffer node;
+    static struct buffer attribute;
+    static struct buffer value;
+    node.length = attribute.length = value.length = 0;
+    put_message(&node, 1, "cell", 4);
+    put_message(&node, 2, op, strlen(op));
+    if (number != NULL) {
+        put_varint(&value, 4 << 3 | 5);
+        put(&value, number, sizeof *number);
+        put_message(&attribute, 1, "forget_bias", 11);
+        put_message(&attribute, 2, value.bytes, value.length);
+        put_message(&node, 5, attribute.bytes, attribute.length);
+    }
+    put_message(graph, 1, node.bytes, node.length);
+}
+
+/* The checkpoint with that graph beside it. */
+static const struct named_bytes *bundle_beside(const struct buffer *meta)
+{
+    static struct named_bytes files[5];
+    memcpy(files, bundle(), 4 * sizeof *files);
+    files[3] = (struct named_bytes){"m.meta", meta->bytes, meta->length};
+    return files;
 }
 
 static void test_the_graph_says_the_forget_bias(void **state)
 {
     (void)state;
     static struct buffer meta;
-    struct named_bytes files[5];
     for (int kind = 0; kind < 3; kind++) {
         put_meta(&meta, kind, 0.5f);
-        memcpy(files, bundle(), 4 * sizeof *files);
-        files[3] = (struct named_bytes){"m.meta", meta.bytes, meta.length};
-        files[4] = (struct named_bytes){.name = NULL};
-        expect_forget_bias(files, NULL, 0.5f);
-        expect_forget_bias(files, (const char *const[]){"forget_bias", "1", NULL}, 1);
+        expect_forget_bias(bundle_beside(&meta), NULL, 0.5f);
+        expect_forget_bias(bundle_beside(&meta), (const char *const[]){"forget_bias", "1", NULL}, 1);
     }
-    for (size_t length = 0; length < meta.length; length++) {
-        files[3].length = length;
-        expect_forget_bias(files, NULL, 1); /* the graph is one field: without its end there is none */
+}
+
+/* There is no usual number where a program may have said another one. */
+static void test_a_graph_that_says_no_forget_bias(void **state)
+{
+    (void)state;
+    static struct buffer meta;
+    static const char reason[] = "the graph beside the checkpoint does not tell what LSTMs add to their forget gates";
+    put_meta(&meta, 0, 0.5f);
+    size_t whole = meta.length;
+    for (meta.length = 0; meta.length < whole; meta.length++) { /* the graph is one field: it is there by its end */
+        expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, reason);
     }
     put_meta(&meta, 0, 1000);
-    files[3].length = meta.length;
-    expect_forget_bias(files, NULL, 1);
+    expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, reason);
     put_meta(&meta, 0, NAN);
-    expect_forget_bias(files, NULL, 1);
+    expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, "say --set forget_bias=NUMBER");
+    expect_forget_bias(bundle_beside(&meta), (const char *const[]){"forget_bias", "1", NULL}, 1);
+}
+
+/* tf.contrib.rnn's LSTMBlockCell and LSTMBlockFusedCell. */
+static void test_operators_that_are_whole_cells(void **state)
+{
+    (void)state;
+    static struct buffer graph;
+    static struct buffer meta;
+    static const char *const ops[] = {"LSTMBlockCell", "BlockLSTM"};
+    const float zero = 0;
+    const float half = 0.5f;
+    for (size_t i = 0; i < 2; i++) {
+        graph.length = 0;
+        put_whole_cell(&graph, ops[i], &zero);
+        put_whole_cell(&graph, ops[i], &zero);
+        wrap_graph(&meta, &graph);
+        expect_forget_bias(bundle_beside(&meta), NULL, 0);
+        put_whole_cell(&graph, ops[1 - i], &half);
+        wrap_graph(&meta, &graph);
+        expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, "add different numbers to their forget gates");
+        graph.length = 0;
+        put_whole_cell(&graph, ops[i], NULL); /* what it usually is need not be written */
+        wrap_graph(&meta, &graph);
+        expect_forget_bias(bundle_beside(&meta), NULL, 1);
+    }
 }
 
 static void test_refusals(void **state)
@@ -475,6 +539,8 @@ int main(void)
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_forget_bias),
         cmocka_unit_test(test_the_graph_says_the_forget_bias),
+        cmocka_unit_test(test_a_graph_that_says_no_forget_bias),
+        cmocka_unit_test(test_operators_that_are_whole_cells),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),
