@@ -394,6 +394,8 @@ static void test_out_of_memory(void **state)
 static const char *const whole_files[] = {
     "torch/zip",
     "torch/zip_swapped",
+    "torch/zip_copies",
+    "torch/zip_list",
     "torch/legacy",
     "torch7/torch_rnn",
     "torch7/torch_rnn_ascii",
