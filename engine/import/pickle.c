@@ -1,4 +1,5 @@
-/* The pickle machine: a stack, marks and a memo. Thread: any, one at a time. Owns stack, marks and memo while it reads.
+/* The pickle machine: a stack, marks and a memo. Thread: any, one at a time. Owns these and a table of numbers while it
+ * reads.
  *
  * An instruction is a row of the table below: its byte, how its argument is written, and what it does. */
 #include "engine/import/pickle.h"
@@ -567,6 +568,7 @@ enum status pickle_read(const unsigned char *bytes, size_t length, struct arena 
     mem_free(reader.stack);
     mem_free(reader.marks);
     mem_free(reader.memo);
+    mem_free(reader.integers);
     if (status == STATUS_OK) {
         *ret_value = value;
         *ret_length = reader.at;

@@ -4,6 +4,9 @@
 
 #include "engine/import/pickle.h"
 
+/* Lists of symbols' numbers are long, and their values few: they share them. */
+enum { PICKLE_INTEGERS = 1 << 14 };
+
 struct pickle_reader {
     const unsigned char *bytes;
     size_t length;
@@ -18,7 +21,8 @@ struct pickle_reader {
     size_t mark_capacity;
     struct plain **memo;
     size_t memo_capacity;
-    size_t memo_next; /* of MEMOIZE */
+    size_t memo_next;        /* of MEMOIZE */
+    struct plain **integers; /* the last of each value modulo PICKLE_INTEGERS; NULL: none yet */
     struct error *error;
 };
 

@@ -1,15 +1,27 @@
 /* Instructions of pickles that push one number or string. Thread: any, one at a time. */
+#include "engine/base/mem.h"
 #include "engine/import/pickle_private.h"
 
 /* ---- scalars ---- */
 
 static enum status push_integer(struct pickle_reader *reader, int64_t integer)
 {
-    struct plain *value = plain_create(reader->arena, PLAIN_INTEGER);
-    if (value != NULL) {
-        value->integer = integer;
+    if (reader->integers == NULL) {
+        reader->integers = mem_allocate(PICKLE_INTEGERS, sizeof(struct plain *));
     }
-    return pickle_push(reader, value);
+    if (reader->integers == NULL) {
+        return pickle_no_memory(reader);
+    }
+    struct plain **shared = &reader->integers[(uint64_t)integer % PICKLE_INTEGERS];
+    if (*shared == NULL || (*shared)->integer != integer) {
+        struct plain *value = plain_create(reader->arena, PLAIN_INTEGER);
+        if (value == NULL) {
+            return pickle_no_memory(reader);
+        }
+        value->integer = integer;
+        *shared = value;
+    }
+    return pickle_push(reader, *shared);
 }
 
 static enum status push_boolean(struct pickle_reader *reader, bool boolean)

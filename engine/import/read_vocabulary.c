@@ -159,7 +159,8 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
         return demand(file, is_read, kept_count, model, &reason, error);
     }
     struct error problem = {.status = STATUS_OK};
-    enum status status = read_apart(source, file, room / 2 + 1, model, &is_read, &reason, &problem); /* others follow */
+    enum status status =
+        read_apart(source, file, room - room / 8, model, &is_read, &reason, &problem); /* others follow */
     if (status == STATUS_LIMIT) {
         model->unsearched = file->name;
         return STATUS_OK;

@@ -146,11 +146,11 @@ class Refusals(ImportTest):
 
     def test_files_that_are_too_large_to_be_searched(self):
         path = foreign.write(os.path.join(self.folder, "large", "model.pt"), foreign.torch_zip(foreign.torch_model()))
-        beside = foreign.write(os.path.join(self.folder, "large", "ids.pkl"),
-                               pickle.dumps([at % 200 for at in range(3000000)], protocol=3))
-        self.bad("no vocabulary lies in or beside it (ids.pkl is too large to be searched to its end): give the file "
-                 "of its 7 symbols", path)
-        self.bad("ids.pkl: the pickle at byte ", path, "--vocabulary", beside)
+        beside = foreign.write(os.path.join(self.folder, "large", "masks.pkl"),
+                               pickle.dumps([at % 3 == 0 for at in range(3000000)]))
+        self.bad("no vocabulary lies in or beside it (masks.pkl is too large to be searched to its end): give the "
+                 "file of its 7 symbols", path)
+        self.bad("masks.pkl: the pickle at byte ", path, "--vocabulary", beside)
 
     def test_ambiguous_ends_are_asked_for(self):
         tensors = foreign.torch_model()
@@ -486,8 +486,9 @@ class OwnModels(ComputedTest):
         sentences = [[f"{at}", *(f"{word}" for word in range(at % 6)), f"{at}"] for at in range(4000)]
         for name, files in (("coded", {"preprocess.p": coded}),
                             ("sentences", {"a.pkl": pickle.dumps(sentences), "vocab.pkl": pickle.dumps(numbers)}),
-                            ("ids", {"a.pkl": pickle.dumps([at % 200 for at in range(3000000)], protocol=3),
-                                     "vocab.pkl": pickle.dumps(numbers)})):
+                            ("many", {"all.p": pickle.dumps(([at % 20000 for at in range(900000)], numbers))}),
+                            ("large", {"a.pkl": pickle.dumps([at % 3 == 0 for at in range(3000000)]),
+                                       "vocab.pkl": pickle.dumps(numbers)})):
             path = foreign.write(self.folder_of(f"among-{name}/model.pt"), foreign.torch_zip(tensors))
             for file, content in files.items():
                 foreign.write(self.folder_of(f"among-{name}/{file}"), content)

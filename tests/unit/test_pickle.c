@@ -107,6 +107,33 @@ static void test_numbers(void **state)
     arena_release(&arena);
 }
 
+/* A text as its symbols' numbers takes a pointer for each. */
+static void test_numbers_that_come_again_are_shared(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000, VALUES = 3 };
+    unsigned char bytes[2 * COUNT + 3] = "(";
+    struct arena arena = {.bytes_max = 3 * COUNT * sizeof(void *)};
+    for (size_t i = 0; i < COUNT; i++) {
+        bytes[1 + 2 * i] = 'K';
+        bytes[2 + 2 * i] = (unsigned char)(i % VALUES);
+    }
+    memcpy(bytes + 1 + 2 * COUNT, "l.", 2);
+    const struct plain *list = read_good(bytes, sizeof bytes, &arena);
+    assert_int_equal(list->count, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        int64_t number = -1;
+        assert_true(plain_integer(list->items[i], &number));
+        assert_int_equal(number, i % VALUES);
+    }
+    arena_release(&arena);
+    const struct plain *far = read_good(PICKLE("(K\x01J\x01\x40\x00\x00K\x01l."), &arena); /* one place for both */
+    assert_int_equal(far->items[0]->integer, 1);
+    assert_int_equal(far->items[1]->integer, 1 + (1 << 14));
+    assert_int_equal(far->items[2]->integer, 1);
+    arena_release(&arena);
+}
+
 static void test_strings(void **state)
 {
     (void)state;
@@ -254,10 +281,15 @@ static void test_numpy_headers_of_four_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_protocols),   cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_strings),     cmocka_unit_test(test_objects_are_notes),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_numpy_files), cmocka_unit_test(test_numpy_headers_of_four_bytes),
+        cmocka_unit_test(test_protocols),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_numbers_that_come_again_are_shared),
+        cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_objects_are_notes),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_numpy_files),
+        cmocka_unit_test(test_numpy_headers_of_four_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
