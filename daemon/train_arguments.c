@@ -38,7 +38,7 @@ static const struct option_row ROWS[] = {
     {"use-nesterov", OPTION_FLAG, NULL, NULL, "of momentum"},
     {"decay", OPTION_NUMBER, "D", NULL, "of rmsprop, 0.9"},
     {"centered", OPTION_FLAG, NULL, NULL, "of rmsprop"},
-    {"initial-accumulator-value", OPTION_NUMBER, "A", NULL, "of adagrad, 0.1"},
+    {"initial-accumulator-value", OPTION_NUMBER, "A", NULL, "of adagrad, 0.1; of rmsprop's mean squares, 1"},
     {"schedule", OPTION_TEXT, "NAME", "step", "of the rate: constant, step, exponential, cosine or plateau"},
     {"warmup-steps", OPTION_COUNT, "N", NULL, "the rate rises over so many steps, whatever the schedule"},
     {"after-epochs", OPTION_COUNT, "N", NULL, "of step, 10"},

@@ -46,7 +46,7 @@ struct optimizer_options optimizer_defaults(enum optimizer_kind kind)
                                       .beta2 = 0.999,
                                       .epsilon = kind == OPTIMIZER_RMSPROP ? 1e-10 : 1e-8,
                                       .decay = 0.9,
-                                      .initial_accumulator = 0.1};
+                                      .initial_accumulator = kind == OPTIMIZER_RMSPROP ? 1 : 0.1};
 }
 
 static enum status no_memory(struct error *error)

@@ -6,7 +6,7 @@
  *   GradientDescent  var −= r g
  *   Momentum         a = p a + g; var −= r a; Nesterov's: var −= r g + r p a
  *   Adam             m = b1 m + (1 − b1) g; v = b2 v + (1 − b2) g²; var −= r·√(1 − b2^t)/(1 − b1^t) · m/(√v + ε)
- *   RMSProp          s = d s + (1 − d) g²; a = p a + r g/√(s + ε); var −= a;
+ *   RMSProp          s = d s + (1 − d) g²; a = p a + r g/√(s + ε); var −= a; s begins with initial_accumulator;
  *                    centered: c = d c + (1 − d) g, and s − c² + ε under the root
  *   Adagrad          a = a + g²; var −= r g/√a
  * Source: TensorFlow 1.15, training/optimizer.py and its subclasses, slot_creator.py. */
@@ -43,7 +43,7 @@ struct optimizer_options {
     double epsilon;             /* Adam: 1e-8; RMSProp: 1e-10 */
     double momentum;            /* Momentum, RMSProp: 0 */
     double decay;               /* RMSProp: 0.9 */
-    double initial_accumulator; /* Adagrad: 0.1 */
+    double initial_accumulator; /* Adagrad: 0.1; RMSProp's mean squares: 1, as TensorFlow begins, 0 as Torch does */
     bool uses_nesterov;         /* Momentum */
     bool is_centered;           /* RMSProp */
     bool has_own_slots;         /* the engine's: slots that get_variable cannot find, whatever scope is open */

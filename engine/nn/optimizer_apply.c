@@ -76,20 +76,27 @@ struct apply {
 
 /* ---- slots ---- */
 
+/* Mean squares begin with ones unless something else is asked for. */
+static struct initializer initializer_of(const struct slot_rule *rule, double initial_accumulator)
+{
+    bool is_usual = rule->initializer != INITIALIZER_ONES || !(initial_accumulator < 1 || initial_accumulator > 1);
+    return (struct initializer){.kind = is_usual ? rule->initializer : INITIALIZER_CONSTANT,
+                                .low = initial_accumulator};
+}
+
 /* get_variable("") in a scope of the variable's name: the store's key ends in a slash, as TensorFlow's does. */
 static enum status create_slot(const struct apply *apply, const struct variable *variable, const struct slot_rule *rule,
                                const struct variable **ret_slot, struct error *error)
 {
     char name[GRAPH_NAME_BYTES_MAX * 2];
-    struct variable_options options = {
-        .name = "",
-        .has_shape = true,
-        .shape = variable->node->outputs[0].shape,
-        .has_dtype = true,
-        .dtype = variable->node->outputs[0].dtype,
-        .initializer = {.kind = rule->initializer, .low = apply->with.initial_accumulator},
-        .trainable = TRAINABLE_NO,
-        .is_slot = true};
+    struct variable_options options = {.name = "",
+                                       .has_shape = true,
+                                       .shape = variable->node->outputs[0].shape,
+                                       .has_dtype = true,
+                                       .dtype = variable->node->outputs[0].dtype,
+                                       .initializer = initializer_of(rule, apply->with.initial_accumulator),
+                                       .trainable = TRAINABLE_NO,
+                                       .is_slot = true};
     snprintf(name, sizeof name, "%s/%s", variable->node->name, apply->with.name);
     if (apply->with.has_own_slots) {
         options.name = name;

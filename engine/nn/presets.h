@@ -19,8 +19,8 @@ const struct preset *preset_at(size_t index);
 enum preset_part { PRESET_MODEL, PRESET_TRAINING };
 
 /* If `request` has a field "preset": a copy without it, with the preset's fields of that part where the request has
- * none; an object of the preset's (optimizer, schedule) is completed so only when the request does not name another
- * kind. Otherwise a copy. INVALID for a preset that does not exist, listing those that do (`param`: "preset");
+ * none; an object of the preset's (optimizer, schedule, vocabulary) is completed so only when the request does not name
+ * another kind. Otherwise a copy. INVALID for a preset that does not exist, listing those that do (`param`: "preset");
  * NO_MEMORY. New reference. */
 enum status preset_expand(const json_t *request, enum preset_part part, json_t **ret_request,
                           struct error *error) MUST_CHECK;

@@ -8,8 +8,8 @@
  *    "checkpoint_seconds":60,"publish":"end"|"best"|"checkpoints"|"never"}
  *
  * Optimisers: adam and adamw (beta1, beta2, epsilon), sgd, momentum (momentum, use_nesterov), rmsprop (decay, momentum,
- * epsilon, centered), adagrad (initial_accumulator_value), all with learning_rate and weight_decay. Schedules: see
- * schedule.h. A preset (presets.h) stands for its fields; those beside it come first.
+ * epsilon, centered, initial_accumulator_value), adagrad (initial_accumulator_value), all with learning_rate and
+ * weight_decay. Schedules: see schedule.h. A preset (presets.h) stands for its fields; those beside it come first.
  *
  * Of epochs, max_steps and max_seconds the first one reached ends the training; without any of them 50 epochs do. */
 #ifndef ENGINE_TRAIN_TRAINING_OPTIONS_H

@@ -65,7 +65,7 @@ class Jobs(Training):
     def test_preset(self):
         """Its fields, and those beside it, which come first; of a model, too."""
         options = self.train(preset="char-rnn", optimizer={"learning_rate": 0.01}, epochs=2)["options"]
-        self.assertEqual((options["batch"], options["epochs"], options["clip_value"]), (4, 2, 5))
+        self.assertEqual((options["batch"], options["epochs"], options["clip_value"]), (4, 2, 0.1))
         self.assertEqual((options["optimizer"]["name"], options["optimizer"]["decay"],
                           options["optimizer"]["learning_rate"]), ("rmsprop", 0.95, 0.01))
         self.assertEqual(self.events()[-1]["event"], "done")
