@@ -201,36 +201,66 @@ static int fail(struct command *command, enum status status, struct error *error
 
 /* ---- what was asked for ---- */
 
+static enum status make_interrupted(const struct command *command, struct model **ret_model, struct error *error)
+{
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
+    if (!training_job_is_unfinished(command->out.directory)) {
+        return error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training to resume",
+                         command->out.directory);
+    }
+    training_job_checkpoint_path(command->out.directory, path);
+    return model_create_from_version(command->out.name, path, 0, ret_model, error);
+}
+
+static enum status make_of_version(const struct command *command, struct model **ret_model, struct error *error)
+{
+    struct model_reference from;
+    struct snapshot *snapshot = NULL;
+    char path[MODEL_REFERENCE_PATH_BYTES_MAX + 32];
+    TRY(model_reference_parse(options_text(&command->options, "from"), &from, error));
+    TRY(model_reference_load(&from, &snapshot, error));
+    uint64_t version = snapshot_version(snapshot);
+    model_reference_version_path(&from, version, path);
+    snapshot_unref(snapshot);
+    return model_create_from_version(command->out.name, path, version, ret_model, error);
+}
+
+static enum status make_new(const struct command *command, struct model **ret_model, struct error *error)
+{
+    struct model *model = NULL;
+    TRY(model_create(command->out.name, &model, error));
+    json_t *specification = train_arguments_model(&command->options);
+    enum status status =
+        model_make_language_model(model, specification, options_count(&command->options, "seed"), error);
+    json_decref(specification);
+    if (status != STATUS_OK) {
+        model_unref(model);
+        return status;
+    }
+    *ret_model = model;
+    return STATUS_OK;
+}
+
+/* What was asked of a model that is there already must be what it is. */
+static enum status check_model(const struct command *command, struct model *model, struct error *error)
+{
+    json_t *architecture = NULL;
+    TRY(model_describe_architecture(model, &architecture, error));
+    enum status status = train_arguments_check_model(&command->options, architecture, error);
+    json_decref(architecture);
+    return status;
+}
+
 /* The model to train: new, an older version, or the interrupted one. */
 static enum status make_model(const struct command *command, struct model **ret_model, struct error *error)
 {
-    const struct options *options = &command->options;
-    const char *name = command->out.name;
-    if (options_is_given(options, "resume")) {
-        char path[TRAINING_JOB_PATH_BYTES_MAX];
-        if (!training_job_is_unfinished(command->out.directory)) {
-            return error_set(error, STATUS_NOT_FOUND, "%s: there is no interrupted training to resume",
-                             command->out.directory);
-        }
-        training_job_checkpoint_path(command->out.directory, path);
-        return model_create_from_version(name, path, 0, ret_model, error);
-    }
-    if (options_is_given(options, "from")) {
-        struct model_reference from;
-        struct snapshot *snapshot = NULL;
-        TRY(model_reference_parse(options_text(options, "from"), &from, error));
-        TRY(model_reference_load(&from, &snapshot, error));
-        char path[MODEL_REFERENCE_PATH_BYTES_MAX + 32];
-        uint64_t version = snapshot_version(snapshot);
-        model_reference_version_path(&from, version, path);
-        snapshot_unref(snapshot);
-        return model_create_from_version(name, path, version, ret_model, error);
-    }
     struct model *model = NULL;
-    TRY(model_create(name, &model, error));
-    json_t *specification = train_arguments_model(options);
-    enum status status = model_make_language_model(model, specification, options_count(options, "seed"), error);
-    json_decref(specification);
+    bool is_resume = options_is_given(&command->options, "resume");
+    if (!is_resume && !options_is_given(&command->options, "from")) {
+        return make_new(command, ret_model, error);
+    }
+    TRY(is_resume ? make_interrupted(command, &model, error) : make_of_version(command, &model, error));
+    enum status status = check_model(command, model, error);
     if (status != STATUS_OK) {
         model_unref(model);
         return status;
@@ -258,7 +288,6 @@ static enum status make_job(struct command *command, struct model *model, const 
     const struct options *options = &command->options;
     const char *validation[OPTIONS_VALUES_MAX];
     const char *test[OPTIONS_VALUES_MAX];
-    json_t *asked = train_arguments_architecture(options);
     struct training_job_options job = {
         .model_directory = command->out.directory,
         .request = request,
@@ -267,8 +296,6 @@ static enum status make_job(struct command *command, struct model *model, const 
         .test = given_texts(options, "test", test),
         .start = train_arguments_start(options),
         .is_resume = options_is_given(options, "resume"),
-        .discards_unfinished = options_is_given(options, "from"),
-        .language_model = asked,
         .threads = options_is_given(options, "threads") ? (size_t)options_count(options, "threads") : 0,
         .name = "lstmd train"};
     struct training_callbacks callbacks = {.on_event = on_event, .context = command};

@@ -3,6 +3,7 @@
 
 #include "daemon/commands.h"
 #include "engine/base/check.h"
+#include "engine/engine.h"
 
 static const char SYNOPSIS[] = "CORPUS… --out MODELS/NAME [OPTION]…";
 
@@ -115,7 +116,6 @@ static const char *const OPTIMIZER[] = {"learning-rate",
 static const char *const SCHEDULE[] = {"warmup-steps",   "after-epochs", "every-epochs", "factor",     "decay-steps",
                                        "final-fraction", "patience",     "threshold",    "least-rate", NULL};
 static const char *const LIMITS[] = {"min-count", "max-size", NULL};
-static const char *const ARCHITECTURE[] = {"cell", "layers", "units", "embedding", "tie", "residual", NULL};
 static const char *const MODEL[] = {
     "cell",        "layers",        "units",         "embedding",           "tie",     "residual",
     "forget-bias", "initial-range", "input-dropout", "variational-dropout", "dropout", "preset",
@@ -148,19 +148,28 @@ static json_t *option_json(const struct options *options, const struct option_ro
                                         : json_string(options_text(options, row->name));
 }
 
+enum { FIELD_BYTES_MAX = 64 };
+
+/* An option's JSON name: with underscores. */
+static const char *field_of(const char *option, char field[FIELD_BYTES_MAX])
+{
+    snprintf(field, FIELD_BYTES_MAX, "%s", option);
+    for (char *at = field; *at != '\0'; at++) {
+        *at = *at == '-' ? '_' : *at;
+    }
+    return field;
+}
+
 /* Those of `names` that were given, under their JSON names. */
 static json_t *given(const struct options *options, const char *const *names)
 {
     json_t *object = json_object();
     for (; *names; names++) {
-        char field[64];
+        char field[FIELD_BYTES_MAX];
         if (!options_is_given(options, *names)) {
             continue;
         }
-        snprintf(field, sizeof field, "%s", *names);
-        for (char *at = field; *at != '\0'; at++) {
-            *at = *at == '-' ? '_' : *at;
-        }
+        field_of(*names, field);
         for (size_t row = 0; row < ROW_COUNT; row++) {
             if (strcmp(ROWS[row].name, *names) == 0) {
                 json_object_set_new(object, field, option_json(options, &ROWS[row]));
@@ -192,21 +201,33 @@ json_t *train_arguments_request(const struct options *options)
     return request;
 }
 
+/* A preset has a vocabulary of its own, or the usual one. */
 json_t *train_arguments_model(const struct options *options)
 {
     json_t *specification = given(options, MODEL);
-    const char *kind = options_text(options, "vocabulary");
+    json_t *vocabulary = given(options, LIMITS);
     if (options_is_given(options, "vocabulary") || !options_is_given(options, "preset")) {
-        json_t *vocabulary = given(options, LIMITS);
-        json_object_set_new(vocabulary, "kind", json_string(kind));
-        json_object_set_new(specification, "vocabulary", vocabulary);
+        json_object_set_new(vocabulary, "kind", json_string(options_text(options, "vocabulary")));
     }
+    if (json_object_size(vocabulary) > 0) {
+        json_object_set(specification, "vocabulary", vocabulary);
+    }
+    json_decref(vocabulary);
     return specification;
 }
 
-json_t *train_arguments_architecture(const struct options *options)
+/* The same with what the preset has beside. */
+static enum status expand_model(const struct options *options, json_t **ret_model, struct error *error)
 {
-    return given(options, ARCHITECTURE);
+    json_t *specification = train_arguments_model(options);
+    enum status status = preset_expand(specification, PRESET_MODEL, ret_model, error);
+    json_decref(specification);
+    return status;
+}
+
+static const char *vocabulary_kind_of(const json_t *model)
+{
+    return json_string_value(json_object_get(json_object_get(model, "vocabulary"), "kind"));
 }
 
 /* ---- checks ---- */
@@ -221,6 +242,28 @@ static enum status check_kind(const struct options *options, const char *option,
         }
     }
     return error_set(error, STATUS_INVALID, "--%s %.40s: %s", option, kind, expected);
+}
+
+/* Words alone are counted. */
+static enum status check_limits(const struct options *options, struct error *error)
+{
+    bool is_extended = strcmp(options_text(options, "vocabulary-policy"), "extend") == 0;
+    const char *given_limit = options_is_given(options, "min-count")  ? "min-count"
+                              : options_is_given(options, "max-size") ? "max-size"
+                                                                      : NULL;
+    if (given_limit == NULL || is_extended) {
+        return STATUS_OK;
+    }
+    json_t *model = NULL;
+    TRY(expand_model(options, &model, error));
+    const char *kind = vocabulary_kind_of(model);
+    bool has_words = kind != NULL && strcmp(kind, "words") == 0;
+    json_decref(model);
+    bool has_model = options_is_given(options, "from") || options_is_given(options, "resume");
+    if (has_model && !options_is_given(options, "vocabulary")) {
+        return STATUS_OK; /* train_arguments_check_model says what is wrong */
+    }
+    return has_words ? STATUS_OK : error_set(error, STATUS_INVALID, "--%s is for --vocabulary words", given_limit);
 }
 
 enum status train_arguments_check(const struct options *options, struct model_reference *ret_out, struct error *error)
@@ -241,8 +284,6 @@ enum status train_arguments_check(const struct options *options, struct model_re
     TRY(check_kind(options, "cell", cells, "lstm, gru or rnn", error));
     TRY(check_kind(options, "vocabulary", vocabularies, "characters, bytes or words", error));
     enum vocabulary_policy policy;
-    bool is_extended = strcmp(options_text(options, "vocabulary-policy"), "extend") == 0;
-    bool has_limits = options_is_given(options, "min-count") || options_is_given(options, "max-size");
     if (!vocabulary_policy_find(options_text(options, "vocabulary-policy"), &policy)) {
         return error_set(error, STATUS_INVALID, "--vocabulary-policy %.40s: fixed, extend or bytes",
                          options_text(options, "vocabulary-policy"));
@@ -250,9 +291,102 @@ enum status train_arguments_check(const struct options *options, struct model_re
     if (options_is_given(options, "vocabulary-policy") && !options_is_given(options, "from")) {
         return error_set(error, STATUS_INVALID, "--vocabulary-policy is for --from");
     }
-    if (has_limits && !is_extended && strcmp(options_text(options, "vocabulary"), "words") != 0) {
-        return error_set(error, STATUS_INVALID, "--min-count and --max-size are for --vocabulary words");
-    }
+    TRY(check_limits(options, error));
     *ret_out = out;
     return STATUS_OK;
+}
+
+/* ---- a model that is there already ---- */
+
+enum { VALUE_BYTES_MAX = 64 };
+
+/* For people: "2", "lstm"; of nothing "none". */
+static const char *describe_value(const json_t *value, char text[VALUE_BYTES_MAX])
+{
+    if (json_is_string(value)) {
+        snprintf(text, VALUE_BYTES_MAX, "%s", json_string_value(value));
+    } else if (json_is_number(value)) {
+        snprintf(text, VALUE_BYTES_MAX, "%.6g", json_number_value(value));
+    } else {
+        snprintf(text, VALUE_BYTES_MAX, "%s", json_is_true(value) ? "it" : "none");
+    }
+    return text;
+}
+
+static bool is_same_value(const json_t *asked, const json_t *there)
+{
+    if (json_is_number(asked) && json_is_number(there)) {
+        return !(json_number_value(asked) < json_number_value(there)) &&
+               !(json_number_value(asked) > json_number_value(there));
+    }
+    bool is_absent = json_is_null(asked) || json_is_false(asked);
+    return json_equal(asked, there) || (is_absent && (there == NULL || json_is_null(there) || json_is_false(there)));
+}
+
+/* An option, or the field of the preset, that the model does not have so. */
+static enum status refuse_value(const struct options *options, const char *option, const json_t *asked,
+                                const json_t *there, struct error *error)
+{
+    char wanted[VALUE_BYTES_MAX];
+    char had[VALUE_BYTES_MAX];
+    const char *whose =
+        options_is_given(options, "resume") ? "the model of the interrupted training" : "the model of --from";
+    describe_value(asked, wanted);
+    describe_value(there, had);
+    if (!options_is_given(options, option)) {
+        return error_set(error, STATUS_CONFLICT,
+                         "--preset %s: %s is %s in it, and %s has %s: give what else it stands for one by one",
+                         options_text(options, "preset"), option, wanted, whose, had);
+    }
+    bool is_flag = json_is_boolean(asked);
+    return error_set(error, STATUS_CONFLICT, "--%s%s%s: %s has %s: leave it out", option, is_flag ? "" : " ",
+                     is_flag ? "" : wanted, whose, had);
+}
+
+/* The words or characters of the text. */
+static enum status check_vocabulary(const struct options *options, const json_t *asked, const json_t *architecture,
+                                    struct error *error)
+{
+    const char *policy = options_text(options, "vocabulary-policy");
+    json_t *vocabulary = json_object_get(asked, "vocabulary");
+    json_t *there = json_object_get(json_object_get(architecture, "vocabulary"), "kind");
+    json_t *bytes = json_string("bytes");
+    json_t *kind = json_object_get(vocabulary, "kind");
+    bool is_said = options_is_given(options, "vocabulary") || options_is_given(options, "preset");
+    enum status status = STATUS_OK;
+    there = strcmp(policy, "bytes") == 0 ? bytes : there;
+    if (is_said && kind != NULL && !json_equal(kind, there)) {
+        status = refuse_value(options, "vocabulary", kind, there, error);
+    }
+    for (size_t i = 0; status == STATUS_OK && LIMITS[i] != NULL && strcmp(policy, "extend") != 0; i++) {
+        if (options_is_given(options, LIMITS[i])) {
+            status = error_set(
+                error, STATUS_CONFLICT, "--%s: the model has its vocabulary already: leave it out%s", LIMITS[i],
+                options_is_given(options, "from") ? ", or take in new words by --vocabulary-policy extend" : "");
+        }
+    }
+    json_decref(bytes);
+    return status;
+}
+
+enum status train_arguments_check_model(const struct options *options, const json_t *architecture, struct error *error)
+{
+    json_t *asked = NULL;
+    TRY(expand_model(options, &asked, error));
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && MODEL[i] != NULL; i++) {
+        char field[FIELD_BYTES_MAX];
+        const json_t *value = json_object_get(asked, field_of(MODEL[i], field));
+        const json_t *there = json_object_get(architecture, field);
+        bool begins_nothing = strcmp(field, "initial_range") == 0 && !options_is_given(options, MODEL[i]);
+        bool is_trainings = strcmp(field, "dropout") == 0; /* a field of the training, too, and has its effect there */
+        if (value != NULL && !begins_nothing && !is_trainings && !is_same_value(value, there)) {
+            status = refuse_value(options, MODEL[i], value, there, error);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = check_vocabulary(options, asked, architecture, error);
+    }
+    json_decref(asked);
+    return status;
 }

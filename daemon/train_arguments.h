@@ -15,11 +15,15 @@ bool train_arguments_parse(struct options *options, int argc, char **argv, int *
 enum status train_arguments_check(const struct options *options, struct model_reference *ret_out,
                                   struct error *error) MUST_CHECK;
 
-/* What was given, as training_options_read takes it; as a language_model's specification; of that, only what a resumed
- * model must be. New references. */
+/* What was given, as training_options_read takes it; as a language_model's specification. New references. */
 json_t *train_arguments_request(const struct options *options);
 json_t *train_arguments_model(const struct options *options);
-json_t *train_arguments_architecture(const struct options *options);
+
+/* With --from and --resume: options of the model, and what a preset says of it, can have no effect. CONFLICT names the
+ * first that is not as the model's `architecture` (model_architecture) has it; but for what is the training's, too. */
+enum status train_arguments_check_model(const struct options *options, const json_t *architecture,
+                                        struct error *error) MUST_CHECK;
+
 /* What becomes of the vocabulary of --from. */
 struct training_start train_arguments_start(const struct options *options);
 

@@ -15,6 +15,7 @@
 #include "engine/model/served_graph.h"
 #include "engine/model/snapshot.h"
 #include "engine/model/training_job.h"
+#include "engine/nn/presets.h"
 #include "engine/store/safetensors.h"
 #include "engine/store/tensor_json.h"
 #include "engine/store/version_directory.h"

@@ -34,6 +34,10 @@ struct model *model_unref(struct model *model);
 enum status model_make_language_model(struct model *model, const json_t *specification, uint64_t seed,
                                       struct error *error) MUST_CHECK;
 
+/* What a version's manifest calls its architecture: {"cell","layers","units","embedding",…,"parameters","vocabulary":
+ * {"kind","size"}}, of a graph without language_model only the last ones. New reference. */
+enum status model_describe_architecture(struct model *model, json_t **ret_architecture, struct error *error) MUST_CHECK;
+
 /* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. Builds are
  * made one after another, and aside: others go on with the graph as it was until a build is done. One whose graph was
  * reset meanwhile (code "generation") or is held by a training that began meanwhile is CONFLICT; one that changes

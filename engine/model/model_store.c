@@ -47,6 +47,14 @@ enum status model_architecture(const struct model *model, json_t **ret_architect
     return STATUS_OK;
 }
 
+enum status model_describe_architecture(struct model *model, json_t **ret_architecture, struct error *error)
+{
+    model_lock_shared(model);
+    enum status status = model_architecture(model, ret_architecture, error);
+    model_unlock(model);
+    return status;
+}
+
 static enum status check_savable(const struct model *model, const struct variable *variable, struct error *error)
 {
     const struct tensor *tensor = values_tensor(session_values(model->session), variable);

@@ -12,7 +12,6 @@
 #include "engine/model/training_lock.h"
 #include "engine/model/training_sample.h"
 #include "engine/model/version_loss.h"
-#include "engine/nn/language_model.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/ranks.h"
 
@@ -141,45 +140,6 @@ static enum status check_unfinished(struct training_job *job, const struct train
         return training_options_resume(job->checkpoint.options, options->request, &job->options, error);
     }
     return training_options_read(options->request, &job->options, error);
-}
-
-/* A resume goes on with the model that was interrupted: what is asked for besides must agree. */
-static enum status check_language_model(const struct training_job *job, const json_t *asked, struct error *error)
-{
-    struct language_model_options model;
-    if (!language_model_find(job->parts.graph, &model)) {
-        return STATUS_OK; /* training_create says what is wrong */
-    }
-    const struct {
-        const char *name;
-        size_t value;
-    } fields[] = {{"layers", model.layers}, {"units", model.units}, {"embedding", model.embedding}};
-    const char *cell = json_string_value(json_object_get(asked, "cell"));
-    if (cell && strcmp(cell, recurrent_cell_name(model.cell)) != 0) {
-        error_set(error, STATUS_CONFLICT, "cell is %s in the interrupted training, not %.40s: leave it out to resume",
-                  recurrent_cell_name(model.cell), cell);
-        return error_code(error, "resume_differs"), STATUS_CONFLICT;
-    }
-    const struct {
-        const char *name;
-        bool value;
-    } flags[] = {{"tie", model.is_tied}, {"residual", model.is_residual}};
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (json_is_true(json_object_get(asked, flags[i].name)) && !flags[i].value) {
-            error_set(error, STATUS_CONFLICT, "%s is false in the interrupted training: leave it out to resume",
-                      flags[i].name);
-            return error_code(error, "resume_differs"), STATUS_CONFLICT;
-        }
-    }
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        const json_t *value = json_object_get(asked, fields[i].name);
-        if (value && (size_t)json_integer_value(value) != fields[i].value) {
-            error_set(error, STATUS_CONFLICT, "%s is %zu in the interrupted training, not %zu: leave it out to resume",
-                      fields[i].name, fields[i].value, (size_t)json_integer_value(value));
-            return error_code(error, "resume_differs"), STATUS_CONFLICT;
-        }
-    }
-    return STATUS_OK;
 }
 
 /* A part that has a text of its own is no fraction of the corpus. */
@@ -336,7 +296,6 @@ static enum status make(struct training_job *job, const struct training_job_opti
     training_base_adopt(&job->base, job->model);
     TRY(model_training_prepare(job->model, job->vocabulary, &job->options.step, job->options.label_smoothing > 0,
                                job->options.seed, &job->parts, error));
-    TRY(check_language_model(job, options->is_resume ? options->language_model : NULL, error));
     TRY(make_model_files(job, error));
     return make_training(job, options, callbacks, error);
 }

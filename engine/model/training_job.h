@@ -38,12 +38,11 @@ struct training_job_options {
     struct training_start start; /* where other than at the model's own weights; not with is_resume */
     bool is_resume;              /* go on from .training/ exactly */
     bool discards_unfinished;    /* not a resume: an unfinished training there is given up at the first checkpoint */
-    /* With is_resume: what the interrupted model must be, {"layers":2,"units":128,"embedding":null} as far as given; or
-     * NULL. */
-    const json_t *language_model;
-    bool is_idle_priority; /* trainer threads take only CPU time nobody wants */
-    size_t threads;        /* 0: as many as we may use */
-    const char *name;      /* for messages: "train-3" */
+    /* trainer threads take only CPU time nobody wants; so does the caller, which reads the texts, from then on */
+    bool is_idle_priority;
+    const _Atomic bool *is_cancelled; /* ends training_job_create; borrowed until training_job_destroy; NULL: nothing */
+    size_t threads;                   /* 0: as many as we may use */
+    const char *name;                 /* for messages: "train-3" */
 };
 
 /* The path of a model directory's checkpoint: "<model_directory>/.training". It can be loaded as a version

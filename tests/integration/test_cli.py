@@ -154,6 +154,46 @@ class Train(CommandTest):
                  *SMALL, "--from", self.model)
 
 
+    def test_from_refuses_what_can_have_no_effect(self):
+        self.train("--max-steps", "5")
+        begin = ["train", self.corpus, "--out", self.model, "--from", self.model, "--max-steps", "1", "--batch", "4",
+                 "--sequence-length", "16"]
+        for option, value, there in (("--layers", "3", "1"), ("--units", "64", "8"), ("--cell", "gru", "lstm"),
+                                     ("--vocabulary", "words", "characters"), ("--embedding", "64", "none"),
+                                     ("--forget-bias", "0", "1"), ("--initial-range", "0.5", "none")):
+            self.bad(1, f"{option} {value}: the model of --from has {there}: leave it out", *begin, option, value)
+        for flag in ("--tie", "--residual", "--input-dropout", "--variational-dropout"):
+            self.bad(1, f"{flag}: the model of --from has none: leave it out", *begin, flag)
+        self.bad(1, "--min-count: the model has its vocabulary already: leave it out, or take in new words by "
+                 "--vocabulary-policy extend", *begin, "--min-count", "2")
+        self.bad(1, "--preset ptb-small: layers is 2 in it, and the model of --from has 1", *begin, "--preset",
+                 "ptb-small")
+        self.assertEqual(os.listdir(self.model), ["1"])
+        same = ["--layers", "1", "--units", "8", "--cell", "lstm", "--vocabulary", "characters", "--forget-bias", "1"]
+        self.good(*begin, *same, "--dropout", "0.1")     # as it is, and what is the training's
+        self.good(*begin, "--preset", "torch-rnn", *same, "--embedding", "64", "--out", self.model + "2",
+                  "--from", self.train_with_embedding())
+
+    def train_with_embedding(self):
+        embedded = os.path.join(self.directory, "models", "embedded")
+        self.good("train", self.corpus, "--out", embedded, *SMALL, "--embedding", "64", "--max-steps", "1")
+        return embedded
+
+    def test_a_preset_and_what_is_beside_it(self):
+        self.good("train", self.corpus, "--out", self.model, *SMALL, "--preset", "anna", "--warmup-steps", "10",
+                  "--max-steps", "1")
+        with open(os.path.join(self.model, "1", "manifest.json"), encoding="utf-8") as file:
+            schedule = json.load(file)["origin"]["options"]["schedule"]
+        self.assertEqual(schedule, {"name": "constant", "warmup_steps": 10})
+        text = self.write("words.txt", "a a a b b c\n" * 30 + "d\n")
+        self.good("train", text, "--out", self.model, *SMALL, "--embedding", "6", "--preset", "ptb-small",
+                  "--min-count", "2", "--max-steps", "1", "--sequence-length", "4")
+        with open(os.path.join(self.model, "2", "vocab.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["symbols"], ["a", "b", "<eos>", "c", "<unk>"])
+        self.bad(2, "--min-count is for --vocabulary words", "train", text, "--out", self.model, "--preset", "anna",
+                 "--min-count", "2")
+        self.bad(2, "--max-size is for --vocabulary words", "train", text, "--out", self.model, "--max-size", "9")
+
     def test_cells(self):
         for number, options in enumerate((("gru",), ("rnn",), ("gru", "--embedding", "8", "--tie")), 1):
             self.assertEqual(self.train("--epochs", "2", "--cell", *options)[-1]["version"], number)
@@ -196,8 +236,18 @@ class Interrupted(CommandTest):
             self.bad(1, "an interrupted training is there", "train", self.corpus, "--out", self.model, *SMALL)
             other = self.write("other.txt", TEXT.replace("Ishmael", "Jonah"))
             self.bad(1, "SHA-256", "train", other, "--out", self.model, "--resume")
-            self.bad(1, "units is 8 in the interrupted training, not 16", "train", self.corpus, "--out", self.model,
-                     "--units", "16", "--resume")
+            self.bad(1, "--units 16: the model of the interrupted training has 8: leave it out", "train", self.corpus,
+                     "--out", self.model, "--units", "16", "--resume")
+            for option, there in (("--vocabulary", "characters"), ("--forget-bias", "1"), ("--initial-range", "none"),
+                                  ("--cell", "lstm"), ("--embedding", "none")):
+                value = {"--vocabulary": "words", "--cell": "gru"}.get(option, "4")
+                self.bad(1, f"{option} {value}: the model of the interrupted training has {there}: leave it out",
+                         "train", self.corpus, "--out", self.model, option, value, "--resume")
+            for flag in ("--variational-dropout", "--tie", "--residual", "--input-dropout"):
+                self.bad(1, f"{flag}: the model of the interrupted training has none: leave it out", "train",
+                         self.corpus, "--out", self.model, flag, "--resume")
+            self.bad(1, "--min-count: the model has its vocabulary already: leave it out", "train", self.corpus,
+                     "--out", self.model, "--min-count", "2", "--resume")
             self.bad(1, "batch differs", "train", self.corpus, "--out", self.model, "--batch", "8", "--resume")
             done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))
             version = done[-1]["version"]
@@ -264,6 +314,15 @@ class Interrupted(CommandTest):
                          [".training", "1"])
         done = records(self.good("train", self.corpus, "--out", self.model, *SMALL, *self.OPTIONS, "--resume"))
         self.assertEqual(self.weights(1), self.weights(done[-1]["version"]))
+
+    def test_from_keeps_an_interrupted_training(self):
+        self.train(*self.OPTIONS)
+        self.stop(signal.SIGINT, *self.OPTIONS)
+        kept = os.path.join(self.model, ".training")
+        before = self.files_in(kept)
+        self.bad(1, f"an interrupted training is there: resume it, or remove {kept}", "train", self.corpus, "--out",
+                 self.model, *SMALL, "--from", self.model, "--max-steps", "1")
+        self.assertEqual(before, self.files_in(kept))
 
     def test_nothing_to_resume(self):
         self.bad(1, "no interrupted training to resume", "train", self.corpus, "--out", self.model, "--resume")

@@ -46,7 +46,7 @@ class Sources(CommandTest):
                  self.corpus, "--validation-fraction", "0.2")
         self.bad(2, "test_fraction and validation_fraction leave less", "train", self.corpus, *out,
                  "--test-fraction", "0.9")
-        self.bad(2, "--min-count and --max-size are for --vocabulary words", "train", self.corpus, *out,
+        self.bad(2, "--min-count is for --vocabulary words", "train", self.corpus, *out,
                  "--min-count", "2")
         self.bad(1, "max_size must be a whole number from 2", "train", self.corpus, *out, "--vocabulary", "words",
                  "--max-size", "1")
