@@ -247,6 +247,7 @@ static enum status create(struct training_run *run, struct train_request *reques
                                            .is_resume = request->is_resume,
                                            .discards_unfinished = request->discards_unfinished,
                                            .is_idle_priority = true,
+                                           .is_cancelled = &run->must_stop,
                                            .threads = run->thread_count,
                                            .name = run->id};
     TRY(live_open(&run->ticket, &run->model, error));

@@ -54,8 +54,8 @@ struct training_run {
     /* Shared, under `lock`. */
     pthread_mutex_t lock;
     struct training_job *training; /* while it may be stopped */
-    bool must_stop;
-    bool is_posted; /* `message` is under way */
+    _Atomic bool must_stop;        /* read without the lock while the job is made */
+    bool is_posted;                /* `message` is under way */
     bool has_started;
     json_t *started_options;
     struct training_record *first; /* on their way */

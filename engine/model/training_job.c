@@ -197,7 +197,8 @@ static enum status read_corpus(struct training_job *job, const struct training_j
                                struct error *error)
 {
     struct corpus_source source = {.parts = {options->corpus, options->validation, options->test},
-                                   .directory = ranks_index() == 0 ? job->directory : P_tmpdir};
+                                   .directory = ranks_index() == 0 ? job->directory : P_tmpdir,
+                                   .is_cancelled = options->is_cancelled};
     struct model_training_text text;
     TRY(check_fraction(options, &options->validation, "validation_fraction", error));
     TRY(check_fraction(options, &options->test, "test_fraction", error));
@@ -286,6 +287,9 @@ static enum status make_training(struct training_job *job, const struct training
 static enum status make(struct training_job *job, const struct training_job_options *options,
                         const struct training_callbacks *callbacks, struct error *error)
 {
+    if (options->is_idle_priority) {
+        cpu_thread_set_idle();
+    }
     TRY(model_begin_training(job->model, job->name, error));
     job->holds_model = true;
     TRY(ranks_index() == 0 ? training_lock_take(job->directory, &job->lock, error) : STATUS_OK);

@@ -62,20 +62,20 @@ enum status training_job_describe_unfinished(const char *model_directory, json_t
  * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the
  * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished
  * training without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What
- * fails changes nothing. Where several
- * ranks train together (ranks.h) all succeed or none does: INVALID when there are fewer shards than ranks, or their
- * texts or kernels differ; only rank 0 locks and writes. Slow. */
+ * fails changes nothing. CANCELLED, code "stopped", soon after `is_cancelled` is set. Where several ranks train together
+ * (ranks.h) all succeed or none does: INVALID when there are fewer shards than ranks, or their texts or kernels differ;
+ * only rank 0 locks and writes. Slow. */
 enum status training_job_create(struct model *model, const struct training_job_options *options,
                                 const struct training_callbacks *callbacks, struct training_job **ret_job,
                                 struct error *error) MUST_CHECK;
 
 /* Trains until done, stopped or failed; blocks. At a checkpoint .training/ is replaced, then the values are handed back
  * to the model, then TRAINING_CHECKPOINT is reported. At the end the best values by validation (without validation: the
- * last ones) are handed back. A stop ends after the current step with the checkpoint kept and returns CANCELLED. OK
+ * last ones) are handed back. A stop ends as training_stop says, with the checkpoint kept, and returns CANCELLED. OK
  * means done: .training/ is removed once the caller says so with training_job_finish. Errors as training_run. */
 enum status training_job_run(struct training_job *job, struct error *error) MUST_CHECK;
 
-/* Asks a running job to stop after its current step. Any thread, and from a signal handler. */
+/* Asks a running job to stop, as training_stop. Any thread, and from a signal handler. */
 void training_job_stop(struct training_job *job);
 
 /* After training_job_run returned OK and its result is safe (saved): removes .training/. */

@@ -45,7 +45,17 @@ struct corpus {
     uint32_t *ids;                           /* by number */
     uint16_t *characters;                    /* of words, by number; 0: an end of line */
     char sha256[SHA256_TEXT_BYTES];
+    const _Atomic bool *is_cancelled;
 };
+
+static enum status check_cancelled(const struct corpus *corpus, struct error *error)
+{
+    if (!corpus->is_cancelled || !atomic_load(corpus->is_cancelled)) {
+        return STATUS_OK;
+    }
+    error_set(error, STATUS_CANCELLED, "stopped while the text was read");
+    return error_code(error, "stopped"), STATUS_CANCELLED;
+}
 
 /* ---- reading ---- */
 
@@ -139,6 +149,7 @@ static enum status read_opened(struct reading *reading, struct error *error)
     size_t length;
     char last = '\n';
     for (;;) {
+        TRY(check_cancelled(reading->corpus, error));
         TRY(text_reader_next(&reading->reader, &bytes, &length, error));
         if (length == 0) {
             break;
@@ -291,6 +302,7 @@ enum status corpus_create(const struct corpus_source *source, struct corpus **re
         return error_set(error, STATUS_NO_MEMORY, "corpus: no memory");
     }
     corpus->kind = source->kind;
+    corpus->is_cancelled = source->is_cancelled;
     enum status status = read_source(corpus, source, error);
     if (status != STATUS_OK) {
         corpus_destroy(corpus);
@@ -481,6 +493,7 @@ enum status corpus_count_characters(const struct corpus *corpus, struct corpus_s
     bool is_line_begun = true;
     for (size_t done = 0; corpus->kind != VOCABULARY_CHARACTERS && done < stretch.count;) {
         size_t piece = stretch.count - done < 1024 ? stretch.count - done : 1024;
+        TRY(check_cancelled(corpus, error));
         TRY(symbol_store_read(corpus->store, stretch.begin + done, piece, numbers, error));
         for (size_t i = 0; i < piece; i++) {
             bool is_byte = corpus->kind == VOCABULARY_BYTES;

@@ -10,6 +10,7 @@
 #ifndef ENGINE_TRAIN_CORPUS_H
 #define ENGINE_TRAIN_CORPUS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,8 +36,9 @@ struct corpus_text {
 struct corpus_source {
     struct corpus_text parts[CORPUS_PART_COUNT];
     enum vocabulary_kind kind;
-    const char *directory;   /* for the file of symbols; NULL: they stay in memory */
-    size_t memory_bytes_max; /* of symbols, before there is one; 0: CORPUS_MEMORY_BYTES_MAX */
+    const char *directory;            /* for the file of symbols; NULL: they stay in memory */
+    size_t memory_bytes_max;          /* of symbols, before there is one; 0: CORPUS_MEMORY_BYTES_MAX */
+    const _Atomic bool *is_cancelled; /* ends the reading; borrowed until corpus_destroy; NULL: nothing does */
 };
 
 /* What reading found and changed. */
@@ -58,7 +60,8 @@ struct corpus_file_report {
 
 /* Reads and cleans. INVALID, code "empty_corpus", for a part without text; TOO_LARGE above CORPUS_TEXT_BYTES_MAX
  * without a directory; else errors as text_files_list, text_reader_next, symbol_counts_add_word and
- * symbol_store_append. `param` is the file. Owned. */
+ * symbol_store_append. `param` is the file. CANCELLED, code "stopped", within a piece of text_reader.h once
+ * `is_cancelled` is set. Owned. */
 enum status corpus_create(const struct corpus_source *source, struct corpus **ret_corpus,
                           struct error *error) MUST_CHECK;
 void corpus_destroy(struct corpus *corpus);
@@ -103,7 +106,8 @@ bool corpus_has_part(const struct corpus *corpus, enum corpus_part part);
  * training text, at its end, in this order. */
 struct corpus_split corpus_split(const struct corpus *corpus, double validation_fraction, double test_fraction);
 
-/* How many characters the stretch has as text: of words with one space between two of a line. IO. */
+/* How many characters the stretch has as text: of words with one space between two of a line. IO; CANCELLED as
+ * corpus_create. */
 enum status corpus_count_characters(const struct corpus *corpus, struct corpus_stretch stretch, uint64_t *ret_count,
                                     struct error *error) MUST_CHECK;
 

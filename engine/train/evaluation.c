@@ -3,6 +3,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/train/ranks.h"
 
 struct evaluation {
     struct batches batches;
@@ -10,6 +11,7 @@ struct evaluation {
     struct shards *windows; /* of EVALUATION_TIME; NULL when the text is shorter */
     struct shards *rest;    /* of the remaining steps; NULL when there are none */
     size_t rest_time;
+    const _Atomic bool *is_cancelled;
 };
 
 static enum status make_parts(struct evaluation *evaluation, const struct evaluation_options *options,
@@ -22,6 +24,7 @@ static enum status make_parts(struct evaluation *evaluation, const struct evalua
     size_t rows = options->stretch.count - 1 < EVALUATION_ROWS ? options->stretch.count - 1 : EVALUATION_ROWS;
     evaluation->batches = batches_make(options->corpus, options->stretch, rows);
     evaluation->rest_time = evaluation->batches.row_symbols % EVALUATION_TIME;
+    evaluation->is_cancelled = options->is_cancelled;
     TRY(carried_state_init(&evaluation->state, &model, rows, error));
     struct shards_options shards = {.graph = options->graph,
                                     .values = options->values,
@@ -68,6 +71,18 @@ void evaluation_destroy(struct evaluation *evaluation)
     mem_free(evaluation);
 }
 
+/* One more window. A rank that is told to stop takes the others with it: none may wait for it in a sum. */
+static enum status run_window(const struct evaluation *evaluation, struct shards *shards,
+                              const struct shards_window *window, double *ret_loss, struct error *error)
+{
+    double votes = evaluation->is_cancelled != NULL && atomic_load(evaluation->is_cancelled);
+    ranks_sum_numbers(&votes, 1);
+    if (votes > 0) {
+        return error_set(error, STATUS_CANCELLED, "stopped in the middle of an evaluation");
+    }
+    return shards_run(shards, window, ret_loss, error);
+}
+
 enum status evaluation_run(struct evaluation *evaluation, double *ret_loss, struct error *error)
 {
     size_t time_end = evaluation->batches.row_symbols - evaluation->rest_time;
@@ -76,11 +91,11 @@ enum status evaluation_run(struct evaluation *evaluation, double *ret_loss, stru
     double loss;
     carried_state_zero(&evaluation->state);
     for (; window.time_begin < time_end; window.time_begin += EVALUATION_TIME) {
-        TRY(shards_run(evaluation->windows, &window, &loss, error));
+        TRY(run_window(evaluation, evaluation->windows, &window, &loss, error));
         sum += loss * EVALUATION_TIME;
     }
     if (evaluation->rest) {
-        TRY(shards_run(evaluation->rest, &window, &loss, error));
+        TRY(run_window(evaluation, evaluation->rest, &window, &loss, error));
         sum += loss * (double)evaluation->rest_time;
     }
     *ret_loss = sum / (double)evaluation->batches.row_symbols;

@@ -4,6 +4,8 @@
 #ifndef ENGINE_TRAIN_EVALUATION_H
 #define ENGINE_TRAIN_EVALUATION_H
 
+#include <stdatomic.h>
+
 #include "engine/train/shards.h"
 
 enum { EVALUATION_ROWS = 16, EVALUATION_TIME = 128 };
@@ -17,6 +19,7 @@ struct evaluation_options {
     struct corpus_stretch stretch; /* at least 2 symbols */
     size_t shard_count;            /* as many as there are rows at most */
     struct trainer_threads *threads;
+    const _Atomic bool *is_cancelled; /* ends a run between two windows; borrowed; NULL: nothing does */
 };
 
 /* Errors as shards_create's. Owned. */
@@ -24,7 +27,7 @@ enum status evaluation_create(const struct evaluation_options *options, struct e
                               struct error *error) MUST_CHECK;
 void evaluation_destroy(struct evaluation *evaluation);
 
-/* Mean nats per symbol. Allocates nothing. */
+/* Mean nats per symbol. CANCELLED on all ranks once `is_cancelled` is set on one of them. Allocates nothing. */
 enum status evaluation_run(struct evaluation *evaluation, double *ret_loss, struct error *error) MUST_CHECK;
 
 #endif

@@ -102,13 +102,14 @@ enum status training_create_resumed(const struct training_parts *parts, const st
 void training_destroy(struct training *training);
 
 /* Trains until the first limit. Ends with the best values by validation, or the last ones without validation text, in
- * parts->values, handed back, measures them on the test text, if there is one, and reports DONE. CANCELLED after
- * training_stop, with a checkpoint kept. UNPROCESSABLE, code "not_finite", when the loss or a gradient is not finite:
- * the last checkpoint stands. Other errors: hand_back's, the checkpoint's; corpus_check_files' when the corpus is
- * `watched`. */
+ * parts->values, handed back, measures them on the test text, if there is one, and reports DONE. CANCELLED, code
+ * "stopped", after training_stop, with a checkpoint kept. UNPROCESSABLE, code "not_finite", when the loss or a
+ * gradient is not finite: the last checkpoint stands. Other errors: hand_back's, the checkpoint's;
+ * corpus_check_files' when the corpus is `watched`. */
 enum status training_run(struct training *training, struct error *error) MUST_CHECK;
 
-/* Asks it to stop after the current step. Any thread, and signal handlers. */
+/* Asks it to stop after the current step, or in the middle of an evaluation, which is then not in the record: a resume
+ * makes it first. Any thread, and signal handlers. */
 void training_stop(struct training *training);
 /* Whether it was asked to; borrowed, for what else must end then. */
 const _Atomic bool *training_stop_flag(const struct training *training);

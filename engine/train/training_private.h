@@ -47,6 +47,13 @@ struct training {
     _Atomic bool is_stopping;
 };
 
+/* Makes what measures a part of the text, which has one; training_stop ends its runs. Owned. */
+enum status training_make_evaluation(struct training *training, enum corpus_part part,
+                                     struct evaluation **ret_evaluation, struct error *error) MUST_CHECK;
+
+/* What a checkpoint is written of and restored into; borrowed from the training. */
+struct checkpoint_files training_checkpoint_files(struct training *training);
+
 /* Counts symbols that took so many seconds. */
 void training_speed_add(struct speed *speed, double symbols, double seconds);
 

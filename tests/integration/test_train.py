@@ -505,6 +505,29 @@ class Paths(Training):
                       event["error"]["message"])
         os.unlink(path)
 
+    def test_stop_while_the_text_is_read(self):
+        """A text of gigabytes is left within a piece of it; reading has only CPU time that nobody else wants."""
+        path = os.path.join(self.root, "vast")
+        with open(path, "wb") as file:
+            os.truncate(file.fileno(), 4 << 30)
+        answers = []
+        starting = threading.Thread(target=lambda: answers.append(
+            self.daemon.json("POST", self.path + "/train", {**SHORT, "corpus": {"path": path}})))
+        starting.start()
+        wait_until(lambda: self.daemon.json("GET", self.path + "/train")[1].get("state") == "starting")
+        tasks = f"/proc/{self.daemon.process.pid}/task"
+
+        def reads_idly():
+            return any(os.sched_getscheduler(int(task)) == os.SCHED_IDLE for task in os.listdir(tasks))
+        wait_until(lambda: answers or reads_idly())
+        self.assertEqual(answers, [])
+        self.assertEqual(self.stop()["state"], "stopped")
+        starting.join()
+        os.unlink(path)
+        self.assertEqual((answers[0][0], answers[0][1]["error"]["code"]), (409, "stopped"))
+        self.assertFalse(os.path.exists(os.path.join(self.models, self.name, ".training")))
+        self.expect(404, "GET", self.path + "/train", error="no_training")
+
     def test_elsewhere(self):
         for path in (self.root + "-private/text", self.root + "/../texts-private/text", self.root + "/link",
                      self.root + "/missing", "text", "/etc/passwd"):

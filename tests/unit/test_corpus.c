@@ -317,6 +317,30 @@ static void test_parts_of_their_own(void **state)
     corpus_destroy(corpus);
 }
 
+/* The flag is looked at before each piece is read, and where a whole text is counted. */
+static void test_reading_is_cancelled(void **state)
+{
+    (void)state;
+    static const char text[] = "one two\n";
+    _Atomic bool is_cancelled = true;
+    struct corpus_source source = {.parts = {{.text = text, .text_bytes = sizeof text - 1}},
+                                   .kind = VOCABULARY_WORDS,
+                                   .is_cancelled = &is_cancelled};
+    struct corpus *corpus = NULL;
+    struct error error;
+    uint64_t count;
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_CANCELLED);
+    assert_string_equal(error.code, "stopped");
+    atomic_store(&is_cancelled, false);
+    assert_int_equal(corpus_create(&source, &corpus, &error), STATUS_OK);
+    encode(corpus);
+    struct corpus_stretch all = corpus_split(corpus, 0, 0).parts[CORPUS_TRAIN];
+    assert_int_equal(corpus_count_characters(corpus, all, &count, &error), STATUS_OK);
+    atomic_store(&is_cancelled, true);
+    assert_int_equal(corpus_count_characters(corpus, all, &count, &error), STATUS_CANCELLED);
+    corpus_destroy(corpus);
+}
+
 static void test_fractions(void **state)
 {
     (void)state;
@@ -463,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_words_of_lines),
         cmocka_unit_test(test_words_do_not_cross_files),
         cmocka_unit_test(test_parts_of_their_own),
+        cmocka_unit_test(test_reading_is_cancelled),
         cmocka_unit_test(test_fractions),
         cmocka_unit_test(test_more_than_memory_holds),
         cmocka_unit_test(test_a_changed_file_is_named),

@@ -25,7 +25,9 @@ struct fixture {
     struct graph *graph;
     struct values *values;
     struct train_step step;
-    uint64_t stop_at; /* an evaluation at this step or later stops the training; 0: none does */
+    uint64_t stop_at;            /* an evaluation at this step or later stops the training; 0: none does */
+    uint64_t stop_at_checkpoint; /* the same of a checkpoint; the step after it is made all the same */
+    size_t evaluations;
     size_t checkpoints;
     size_t hand_backs;
     struct training_event last;
@@ -110,8 +112,11 @@ static void on_event(void *context, struct training *training, const struct trai
 {
     struct fixture *fixture = context;
     fixture->checkpoints += event->kind == TRAINING_CHECKPOINT;
+    fixture->evaluations += event->kind == TRAINING_PROGRESS && event->is_evaluation;
     fixture->last = *event;
-    if (event->is_evaluation && fixture->stop_at > 0 && event->step >= fixture->stop_at) {
+    bool is_there = event->is_evaluation && fixture->stop_at > 0 && event->step >= fixture->stop_at;
+    bool is_kept = event->kind == TRAINING_CHECKPOINT && event->step == fixture->stop_at_checkpoint;
+    if (is_there || is_kept) {
         training_stop(training);
     }
 }
@@ -230,6 +235,51 @@ static void test_resume_is_exact(void **state)
                  "\"optimizer\":{\"name\":\"rmsprop\",\"learning_rate\":0.01,\"centered\":true,\"momentum\":0.5},"
                  "\"schedule\":{\"name\":\"cosine\"}}",
                  14, 36);
+}
+
+/* A stop that comes in the middle of an evaluation: it is not in the record, and a resume makes it first. */
+static void check_broken_evaluation(const char *options, uint64_t stop_at)
+{
+    struct fixture straight;
+    struct fixture broken;
+    struct error error;
+    struct training_options training = options_of(options);
+    setup_for(&straight, &training);
+    assert_ok(train(&straight, options, 1, &error), error);
+    setup_for(&broken, &training);
+    broken.stop_at_checkpoint = stop_at - 1;
+    assert_int_equal(train(&broken, options, 2, &error), STATUS_CANCELLED);
+    assert_string_equal(error.code, "stopped");
+    assert_int_equal(broken.last.kind, TRAINING_CHECKPOINT);
+    assert_int_equal(broken.last.step, stop_at);
+    assert_false(broken.last.is_evaluation);
+    size_t before = broken.evaluations;
+    broken.stop_at_checkpoint = 0;
+    assert_ok(resume(&broken, 2, &error), error);
+    assert_int_equal(broken.evaluations, straight.evaluations);
+    assert_true(before < broken.evaluations);
+    assert_int_equal(broken.last.step, straight.last.step);
+    assert_int_equal(broken.last.best_step, straight.last.best_step);
+    assert_true(fabs(broken.last.best_loss - straight.last.best_loss) <= 0);
+    assert_same_values(&straight, &broken);
+    release(&broken);
+    release(&straight);
+}
+
+static void test_stop_in_an_evaluation(void **state)
+{
+    (void)state;
+    /* What the evaluation changes: the rate, the end, the best. 22 windows are an epoch. */
+    static const char often[] =
+        "{\"batch\":20,\"sequence_length\":12,\"epochs\":40,\"evaluate_every_steps\":3,\"early_stopping\":9,"
+        "\"dropout\":0.3,\"checkpoint_seconds\":1e-9,\"optimizer\":{\"learning_rate\":0.05},"
+        "\"schedule\":{\"name\":\"plateau\",\"patience\":0,\"factor\":0.7}}";
+    check_broken_evaluation(often, 9);
+    check_broken_evaluation(often, 22);
+    /* At the very end, and not due there but for the end. */
+    static const char short_run[] = "{\"batch\":20,\"sequence_length\":12,\"max_steps\":10,\"test_fraction\":0.1,"
+                                    "\"evaluate_every_steps\":4,\"checkpoint_seconds\":1e-9}";
+    check_broken_evaluation(short_run, 10);
 }
 
 /* Evaluations without a better loss are counted, and end it. */
@@ -476,6 +526,13 @@ static void test_evaluation(void **state)
     assert_int_equal(mem_allocation_count(), allocations);
     assert_true(fabs(loss - again) <= 0);
     evaluation_destroy(evaluation);
+    _Atomic bool is_cancelled = false;
+    options.is_cancelled = &is_cancelled;
+    assert_ok(evaluation_create(&options, &evaluation, &error), error);
+    assert_ok(evaluation_run(evaluation, &again, &error), error);
+    atomic_store(&is_cancelled, true);
+    assert_int_equal(evaluation_run(evaluation, &again, &error), STATUS_CANCELLED);
+    evaluation_destroy(evaluation);
 
     struct language_model_options model;
     struct carried_state carried;
@@ -556,6 +613,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_stop_in_an_evaluation),
         cmocka_unit_test(test_early_stopping),
         cmocka_unit_test(test_steps_are_told_apart),
         cmocka_unit_test(test_threads_do_not_matter),
