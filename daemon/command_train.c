@@ -145,6 +145,19 @@ static bool print_file(struct command *command, const struct corpus_file_report 
     return true;
 }
 
+/* Words that the training text lacks, and what could be done for them. */
+static void print_unseen(struct command *command, const struct corpus_report *report)
+{
+    char text[PROGRESS_BAR_TEXT_BYTES_MAX];
+    if (report->unseen_words > 0) {
+        snprintf(text, sizeof text, "%llu words that only validation or test has are read as <unk>%s",
+                 (unsigned long long)report->unseen_words,
+                 report->trains_unknown ? ""
+                                        : ", of which the training text has none: --min-count 2 would give it some");
+        progress_bar_print(&command->bar, text);
+    }
+}
+
 static void print_corpus(struct command *command, const struct training_job *job)
 {
     const struct corpus *corpus = training_job_corpus(job);
@@ -165,6 +178,7 @@ static void print_corpus(struct command *command, const struct training_job *job
         struct corpus_file_report file = corpus_file_report(corpus, i);
         printed += print_file(command, &file);
     }
+    print_unseen(command, &report);
 }
 
 static void print_warning(struct command *command, const struct training_job *job)
@@ -300,7 +314,10 @@ static enum status make_job(struct command *command, struct model *model, const 
         .name = "lstmd train"};
     struct training_callbacks callbacks = {.on_event = on_event, .context = command};
     enum status status = training_job_create(model, &job, &callbacks, ret_job, error);
-    json_decref(asked);
+    if (status != STATUS_OK && strcmp(error->code, "unknown_symbol") == 0) {
+        size_t length = strlen(error->message);
+        snprintf(error->message + length, sizeof error->message - length, " (--vocabulary-policy extend takes it in)");
+    }
     return status;
 }
 

@@ -175,7 +175,7 @@ static enum status encode(struct training_job *job, struct error *error)
 {
     enum status status = corpus_encode(job->corpus, job->vocabulary, error);
     if (status != STATUS_OK && error && strcmp(error->code, "unknown_symbol") == 0) {
-        snprintf(error->hint, sizeof error->hint, "vocabulary_policy \"extend\" gives it a row of its own");
+        snprintf(error->hint, sizeof error->hint, "vocabulary_policy \"extend\" takes it in");
     }
     return status;
 }
@@ -403,13 +403,19 @@ json_t *training_job_describe_corpus(const struct training_job *job)
                                                      (json_int_t)file.line_endings));
         }
     }
-    return json_pack("{s:s, s:I, s:I, s:I, s:{s:s, s:I}, s:I, s:I, s:o, s:s}", "event", "corpus", "files",
-                     (json_int_t)report.file_count, "bytes", (json_int_t)report.bytes, "symbols",
-                     (json_int_t)corpus_symbol_count(job->corpus), "vocabulary", "kind",
-                     vocabulary_kind_name(vocabulary_kind(job->vocabulary)), "size",
-                     (json_int_t)vocabulary_size(job->vocabulary), "byte_order_marks_dropped", (json_int_t)report.marks,
-                     "line_endings_changed", (json_int_t)report.line_endings, "changed_files", changed, "sha256",
-                     report.sha256);
+    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:{s:s, s:I}, s:I, s:I, s:o, s:s}", "event", "corpus", "files",
+                             (json_int_t)report.file_count, "bytes", (json_int_t)report.bytes, "symbols",
+                             (json_int_t)corpus_symbol_count(job->corpus), "vocabulary", "kind",
+                             vocabulary_kind_name(vocabulary_kind(job->vocabulary)), "size",
+                             (json_int_t)vocabulary_size(job->vocabulary), "byte_order_marks_dropped",
+                             (json_int_t)report.marks, "line_endings_changed", (json_int_t)report.line_endings,
+                             "changed_files", changed, "sha256", report.sha256);
+    if (json != NULL && vocabulary_kind(job->vocabulary) == VOCABULARY_WORDS) {
+        json_object_set_new(json, "unknown_words", json_integer((json_int_t)report.unknown_words));
+        json_object_set_new(json, "unseen_words", json_integer((json_int_t)report.unseen_words));
+        json_object_set_new(json, "trains_unknown", json_boolean(report.trains_unknown));
+    }
+    return json;
 }
 
 static struct corpus_split split(const struct training_job *job)

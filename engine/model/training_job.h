@@ -111,7 +111,8 @@ const struct corpus *training_job_corpus(const struct training_job *job);
 struct vocabulary *training_job_vocabulary(const struct training_job *job);
 /* The same as a record like those of events: {"event":"corpus","files","bytes","symbols","vocabulary":{"kind","size"},
  * "byte_order_marks_dropped","line_endings_changed","changed_files":[{"name",…}],"sha256"}; of the changed files the
- * first TRAINING_JOB_FILES_MAX. New reference, NULL when out of memory. */
+ * first TRAINING_JOB_FILES_MAX. Of words "unknown_words", "unseen_words", "trains_unknown", too (corpus.h). New
+ * reference, NULL when out of memory. */
 enum { TRAINING_JOB_FILES_MAX = 100 };
 json_t *training_job_describe_corpus(const struct training_job *job);
 

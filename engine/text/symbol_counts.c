@@ -118,8 +118,9 @@ struct counted_symbol symbol_counts_get(const struct symbol_counts *counts, uint
 struct choice {
     struct counted_symbol *symbols;
     size_t count;
-    uint64_t left_out; /* how often what was left out comes in the text */
-    uint64_t unknown;  /* how often "<unk>" does */
+    uint64_t left_out;  /* how often what was left out comes in the text */
+    uint64_t unknown;   /* how often "<unk>" does */
+    bool needs_unknown; /* a word is read as "<unk>", or is it */
 };
 
 static bool is_text(const struct counted_symbol *symbol, const char *text)
@@ -156,16 +157,21 @@ static void collect(const struct symbol_counts *counts, const struct vocabulary 
     for (uint32_t number = 0; number < counts->table.count; number++) {
         struct counted_symbol symbol = symbol_counts_get(counts, number);
         bool is_there = base != NULL && vocabulary_find(base, symbol.text, symbol.length) != SYMBOL_NONE;
+        bool has_words = counts->kind == VOCABULARY_WORDS;
         if (symbol.count == 0 || is_there) {
+            bool is_end = has_words && is_text(&symbol, VOCABULARY_END_OF_LINE);
+            choice->needs_unknown = choice->needs_unknown || (has_words && !is_there && !is_end);
             continue;
         }
-        if (counts->kind == VOCABULARY_WORDS && is_text(&symbol, VOCABULARY_UNKNOWN)) {
+        if (has_words && is_text(&symbol, VOCABULARY_UNKNOWN)) {
             choice->unknown = symbol.count;
-        } else if (counts->kind != VOCABULARY_WORDS || is_text(&symbol, VOCABULARY_END_OF_LINE) ||
+            choice->needs_unknown = true;
+        } else if (!has_words || is_text(&symbol, VOCABULARY_END_OF_LINE) ||
                    (can_be_word(&symbol) && symbol.count >= min_count)) {
             choice->symbols[choice->count++] = symbol;
         } else {
             choice->left_out += symbol.count;
+            choice->needs_unknown = true;
         }
     }
 }
@@ -173,7 +179,7 @@ static void collect(const struct symbol_counts *counts, const struct vocabulary 
 /* Keeps the first `room` symbols, "<eos>" and "<unk>" among them. */
 static void cut(struct choice *choice, size_t room, bool has_unknown)
 {
-    size_t taken = choice->unknown + choice->left_out > 0 && !has_unknown;
+    size_t taken = choice->needs_unknown && !has_unknown;
     if (choice->count + taken <= room) {
         return;
     }
@@ -189,6 +195,7 @@ static void cut(struct choice *choice, size_t room, bool has_unknown)
         choice->left_out += choice->symbols[i].count;
     }
     choice->count = kept;
+    choice->needs_unknown = true;
 }
 
 static enum status choose_words(const struct vocabulary *base, const struct vocabulary_limits *limits,
@@ -204,7 +211,7 @@ static enum status choose_words(const struct vocabulary *base, const struct voca
     if (limits->max_size > 0) {
         cut(choice, limits->max_size - there, has_unknown);
     }
-    if (!has_unknown && choice->unknown + choice->left_out > 0) {
+    if (!has_unknown && choice->needs_unknown) {
         choice->symbols[choice->count++] = (struct counted_symbol){.text = VOCABULARY_UNKNOWN,
                                                                    .length = strlen(VOCABULARY_UNKNOWN),
                                                                    .count = choice->unknown + choice->left_out};

@@ -6,7 +6,8 @@
  * The vocabulary of words: by falling count, then by code point. A word that comes less than `min_count` times, or has
  * no place among `max_size` symbols, is left out; so is one that no vocabulary can hold (longer than
  * VOCABULARY_SYMBOL_BYTES_MAX, or with a NUL). If any is left out, "<unk>" stands for them all, with their counts added
- * to those that the text itself has of it. "<eos>" and "<unk>" are never left out. So without limits it is what the
+ * to those that the text itself has of it; without a count it is there for words that came after symbol_counts_stop,
+ * which no vocabulary of the text has. "<eos>" and "<unk>" are never left out. So without limits it is what the
  * Penn Treebank tutorial's _build_vocab makes (tensorflow/models, tutorials/rnn/ptb/reader.py). Characters and bytes
  * have neither limits nor "<unk>". */
 #ifndef ENGINE_TEXT_SYMBOL_COUNTS_H
@@ -47,7 +48,7 @@ enum status symbol_counts_add_word(struct symbol_counts *counts, const char *wor
                                    const struct symbol_place *place, uint32_t *ret_number,
                                    struct error *error) MUST_CHECK;
 
-/* From here on symbols are numbered, but do not count: those that are new are in no vocabulary. */
+/* From here on symbols are numbered, but do not count: new words are "<unk>", which a vocabulary then has. */
 void symbol_counts_stop(struct symbol_counts *counts);
 
 /* How many distinct symbols there are, and number `number` of them. */

@@ -44,6 +44,9 @@ struct corpus {
     struct symbol_place bytes[BYTE_NUMBERS]; /* of bytes, whose numbers are their values; line 0: none */
     uint32_t *ids;                           /* by number */
     uint16_t *characters;                    /* of words, by number; 0: an end of line */
+    uint64_t unknown_words;                  /* as corpus_report has them */
+    uint64_t unseen_words;
+    bool trains_unknown;
     char sha256[SHA256_TEXT_BYTES];
     const _Atomic bool *is_cancelled;
 };
@@ -332,7 +335,11 @@ void corpus_destroy(struct corpus *corpus)
 
 struct corpus_report corpus_report(const struct corpus *corpus)
 {
-    struct corpus_report report = {.file_count = corpus->file_count, .sha256 = corpus->sha256};
+    struct corpus_report report = {.file_count = corpus->file_count,
+                                   .unknown_words = corpus->unknown_words,
+                                   .unseen_words = corpus->unseen_words,
+                                   .trains_unknown = corpus->trains_unknown,
+                                   .sha256 = corpus->sha256};
     for (size_t i = 0; i < corpus->file_count; i++) {
         report.bytes += corpus->files[i].report.bytes;
         report.marks += corpus->files[i].report.marks;
@@ -413,6 +420,21 @@ static enum status encode_bytes(struct corpus *corpus, const struct vocabulary *
     return STATUS_OK;
 }
 
+/* Its symbol; of a word that has none "<unk>", which is counted. */
+static uint32_t find_symbol(struct corpus *corpus, const struct vocabulary *vocabulary,
+                            const struct counted_symbol *symbol, bool is_end)
+{
+    uint32_t id =
+        is_end ? vocabulary_end_of_line(vocabulary) : vocabulary_find(vocabulary, symbol->text, symbol->length);
+    uint32_t unknown = vocabulary_unknown(vocabulary);
+    bool has_none = id == SYMBOL_NONE && unknown != SYMBOL_NONE;
+    id = has_none ? unknown : id;
+    corpus->unknown_words += has_none;
+    corpus->unseen_words += has_none && symbol->count == 0;
+    corpus->trains_unknown = corpus->trains_unknown || (id == unknown && symbol->count > 0);
+    return id;
+}
+
 enum status corpus_encode(struct corpus *corpus, const struct vocabulary *vocabulary, struct error *error)
 {
     CHECK(vocabulary_kind(vocabulary) == corpus->kind && !corpus->ids);
@@ -429,9 +451,7 @@ enum status corpus_encode(struct corpus *corpus, const struct vocabulary *vocabu
         struct counted_symbol symbol = symbol_counts_get(corpus->counts, number);
         corpus->characters[number] = count_characters(&symbol);
         bool is_end = corpus->kind == VOCABULARY_WORDS && corpus->characters[number] == 0;
-        uint32_t id =
-            is_end ? vocabulary_end_of_line(vocabulary) : vocabulary_find(vocabulary, symbol.text, symbol.length);
-        id = id != SYMBOL_NONE ? id : vocabulary_unknown(vocabulary);
+        uint32_t id = find_symbol(corpus, vocabulary, &symbol, is_end);
         if (id == SYMBOL_NONE) {
             return refuse_unknown(corpus, &symbol, error);
         }

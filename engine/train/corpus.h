@@ -47,7 +47,12 @@ struct corpus_report {
     uint64_t bytes;        /* of the cleaned text */
     uint64_t marks;        /* byte order marks dropped */
     uint64_t line_endings; /* CR LF made LF */
-    const char *sha256;    /* of the cleaned text, 64 hexadecimal digits; where validation or test have texts of their
+    /* After corpus_encode: distinct words that are read as "<unk>"; those of them that only validation and test have;
+     * whether the training text has "<unk>" at all, so that a model can learn of it. */
+    uint64_t unknown_words;
+    uint64_t unseen_words;
+    bool trains_unknown;
+    const char *sha256; /* of the cleaned text, 64 hexadecimal digits; where validation or test have texts of their
                             * own, of the parts' three checksums. Borrowed */
 };
 

@@ -143,8 +143,17 @@ class Words(CommandTest):
         self.assertEqual(self.vocabulary(3), ["a", "b", "<eos>", "c", "d"])
         self.bad(1, 'the model does not know the word "x" at position 2', "sample", self.model, "--prompt", "a x")
         other = self.write("other.txt", "a b\nc a\nb x y\n")
-        self.bad(1, f'corpus: {other}: line 3: the model does not know the word "x"', "train", text, "--validation",
-                 other, "--out", self.model, *self.OPTIONS)
+        line = self.words(text, "--validation", other, "--max-steps", "2")[0]    # "x" and "y" are in no training text
+        self.assertEqual(self.vocabulary(4), ["a", "b", "<eos>", "c", "d", "<unk>"])
+        self.assertEqual((line["unknown_words"], line["unseen_words"], line["trains_unknown"]), (2, 2, False))
+        line = self.words(text, "--validation", other, "--max-steps", "2", "--min-count", "2")[0]
+        self.assertEqual((line["unknown_words"], line["unseen_words"], line["trains_unknown"]), (3, 2, True))
+        self.bad(1, f'corpus: {other}: line 3: the model does not know the word "x" (--vocabulary-policy extend takes '
+                 'it in)', "train", text, "--validation", other, "--out", self.model, "--from", self.model + "@3",
+                 "--batch", "4", "--sequence-length", "5")
+        self.good("train", text, "--validation", other, "--out", self.model, "--from", self.model + "@3", "--batch",
+                  "4", "--sequence-length", "5", "--max-steps", "1", "--vocabulary-policy", "extend")
+        self.assertEqual(self.vocabulary(6), ["a", "b", "<eos>", "c", "d", "<unk>"])
 
     def test_resume_is_exact(self):
         options = [*self.OPTIONS, "--epochs", "4", "--dropout", "0.2", "--checkpoint-seconds", "0.0001"]

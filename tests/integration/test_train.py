@@ -714,6 +714,38 @@ class Killed(Training):
         self.check(SMALL)
 
 
+class Unseen(Training):
+    """Words that only the validation text has are "<unk>", which is said; a vocabulary that is there refuses them."""
+    TEXT = {"text": "the whale is white \n" * 40}
+    OTHER = {"text": "the whale wept \n" * 20}
+
+    def setUp(self):
+        super().setUp()
+        self.expect(200, "DELETE", self.path)
+        self.expect(201, "PUT", self.path, {"language_model": {
+            "layers": 1, "units": 4, "embedding": 4, "vocabulary": {"kind": "words"}}})
+
+    def check_new(self, **fields):
+        self.train(corpus=self.TEXT, validation=self.OTHER, sequence_length=4, **fields)
+        event = self.events()[0]
+        self.assertEqual((event["event"], event["unknown_words"], event["unseen_words"], event["trains_unknown"]),
+                         ("corpus", 1, 1, False))
+        self.assertEqual(event["vocabulary"]["size"], 6)
+
+    def test_a_new_model(self):
+        self.check_new()
+
+    def test_a_new_model_with_a_policy(self):
+        self.check_new(vocabulary_policy="extend")
+
+    def test_a_model_with_a_vocabulary(self):
+        self.train(corpus=self.TEXT, sequence_length=4)
+        self.events()
+        error = self.train(400, "unknown_symbol", corpus=self.TEXT, validation=self.OTHER, sequence_length=4)["error"]
+        self.assertEqual(error["hint"], 'vocabulary_policy "extend" takes it in')
+        self.check_new(vocabulary_policy="extend")
+
+
 class Shutdown(Training):
     def test_an_extended_model_resumes_after_a_restart(self):
         self.train()

@@ -294,9 +294,26 @@ static void test_parts_of_their_own(void **state)
     struct vocabulary_limits limits = {0};
     struct error error;
     assert_int_equal(corpus_make_vocabulary(corpus, NULL, &limits, &vocabulary, &error), STATUS_OK);
-    assert_int_equal(vocabulary_size(vocabulary), 3); /* of the training text's words */
-    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_INVALID);
+    assert_int_equal(vocabulary_size(vocabulary), 4); /* of the training text's words, and "<unk>" for "c" */
+    assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
+    expect_ids(corpus, 9, (const int32_t[]){0, 2, 0, 1, 2, 3, 1, 0, 1});
+    struct corpus_report report = corpus_report(corpus);
+    assert_int_equal(report.unknown_words, 1);
+    assert_int_equal(report.unseen_words, 1);
+    assert_false(report.trains_unknown);
+    struct corpus *first = make_parts("a b a\n", NULL, NULL, VOCABULARY_WORDS); /* whose vocabulary has none */
+    struct vocabulary *smaller = NULL;
+    assert_int_equal(corpus_make_vocabulary(first, NULL, &limits, &smaller, &error), STATUS_OK);
+    assert_int_equal(vocabulary_size(smaller), 3);
+    corpus_destroy(first);
+    corpus_destroy(corpus);
+    vocabulary_unref(vocabulary);
+    corpus = make_parts("a b a\n", "b c\n", "a\n", VOCABULARY_WORDS);
+    assert_int_equal(corpus_encode(corpus, smaller, &error), STATUS_INVALID);
     assert_string_equal(error.message, "corpus: the text: line 1: the model does not know the word \"c\"");
+    assert_int_equal(corpus_make_vocabulary(corpus, smaller, &limits, &vocabulary, &error), STATUS_OK);
+    assert_int_equal(vocabulary_size(vocabulary), 4); /* extended by "<unk>" alone */
+    vocabulary_unref(smaller);
     vocabulary_unref(vocabulary);
     corpus_destroy(corpus);
 
@@ -305,6 +322,10 @@ static void test_parts_of_their_own(void **state)
     assert_int_equal(corpus_make_vocabulary(corpus, NULL, &limits, &vocabulary, &error), STATUS_OK);
     assert_int_equal(corpus_encode(corpus, vocabulary, &error), STATUS_OK);
     expect_ids(corpus, 9, (const int32_t[]){0, 2, 0, 1, 2, 2, 1, 0, 1});
+    report = corpus_report(corpus);
+    assert_int_equal(report.unknown_words, 2); /* "b", too */
+    assert_int_equal(report.unseen_words, 1);
+    assert_true(report.trains_unknown);
     vocabulary_unref(vocabulary);
     corpus_destroy(corpus);
 

@@ -132,6 +132,11 @@ static void test_what_comes_after_the_text_does_not_count(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(symbol_counts_add_word(counts, "a", 1, &place, &number, &error), STATUS_OK);
     }
+    expect_symbols(choose(counts, NULL, 0, 0), "b a <unk>"); /* which stands for "c" */
+    symbol_counts_destroy(counts);
+    counts = count((const char *[]){"a", "b", "b", NULL});
+    symbol_counts_stop(counts);
+    assert_int_equal(symbol_counts_add_word(counts, "a", 1, &place, &number, &error), STATUS_OK);
     expect_symbols(choose(counts, NULL, 0, 0), "b a");
     symbol_counts_destroy(counts);
 }
