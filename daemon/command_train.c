@@ -363,6 +363,9 @@ static enum status train(struct command *command, const json_t *request, struct 
     if (status == STATUS_OK && log != NULL) {
         status = training_log_create(log, &command->log, error);
     }
+    if (status == STATUS_OK && log != NULL && options_is_given(&command->options, "resume")) {
+        status = training_log_resume(command->log, training_job_step(job), error);
+    }
     if (status == STATUS_OK) {
         watch_signals(job);
         print_corpus(command, job);

@@ -21,7 +21,7 @@ struct event_file {
 /* ---- messages ---- */
 
 enum { WIRE_VARINT = 0, WIRE_64_BITS = 1, WIRE_BYTES = 2, WIRE_32_BITS = 5 };
-enum { TEXT_BYTES_MAX = 16 << 20, FRAME_BYTES = 16, DT_STRING = 7 };
+enum { TEXT_BYTES_MAX = 16 << 20, FRAME_BYTES = 16, DT_STRING = 7, SESSION_START = 1 };
 
 /* A message as it is put together. What finds no memory is remembered until the end. */
 struct message_bytes {
@@ -206,6 +206,17 @@ enum status event_file_add_text(struct event_file *file, uint64_t step, const ch
     put_message(&summary, 1, &value);
     begin_event(&event, step);
     put_message(&event, 5, &summary);
+    return write_record(file, &event, error);
+}
+
+enum status event_file_add_start(struct event_file *file, uint64_t step, struct error *error)
+{
+    struct message_bytes session = {.bytes = NULL}; /* status 1 */
+    struct message_bytes event = {.bytes = NULL};   /* session_log 7 */
+    put_key(&session, 1, WIRE_VARINT);
+    put_varint(&session, SESSION_START);
+    begin_event(&event, step);
+    put_message(&event, 7, &session);
     return write_record(file, &event, error);
 }
 

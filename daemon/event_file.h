@@ -1,7 +1,7 @@
 /* Files that TensorBoard opens: records (TFRecord's framing: length and content, each under a masked CRC-32C) of Event
  * messages, written by hand, as they need four of protobuf's field types. Thread: any, one at a time.
- * Sources: TensorFlow's core/lib/io/record_writer.cc, core/util/event.proto, core/framework/summary.proto and
- * tensor.proto; RFC 3720, appendix B.4 for the checksum. */
+ * Sources: TensorFlow's core/lib/io/record_writer.cc, core/util/event.proto (SessionLog),
+ * core/framework/summary.proto and tensor.proto; RFC 3720, appendix B.4 for the checksum. */
 #ifndef DAEMON_EVENT_FILE_H
 #define DAEMON_EVENT_FILE_H
 
@@ -27,6 +27,10 @@ enum status event_file_add_scalars(struct event_file *file, uint64_t step, const
                                    size_t count, struct error *error) MUST_CHECK;
 enum status event_file_add_text(struct event_file *file, uint64_t step, const char *tag, const char *text,
                                 struct error *error) MUST_CHECK;
+
+/* Adds TensorFlow's SessionLog START at `step`, the first that comes next: TensorBoard forgets what the files of this
+ * directory say of that step and later ones. IO names the path; NO_MEMORY. */
+enum status event_file_add_start(struct event_file *file, uint64_t step, struct error *error) MUST_CHECK;
 
 /* CRC-32C (Castagnoli). */
 uint32_t event_file_crc32c(const void *bytes, size_t length);

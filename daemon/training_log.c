@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "daemon/event_file.h"
 #include "engine/base/clock.h"
@@ -17,7 +18,7 @@ struct training_log {
 };
 
 static const double PROGRESS_SECONDS = 1;
-enum { COLUMN_COUNT = 9, SCALAR_COUNT = 6 };
+enum { COLUMN_COUNT = 9, SCALAR_COUNT = 6, LINE_BYTES_MAX = 512 };
 
 static enum status refuse(const struct training_log *log, struct error *error)
 {
@@ -29,7 +30,7 @@ static enum status open_history(struct training_log *log, const char *directory,
     static const char header[] = "step,epoch,train_loss,validation_loss,best_validation_loss,learning_rate,"
                                  "gradient_norm,symbols_per_second,seconds\n";
     snprintf(log->history_path, sizeof log->history_path, "%.*s/history.csv", PATH_MAX / 2, directory);
-    log->history = fopen(log->history_path, "ae");
+    log->history = fopen(log->history_path, "a+e");
     if (log->history == NULL) {
         return refuse(log, error);
     }
@@ -66,6 +67,31 @@ void training_log_destroy(struct training_log *log)
         fclose(log->history);
     }
     mem_free(log);
+}
+
+/* Where the first line of a later step begins, or one that was not written to its end; at most the end. */
+static long find_later(FILE *history, uint64_t step)
+{
+    char line[LINE_BYTES_MAX];
+    rewind(history);
+    long begin = 0;
+    while (fgets(line, sizeof line, history) != NULL) {
+        bool is_later = line[0] >= '0' && line[0] <= '9' && strtoull(line, NULL, 10) > step;
+        if (is_later || strchr(line, '\n') == NULL) {
+            return begin;
+        }
+        begin = ftell(history);
+    }
+    return begin;
+}
+
+enum status training_log_resume(struct training_log *log, uint64_t step, struct error *error)
+{
+    long end = find_later(log->history, step);
+    if (end < 0 || ftruncate(fileno(log->history), end) != 0 || fseek(log->history, 0, SEEK_END) != 0) {
+        return refuse(log, error);
+    }
+    return event_file_add_start(log->events, step + 1, error);
 }
 
 /* A line; what is not known is left empty. */

@@ -381,6 +381,13 @@ enum status training_job_finish(struct training_job *job, struct error *error)
     return version_remove(job->checkpoint_path, error);
 }
 
+uint64_t training_job_step(const struct training_job *job)
+{
+    struct training_event event;
+    training_describe(job->training, &event);
+    return event.step;
+}
+
 const struct corpus *training_job_corpus(const struct training_job *job)
 {
     return job->corpus;

@@ -106,6 +106,9 @@ const char *training_job_warning(const struct training_job *job);
  * caller's own; NULL: it begins, or out of memory. */
 json_t *training_job_earlier_history(const struct training_job *job);
 
+/* Steps that are done: at first of the checkpoint that is resumed, otherwise 0. Not while it runs. */
+uint64_t training_job_step(const struct training_job *job);
+
 /* What reading the corpus came to, and found and changed in its files. Borrowed. */
 const struct corpus *training_job_corpus(const struct training_job *job);
 struct vocabulary *training_job_vocabulary(const struct training_job *job);

@@ -426,6 +426,47 @@ class Log(CommandTest):
         for field in ("train_loss", "validation_loss", "learning_rate", "gradient_norm", "epoch"):
             self.assertAlmostEqual(float(row[field]), said[40][field], delta=1e-5)
 
+    def run_until(self, number, *arguments):
+        """Trains until the third evaluation is reported, then sends the signal; the last step that was told."""
+        with subprocess.Popen([LSTMD, "train", self.corpus, "--out", self.model, *SMALL, *arguments, "--logdir",
+                               self.log, "--max-steps", "8000", "--evaluate-every-steps", "20",
+                               "--checkpoint-seconds", "1e6"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True) as process:
+            evaluations, step = 0, 0
+            for line in process.stdout:
+                line = json.loads(line)
+                step = line.get("step", step)
+                evaluations += line["event"] == "progress"
+                if evaluations == 3:
+                    process.send_signal(number)
+        return step
+
+    def steps(self):
+        with open(os.path.join(self.log, "history.csv"), encoding="ascii") as file:
+            return [int(row["step"]) for row in csv.DictReader(file)]
+
+    def test_a_resume_takes_the_place_of_what_was_killed(self):
+        kept = self.run_until(signal.SIGINT)
+        lost = self.run_until(signal.SIGKILL, "--resume")
+        self.assertGreater(lost, kept)
+        self.assertGreaterEqual(max(self.steps()), lost)
+        self.good("train", self.corpus, "--out", self.model, "--resume", "--max-steps", str(kept + 40), "--logdir",
+                  self.log)
+        steps = self.steps()
+        self.assertEqual(steps, sorted(set(steps)))          # none twice, none back
+        self.assertEqual(steps[-1], kept + 40)
+        starts = []
+        for path in self.paths():
+            with open(path, "rb") as file:
+                events = [message(record) for record in tf_records(file.read())]
+            session = [event for event in events if 7 in event]
+            starts += [(event[2], message(event[7][0])) for event in session]
+            if session:         # TensorFlow's SessionLog.START: TensorBoard forgets that step and later ones
+                self.assertEqual(events[1], session[0])
+                self.assertGreater(min(event[2][0] for event in events[1:]), kept)
+        self.assertEqual(starts, [([kept + 1], {1: [1]})] * 2)
+
     def test_samples_change_no_weights(self):
         self.train(*self.OPTIONS)
         self.train("--max-steps", "40", "--evaluate-every-steps", "10")
