@@ -10,6 +10,7 @@
 #include "daemon/commands.h"
 #include "daemon/progress_bar.h"
 #include "daemon/train_arguments.h"
+#include "daemon/training_ending.h"
 #include "daemon/training_log.h"
 #include "engine/base/clock.h"
 #include "engine/engine.h"
@@ -24,7 +25,8 @@ struct command {
     struct training_log *log; /* NULL without --logdir */
     enum status log_status;   /* what it cannot write ends the training */
     struct error log_error;
-    uint64_t line_ns; /* when the last progress line was printed */
+    uint64_t line_ns;   /* when the last progress line was printed */
+    json_t *checkpoint; /* the last one's record; NULL: none */
     char command_line[2048];
 };
 
@@ -102,6 +104,10 @@ static void on_event(void *context, struct training *training, const struct trai
 {
     struct command *command = context;
     bool is_progress = event->kind == TRAINING_PROGRESS;
+    if (event->kind == TRAINING_CHECKPOINT) {
+        json_decref(command->checkpoint);
+        command->checkpoint = training_event_to_json(event);
+    }
     if (command->log != NULL && command->log_status == STATUS_OK) {
         command->log_status = training_log_add(command->log, event, &command->log_error);
         if (command->log_status != STATUS_OK) {
@@ -203,7 +209,7 @@ static int fail(struct command *command, enum status status, struct error *error
     }
     progress_bar_clear(&command->bar);
     if (command->prints_json) {
-        print_json_line(json_pack("{s:s, s:s, s:s}", "event", "failed", "error", error->message, "code", error->code));
+        print_json_line(training_ending_record(error, command->checkpoint));
     }
     command_fail("train", error);
     if (status != STATUS_CANCELLED) {
@@ -440,6 +446,7 @@ int command_train(int argc, char **argv)
     }
     json_decref(request);
     exit_status = status == STATUS_OK ? EXIT_DONE : fail(&command, status, &error);
+    json_decref(command.checkpoint);
     ranks_end();
     return exit_status;
 }

@@ -3,6 +3,7 @@
 
 #include "daemon/live_call.h"
 #include "daemon/log.h"
+#include "daemon/training_ending.h"
 #include "daemon/training_run.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
@@ -71,11 +72,23 @@ static void on_message(struct message *message)
     take_records(run);
 }
 
-static void keep_failure(struct training_run *run)
+/* The last checkpoint's record, or NULL. */
+static const json_t *find_checkpoint(const struct training_run *run)
+{
+    for (size_t i = run->record_count; i > 0; i--) {
+        const char *event = json_string_value(json_object_get(run->records[i - 1]->json, "event"));
+        if (event != NULL && strcmp(event, "checkpoint") == 0) {
+            return run->records[i - 1]->json;
+        }
+    }
+    return NULL;
+}
+
+/* Why it ended before it was done. */
+static void keep_ending(struct training_run *run)
 {
     struct training_record *record = mem_allocate(1, sizeof *record);
-    json_t *error = error_to_json(&run->error, error_http_status(&run->error));
-    json_t *json = json_pack("{s:s, s:o?}", "event", "failed", "error", error);
+    json_t *json = training_ending_record(&run->error, find_checkpoint(run));
     if (record == NULL || json == NULL) {
         mem_free(record);
         json_decref(json);
@@ -139,8 +152,8 @@ static void on_ended(struct job *job)
         request_release(run->request);
         run->request = NULL;
         put_back(trainings, run);
-    } else if (run->state == TRAINING_FAILED) {
-        keep_failure(run);
+    } else if (run->state != TRAINING_FINISHED) {
+        keep_ending(run);
     }
     training_run_changed(run, false);
     tell_over(run);

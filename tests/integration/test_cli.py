@@ -224,9 +224,13 @@ class Interrupted(CommandTest):
             if seen == 3:
                 process.send_signal(number)
                 break
-        process.stdout.read()
+        last = records(process.stdout.read())[-1]
         self.assertEqual(process.wait(TIMEOUT_SECONDS), 1)
+        self.assertEqual(last["event"], "stopped")
+        self.assertIn(f"stopped at step {last['step']}; its checkpoint is kept", last["message"])
+        self.assertIn("train_loss", last)
         self.assertRegex(process.stderr.read(), r"\Alstmd train: [^\n]*stopped at step \d+; its checkpoint is kept\n\Z")
+        return last
 
     def test_resume_is_exact(self):
         self.train(*self.OPTIONS)
@@ -308,7 +312,9 @@ class Interrupted(CommandTest):
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"\Alstmd train: write '[^\n]*' at byte 4096 of [^\n]*File too large\n\Z")
-        self.assertEqual(records(done.stdout)[-1]["event"], "failed")
+        failed = records(done.stdout)[-1]
+        self.assertEqual((failed["event"], failed["error"]["code"]), ("failed", "io"))
+        self.assertIn("File too large", failed["error"]["message"])
         self.assertEqual(before, self.files_in(kept))
         self.assertEqual(sorted(name for name in os.listdir(self.model) if name != ".training.lock"),
                          [".training", "1"])

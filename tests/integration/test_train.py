@@ -217,7 +217,10 @@ class Jobs(Training):
         self.assertEqual(self.stop()["state"], "stopped")
         self.assertEqual(self.stop()["state"], "stopped")
         events = self.events()
-        self.assertEqual(events[-1]["event"], "checkpoint")
+        checkpoint, stopped = events[-2:]
+        self.assertEqual((checkpoint["event"], stopped["event"]), ("checkpoint", "stopped"))
+        self.assertEqual(stopped["step"], checkpoint["step"])
+        self.assertIn(f"stopped at step {stopped['step']}; its checkpoint is kept", stopped["message"])
         self.assertTrue(os.path.exists(os.path.join(self.models, self.name, ".training", "manifest.json")))
         self.train(409, "unfinished_job")
         self.train(400, batch=0)
