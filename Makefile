@@ -255,6 +255,8 @@ lint: ## clang-tidy and shellcheck over everything
 bench: all ## measure decoding and training beside the peers that are installed, serving, first bytes and runs
 	$(SUBMAKE) $(BUILD)/release/tests/bench/roofline
 	tests/bench/compare $(BUILD)/lstmd
+	tests/bench/http $(BUILD)/lstmd
+	tests/bench/busy $(BUILD)/lstmd
 	tests/bench/import $(BUILD)/lstmd
 	tests/bench/load $(BUILD)/lstmd
 	tests/bench/latency $(BUILD)/lstmd

@@ -145,8 +145,11 @@ static void measure_serving(struct training_run *run, const struct training_job 
     struct error reason;
     char message[ERROR_MESSAGE_BYTES_MAX + 128];
     run->published_loss = (double)NAN;
-    if (run->publish != PUBLISH_BEST || run->ticket.version == 0 ||
-        training_job_measure_version(job, run->ticket.version_path, &run->published_loss, &reason) == STATUS_OK) {
+    if (run->publish != PUBLISH_BEST || run->ticket.version == 0) {
+        return;
+    }
+    enum status status = training_job_measure_version(job, run->ticket.version_path, &run->published_loss, &reason);
+    if (status == STATUS_OK || status == STATUS_CANCELLED) { /* stopped: nothing is published */
         return;
     }
     snprintf(message, sizeof message, "the best weights are published without comparing them with %s@%llu: %s",

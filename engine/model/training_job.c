@@ -440,7 +440,8 @@ enum status training_job_measure_version(const struct training_job *job, const c
                                            .directory = job->directory,
                                            .shards = job->options.shards,
                                            .threads = job->threads,
-                                           .is_idle_priority = job->is_idle_priority};
+                                           .is_idle_priority = job->is_idle_priority,
+                                           .is_cancelled = training_stop_flag(job->training)};
     if (options.stretch.count == 0) {
         *ret_loss = (double)NAN;
         return STATUS_OK;

@@ -94,7 +94,7 @@ json_t *training_job_origin(const struct training_job *job);
 
 /* The loss of the version at `version_path`, whatever its symbols, on the job's validation text, in nats per symbol of
  * the job's: what the job's own validation losses can be compared with. NaN without such text. Errors as
- * version_loss_measure. As slow as one evaluation. Not while it runs. */
+ * version_loss_measure; CANCELLED soon after training_job_stop. As slow as one evaluation. Not while it runs. */
 enum status training_job_measure_version(const struct training_job *job, const char *version_path, double *ret_loss,
                                          struct error *error) MUST_CHECK;
 

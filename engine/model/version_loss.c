@@ -142,7 +142,8 @@ static enum status encode(const struct version_loss_options *options, const stru
 {
     struct corpus_source source = {.parts = {{.text = text->bytes, .text_bytes = text->length}},
                                    .kind = vocabulary_kind(vocabulary),
-                                   .directory = options->directory};
+                                   .directory = options->directory,
+                                   .is_cancelled = options->is_cancelled};
     TRY(corpus_create(&source, &reading->own, error));
     TRY(corpus_encode(reading->own, vocabulary, error));
     reading->corpus = reading->own;
@@ -183,7 +184,8 @@ static enum status evaluate(const struct version_loss_options *options, const st
                                            .corpus = reading->corpus,
                                            .stretch = reading->stretch,
                                            .shard_count = options->shards,
-                                           .threads = threads};
+                                           .threads = threads,
+                                           .is_cancelled = options->is_cancelled};
     enum status status = evaluation_create(&evaluated, &evaluation, error);
     if (status == STATUS_OK) {
         status = evaluation_run(evaluation, ret_loss, error);

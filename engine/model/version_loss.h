@@ -14,6 +14,7 @@ struct version_loss_options {
     size_t shards;                       /* as the training's, for the same bits */
     size_t threads;
     bool is_idle_priority;
+    const _Atomic bool *is_cancelled; /* ends it soon, CANCELLED; borrowed; NULL: nothing does */
 };
 
 /* In nats per symbol of the corpus. Where the version has other symbols, the text is read anew in these, and what the

@@ -563,6 +563,22 @@ static void test_a_version_cannot_be_measured_without_memory(void **state)
     model_unref(model);
 }
 
+static void test_a_stop_ends_the_measuring_of_a_version(void **state)
+{
+    (void)state;
+    char path[256];
+    double loss = make_version("{\"layers\":1,\"units\":6}", TEXT, path);
+    for (size_t i = 0; i < 2; i++) { /* with the version's symbols, and read anew in others */
+        struct model *model = make_model_of(i == 0 ? "{\"units\":5}" : "{\"units\":5,\"vocabulary\":\"bytes\"}");
+        struct training_job *job = make_job_on(model, TEXT, TEXT);
+        struct error error;
+        training_job_stop(job);
+        assert_int_equal(training_job_measure_version(job, path, &loss, &error), STATUS_CANCELLED);
+        training_job_destroy(job);
+        model_unref(model);
+    }
+}
+
 /* A character of two bytes costs as much as both of them. */
 static void test_a_version_is_measured_by_the_character(void **state)
 {
@@ -600,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_resume_takes_the_interrupted_graph_for_one_of_its_size),
         cmocka_unit_test(test_an_interrupted_training_is_described),
         cmocka_unit_test(test_a_version_is_measured_as_the_job_measures),
+        cmocka_unit_test(test_a_stop_ends_the_measuring_of_a_version),
         cmocka_unit_test(test_a_version_is_measured_by_the_character),
         cmocka_unit_test(test_a_version_cannot_be_measured_without_memory),
     };
