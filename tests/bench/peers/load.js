@@ -34,7 +34,8 @@ async function main() {
   let characters = 0;
   const client = async () => {
     while (performance.now() - began < seconds * 1000) {
-      characters += await complete();
+      const made = await complete(); // not in one line with +=, which reads the sum before it waits
+      characters += made;
     }
   };
   await Promise.all(Array.from({ length: clients }, client));
