@@ -168,12 +168,17 @@ void completion_release_choice(void *lifetime)
 
 /* ---- Progress */
 
+void completions_on_step(void *context)
+{
+    struct completions *completions = context;
+    mailbox_let_loop_run(completions->server->mailbox);
+}
+
 void completions_on_progress(void *context, struct generation **generations, size_t count)
 {
     struct completions *completions = context;
     bool has_news = false;
     bool is_fresh = false;
-    mailbox_let_loop_run(completions->server->mailbox);
     pthread_mutex_lock(&completions->lock);
     for (size_t i = 0; i < count; i++) {
         struct choice *choice = generation_owner(generations[i]);

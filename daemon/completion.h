@@ -22,6 +22,10 @@ enum status completions_create(struct server *server, struct completions **ret_c
 /* After the batcher and http are gone and the mailbox is empty: nothing may be running. NULL is allowed. */
 void completions_destroy(struct completions *completions);
 
+/* batcher_options.on_step: lets the loop run where it waits for a CPU. The context is the completions. Thread: compute.
+ */
+void completions_on_step(void *context);
+
 /* batcher_options.on_progress; the context is the completions. Thread: compute. */
 void completions_on_progress(void *context, struct generation **generations, size_t count);
 

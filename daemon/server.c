@@ -53,6 +53,7 @@ static enum status create_parts(struct server *server, const char *demo_path, st
     struct batcher_options batcher = {.threads = settings->threads,
                                       .queue_max = settings->generations_max,
                                       .on_progress = completions_on_progress,
+                                      .on_step = completions_on_step,
                                       .context = server->completions};
     TRY(batcher_create(&batcher, &server->batcher, error));
     struct registry_options registry = {.settings = settings,

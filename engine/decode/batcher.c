@@ -103,6 +103,9 @@ static bool next_phase(void *context, struct thread_team_phase *ret_phase)
         uint64_t now_ms = now_ns / NS_A_MS;
         if (batcher->model != NULL) {
             end_step(batcher, now_ns);
+            if (batcher->options.on_step != NULL) {
+                batcher->options.on_step(batcher->options.context);
+            }
         }
         if (take_incoming(batcher)) {
             batcher_end_rows(batcher, now_ms);

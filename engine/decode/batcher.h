@@ -14,6 +14,7 @@ struct batcher_options {
      * most once a step, never with a lock held; at batcher_destroy as often as it takes. The next step waits for it.
      * The generations are referenced: the callee takes over one reference of each. May be NULL. */
     void (*on_progress)(void *context, struct generation **generations, size_t count);
+    void (*on_step)(void *context); /* the same after every step, before that; may be NULL */
     void *context;
 };
 
