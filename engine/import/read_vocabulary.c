@@ -78,10 +78,11 @@ static enum status parse(const unsigned char *bytes, size_t length, struct forei
                                           : pickle_read(bytes, length, &model->arena, ret_root, &length, error);
 }
 
-/* Reads the file's symbols; what it says is in the model's arena. `*ret_root` NULL: it is of no such format, and
+/* Reads the file, and its symbols where they are wanted; what it says is in the model's arena. `*ret_root` NULL: it is of no such format, and
  * `reason` says why. */
-static enum status read_symbols(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
-                                struct plain **ret_root, struct error *reason, struct error *error)
+static enum status read_symbols(struct foreign_source *source, struct source_file *file, bool has_symbols,
+                                struct foreign_model *model, struct plain **ret_root, struct error *reason,
+                                struct error *error)
 {
     const unsigned char *bytes = NULL;
     size_t length = 0;
@@ -90,18 +91,20 @@ static enum status read_symbols(struct foreign_source *source, struct source_fil
     if (status == STATUS_NO_MEMORY || status == STATUS_LIMIT) {
         return error_set(error, status, "%s: %.900s", file->name, reason->message);
     }
-    return *ret_root == NULL ? STATUS_OK : foreign_add_vocabularies(model, file->name, *ret_root, error);
+    return *ret_root == NULL || !has_symbols ? STATUS_OK
+                                             : foreign_add_vocabularies(model, file->name, *ret_root, error);
 }
 
 /* Reads the file within `bytes_max`, and gives the memory back where no symbols were in it: training data lie beside
  * models. On failure the model is as before. */
 static enum status read_apart(struct foreign_source *source, struct source_file *file, size_t bytes_max,
-                              struct foreign_model *model, bool *ret_is_read, struct error *reason, struct error *error)
+                              bool has_symbols, struct foreign_model *model, bool *ret_is_read, struct error *reason,
+                              struct error *error)
 {
     const struct foreign_model before = *model;
     struct plain *root = NULL;
     model->arena = (struct arena){.bytes_max = bytes_max};
-    enum status status = read_symbols(source, file, model, &root, reason, error);
+    enum status status = read_symbols(source, file, has_symbols, model, &root, reason, error);
     struct arena apart = model->arena;
     if (status != STATUS_OK) {
         *model = before;
@@ -155,12 +158,12 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
         return STATUS_OK;
     }
     if (is_demanded) {
-        TRY(read_apart(source, file, room, model, &is_read, &reason, error));
+        TRY(read_apart(source, file, room, true, model, &is_read, &reason, error));
         return demand(file, is_read, kept_count, model, &reason, error);
     }
     struct error problem = {.status = STATUS_OK};
     enum status status =
-        read_apart(source, file, room - room / 8, model, &is_read, &reason, &problem); /* others follow */
+        read_apart(source, file, room - room / 8, true, model, &is_read, &reason, &problem); /* others follow */
     if (status == STATUS_LIMIT) {
         model->unsearched = file->name;
         return STATUS_OK;
@@ -171,20 +174,17 @@ enum status vocabulary_file_read(struct foreign_source *source, struct source_fi
     return status;
 }
 
-/* The vocabularies are put back as they were: one that is found may have taken the place of the one given. */
 enum status options_file_read(struct foreign_source *source, struct source_file *file, struct foreign_model *model,
                               struct error *error)
 {
-    const struct foreign_model before = *model;
+    struct error reason = {.status = STATUS_OK};
     struct error problem = {.status = STATUS_OK};
-    if (file->bytes > OPTIONS_BYTES_MAX) {
+    size_t room = arena_room_bytes(&model->arena);
+    bool is_read = false;
+    if (file->bytes > OPTIONS_BYTES_MAX || !may_be_vocabulary(file)) {
         return STATUS_OK;
     }
-    enum status status = vocabulary_file_read(source, file, false, model, &problem);
-    memcpy(model->vocabularies, before.vocabularies, sizeof model->vocabularies);
-    model->vocabulary_count = before.vocabulary_count;
-    model->vocabularies_kept = before.vocabularies_kept;
-    model->unsearched = before.unsearched;
+    enum status status = read_apart(source, file, room - room / 8, false, model, &is_read, &reason, &problem);
     if (status == STATUS_OK || status == STATUS_LIMIT) {
         return STATUS_OK;
     }
