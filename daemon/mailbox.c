@@ -28,13 +28,6 @@ struct mailbox {
     uint64_t loop_cpu_ns; /* what the loop had run by then */
 };
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec time;
-    CHECK(clock_gettime(clock, &time) == 0);
-    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
-}
-
 static void deliver_all(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->lock);
@@ -144,7 +137,7 @@ void mailbox_post(struct mailbox *mailbox, struct message *message)
         mailbox->is_signalled = true;
         mailbox->has_slept = false;
         mailbox->signalled_ns = clock_now_ns();
-        mailbox->loop_cpu_ns = clock_ns(mailbox->loop_clock);
+        mailbox->loop_cpu_ns = clock_read_ns(mailbox->loop_clock);
     }
     pthread_mutex_unlock(&mailbox->lock);
     if (must_signal) {
@@ -158,7 +151,7 @@ bool mailbox_let_loop_run(struct mailbox *mailbox)
     uint64_t now_ns = clock_now_ns();
     bool must_sleep = mailbox->is_signalled && !mailbox->has_slept &&
                       now_ns - mailbox->signalled_ns >= MAILBOX_OVERDUE_NS &&
-                      clock_ns(mailbox->loop_clock) == mailbox->loop_cpu_ns;
+                      clock_read_ns(mailbox->loop_clock) == mailbox->loop_cpu_ns;
     if (must_sleep) {
         uint64_t until_ns = now_ns + MAILBOX_SLEEP_NS;
         const struct timespec until = {(time_t)(until_ns / 1000000000U), (long)(until_ns % 1000000000U)};

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "daemon/mailbox.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 enum { SENDERS = 4, MESSAGES = 20000 };
@@ -132,17 +133,10 @@ struct caller {
     _Atomic bool is_over;
 };
 
-static uint64_t run_ns(clockid_t clock)
-{
-    struct timespec time;
-    assert_int_equal(clock_gettime(clock, &time), 0);
-    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
-}
-
 static void wait_ns(uint64_t duration_ns)
 {
-    uint64_t end_ns = run_ns(CLOCK_MONOTONIC) + duration_ns;
-    while (run_ns(CLOCK_MONOTONIC) < end_ns) {
+    uint64_t end_ns = clock_now_ns() + duration_ns;
+    while (clock_now_ns() < end_ns) {
         sched_yield();
     }
 }
@@ -155,14 +149,14 @@ static void *post_and_look(void *context)
     uint64_t seen_ns = 0;
     assert_false(mailbox_let_loop_run(mailbox)); /* nothing waits */
     do {
-        seen_ns = run_ns(caller->loop_clock);
+        seen_ns = clock_read_ns(caller->loop_clock);
         wait_ns(2000000);
-    } while ((run_ns(caller->loop_clock) != seen_ns) != caller->must_run);
+    } while ((clock_read_ns(caller->loop_clock) != seen_ns) != caller->must_run);
     mailbox_post(mailbox, &caller->echo.message);
-    seen_ns = run_ns(caller->loop_clock);
+    seen_ns = clock_read_ns(caller->loop_clock);
     do {
         wait_ns(MAILBOX_OVERDUE_NS);
-    } while (caller->must_run && run_ns(caller->loop_clock) == seen_ns);
+    } while (caller->must_run && clock_read_ns(caller->loop_clock) == seen_ns);
     assert_int_equal(mailbox_let_loop_run(mailbox), !caller->must_run); /* returns though the loop takes nothing */
     assert_false(mailbox_let_loop_run(mailbox));
     caller->is_over = true;
