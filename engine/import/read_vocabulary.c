@@ -78,8 +78,8 @@ static enum status parse(const unsigned char *bytes, size_t length, struct forei
                                           : pickle_read(bytes, length, &model->arena, ret_root, &length, error);
 }
 
-/* Reads the file, and its symbols where they are wanted; what it says is in the model's arena. `*ret_root` NULL: it is of no such format, and
- * `reason` says why. */
+/* Reads the file, and its symbols where they are wanted; what it says is in the model's arena. `*ret_root` NULL: it is
+ * of no such format, and `reason` says why. */
 static enum status read_symbols(struct foreign_source *source, struct source_file *file, bool has_symbols,
                                 struct foreign_model *model, struct plain **ret_root, struct error *reason,
                                 struct error *error)

@@ -58,12 +58,11 @@ void sha256_finish_text(struct sha256_ctx *context, char text[SHA256_TEXT_BYTES]
 bool version_find(const char *path, char found[MODEL_DIRECTORY_PATH_BYTES]);
 
 /* Reads and verifies every file of the version in directory `path`, or where version_find finds it. NOT_FOUND without
- * the directory. Errors, each
- * naming the file and the numbers: code "incomplete" (UNPROCESSABLE): manifest missing or cut off, a listed file
- * missing, shorter or longer than listed, or of another checksum: a copy may still be running; code "corrupt"
- * (CORRUPT): the manifest is not JSON of this form, or something listed is not a regular file; code "newer_format"
- * (UNSUPPORTED): format above VERSION_FORMAT, naming both. `error->param` is the file's name. Release with
- * version_files_release. */
+ * the directory. Errors, each naming the file and the numbers: code "incomplete" (UNPROCESSABLE): manifest missing or
+ * cut off, a listed file missing, shorter or longer than listed, or of another checksum: a copy may still be running;
+ * code "corrupt" (CORRUPT): the manifest is not JSON of this form, or something listed is not a regular file; code
+ * "newer_format" (UNSUPPORTED): format above VERSION_FORMAT, naming both. `error->param` is the file's name. Release
+ * with version_files_release. */
 enum status version_read(const char *path, struct version_files *ret_files, struct error *error) MUST_CHECK;
 
 /* The same of `count` files that are in memory, the manifest among them; those that it does not list are left out.

@@ -53,7 +53,7 @@ struct corpus_report {
     uint64_t unseen_words;
     bool trains_unknown;
     const char *sha256; /* of the cleaned text, 64 hexadecimal digits; where validation or test have texts of their
-                            * own, of the parts' three checksums. Borrowed */
+                         * own, of the parts' three checksums. Borrowed */
 };
 
 struct corpus_file_report {
