@@ -82,7 +82,11 @@ struct foreign_model {
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
     enum foreign_forget_bias graph_says; /* of forget gates */
     float forget_bias;                   /* what it says: ±FOREIGN_FORGET_BIAS_MAX */
-    size_t skipped_count;                /* tensors of types that hold no numbers */
+    struct {
+        const char *node; /* of that graph */
+        const char *what; /* it does that no cell here does; NULL: there is none */
+    } unbuilt;
+    size_t skipped_count; /* tensors of types that hold no numbers */
     struct arena arena;
 };
 

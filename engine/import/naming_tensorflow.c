@@ -148,6 +148,12 @@ bool tensorflow_is_in_lstm(const char *name, size_t length)
     return scope != NULL && scope->cell == FOREIGN_CELL_LSTM && strcmp(scope->name, ADDS_NOTHING) != 0;
 }
 
+bool tensorflow_is_in_cell(const char *name, size_t length)
+{
+    size_t end;
+    return find_scope(name, length, &end) != NULL;
+}
+
 bool tensorflow_names_apply(const struct foreign_model *model)
 {
     (void)model; /* whoever has no cell's name simply finds no layer */
@@ -244,6 +250,19 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
     return place_tensor(thinking, layer, tensor, tensor->name + end + 1, length - end - 1);
 }
 
+/* What the graph beside the checkpoint does in its cells and no cell here does. */
+static enum status check_graph(const struct thinking *thinking)
+{
+    const struct foreign_model *model = thinking->model;
+    bool is_ignored =
+        thinking->layer_count == 0 || model->unbuilt.what == NULL || think_setting(thinking, "graph") != NULL;
+    return is_ignored ? STATUS_OK
+                      : error_set(thinking->error, STATUS_UNSUPPORTED,
+                                  "%.300s in the graph beside the checkpoint %s, which is not built here; if the model "
+                                  "does without, say --set graph=ignored",
+                                  model->unbuilt.node, model->unbuilt.what);
+}
+
 enum status tensorflow_find_layers(struct thinking *thinking)
 {
     for (size_t i = 0; i < thinking->model->tensor_count; i++) {
@@ -256,5 +275,5 @@ enum status tensorflow_find_layers(struct thinking *thinking)
                              "layer %.300s: a GRU without its candidate's kernel", layer->place);
         }
     }
-    return STATUS_OK;
+    return check_graph(thinking);
 }

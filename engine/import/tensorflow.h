@@ -20,8 +20,8 @@ enum status tensorflow_slices_read(const struct level_table *table, struct forei
 /* Makes Keras' weights of what names variables by their objects; others stay. UNSUPPORTED for a SavedModel's. */
 enum status tensorflow_take_objects(struct foreign_model *model, struct error *error) MUST_CHECK;
 
-/* Looks up the forget bias in PREFIX.meta, if there is such a file: the model's graph_says and forget_bias. What cannot
- * be read or understood of it says nothing. NO_MEMORY, LIMIT. */
+/* Looks into PREFIX.meta, if there is such a file: the model's graph_says, forget_bias and unbuilt. What cannot be read
+ * or understood of it says nothing. NO_MEMORY, LIMIT. */
 enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
                                   struct error *error) MUST_CHECK;
 
@@ -31,5 +31,8 @@ bool tensorflow_component_is(const char *name, size_t length, const char *word);
 
 /* Whether a name lies in the scope of an LSTM cell that adds to its forget gate what its program said. */
 bool tensorflow_is_in_lstm(const char *name, size_t length);
+
+/* Whether it lies in the scope of a recurrent cell of any kind. */
+bool tensorflow_is_in_cell(const char *name, size_t length);
 
 #endif

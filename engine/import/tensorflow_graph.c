@@ -1,9 +1,11 @@
 /* The graph that TensorFlow's saver writes beside a checkpoint, PREFIX.meta, as far as it says what no variable does:
- * what LSTMs add to their forget gates. Thread: the one that imports.
+ * what LSTMs add to their forget gates, and what cells do that no cell here does. Thread: the one that imports.
  *
  * MetaGraphDef {2: GraphDef {1: NodeDef {1: name, 2: op, 3: inputs, 5: attributes {1: key, 2: AttrValue {4: float,
  * 8: TensorProto {4: content, 5: floats}}}}}}. A cell of single operators splits its sums into i, j, f, o, and adds a
- * constant to the third: Add("…/split:2", "…/add/y"). One operator that is a whole cell has an attribute "forget_bias".
+ * constant to the third: Add("…/split:2", "…/add/y"); it clips in "…/clip_by_value", and its output is "…/mul_2", which
+ * a ResidualWrapper adds to. One operator that is a whole cell has the attributes "forget_bias" and "cell_clip" (0 and
+ * less: none); those of the values that they usually have may be left out.
  * Source: tensorflow/core/protobuf/meta_graph.proto, core/framework/{graph,tensor,attr_value}.proto,
  * core/ops/rnn_ops.cc; TensorFlow 1.15, rnn_cell_impl.py, contrib/rnn/python/ops/lstm_ops.py. */
 #include <math.h>
@@ -17,9 +19,11 @@ struct node {
     struct wire inputs[2];
     size_t input_count;
     struct wire value; /* the tensor of a constant */
-    bool has_forget_bias;
-    float forget_bias; /* its attribute of that name */
+    float forget_bias; /* its attributes of these names, or what they usually are */
+    float cell_clip;
 };
+
+static const struct node usual_node = {.forget_bias = 1, .cell_clip = 3};
 
 /* The field of that number, or the last one; empty without it. */
 static struct wire field_of(struct wire message, uint32_t number)
@@ -53,14 +57,16 @@ static void take_attribute(struct wire attribute, struct node *node)
     struct wire value = field_of(attribute, 2);
     struct wire_field field;
     bool is_corrupt = false;
+    float *target = equals(key, "forget_bias") ? &node->forget_bias
+                    : equals(key, "cell_clip") ? &node->cell_clip
+                                               : NULL;
     if (equals(key, "value")) {
         node->value = field_of(value, 8);
     }
-    while (equals(key, "forget_bias") && wire_read_field(&value, &field, &is_corrupt)) {
+    while (target != NULL && wire_read_field(&value, &field, &is_corrupt)) {
         if (field.number == 4 && field.type == WIRE_FOUR_BYTES) {
             uint32_t bits = (uint32_t)field.value;
-            memcpy(&node->forget_bias, &bits, sizeof bits);
-            node->has_forget_bias = true;
+            memcpy(target, &bits, sizeof bits);
         }
     }
 }
@@ -76,7 +82,7 @@ static bool next_node(struct wire *graph, struct node *ret_node)
         }
     } while (field.number != 1 || field.type != WIRE_BYTES);
     struct wire message = field.bytes;
-    *ret_node = (struct node){.input_count = 0};
+    *ret_node = usual_node;
     while (wire_read_field(&message, &field, &is_corrupt)) {
         if (field.type != WIRE_BYTES) {
             continue;
@@ -129,26 +135,91 @@ static void note_number(struct foreign_model *model, float number)
     }
 }
 
+static bool is_addition(const struct node *node)
+{
+    return (equals(node->op, "Add") || equals(node->op, "AddV2")) && node->input_count == 2;
+}
+
 /* Whether a node adds to an LSTM's forget gate: its second input, a constant's name, says what. */
 static bool is_sum(const struct node *node)
 {
-    return (equals(node->op, "Add") || equals(node->op, "AddV2")) && node->input_count == 2 &&
-           is_forget_gate(node->inputs[0]);
+    return is_addition(node) && is_forget_gate(node->inputs[0]);
 }
 
-/* Notes what operators say that are whole cells, and returns how many sums of others there are. */
-static size_t note_whole_cells(struct wire graph, struct foreign_model *model)
+static bool is_whole_cell(const struct node *node)
 {
-    const float usual = 1; /* an attribute of its usual value may be left out */
-    struct node node;
-    size_t sum_count = 0;
-    while (next_node(&graph, &node)) {
-        sum_count += is_sum(&node) ? 1 : 0;
-        if (equals(node.op, "LSTMBlockCell") || equals(node.op, "BlockLSTM")) {
-            note_number(model, node.has_forget_bias ? node.forget_bias : usual);
+    return equals(node->op, "LSTMBlockCell") || equals(node->op, "BlockLSTM");
+}
+
+/* ---- what is not built ---- */
+
+static bool is_clip(const struct node *node)
+{
+    const char *name = (const char *)node->name.bytes;
+    bool is_minimum = equals(node->op, "Minimum") &&
+                      foreign_ends_in(name, node->name.length, "/clip_by_value/Minimum") &&
+                      tensorflow_is_in_lstm(name, node->name.length);
+    return is_minimum || (is_whole_cell(node) && node->cell_clip > 0);
+}
+
+/* Whether a cell has it in the place of tanh. */
+static bool is_other_activation(const struct node *node)
+{
+    static const char *const others[] = {"Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (equals(node->op, others[i])) {
+            return tensorflow_is_in_cell((const char *)node->name.bytes, node->name.length);
         }
     }
-    return sum_count;
+    return false;
+}
+
+/* Whether it adds to an LSTM's output. */
+static bool is_residual(const struct node *node)
+{
+    bool is_output = false;
+    for (size_t i = 0; i < node->input_count; i++) {
+        const char *input = (const char *)node->inputs[i].bytes;
+        is_output = is_output || (foreign_ends_in(input, node->inputs[i].length, "/mul_2") &&
+                                  tensorflow_is_in_lstm(input, node->inputs[i].length));
+    }
+    return is_output && is_addition(node);
+}
+
+/* Notes what a node does that is not built, unless one before it did. */
+static enum status note_unbuilt(const struct node *node, struct foreign_model *model, struct error *error)
+{
+    const char *what = is_clip(node)               ? "limits an LSTM's state (cell_clip)"
+                       : is_other_activation(node) ? "is another activation of a cell than tanh"
+                       : is_residual(node)         ? "is a residual connection around an LSTM"
+                                                   : NULL;
+    if (what == NULL || model->unbuilt.what != NULL || node->name.length > FOREIGN_NAME_BYTES_MAX) {
+        return STATUS_OK;
+    }
+    char *name = arena_allocate(&model->arena, node->name.length + 1, 1);
+    if (name == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    memcpy(name, node->name.bytes, node->name.length);
+    model->unbuilt.node = name;
+    model->unbuilt.what = what;
+    return STATUS_OK;
+}
+
+/* Notes what nodes say by themselves, and returns how many sums there are, whose constants say the rest. */
+static enum status note_nodes(struct wire graph, struct foreign_model *model, size_t *ret_sum_count,
+                              struct error *error)
+{
+    struct node node;
+    *ret_sum_count = 0;
+    while (next_node(&graph, &node)) {
+        *ret_sum_count += is_sum(&node) ? 1 : 0;
+        if (is_whole_cell(&node)) {
+            note_number(model, node.forget_bias);
+        }
+        TRY(note_unbuilt(&node, model, error));
+    }
+    return STATUS_OK;
 }
 
 static int by_text(const void *left, const void *right)
@@ -203,8 +274,11 @@ enum status tensorflow_graph_read(struct foreign_source *source, const char *pre
         return STATUS_OK;
     }
     struct wire graph = field_of(meta, 2);
-    size_t sum_count = note_whole_cells(graph, model);
-    enum status status = sum_count == 0 ? STATUS_OK : note_sums(graph, sum_count, model, error);
+    size_t sum_count = 0;
+    enum status status = note_nodes(graph, model, &sum_count, error);
+    if (status == STATUS_OK && sum_count > 0) {
+        status = note_sums(graph, sum_count, model, error);
+    }
     foreign_source_forget(source, file);
     return status;
 }

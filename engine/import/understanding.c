@@ -17,6 +17,7 @@ static const char *const setting_keys[] = {
     "embedding",            /* the tensor that is it, or none */
     "file",                 /* which of a folder's models */
     "forget_bias",          /* what an LSTM adds to its forget gate when it runs */
+    "graph",                /* what one beside a TensorFlow checkpoint does and is not built: ignored */
     "layers",               /* of Keras weights alone that tell no order: their names, from the input to the output */
     "output",               /* the matrix before the logits; of a Keras model the layer that predicts */
     "recurrent_activation", /* of the gates of Keras weights alone: sigmoid, hard_sigmoid */
@@ -51,8 +52,9 @@ enum status import_settings_add(struct import_settings *settings, const char *ke
     if (!is_known) {
         return error_set(error, STATUS_INVALID, "'%.100s' is nothing that can be set: %s", key, known);
     }
-    if (strcmp(key, "rest") == 0 && strcmp(value, "ignored") != 0) { /* of whatever format the source is */
-        return error_set(error, STATUS_INVALID, "rest=%.60s: it can only be ignored", value);
+    bool is_ignorable = strcmp(key, "rest") == 0 || strcmp(key, "graph") == 0;
+    if (is_ignorable && strcmp(value, "ignored") != 0) { /* of whatever format the source is */
+        return error_set(error, STATUS_INVALID, "%s=%.60s: it can only be ignored", key, value);
     }
     if (find_setting(settings, key) != NULL || settings->count >= IMPORT_SETTINGS_MAX) {
         return error_set(error, STATUS_INVALID, "'%.100s' is set twice", key);

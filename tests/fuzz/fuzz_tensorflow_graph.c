@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     CHECK(tensorflow_graph_read(&source, "m", &model, &error) == STATUS_OK);
     CHECK(model.graph_says != FOREIGN_FORGET_BIAS_NO_GRAPH);
     CHECK(fabsf(model.forget_bias) <= FOREIGN_FORGET_BIAS_MAX);
+    CHECK((model.unbuilt.what == NULL) == (model.unbuilt.node == NULL));
     foreign_model_release(&model);
     foreign_source_release(&source);
     return 0;

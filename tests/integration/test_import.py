@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import shutil
+import struct
 import tempfile
 import unittest
 
@@ -386,10 +387,22 @@ class OwnModels(ComputedTest):
         path = foreign.tensorflow_checkpoint(self.folder_of("block/model"), {
             name.replace("cell_1/basic_lstm_cell", "cell_1/lstm_fused_cell"): content
             for name, content in tensors.items()})
-        attribute = foreign.message((1, b"forget_bias"), (2, foreign.message((4, (0,)))))
-        graph = [(1, foreign.message((1, b"Train/" + op), (2, op), (3, b"x"), (5, attribute)))
-                 for op in (b"LSTMBlockCell", b"BlockLSTM")]
-        foreign.write(path.replace(".index", ".meta"), foreign.message((2, foreign.message(*graph))))
+
+        def float_bits(number):
+            return struct.unpack("<I", struct.pack("<f", number))
+
+        def write_graph(cell_clip):
+            attributes = [(5, foreign.message((1, key), (2, foreign.message((4, float_bits(number))))))
+                          for key, number in ((b"forget_bias", 0), (b"cell_clip", cell_clip))]
+            graph = [(1, foreign.message((1, b"Train/" + op), (2, op), (3, b"x"), *attributes))
+                     for op in (b"LSTMBlockCell", b"BlockLSTM")]
+            foreign.write(path.replace(".index", ".meta"), foreign.message((2, foreign.message(*graph))))
+
+        write_graph(50)
+        done = run("import", path, "--out", os.path.join(self.models, "clipped"), "--vocabulary", self.vocabulary())
+        self.assertIn("Train/LSTMBlockCell in the graph beside the checkpoint limits an LSTM's state (cell_clip), "
+                      "which is not built here; if the model does without, say --set graph=ignored", done.stderr)
+        write_graph(-1)
         for tensor, (shape, numbers) in tensors.items():
             if tensor.endswith("cell/bias"):  # the computation adds 1
                 tensors[tensor] = shape, [x - (at // foreign.UNITS == 2) for at, x in enumerate(numbers)]

@@ -219,21 +219,26 @@ static void put_meta(struct buffer *meta, int kind, float number)
     wrap_graph(meta, &graph);
 }
 
-/* An operator that is a whole cell, with its attribute unless `number` is NULL. */
-static void put_whole_cell(struct buffer *graph, const char *op, const float *number)
+/* An operator that is a whole cell, with those attributes that are not NULL. */
+static void put_whole_cell(struct buffer *graph, const char *op, const float *forget_bias, const float *cell_clip)
 {
     static struct buffer node;
     static struct buffer attribute;
     static struct buffer value;
-    node.length = attribute.length = value.length = 0;
+    static const char *const keys[] = {"forget_bias", "cell_clip"};
+    const float *const numbers[] = {forget_bias, cell_clip};
+    node.length = 0;
     put_message(&node, 1, "cell", 4);
     put_message(&node, 2, op, strlen(op));
-    if (number != NULL) {
-        put_varint(&value, 4 << 3 | 5);
-        put(&value, number, sizeof *number);
-        put_message(&attribute, 1, "forget_bias", 11);
-        put_message(&attribute, 2, value.bytes, value.length);
-        put_message(&node, 5, attribute.bytes, attribute.length);
+    for (size_t i = 0; i < 2; i++) {
+        attribute.length = value.length = 0;
+        if (numbers[i] != NULL) {
+            put_varint(&value, 4 << 3 | 5);
+            put(&value, numbers[i], sizeof *numbers[i]);
+            put_message(&attribute, 1, keys[i], strlen(keys[i]));
+            put_message(&attribute, 2, value.bytes, value.length);
+            put_message(&node, 5, attribute.bytes, attribute.length);
+        }
     }
     put_message(graph, 1, node.bytes, node.length);
 }
@@ -245,6 +250,12 @@ static const struct named_bytes *bundle_beside(const struct buffer *meta)
     memcpy(files, bundle(), 4 * sizeof *files);
     files[3] = (struct named_bytes){"m.meta", meta->bytes, meta->length};
     return files;
+}
+
+static void expect_unbuilt(const struct buffer *meta, const char *reason)
+{
+    expect_refusal(bundle_beside(meta), NULL, STATUS_UNSUPPORTED, reason);
+    expect_forget_bias(bundle_beside(meta), (const char *const[]){"graph", "ignored", NULL}, 1);
 }
 
 static void test_the_graph_says_the_forget_bias(void **state)
@@ -285,19 +296,67 @@ static void test_operators_that_are_whole_cells(void **state)
     static const char *const ops[] = {"LSTMBlockCell", "BlockLSTM"};
     const float zero = 0;
     const float half = 0.5f;
+    const float none = -1;
     for (size_t i = 0; i < 2; i++) {
         graph.length = 0;
-        put_whole_cell(&graph, ops[i], &zero);
-        put_whole_cell(&graph, ops[i], &zero);
+        put_whole_cell(&graph, ops[i], &zero, &none);
+        put_whole_cell(&graph, ops[i], &zero, &zero);
         wrap_graph(&meta, &graph);
         expect_forget_bias(bundle_beside(&meta), NULL, 0);
-        put_whole_cell(&graph, ops[1 - i], &half);
+        put_whole_cell(&graph, ops[1 - i], &half, &none);
         wrap_graph(&meta, &graph);
         expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, "add different numbers to their forget gates");
         graph.length = 0;
-        put_whole_cell(&graph, ops[i], NULL); /* what it usually is need not be written */
+        put_whole_cell(&graph, ops[i], NULL, &none); /* what it usually is need not be written */
         wrap_graph(&meta, &graph);
         expect_forget_bias(bundle_beside(&meta), NULL, 1);
+        put_whole_cell(&graph, ops[i], NULL, NULL);
+        wrap_graph(&meta, &graph);
+        expect_unbuilt(&meta, "cell in the graph beside the checkpoint limits an LSTM's state (cell_clip)");
+        graph.length = 0;
+        put_whole_cell(&graph, ops[i], NULL, &half);
+        wrap_graph(&meta, &graph);
+        expect_unbuilt(&meta, "cell in the graph beside the checkpoint limits an LSTM's state (cell_clip)");
+    }
+}
+
+/* What cells of single operators do that is not built, beside the same outside of cells. */
+static void test_a_graph_that_does_what_is_not_built(void **state)
+{
+    (void)state;
+    static struct buffer graph;
+    static struct buffer meta;
+    static struct buffer tensor;
+    static const struct {
+        const char *name, *op, *input, *reason;
+    } nodes[] = {
+        {CELL "/clip_by_value/Minimum", "Minimum", CELL "/add_1", "limits an LSTM's state (cell_clip)"},
+        {CELL "/Relu_1", "Relu", CELL "/add_1", "is another activation of a cell than tanh"},
+        {"rnn/gru_cell/Softsign", "Softsign", "rnn/gru_cell/BiasAdd_1", "is another activation of a cell than tanh"},
+        {"rnn/while/cell_0/add", "AddV2", CELL "/mul_2", "is a residual connection around an LSTM"},
+        {"clip_by_value/Minimum", "Minimum", "global_norm", NULL},
+        {"rnn/gru_cell/clip_by_value/Minimum", "Minimum", "x", NULL},
+        {"dense/Relu", "Relu", "dense/BiasAdd", NULL},
+        {"gradients/" CELL "/Relu_grad/ReluGrad", "ReluGrad", "x", NULL},
+        {CELL "/add_1", "Add", CELL "/mul_1", NULL},
+        {"dense/add", "Add", "dense/mul_2", NULL},
+        {"concat", "ConcatV2", CELL "/mul_2", NULL},
+    };
+    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
+        graph.length = 0;
+        put_float(&tensor, 0, 1);
+        put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
+        put_node(&graph, CELL "/add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", NULL}, NULL);
+        put_node(&graph, nodes[i].name, nodes[i].op, (const char *const[]){"x", nodes[i].input, NULL}, NULL);
+        wrap_graph(&meta, &graph);
+        if (nodes[i].reason == NULL) {
+            expect_forget_bias(bundle_beside(&meta), NULL, 1);
+        } else {
+            char reason[200];
+            snprintf(reason, sizeof reason, "%s in the graph beside the checkpoint %s, which is not built here",
+                     nodes[i].name, nodes[i].reason);
+            expect_unbuilt(&meta, reason);
+        }
     }
 }
 
@@ -543,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_the_graph_says_the_forget_bias),
         cmocka_unit_test(test_a_graph_that_says_no_forget_bias),
         cmocka_unit_test(test_operators_that_are_whole_cells),
+        cmocka_unit_test(test_a_graph_that_does_what_is_not_built),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),
