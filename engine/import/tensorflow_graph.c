@@ -193,15 +193,18 @@ static enum status note_unbuilt(const struct node *node, struct foreign_model *m
                        : is_other_activation(node) ? "is another activation of a cell than tanh"
                        : is_residual(node)         ? "is a residual connection around an LSTM"
                                                    : NULL;
-    if (what == NULL || model->unbuilt.what != NULL || node->name.length > FOREIGN_NAME_BYTES_MAX) {
+    size_t length = node->name.length < FOREIGN_NAME_BYTES_MAX ? node->name.length : FOREIGN_NAME_BYTES_MAX;
+    if (what == NULL || model->unbuilt.what != NULL) {
         return STATUS_OK;
     }
-    char *name = arena_allocate(&model->arena, node->name.length + 1, 1);
+    char *name = arena_allocate(&model->arena, length + 1, 1);
     if (name == NULL) {
         return foreign_no_memory(model, error);
     }
-    memcpy(name, node->name.bytes, node->name.length);
-    model->unbuilt.node = name;
+    if (length > 0) {
+        memcpy(name, node->name.bytes, length);
+    }
+    model->unbuilt.node = length > 0 ? name : "a node without a name";
     model->unbuilt.what = what;
     return STATUS_OK;
 }

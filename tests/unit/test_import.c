@@ -331,6 +331,7 @@ static void test_a_graph_that_does_what_is_not_built(void **state)
         const char *name, *op, *input, *reason;
     } nodes[] = {
         {CELL "/clip_by_value/Minimum", "Minimum", CELL "/add_1", "limits an LSTM's state (cell_clip)"},
+        {"", "LSTMBlockCell", "x", "limits an LSTM's state (cell_clip)"},
         {CELL "/Relu_1", "Relu", CELL "/add_1", "is another activation of a cell than tanh"},
         {"rnn/gru_cell/Softsign", "Softsign", "rnn/gru_cell/BiasAdd_1", "is another activation of a cell than tanh"},
         {"rnn/while/cell_0/add", "AddV2", CELL "/mul_2", "is a residual connection around an LSTM"},
@@ -354,7 +355,7 @@ static void test_a_graph_that_does_what_is_not_built(void **state)
         } else {
             char reason[200];
             snprintf(reason, sizeof reason, "%s in the graph beside the checkpoint %s, which is not built here",
-                     nodes[i].name, nodes[i].reason);
+                     *nodes[i].name == '\0' ? "a node without a name" : nodes[i].name, nodes[i].reason);
             expect_unbuilt(&meta, reason);
         }
     }
