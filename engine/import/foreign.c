@@ -177,6 +177,21 @@ bool foreign_ends_in(const char *text, size_t length, const char *ending)
     return length >= ending_length && memcmp(text + length - ending_length, ending, ending_length) == 0;
 }
 
+static bool ends_word(char character)
+{
+    return character == '\0' || strchr("/_-. ", character) != NULL;
+}
+
+size_t foreign_shared_words(const char *a, const char *b)
+{
+    size_t length = 0;
+    size_t at = 0;
+    for (; a[at] != '\0' && a[at] == b[at]; at++) {
+        length = ends_word(a[at]) ? at + 1 : length;
+    }
+    return at > 0 && ends_word(a[at]) && ends_word(b[at]) ? at : length;
+}
+
 double foreign_number(const struct foreign_tensor *tensor, size_t index)
 {
     const unsigned char *at = tensor->data + index * dtype_bytes(tensor->dtype);

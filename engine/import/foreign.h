@@ -143,6 +143,9 @@ enum status foreign_add_metadata(struct foreign_model *model, const char *key, c
 /* Whether the first `length` bytes of a text end in another. */
 bool foreign_ends_in(const char *text, size_t length, const char *ending);
 
+/* How many bytes two names begin with alike, whole words alone: 6 for poems_weights.hdf5 and poems_config.json. */
+size_t foreign_shared_words(const char *a, const char *b);
+
 /* Element `index` as a number. */
 double foreign_number(const struct foreign_tensor *tensor, size_t index);
 

@@ -128,22 +128,6 @@ static enum status decide_gates(struct thinking *thinking, struct keras_design *
 
 /* ---- the length of inputs ---- */
 
-static bool ends_word(char character)
-{
-    return character == '\0' || strchr("/_-. ", character) != NULL;
-}
-
-/* How many bytes two names begin with alike, whole words alone: 6 for poems_weights.hdf5 and poems_config.json. */
-static size_t shared_words(const char *a, const char *b)
-{
-    size_t length = 0;
-    size_t at = 0;
-    for (; a[at] != '\0' && a[at] == b[at]; at++) {
-        length = ends_word(a[at]) ? at + 1 : length;
-    }
-    return at > 0 && ends_word(a[at]) && ends_word(b[at]) ? at : length;
-}
-
 /* Of several files beside the weights that say it, that whose name begins most like theirs; NULL: none says it, or they
  * say different things (`*ret_other` is one of another value than `*ret_one`) and no name tells which is meant. */
 static const struct foreign_hint *find_nearest_hint(const struct foreign_model *model, const char *key,
@@ -157,7 +141,7 @@ static const struct foreign_hint *find_nearest_hint(const struct foreign_model *
         if (strcmp(hint->key, key) != 0) {
             continue;
         }
-        size_t shared = hint->place == NULL ? SIZE_MAX : shared_words(hint->place, model->entry);
+        size_t shared = hint->place == NULL ? SIZE_MAX : foreign_shared_words(hint->place, model->entry);
         if (*ret_one == NULL || shared > most) {
             *ret_one = hint;
             *ret_other = NULL;

@@ -81,29 +81,49 @@ static bool is_model(const struct plain *root)
     return is_one;
 }
 
-/* What model.to_json wrote, beside weights alone. */
-static enum status find_config(struct foreign_source *source, struct foreign_model *model, struct foreign_keras *keras,
-                               struct error *error)
+static bool may_be_model(const struct source_file *file)
 {
-    for (size_t i = 0; i < source->count && keras->config == NULL; i++) {
+    unsigned char head[SOURCE_HEAD_BYTES];
+    size_t length = foreign_source_peek(file, 0, head);
+    return length > 0 && head[0] == '{' && file->bytes <= SOURCE_VOCABULARY_BYTES_MAX &&
+           (memmem(head, length, "\"class_name\"", 12) != NULL ||
+            memmem(head, length, "\"keras_version\"", 15) != NULL);
+}
+
+/* What model.to_json wrote, beside weights alone: of several that whose name begins most like theirs. */
+static enum status find_config(struct foreign_source *source, const struct source_file *weights,
+                               struct foreign_model *model, struct foreign_keras *keras, struct error *error)
+{
+    const struct source_file *found = NULL;
+    const struct source_file *other = NULL; /* as near as `found` */
+    size_t most = 0;
+    for (size_t i = 0; i < source->count; i++) {
         struct source_file *file = &source->files[i];
-        unsigned char head[SOURCE_HEAD_BYTES];
+        size_t shared = foreign_shared_words(file->name, weights->name);
         const unsigned char *bytes = NULL;
-        size_t length = foreign_source_peek(file, 0, head);
-        if (length == 0 || head[0] != '{' || file->bytes > SOURCE_VOCABULARY_BYTES_MAX ||
-            (memmem(head, length, "\"class_name\"", 12) == NULL &&
-             memmem(head, length, "\"keras_version\"", 15) == NULL)) {
+        size_t length = 0;
+        const struct plain *root = NULL;
+        if (!may_be_model(file) || (found != NULL && shared < most)) {
             continue;
         }
-        const struct plain *root = NULL;
         TRY(foreign_source_read(source, file, &bytes, &length, error));
         TRY(foreign_read_json(model, file->name, bytes, length, &root, error));
-        const struct plain *version = plain_get(root, "keras_version");
         if (is_model(root)) {
+            other = found != NULL && shared == most ? found : NULL;
+            found = file;
+            most = shared;
             keras->config = root;
-            keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
         }
     }
+    if (other != NULL) {
+        error_set(error, STATUS_UNPROCESSABLE,
+                  "beside %.200s, weights alone, lie several models, %.200s and %.200s among them, and no name begins "
+                  "more like theirs: name the one that is meant as they are",
+                  weights->name, other->name, found->name);
+        return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
+    }
+    const struct plain *version = plain_get(keras->config, "keras_version");
+    keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
     return STATUS_OK;
 }
 
@@ -145,7 +165,7 @@ enum status keras_h5_read(struct foreign_source *source, struct source_file *fil
         foreign_source_forget(source, file);
     }
     if (status == STATUS_OK && keras->config == NULL) {
-        status = find_config(source, model, keras, error);
+        status = find_config(source, file, model, keras, error);
     }
     keras->version = keras->version == NULL ? conclude_version(model, keras) : keras->version;
     return status;
