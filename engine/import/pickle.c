@@ -244,134 +244,6 @@ static enum status do_get_line(struct pickle_reader *reader, const struct pickle
     return get(reader, index);
 }
 
-/* ---- objects: noted, never made ---- */
-
-static enum status push_global(struct pickle_reader *reader, const char *module, size_t module_length, const char *name,
-                               size_t name_length)
-{
-    char *text = arena_format(reader->arena, "%.*s %.*s", (int)module_length, module, (int)name_length, name);
-    struct plain *value = plain_create(reader->arena, PLAIN_GLOBAL);
-    if (text == NULL || value == NULL) {
-        return pickle_no_memory(reader);
-    }
-    value->text = text;
-    value->length = strlen(text);
-    return pickle_push(reader, value);
-}
-
-enum { GLOBAL_NAME_BYTES_MAX = 4096 };
-
-static enum status check_global(const struct pickle_reader *reader, size_t module_length, size_t name_length)
-{
-    return module_length > GLOBAL_NAME_BYTES_MAX || name_length > GLOBAL_NAME_BYTES_MAX
-               ? pickle_corrupt(reader, "a global with a name of more than 4096 bytes")
-               : STATUS_OK;
-}
-
-static enum status do_global(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    TRY(check_global(reader, argument->length, argument->second_length));
-    return push_global(reader, argument->text, argument->length, argument->second, argument->second_length);
-}
-
-static enum status do_stack_global(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *name = NULL;
-    struct plain *module = NULL;
-    (void)argument;
-    TRY(pickle_pop(reader, &name));
-    TRY(pickle_pop(reader, &module));
-    if (!plain_is_string(name) || !plain_is_string(module)) {
-        return pickle_corrupt(reader, "a global whose name is no string");
-    }
-    TRY(check_global(reader, module->length, name->length));
-    return push_global(reader, module->text, module->length, name->text, name->length);
-}
-
-static enum status do_call(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *arguments = NULL;
-    struct plain *global = NULL;
-    struct plain *value = NULL;
-    (void)argument;
-    TRY(pickle_pop(reader, &arguments));
-    TRY(pickle_pop(reader, &global));
-    TRY(pickle_call(reader, global, arguments, &value));
-    return pickle_push(reader, value);
-}
-
-static enum status do_new_with_keywords(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *keywords = NULL;
-    TRY(pickle_pop(reader, &keywords));
-    return do_call(reader, argument);
-}
-
-/* class and arguments between mark and top; of INST the class stands in the instruction. */
-static enum status call_marked(struct pickle_reader *reader, size_t begin)
-{
-    if (reader->depth <= begin) {
-        return pickle_corrupt(reader, "an object without its class");
-    }
-    TRY(pickle_push_gathered(reader, begin + 1, PLAIN_LIST));
-    return do_call(reader, NULL);
-}
-
-static enum status do_object(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    size_t begin = 0;
-    (void)argument;
-    TRY(pickle_pop_mark(reader, &begin));
-    return call_marked(reader, begin);
-}
-
-static enum status do_instance(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    TRY(pickle_push_marked(reader, PLAIN_LIST));
-    struct plain *arguments = NULL;
-    TRY(pickle_pop(reader, &arguments));
-    TRY(do_global(reader, argument));
-    TRY(pickle_push(reader, arguments));
-    return do_call(reader, NULL);
-}
-
-static enum status do_build(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *state = NULL;
-    struct plain *object = NULL;
-    (void)argument;
-    TRY(pickle_pop(reader, &state));
-    TRY(pickle_top(reader, &object));
-    if (object->kind == PLAIN_CALL) {
-        object->state = state;
-        return pickle_build_array(reader, object, state);
-    }
-    return STATUS_OK;
-}
-
-static enum status push_persistent(struct pickle_reader *reader, struct plain *id)
-{
-    struct plain *value = plain_create(reader->arena, PLAIN_PERSISTENT);
-    if (value != NULL) {
-        value->arguments = id;
-    }
-    return pickle_push(reader, value);
-}
-
-static enum status do_persistent(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *id = NULL;
-    (void)argument;
-    TRY(pickle_pop(reader, &id));
-    return push_persistent(reader, id);
-}
-
-static enum status do_persistent_line(struct pickle_reader *reader, const struct pickle_argument *argument)
-{
-    struct plain *id = plain_create_text(reader->arena, PLAIN_TEXT, argument->text, argument->length);
-    return id == NULL ? pickle_no_memory(reader) : push_persistent(reader, id);
-}
-
 /* ---- the rest ---- */
 
 static enum status do_protocol(struct pickle_reader *reader, const struct pickle_argument *argument)
@@ -450,16 +322,16 @@ static const struct instruction instructions[TABLE_ROWS] = {
     ['g'] = {FORM_LINE, do_get_line},
     ['h'] = {FORM_BYTE, do_get},
     ['j'] = {FORM_FOUR_BYTES, do_get},
-    ['c'] = {FORM_TWO_LINES, do_global},
-    [0x93] = {FORM_NONE, do_stack_global},
-    ['R'] = {FORM_NONE, do_call},
-    [0x81] = {FORM_NONE, do_call},
-    [0x92] = {FORM_NONE, do_new_with_keywords},
-    ['i'] = {FORM_TWO_LINES, do_instance},
-    ['o'] = {FORM_NONE, do_object},
-    ['b'] = {FORM_NONE, do_build},
-    ['P'] = {FORM_LINE, do_persistent_line},
-    ['Q'] = {FORM_NONE, do_persistent},
+    ['c'] = {FORM_TWO_LINES, pickle_do_global},
+    [0x93] = {FORM_NONE, pickle_do_stack_global},
+    ['R'] = {FORM_NONE, pickle_do_call},
+    [0x81] = {FORM_NONE, pickle_do_call},
+    [0x92] = {FORM_NONE, pickle_do_new_with_keywords},
+    ['i'] = {FORM_TWO_LINES, pickle_do_instance},
+    ['o'] = {FORM_NONE, pickle_do_object},
+    ['b'] = {FORM_NONE, pickle_do_build},
+    ['P'] = {FORM_LINE, pickle_do_persistent_line},
+    ['Q'] = {FORM_NONE, pickle_do_persistent},
     [0x80] = {FORM_BYTE, do_protocol},
     [0x95] = {FORM_EIGHT_BYTES, do_nothing}, /* a frame's length */
     [0x82] = {FORM_NONE, do_unsupported},

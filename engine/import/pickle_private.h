@@ -66,6 +66,18 @@ enum status pickle_do_text(struct pickle_reader *reader, const struct pickle_arg
 enum status pickle_do_quoted(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
 enum status pickle_do_escaped_text(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
 
+/* Instructions that name a global, or make an object of one: what would be called is noted. */
+enum status pickle_do_global(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_stack_global(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_call(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_new_with_keywords(struct pickle_reader *reader,
+                                        const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_object(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_instance(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_build(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_persistent(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+enum status pickle_do_persistent_line(struct pickle_reader *reader, const struct pickle_argument *argument) MUST_CHECK;
+
 /* CORRUPT with the byte's offset before `what`. */
 enum status pickle_corrupt(const struct pickle_reader *reader, const char *what);
 /* LIMIT where the arena is full, else NO_MEMORY. */
