@@ -182,14 +182,16 @@ static bool ends_word(char character)
     return character == '\0' || strchr("/_-. ", character) != NULL;
 }
 
-size_t foreign_shared_words(const char *a, const char *b)
+size_t foreign_likeness(const char *name, const char *other)
 {
-    size_t length = 0;
+    size_t shared = 0;
     size_t at = 0;
-    for (; a[at] != '\0' && a[at] == b[at]; at++) {
-        length = ends_word(a[at]) ? at + 1 : length;
+    for (; name[at] != '\0' && name[at] == other[at]; at++) {
+        shared = ends_word(name[at]) ? at : shared;
     }
-    return at > 0 && ends_word(a[at]) && ends_word(b[at]) ? at : length;
+    bool ends_here = at > 0 && ends_word(name[at]) && ends_word(other[at]);
+    bool is_whole = ends_here && (name[at] == '\0' || (name[at] == '.' && strchr(name + at, '/') == NULL));
+    return 2 * (ends_here ? at : shared) + (is_whole ? 1 : 0);
 }
 
 double foreign_number(const struct foreign_tensor *tensor, size_t index)

@@ -54,6 +54,16 @@ struct foreign_keras {
     bool is_javascript;              /* TensorFlow.js runs it, which has activations of its own */
 };
 
+enum foreign_cell { FOREIGN_CELL_LSTM, FOREIGN_CELL_GRU, FOREIGN_CELL_RNN, FOREIGN_CELL_COUNT };
+
+/* What a graph that lies beside the tensors may do in its cells, and no cell here does. */
+enum foreign_unbuilt {
+    FOREIGN_UNBUILT_CLIP,       /* limits the state */
+    FOREIGN_UNBUILT_ACTIVATION, /* has another than tanh */
+    FOREIGN_UNBUILT_RESIDUAL,   /* adds to the cell's output */
+    FOREIGN_UNBUILT_COUNT,
+};
+
 /* What a graph that lies beside the tensors says of what LSTMs add to their forget gates. */
 enum foreign_forget_bias {
     FOREIGN_FORGET_BIAS_NO_GRAPH, /* there is none */
@@ -82,10 +92,8 @@ struct foreign_model {
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
     enum foreign_forget_bias graph_says; /* of forget gates */
     float forget_bias;                   /* what it says: ±FOREIGN_FORGET_BIAS_MAX */
-    struct {
-        const char *node; /* of that graph */
-        const char *what; /* it does that no cell here does; NULL: there is none */
-    } unbuilt;
+    /* A node of the graph that does so in a cell of that kind, or NULL. */
+    const char *unbuilt[FOREIGN_CELL_COUNT][FOREIGN_UNBUILT_COUNT];
     size_t skipped_count; /* tensors of types that hold no numbers */
     struct arena arena;
 };
@@ -143,8 +151,10 @@ enum status foreign_add_metadata(struct foreign_model *model, const char *key, c
 /* Whether the first `length` bytes of a text end in another. */
 bool foreign_ends_in(const char *text, size_t length, const char *ending);
 
-/* How many bytes two names begin with alike, whole words alone: 6 for poems_weights.hdf5 and poems_config.json. */
-size_t foreign_shared_words(const char *a, const char *b);
+/* How alike a file's name is to another's: the more of its words begin both the more, and most where those are all of
+ * it, but for what follows a dot. Of poems.json, poems_old.json and news.json the first is most like poems_weights.h5,
+ * the second next, the last not at all (0). */
+size_t foreign_likeness(const char *name, const char *other);
 
 /* Element `index` as a number. */
 double foreign_number(const struct foreign_tensor *tensor, size_t index);

@@ -128,7 +128,7 @@ static enum status decide_gates(struct thinking *thinking, struct keras_design *
 
 /* ---- the length of inputs ---- */
 
-/* Of several files beside the weights that say it, that whose name begins most like theirs; NULL: none says it, or they
+/* Of several files beside the weights that say it, that whose name is most like theirs; NULL: none says it, or they
  * say different things (`*ret_other` is one of another value than `*ret_one`) and no name tells which is meant. */
 static const struct foreign_hint *find_nearest_hint(const struct foreign_model *model, const char *key,
                                                     const struct foreign_hint **ret_one,
@@ -141,12 +141,12 @@ static const struct foreign_hint *find_nearest_hint(const struct foreign_model *
         if (strcmp(hint->key, key) != 0) {
             continue;
         }
-        size_t shared = hint->place == NULL ? SIZE_MAX : foreign_shared_words(hint->place, model->entry);
-        if (*ret_one == NULL || shared > most) {
+        size_t likeness = hint->place == NULL ? SIZE_MAX : foreign_likeness(hint->place, model->entry);
+        if (*ret_one == NULL || likeness > most) {
             *ret_one = hint;
             *ret_other = NULL;
-            most = shared;
-        } else if (shared == most && strcmp(hint->value, (*ret_one)->value) != 0) {
+            most = likeness;
+        } else if (likeness == most && strcmp(hint->value, (*ret_one)->value) != 0) {
             *ret_other = hint;
         }
     }

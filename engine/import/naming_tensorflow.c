@@ -148,10 +148,18 @@ bool tensorflow_is_in_lstm(const char *name, size_t length)
     return scope != NULL && scope->cell == FOREIGN_CELL_LSTM && strcmp(scope->name, ADDS_NOTHING) != 0;
 }
 
-bool tensorflow_is_in_cell(const char *name, size_t length)
+bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell)
 {
     size_t end;
-    return find_scope(name, length, &end) != NULL;
+    size_t scope_length = tensorflow_last_component(name, length);
+    const struct cell_scope *scope = find_scope(name, length, &end);
+    bool is_around = scope != NULL && end + 1 == scope_length;
+    if (scope != NULL && !is_around && scope->cell == FOREIGN_CELL_GRU && end + 1 < scope_length) {
+        size_t within = scope_length - 1 - (end + 1);
+        is_around = within == 9 && strncasecmp(name + end + 1, "candidate", within) == 0;
+    }
+    *ret_cell = is_around ? scope->cell : *ret_cell;
+    return is_around;
 }
 
 bool tensorflow_names_apply(const struct foreign_model *model)
@@ -250,17 +258,44 @@ static enum status take_tensor(struct thinking *thinking, const struct foreign_t
     return place_tensor(thinking, layer, tensor, tensor->name + end + 1, length - end - 1);
 }
 
-/* What the graph beside the checkpoint does in its cells and no cell here does. */
-static enum status check_graph(const struct thinking *thinking)
+static bool has_layer_of(const struct thinking *thinking, enum foreign_cell cell)
 {
-    const struct foreign_model *model = thinking->model;
-    bool is_ignored =
-        thinking->layer_count == 0 || model->unbuilt.what == NULL || think_setting(thinking, "graph") != NULL;
-    return is_ignored ? STATUS_OK
-                      : error_set(thinking->error, STATUS_UNSUPPORTED,
-                                  "%.300s in the graph beside the checkpoint %s, which is not built here; if the model "
-                                  "does without, say --set graph=ignored",
-                                  model->unbuilt.node, model->unbuilt.what);
+    bool has_one = false;
+    for (size_t i = 0; i < thinking->layer_count; i++) {
+        has_one = has_one || thinking->layers[i].cell == cell;
+    }
+    return has_one;
+}
+
+/* What the graph beside the checkpoint does in its cells and no cell here does. */
+static enum status check_graph(struct thinking *thinking)
+{
+    static const char *const doings[] = {
+        [FOREIGN_UNBUILT_CLIP] = "limits a cell's state (cell_clip)",
+        [FOREIGN_UNBUILT_ACTIVATION] = "belongs to a cell with another activation than tanh",
+        [FOREIGN_UNBUILT_RESIDUAL] = "is a residual connection around a cell",
+    };
+    char text[1024] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < (size_t)FOREIGN_CELL_COUNT * FOREIGN_UNBUILT_COUNT; i++) {
+        enum foreign_cell cell = (enum foreign_cell)(i / FOREIGN_UNBUILT_COUNT);
+        const char *node = thinking->model->unbuilt[cell][i % FOREIGN_UNBUILT_COUNT];
+        if (node != NULL && has_layer_of(thinking, cell) && length < sizeof text) {
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%.200s %s", length == 0 ? "" : ", ",
+                                       node, doings[i % FOREIGN_UNBUILT_COUNT]);
+        }
+    }
+    if (length == 0) {
+        return STATUS_OK;
+    }
+    if (think_setting(thinking, "graph") != NULL) {
+        return think_note(thinking, "graph", "ignored", "it was set; %s", text);
+    }
+    error_set(thinking->error, STATUS_UNPROCESSABLE,
+              "in the graph beside the checkpoint %s, which is not built here; if the model does without, say --set "
+              "graph=ignored",
+              text);
+    return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
 }
 
 enum status tensorflow_find_layers(struct thinking *thinking)

@@ -90,38 +90,63 @@ static bool may_be_model(const struct source_file *file)
             memmem(head, length, "\"keras_version\"", 15) != NULL);
 }
 
-/* What model.to_json wrote, beside weights alone: of several that whose name begins most like theirs. */
+/* What model.to_json wrote, beside weights alone. */
+struct configuration {
+    const struct source_file *file; /* NULL: none was found */
+    const unsigned char *bytes;
+    size_t length;
+    const struct plain *root;
+};
+
+static bool are_same(const struct configuration *one, const struct configuration *other)
+{
+    return one->length == other->length && memcmp(one->bytes, other->bytes, one->length) == 0;
+}
+
+/* That whose name is most like the weights'; `ret_other` is another one as like, or has no file. */
+static enum status find_nearest(struct foreign_source *source, const struct source_file *weights,
+                                struct foreign_model *model, struct configuration *ret_nearest,
+                                struct configuration *ret_other, struct error *error)
+{
+    size_t most = 0;
+    *ret_nearest = *ret_other = (struct configuration){.file = NULL};
+    for (size_t i = 0; i < source->count; i++) {
+        struct source_file *file = &source->files[i];
+        struct configuration found = {.file = file};
+        size_t likeness = foreign_likeness(file->name, weights->name);
+        if (!may_be_model(file) || likeness < most) {
+            continue;
+        }
+        TRY(foreign_source_read(source, file, &found.bytes, &found.length, error));
+        TRY(foreign_read_json(model, file->name, found.bytes, found.length, &found.root, error));
+        if (!is_model(found.root)) {
+            continue;
+        }
+        if (ret_nearest->file == NULL || likeness > most) {
+            *ret_nearest = found;
+            *ret_other = (struct configuration){.file = NULL};
+            most = likeness;
+        } else if (!are_same(ret_nearest, &found)) {
+            *ret_other = found;
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status find_config(struct foreign_source *source, const struct source_file *weights,
                                struct foreign_model *model, struct foreign_keras *keras, struct error *error)
 {
-    const struct source_file *found = NULL;
-    const struct source_file *other = NULL; /* as near as `found` */
-    size_t most = 0;
-    for (size_t i = 0; i < source->count; i++) {
-        struct source_file *file = &source->files[i];
-        size_t shared = foreign_shared_words(file->name, weights->name);
-        const unsigned char *bytes = NULL;
-        size_t length = 0;
-        const struct plain *root = NULL;
-        if (!may_be_model(file) || (found != NULL && shared < most)) {
-            continue;
-        }
-        TRY(foreign_source_read(source, file, &bytes, &length, error));
-        TRY(foreign_read_json(model, file->name, bytes, length, &root, error));
-        if (is_model(root)) {
-            other = found != NULL && shared == most ? found : NULL;
-            found = file;
-            most = shared;
-            keras->config = root;
-        }
-    }
-    if (other != NULL) {
+    struct configuration nearest;
+    struct configuration other;
+    TRY(find_nearest(source, weights, model, &nearest, &other, error));
+    if (other.file != NULL) {
         error_set(error, STATUS_UNPROCESSABLE,
-                  "beside %.200s, weights alone, lie several models, %.200s and %.200s among them, and no name begins "
-                  "more like theirs: name the one that is meant as they are",
-                  weights->name, other->name, found->name);
+                  "beside %.200s, weights alone, lie several models, %.200s and %.200s among them, and no name is more "
+                  "like theirs: name the one that is meant as they are",
+                  weights->name, nearest.file->name, other.file->name);
         return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
     }
+    keras->config = nearest.root;
     const struct plain *version = plain_get(keras->config, "keras_version");
     keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
     return STATUS_OK;

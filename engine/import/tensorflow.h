@@ -32,7 +32,7 @@ bool tensorflow_component_is(const char *name, size_t length, const char *word);
 /* Whether a name lies in the scope of an LSTM cell that adds to its forget gate what its program said. */
 bool tensorflow_is_in_lstm(const char *name, size_t length);
 
-/* Whether it lies in the scope of a recurrent cell of any kind. */
-bool tensorflow_is_in_cell(const char *name, size_t length);
+/* Whether it stands directly in the scope of a recurrent cell, of the kind `*ret_cell`. */
+bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell);
 
 #endif

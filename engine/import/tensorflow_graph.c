@@ -3,8 +3,9 @@
  *
  * MetaGraphDef {2: GraphDef {1: NodeDef {1: name, 2: op, 3: inputs, 5: attributes {1: key, 2: AttrValue {4: float,
  * 8: TensorProto {4: content, 5: floats}}}}}}. A cell of single operators splits its sums into i, j, f, o, and adds a
- * constant to the third: Add("…/split:2", "…/add/y"); it clips in "…/clip_by_value", and its output is "…/mul_2", which
- * a ResidualWrapper adds to. One operator that is a whole cell has the attributes "forget_bias" and "cell_clip" (0 and
+ * constant to the third: Add("…/split:2", "…/add/y"); it clips in "…/clip_by_value". All its operators stand directly
+ * in its scope, until 1.1 a GRU's also in "candidate" or "Candidate" there; what is added to outside of it is its
+ * output (ResidualWrapper). One operator that is a whole cell has the attributes "forget_bias" and "cell_clip" (0 and
  * less: none); those of the values that they usually have may be left out.
  * Source: tensorflow/core/protobuf/meta_graph.proto, core/framework/{graph,tensor,attr_value}.proto,
  * core/ops/rnn_ops.cc; TensorFlow 1.15, rnn_cell_impl.py, contrib/rnn/python/ops/lstm_ops.py. */
@@ -153,59 +154,92 @@ static bool is_whole_cell(const struct node *node)
 
 /* ---- what is not built ---- */
 
-static bool is_clip(const struct node *node)
+/* What the nodes were found to have, by the kind of cell. */
+struct cells {
+    struct wire product[FOREIGN_CELL_COUNT]; /* the name of a matrix product; empty: there is none */
+    bool has_tanh[FOREIGN_CELL_COUNT];
+};
+
+static bool stands_in_cell(struct wire name, enum foreign_cell *ret_cell)
 {
+    return tensorflow_cell_around((const char *)name.bytes, name.length, ret_cell);
+}
+
+/* Whether it is clip_by_value's of an LSTM cell, or a whole cell that clips. */
+static bool is_clip(const struct node *node, enum foreign_cell *ret_cell)
+{
+    static const char minimum[] = "/Minimum";
     const char *name = (const char *)node->name.bytes;
-    bool is_minimum = equals(node->op, "Minimum") &&
-                      foreign_ends_in(name, node->name.length, "/clip_by_value/Minimum") &&
-                      tensorflow_is_in_lstm(name, node->name.length);
-    return is_minimum || (is_whole_cell(node) && node->cell_clip > 0);
+    size_t length = node->name.length;
+    if (is_whole_cell(node)) {
+        *ret_cell = FOREIGN_CELL_LSTM;
+        return node->cell_clip > 0;
+    }
+    if (!equals(node->op, "Minimum") || !foreign_ends_in(name, length, minimum)) {
+        return false;
+    }
+    length -= strlen(minimum);
+    size_t begin = tensorflow_last_component(name, length);
+    return strncmp(name + begin, "clip_by_value", 13) == 0 && tensorflow_cell_around(name, length, ret_cell) &&
+           *ret_cell == FOREIGN_CELL_LSTM;
 }
 
 /* Whether a cell has it in the place of tanh. */
-static bool is_other_activation(const struct node *node)
+static bool is_other_activation(const struct node *node, enum foreign_cell *ret_cell)
 {
     static const char *const others[] = {"Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (equals(node->op, others[i])) {
-            return tensorflow_is_in_cell((const char *)node->name.bytes, node->name.length);
+            return stands_in_cell(node->name, ret_cell);
         }
     }
     return false;
 }
 
-/* Whether it adds to an LSTM's output. */
-static bool is_residual(const struct node *node)
+/* Whether it adds to what comes out of a cell. That of a cell with dropout around it comes from elsewhere. */
+static bool is_residual(const struct node *node, enum foreign_cell *ret_cell)
 {
-    bool is_output = false;
-    for (size_t i = 0; i < node->input_count; i++) {
-        const char *input = (const char *)node->inputs[i].bytes;
-        is_output = is_output || (foreign_ends_in(input, node->inputs[i].length, "/mul_2") &&
-                                  tensorflow_is_in_lstm(input, node->inputs[i].length));
-    }
-    return is_output && is_addition(node);
+    return is_addition(node) && !stands_in_cell(node->name, ret_cell) &&
+           (stands_in_cell(node->inputs[0], ret_cell) || stands_in_cell(node->inputs[1], ret_cell));
 }
 
-/* Notes what a node does that is not built, unless one before it did. */
-static enum status note_unbuilt(const struct node *node, struct foreign_model *model, struct error *error)
+/* Notes a node, unless one before it did the same. */
+static enum status note_unbuilt(struct wire name, enum foreign_cell cell, enum foreign_unbuilt what,
+                                struct foreign_model *model, struct error *error)
 {
-    const char *what = is_clip(node)               ? "limits an LSTM's state (cell_clip)"
-                       : is_other_activation(node) ? "is another activation of a cell than tanh"
-                       : is_residual(node)         ? "is a residual connection around an LSTM"
-                                                   : NULL;
-    size_t length = node->name.length < FOREIGN_NAME_BYTES_MAX ? node->name.length : FOREIGN_NAME_BYTES_MAX;
-    if (what == NULL || model->unbuilt.what != NULL) {
+    size_t length = name.length < FOREIGN_NAME_BYTES_MAX ? name.length : FOREIGN_NAME_BYTES_MAX;
+    if (model->unbuilt[cell][what] != NULL) {
         return STATUS_OK;
     }
-    char *name = arena_allocate(&model->arena, length + 1, 1);
-    if (name == NULL) {
+    char *copy = arena_allocate(&model->arena, length + 1, 1);
+    if (copy == NULL) {
         return foreign_no_memory(model, error);
     }
     if (length > 0) {
-        memcpy(name, node->name.bytes, length);
+        memcpy(copy, name.bytes, length);
     }
-    model->unbuilt.node = length > 0 ? name : "a node without a name";
-    model->unbuilt.what = what;
+    model->unbuilt[cell][what] = length > 0 ? copy : "a node without a name";
+    return STATUS_OK;
+}
+
+static enum status look_for_unbuilt(const struct node *node, struct cells *cells, struct foreign_model *model,
+                                    struct error *error)
+{
+    enum foreign_cell cell = FOREIGN_CELL_LSTM;
+    if (is_clip(node, &cell)) {
+        return note_unbuilt(node->name, cell, FOREIGN_UNBUILT_CLIP, model, error);
+    }
+    if (is_other_activation(node, &cell)) {
+        return note_unbuilt(node->name, cell, FOREIGN_UNBUILT_ACTIVATION, model, error);
+    }
+    if (is_residual(node, &cell)) {
+        return note_unbuilt(node->name, cell, FOREIGN_UNBUILT_RESIDUAL, model, error);
+    }
+    bool is_product = equals(node->op, "MatMul");
+    if ((is_product || equals(node->op, "Tanh")) && stands_in_cell(node->name, &cell)) {
+        cells->product[cell] = is_product ? node->name : cells->product[cell];
+        cells->has_tanh[cell] = cells->has_tanh[cell] || !is_product;
+    }
     return STATUS_OK;
 }
 
@@ -214,13 +248,19 @@ static enum status note_nodes(struct wire graph, struct foreign_model *model, si
                               struct error *error)
 {
     struct node node;
+    struct cells cells = {.has_tanh = {false}};
     *ret_sum_count = 0;
     while (next_node(&graph, &node)) {
         *ret_sum_count += is_sum(&node) ? 1 : 0;
         if (is_whole_cell(&node)) {
             note_number(model, node.forget_bias);
         }
-        TRY(note_unbuilt(&node, model, error));
+        TRY(look_for_unbuilt(&node, &cells, model, error));
+    }
+    for (enum foreign_cell cell = 0; cell < FOREIGN_CELL_COUNT; cell++) {
+        if (cells.product[cell].length > 0 && !cells.has_tanh[cell]) {
+            TRY(note_unbuilt(cells.product[cell], cell, FOREIGN_UNBUILT_ACTIVATION, model, error));
+        }
     }
     return STATUS_OK;
 }

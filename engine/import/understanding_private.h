@@ -5,8 +5,6 @@
 #include "engine/import/understanding.h"
 #include "engine/text/vocabulary.h"
 
-enum foreign_cell { FOREIGN_CELL_LSTM, FOREIGN_CELL_GRU, FOREIGN_CELL_RNN, FOREIGN_CELL_COUNT };
-
 /* How a framework lays its cells' weights out. */
 struct layout {
     const char *name;

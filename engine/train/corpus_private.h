@@ -44,8 +44,8 @@ struct corpus {
     const _Atomic bool *is_cancelled;
 };
 
-/* Reads all of the source into a corpus that has nothing but its kind. INVALID, naming file and line; TOO_LARGE,
- * CANCELLED, NO_MEMORY and those of files. */
+/* Reads all of the source into a corpus that has nothing but its kind and is_cancelled. INVALID, naming file and line;
+ * TOO_LARGE, CANCELLED, NO_MEMORY and those of files. */
 enum status corpus_read(struct corpus *corpus, const struct corpus_source *source, struct error *error) MUST_CHECK;
 
 /* CANCELLED once the job was told to stop. */

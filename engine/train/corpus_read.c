@@ -1,6 +1,7 @@
 /* Reading a training text once: symbols get numbers as they first appear, and only the numbers are kept. Thread: the
  * job's. */
 #include <nettle/sha2.h>
+#include <stdio.h>
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"

@@ -400,8 +400,12 @@ class OwnModels(ComputedTest):
 
         write_graph(50)
         done = run("import", path, "--out", os.path.join(self.models, "clipped"), "--vocabulary", self.vocabulary())
-        self.assertIn("Train/LSTMBlockCell in the graph beside the checkpoint limits an LSTM's state (cell_clip), "
-                      "which is not built here; if the model does without, say --set graph=ignored", done.stderr)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("in the graph beside the checkpoint Train/LSTMBlockCell limits a cell's state (cell_clip), which "
+                      "is not built here; if the model does without, say --set graph=ignored", done.stderr)
+        done = run("import", path, "--out", os.path.join(self.models, "clipped"), "--vocabulary", self.vocabulary(),
+                   "--set", "graph=ignored")
+        self.assertIn("graph: ignored (it was set; Train/LSTMBlockCell limits a cell's state", done.stdout)
         write_graph(-1)
         for tensor, (shape, numbers) in tensors.items():
             if tensor.endswith("cell/bias"):  # the computation adds 1

@@ -145,15 +145,23 @@ class OtherFiles(KerasTest):
         self.check_windowed(layers, os.path.dirname(self.source("weights.h5")), 0)
 
     def test_several_configurations_beside_weights(self):
-        """The one of their name is theirs; none is taken where names do not tell."""
+        """The one of their name is theirs; none is taken where names do not tell. Copies are one."""
         layers, config = self.layers(8)
-        other = keras.sequential(layers[1:], [None, keras.WINDOW, len(keras.SYMBOLS)])
-        path = keras.h5(self.source("poems_weights.h5"), layers)
-        for name, content in (("a_model.json", other), ("news_model.json", config)):
-            foreign.write(self.source(name), json.dumps({**content, "keras_version": "2.1.6"}))
-        self.refused("beside poems_weights.h5, weights alone, lie several models, a_model.json and news_model.json "
-                     "among them, and no name begins more like theirs: name the one that is meant as they are", path)
-        foreign.write(self.source("poems_model.json"), json.dumps({**config, "keras_version": "2.1.6"}))
+        config = {**config, "keras_version": "2.1.6"}
+        other = {**config, **keras.sequential(layers[1:], [None, keras.WINDOW, len(keras.SYMBOLS)])}
+        path = keras.h5(self.source("model_weights.h5"), layers)
+
+        def beside(name, content):
+            foreign.write(self.source(name + ".json"), json.dumps(content))
+
+        beside("a_copy", config)
+        beside("z_copy", config)
+        self.check_windowed(layers, path, 0)
+        beside("news", other)
+        self.refused("beside model_weights.h5, weights alone, lie several models, a_copy.json and news.json among "
+                     "them, and no name is more like theirs: name the one that is meant as they are", path)
+        beside("model_old", other)
+        beside("model", config)
         self.check_windowed(layers, path, 0)
 
     def test_a_tokenizer_beside_is_no_configuration(self):

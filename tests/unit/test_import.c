@@ -6,6 +6,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/import/readers.h"
+#include "engine/import/tensorflow.h"
 #include "engine/import/understanding.h"
 #include "engine/model/model_import.h"
 #include "engine/store/safetensors.h"
@@ -211,7 +212,7 @@ static void put_meta(struct buffer *meta, int kind, float number)
     graph.length = 0;
     put_float(&tensor, kind, 0.25f);
     put_node(&graph, "data/add", "Add", (const char *const[]){"data/split:2", "other", NULL}, NULL);
-    put_node(&graph, "sum", "Add", (const char *const[]){CELL "/split:1", "other", NULL}, NULL);
+    put_node(&graph, CELL "/sum", "Add", (const char *const[]){CELL "/split:1", "other", NULL}, NULL);
     put_node(&graph, "other", "Const", NULL, &tensor);
     put_float(&tensor, kind, number);
     put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
@@ -254,7 +255,7 @@ static const struct named_bytes *bundle_beside(const struct buffer *meta)
 
 static void expect_unbuilt(const struct buffer *meta, const char *reason)
 {
-    expect_refusal(bundle_beside(meta), NULL, STATUS_UNSUPPORTED, reason);
+    expect_refusal(bundle_beside(meta), NULL, STATUS_UNPROCESSABLE, reason);
     expect_forget_bias(bundle_beside(meta), (const char *const[]){"graph", "ignored", NULL}, 1);
 }
 
@@ -312,53 +313,112 @@ static void test_operators_that_are_whole_cells(void **state)
         expect_forget_bias(bundle_beside(&meta), NULL, 1);
         put_whole_cell(&graph, ops[i], NULL, NULL);
         wrap_graph(&meta, &graph);
-        expect_unbuilt(&meta, "cell in the graph beside the checkpoint limits an LSTM's state (cell_clip)");
+        expect_unbuilt(&meta, "in the graph beside the checkpoint cell limits a cell's state (cell_clip), which");
         graph.length = 0;
         put_whole_cell(&graph, ops[i], NULL, &half);
         wrap_graph(&meta, &graph);
-        expect_unbuilt(&meta, "cell in the graph beside the checkpoint limits an LSTM's state (cell_clip)");
+        expect_unbuilt(&meta, "in the graph beside the checkpoint cell limits a cell's state (cell_clip), which");
     }
 }
 
-/* What cells of single operators do that is not built, beside the same outside of cells. */
+/* The graph of an LSTM cell, but for what is not built. */
+static void put_cell(struct buffer *graph)
+{
+    static struct buffer tensor;
+    graph->length = 0;
+    put_float(&tensor, 0, 1);
+    put_node(graph, CELL "/MatMul", "MatMul", (const char *const[]){CELL "/concat", CELL "/kernel/read", NULL}, NULL);
+    put_node(graph, CELL "/add/y", "Const", NULL, &tensor);
+    put_node(graph, CELL "/Add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", NULL}, NULL);
+    put_node(graph, CELL "/Add_1", "Add", (const char *const[]){CELL "/Mul", CELL "/Mul_1", NULL}, NULL);
+}
+
+#define CLIPS "limits a cell's state (cell_clip)"
+#define ACTIVATES "belongs to a cell with another activation than tanh"
+#define ADDS "is a residual connection around a cell"
+
+/* Each with what an LSTM cell or the rest of a graph has that looks alike. */
 static void test_a_graph_that_does_what_is_not_built(void **state)
 {
     (void)state;
     static struct buffer graph;
     static struct buffer meta;
-    static struct buffer tensor;
     static const struct {
         const char *name, *op, *input, *reason;
     } nodes[] = {
-        {CELL "/clip_by_value/Minimum", "Minimum", CELL "/add_1", "limits an LSTM's state (cell_clip)"},
-        {"", "LSTMBlockCell", "x", "limits an LSTM's state (cell_clip)"},
-        {CELL "/Relu_1", "Relu", CELL "/add_1", "is another activation of a cell than tanh"},
-        {"rnn/gru_cell/Softsign", "Softsign", "rnn/gru_cell/BiasAdd_1", "is another activation of a cell than tanh"},
-        {"rnn/while/cell_0/add", "AddV2", CELL "/mul_2", "is a residual connection around an LSTM"},
+        {CELL "/clip_by_value/Minimum", "Minimum", CELL "/add_1", CLIPS},
+        {CELL "/clip_by_value_1/Minimum", "Minimum", CELL "/add_1", CLIPS},
+        {"", "LSTMBlockCell", "x", CLIPS},
+        {CELL "/Relu_1", "Relu", CELL "/add_1", ACTIVATES},
+        {"rnn/while/cell_0/add", "AddV2", CELL "/mul_2", ADDS},
+        {"rnn/while/cell_0/add", "Add", CELL "/Mul_2", ADDS},
+        {"add", "Add", "rnn/lstm_cell/LSTMBlockCell:6", ADDS},
+        {"add", "Add", "rnn/cudnn_compatible_lstm_cell/mul_2", ADDS},
         {"clip_by_value/Minimum", "Minimum", "global_norm", NULL},
-        {"rnn/gru_cell/clip_by_value/Minimum", "Minimum", "x", NULL},
-        {"dense/Relu", "Relu", "dense/BiasAdd", NULL},
+        {CELL "/kernel/clip_by_value/Minimum", "Minimum", "AdaBound/x", NULL},
+        {CELL "/dense/Relu", "Relu", CELL "/dense/BiasAdd", NULL},
         {"gradients/" CELL "/Relu_grad/ReluGrad", "ReluGrad", "x", NULL},
         {CELL "/add_1", "Add", CELL "/mul_1", NULL},
+        {CELL "/kernel/add", "Add", CELL "/kernel/mul_2", NULL},
         {"dense/add", "Add", "dense/mul_2", NULL},
         {"concat", "ConcatV2", CELL "/mul_2", NULL},
+        {"rnn/gru_cell/Softsign", "Softsign", "rnn/gru_cell/BiasAdd_1", NULL}, /* this model has no GRU */
     };
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-        graph.length = 0;
-        put_float(&tensor, 0, 1);
-        put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
-        put_node(&graph, CELL "/add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", NULL}, NULL);
+        put_cell(&graph);
+        put_node(&graph, CELL "/Tanh", "Tanh", (const char *const[]){CELL "/split:1", NULL}, NULL);
         put_node(&graph, nodes[i].name, nodes[i].op, (const char *const[]){"x", nodes[i].input, NULL}, NULL);
         wrap_graph(&meta, &graph);
         if (nodes[i].reason == NULL) {
             expect_forget_bias(bundle_beside(&meta), NULL, 1);
         } else {
             char reason[200];
-            snprintf(reason, sizeof reason, "%s in the graph beside the checkpoint %s, which is not built here",
+            snprintf(reason, sizeof reason, "in the graph beside the checkpoint %s %s, which is not built here",
                      *nodes[i].name == '\0' ? "a node without a name" : nodes[i].name, nodes[i].reason);
             expect_unbuilt(&meta, reason);
         }
     }
+}
+
+static void test_what_stands_in_a_cell(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool stands;
+        enum foreign_cell cell;
+    } rows[] = {
+        {"rnn/while/lstm_cell/Tanh", true, FOREIGN_CELL_LSTM},
+        {"basic_rnn_cell_2/Tanh", true, FOREIGN_CELL_RNN},
+        {"rnn/gru_cell/candidate/Tanh", true, FOREIGN_CELL_GRU},
+        {"RNN/GRUCell/Candidate/Tanh", true, FOREIGN_CELL_GRU},
+        {"rnn/gru_cell/gates/Tanh", false, 0},
+        {"rnn/lstm_cell/candidate/Tanh", false, 0},
+        {"rnn/gru_cell", false, 0},
+        {"rnn/gru_cell/", true, FOREIGN_CELL_GRU},
+        {"rnn/Tanh", false, 0},
+        {"", false, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        enum foreign_cell cell = FOREIGN_CELL_COUNT;
+        assert_int_equal(tensorflow_cell_around(rows[i].name, strlen(rows[i].name), &cell), rows[i].stands);
+        assert_int_equal(cell, rows[i].stands ? rows[i].cell : FOREIGN_CELL_COUNT);
+    }
+}
+
+static void test_all_that_is_not_built_is_said(void **state)
+{
+    (void)state;
+    static struct buffer graph;
+    static struct buffer meta;
+    put_cell(&graph);
+    wrap_graph(&meta, &graph);
+    expect_unbuilt(&meta, CELL "/MatMul " ACTIVATES ", which"); /* it has no tanh */
+    put_node(&graph, "sum", "Add", (const char *const[]){CELL "/Mul_2", "x", NULL}, NULL);
+    put_node(&graph, "sum_1", "Add", (const char *const[]){CELL "/Mul_2", "x", NULL}, NULL);
+    put_whole_cell(&graph, "LSTMBlockCell", NULL, NULL);
+    wrap_graph(&meta, &graph);
+    expect_unbuilt(&meta, "cell " CLIPS ", " CELL "/MatMul " ACTIVATES ", sum " ADDS ", which is not built here");
 }
 
 static void test_refusals(void **state)
@@ -604,6 +664,8 @@ int main(void)
         cmocka_unit_test(test_a_graph_that_says_no_forget_bias),
         cmocka_unit_test(test_operators_that_are_whole_cells),
         cmocka_unit_test(test_a_graph_that_does_what_is_not_built),
+        cmocka_unit_test(test_what_stands_in_a_cell),
+        cmocka_unit_test(test_all_that_is_not_built_is_said),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),
