@@ -100,9 +100,10 @@ struct stop_call {
 static void on_stopped(void *context)
 {
     struct stop_call *call = context;
-    request_reply_json(call->request, 200, training_run_describe(call->run, false));
-    request_release(call->request);
-    training_run_unref(call->run);
+    struct training_run *run = call->run;
+    request_reply_json(call->request, 200, training_run_describe(run, false));
+    request_release(call->request); /* which the call goes with, once its client is gone */
+    training_run_unref(run);
 }
 
 void api_train_stop(struct server *server, struct request *request)

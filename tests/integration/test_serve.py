@@ -12,7 +12,7 @@ import tempfile
 import time
 import unittest
 
-from harness import LSTMD, TIMEOUT_SECONDS, Daemon, DaemonTest, run, train, wait_until
+from harness import CORPUS, LSTMD, TIMEOUT_SECONDS, Daemon, DaemonTest, run, train, wait_until
 
 SHORT = True
 
@@ -184,6 +184,20 @@ class Ending(unittest.TestCase):
         daemon.signal(signal.SIGTERM)
         self.assertEqual(daemon.wait(), 1)
         connection.close()
+
+    def test_who_waits_for_a_training_to_stop_is_gone_before_it(self):
+        """The training ends with its step, when there is nobody left to tell."""
+        daemon = self.start("drain_seconds = 0\n")
+        path = "/v1/models/slow"
+        self.assertEqual(daemon.json("PUT", path, {"language_model": {"layers": 2, "units": 512}})[0], 201)
+        job = {"corpus": {"text": CORPUS * 20}, "max_steps": 1 << 40, "batch": 32, "sequence_length": 64,
+               "validation_fraction": 0}
+        self.assertEqual(daemon.json("POST", path + "/train", job)[0], 202)
+        with daemon.raw() as connection:
+            connection.sendall(f"DELETE {path}/train HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            wait_until(lambda: daemon.json("GET", path + "/train")[1]["state"] != "running")
+            daemon.signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
 
     def test_reloads_do_not_cut_the_end_short(self):
         """Whenever SIGHUP comes behind SIGTERM, sessions are written."""
