@@ -114,7 +114,7 @@ static enum status find_nearest(struct foreign_source *source, const struct sour
         struct source_file *file = &source->files[i];
         struct configuration found = {.file = file};
         size_t likeness = foreign_likeness(file->name, weights->name);
-        if (!may_be_model(file) || likeness < most) {
+        if (likeness < most || !may_be_model(file)) {
             continue;
         }
         TRY(foreign_source_read(source, file, &found.bytes, &found.length, error));
