@@ -141,13 +141,6 @@ static const struct cell_scope *find_scope(const char *name, size_t length, size
     return NULL;
 }
 
-bool tensorflow_is_in_lstm(const char *name, size_t length)
-{
-    size_t end;
-    const struct cell_scope *scope = find_scope(name, length, &end);
-    return scope != NULL && scope->cell == FOREIGN_CELL_LSTM && strcmp(scope->name, ADDS_NOTHING) != 0;
-}
-
 bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell)
 {
     size_t end;
@@ -160,6 +153,14 @@ bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *
     }
     *ret_cell = is_around ? scope->cell : *ret_cell;
     return is_around;
+}
+
+bool tensorflow_adding_lstm_around(const char *name, size_t length)
+{
+    size_t end;
+    enum foreign_cell cell = FOREIGN_CELL_RNN;
+    return tensorflow_cell_around(name, length, &cell) && cell == FOREIGN_CELL_LSTM &&
+           strcmp(find_scope(name, length, &end)->name, ADDS_NOTHING) != 0;
 }
 
 bool tensorflow_names_apply(const struct foreign_model *model)

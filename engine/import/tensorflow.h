@@ -29,10 +29,10 @@ enum status tensorflow_graph_read(struct foreign_source *source, const char *pre
 size_t tensorflow_last_component(const char *name, size_t length);
 bool tensorflow_component_is(const char *name, size_t length, const char *word);
 
-/* Whether a name lies in the scope of an LSTM cell that adds to its forget gate what its program said. */
-bool tensorflow_is_in_lstm(const char *name, size_t length);
-
 /* Whether it stands directly in the scope of a recurrent cell, of the kind `*ret_cell`. */
 bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell);
+
+/* Whether that cell is an LSTM that adds to its forget gate what its program said. */
+bool tensorflow_adding_lstm_around(const char *name, size_t length);
 
 #endif

@@ -48,7 +48,7 @@ static bool is_forget_gate(struct wire name)
 {
     static const char part[] = "/split:2";
     const char *text = (const char *)name.bytes;
-    return foreign_ends_in(text, name.length, part) && tensorflow_is_in_lstm(text, name.length - strlen(part));
+    return foreign_ends_in(text, name.length, part) && tensorflow_adding_lstm_around(text, name.length);
 }
 
 /* Takes what an attribute says, where it is one of those that are looked at. */

@@ -213,6 +213,10 @@ static void put_meta(struct buffer *meta, int kind, float number)
     put_float(&tensor, kind, 0.25f);
     put_node(&graph, "data/add", "Add", (const char *const[]){"data/split:2", "other", NULL}, NULL);
     put_node(&graph, CELL "/sum", "Add", (const char *const[]){CELL "/split:1", "other", NULL}, NULL);
+    put_node(&graph, "sum", "Add", (const char *const[]){CELL "/dropout/split:2", "other", NULL}, NULL);
+    put_node(&graph, "cudnn_compatible_lstm_cell/add", "Add",
+             (const char *const[]){"cudnn_compatible_lstm_cell/split:2", "other", NULL}, NULL);
+    put_node(&graph, "rnn/gru_cell/add", "Add", (const char *const[]){"rnn/gru_cell/split:2", "other", NULL}, NULL);
     put_node(&graph, "other", "Const", NULL, &tensor);
     put_float(&tensor, kind, number);
     put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
