@@ -16,6 +16,9 @@ struct unplaced {
     size_t inputs; /* columns that it takes and gives; 0: as many as there are */
     size_t outputs;
     bool is_placed;
+    size_t first;        /* of those whose names differ from its own in their numbers alone */
+    size_t before_count; /* of those, how many stand before it */
+    size_t placed_count; /* of the first of them: how many are placed */
 };
 
 struct ordering {
@@ -23,6 +26,7 @@ struct ordering {
     struct unplaced *layers; /* [count] */
     size_t count;
     size_t weighted; /* the first so many have weights */
+    bool has_table;  /* there is an embedding */
     size_t symbols;
     size_t tried[KERAS_PARTS_MAX];
     size_t found[KERAS_PARTS_MAX];
@@ -78,19 +82,36 @@ static bool are_counted(const struct keras_part *one, const struct keras_part *o
     return length == keras_base_length(other->name) && memcmp(one->name, other->name, length) == 0;
 }
 
+/* Notes what names say of the order. */
+static void rank(struct ordering *ordering)
+{
+    for (size_t i = 0; i < ordering->weighted; i++) {
+        struct unplaced *layer = &ordering->layers[i];
+        layer->first = ordering->weighted;
+        for (size_t j = 0; j < ordering->weighted; j++) {
+            const struct keras_part *other = &ordering->layers[j].part;
+            if (are_counted(other, &layer->part)) {
+                layer->first = layer->first < j ? layer->first : j;
+                layer->before_count += compare_natural(other->name, layer->part.name) < 0 ? 1 : 0;
+            }
+        }
+        ordering->has_table = ordering->has_table || layer->part.kind == KERAS_PART_EMBEDDING;
+    }
+}
+
 /* Whether a layer may stand at a place, `width` being what the one before it gives. */
 static bool may_follow(const struct ordering *ordering, const struct unplaced *layer, size_t place, size_t width)
 {
     bool is_table = layer->part.kind == KERAS_PART_EMBEDDING;
-    bool may = !layer->is_placed && (place == 0 || (!is_table && layer->inputs == width));
-    for (size_t i = 0; i < ordering->weighted && may; i++) {
-        const struct unplaced *other = &ordering->layers[i];
-        bool is_before = !other->is_placed && other != layer && are_counted(&other->part, &layer->part) &&
-                         compare_natural(other->part.name, layer->part.name) < 0;
-        bool has_table = place == 0 && !is_table && other->part.kind == KERAS_PART_EMBEDDING;
-        may = !is_before && !has_table;
-    }
-    return may;
+    bool fits = place == 0 ? is_table || !ordering->has_table : !is_table && layer->inputs == width;
+    return fits && !layer->is_placed && ordering->layers[layer->first].placed_count >= layer->before_count;
+}
+
+static void set_placed(struct ordering *ordering, struct unplaced *layer, bool is_placed)
+{
+    size_t *count = &ordering->layers[layer->first].placed_count;
+    layer->is_placed = is_placed;
+    *count = is_placed ? *count + 1 : *count - 1;
 }
 
 /* Tries every layer at a place, and all behind it; no deeper than there are layers. */
@@ -115,9 +136,9 @@ static void place_rest(struct ordering *ordering, size_t place, size_t width) /*
         }
         ordering->symbols = place == 0 ? layer->inputs : ordering->symbols;
         ordering->tried[place] = i;
-        layer->is_placed = true;
+        set_placed(ordering, layer, true);
         place_rest(ordering, place + 1, layer->outputs);
-        layer->is_placed = false;
+        set_placed(ordering, layer, false);
     }
 }
 
@@ -220,6 +241,7 @@ enum status keras_order_parts(struct thinking *thinking, struct keras_design *de
     if (set != NULL) {
         return take_order(&ordering, set, design);
     }
+    rank(&ordering);
     place_rest(&ordering, 0, 0);
     if (ordering.found_count != 1) {
         return ask_order(&ordering, ordering.found_count == 0
