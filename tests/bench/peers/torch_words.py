@@ -1,8 +1,9 @@
 """PyTorch as a peer: the small model of TensorFlow's Penn Treebank tutorial, its perplexity after each epoch.
 
-Usage: python3 torch_words.py VERSION TRAINING VALIDATION EPOCHS THREADS
+Usage: python3 torch_words.py VERSION TRAINING VALIDATION EPOCHS THREADS as-it-is|next-float
 VERSION is a directory of lstmd's (models/name/1) with the vocabulary and the initial values of such a model; the
-texts are split into words as lstmd splits them. Prints a JSON object for each epoch. Debian: python3-torch.
+texts are split into words as lstmd splits them; with next-float the first of the values is the next larger one.
+Prints a JSON object for each epoch. Debian: python3-torch.
 Hyperparameters: github.com/tensorflow/models, tutorials/rnn/ptb/ptb_word_lm.py, SmallConfig: the loss is summed over
 the steps of a window. The evaluation goes over EVALUATION_ROWS streams, as lstmd's does.
 """
@@ -89,11 +90,14 @@ def perplexity(model, rows):
     return math.exp(total / n)
 
 
-def main(version, training, validation, epochs, threads):
+def main(version, training, validation, epochs, threads, first):
     torch.set_num_threads(int(threads))
     with open(os.path.join(version, "vocab.json"), encoding="utf-8") as file:
         numbers = {word: number for number, word in enumerate(json.load(file)["symbols"])}
     model = Model(read_weights(os.path.join(version, "weights.safetensors")))
+    if first == "next-float":
+        with torch.no_grad():
+            model.embedding[0, 0] = torch.nextafter(model.embedding[0, 0], torch.tensor(math.inf))
     rows = rows_of(read_symbols(training, numbers), BATCH)
     held_back = rows_of(read_symbols(validation, numbers), EVALUATION_ROWS)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
