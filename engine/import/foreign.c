@@ -177,21 +177,49 @@ bool foreign_ends_in(const char *text, size_t length, const char *ending)
     return length >= ending_length && memcmp(text + length - ending_length, ending, ending_length) == 0;
 }
 
-static bool ends_word(char character)
+static size_t folder_length(const char *name)
 {
-    return character == '\0' || strchr("/_-. ", character) != NULL;
+    const char *slash = strrchr(name, '/');
+    return slash == NULL ? 0 : (size_t)(slash - name) + 1;
+}
+
+bool foreign_is_around(const char *name, const char *other)
+{
+    size_t length = folder_length(name);
+    return length <= folder_length(other) && memcmp(name, other, length) == 0;
+}
+
+/* A name without its folders and without what tells its format: ".json", ".weights.h5". */
+static size_t stem_length(const char *base)
+{
+    static const char weights[] = ".weights";
+    const char *dot = strrchr(base, '.');
+    size_t length = dot == NULL || dot == base ? strlen(base) : (size_t)(dot - base);
+    bool is_of_weights = length > strlen(weights) && foreign_ends_in(base, length, weights);
+    return is_of_weights ? length - strlen(weights) : length;
+}
+
+static bool ends_word(const char *stem, size_t length, size_t at)
+{
+    return at == length || strchr("_-. ", stem[at]) != NULL;
 }
 
 size_t foreign_likeness(const char *name, const char *other)
 {
+    enum { WORDS_MAX = 1 << 16 }; /* no name has so many bytes */
+    const char *stem = name + folder_length(name);
+    const char *other_stem = other + folder_length(other);
+    size_t length = stem_length(stem);
+    size_t other_length = stem_length(other_stem);
     size_t shared = 0;
     size_t at = 0;
-    for (; name[at] != '\0' && name[at] == other[at]; at++) {
-        shared = ends_word(name[at]) ? at : shared;
+    for (; at < length && at < other_length && stem[at] == other_stem[at]; at++) {
+        shared = ends_word(stem, length, at) ? at : shared;
     }
-    bool ends_here = at > 0 && ends_word(name[at]) && ends_word(other[at]);
-    bool is_whole = ends_here && (name[at] == '\0' || (name[at] == '.' && strchr(name + at, '/') == NULL));
-    return 2 * (ends_here ? at : shared) + (is_whole ? 1 : 0);
+    shared = ends_word(stem, length, at) && ends_word(other_stem, other_length, at) ? at : shared;
+    size_t words = 2 * shared + (shared == length ? 1 : 0);
+    size_t nearness = foreign_is_around(name, other) ? 1 + folder_length(name) : 0;
+    return nearness * WORDS_MAX + (words < WORDS_MAX ? words : WORDS_MAX - 1);
 }
 
 double foreign_number(const struct foreign_tensor *tensor, size_t index)

@@ -51,6 +51,7 @@ struct foreign_keras {
     const struct plain *layer_names; /* a list, of files that name their layers in order; NULL: they do not */
     const struct plain *groups;      /* without layer_names: the layers' names, in no order */
     const char *version;             /* "2.2.4-tf", or NULL */
+    const char *config_file;         /* the file beside the weights that has the configuration; NULL: it is in theirs */
     bool is_javascript;              /* TensorFlow.js runs it, which has activations of its own */
 };
 
@@ -92,6 +93,7 @@ struct foreign_model {
     bool counts_from_one;                /* as Lua does: symbol 1 is the matrices' first */
     enum foreign_forget_bias graph_says; /* of forget gates */
     float forget_bias;                   /* what it says: ±FOREIGN_FORGET_BIAS_MAX */
+    const char *graph_problem; /* why the graph that lies beside it cannot be read; NULL: it can, or is not there */
     /* A node of the graph that does so in a cell of that kind, or NULL. */
     const char *unbuilt[FOREIGN_CELL_COUNT][FOREIGN_UNBUILT_COUNT];
     size_t skipped_count; /* tensors of types that hold no numbers */
@@ -151,9 +153,13 @@ enum status foreign_add_metadata(struct foreign_model *model, const char *key, c
 /* Whether the first `length` bytes of a text end in another. */
 bool foreign_ends_in(const char *text, size_t length, const char *ending);
 
-/* How alike a file's name is to another's: the more of its words begin both the more, and most where those are all of
- * it, but for what follows a dot. Of poems.json, poems_old.json and news.json the first is most like poems_weights.h5,
- * the second next, the last not at all (0). */
+/* Whether a file lies in the folder of another, or in one around it. */
+bool foreign_is_around(const char *name, const char *other);
+
+/* How alike a file is to another by its place and name: first those in its folder, then in the folders around it, the
+ * nearest first, then all others; among them the more of its words begin both names the more, and most where those are
+ * all of it. What tells the format does not count. Of poems.json, poems_old.json and news.json the first is most like
+ * poems_weights.h5 and poems.weights.h5, the second next, the last least. */
 size_t foreign_likeness(const char *name, const char *other);
 
 /* Element `index` as a number. */

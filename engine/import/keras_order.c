@@ -16,9 +16,9 @@ struct unplaced {
     size_t inputs; /* columns that it takes and gives; 0: as many as there are */
     size_t outputs;
     bool is_placed;
-    size_t first;        /* of those whose names differ from its own in their numbers alone */
-    size_t before_count; /* of those, how many stand before it */
-    size_t placed_count; /* of the first of them: how many are placed */
+    size_t group_first;        /* layers whose names differ in their numbers alone are a group: the first of its own */
+    size_t group_before_count; /* how many of its group stand before it */
+    size_t group_placed_count; /* of a group's first: how many of the group are placed */
 };
 
 struct ordering {
@@ -83,16 +83,16 @@ static bool are_counted(const struct keras_part *one, const struct keras_part *o
 }
 
 /* Notes what names say of the order. */
-static void rank(struct ordering *ordering)
+static void group_layers(struct ordering *ordering)
 {
     for (size_t i = 0; i < ordering->weighted; i++) {
         struct unplaced *layer = &ordering->layers[i];
-        layer->first = ordering->weighted;
+        layer->group_first = ordering->weighted;
         for (size_t j = 0; j < ordering->weighted; j++) {
             const struct keras_part *other = &ordering->layers[j].part;
             if (are_counted(other, &layer->part)) {
-                layer->first = layer->first < j ? layer->first : j;
-                layer->before_count += compare_natural(other->name, layer->part.name) < 0 ? 1 : 0;
+                layer->group_first = layer->group_first < j ? layer->group_first : j;
+                layer->group_before_count += compare_natural(other->name, layer->part.name) < 0 ? 1 : 0;
             }
         }
         ordering->has_table = ordering->has_table || layer->part.kind == KERAS_PART_EMBEDDING;
@@ -104,12 +104,13 @@ static bool may_follow(const struct ordering *ordering, const struct unplaced *l
 {
     bool is_table = layer->part.kind == KERAS_PART_EMBEDDING;
     bool fits = place == 0 ? is_table || !ordering->has_table : !is_table && layer->inputs == width;
-    return fits && !layer->is_placed && ordering->layers[layer->first].placed_count >= layer->before_count;
+    return fits && !layer->is_placed &&
+           ordering->layers[layer->group_first].group_placed_count >= layer->group_before_count;
 }
 
 static void set_placed(struct ordering *ordering, struct unplaced *layer, bool is_placed)
 {
-    size_t *count = &ordering->layers[layer->first].placed_count;
+    size_t *count = &ordering->layers[layer->group_first].group_placed_count;
     layer->is_placed = is_placed;
     *count = is_placed ? *count + 1 : *count - 1;
 }
@@ -241,7 +242,7 @@ enum status keras_order_parts(struct thinking *thinking, struct keras_design *de
     if (set != NULL) {
         return take_order(&ordering, set, design);
     }
-    rank(&ordering);
+    group_layers(&ordering);
     place_rest(&ordering, 0, 0);
     if (ordering.found_count != 1) {
         return ask_order(&ordering, ordering.found_count == 0

@@ -141,26 +141,59 @@ static const struct cell_scope *find_scope(const char *name, size_t length, size
     return NULL;
 }
 
-bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell)
+static bool is_word(const char *component, size_t length, const char *word)
 {
-    size_t end;
-    size_t scope_length = tensorflow_last_component(name, length);
-    const struct cell_scope *scope = find_scope(name, length, &end);
-    bool is_around = scope != NULL && end + 1 == scope_length;
-    if (scope != NULL && !is_around && scope->cell == FOREIGN_CELL_GRU && end + 1 < scope_length) {
-        size_t within = scope_length - 1 - (end + 1);
-        is_around = within == 9 && strncasecmp(name + end + 1, "candidate", within) == 0;
-    }
-    *ret_cell = is_around ? scope->cell : *ret_cell;
-    return is_around;
+    return strlen(word) == length && strncasecmp(component, word, length) == 0;
 }
 
-bool tensorflow_adding_lstm_around(const char *name, size_t length)
+/* Whether cells open such a scope in their own. */
+static bool is_inner_scope(const char *component, size_t length)
 {
-    size_t end;
-    enum foreign_cell cell = FOREIGN_CELL_RNN;
-    return tensorflow_cell_around(name, length, &cell) && cell == FOREIGN_CELL_LSTM &&
-           strcmp(find_scope(name, length, &end)->name, ADDS_NOTHING) != 0;
+    size_t bare = without_number(component, length);
+    return is_word(component, bare, "gates") || is_word(component, bare, "candidate") ||
+           is_word(component, bare, "Linear");
+}
+
+/* Until 1.3 cells opened their scope a second time for their products: "gru_cell/gru_cell/MatMul" is of "gru_cell". */
+static size_t outer_scope_length(const char *name, size_t end)
+{
+    size_t begin = tensorflow_last_component(name, end);
+    size_t bare = without_number(name + begin, end - begin);
+    while (begin > 0) {
+        size_t outer = tensorflow_last_component(name, begin - 1);
+        if (without_number(name + outer, begin - 1 - outer) != bare || memcmp(name + outer, name + begin, bare) != 0) {
+            break;
+        }
+        end = begin - 1;
+        begin = outer;
+    }
+    return end;
+}
+
+bool tensorflow_cell_around(const char *name, size_t length, struct tensorflow_cell *ret_cell)
+{
+    size_t end = 0;
+    const struct cell_scope *scope = find_scope(name, length, &end);
+    size_t last = tensorflow_last_component(name, length);
+    if (scope == NULL || end >= last) {
+        return false;
+    }
+    for (size_t at = end + 1; at < last;) {
+        size_t until = at;
+        while (name[until] != '/') {
+            until++;
+        }
+        if (!is_inner_scope(name + at, until - at)) {
+            return false;
+        }
+        at = until + 1;
+    }
+    *ret_cell = (struct tensorflow_cell){
+        .kind = scope->cell,
+        .scope_length = outer_scope_length(name, end),
+        .adds_to_forget_gate = scope->cell == FOREIGN_CELL_LSTM && strcmp(scope->name, ADDS_NOTHING) != 0,
+    };
+    return true;
 }
 
 bool tensorflow_names_apply(const struct foreign_model *model)
@@ -201,8 +234,8 @@ static enum status place_tensor(struct thinking *thinking, struct layer *layer, 
         while (first < length && within[first] != '/') {
             first++;
         }
-        is_candidate = first == 9 && strncasecmp(within, "candidate", first) == 0;
-        if (first < length && (is_candidate || (first == 5 && strncasecmp(within, "gates", first) == 0))) {
+        is_candidate = is_word(within, first, "candidate");
+        if (first < length && (is_candidate || is_word(within, first, "gates"))) {
             within += first + 1;
             length -= first + 1;
         }
@@ -268,14 +301,14 @@ static bool has_layer_of(const struct thinking *thinking, enum foreign_cell cell
     return has_one;
 }
 
-/* What the graph beside the checkpoint does in its cells and no cell here does. */
-static enum status check_graph(struct thinking *thinking)
+enum status tensorflow_check_graph(struct thinking *thinking)
 {
     static const char *const doings[] = {
         [FOREIGN_UNBUILT_CLIP] = "limits a cell's state (cell_clip)",
         [FOREIGN_UNBUILT_ACTIVATION] = "belongs to a cell with another activation than tanh",
-        [FOREIGN_UNBUILT_RESIDUAL] = "is a residual connection around a cell",
+        [FOREIGN_UNBUILT_RESIDUAL] = "adds to a cell's output (a residual connection)",
     };
+    const char *problem = thinking->model->graph_problem;
     char text[1024] = "";
     size_t length = 0;
     for (size_t i = 0; i < (size_t)FOREIGN_CELL_COUNT * FOREIGN_UNBUILT_COUNT; i++) {
@@ -286,16 +319,22 @@ static enum status check_graph(struct thinking *thinking)
                                        node, doings[i % FOREIGN_UNBUILT_COUNT]);
         }
     }
-    if (length == 0) {
+    if (length == 0 && problem == NULL) {
         return STATUS_OK;
     }
     if (think_setting(thinking, "graph") != NULL) {
-        return think_note(thinking, "graph", "ignored", "it was set; %s", text);
+        return think_note(thinking, "graph", "ignored", "it was set; %s", problem != NULL ? problem : text);
     }
-    error_set(thinking->error, STATUS_UNPROCESSABLE,
-              "in the graph beside the checkpoint %s, which is not built here; if the model does without, say --set "
-              "graph=ignored",
-              text);
+    if (problem != NULL) {
+        error_set(thinking->error, STATUS_UNPROCESSABLE,
+                  "%.300s, so that it does not tell what its cells do; if nothing unusual, say --set graph=ignored",
+                  problem);
+    } else {
+        error_set(thinking->error, STATUS_UNPROCESSABLE,
+                  "in the graph beside the checkpoint %s, which is not built here; if the model does without, say "
+                  "--set graph=ignored",
+                  text);
+    }
     return error_code(thinking->error, "ambiguous"), STATUS_UNPROCESSABLE;
 }
 
@@ -311,5 +350,5 @@ enum status tensorflow_find_layers(struct thinking *thinking)
                              "layer %.300s: a GRU without its candidate's kernel", layer->place);
         }
     }
-    return check_graph(thinking);
+    return STATUS_OK;
 }

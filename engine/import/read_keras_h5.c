@@ -103,29 +103,74 @@ static bool are_same(const struct configuration *one, const struct configuration
     return one->length == other->length && memcmp(one->bytes, other->bytes, one->length) == 0;
 }
 
-/* That whose name is most like the weights'; `ret_other` is another one as like, or has no file. */
+struct candidate {
+    struct source_file *file;
+    size_t likeness;
+};
+
+static int by_likeness(const void *left, const void *right)
+{
+    const struct candidate *one = left;
+    const struct candidate *other = right;
+    return one->likeness != other->likeness ? (one->likeness < other->likeness) - (one->likeness > other->likeness)
+                                            : (one->file > other->file) - (one->file < other->file);
+}
+
+/* Whether weights lie in the folder of a file. */
+static bool has_weights_beside(const struct foreign_source *source, const struct source_file *file)
+{
+    for (size_t i = 0; i < source->count; i++) {
+        const struct source_file *other = &source->files[i];
+        if (foreign_is_around(other->name, file->name) && foreign_is_around(file->name, other->name) &&
+            keras_h5_recognise(other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The files that may be the weights' configuration, the likest first. What lies elsewhere beside weights is theirs. */
+static enum status find_candidates(const struct foreign_source *source, const struct source_file *weights,
+                                   struct foreign_model *model, struct candidate **ret_candidates, size_t *ret_count,
+                                   struct error *error)
+{
+    *ret_count = 0;
+    *ret_candidates = arena_allocate(&model->arena, source->count + 1, sizeof **ret_candidates);
+    if (*ret_candidates == NULL) {
+        return foreign_no_memory(model, error);
+    }
+    for (size_t i = 0; i < source->count; i++) {
+        struct source_file *file = &source->files[i];
+        if (may_be_model(file) && (foreign_is_around(file->name, weights->name) || !has_weights_beside(source, file))) {
+            (*ret_candidates)[(*ret_count)++] = (struct candidate){file, foreign_likeness(file->name, weights->name)};
+        }
+    }
+    qsort(*ret_candidates, *ret_count, sizeof **ret_candidates, by_likeness);
+    return STATUS_OK;
+}
+
+/* The likest one that is a model's; `ret_other` is another one as like, or has no file. Others are not read. */
 static enum status find_nearest(struct foreign_source *source, const struct source_file *weights,
                                 struct foreign_model *model, struct configuration *ret_nearest,
                                 struct configuration *ret_other, struct error *error)
 {
-    size_t most = 0;
+    struct candidate *candidates = NULL;
+    size_t count = 0;
     *ret_nearest = *ret_other = (struct configuration){.file = NULL};
-    for (size_t i = 0; i < source->count; i++) {
-        struct source_file *file = &source->files[i];
+    TRY(find_candidates(source, weights, model, &candidates, &count, error));
+    for (size_t i = 0; i < count; i++) {
+        struct source_file *file = candidates[i].file;
         struct configuration found = {.file = file};
-        size_t likeness = foreign_likeness(file->name, weights->name);
-        if (likeness < most || !may_be_model(file)) {
-            continue;
+        bool is_less = i > 0 && candidates[i].likeness < candidates[i - 1].likeness;
+        if (is_less && ret_nearest->file != NULL) {
+            break;
         }
         TRY(foreign_source_read(source, file, &found.bytes, &found.length, error));
         TRY(foreign_read_json(model, file->name, found.bytes, found.length, &found.root, error));
         if (!is_model(found.root)) {
-            continue;
-        }
-        if (ret_nearest->file == NULL || likeness > most) {
+            foreign_source_forget(source, file);
+        } else if (ret_nearest->file == NULL) {
             *ret_nearest = found;
-            *ret_other = (struct configuration){.file = NULL};
-            most = likeness;
         } else if (!are_same(ret_nearest, &found)) {
             *ret_other = found;
         }
@@ -142,11 +187,17 @@ static enum status find_config(struct foreign_source *source, const struct sourc
     if (other.file != NULL) {
         error_set(error, STATUS_UNPROCESSABLE,
                   "beside %.200s, weights alone, lie several models, %.200s and %.200s among them, and no name is more "
-                  "like theirs: name the one that is meant as they are",
+                  "like theirs: give the right one the same name, but for .json",
                   weights->name, nearest.file->name, other.file->name);
         return error_code(error, "ambiguous"), STATUS_UNPROCESSABLE;
     }
     keras->config = nearest.root;
+    if (nearest.file != NULL) {
+        keras->config_file = arena_copy_string(&model->arena, nearest.file->name);
+        if (keras->config_file == NULL) {
+            return foreign_no_memory(model, error);
+        }
+    }
     const struct plain *version = plain_get(keras->config, "keras_version");
     keras->version = keras->version == NULL && plain_is_string(version) ? version->text : keras->version;
     return STATUS_OK;

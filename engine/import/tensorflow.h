@@ -20,8 +20,8 @@ enum status tensorflow_slices_read(const struct level_table *table, struct forei
 /* Makes Keras' weights of what names variables by their objects; others stay. UNSUPPORTED for a SavedModel's. */
 enum status tensorflow_take_objects(struct foreign_model *model, struct error *error) MUST_CHECK;
 
-/* Looks into PREFIX.meta, if there is such a file: the model's graph_says, forget_bias and unbuilt. What cannot be read
- * or understood of it says nothing. NO_MEMORY, LIMIT. */
+/* Looks into PREFIX.meta, if there is such a file: the model's graph_says, forget_bias, unbuilt, and graph_problem
+ * where it cannot be read. What is not understood of it says nothing. NO_MEMORY, LIMIT. */
 enum status tensorflow_graph_read(struct foreign_source *source, const char *prefix, struct foreign_model *model,
                                   struct error *error) MUST_CHECK;
 
@@ -29,10 +29,14 @@ enum status tensorflow_graph_read(struct foreign_source *source, const char *pre
 size_t tensorflow_last_component(const char *name, size_t length);
 bool tensorflow_component_is(const char *name, size_t length, const char *word);
 
-/* Whether it stands directly in the scope of a recurrent cell, of the kind `*ret_cell`. */
-bool tensorflow_cell_around(const char *name, size_t length, enum foreign_cell *ret_cell);
+/* The recurrent cell in whose scope a name stands. */
+struct tensorflow_cell {
+    enum foreign_cell kind;
+    size_t scope_length;      /* so many of the name's bytes are its scope */
+    bool adds_to_forget_gate; /* an LSTM that does what its program said */
+};
 
-/* Whether that cell is an LSTM that adds to its forget gate what its program said. */
-bool tensorflow_adding_lstm_around(const char *name, size_t length);
+/* Whether the last component stands in a cell's scope, or in what cells open there: "gates", "candidate", "Linear". */
+bool tensorflow_cell_around(const char *name, size_t length, struct tensorflow_cell *ret_cell);
 
 #endif

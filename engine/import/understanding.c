@@ -387,6 +387,7 @@ static enum status find_layers(struct thinking *thinking)
         TRY(find_named_layers(thinking));
         TRY(think_drop_copies(thinking, &are_fewer));
     }
+    TRY(tensorflow_check_graph(thinking));
     TRY(order_layers(thinking));
     TRY(think_check_layers(thinking));
     return check_order(thinking);

@@ -77,7 +77,8 @@ static enum status note_design(struct thinking *thinking, const struct keras_des
             length += (size_t)snprintf(summary + length, sizeof summary - length, " %zu", part->units);
         }
     }
-    return think_note(thinking, "layers", summary, "%.200s has their %s, of %s%.40s", thinking->model->entry,
+    return think_note(thinking, "layers", summary, "%.200s has their %s, of %s%.40s",
+                      keras->config_file != NULL ? keras->config_file : thinking->model->entry,
                       design->is_inferred ? "weights alone" : "configuration",
                       keras->is_javascript     ? "TensorFlow.js"
                       : keras->version == NULL ? "an unknown Keras"

@@ -69,6 +69,10 @@ struct naming {
 };
 bool tensorflow_names_apply(const struct foreign_model *model);
 enum status tensorflow_find_layers(struct thinking *thinking) MUST_CHECK;
+
+/* Refuses what the graph beside a checkpoint does in cells of the layers' kinds and no cell here does, or what cannot
+ * be read of it, unless that is set to be ignored. UNPROCESSABLE. */
+enum status tensorflow_check_graph(struct thinking *thinking) MUST_CHECK;
 extern const struct layout tensorflow_layout;
 bool torch_names_apply(const struct foreign_model *model);
 enum status torch_find_layers(struct thinking *thinking) MUST_CHECK;

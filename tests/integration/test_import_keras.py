@@ -159,10 +159,29 @@ class OtherFiles(KerasTest):
         self.check_windowed(layers, path, 0)
         beside("news", other)
         self.refused("beside model_weights.h5, weights alone, lie several models, a_copy.json and news.json among "
-                     "them, and no name is more like theirs: name the one that is meant as they are", path)
+                     "them, and no name is more like theirs: give the right one the same name, but for .json", path)
         beside("model_old", other)
         beside("model", config)
-        self.check_windowed(layers, path, 0)
+        self.assertIn("model.json has their configuration", self.check_windowed(layers, path, 0))
+        os.rename(path, self.source("model.h5"))
+        self.assertIn("model.json has their configuration", self.check_windowed(layers, self.source("model.h5"), 0))
+
+    def test_configurations_in_other_folders(self):
+        """Those around the weights count; what lies beside other weights is theirs."""
+        layers, config = self.layers(8)
+        config = {**config, "keras_version": "2.1.6"}
+        other = {**config, **keras.sequential(layers[1:], [None, keras.WINDOW, len(keras.SYMBOLS)])}
+        for folder in ("run-1", "run-2"):
+            os.mkdir(self.source(folder))
+        keras.h5(self.source("run-1/weights.h5"), layers)
+        keras.h5(self.source("run-2/weights.h5"), layers)
+        whole = os.path.dirname(self.source("x"))
+        foreign.write(self.source("run-1/model.json"), json.dumps(other))
+        said = self.imported(whole, "--set", "file=run-2/weights.h5", "--set", f"window={keras.WINDOW}")[1]
+        self.assertIn("run-2/weights.h5 has their weights alone", said)
+        foreign.write(self.source("model.json"), json.dumps(config))
+        said = self.check_windowed(layers, whole, 0, "--set", "file=run-2/weights.h5")
+        self.assertIn("(model.json has their configuration", said)
 
     def test_a_tokenizer_beside_is_no_configuration(self):
         layers, config = self.layers(9)
@@ -173,7 +192,7 @@ class OtherFiles(KerasTest):
         said = self.check_windowed(layers, path, 0, "--set", f"window={keras.WINDOW}")
         self.assertIn("weights.h5 has their weights alone", said)
         foreign.write(self.source("model.json"), json.dumps({**config, "keras_version": "2.4.0"}))
-        self.assertIn("weights.h5 has their configuration", self.check_windowed(layers, path, 0))
+        self.assertIn("model.json has their configuration", self.check_windowed(layers, path, 0))
         self.vocabulary = None
         self.assertIn("vocabulary: 5 characters (char_tokenizer.json, config, word_index", self.imported(path)[1])
 
@@ -185,7 +204,7 @@ class OtherFiles(KerasTest):
         foreign.write(self.source("model.json"), json.dumps(config))
         layers[0][2]["recurrent_activation"] = "hard_sigmoid of Keras 3"
         said = self.check_windowed(layers, path)
-        self.assertIn("model.weights.h5 has their configuration, of Keras 3)", said)
+        self.assertIn("model.json has their configuration, of Keras 3)", said)
         self.assertIn("recurrent activation: hard_sigmoid (clip(x / 6 + 0.5, 0, 1)", said)
 
 

@@ -1,84 +1,14 @@
 /* Importing: readers and understanding on small files made here, through the bytes that one process hands another; cut
  * off at every byte, and with every allocation failing. */
-#include "foreign_rig.h"
-
-#include <math.h>
+#include "import_rig.h"
 
 #include "engine/base/mem.h"
 #include "engine/import/readers.h"
-#include "engine/import/tensorflow.h"
 #include "engine/import/understanding.h"
 #include "engine/model/model_import.h"
 #include "engine/store/safetensors.h"
 #include "engine/store/version_directory.h"
 #include "tests/unit/run_length.h"
-
-static const char symbols[] = "[\"a\",\"b\",\"c\",\"d\",\"\\n\"]";
-
-/* ---- a source in memory, and what comes of it ---- */
-
-struct named_bytes {
-    const char *name;
-    const void *bytes;
-    size_t length;
-};
-
-static bool take(void *context, const void *bytes, size_t length)
-{
-    put(context, bytes, length);
-    return true;
-}
-
-/* Imports `files` (up to a NULL name) into `answer`; the status that the reply holds. */
-static enum status import_files(const struct named_bytes *files, const char *const *settings, bool looks_only,
-                                struct buffer *answer, struct import_reply *ret_reply, struct error *error)
-{
-    struct foreign_source source = {.label = "memory"};
-    struct import_settings set = {.count = 0};
-    const struct import_sink sink = {.write = take, .context = answer};
-    enum status status = STATUS_OK;
-    answer->length = 0;
-    for (size_t i = 0; settings != NULL && settings[i] != NULL; i += 2) {
-        assert_int_equal(import_settings_add(&set, settings[i], settings[i + 1], error), STATUS_OK);
-    }
-    for (size_t i = 0; files[i].name != NULL && status == STATUS_OK; i++) {
-        status = foreign_source_add(&source, files[i].name, files[i].bytes, files[i].length, error);
-    }
-    if (status == STATUS_OK) {
-        status = import_write(&source, &set, looks_only, &sink, error);
-    }
-    foreign_source_release(&source);
-    return status == STATUS_OK ? import_reply_parse(answer->bytes, answer->length, ret_reply, error) : status;
-}
-
-static struct buffer answer;
-
-static void expect_refusal(const struct named_bytes *files, const char *const *settings, enum status status,
-                           const char *message)
-{
-    struct import_reply reply;
-    struct error error = {.message = ""};
-    assert_int_equal(import_files(files, settings, false, &answer, &reply, &error), status);
-    if (strstr(error.message, message) == NULL) {
-        fail_msg("'%s' does not hold '%s'", error.message, message);
-    }
-}
-
-/* ---- TensorFlow ---- */
-
-static struct buffer index_file;
-static struct buffer shard_file;
-
-static const struct named_bytes *bundle(void)
-{
-    static struct named_bytes files[4];
-    index_file.length = shard_file.length = 0;
-    put_bundle(&index_file, &shard_file);
-    files[0] = (struct named_bytes){"m.index", index_file.bytes, index_file.length};
-    files[1] = (struct named_bytes){"m.data-00000-of-00001", shard_file.bytes, shard_file.length};
-    files[2] = (struct named_bytes){"symbols.json", symbols, sizeof symbols - 1};
-    return files;
-}
 
 static const struct named_bytes *slices(bool is_split)
 {
@@ -135,24 +65,6 @@ static void test_checkpoints(void **state)
     }
 }
 
-static void expect_forget_bias(const struct named_bytes *files, const char *const *settings, float forget_bias)
-{
-    struct import_reply reply;
-    struct safetensors weights;
-    struct error error;
-    float values[RIG_ELEMENTS_MAX];
-    size_t count = rig_values(&rig_variables[2], values);
-    assert_int_equal(import_files(files, settings, false, &answer, &reply, &error), STATUS_OK);
-    assert_int_equal(safetensors_parse(reply.weights, reply.weights_length, &weights, &error), STATUS_OK);
-    const float *bias = safetensors_find(&weights, "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias")->data;
-    for (size_t i = 0; i < count; i++) {
-        bool is_forget_gate = i / RIG_UNITS == 2;
-        assert_float_equal(bias[i], values[i] + (is_forget_gate ? forget_bias - 1 : 0), 1e-7);
-    }
-    safetensors_release(&weights);
-    import_reply_release(&reply);
-}
-
 static void test_forget_bias(void **state)
 {
     (void)state;
@@ -160,269 +72,28 @@ static void test_forget_bias(void **state)
     expect_forget_bias(bundle(), (const char *const[]){"forget_bias", "0.5", NULL}, 0.5f);
 }
 
-#define CELL "rnn/while/basic_lstm_cell_1"
-
-/* The graph beside a checkpoint: a cell's Add(CELL "/split:2", CELL "/add/y") among other nodes. */
-static void put_node(struct buffer *graph, const char *name, const char *op, const char *const *inputs,
-                     const struct buffer *tensor)
-{
-    static struct buffer node;
-    static struct buffer attribute;
-    static struct buffer value;
-    node.length = attribute.length = value.length = 0;
-    put_message(&node, 1, name, strlen(name));
-    put_message(&node, 2, op, strlen(op));
-    for (size_t i = 0; inputs != NULL && inputs[i] != NULL; i++) {
-        put_message(&node, 3, inputs[i], strlen(inputs[i]));
-    }
-    if (tensor != NULL) {
-        put_message(&value, 8, tensor->bytes, tensor->length);
-        put_message(&attribute, 1, "value", 5);
-        put_message(&attribute, 2, value.bytes, value.length);
-        put_message(&node, 5, attribute.bytes, attribute.length);
-    }
-    put_message(graph, 1, node.bytes, node.length);
-}
-
-/* How a constant's one float may be written: content, a packed number, a bare one. */
-static void put_float(struct buffer *tensor, int kind, float number)
-{
-    tensor->length = 0;
-    put_field(tensor, 1, 1);
-    if (kind == 2) {
-        put_varint(tensor, 5 << 3 | 5);
-        put(tensor, &number, sizeof number);
-    } else {
-        put_message(tensor, kind == 0 ? 4 : 5, &number, sizeof number);
-    }
-}
-
-static void wrap_graph(struct buffer *meta, const struct buffer *graph)
-{
-    meta->length = 0;
-    put_message(meta, 1, "info", 4);
-    put_message(meta, 2, graph->bytes, graph->length);
-}
-
-/* The kinds of put_float; there are Adds of other splits and of other parts, too. */
-static void put_meta(struct buffer *meta, int kind, float number)
-{
-    static struct buffer graph;
-    static struct buffer tensor;
-    graph.length = 0;
-    put_float(&tensor, kind, 0.25f);
-    put_node(&graph, "data/add", "Add", (const char *const[]){"data/split:2", "other", NULL}, NULL);
-    put_node(&graph, CELL "/sum", "Add", (const char *const[]){CELL "/split:1", "other", NULL}, NULL);
-    put_node(&graph, "sum", "Add", (const char *const[]){CELL "/dropout/split:2", "other", NULL}, NULL);
-    put_node(&graph, "cudnn_compatible_lstm_cell/add", "Add",
-             (const char *const[]){"cudnn_compatible_lstm_cell/split:2", "other", NULL}, NULL);
-    put_node(&graph, "rnn/gru_cell/add", "Add", (const char *const[]){"rnn/gru_cell/split:2", "other", NULL}, NULL);
-    put_node(&graph, "other", "Const", NULL, &tensor);
-    put_float(&tensor, kind, number);
-    put_node(&graph, CELL "/add/y", "Const", NULL, &tensor);
-    put_node(&graph, CELL "/add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", "^before", NULL}, NULL);
-    wrap_graph(meta, &graph);
-}
-
-/* An operator that is a whole cell, with those attributes that are not NULL. */
-static void put_whole_cell(struct buffer *graph, const char *op, const float *forget_bias, const float *cell_clip)
-{
-    static struct buffer node;
-    static struct buffer attribute;
-    static struct buffer value;
-    static const char *const keys[] = {"forget_bias", "cell_clip"};
-    const float *const numbers[] = {forget_bias, cell_clip};
-    node.length = 0;
-    put_message(&node, 1, "cell", 4);
-    put_message(&node, 2, op, strlen(op));
-    for (size_t i = 0; i < 2; i++) {
-        attribute.length = value.length = 0;
-        if (numbers[i] != NULL) {
-            put_varint(&value, 4 << 3 | 5);
-            put(&value, numbers[i], sizeof *numbers[i]);
-            put_message(&attribute, 1, keys[i], strlen(keys[i]));
-            put_message(&attribute, 2, value.bytes, value.length);
-            put_message(&node, 5, attribute.bytes, attribute.length);
-        }
-    }
-    put_message(graph, 1, node.bytes, node.length);
-}
-
-/* The checkpoint with that graph beside it. */
-static const struct named_bytes *bundle_beside(const struct buffer *meta)
-{
-    static struct named_bytes files[5];
-    memcpy(files, bundle(), 4 * sizeof *files);
-    files[3] = (struct named_bytes){"m.meta", meta->bytes, meta->length};
-    return files;
-}
-
-static void expect_unbuilt(const struct buffer *meta, const char *reason)
-{
-    expect_refusal(bundle_beside(meta), NULL, STATUS_UNPROCESSABLE, reason);
-    expect_forget_bias(bundle_beside(meta), (const char *const[]){"graph", "ignored", NULL}, 1);
-}
-
-static void test_the_graph_says_the_forget_bias(void **state)
+/* Each is liker to the weights than the next one. */
+static void test_which_file_is_like_another(void **state)
 {
     (void)state;
-    static struct buffer meta;
-    for (int kind = 0; kind < 3; kind++) {
-        put_meta(&meta, kind, 0.5f);
-        expect_forget_bias(bundle_beside(&meta), NULL, 0.5f);
-        expect_forget_bias(bundle_beside(&meta), (const char *const[]){"forget_bias", "1", NULL}, 1);
-    }
-}
-
-/* There is no usual number where a program may have said another one. */
-static void test_a_graph_that_says_no_forget_bias(void **state)
-{
-    (void)state;
-    static struct buffer meta;
-    static const char reason[] = "the graph beside the checkpoint does not tell what LSTMs add to their forget gates";
-    put_meta(&meta, 0, 0.5f);
-    size_t whole = meta.length;
-    for (meta.length = 0; meta.length < whole; meta.length++) { /* the graph is one field: it is there by its end */
-        expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, reason);
-    }
-    put_meta(&meta, 0, 1000);
-    expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, reason);
-    put_meta(&meta, 0, NAN);
-    expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, "say --set forget_bias=NUMBER");
-    expect_forget_bias(bundle_beside(&meta), (const char *const[]){"forget_bias", "1", NULL}, 1);
-}
-
-/* tf.contrib.rnn's LSTMBlockCell and LSTMBlockFusedCell. */
-static void test_operators_that_are_whole_cells(void **state)
-{
-    (void)state;
-    static struct buffer graph;
-    static struct buffer meta;
-    static const char *const ops[] = {"LSTMBlockCell", "BlockLSTM"};
-    const float zero = 0;
-    const float half = 0.5f;
-    const float none = -1;
-    for (size_t i = 0; i < 2; i++) {
-        graph.length = 0;
-        put_whole_cell(&graph, ops[i], &zero, &none);
-        put_whole_cell(&graph, ops[i], &zero, &zero);
-        wrap_graph(&meta, &graph);
-        expect_forget_bias(bundle_beside(&meta), NULL, 0);
-        put_whole_cell(&graph, ops[1 - i], &half, &none);
-        wrap_graph(&meta, &graph);
-        expect_refusal(bundle_beside(&meta), NULL, STATUS_UNPROCESSABLE, "add different numbers to their forget gates");
-        graph.length = 0;
-        put_whole_cell(&graph, ops[i], NULL, &none); /* what it usually is need not be written */
-        wrap_graph(&meta, &graph);
-        expect_forget_bias(bundle_beside(&meta), NULL, 1);
-        put_whole_cell(&graph, ops[i], NULL, NULL);
-        wrap_graph(&meta, &graph);
-        expect_unbuilt(&meta, "in the graph beside the checkpoint cell limits a cell's state (cell_clip), which");
-        graph.length = 0;
-        put_whole_cell(&graph, ops[i], NULL, &half);
-        wrap_graph(&meta, &graph);
-        expect_unbuilt(&meta, "in the graph beside the checkpoint cell limits a cell's state (cell_clip), which");
-    }
-}
-
-/* The graph of an LSTM cell, but for what is not built. */
-static void put_cell(struct buffer *graph)
-{
-    static struct buffer tensor;
-    graph->length = 0;
-    put_float(&tensor, 0, 1);
-    put_node(graph, CELL "/MatMul", "MatMul", (const char *const[]){CELL "/concat", CELL "/kernel/read", NULL}, NULL);
-    put_node(graph, CELL "/add/y", "Const", NULL, &tensor);
-    put_node(graph, CELL "/Add", "Add", (const char *const[]){CELL "/split:2", CELL "/add/y", NULL}, NULL);
-    put_node(graph, CELL "/Add_1", "Add", (const char *const[]){CELL "/Mul", CELL "/Mul_1", NULL}, NULL);
-}
-
-#define CLIPS "limits a cell's state (cell_clip)"
-#define ACTIVATES "belongs to a cell with another activation than tanh"
-#define ADDS "is a residual connection around a cell"
-
-/* Each with what an LSTM cell or the rest of a graph has that looks alike. */
-static void test_a_graph_that_does_what_is_not_built(void **state)
-{
-    (void)state;
-    static struct buffer graph;
-    static struct buffer meta;
-    static const struct {
-        const char *name, *op, *input, *reason;
-    } nodes[] = {
-        {CELL "/clip_by_value/Minimum", "Minimum", CELL "/add_1", CLIPS},
-        {CELL "/clip_by_value_1/Minimum", "Minimum", CELL "/add_1", CLIPS},
-        {"", "LSTMBlockCell", "x", CLIPS},
-        {CELL "/Relu_1", "Relu", CELL "/add_1", ACTIVATES},
-        {"rnn/while/cell_0/add", "AddV2", CELL "/mul_2", ADDS},
-        {"rnn/while/cell_0/add", "Add", CELL "/Mul_2", ADDS},
-        {"add", "Add", "rnn/lstm_cell/LSTMBlockCell:6", ADDS},
-        {"add", "Add", "rnn/cudnn_compatible_lstm_cell/mul_2", ADDS},
-        {"clip_by_value/Minimum", "Minimum", "global_norm", NULL},
-        {CELL "/kernel/clip_by_value/Minimum", "Minimum", "AdaBound/x", NULL},
-        {CELL "/dense/Relu", "Relu", CELL "/dense/BiasAdd", NULL},
-        {"gradients/" CELL "/Relu_grad/ReluGrad", "ReluGrad", "x", NULL},
-        {CELL "/add_1", "Add", CELL "/mul_1", NULL},
-        {CELL "/kernel/add", "Add", CELL "/kernel/mul_2", NULL},
-        {"dense/add", "Add", "dense/mul_2", NULL},
-        {"concat", "ConcatV2", CELL "/mul_2", NULL},
-        {"rnn/gru_cell/Softsign", "Softsign", "rnn/gru_cell/BiasAdd_1", NULL}, /* this model has no GRU */
-    };
-    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-        put_cell(&graph);
-        put_node(&graph, CELL "/Tanh", "Tanh", (const char *const[]){CELL "/split:1", NULL}, NULL);
-        put_node(&graph, nodes[i].name, nodes[i].op, (const char *const[]){"x", nodes[i].input, NULL}, NULL);
-        wrap_graph(&meta, &graph);
-        if (nodes[i].reason == NULL) {
-            expect_forget_bias(bundle_beside(&meta), NULL, 1);
-        } else {
-            char reason[200];
-            snprintf(reason, sizeof reason, "in the graph beside the checkpoint %s %s, which is not built here",
-                     *nodes[i].name == '\0' ? "a node without a name" : nodes[i].name, nodes[i].reason);
-            expect_unbuilt(&meta, reason);
-        }
-    }
-}
-
-static void test_what_stands_in_a_cell(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *name;
-        bool stands;
-        enum foreign_cell cell;
-    } rows[] = {
-        {"rnn/while/lstm_cell/Tanh", true, FOREIGN_CELL_LSTM},
-        {"basic_rnn_cell_2/Tanh", true, FOREIGN_CELL_RNN},
-        {"rnn/gru_cell/candidate/Tanh", true, FOREIGN_CELL_GRU},
-        {"RNN/GRUCell/Candidate/Tanh", true, FOREIGN_CELL_GRU},
-        {"rnn/gru_cell/gates/Tanh", false, 0},
-        {"rnn/lstm_cell/candidate/Tanh", false, 0},
-        {"rnn/gru_cell", false, 0},
-        {"rnn/gru_cell/", true, FOREIGN_CELL_GRU},
-        {"rnn/Tanh", false, 0},
-        {"", false, 0},
+    static const char *const rows[][6] = {
+        {"poems_weights.h5", "poems_weights.json", "poems.json", "poems_old.json", "news.json"},
+        {"model.h5", "model.json", "model_old.json", "mode.json"},
+        {"model.weights.h5", "model.json", "model_config.json", "m.json"},
+        {"poems-v1.2.h5", "poems-v1.2.json", "poems-v1.json", "poems-v1.3.json", "poems.v1.json"},
+        {"run-2/w.h5", "run-2/x.json", "w.json", "x.json", "run-1/w.json", "run-1/x.json"},
+        {"a/b/w.h5", "a/b/x.json", "a/w.json", "w.json", "a/c/w.json", "a/c/x.json"},
+        {".h5", ".h5", "h5"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        enum foreign_cell cell = FOREIGN_CELL_COUNT;
-        assert_int_equal(tensorflow_cell_around(rows[i].name, strlen(rows[i].name), &cell), rows[i].stands);
-        assert_int_equal(cell, rows[i].stands ? rows[i].cell : FOREIGN_CELL_COUNT);
+        for (size_t k = 1; k + 1 < 6 && rows[i][k + 1] != NULL; k++) {
+            assert_true(foreign_likeness(rows[i][k], rows[i][0]) > foreign_likeness(rows[i][k + 1], rows[i][0]));
+        }
     }
-}
-
-static void test_all_that_is_not_built_is_said(void **state)
-{
-    (void)state;
-    static struct buffer graph;
-    static struct buffer meta;
-    put_cell(&graph);
-    wrap_graph(&meta, &graph);
-    expect_unbuilt(&meta, CELL "/MatMul " ACTIVATES ", which"); /* it has no tanh */
-    put_node(&graph, "sum", "Add", (const char *const[]){CELL "/Mul_2", "x", NULL}, NULL);
-    put_node(&graph, "sum_1", "Add", (const char *const[]){CELL "/Mul_2", "x", NULL}, NULL);
-    put_whole_cell(&graph, "LSTMBlockCell", NULL, NULL);
-    wrap_graph(&meta, &graph);
-    expect_unbuilt(&meta, "cell " CLIPS ", " CELL "/MatMul " ACTIVATES ", sum " ADDS ", which is not built here");
+    assert_true(foreign_likeness("b.json", "a.h5") == foreign_likeness("c.json", "a.h5"));
+    assert_true(foreign_is_around("a/x", "a/b/y") && foreign_is_around("x", "a/y") && foreign_is_around("a/x", "a/y"));
+    assert_false(foreign_is_around("a/x", "ab/y") || foreign_is_around("a/b/x", "a/y") ||
+                 foreign_is_around("a/x", "y"));
 }
 
 static void test_refusals(void **state)
@@ -664,12 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_forget_bias),
-        cmocka_unit_test(test_the_graph_says_the_forget_bias),
-        cmocka_unit_test(test_a_graph_that_says_no_forget_bias),
-        cmocka_unit_test(test_operators_that_are_whole_cells),
-        cmocka_unit_test(test_a_graph_that_does_what_is_not_built),
-        cmocka_unit_test(test_what_stands_in_a_cell),
-        cmocka_unit_test(test_all_that_is_not_built_is_said),
+        cmocka_unit_test(test_which_file_is_like_another),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_looking),
         cmocka_unit_test(test_cut_off_everywhere),
