@@ -211,9 +211,10 @@ static enum status check_room(const struct batcher *batcher, size_t count, struc
         error_set(error, STATUS_TOO_LARGE, "%zu texts at a time, at most %zu", count, queue_max);
         return error_code(error, "too_many_texts");
     }
-    if (batcher->generation_count + count > queue_max) {
+    size_t taken = atomic_load(&batcher->taken_places);
+    if (taken + count > queue_max) {
         error_set(error, STATUS_LIMIT, "%zu generations are waiting or running, %zu more are over the maximum, %zu",
-                  batcher->generation_count, count, queue_max);
+                  taken, count, queue_max);
         return error_code(error, "queue_full");
     }
     return STATUS_OK;
@@ -223,7 +224,7 @@ enum status batcher_reserve(struct batcher *batcher, size_t count, struct error 
 {
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     enum status status = check_room(batcher, count, error);
-    batcher->generation_count += status == STATUS_OK ? count : 0;
+    atomic_fetch_add(&batcher->taken_places, status == STATUS_OK ? count : 0);
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
     return status;
 }
@@ -233,6 +234,7 @@ void batcher_submit_reserved(struct batcher *batcher, struct generation *generat
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     CHECK(!batcher->is_ending);
     wake_if_idle(batcher);
+    generation->taken_places = &batcher->taken_places;
     generation_wake_join(generation, &batcher->woken_rows);
     row_list_append(&batcher->incoming, generation_ref(generation));
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
@@ -274,7 +276,8 @@ struct batcher_counters batcher_counters(const struct batcher *batcher)
 {
     struct batcher *locked = lock_const(batcher);
     struct batcher_counters counters = locked->counters;
-    counters.waiting = locked->generation_count - counters.running;
+    size_t taken = atomic_load(&locked->taken_places); /* falls before those that ended are no longer running */
+    counters.waiting = taken > counters.running ? taken - counters.running : 0;
     if (locked->is_idle && !has_work(locked)) {
         counters.heartbeat_ms = clock_now_ms();
     }

@@ -21,13 +21,13 @@ struct batcher {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* has_work became true */
     struct row_list incoming;
-    size_t generation_count; /* waiting and running */
     bool is_woken;
     bool is_idle; /* waiting for `wake` */
     bool is_ending;
     struct batcher_counters counters;
 
     struct woken_rows woken_rows; /* any thread adds to them, without the lock */
+    _Atomic size_t taken_places;  /* waiting and running; grows under the lock, falls as generations end */
 
     /* The compute threads' own. */
     struct row_queue queue;
@@ -39,7 +39,6 @@ struct batcher {
     uint64_t scanned_ms;          /* when deadlines were last looked at */
     uint64_t next_deadline_ms;    /* the earliest among stalled and unplaced rows, UINT64_MAX for none */
     struct batcher_counters done; /* since the counters were last published; `running` and `waiting` as they stand */
-    size_t ended_count;           /* likewise */
     size_t report_count;
     struct generation *reports[BATCHER_REPORTS_MAX]; /* each with a reference for on_progress */
 };
@@ -62,7 +61,7 @@ void batcher_scan_deadlines(struct batcher *batcher, uint64_t now_ms);
 /* Lets rows join their models, in the order they came. What was cancelled meanwhile ends instead. */
 void batcher_place_incoming(struct batcher *batcher, uint64_t now_ms);
 
-/* Publishes the counters, then tells the caller what happened: who hears of an end finds its place free. */
+/* Publishes the counters, then tells the caller what happened. */
 void batcher_hand_over_reports(struct batcher *batcher, uint64_t now_ms);
 
 /* Ends all rows, and reports them. */

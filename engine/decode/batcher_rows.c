@@ -24,10 +24,8 @@ static void publish_counters(struct batcher *batcher, uint64_t now_ms)
     counters->stalled_looks += batcher->done.stalled_looks;
     counters->heartbeat_ms = now_ms;
     counters->running = batcher->done.running;
-    batcher->generation_count -= batcher->ended_count;
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
     batcher->done = (struct batcher_counters){.running = batcher->done.running};
-    batcher->ended_count = 0;
 }
 
 void batcher_hand_over_reports(struct batcher *batcher, uint64_t now_ms)
@@ -93,7 +91,6 @@ void batcher_place(struct batcher *batcher, struct row_model *model, struct gene
     case GENERATION_ROW_ENDED:
         generation_wake_leave(row);
         batcher->done.running--;
-        batcher->ended_count++;
         report(batcher, row);
         return;
     }
@@ -216,7 +213,6 @@ static void end_list(struct batcher *batcher, struct row_list *list, uint64_t no
     while ((row = row_list_take_first(list)) != NULL) {
         generation_row_end(row, row->ending != FINISH_NONE ? row->ending : FINISH_CANCELLED);
         generation_wake_leave(row);
-        batcher->ended_count++;
         report(batcher, row);
         if (batcher->report_count == BATCHER_REPORTS_MAX) {
             batcher_hand_over_reports(batcher, now_ms);

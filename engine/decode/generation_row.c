@@ -16,7 +16,10 @@ void generation_row_end(struct generation *generation, enum finish_reason reason
     generation_beam_end(generation);
     text_stream_finish(&generation->stream);
     atomic_store_explicit(&generation->ended_ns, clock_now_ns(), memory_order_relaxed);
-    atomic_store(&generation->finish, reason);
+    if (generation->taken_places != NULL) {
+        CHECK(atomic_fetch_sub(generation->taken_places, 1) > 0);
+    }
+    atomic_store(&generation->finish, reason); /* from here on its reader may ask for a place again */
 }
 
 static enum finish_reason find_reason(const struct generation *generation, uint64_t now_ms)

@@ -95,6 +95,7 @@ struct generation {
     _Atomic enum finish_reason finish;       /* written last */
     _Atomic unsigned wake;                   /* generation_wake.c's */
     _Atomic(struct woken_rows *) woken_rows; /* where it goes when it is woken, borrowed; NULL: no batcher has it */
+    _Atomic size_t *taken_places;            /* a batcher's, borrowed, one of which is its own; NULL: it has none */
     _Atomic size_t prompt_progress;
     _Atomic size_t token_progress;
     _Atomic uint64_t joined_ns;
@@ -118,7 +119,7 @@ enum generation_row_state { GENERATION_ROW_READY, GENERATION_ROW_STALLED, GENERA
  * slow is STALLED. Once it returned ENDED the generation is its reader's, and must not be settled again. */
 enum generation_row_state generation_row_settle(struct generation *generation, uint64_t now_ms);
 
-/* Ends it with `reason` as it stands, without another step. */
+/* Ends it with `reason` as it stands, without another step. Its place is free before anybody can see that it ended. */
 void generation_row_end(struct generation *generation, enum finish_reason reason);
 
 /* With want_state, where the last symbol of the prompt is next: keeps that moment. At the start, too. */

@@ -2,8 +2,10 @@
  * deadlines and ends concern their own row only. The main thread is the loop thread here: it waits for reports, then
  * reads. */
 #include <math.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -562,6 +564,47 @@ static void test_destroy_ends_everything(void **state)
     served_release(&served);
 }
 
+/* What a step's end is asked for: whether a place is free as soon as its generation is seen to have ended. */
+struct watch {
+    struct batcher *_Atomic batcher;
+    struct generation *generation;
+    atomic_int seen; /* 1: it was free, 2: it was not */
+};
+
+static void on_step(void *context)
+{
+    struct watch *watch = context;
+    struct error error;
+    if (atomic_load(&watch->seen) == 0 && generation_progress(watch->generation).finish != FINISH_NONE) {
+        atomic_store(&watch->seen, batcher_check_room(watch->batcher, 1, &error) == STATUS_OK ? 1 : 2);
+    }
+}
+
+static void test_the_place_of_what_has_ended_is_free(void **state)
+{
+    (void)state;
+    struct served served;
+    struct error error;
+    struct watch watch = {.seen = 0};
+    struct batcher_options options = {.threads = 1, .queue_max = 1, .on_step = on_step, .context = &watch};
+    struct generation_options wanted = {.prompt = (uint32_t[]){1}, .prompt_count = 1, .tokens_max = 3};
+    struct batcher *batcher;
+    served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
+    assert_int_equal(
+        generation_create(served.plan, served.model.vocabulary, &wanted, NULL, NULL, &watch.generation, &error),
+        STATUS_OK);
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_OK);
+    atomic_store(&watch.batcher, batcher);
+    assert_int_equal(batcher_submit(batcher, watch.generation, &error), STATUS_OK);
+    while (atomic_load(&watch.seen) == 0) {
+        sched_yield();
+    }
+    assert_int_equal(atomic_load(&watch.seen), 1);
+    batcher_destroy(batcher);
+    generation_unref(watch.generation);
+    served_release(&served);
+}
+
 static void test_an_idle_batcher_is_alive(void **state)
 {
     (void)state;
@@ -610,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_byte_models_make_valid_text),
         cmocka_unit_test(test_a_broken_model_fails_alone),
         cmocka_unit_test(test_destroy_ends_everything),
+        cmocka_unit_test(test_the_place_of_what_has_ended_is_free),
         cmocka_unit_test(test_an_idle_batcher_is_alive),
         cmocka_unit_test(test_wrong_options_and_no_memory),
     };
