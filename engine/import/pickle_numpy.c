@@ -10,12 +10,24 @@
 
 enum { CODE_POINT_BYTES = 4, WIDTH_MAX = 1000, HEADER_AT = 10, HEADER_BYTES_MAX = 4096, TYPE_BYTES_MAX = 16 };
 
-/* Bytes of an element of texts; 0: it holds none. */
-static size_t text_bytes(const char *type)
+/* Elements that are texts. */
+struct text_type {
+    bool is_wide; /* of code points, not of bytes */
+    size_t bytes; /* of an element */
+};
+
+/* Whether a type is one of texts: "<U3", "|S3". */
+static bool parse_type(const char *type, struct text_type *ret_type)
 {
+    char *end = NULL;
     type += *type == '<' || *type == '|' || *type == '=' ? 1 : 0;
-    size_t width = (*type == 'U' || *type == 'S') && type[1] >= '1' && type[1] <= '9' ? strtoul(type + 1, NULL, 10) : 0;
-    return width > WIDTH_MAX ? 0 : *type == 'U' ? width * CODE_POINT_BYTES : width;
+    bool is_wide = *type == 'U';
+    if ((!is_wide && *type != 'S') || type[1] < '1' || type[1] > '9') {
+        return false;
+    }
+    size_t width = strtoul(type + 1, &end, 10);
+    *ret_type = (struct text_type){is_wide, is_wide ? width * CODE_POINT_BYTES : width};
+    return *end == '\0' && width <= WIDTH_MAX;
 }
 
 /* Writes one element as UTF-8 to `text`, of WIDTH_MAX * UTF8_BYTES_MAX bytes; false: it has what is no character. */
@@ -54,11 +66,12 @@ static enum status no_memory(const struct arena *arena, struct error *error)
 static enum status read_texts(struct arena *arena, const char *type, const void *bytes, size_t length,
                               struct plain **ret_list, struct error *error)
 {
-    size_t size = text_bytes(type);
-    bool is_wide = strchr(type, 'U') != NULL;
-    if (size == 0) {
+    struct text_type text_type;
+    if (!parse_type(type, &text_type)) {
         return error_set(error, STATUS_UNSUPPORTED, "an array of '%s', not of texts", type);
     }
+    size_t size = text_type.bytes;
+    bool is_wide = text_type.is_wide;
     if (length % size != 0) {
         return error_set(error, STATUS_CORRUPT, "%zu bytes of elements of %zu", length, size);
     }

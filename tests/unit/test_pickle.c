@@ -252,6 +252,9 @@ static void test_numpy_files(void **state)
     expect_numpy(1, "{'descr': '<U1', 'shape': (1, 2), }", text, 8, 1 << 20, STATUS_OK, "");
     expect_numpy(1, two, text, 4, 1 << 20, STATUS_CORRUPT, "1 elements, which is not what its shape says");
     expect_numpy(1, two, text, 7, 1 << 20, STATUS_CORRUPT, "7 bytes of elements of 4");
+    expect_numpy(1, "{'descr': '<S1U', 'shape': (2,), }", text, 2, 1 << 20, STATUS_UNSUPPORTED, "'<S1U', not of texts");
+    expect_numpy(1, "{'descr': '<U1S', 'shape': (2,), }", text, 8, 1 << 20, STATUS_UNSUPPORTED, "'<U1S', not of texts");
+    expect_numpy(1, "{'descr': '<U1001', 'shape': (0,), }", text, 0, 1 << 20, STATUS_UNSUPPORTED, "not of texts");
     expect_numpy(1, "{'descr': '<U1', 'shape': (18446744073709551615, 18446744073709551615), }", text, 4, 1 << 20,
                  STATUS_CORRUPT, "1 elements");
     expect_numpy(1, "{'descr': '<U1', }", text, 8, 1 << 20, STATUS_CORRUPT, "a header without type or shape");
