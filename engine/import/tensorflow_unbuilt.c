@@ -251,9 +251,9 @@ static enum status note_cells_without_tanh(const struct survey *survey, struct f
         for (end = i; end < survey->operator_count &&
                       tensorflow_compare_wires(&first->scope, &survey->operators[end].scope) == 0;
              end++) {
-            const struct cell_operator *operator= & survey->operators[end];
-            product = product.length == 0 ? operator->product : product;
-            has_tanh = has_tanh || operator->product.length == 0;
+            const struct cell_operator *at = &survey->operators[end];
+            product = product.length == 0 ? at->product : product;
+            has_tanh = has_tanh || at->product.length == 0;
         }
         if (!has_tanh) {
             TRY(note(product, first->kind, FOREIGN_UNBUILT_ACTIVATION, model, error));

@@ -56,4 +56,12 @@ static inline void fuzz_add(struct foreign_source *source, const char *name, con
     CHECK(foreign_source_add(source, name, bytes, length, &error) == STATUS_OK);
 }
 
+/* Imports the bytes as an uploaded archive. */
+static inline void fuzz_import_archive(const uint8_t *bytes, size_t length)
+{
+    struct foreign_source source = {.label = "memory", .chosen = "m", .unpack_bytes_max = 1 << 20};
+    fuzz_add(&source, "m", bytes, length);
+    fuzz_import(&source, false);
+}
+
 #endif

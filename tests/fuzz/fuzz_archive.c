@@ -7,8 +7,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    struct foreign_source source = {.label = "memory", .chosen = "m", .unpack_bytes_max = 1 << 20};
-    fuzz_add(&source, "m", bytes, length);
-    fuzz_import(&source, false);
+    fuzz_import_archive(bytes, length);
     return 0;
 }
