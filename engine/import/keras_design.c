@@ -432,5 +432,9 @@ enum status keras_design_read(struct foreign_model *model, struct import_setting
     if (ret_design->parts == NULL) {
         return foreign_no_memory(model, error);
     }
-    return read_config(&reading, settings);
+    enum status status = read_config(&reading, settings);
+    if (status != STATUS_OK && model->keras->config_file != NULL) {
+        error_prefix(error, "%.200s", model->keras->config_file);
+    }
+    return status;
 }

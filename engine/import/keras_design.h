@@ -59,7 +59,7 @@ struct keras_design {
 
 /* Reads the model's configuration, which it must have. The setting `output` names the layer that predicts where there
  * may be several; without it there must be one. UNSUPPORTED names the layer or argument that is not built here;
- * CORRUPT; UNPROCESSABLE. */
+ * CORRUPT; UNPROCESSABLE. A configuration in a file of its own is named first. */
 enum status keras_design_read(struct foreign_model *model, struct import_settings *settings,
                               struct keras_design *ret_design, struct error *error) MUST_CHECK;
 

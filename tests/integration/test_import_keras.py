@@ -165,6 +165,9 @@ class OtherFiles(KerasTest):
         self.assertIn("model.json has their configuration", self.check_windowed(layers, path, 0))
         os.rename(path, self.source("model.h5"))
         self.assertIn("model.json has their configuration", self.check_windowed(layers, self.source("model.h5"), 0))
+        snakes = [("Snake", *layer[1:]) for layer in layers]
+        beside("model", {**config, **keras.sequential(snakes, [None, keras.WINDOW])})
+        self.refused("lstmd import: model.json: layer ", self.source("model.h5"))
 
     def test_configurations_in_other_folders(self):
         """Those around the weights count; what lies beside other weights is theirs."""
