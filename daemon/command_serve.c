@@ -40,6 +40,7 @@ struct serving {
     struct server server;
     uv_signal_t signals[SIGNAL_COUNT];
     uv_timer_t tick;
+    uv_timer_t reload; /* due once SIGHUP came: however many come, a turn of the loop has one at most */
     const char *demo_path;
     char address[SOCKET_ADDRESS_BYTES_MAX]; /* the first one, for people */
     bool is_ready;
@@ -58,10 +59,22 @@ static void set_tick(struct serving *serving, uint64_t interval_ms)
     uv_timer_start(&serving->tick, on_tick, interval_ms, interval_ms);
 }
 
+/* Who stops reads nothing again, and with its handle closed SIGHUP would kill before sessions are written. All other
+ * threads block it anyway. */
+static void ignore_reloads(void)
+{
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    CHECK(pthread_sigmask(SIG_BLOCK, &reload, NULL) == 0);
+}
+
 static void begin_to_drain(struct serving *serving)
 {
     struct server *server = &serving->server;
     server->is_draining = true;
+    ignore_reloads();
+    uv_timer_stop(&serving->reload);
     serving->drain_until_ms = clock_now_ms() + server->settings.drain_seconds * 1000;
     trainings_stop_all(server->trainings);
     systemd_stopping();
@@ -71,16 +84,24 @@ static void begin_to_drain(struct serving *serving)
     set_tick(serving, TICK_DRAINING_MS);
 }
 
+static void on_reload(uv_timer_t *reload)
+{
+    struct serving *serving = reload->data;
+    struct error error;
+    systemd_reloading();
+    bool is_good = server_read_settings(&serving->server, &error) == STATUS_OK;
+    registry_scan(serving->server.registry);
+    systemd_ready(is_good ? "serving" : "serving; the configuration was refused, see the log");
+}
+
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct serving *serving = signal->data;
     struct server *server = &serving->server;
     if (number == SIGHUP) {
-        struct error error;
-        systemd_reloading();
-        bool is_good = server_read_settings(server, &error) == STATUS_OK;
-        registry_scan(server->registry);
-        systemd_ready(is_good ? "serving" : "serving; the configuration was refused, see the log");
+        if (!server->is_draining) {
+            uv_timer_start(&serving->reload, on_reload, 0, 0);
+        }
         return;
     }
     if (server->is_draining) {
@@ -220,20 +241,19 @@ static void watch_signals(struct serving *serving)
         serving->signals[i].data = serving;
         CHECK(uv_signal_start(&serving->signals[i], on_signal, numbers[i]) == 0);
     }
+    CHECK(uv_timer_init(&serving->server.loop, &serving->reload) == 0);
     CHECK(uv_timer_init(&serving->server.loop, &serving->tick) == 0);
-    serving->tick.data = serving;
+    serving->reload.data = serving->tick.data = serving;
     set_tick(serving, TICK_STARTING_MS);
 }
 
 static void close_handles(struct serving *serving)
 {
-    sigset_t reload; /* without its handle it would kill, before sessions are written; all other threads block it */
-    sigemptyset(&reload);
-    sigaddset(&reload, SIGHUP);
-    CHECK(pthread_sigmask(SIG_BLOCK, &reload, NULL) == 0);
+    ignore_reloads();
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         uv_close((uv_handle_t *)&serving->signals[i], NULL);
     }
+    uv_close((uv_handle_t *)&serving->reload, NULL);
     uv_close((uv_handle_t *)&serving->tick, NULL);
 }
 

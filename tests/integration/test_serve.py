@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -212,6 +213,23 @@ class Ending(unittest.TestCase):
         again = Daemon(daemon.models)
         self.addCleanup(again.kill)
         self.assertEqual(again.json("GET", "/v1/sessions")[1]["total"], 200)
+
+    def test_reloads_without_end_leave_it_serving(self):
+        """However fast SIGHUP comes, requests are answered between two reloads."""
+        daemon = self.start()
+        is_over = threading.Event()
+
+        def reload():
+            while not is_over.is_set():
+                daemon.signal(signal.SIGHUP)
+        sender = threading.Thread(target=reload)
+        sender.start()
+        try:
+            for _ in range(20):
+                self.assertEqual(daemon.json("GET", "/health/live")[0], 200)
+        finally:
+            is_over.set()
+            sender.join()
 
     def test_idle_daemon_uses_no_cpu(self):
         daemon = self.start("linger_us = 1000\n")
