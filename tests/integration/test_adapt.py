@@ -197,6 +197,7 @@ class Learning(Adapting):
         wait_until(has_paused)
         paused_at = made()
         self.assertLess(paused_at, 1000000)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)    # through 4 KiB it would take seconds
         count = 0
         while count < paused_at + 10000:                       # it goes on when somebody reads
             count += len(reader.recv(65536))

@@ -247,6 +247,7 @@ class Completions(DaemonTest):
         self.assertEqual(len(self.complete(max_tokens=50)["choices"][0]["text"]), 50)
         paused_at = made()
         self.assertLess(paused_at, 1000000)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)    # through 4 KiB it would take seconds
         count = 0
         while count < paused_at + 10000:                       # it goes on when somebody reads
             count += len(reader.recv(65536))

@@ -19,7 +19,7 @@ class Install(unittest.TestCase):
 
     @classmethod
     def try_make(cls, *arguments):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PREFIX"))}
         return subprocess.run(["make", "--no-print-directory", f"DESTDIR={cls.folder}", *arguments], cwd=ROOT,
                               env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, check=False)
