@@ -88,10 +88,15 @@ static void on_reload(uv_timer_t *reload)
 {
     struct serving *serving = reload->data;
     struct error error;
-    systemd_reloading();
+    bool tells = serving->is_ready; /* before, READY=1 would say more than is true */
+    if (tells) {
+        systemd_reloading();
+    }
     bool is_good = server_read_settings(&serving->server, &error) == STATUS_OK;
     registry_scan(serving->server.registry);
-    systemd_ready(is_good ? "serving" : "serving; the configuration was refused, see the log");
+    if (tells) {
+        systemd_ready(is_good ? "serving" : "serving; the configuration was refused, see the log");
+    }
 }
 
 static void on_signal(uv_signal_t *signal, int number)

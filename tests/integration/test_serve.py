@@ -279,6 +279,7 @@ class Systemd(DaemonTest):
     """A socket passed by the service manager, and what it is told."""
 
     MODELS = {"bard": {}}
+    config = None
 
     @classmethod
     def start(cls):
@@ -292,7 +293,8 @@ class Systemd(DaemonTest):
         launcher = ["sh", "-c", f'exec 3<&{descriptor}; LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh"]
         environment = {"LISTEN_FDS": "1", "NOTIFY_SOCKET": os.path.join(cls.folder, "notify"),
                        "WATCHDOG_USEC": "2000000"}
-        daemon = Daemon(cls.models, listen=None, launcher=launcher, environment=environment, pass_fds=(descriptor,))
+        daemon = Daemon(cls.models, listen=None, launcher=launcher, environment=environment, pass_fds=(descriptor,),
+                        config=cls.config)
         daemon.port = cls.passed.getsockname()[1]
         return daemon
 
@@ -312,6 +314,33 @@ class Systemd(DaemonTest):
         self.wait_until_told("READY=1")
         self.daemon.signal(signal.SIGTERM)
         self.wait_until_told("STOPPING=1")
+        self.assertEqual(self.daemon.wait(), 0)
+
+
+class SystemdWaits(Systemd):
+    """The first load takes minutes: a text of 16 KB goes through a large model."""
+
+    MODELS = {"gated": {"units": 1024, "layers": 2, "max_steps": 1}}
+
+    @classmethod
+    def start(cls):
+        with open(os.path.join(cls.models, "gated", "settings.json"), "w", encoding="utf-8") as file:
+            json.dump({"gate": {"text": "a" * 16384}}, file)
+        cls.config = os.path.join(cls.folder, "lstmd.conf")
+        with open(cls.config, "w", encoding="utf-8") as file:
+            file.write("choices_max = 4\n")
+        return super().start()
+
+    def test_life(self):
+        """A reload before the first scan has ended is no sign of life."""
+        self.wait_until_told("WATCHDOG=1")
+        self.daemon.signal(signal.SIGHUP)
+        self.daemon.wait_for_output("configuration_read")
+        self.daemon.signal(signal.SIGTERM)
+        told = [self.told.recv(4096).decode()]
+        while "STOPPING=1" not in told[-1]:
+            told.append(self.told.recv(4096).decode())
+        self.assertEqual([message for message in told if "READY=1" in message or "RELOADING=1" in message], [])
         self.assertEqual(self.daemon.wait(), 0)
 
 
