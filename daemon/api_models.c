@@ -79,11 +79,24 @@ struct delete_call {
     struct request *request;
 };
 
-static void on_training_over(void *context)
+static void on_deleted(void *context, const struct registry_reply *reply)
 {
     struct delete_call *call = context;
-    registry_delete(call->server->registry, route_parameter(call->request, 0), true,
-                    (struct registry_callback){.done = on_answer, .context = call->request});
+    if (reply->status == STATUS_OK) {
+        trainings_forget(call->server->trainings, route_parameter(call->request, 0));
+    }
+    on_answer(call->request, reply);
+}
+
+static void delete_model(struct delete_call *call, bool is_forced)
+{
+    registry_delete(call->server->registry, route_parameter(call->request, 0), is_forced,
+                    (struct registry_callback){.done = on_deleted, .context = call});
+}
+
+static void on_training_over(void *context)
+{
+    delete_model(context, true);
 }
 
 void api_models_delete(struct server *server, struct request *request)
@@ -102,12 +115,12 @@ void api_models_delete(struct server *server, struct request *request)
         request_reply_error(request, &error);
         return;
     }
-    if (!is_forced) {
-        registry_delete(server->registry, route_parameter(request, 0), false, answer_to(request));
-        return;
-    }
     *call = (struct delete_call){.server = server, .request = request};
     request_hold(request, NULL, NULL);
+    if (!is_forced) {
+        delete_model(call, false);
+        return;
+    }
     completions_cancel_model(server->completions, route_parameter(request, 0));
     trainings_stop(server->trainings, route_parameter(request, 0), on_training_over, call);
 }

@@ -128,6 +128,9 @@ static void on_event(void *context, struct training *training, const struct trai
 static enum status publish_end(struct training_run *run, struct error *error)
 {
     json_t *evaluation = training_job_evaluation(run->training);
+    if (evaluation == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the evaluation");
+    }
     const json_t *loss = json_object_get(evaluation, "validation_loss");
     bool is_beaten = json_is_number(loss) && json_number_value(loss) >= run->published_loss;
     enum status status = STATUS_OK;
@@ -211,7 +214,7 @@ static enum status read_start(const struct training_run *run, struct train_reque
 static enum status read_request(struct training_run *run, struct train_request *request, struct error *error)
 {
     size_t length;
-    struct training_options options;
+    struct training_options options; /* of a resume not all: the checkpoint has the others */
     const char *body = request_body(run->request, &length);
     TRY(fields_parse(body, length, &request->body, error));
     const json_t *resume = json_object_get(request->body, "resume");
@@ -228,9 +231,7 @@ static enum status read_request(struct training_run *run, struct train_request *
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         json_object_del(request->options, own[i]);
     }
-    TRY(training_options_read(request->options, &options, error));
-    run->publish = options.publish;
-    return STATUS_OK;
+    return training_options_read(request->options, &options, error);
 }
 
 /* ---- The job */
@@ -294,6 +295,7 @@ static enum status create_and_train(struct training_run *run, struct error *erro
     enum status status = create(run, &request, &job, error);
     if (status == STATUS_OK) {
         json_t *origin = training_job_origin(job);
+        run->publish = training_job_publish(job);
         options = json_deep_copy(json_object_get(origin, "options"));
         json_decref(origin);
     }

@@ -147,13 +147,14 @@ static void on_ended(struct job *job)
     trainings->running_count--;
     registry_set_training(run->registry, run->name, false);
     live_ticket_release(&run->ticket);
+    if (run->state != TRAINING_FINISHED) {
+        keep_ending(run); /* of one that was refused, too, for whoever watches it */
+    }
     if (!was_begun) {
         request_reply_error(run->request, &run->error);
         request_release(run->request);
         run->request = NULL;
         put_back(trainings, run);
-    } else if (run->state != TRAINING_FINISHED) {
-        keep_ending(run);
     }
     training_run_changed(run, false);
     tell_over(run);
@@ -309,6 +310,14 @@ void trainings_stop_all(struct trainings *trainings)
     trainings->is_ending = true;
     for (size_t i = 0; i < trainings->run_count; i++) {
         stop(trainings->runs[i]);
+    }
+}
+
+void trainings_forget(struct trainings *trainings, const char *name)
+{
+    const struct training_run *run = find(trainings, name);
+    if (run != NULL && training_run_is_over(run)) {
+        remove_run(trainings, run);
     }
 }
 

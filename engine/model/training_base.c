@@ -106,6 +106,7 @@ enum status training_base_take_checkpoint(struct model *model, const char *path,
 void training_base_release(struct training_base *base)
 {
     version_content_release(&base->content);
+    json_decref(base->waiting_specification);
 }
 
 enum status training_base_choose(const struct training_base *base, const struct training_start *start,
@@ -289,7 +290,26 @@ void training_base_adopt(struct training_base *base, struct model *model)
     }
     CHECK(model->is_training);
     model_lock_alone(model);
+    base->is_adopted = true;
+    base->was_unsaved = model->is_unsaved;
+    base->base_version = model->base_version;
+    base->waiting_specification = json_incref(model->waiting_specification);
     model_fill(model, &base->content, 0);
     model_note_change(model);
+    model_unlock(model);
+}
+
+void training_base_put_back(struct training_base *base, struct model *model)
+{
+    if (!base->is_adopted) {
+        return;
+    }
+    CHECK(model->is_training);
+    model_lock_alone(model);
+    model_fill(model, &base->content, base->base_version);
+    model->is_unsaved = base->was_unsaved;
+    model->waiting_specification = base->waiting_specification;
+    base->waiting_specification = NULL;
+    base->is_adopted = false;
     model_unlock(model);
 }

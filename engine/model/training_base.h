@@ -13,8 +13,13 @@
 #include "engine/model/training_job.h"
 
 struct training_base {
-    struct version_content content; /* owned; without a graph: the model's own, as it is */
+    struct version_content content; /* owned; without a graph: the model's own, as it is. Once adopted, what it was */
     enum vocabulary_kind kind;      /* of the text */
+    /* Once adopted, what else the model was. */
+    bool is_adopted;
+    bool was_unsaved;
+    uint64_t base_version;
+    json_t *waiting_specification; /* owned */
 };
 
 /* Takes a copy of what `start` names. A model that waits for its first vocabulary has nothing to take. INVALID for
@@ -44,5 +49,9 @@ enum status training_base_fit(struct training_base *base, const struct training_
 /* Puts the base into the model, which a training holds; a base without a graph changes nothing. The model is one
  * generation up, and unsaved. */
 void training_base_adopt(struct training_base *base, struct model *model);
+
+/* Where a training that adopted its base does not begin after all: the model has its own again, and is one more
+ * generation up. The training still holds it. */
+void training_base_put_back(struct training_base *base, struct model *model);
 
 #endif

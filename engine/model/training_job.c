@@ -336,6 +336,7 @@ enum status training_job_create(struct model *model, const struct training_job_o
         status = make_together(job, options, callbacks, error);
     }
     if (status != STATUS_OK) {
+        training_base_put_back(&job->base, job->model);
         training_job_destroy(job);
         return status;
     }
@@ -379,6 +380,11 @@ void training_job_stop(struct training_job *job)
 enum status training_job_finish(struct training_job *job, struct error *error)
 {
     return version_remove(job->checkpoint_path, error);
+}
+
+enum publish training_job_publish(const struct training_job *job)
+{
+    return job->options.publish;
 }
 
 uint64_t training_job_step(const struct training_job *job)
@@ -457,14 +463,17 @@ json_t *training_job_evaluation(const struct training_job *job)
     training_describe(job->training, &event);
     bool is_best = isfinite(event.best_loss);
     double loss = is_best ? event.best_loss : event.train_loss;
-    json_t *json = json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:f}", "validation_loss",
+    double perplexity = exp(loss); /* from 710 nats on it is infinite, and no JSON */
+    json_t *json = json_pack("{s:o, s:f, s:f, s:o, s:I, s:I, s:f, s:f}", "validation_loss",
                              is_best ? json_real(loss) : json_null(), "train_loss", event.train_loss,
-                             "bits_per_character", loss / log(2) * event.symbols_per_character, "perplexity", exp(loss),
-                             "step", (json_int_t)(is_best ? event.best_step : event.step), "steps",
-                             (json_int_t)event.step, "epochs", event.epoch, "seconds", event.seconds);
+                             "bits_per_character", loss / log(2) * event.symbols_per_character, "perplexity",
+                             isfinite(perplexity) ? json_real(perplexity) : json_null(), "step",
+                             (json_int_t)(is_best ? event.best_step : event.step), "steps", (json_int_t)event.step,
+                             "epochs", event.epoch, "seconds", event.seconds);
     if (isfinite(event.test_loss)) {
+        perplexity = exp(event.test_loss);
         json_object_set_new(json, "test_loss", json_real(event.test_loss));
-        json_object_set_new(json, "test_perplexity", json_real(exp(event.test_loss)));
+        json_object_set_new(json, "test_perplexity", isfinite(perplexity) ? json_real(perplexity) : json_null());
     }
     return json;
 }

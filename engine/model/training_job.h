@@ -106,6 +106,9 @@ const char *training_job_warning(const struct training_job *job);
  * caller's own; NULL: it begins, or out of memory. */
 json_t *training_job_earlier_history(const struct training_job *job);
 
+/* When to make a version: of a resume what the checkpoint has, where its request does not say otherwise. */
+enum publish training_job_publish(const struct training_job *job);
+
 /* Steps that are done: at first of the checkpoint that is resumed, otherwise 0. Not while it runs. */
 uint64_t training_job_step(const struct training_job *job);
 

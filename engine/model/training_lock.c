@@ -69,7 +69,11 @@ static enum status lock_file(struct training_lock *lock, struct error *error)
             return error_set_errno(error, number, "open '%s'", lock->path);
         }
         if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+            number = errno;
             close(file);
+            if (number != EWOULDBLOCK) { /* a file system without locks */
+                return error_set_errno(error, number, "lock '%s'", lock->path);
+            }
             break;
         }
         if (is_current(lock, file)) {

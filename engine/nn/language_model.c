@@ -372,8 +372,9 @@ static enum status check_sizes(const struct language_model_options *options, str
                          "not %zu",
                          options->units, options->embedding);
     }
-    if (!(options->dropout >= 0 && options->dropout < 1)) {
-        return error_set(error, STATUS_INVALID, "dropout is %g, must be at least 0 and below 1", options->dropout);
+    if (!(options->dropout >= 0 && options->dropout <= LANGUAGE_MODEL_DROPOUT_MAX)) {
+        return error_set(error, STATUS_INVALID, "dropout is %g, must be from 0 to %g", options->dropout,
+                         LANGUAGE_MODEL_DROPOUT_MAX);
     }
     if (options->has_input_dropout && options->embedding == 0) {
         return error_set(error, STATUS_INVALID, "a dropout of the input needs an embedding");

@@ -39,6 +39,7 @@ enum status training_check_corpus(const struct corpus *corpus, const struct trai
     }
     const char *needing = options->early_stopping > 0                  ? "early_stopping"
                           : options->schedule.kind == SCHEDULE_PLATEAU ? "schedule"
+                          : options->publish == PUBLISH_BEST           ? "publish"
                                                                        : NULL;
     if (needing && split.parts[CORPUS_VALIDATION].count == 0) {
         status = error_set(error, STATUS_INVALID, "%s goes by the validation loss, and no text is held back", needing);
@@ -82,7 +83,11 @@ static enum status make_validation(struct training *training, struct error *erro
 static void settle_schedule(struct training *training)
 {
     struct training_options *options = &training->options;
-    uint64_t steps = options->epochs * training->windows;
+    const uint64_t steps_max = UINT64_C(1) << 53; /* as many as an option can say, and a checkpoint's options have to */
+    uint64_t steps;
+    if (__builtin_mul_overflow(options->epochs, training->windows, &steps) || steps > steps_max) {
+        steps = steps_max;
+    }
     if (options->max_steps > 0 && (steps == 0 || options->max_steps < steps)) {
         steps = options->max_steps;
     }

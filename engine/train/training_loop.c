@@ -309,8 +309,8 @@ static enum status run_steps(struct training *training, struct error *error)
 {
     bool owes_evaluation = is_evaluation_due(training) && !has_evaluation(training);
     struct decision next = decide(training);
-    while (!next.ends) {
-        if (next.stops) {
+    while (next.stops || !next.ends) {
+        if (next.stops) { /* also at the limit: whoever asked for it wants nothing published */
             return stop(training, error);
         }
         TRY(check_files(training, error));

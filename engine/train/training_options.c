@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "engine/nn/language_model.h"
 #include "engine/nn/presets.h"
 
 enum field_kind { FIELD_SIZE, FIELD_COUNT, FIELD_NUMBER, FIELD_FLAG };
@@ -52,7 +53,7 @@ static const struct field FIELDS[] = {
      .is_above = true, .is_endless = true},
     {.object = TOP, "label_smoothing", FIELD_NUMBER, AT(label_smoothing), 0, 0.99, 0},
     {.object = TOP, "gradient_noise", FIELD_NUMBER, AT(gradient_noise), 0, 1000, 0},
-    {.object = TOP, "dropout", FIELD_NUMBER, AT(dropout), 0, 0.99, (double)NAN},
+    {.object = TOP, "dropout", FIELD_NUMBER, AT(dropout), 0, LANGUAGE_MODEL_DROPOUT_MAX, (double)NAN},
     {.object = TOP, "validation_fraction", FIELD_NUMBER, AT(validation_fraction), 0, 0.9, 0.1},
     {.object = TOP, "test_fraction", FIELD_NUMBER, AT(test_fraction), 0, 0.9, 0},
     {.object = TOP, "seed", FIELD_COUNT, AT(seed), 0, INTEGER_MAX - 1, 1},

@@ -249,6 +249,26 @@ class Jobs(Training):
         self.assertEqual([record["step"] for record in history if record["event"] == "progress"][:2], [5, 10])
         self.assertEqual([record["step"] for record in events if record["event"] == "progress"][:2], [5, 10])
 
+    def test_resume_publishes_as_it_began(self):
+        """What the request does not say is the checkpoint's."""
+        self.train(**ENDLESS, publish="never")
+        wait_until(lambda: self.expect(200, "GET", self.path + "/train").get("step", 0) > 0)
+        body = {"corpus": {"text": CORPUS}, "resume": True, "max_steps": self.stop()["step"] + 5}
+        self.assertEqual(self.expect(202, "POST", self.path + "/train", body)["options"]["publish"], "never")
+        self.assertNotIn("published", [event["event"] for event in self.events()])
+        self.assertEqual(self.expect(200, "GET", self.path)["versions"], [])
+
+    def test_a_deleted_model_takes_its_jobs_along(self):
+        for force in ("", "?force=true"):
+            self.train()
+            self.events()
+            self.expect(200, "DELETE", self.path + force)
+            self.expect(201, "PUT", self.path, SMALL)
+            self.expect(404, "GET", self.path + "/train", error="no_training")
+
+    def test_best_needs_text_that_is_held_back(self):
+        self.assertEqual(self.train(400, publish="best", validation_fraction=0)["error"]["param"], "publish")
+
     def test_discard_what_is_unfinished(self):
         self.train(**ENDLESS)
         self.stop()

@@ -316,6 +316,89 @@ static void check_precisions(uint64_t version)
     }
 }
 
+/* A model keeps its graph and weights, and stays saved, where a training that had put others in their place does not
+ * begin after all. */
+static void test_out_of_memory_from_scratch(void **state)
+{
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)train_straight());
+    json_t *request = json_loads(REQUEST, 0, NULL);
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
+                                           .start.is_scratch = true,
+                                           .threads = 2,
+                                           .name = "train-1"};
+    uint64_t failing = 0;
+    size_t put_back_count = 0;
+    for (bool has_failed = true; has_failed; failing += 13) {
+        struct model *model = NULL;
+        struct training_job *job = NULL;
+        struct error error;
+        assert_ok(model_create_from_version("fox", path, 1, &model, &error), error);
+        uint64_t generation = model_generation(model);
+        uint64_t before = mem_allocation_count();
+        mem_fail_after(failing);
+        enum status status = training_job_create(model, &options, NULL, &job, &error);
+        mem_fail_after(UINT64_MAX);
+        has_failed = mem_allocation_count() - before > failing;
+        assert_int_equal(model_is_unsaved(model), status == STATUS_OK);
+        put_back_count += status != STATUS_OK && model_generation(model) == generation + 2;
+        training_job_destroy(job);
+        model_unref(model);
+    }
+    assert_true(put_back_count > 10);
+    json_decref(request);
+}
+
+/* A loss so large that no perplexity can be said is a loss all the same. */
+static void test_what_has_diverged_is_described(void **state)
+{
+    (void)state;
+    struct watcher watcher = {0};
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model,
+                       "{\"batch\":4,\"sequence_length\":8,\"max_steps\":3,"
+                       "\"optimizer\":{\"name\":\"adam\",\"learning_rate\":1000},\"evaluate_every_steps\":3}",
+                       false, &watcher, &job, &error),
+              error);
+    assert_ok(training_job_run(job, &error), error);
+    json_t *evaluation = training_job_evaluation(job);
+    assert_true(json_number_value(json_object_get(evaluation, "validation_loss")) > 710);
+    assert_true(json_is_null(json_object_get(evaluation, "perplexity")));
+    json_decref(evaluation);
+    assert_ok(training_job_finish(job, &error), error);
+    training_job_destroy(job);
+    model_unref(model);
+}
+
+/* Nothing is done with what a training came to once it is asked to stop; a resume goes on from there. */
+static void test_a_stop_at_the_limit_keeps_the_checkpoint(void **state)
+{
+    (void)state;
+    uint64_t straight = train_straight();
+    char path[TRAINING_JOB_PATH_BYTES_MAX];
+    struct watcher watcher = {0};
+    struct training_job *job = NULL;
+    struct error error;
+    struct model *model = make_model();
+    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
+    assert_ok(training_job_run(job, &error), error);
+    training_job_destroy(job); /* as where saving it failed */
+    model_unref(model);
+    training_job_checkpoint_path(model_directory, path);
+    assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
+    assert_ok(make_job(model, "{}", true, &watcher, &job, &error), error);
+    training_job_stop(job);
+    assert_int_equal(training_job_run(job, &error), STATUS_CANCELLED);
+    assert_string_equal(error.code, "stopped");
+    training_job_destroy(job);
+    expect_same_weights(straight, resume_with(model));
+}
+
 static void test_nothing_is_measured_without_text(void **state)
 {
     (void)state;
@@ -607,6 +690,9 @@ int main(void)
         cmocka_unit_test(test_failure_changes_nothing),
         cmocka_unit_test(test_malformed_text),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory_from_scratch),
+        cmocka_unit_test(test_what_has_diverged_is_described),
+        cmocka_unit_test(test_a_stop_at_the_limit_keeps_the_checkpoint),
         cmocka_unit_test(test_one_job_at_a_time),
         cmocka_unit_test(test_nothing_is_measured_without_text),
         cmocka_unit_test(test_nothing_is_measured_once_stopped),
