@@ -30,6 +30,7 @@ struct look {
     const char *name;
     char directory[REGISTRY_PATH_BYTES_MAX];
     json_t *json;
+    bool is_running; /* another process trains there: lstmd train beside the daemon */
     enum status status;
     struct error error;
 };
@@ -37,6 +38,7 @@ struct look {
 static void look(struct job *job)
 {
     struct look *call = (struct look *)job;
+    call->is_running = training_job_is_running(call->directory);
     call->status = training_job_describe_unfinished(call->directory, &call->json, &call->error);
 }
 
@@ -46,7 +48,7 @@ static void on_looked(struct job *job)
     if (call->status == STATUS_OK) {
         json_object_set_new(call->json, "id", json_null());
         json_object_set_new(call->json, "model", json_string(call->name));
-        json_object_set_new(call->json, "state", json_string("interrupted"));
+        json_object_set_new(call->json, "state", json_string(call->is_running ? "running" : "interrupted"));
         json_object_set_new(call->json, "version", json_null());
         request_reply_json(call->request, 200, call->json);
     } else {

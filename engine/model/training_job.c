@@ -72,6 +72,11 @@ bool training_job_is_unfinished(const char *model_directory)
     return find_checkpoint(model_directory, found);
 }
 
+bool training_job_is_running(const char *model_directory)
+{
+    return training_lock_is_held(model_directory);
+}
+
 enum status training_job_describe_unfinished(const char *model_directory, json_t **ret_json, struct error *error)
 {
     char path[TRAINING_JOB_PATH_BYTES_MAX];

@@ -53,6 +53,9 @@ void training_job_checkpoint_path(const char *model_directory, char path[TRAININ
 /* Whether an interrupted (or running) training's checkpoint lies there. */
 bool training_job_is_unfinished(const char *model_directory);
 
+/* Whether a training runs there, of this process or another. */
+bool training_job_is_running(const char *model_directory);
+
 /* What the checkpoint that lies there says of its training: the fields of its last record, "options", and "history",
  * the evaluations. NOT_FOUND, code "no_checkpoint"; else errors as checkpoint_look's. Reads one file. New reference. */
 enum status training_job_describe_unfinished(const char *model_directory, json_t **ret_json,

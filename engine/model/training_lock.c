@@ -8,7 +8,7 @@
 
 #include "engine/base/mem.h"
 
-enum { PATH_BYTES_MAX = 4096 };
+enum { PATH_BYTES_MAX = 4096, TRIES = 10, LOOK_MS = 2 /* longer than somebody looks who is there */ };
 
 struct training_lock {
     char directory[PATH_BYTES_MAX];
@@ -61,7 +61,6 @@ static bool is_current(const struct training_lock *lock, int file)
 
 static enum status lock_file(struct training_lock *lock, struct error *error)
 {
-    enum { TRIES = 10 };
     for (int i = 0; i < TRIES; i++) {
         int file = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         int number = errno;
@@ -74,7 +73,8 @@ static enum status lock_file(struct training_lock *lock, struct error *error)
             if (number != EWOULDBLOCK) { /* a file system without locks */
                 return error_set_errno(error, number, "lock '%s'", lock->path);
             }
-            break;
+            usleep(LOOK_MS * 1000);
+            continue;
         }
         if (is_current(lock, file)) {
             lock->file = file;
@@ -84,6 +84,18 @@ static enum status lock_file(struct training_lock *lock, struct error *error)
     }
     error_set(error, STATUS_CONFLICT, "%s: another process is training there", lock->directory);
     return error_code(error, "training_locked"), STATUS_CONFLICT;
+}
+
+bool training_lock_is_held(const char *directory)
+{
+    char path[PATH_BYTES_MAX + 32];
+    snprintf(path, sizeof path, "%.*s/.training.lock", PATH_BYTES_MAX, directory);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_held = file >= 0 && flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (file >= 0) {
+        close(file);
+    }
+    return is_held;
 }
 
 enum status training_lock_take(const char *directory, struct training_lock **ret_lock, struct error *error)

@@ -11,6 +11,10 @@ struct training_lock;
  * IO. Owned: give it back with training_lock_release. */
 enum status training_lock_take(const char *directory, struct training_lock **ret_lock, struct error *error) MUST_CHECK;
 
+/* Whether anybody trains there now, in whatever process. Makes nothing; who takes the lock at that moment tries again.
+ * Thread: any. */
+bool training_lock_is_held(const char *directory);
+
 /* NULL is allowed. Directories that taking made are removed again if they are empty. */
 void training_lock_release(struct training_lock *lock);
 

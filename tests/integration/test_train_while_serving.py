@@ -1,10 +1,11 @@
 """Training over HTTP while clients generate from the same model: one process, one set of names, no torn weights."""
 import json
 import os
+import subprocess
 import threading
 import unittest
 
-from harness import CORPUS, DaemonTest, wait_until
+from harness import CORPUS, LSTMD, DaemonTest, wait_until
 
 CLIENTS = 8
 STEPS = 60
@@ -100,6 +101,32 @@ class TrainWhileServing(DaemonTest):
             self.assertIn(status, (200, 202))
             wait_until(lambda: self.daemon.json("GET", "/v1/models/bard/train")[1]["state"] == "stopped",
                        "never stopped")
+
+
+class TrainBeside(DaemonTest):
+    """`lstmd train` in the directory of a model that is served."""
+
+    MODELS = {"bard": {}}
+
+    def job(self):
+        return self.daemon.json("GET", "/v1/models/bard/train")[1]
+
+    def test_it_is_said_to_run(self):
+        corpus = os.path.join(self.folder, "corpus.txt")
+        with open(corpus, "w", encoding="utf-8") as file:
+            file.write(CORPUS)
+        command = [LSTMD, "train", corpus, "--out", os.path.join(self.models, "bard"), "--max-steps", str(1 << 40),
+                   "--batch", "4", "--sequence-length", "16", "--units", "16", "--checkpoint-seconds", "0.1"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as beside:
+            try:
+                wait_until(lambda: "state" in self.job(), lambda: json.dumps(self.job()))
+                self.assertEqual((self.job()["state"], self.job()["id"]), ("running", None))
+                self.expect(409, "POST", "/v1/models/bard/train", {"corpus": {"text": CORPUS}, "resume": True},
+                            error="training_locked")
+            finally:
+                beside.terminate()
+        self.assertEqual(self.job()["state"], "interrupted")
 
 
 if __name__ == "__main__":
