@@ -468,17 +468,14 @@ json_t *training_job_evaluation(const struct training_job *job)
     training_describe(job->training, &event);
     bool is_best = isfinite(event.best_loss);
     double loss = is_best ? event.best_loss : event.train_loss;
-    double perplexity = exp(loss); /* from 710 nats on it is infinite, and no JSON */
     json_t *json = json_pack("{s:o, s:f, s:f, s:o, s:I, s:I, s:f, s:f}", "validation_loss",
                              is_best ? json_real(loss) : json_null(), "train_loss", event.train_loss,
                              "bits_per_character", loss / log(2) * event.symbols_per_character, "perplexity",
-                             isfinite(perplexity) ? json_real(perplexity) : json_null(), "step",
-                             (json_int_t)(is_best ? event.best_step : event.step), "steps", (json_int_t)event.step,
-                             "epochs", event.epoch, "seconds", event.seconds);
+                             checkpoint_number(exp(loss)), "step", (json_int_t)(is_best ? event.best_step : event.step),
+                             "steps", (json_int_t)event.step, "epochs", event.epoch, "seconds", event.seconds);
     if (isfinite(event.test_loss)) {
-        perplexity = exp(event.test_loss);
         json_object_set_new(json, "test_loss", json_real(event.test_loss));
-        json_object_set_new(json, "test_perplexity", isfinite(perplexity) ? json_real(perplexity) : json_null());
+        json_object_set_new(json, "test_perplexity", checkpoint_number(exp(event.test_loss)));
     }
     return json;
 }

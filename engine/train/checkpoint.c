@@ -31,7 +31,7 @@ static const char *state_name(const struct carried_state *state, size_t index, c
 /* ---- the record ---- */
 
 /* JSON has no NaN: null. */
-static json_t *number_or_null(double number)
+json_t *checkpoint_number(double number)
 {
     return isfinite(number) ? json_real(number) : json_null();
 }
@@ -44,12 +44,12 @@ static enum status format_record(const struct checkpoint *checkpoint, struct ver
     json_t *json = json_pack(
         "{s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:I, s:I, s:{s:o, s:I, s:I}, s:s, s:O, s:O, s:O*}", "format",
         CHECKPOINT_FORMAT, "step", (json_int_t)at->step, "epoch", (json_int_t)at->epoch, "window",
-        (json_int_t)at->window, "seconds", at->seconds, "smoothed_loss", number_or_null(at->smoothed_loss),
-        "validation_loss", number_or_null(at->validation_loss), "best_loss", number_or_null(at->best_loss), "best_step",
-        (json_int_t)at->best_step, "stale_evaluations", (json_int_t)at->stale_evaluations, "plateau", "best",
-        number_or_null(plateau->best), "stale_evaluations", (json_int_t)plateau->stale_evaluations, "reductions",
-        (json_int_t)plateau->reductions, "corpus_sha256", checkpoint->corpus_sha256, "options", checkpoint->options,
-        "history", checkpoint->history, "told", checkpoint->told);
+        (json_int_t)at->window, "seconds", at->seconds, "smoothed_loss", checkpoint_number(at->smoothed_loss),
+        "validation_loss", checkpoint_number(at->validation_loss), "best_loss", checkpoint_number(at->best_loss),
+        "best_step", (json_int_t)at->best_step, "stale_evaluations", (json_int_t)at->stale_evaluations, "plateau",
+        "best", checkpoint_number(plateau->best), "stale_evaluations", (json_int_t)plateau->stale_evaluations,
+        "reductions", (json_int_t)plateau->reductions, "corpus_sha256", checkpoint->corpus_sha256, "options",
+        checkpoint->options, "history", checkpoint->history, "told", checkpoint->told);
     char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (!text) {

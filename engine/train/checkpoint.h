@@ -67,6 +67,10 @@ enum status checkpoint_read(const char *path, struct checkpoint *ret_checkpoint,
 enum status checkpoint_look(const char *path, struct checkpoint *ret_checkpoint, struct error *error) MUST_CHECK;
 void checkpoint_release(struct checkpoint *checkpoint);
 
+/* A loss, a perplexity or the like as records and manifests have it: null where it is not finite, which JSON has not.
+ * New reference, or NULL without memory. */
+json_t *checkpoint_number(double number);
+
 /* CONFLICT, code "resume_differs", naming both checksums, when the training was begun with another corpus. */
 enum status checkpoint_check_corpus(const struct checkpoint *checkpoint, const char *sha256,
                                     struct error *error) MUST_CHECK;

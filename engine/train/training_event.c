@@ -87,11 +87,6 @@ void training_describe(const struct training *training, struct training_event *r
 
 /* ---- JSON ---- */
 
-static json_t *number_or_null(double number)
-{
-    return isfinite(number) ? json_real(number) : json_null();
-}
-
 json_t *training_event_to_json(const struct training_event *event)
 {
     json_t *json = json_pack("{s:s, s:I}", "event", KIND_NAMES[event->kind], "step", (json_int_t)event->step);
@@ -113,10 +108,10 @@ json_t *training_event_to_json(const struct training_event *event)
     };
     int failed = 0;
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        failed |= json_object_set_new(json, fields[i].name, number_or_null(fields[i].number));
+        failed |= json_object_set_new(json, fields[i].name, checkpoint_number(fields[i].number));
     }
     if (event->kind == TRAINING_DONE) {
-        failed |= json_object_set_new(json, "test_loss", number_or_null(event->test_loss));
+        failed |= json_object_set_new(json, "test_loss", checkpoint_number(event->test_loss));
     }
     if (event->text) {
         failed |= json_object_set_new(json, "text", json_string(event->text));

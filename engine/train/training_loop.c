@@ -215,7 +215,8 @@ static struct decision decide(const struct training *training)
     bool is_due = seconds_since(training->checkpoint_ns) >= options->checkpoint_seconds;
     double votes[] = {atomic_load(&training->is_stopping), leads && is_at_limit(training), leads && is_due};
     ranks_sum_numbers(votes, sizeof votes / sizeof votes[0]);
-    return (struct decision){votes[0] > 0, votes[1] > 0, votes[2] > 0};
+    bool stops = votes[0] > 0; /* also at the limit: whoever asked for it wants nothing published */
+    return (struct decision){stops, votes[1] > 0 && !stops, votes[2] > 0};
 }
 
 /* Whether an evaluation belongs behind the last step. */
@@ -309,8 +310,8 @@ static enum status run_steps(struct training *training, struct error *error)
 {
     bool owes_evaluation = is_evaluation_due(training) && !has_evaluation(training);
     struct decision next = decide(training);
-    while (next.stops || !next.ends) {
-        if (next.stops) { /* also at the limit: whoever asked for it wants nothing published */
+    while (!next.ends) {
+        if (next.stops) {
             return stop(training, error);
         }
         TRY(check_files(training, error));
