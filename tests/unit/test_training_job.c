@@ -229,15 +229,21 @@ static uint64_t save(struct model *model, struct training_job *job)
     return version;
 }
 
-static uint64_t train_straight(void)
+/* A job that has run to its end, and is not finished. */
+static struct training_job *run_to_the_end(struct model *model, const char *request, bool is_resume)
 {
     struct watcher watcher = {0};
     struct training_job *job = NULL;
     struct error error;
-    struct model *model = make_model();
-    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
+    assert_ok(make_job(model, request, is_resume, &watcher, &job, &error), error);
     assert_ok(training_job_run(job, &error), error);
-    uint64_t version = save(model, job);
+    return job;
+}
+
+static uint64_t train_straight(void)
+{
+    struct model *model = make_model();
+    uint64_t version = save(model, run_to_the_end(model, REQUEST, false));
     model_unref(model);
     return version;
 }
@@ -261,25 +267,25 @@ static void stop_at(uint64_t step)
 /* Goes on with the model, which it takes. */
 static uint64_t resume_with(struct model *model)
 {
-    struct watcher watcher = {0};
-    struct training_job *job = NULL;
-    struct error error;
     refuse(model, "{\"batch\":5}", true, STATUS_CONFLICT, "resume_differs");
-    assert_ok(make_job(model, "{}", true, &watcher, &job, &error), error);
-    assert_ok(training_job_run(job, &error), error);
-    uint64_t version = save(model, job);
+    uint64_t version = save(model, run_to_the_end(model, "{}", true));
     model_unref(model);
     return version;
 }
 
-static uint64_t resume(void)
+static struct model *make_interrupted(void)
 {
     char path[TRAINING_JOB_PATH_BYTES_MAX];
     struct model *model = NULL;
     struct error error;
     training_job_checkpoint_path(model_directory, path);
     assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
-    return resume_with(model);
+    return model;
+}
+
+static uint64_t resume(void)
+{
+    return resume_with(make_interrupted());
 }
 
 /* The validation text through the version as it is served: what the manifest says of each precision. */
@@ -356,16 +362,13 @@ static void test_out_of_memory_from_scratch(void **state)
 static void test_what_has_diverged_is_described(void **state)
 {
     (void)state;
-    struct watcher watcher = {0};
-    struct training_job *job = NULL;
     struct error error;
     struct model *model = make_model();
-    assert_ok(make_job(model,
+    struct training_job *job =
+        run_to_the_end(model,
                        "{\"batch\":4,\"sequence_length\":8,\"max_steps\":3,"
                        "\"optimizer\":{\"name\":\"adam\",\"learning_rate\":1000},\"evaluate_every_steps\":3}",
-                       false, &watcher, &job, &error),
-              error);
-    assert_ok(training_job_run(job, &error), error);
+                       false);
     json_t *evaluation = training_job_evaluation(job);
     assert_true(json_number_value(json_object_get(evaluation, "validation_loss")) > 710);
     assert_true(json_is_null(json_object_get(evaluation, "perplexity")));
@@ -380,17 +383,13 @@ static void test_a_stop_at_the_limit_keeps_the_checkpoint(void **state)
 {
     (void)state;
     uint64_t straight = train_straight();
-    char path[TRAINING_JOB_PATH_BYTES_MAX];
     struct watcher watcher = {0};
     struct training_job *job = NULL;
     struct error error;
     struct model *model = make_model();
-    assert_ok(make_job(model, REQUEST, false, &watcher, &job, &error), error);
-    assert_ok(training_job_run(job, &error), error);
-    training_job_destroy(job); /* as where saving it failed */
+    training_job_destroy(run_to_the_end(model, REQUEST, false)); /* as where saving it failed */
     model_unref(model);
-    training_job_checkpoint_path(model_directory, path);
-    assert_ok(model_create_from_version("fox", path, 0, &model, &error), error);
+    model = make_interrupted();
     assert_ok(make_job(model, "{}", true, &watcher, &job, &error), error);
     training_job_stop(job);
     assert_int_equal(training_job_run(job, &error), STATUS_CANCELLED);
