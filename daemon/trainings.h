@@ -36,7 +36,7 @@ void trainings_start(struct trainings *trainings, const char *name, struct reque
  * none. Without memory the job is asked all the same and `on_over` called at once. */
 void trainings_stop(struct trainings *trainings, const char *name, void (*on_over)(void *context), void *context);
 
-/* Forgets the jobs of a model that is deleted: one of the same name is another. None of them runs. */
+/* Forgets the jobs of a model that is deleted: one of the same name is another. One that runs stays. */
 void trainings_forget(struct trainings *trainings, const char *name);
 
 /* The model's last job; NOT_FOUND, code "no_training", which trainings_refuse says, too. A reference for the caller. */

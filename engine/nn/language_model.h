@@ -15,10 +15,10 @@
 
 #include "engine/nn/recurrent.h"
 
-/* Weights of one model at most: 1 GiB of float32, so that one request cannot take the machine's memory. */
 /* Of all that goes through it a layer keeps at least a hundredth. */
 #define LANGUAGE_MODEL_DROPOUT_MAX 0.99
 
+/* Weights of one model at most: 1 GiB of float32, so that one request cannot take the machine's memory. */
 enum {
     LANGUAGE_MODEL_LAYERS_MAX = 16,
     LANGUAGE_MODEL_UNITS_MAX = 16384,
