@@ -78,6 +78,7 @@ static enum status publish(struct training_run *run, json_t *evaluation, struct 
     TRY(status);
     live_note_saved(&run->ticket, version);
     run->last_version = version;
+    run->published_step = json_integer_value(json_object_get(evaluation, "step"));
     tell(run,
          json_pack("{s:s, s:I, s:I}", "event", "published", "step", (json_int_t)run->last_step, "version",
                    (json_int_t)version),
@@ -124,6 +125,17 @@ static void on_event(void *context, struct training *training, const struct trai
     }
 }
 
+/* Whether the job's best, which is its result, is published: a version beats it, or is it. */
+static bool is_published(const struct training_run *run, const json_t *evaluation)
+{
+    const json_t *loss = json_object_get(evaluation, "validation_loss");
+    if (run->publish == PUBLISH_BEST) {
+        return json_is_number(loss) && json_number_value(loss) >= run->published_loss;
+    }
+    return run->last_version != 0 && json_object_get(evaluation, "test_loss") == NULL &&
+           json_integer_value(json_object_get(evaluation, "step")) == run->published_step;
+}
+
 /* The handed-back values are now the job's best, or its last ones. */
 static enum status publish_end(struct training_run *run, struct error *error)
 {
@@ -131,10 +143,8 @@ static enum status publish_end(struct training_run *run, struct error *error)
     if (evaluation == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory for the evaluation");
     }
-    const json_t *loss = json_object_get(evaluation, "validation_loss");
-    bool is_beaten = json_is_number(loss) && json_number_value(loss) >= run->published_loss;
     enum status status = STATUS_OK;
-    if (run->publish != PUBLISH_NEVER && !(run->publish == PUBLISH_BEST && is_beaten)) {
+    if (run->publish != PUBLISH_NEVER && !is_published(run, evaluation)) {
         status = publish(run, evaluation, error);
     }
     json_decref(evaluation);

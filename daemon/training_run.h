@@ -67,8 +67,9 @@ struct training_run {
     double published_loss; /* `best`: what a version must beat; NaN: nothing */
     enum status publish_status;
     struct error publish_error;
-    json_t *done;          /* the last record, sent after the last version is published */
-    uint64_t last_version; /* published */
+    json_t *done;              /* the last record, sent after the last version is published */
+    uint64_t last_version;     /* published; 0: none */
+    json_int_t published_step; /* whose weights it has */
     uint64_t last_step;
 
     /* The thread's result, the loop's once it has ended. */

@@ -1,5 +1,5 @@
 /* Building on a model's live graph. A program is applied to a clone while the model serves others as before; only
- * publishing the clone takes the model's lock. Thread: run threads, and a training job's (see model.h). */
+ * publishing the clone takes the model's lock. Thread: run threads, and a training job's in a model of its own. */
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/model/model_private.h"
@@ -18,18 +18,12 @@ struct base {
     uint32_t program; /* the number of the next one */
 };
 
-/* CONFLICT when a training job holds the model and the change is not its own. The lock is held. */
-static enum status check_holder(const struct model *model, const struct model_change *change, struct error *error)
-{
-    return change->is_for_training ? STATUS_OK : model_check_not_training(model, error);
-}
-
 /* `ret_values` gets a copy of the values too; NULL: none. */
-static enum status take_base(struct model *model, const struct model_change *change, struct base *ret_base,
-                             struct values **ret_values, struct error *error)
+static enum status take_base(struct model *model, struct base *ret_base, struct values **ret_values,
+                             struct error *error)
 {
     model_lock_shared(model);
-    enum status status = check_holder(model, change, error);
+    enum status status = model_check_not_training(model, error);
     if (status == STATUS_OK && ret_values != NULL) {
         status = values_copy(session_values(model->session), ret_values, error);
     }
@@ -80,8 +74,7 @@ static enum status make_record(const struct model *model, const struct model_cha
     return STATUS_OK;
 }
 
-static enum status check_base(const struct model *model, const struct base *base, const struct model_change *change,
-                              struct error *error)
+static enum status check_base(const struct model *model, const struct base *base, struct error *error)
 {
     if (model->generation != base->generation) {
         error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
@@ -89,7 +82,7 @@ static enum status check_base(const struct model *model, const struct base *base
                     model->name, (unsigned long long)base->generation);
         return error_code(error, "generation"), STATUS_CONFLICT;
     }
-    return check_holder(model, change, error);
+    return model_check_not_training(model, error);
 }
 
 /* Makes `graph` the model's. Only steps that cannot fail come after the first that changes something one can see. The
@@ -134,7 +127,7 @@ static enum status offer(struct model *model, const struct base *base, struct gr
         TRY(make_record(model, change, &record, error));
     }
     model_lock_alone(model);
-    enum status status = check_base(model, base, change, error);
+    enum status status = check_base(model, base, error);
     if (status == STATUS_OK && is_different) {
         status = publish(model, graph, vocabulary, record, error);
     }
@@ -171,7 +164,7 @@ enum status model_apply(struct model *model, const struct model_change *change, 
 {
     struct base base;
     struct graph *graph = NULL;
-    TRY(take_base(model, change, &base, NULL, error));
+    TRY(take_base(model, &base, NULL, error));
     enum status status = graph_clone(base.graph, &graph, error);
     if (status == STATUS_OK) {
         status = apply_to_clone(model, &base, graph, change, ret_reply, error);
@@ -194,11 +187,11 @@ enum status model_build(struct model *model, const json_t *request, const char *
 /* ---- initialising ---- */
 
 /* Puts values made aside in the place of those of `base`. */
-static enum status offer_values(struct model *model, const struct base *base, const struct model_change *change,
-                                struct values **values, struct error *error)
+static enum status offer_values(struct model *model, const struct base *base, struct values **values,
+                                struct error *error)
 {
     model_lock_alone(model);
-    enum status status = check_base(model, base, change, error);
+    enum status status = check_base(model, base, error);
     if (status == STATUS_OK && model->change_count != base->change_count) {
         status = error_raise(error, STATUS_CONFLICT, EXCEPTION_VALUE,
                              "values of model %s were changed while its initialisers ran", model->name);
@@ -210,18 +203,17 @@ static enum status offer_values(struct model *model, const struct base *base, co
     return status;
 }
 
-enum status model_initialize(struct model *model, bool is_for_training, uint64_t seed, struct error *error)
+enum status model_initialize(struct model *model, uint64_t seed, struct error *error)
 {
-    const struct model_change change = {.is_for_training = is_for_training};
     struct base base;
     struct values *values = NULL;
-    TRY(take_base(model, &change, &base, &values, error));
+    TRY(take_base(model, &base, &values, error));
     enum status status = values_grow(values, base.graph, error);
     if (status == STATUS_OK) {
         status = values_initialize(values, base.graph, seed, error);
     }
     if (status == STATUS_OK) {
-        status = offer_values(model, &base, &change, &values, error);
+        status = offer_values(model, &base, &values, error);
     }
     values_destroy(values);
     release_base(&base);
@@ -282,7 +274,7 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
         return status;
     }
     CHECK(pthread_mutex_lock(&model->building) == 0);
-    status = model_initialize(model, false, seed, error);
+    status = model_initialize(model, seed, error);
     CHECK(pthread_mutex_unlock(&model->building) == 0);
     return status;
 }

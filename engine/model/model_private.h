@@ -54,7 +54,6 @@ enum status model_check_not_training(const struct model *model, struct error *er
 struct model_change {
     const json_t *request; /* {"program","reuse"} */
     const char *request_id;
-    bool is_for_training; /* the job that holds the model makes it */
 };
 
 /* Applies a program to a clone and publishes it with its values grown; nothing changes on failure, which is CONFLICT
@@ -65,7 +64,7 @@ enum status model_apply(struct model *model, const struct model_change *change, 
 
 /* Runs the initialisers of what has no values yet, aside, and puts the values in place. CONFLICT when the model was
  * reset or values changed meanwhile, or a training holds it. `building` is held, the lock is not. */
-enum status model_initialize(struct model *model, bool is_for_training, uint64_t seed, struct error *error) MUST_CHECK;
+enum status model_initialize(struct model *model, uint64_t seed, struct error *error) MUST_CHECK;
 
 /* The saver a build named so. NOT_FOUND. The lock is held. */
 enum status model_find_saver(const struct model *model, const char *name, uint32_t *ret_saver,

@@ -1,5 +1,5 @@
-/* The training job's door into its model. While the job holds the model it alone changes graph and values: it builds
- * and computes aside, and has the model's lock only to put pointers in place. Thread: the job's. */
+/* The training job's door into its model: what is trained is built in a model of the job's own, and trained values are
+ * copied aside; the live model's lock is taken only to put pointers in place. Thread: the job's. */
 #include "engine/model/model_training.h"
 
 #include "engine/base/check.h"
@@ -9,28 +9,6 @@
 #include "engine/store/graph_file.h"
 #include "engine/store/program.h"
 
-enum status model_training_text(struct model *model, struct model_training_text *ret_text, struct error *error)
-{
-    struct model_training_text text = {.vocabulary = NULL};
-    model_lock_shared(model);
-    enum status status = STATUS_OK;
-    if (model->waiting_specification != NULL) {
-        status = vocabulary_to_come_from_json(json_object_get(model->waiting_specification, "vocabulary"), &text.kind,
-                                              &text.limits, error);
-    } else if (model->vocabulary != NULL) {
-        text.kind = vocabulary_kind(model->vocabulary);
-        text.vocabulary = vocabulary_ref(model->vocabulary);
-    } else {
-        status = error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
-        error_code(error, "no_language_model");
-    }
-    model_unlock(model);
-    if (status == STATUS_OK) {
-        *ret_text = text;
-    }
-    return status;
-}
-
 /* Applies one step as an ordinary program. */
 static enum status apply_step(struct model *model, json_t *step, struct error *error)
 {
@@ -38,7 +16,7 @@ static enum status apply_step(struct model *model, json_t *step, struct error *e
     if (request == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to build model %s", model->name);
     }
-    struct model_change change = {.request = request, .is_for_training = true};
+    struct model_change change = {.request = request};
     enum status status = model_apply(model, &change, NULL, error);
     json_decref(request);
     return status;
@@ -57,11 +35,8 @@ static enum status build_waiting(struct model *model, struct vocabulary *vocabul
     json_object_set_new(step, "op", json_string("language_model"));
     json_object_set_new(step, "vocabulary", symbols);
     TRY(apply_step(model, step, error));
-    model_lock_alone(model);
-    json_t *specification = model->waiting_specification;
+    json_decref(model->waiting_specification);
     model->waiting_specification = NULL;
-    model_unlock(model);
-    json_decref(specification);
     return STATUS_OK;
 }
 
@@ -121,14 +96,9 @@ static enum status prepare(struct model *model, struct vocabulary *vocabulary, c
     if (model->waiting_specification != NULL) {
         TRY(build_waiting(model, vocabulary, error));
     }
-    if (model->vocabulary == NULL || !vocabulary_equal(model->vocabulary, vocabulary)) {
-        error_set(error, STATUS_CONFLICT,
-                  "model %s has another vocabulary than the one to train with (%zu and %zu symbols)", model->name,
-                  model->vocabulary == NULL ? 0 : vocabulary_size(model->vocabulary), vocabulary_size(vocabulary));
-        return error_code(error, "vocabulary_exists"), STATUS_CONFLICT;
-    }
+    CHECK(model->vocabulary != NULL && vocabulary_equal(model->vocabulary, vocabulary));
     TRY(build_training(model, step, loss, error));
-    TRY(model_initialize(model, true, seed, error));
+    TRY(model_initialize(model, seed, error));
     TRY(values_copy(session_values(model->session), &training->values, error));
     return copy_out(model, step, loss, training, error);
 }
@@ -139,8 +109,7 @@ enum status model_training_prepare(struct model *model, struct vocabulary *vocab
 {
     const char *loss = smooths_labels ? "train/smoothed_loss:0" : "train/loss:0";
     struct model_training training = {.graph = NULL};
-    CHECK(pthread_mutex_lock(&model->building) == 0); /* a build that began before the job did ends, refused */
-    CHECK(model->is_training);
+    CHECK(pthread_mutex_lock(&model->building) == 0);
     enum status status = prepare(model, vocabulary, step, loss, seed, &training, error);
     CHECK(pthread_mutex_unlock(&model->building) == 0);
     if (status != STATUS_OK) {

@@ -1,22 +1,10 @@
-/* What a training job needs of its model, between model.c and training_job.c only. The caller holds the training lock
- * (model_begin_training) throughout. Thread: the job's. */
+/* What a training job needs of its model, between model.c and training_job.c only. Thread: the job's. */
 #ifndef ENGINE_MODEL_MODEL_TRAINING_H
 #define ENGINE_MODEL_MODEL_TRAINING_H
 
 #include "engine/graph/values.h"
 #include "engine/model/model.h"
 #include "engine/nn/train_step.h"
-
-/* What the model's text is made of. */
-struct model_training_text {
-    enum vocabulary_kind kind;
-    struct vocabulary *vocabulary;   /* one reference more; NULL: the first training gives it one */
-    struct vocabulary_limits limits; /* of the one to come */
-};
-
-/* UNPROCESSABLE when the model has no language model. */
-enum status model_training_text(struct model *model, struct model_training_text *ret_text,
-                                struct error *error) MUST_CHECK;
 
 struct model_training {
     struct graph *graph;    /* with train head and optimiser; one reference */
@@ -26,16 +14,18 @@ struct model_training {
     size_t graph_json_bytes;
 };
 
-/* Makes the model ready to be trained: builds the waiting language model over `vocabulary` and runs its initialisers
- * with `seed` (else `vocabulary` must equal the model's), adds the train head where it is missing, then the training
- * step over its loss (the smoothed one with `smooths_labels`), as ordinary builds, and initialises what is not (slots).
- * Release with model_training_release. */
+/* Makes a model ready to be trained, which nobody else has: builds the language model that waits for its vocabulary
+ * over `vocabulary` (else the model's own) and runs its initialisers with `seed`, adds the train head where it is
+ * missing, then the training step over its loss (the smoothed one with `smooths_labels`), as ordinary builds, and
+ * initialises what is not (slots). What fails may leave it half built. UNPROCESSABLE, code "no_language_model"; errors
+ * of a build. Release with model_training_release. */
 enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary,
                                    const struct train_step_options *step, bool smooths_labels, uint64_t seed,
                                    struct model_training *ret_training, struct error *error) MUST_CHECK;
 void model_training_release(struct model_training *training);
 
-/* Copies `values` whole, slots too, into the model's live values; the graph now counts as unsaved. */
+/* Copies `values` whole, slots too, into the live values of the model, which the training holds; its graph now counts
+ * as unsaved. */
 enum status model_hand_back(struct model *model, const struct values *values, struct error *error) MUST_CHECK;
 
 #endif

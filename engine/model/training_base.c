@@ -9,60 +9,81 @@
 
 /* ---- taking ---- */
 
-static enum status no_language_model(struct error *error)
+static enum status no_language_model(const struct model *model, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "there is no language_model to train");
+    error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
     return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
 }
 
-/* A copy of the model's own content; nothing while it waits for its vocabulary. */
-static enum status copy_content(struct model *model, struct version_content *content, struct error *error)
+/* Of its own: the model's programs are changed in place. */
+static enum status copy_content(struct model *model, struct version_content *content, json_t **ret_waiting,
+                                struct error *error)
 {
-    enum status status = STATUS_OK;
     model_lock_shared(model);
-    if (model->waiting_specification == NULL) {
-        status = values_copy(session_values(model->session), &content->values, error);
-    }
-    if (status == STATUS_OK && content->values != NULL) {
-        content->graph = graph_ref(session_graph(model->session));
-        content->programs = json_incref(model->programs);
-        content->vocabulary = model->vocabulary == NULL ? NULL : vocabulary_ref(model->vocabulary);
-    }
+    content->graph = graph_ref(session_graph(model->session));
+    content->programs = json_deep_copy(model->programs);
+    content->vocabulary = model->vocabulary == NULL ? NULL : vocabulary_ref(model->vocabulary);
+    *ret_waiting = json_deep_copy(model->waiting_specification);
+    bool is_whole = content->programs != NULL && (*ret_waiting != NULL) == (model->waiting_specification != NULL);
+    enum status status =
+        is_whole ? values_copy(session_values(model->session), &content->values, error) : model_no_memory(model, error);
     model_unlock(model);
     return status;
+}
+
+static enum status copy_model(struct model *model, struct model **ret_copy, struct error *error)
+{
+    struct version_content content = {.graph = NULL};
+    json_t *waiting = NULL;
+    TRY(model_create(model->name, ret_copy, error));
+    enum status status = copy_content(model, &content, &waiting, error);
+    if (status == STATUS_OK) {
+        model_fill(*ret_copy, &content, 0);
+        (*ret_copy)->waiting_specification = waiting;
+        waiting = NULL;
+    }
+    json_decref(waiting);
+    version_content_release(&content);
+    return status;
+}
+
+/* What the text is made of. */
+static enum status find_text(struct training_base *base, bool takes_bytes, struct error *error)
+{
+    const struct model *model = base->model;
+    if (model->waiting_specification != NULL) {
+        return takes_bytes ? error_set(error, STATUS_INVALID, "vocabulary_policy bytes: model %s has no vocabulary yet",
+                                       model->name)
+                           : vocabulary_to_come_from_json(json_object_get(model->waiting_specification, "vocabulary"),
+                                                          &base->kind, &base->limits, error);
+    }
+    if (model->vocabulary == NULL) {
+        return no_language_model(model, error);
+    }
+    base->kind = vocabulary_kind(model->vocabulary);
+    if (takes_bytes && base->kind == VOCABULARY_WORDS) {
+        return error_set(error, STATUS_INVALID, "vocabulary_policy bytes: words cannot become bytes");
+    }
+    base->kind = takes_bytes ? VOCABULARY_BYTES : base->kind;
+    return STATUS_OK;
 }
 
 static enum status take(struct model *model, const struct training_start *start, struct training_base *base,
                         struct error *error)
 {
-    struct version_content *content = &base->content;
-    bool has_own_graph = start->version_path == NULL;
-    if (has_own_graph && !start->is_scratch && start->policy == VOCABULARY_POLICY_FIXED) {
-        return STATUS_OK;
-    }
-    TRY(has_own_graph ? copy_content(model, content, error)
-                      : version_content_read(start->version_path, VERSION_USE_LIVE, content, error));
-    if (content->graph == NULL) {
-        return start->policy == VOCABULARY_POLICY_BYTES
-                   ? error_set(error, STATUS_INVALID, "vocabulary_policy bytes: model %s has no vocabulary yet",
-                               model->name)
-                   : STATUS_OK;
-    }
-    if (content->vocabulary == NULL) {
-        return no_language_model(error);
-    }
-    base->kind = vocabulary_kind(content->vocabulary);
-    if (start->policy == VOCABULARY_POLICY_BYTES && base->kind == VOCABULARY_WORDS) {
-        return error_set(error, STATUS_INVALID, "vocabulary_policy bytes: words cannot become bytes");
-    }
-    base->kind = start->policy == VOCABULARY_POLICY_BYTES ? VOCABULARY_BYTES : base->kind;
-    return STATUS_OK;
+    TRY(start->version_path == NULL
+            ? copy_model(model, &base->model, error)
+            : model_create_from_version(model->name, start->version_path, 0, &base->model, error));
+    base->is_replacing = base->model->waiting_specification == NULL &&
+                         (start->version_path != NULL || start->is_scratch || start->policy != VOCABULARY_POLICY_FIXED);
+    return find_text(base, start->policy == VOCABULARY_POLICY_BYTES, error);
 }
 
 enum status training_base_take(struct model *model, const struct training_start *start, struct training_base *ret_base,
                                struct error *error)
 {
-    struct training_base base = {.content.graph = NULL};
+    CHECK(model->is_training);
+    struct training_base base = {.model = NULL};
     enum status status = take(model, start, &base, error);
     if (status != STATUS_OK) {
         training_base_release(&base);
@@ -84,35 +105,44 @@ static bool is_built_of(const struct model *model, const json_t *programs)
     return is_same;
 }
 
+static enum status take_checkpoint(struct model *model, const char *path, struct training_base *base,
+                                   struct error *error)
+{
+    TRY(model_create_from_version(model->name, path, 0, &base->model, error));
+    base->is_replacing = !is_built_of(model, base->model->programs);
+    if (!base->is_replacing) {
+        base->model = model_unref(base->model);
+        TRY(copy_model(model, &base->model, error));
+    }
+    return find_text(base, false, error);
+}
+
 enum status training_base_take_checkpoint(struct model *model, const char *path, struct training_base *ret_base,
                                           struct error *error)
 {
     CHECK(model->is_training);
-    struct training_base base = {.content.graph = NULL};
-    TRY(version_content_read(path, VERSION_USE_LIVE, &base.content, error));
-    if (is_built_of(model, base.content.programs)) {
+    struct training_base base = {.model = NULL};
+    enum status status = take_checkpoint(model, path, &base, error);
+    if (status != STATUS_OK) {
         training_base_release(&base);
-        return STATUS_OK;
+        return status;
     }
-    if (base.content.vocabulary == NULL) {
-        training_base_release(&base);
-        return no_language_model(error);
-    }
-    base.kind = vocabulary_kind(base.content.vocabulary);
     *ret_base = base;
     return STATUS_OK;
 }
 
 void training_base_release(struct training_base *base)
 {
-    version_content_release(&base->content);
-    json_decref(base->waiting_specification);
+    base->model = model_unref(base->model);
 }
 
 enum status training_base_choose(const struct training_base *base, const struct training_start *start,
                                  const struct corpus *corpus, struct vocabulary **ret_vocabulary, struct error *error)
 {
-    struct vocabulary *own = base->content.vocabulary;
+    struct vocabulary *own = base->model->vocabulary;
+    if (base->model->waiting_specification != NULL) {
+        return corpus_make_vocabulary(corpus, NULL, &base->limits, ret_vocabulary, error);
+    }
     if (start->policy == VOCABULARY_POLICY_FIXED) {
         *ret_vocabulary = vocabulary_ref(own);
         return STATUS_OK;
@@ -193,20 +223,21 @@ static enum status refuse_variable(const char *name, struct error *error)
     return error_code(error, "not_extensible"), STATUS_UNPROCESSABLE;
 }
 
-static enum status copy_weights(const struct version_content *old, struct version_content *new,
+static enum status copy_weights(const struct model *old, struct model *new,
                                 const struct language_model_options *options, const struct row_map *map,
                                 struct error *error)
 {
-    for (size_t i = 0; i < graph_variable_count(old->graph); i++) {
-        const struct variable *variable = graph_variable(old->graph, i);
+    const struct graph *graph = session_graph(old->session);
+    for (size_t i = 0; i < graph_variable_count(graph); i++) {
+        const struct variable *variable = graph_variable(graph, i);
         const char *name = variable->node->name;
-        const struct variable *same = graph_find_variable(new->graph, name);
-        const struct tensor *tensor = values_tensor(old->values, variable);
+        const struct variable *same = graph_find_variable(session_graph(new->session), name);
+        const struct tensor *tensor = values_tensor(session_values(old->session), variable);
         if (variable->is_slot || tensor == NULL || (same == NULL && !variable->is_trainable)) {
             continue;
         }
         int axis = vocabulary_axis(options, name);
-        struct tensor *target = same == NULL ? NULL : values_tensor(new->values, same);
+        struct tensor *target = same == NULL ? NULL : values_tensor(session_values(new->session), same);
         if (target == NULL) {
             return refuse_variable(name, error);
         }
@@ -226,11 +257,11 @@ static enum status copy_weights(const struct version_content *old, struct versio
     return STATUS_OK;
 }
 
-/* The language model alone, built anew in a model of its own. */
-static enum status build(const struct language_model_options *options, const struct vocabulary *vocabulary,
-                         uint64_t seed, struct version_content *ret_content, struct error *error)
+/* The language model alone, built anew. */
+static enum status build(const char *name, const struct language_model_options *options,
+                         const struct vocabulary *vocabulary, uint64_t seed, struct model **ret_model,
+                         struct error *error)
 {
-    struct model *model = NULL;
     json_t *symbols = NULL;
     json_t *specification = language_model_options_to_json(options);
     enum status status = vocabulary_to_json(vocabulary, &symbols, error);
@@ -238,78 +269,91 @@ static enum status build(const struct language_model_options *options, const str
         status = error_set(error, STATUS_NO_MEMORY, "no memory to build a language model");
     }
     if (status == STATUS_OK) {
-        status = model_create("training", &model, error);
+        status = model_create(name, ret_model, error);
     }
     if (status == STATUS_OK) {
-        status = model_make_language_model(model, specification, seed, error);
-    }
-    if (status == STATUS_OK) {
-        status = copy_content(model, ret_content, error);
+        status = model_make_language_model(*ret_model, specification, seed, error);
     }
     json_decref(specification);
-    model_unref(model);
     return status;
 }
 
 enum status training_base_fit(struct training_base *base, const struct training_start *start,
                               struct vocabulary *vocabulary, uint64_t seed, struct error *error)
 {
-    struct version_content *content = &base->content;
+    struct model *model = base->model;
+    struct model *built = NULL;
     struct language_model_options options;
-    struct version_content built = {.graph = NULL};
     struct row_map map = {.old_rows = NULL};
-    bool has_other = content->graph != NULL && !vocabulary_equal(vocabulary, content->vocabulary);
-    if (content->graph == NULL || (!has_other && !start->is_scratch)) {
+    if (model->waiting_specification != NULL ||
+        (vocabulary_equal(vocabulary, model->vocabulary) && !start->is_scratch)) {
         return STATUS_OK;
     }
-    if (!language_model_find(content->graph, &options)) {
-        return no_language_model(error);
+    if (!language_model_find(session_graph(model->session), &options)) {
+        return no_language_model(model, error);
     }
     options.has_train_head = options.has_predict_head = true;
-    enum status status = build(&options, vocabulary, seed, &built, error);
+    enum status status = build(model->name, &options, vocabulary, seed, &built, error);
     if (status == STATUS_OK && !start->is_scratch) {
-        status = make_map(content->vocabulary, vocabulary, &map, error);
+        status = make_map(model->vocabulary, vocabulary, &map, error);
         if (status == STATUS_OK) {
-            status = copy_weights(content, &built, &options, &map, error);
+            status = copy_weights(model, built, &options, &map, error);
         }
     }
     mem_free(map.old_rows);
-    if (status != STATUS_OK) {
-        version_content_release(&built);
-        return status;
+    if (status == STATUS_OK) {
+        base->model = built;
+        built = model;
     }
-    version_content_release(content);
-    *content = built;
+    model_unref(built);
+    return status;
+}
+
+/* ---- adopting ---- */
+
+/* All that a model has, which has no values any more. */
+static struct version_content take_out(struct model *model)
+{
+    return (struct version_content){.graph = graph_ref(session_graph(model->session)),
+                                    .values = session_swap_values(model->session, NULL),
+                                    .programs = json_incref(model->programs),
+                                    .vocabulary = model->vocabulary == NULL ? NULL : vocabulary_ref(model->vocabulary)};
+}
+
+/* The model goes on with its graph, as it was built on. The lock is held alone. */
+static enum status grow(struct model *model, struct version_content *content, struct error *error)
+{
+    json_t *programs = model->programs;
+    struct vocabulary *vocabulary = model->vocabulary;
+    bool is_changed = json_array_size(content->programs) > json_array_size(programs);
+    TRY(session_adopt(model->session, content->graph, error));
+    content->values = session_swap_values(model->session, content->values);
+    model->programs = content->programs;
+    model->vocabulary = content->vocabulary;
+    content->programs = programs;
+    content->vocabulary = vocabulary;
+    json_decref(model->waiting_specification);
+    model->waiting_specification = NULL;
+    if (is_changed) {
+        model_note_change(model);
+    }
     return STATUS_OK;
 }
 
-void training_base_adopt(struct training_base *base, struct model *model)
+enum status training_base_adopt(struct training_base *base, struct model *model, struct error *error)
 {
-    if (base->content.graph == NULL) {
-        return;
-    }
+    struct version_content content = take_out(base->model);
+    enum status status = STATUS_OK;
     CHECK(model->is_training);
     model_lock_alone(model);
-    base->is_adopted = true;
-    base->was_unsaved = model->is_unsaved;
-    base->base_version = model->base_version;
-    base->waiting_specification = json_incref(model->waiting_specification);
-    model_fill(model, &base->content, 0);
-    model_note_change(model);
-    model_unlock(model);
-}
-
-void training_base_put_back(struct training_base *base, struct model *model)
-{
-    if (!base->is_adopted) {
-        return;
+    if (base->is_replacing) {
+        model_fill(model, &content, 0);
+        model_note_change(model);
+    } else {
+        status = grow(model, &content, error);
     }
-    CHECK(model->is_training);
-    model_lock_alone(model);
-    model_fill(model, &base->content, base->base_version);
-    model->is_unsaved = base->was_unsaved;
-    model->waiting_specification = base->waiting_specification;
-    base->waiting_specification = NULL;
-    base->is_adopted = false;
     model_unlock(model);
+    version_content_release(&content);
+    training_base_release(base);
+    return status;
 }

@@ -164,18 +164,6 @@ static enum status check_fraction(const struct training_job_options *options, co
     return STATUS_OK;
 }
 
-/* What the text is made of, and the model's own vocabulary. */
-static enum status find_text(struct training_job *job, struct model_training_text *ret_text, struct error *error)
-{
-    if (job->base.content.graph) {
-        *ret_text = (struct model_training_text){.kind = job->base.kind};
-        return STATUS_OK;
-    }
-    TRY(model_training_text(job->model, ret_text, error));
-    job->vocabulary = ret_text->vocabulary;
-    return STATUS_OK;
-}
-
 static enum status encode(struct training_job *job, struct error *error)
 {
     enum status status = corpus_encode(job->corpus, job->vocabulary, error);
@@ -204,22 +192,16 @@ static enum status read_corpus(struct training_job *job, const struct training_j
     struct corpus_source source = {.parts = {options->corpus, options->validation, options->test},
                                    .directory = ranks_index() == 0 ? job->directory : P_tmpdir,
                                    .is_cancelled = options->is_cancelled};
-    struct model_training_text text;
     TRY(check_fraction(options, &options->validation, "validation_fraction", error));
     TRY(check_fraction(options, &options->test, "test_fraction", error));
     TRY(options->is_resume ? training_base_take_checkpoint(job->model, job->checkpoint_path, &job->base, error)
                            : training_base_take(job->model, &options->start, &job->base, error));
-    TRY(find_text(job, &text, error));
-    source.kind = text.kind;
+    source.kind = job->base.kind;
     TRY(corpus_create(&source, &job->corpus, error));
     if (options->is_resume) {
         TRY(checkpoint_check_corpus(&job->checkpoint, corpus_report(job->corpus).sha256, error));
     }
-    if (job->base.content.graph) {
-        TRY(training_base_choose(&job->base, &options->start, job->corpus, &job->vocabulary, error));
-    } else if (!job->vocabulary) {
-        TRY(corpus_make_vocabulary(job->corpus, NULL, &text.limits, &job->vocabulary, error));
-    }
+    TRY(training_base_choose(&job->base, &options->start, job->corpus, &job->vocabulary, error));
     TRY(encode(job, error));
     return training_check_corpus(job->corpus, &job->options, error);
 }
@@ -302,21 +284,21 @@ static enum status make(struct training_job *job, const struct training_job_opti
     TRY(check_ranks(job, error));
     TRY(read_corpus(job, options, error));
     TRY(training_base_fit(&job->base, &options->start, job->vocabulary, job->options.seed, error));
-    training_base_adopt(&job->base, job->model);
-    TRY(model_training_prepare(job->model, job->vocabulary, &job->options.step, job->options.label_smoothing > 0,
+    TRY(model_training_prepare(job->base.model, job->vocabulary, &job->options.step, job->options.label_smoothing > 0,
                                job->options.seed, &job->parts, error));
     TRY(make_model_files(job, error));
     return make_training(job, options, callbacks, error);
 }
 
-/* With the other ranks: all or none. Other kernels would let their weights drift apart. */
+/* With the other ranks: all or none. Other kernels would let their weights drift apart. The model changes last. */
 static enum status make_together(struct training_job *job, const struct training_job_options *options,
                                  const struct training_callbacks *callbacks, struct error *error)
 {
     char text[RANKS_TEXT_BYTES_MAX];
     TRY(ranks_agree(make(job, options, callbacks, error), error));
     snprintf(text, sizeof text, "%s, for kernels %.40s,", corpus_report(job->corpus).sha256, engine_info().kernels);
-    return ranks_agree(ranks_compare("the text's SHA-256", text, error), error);
+    TRY(ranks_agree(ranks_compare("the text's SHA-256", text, error), error));
+    return ranks_agree(training_base_adopt(&job->base, job->model, error), error);
 }
 
 enum status training_job_create(struct model *model, const struct training_job_options *options,
@@ -341,7 +323,6 @@ enum status training_job_create(struct model *model, const struct training_job_o
         status = make_together(job, options, callbacks, error);
     }
     if (status != STATUS_OK) {
-        training_base_put_back(&job->base, job->model);
         training_job_destroy(job);
         return status;
     }

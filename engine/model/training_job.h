@@ -65,9 +65,8 @@ enum status training_job_describe_unfinished(const char *model_directory, json_t
  * process trains there), and checks the options, the corpus (corpus.h; too short: the numbers) and, for a resume, the
  * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished
  * training without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What
- * fails leaves weights and files as they were; behind the checks, without memory or stopped, a graph may have got a
- * train head, and one that waited for its vocabulary that of the text. CANCELLED, code "stopped", soon after
- * `is_cancelled` is set. Where several ranks train together (ranks.h) all succeed or none does: INVALID when there are
+ * fails changes nothing, neither the model nor a file. CANCELLED, code "stopped", soon after `is_cancelled` is set.
+ * Where several ranks train together (ranks.h) all succeed or none does: INVALID when there are
  * fewer shards than ranks, or their texts or kernels differ; only rank 0 locks and writes. Slow. */
 enum status training_job_create(struct model *model, const struct training_job_options *options,
                                 const struct training_callbacks *callbacks, struct training_job **ret_job,

@@ -7,48 +7,16 @@
 #include <unistd.h>
 
 #include "engine/base/mem.h"
+#include "engine/store/version_directory_files.h"
 
 enum { PATH_BYTES_MAX = 4096, TRIES = 10, LOOK_MS = 2 /* longer than somebody looks who is there */ };
 
 struct training_lock {
     char directory[PATH_BYTES_MAX];
     char path[PATH_BYTES_MAX + 32];
-    size_t made_bytes; /* of the shortest path that was made; 0: none */
+    size_t made_bytes; /* as directory_make has it */
     int file;
 };
-
-static enum status make_directories(struct training_lock *lock, struct error *error)
-{
-    const char *path = lock->directory;
-    char part[PATH_BYTES_MAX];
-    for (size_t i = 1; path[i - 1] != '\0'; i++) {
-        if (path[i] != '/' && path[i] != '\0') {
-            continue;
-        }
-        snprintf(part, sizeof part, "%.*s", (int)i, path);
-        if (mkdir(part, 0777) == 0) {
-            lock->made_bytes = lock->made_bytes ? lock->made_bytes : i;
-            continue;
-        }
-        int number = errno;
-        if (number != EEXIST) {
-            return error_set_errno(error, number, "make directory '%s'", part);
-        }
-    }
-    return STATUS_OK;
-}
-
-static void remove_made_directories(struct training_lock *lock)
-{
-    size_t length = lock->made_bytes ? strlen(lock->directory) : 0;
-    while (length > 0 && length >= lock->made_bytes && rmdir(lock->directory) == 0) {
-        while (length > 0 && lock->directory[length - 1] != '/') {
-            length--;
-        }
-        length -= length > 0;
-        lock->directory[length] = '\0';
-    }
-}
 
 /* Whoever held the lock before may have unlinked the file between our open and our lock. */
 static bool is_current(const struct training_lock *lock, int file)
@@ -115,7 +83,7 @@ enum status training_lock_take(const char *directory, struct training_lock **ret
     lock->file = -1;
     memcpy(lock->directory, directory, length);
     snprintf(lock->path, sizeof lock->path, "%s/.training.lock", lock->directory);
-    enum status status = make_directories(lock, error);
+    enum status status = directory_make(lock->directory, &lock->made_bytes, error);
     if (status == STATUS_OK) {
         status = lock_file(lock, error);
     }
@@ -136,6 +104,6 @@ void training_lock_release(struct training_lock *lock)
         unlink(lock->path);
         close(lock->file);
     }
-    remove_made_directories(lock);
+    directory_unmake(lock->directory, lock->made_bytes);
     mem_free(lock);
 }

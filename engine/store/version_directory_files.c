@@ -66,7 +66,7 @@ enum status directory_sync(int directory_fd, const char *path, struct error *err
     return STATUS_OK;
 }
 
-/* Makes one directory in a parent that exists. */
+/* Makes one directory in a parent that exists. `ret_made`, on failure too: it was missing. */
 static enum status make_one(const char *path, bool *ret_made, struct error *error)
 {
     if (mkdir(path, 0777) != 0) {
@@ -86,25 +86,42 @@ static enum status make_one(const char *path, bool *ret_made, struct error *erro
     return status;
 }
 
-enum status directory_make(const char *path, bool *ret_made, struct error *error)
+enum status directory_make(const char *path, size_t *ret_made_bytes, struct error *error)
 {
     char part[PATH_MAX];
     size_t length = strlen(path);
+    *ret_made_bytes = 0;
     if (length == 0 || length >= sizeof part) {
         return error_set(error, STATUS_INVALID, "a directory path of %zu bytes", length);
     }
-    bool is_made = false;
     for (size_t end = 1; end <= length; end++) {
         if (path[end] == '\0' || (path[end] == '/' && path[end - 1] != '/')) {
             memcpy(part, path, end);
             part[end] = '\0';
-            bool is_this_made = false;
-            TRY(make_one(part, &is_this_made, error));
-            is_made = is_made || is_this_made;
+            bool is_made = false;
+            enum status status = make_one(part, &is_made, error);
+            *ret_made_bytes = is_made && *ret_made_bytes == 0 ? end : *ret_made_bytes;
+            TRY(status);
         }
     }
-    *ret_made = is_made;
     return STATUS_OK;
+}
+
+void directory_unmake(const char *path, size_t made_bytes)
+{
+    char part[PATH_MAX];
+    size_t length = made_bytes > 0 ? strlen(path) : 0;
+    bool is_gone = true;
+    if (length >= sizeof part) {
+        return;
+    }
+    memcpy(part, path, length);
+    for (size_t end = length; is_gone && end > 0 && end >= made_bytes; end--) {
+        if (end == length || part[end] == '/') {
+            part[end] = '\0';
+            is_gone = rmdir(part) == 0 || errno == ENOENT;
+        }
+    }
 }
 
 void hidden_name(char name[HIDDEN_NAME_BYTES])

@@ -22,8 +22,12 @@ enum status place_split(const char *path, struct place *ret_place, struct error 
 /* Opens a directory, following symbolic links. The caller closes the descriptor. */
 enum status directory_open(const char *path, int *ret_fd, struct error *error) MUST_CHECK;
 
-/* Makes a directory and its missing parents, each made durable. `ret_made`: the last one was missing. */
-enum status directory_make(const char *path, bool *ret_made, struct error *error) MUST_CHECK;
+/* Makes a directory and its missing parents, each made durable. `ret_made_bytes`, on failure too: the length of the
+ * shortest path that was missing, for directory_unmake; 0: none. */
+enum status directory_make(const char *path, size_t *ret_made_bytes, struct error *error) MUST_CHECK;
+
+/* Removes again what directory_make made, as far as it is empty. */
+void directory_unmake(const char *path, size_t made_bytes);
 
 /* fsync. `path` is for the message. */
 enum status directory_sync(int directory_fd, const char *path, struct error *error) MUST_CHECK;

@@ -143,8 +143,8 @@ static enum status write_next(struct staging *staging, uint64_t *ret_version, st
 /* Into the directory `staging->parent`, which is made where it is missing. */
 static enum status write_staging(struct staging *staging, uint64_t *ret_version, struct error *error)
 {
-    bool is_made = false;
-    enum status status = directory_make(staging->parent, &is_made, error);
+    size_t made_bytes;
+    enum status status = directory_make(staging->parent, &made_bytes, error);
     if (status == STATUS_OK) {
         status = directory_open(staging->parent, &staging->parent_fd, error);
     }
@@ -152,8 +152,8 @@ static enum status write_staging(struct staging *staging, uint64_t *ret_version,
         status = write_next(staging, ret_version, error);
         close(staging->parent_fd);
     }
-    if (status != STATUS_OK && is_made) {
-        rmdir(staging->parent); /* refused when somebody has put something there meanwhile */
+    if (status != STATUS_OK) {
+        directory_unmake(staging->parent, made_bytes);
     }
     return status;
 }
@@ -253,16 +253,19 @@ enum status version_replace(const char *path, const struct version_file *files, 
     TRY(place_split(path, &place, error));
     struct staging staging = {.files = files, .count = count, .parent_fd = -1, .parent = place.parent};
     char *text = NULL;
-    bool is_made = false;
+    size_t made_bytes;
     TRY(manifest_format(files, count, manifest, &text, &staging.manifest_bytes, error));
     staging.manifest = text;
-    enum status status = directory_make(place.parent, &is_made, error);
+    enum status status = directory_make(place.parent, &made_bytes, error);
     if (status == STATUS_OK) {
         status = directory_open(place.parent, &staging.parent_fd, error);
     }
     if (status == STATUS_OK) {
         status = replace_in(&staging, place.name, error);
         close(staging.parent_fd);
+    }
+    if (status != STATUS_OK) {
+        directory_unmake(place.parent, made_bytes);
     }
     mem_free(text);
     return status;

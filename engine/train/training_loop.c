@@ -304,6 +304,13 @@ static enum status stop(struct training *training, struct error *error)
     return tell_stopped(training, error);
 }
 
+/* Whether the last step has a checkpoint of its own. Of the last of all one is written at the end. */
+static bool is_kept(const struct training *training, const struct decision *next)
+{
+    bool is_due = next->keeps || (training->options.publish == PUBLISH_BEST && training->is_best);
+    return is_due && !next->stops && !next->ends;
+}
+
 /* Steps, and what comes after each, until the first limit. An evaluation that was stopped in its middle is not in the
  * record: a resume begins with it instead of a step, and ends in the same bits. */
 static enum status run_steps(struct training *training, struct error *error)
@@ -323,7 +330,7 @@ static enum status run_steps(struct training *training, struct error *error)
         TRY(status);
         owes_evaluation = false;
         next = decide(training);
-        if (next.keeps || (training->options.publish == PUBLISH_BEST && training->is_best)) {
+        if (is_kept(training, &next)) {
             TRY(write_checkpoint(training, error));
         }
     }

@@ -115,7 +115,7 @@ class Idle(DaemonTest):
             reply = self.expect(200, "PATCH", "/v1/models/bard/settings", {"precision": precision})
             self.assertEqual(reply["precision"], name)
             packed = r"packed model=bard .*precision=(\w+)"
-            wait_until(lambda name=name: re.findall(packed, self.daemon.text())[-1] == name)     # the log comes behind
+            wait_until(lambda name=name: re.findall(packed, self.daemon.text())[-1:] == [name])  # the log comes behind
 
     def test_what_slept_is_replaced(self):
         """Its directory goes and another version comes: whoever asks, for whatever, has the new one."""

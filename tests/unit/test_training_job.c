@@ -143,32 +143,85 @@ static void test_malformed_text(void **state)
     model_unref(model);
 }
 
-/* Allocations of making a job fail, each seventh once: a status each time (or the job does without, as planning does
- * without what it would only have computed ahead), the lock is free, and nothing leaks. */
-static void test_out_of_memory(void **state)
+/* All that can be seen of a model without running it. */
+static json_t *describe(struct model *model)
 {
-    (void)state;
+    json_t *graph = NULL;
+    json_t *variables = NULL;
+    json_t *architecture = NULL;
+    struct error error;
+    assert_ok(model_describe_graph(model, &graph, &error), error);
+    assert_ok(model_list_variables(model, &variables, &error), error);
+    assert_ok(model_describe_architecture(model, &architecture, &error), error);
+    json_t *json = json_pack("{s:o, s:o, s:o, s:b}", "graph", graph, "variables", variables, "architecture",
+                             architecture, "is_unsaved", model_is_unsaved(model));
+    assert_non_null(json);
+    return json;
+}
+
+/* Allocations of making a job on a model, every `stride`th, fail once: a status each time (or the job does without, as
+ * planning does without what it would only have computed ahead), the model is what it was and free again, no file is
+ * left, and nothing leaks. */
+static void make_without_memory(struct model *(*make_the_model)(void), const struct training_job_options *options,
+                                uint64_t stride)
+{
     uint64_t failing = 0;
-    for (bool has_failed = true; has_failed; failing += 7) {
-        struct model *model = make_model();
+    bool had_files = exists(directory, "models");
+    for (bool has_failed = true; has_failed; failing += stride) {
+        struct model *model = make_the_model();
         struct training_job *job = NULL;
         struct error error;
+        json_t *earlier = describe(model);
         uint64_t before = mem_allocation_count();
         mem_fail_after(failing);
-        enum status status = make_job(model, REQUEST, false, NULL, &job, &error);
+        enum status status = training_job_create(model, options, NULL, &job, &error);
         mem_fail_after(UINT64_MAX);
         has_failed = mem_allocation_count() - before > failing;
         assert_true(has_failed || status == STATUS_OK);
         if (status != STATUS_OK && status != STATUS_NO_MEMORY) {
             fail_msg("allocation %llu: %s", (unsigned long long)failing, error.message);
         }
+        json_t *later = describe(model);
+        assert_int_equal(json_equal(earlier, later), status != STATUS_OK);
         training_job_destroy(job);
-        assert_false(exists(directory, "models"));
+        json_decref(earlier);
+        json_decref(later);
+        assert_int_equal(exists(directory, "models"), had_files);
         assert_ok(model_begin_training(model, "after", &error), error);
         model_end_training(model);
         model_unref(model);
     }
-    assert_true(failing > 100);
+    assert_true(failing > 200);
+}
+
+/* It has its vocabulary, and neither a train head nor an optimiser. */
+static struct model *make_model_to_predict(void)
+{
+    return make_model_of("{\"units\":5,\"vocabulary\":\"bytes\",\"heads\":[\"predict\"]}");
+}
+
+static char version_path[256];
+
+static struct model *load_version(void)
+{
+    struct model *model = NULL;
+    struct error error;
+    assert_ok(model_create_from_version("fox", version_path, 1, &model, &error), error);
+    return model;
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    json_t *request = json_loads(REQUEST, 0, NULL);
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
+                                           .threads = 2,
+                                           .name = "train-1"};
+    make_without_memory(make_model, &options, 3);
+    make_without_memory(make_model_to_predict, &options, 3);
+    json_decref(request);
 }
 
 static void test_one_job_at_a_time(void **state)
@@ -322,13 +375,11 @@ static void check_precisions(uint64_t version)
     }
 }
 
-/* A model keeps its graph and weights, and stays saved, where a training that had put others in their place does not
- * begin after all. */
-static void test_out_of_memory_from_scratch(void **state)
+/* What a training begins with in place of the model's own is adopted by one that begins alone. */
+static void test_out_of_memory_from_elsewhere(void **state)
 {
     (void)state;
-    char path[256];
-    snprintf(path, sizeof path, "%s/%llu", model_directory, (unsigned long long)train_straight());
+    snprintf(version_path, sizeof version_path, "%s/%llu", model_directory, (unsigned long long)train_straight());
     json_t *request = json_loads(REQUEST, 0, NULL);
     struct training_job_options options = {.model_directory = model_directory,
                                            .request = request,
@@ -336,25 +387,11 @@ static void test_out_of_memory_from_scratch(void **state)
                                            .start.is_scratch = true,
                                            .threads = 2,
                                            .name = "train-1"};
-    uint64_t failing = 0;
-    size_t put_back_count = 0;
-    for (bool has_failed = true; has_failed; failing += 13) {
-        struct model *model = NULL;
-        struct training_job *job = NULL;
-        struct error error;
-        assert_ok(model_create_from_version("fox", path, 1, &model, &error), error);
-        uint64_t generation = model_generation(model);
-        uint64_t before = mem_allocation_count();
-        mem_fail_after(failing);
-        enum status status = training_job_create(model, &options, NULL, &job, &error);
-        mem_fail_after(UINT64_MAX);
-        has_failed = mem_allocation_count() - before > failing;
-        assert_int_equal(model_is_unsaved(model), status == STATUS_OK);
-        put_back_count += status != STATUS_OK && model_generation(model) == generation + 2;
-        training_job_destroy(job);
-        model_unref(model);
-    }
-    assert_true(put_back_count > 10);
+    make_without_memory(load_version, &options, 5);
+    options.start = (struct training_start){.version_path = version_path};
+    make_without_memory(make_model, &options, 5);
+    options.start = (struct training_start){.policy = VOCABULARY_POLICY_EXTEND}; /* without a new symbol */
+    make_without_memory(load_version, &options, 5);
     json_decref(request);
 }
 
@@ -689,7 +726,7 @@ int main(void)
         cmocka_unit_test(test_failure_changes_nothing),
         cmocka_unit_test(test_malformed_text),
         cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_out_of_memory_from_scratch),
+        cmocka_unit_test(test_out_of_memory_from_elsewhere),
         cmocka_unit_test(test_what_has_diverged_is_described),
         cmocka_unit_test(test_a_stop_at_the_limit_keeps_the_checkpoint),
         cmocka_unit_test(test_one_job_at_a_time),
