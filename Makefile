@@ -18,7 +18,8 @@ JOBS       := $(shell nproc)
 # Their Debian packages stand in config/packages.
 LIBRARIES := libmicrohttpd jansson libuv libsystemd nettle libutf8proc libseccomp libzip libarchive snappy libprotobuf-c
 LIBRARIES += gnutls hdf5
-# OpenBLAS by its own pkg-config file, so that another libblas cannot take its place.
+# OpenBLAS by its own names here and in engine/math/gemm.c, so that another libblas cannot take its place. It is loaded
+# there and not linked.
 LIBRARIES += openblas
 
 ifneq ($(filter-out release asan tsan fuzz,$(FLAVOUR)),)
@@ -45,7 +46,7 @@ ifneq ($(MPI),)
 LIBRARIES += ompi-c
 endif
 LIBRARY_CFLAGS  := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
-LIBRARY_LDFLAGS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -linih -lm
+LIBRARY_LDFLAGS := $(shell pkg-config --libs $(filter-out openblas,$(LIBRARIES)) 2>/dev/null) -linih -lm
 
 # Most of a unit test runs once: to compile it thoroughly takes longer than it then saves.
 FLAGS_tests := -O0 -U_FORTIFY_SOURCE

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <string.h>
 
-#include "daemon/blas_start.h"
 #include "daemon/commands.h"
 #include "engine/engine.h"
 
@@ -38,8 +37,11 @@ static void print_help(FILE *file)
 int main(int argc, char **argv)
 {
     const char *name = argc < 2 ? "" : argv[1];
-    blas_start(argv);
-    engine_start();
+    struct error error;
+    if (engine_start(&error) != STATUS_OK) {
+        fprintf(stderr, "lstmd: %s\n", error.message);
+        return EXIT_FAILED;
+    }
     signal(SIGXFSZ, SIG_IGN);       /* a file-size limit is an error of the write, as a full disk is */
     setlocale(LC_CTYPE, "C.UTF-8"); /* LC_NUMERIC stays "C": numbers in files and replies have points */
     if (strcmp(name, "--help") == 0) {

@@ -29,13 +29,11 @@ struct engine_info {
     const char *version; /* "0.1.0" */
     const char *kernels; /* "avx512", "avx2", "plain" */
     const char *blas;    /* "SkylakeX", "Haswell": OpenBLAS's core type */
-    /* The core type that OPENBLAS_CORETYPE should name before the library loads; NULL if it chose well, or the operator
-     * set it. */
-    const char *blas_better;
 };
 struct engine_info engine_info(void);
 
-/* Once per process, before anything else: one BLAS thread (ours are the threads), kernels chosen. Thread: main. */
-void engine_start(void);
+/* Once per process, before anything else, engine_info too: OpenBLAS loaded, for one thread (ours are the threads) and
+ * with this CPU's kernels. IO: there is no OpenBLAS. Thread: main, before any other. */
+enum status engine_start(struct error *error) MUST_CHECK;
 
 #endif

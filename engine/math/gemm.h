@@ -28,12 +28,16 @@ struct gemm_operand64 {
 void gemm64(size_t m, size_t n, size_t k, struct gemm_operand64 a, struct gemm_operand64 b, double beta, double *c,
             size_t c_stride);
 
-/* OpenBLAS's core type ("SkylakeX"), and the type it should be told by OPENBLAS_CORETYPE before the library loads when
- * it did not recognise this CPU and chose slower kernels than the CPU's flags allow; NULL otherwise. */
-const char *gemm_core_type(void);
-const char *gemm_better_core_type(void);
+/* Before the first product: loads OpenBLAS, with one thread for each caller, and with the kernels for this CPU where it
+ * did not recognise it and the operator did not choose (OPENBLAS_CORETYPE). Again only while nobody multiplies. IO:
+ * there is no OpenBLAS. Thread: main, before any other, since the library is told by the environment. */
+enum status gemm_start(struct error *error) MUST_CHECK;
 
-/* One thread per caller. Once, before the first product. */
-void gemm_start(void);
+/* OpenBLAS's core type ("SkylakeX"). */
+const char *gemm_core_type(void);
+
+/* What OPENBLAS_CORETYPE should say where OpenBLAS chose `chosen`: a type with wider kernels that this CPU's flags
+ * allow; NULL: it chose well. */
+const char *gemm_better_core_type(const char *chosen);
 
 #endif

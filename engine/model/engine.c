@@ -11,12 +11,11 @@ struct engine_info engine_info(void)
         .version = LSTMD_VERSION,
         .kernels = rnn_kernels_at(0)->name,
         .blas = gemm_core_type(),
-        .blas_better = gemm_better_core_type(),
     };
 }
 
-void engine_start(void)
+enum status engine_start(struct error *error)
 {
     mem_start();
-    gemm_start();
+    return gemm_start(error);
 }

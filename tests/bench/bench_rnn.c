@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/graph/gradients.h"
@@ -91,7 +92,7 @@ static void measure(bool has_gradients)
 
 int main(int argument_count, char **arguments)
 {
-    gemm_start();
+    CHECK(gemm_start(NULL) == STATUS_OK);
     bool is_all = argument_count < 2;
     if (is_all || strcmp(arguments[1], "forward") == 0) {
         measure(false);

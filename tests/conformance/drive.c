@@ -499,7 +499,7 @@ static json_t *answer(const json_t *command)
 int main(void)
 {
     char *line = NULL;
-    gemm_start();
+    CHECK(gemm_start(NULL) == STATUS_OK);
     size_t capacity = 0;
     while (getline(&line, &capacity, stdin) > 0) {
         json_error_t json_error;

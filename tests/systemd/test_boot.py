@@ -20,13 +20,13 @@ LSTMD = os.environ.get("LSTMD", os.path.join(ROOT, "build", "release", "lstmd"))
 
 
 def packages_of_libraries():
-    """The Debian packages of what lstmd itself links, but for libc's files, which dpkg knows below /lib."""
+    """The Debian packages of what lstmd itself links or loads, but for libc's files, which dpkg knows below /lib."""
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", subprocess.check_output(["readelf", "-d", LSTMD], text=True))
     places = dict(re.findall(r"^\s*(\S+) => (\S+)", subprocess.check_output(["ldd", LSTMD], text=True), re.MULTILINE))
     files = [os.path.realpath(places[name]) for name in needed if name in places]
     owners = subprocess.run(["dpkg", "-S", *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                             check=False)
-    return sorted({line.split(":")[0] for line in owners.stdout.splitlines()})
+    return sorted({"libopenblas0-pthread", *(line.split(":")[0] for line in owners.stdout.splitlines())})
 
 
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", *packages_of_libraries())

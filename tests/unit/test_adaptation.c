@@ -21,7 +21,7 @@ struct fixture {
 static int start(void **state)
 {
     (void)state;
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return 0;
 }
 

@@ -48,7 +48,7 @@ static int start(void **state)
 {
     (void)state;
     struct error error;
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     if (!make_temporary("lstmd-test-adapted")) {
         return 1;
     }

@@ -246,6 +246,6 @@ int main(void)
         cmocka_unit_test(test_clones),
         cmocka_unit_test(test_outer_constants_are_known),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,6 +210,6 @@ int main(void)
         cmocka_unit_test(test_static_rnn),
         cmocka_unit_test(test_bidirectional),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

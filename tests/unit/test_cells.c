@@ -669,6 +669,6 @@ int main(void)
         cmocka_unit_test(test_lengths_of_another_batch),
         cmocka_unit_test(test_state_handles),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

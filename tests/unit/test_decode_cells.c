@@ -122,7 +122,7 @@ static void test_logits_are_the_graphs(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_are_the_graphs),
     };

@@ -179,7 +179,7 @@ static void test_logic(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reductions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reducing_what_has_no_known_rank, setup, teardown),

@@ -204,6 +204,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_graph_that_is_full, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_programs_have_the_maximum_of_the_file, set_up, tear_down),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -724,6 +724,6 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_uninitialized),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -487,7 +487,7 @@ static void test_adam_follows_its_equations(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_one_hot),
         cmocka_unit_test(test_gradients_embedding_and_dropout),

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 #include "engine/model/snapshot.h"
 #include "engine/store/version_directory.h"
@@ -183,5 +184,6 @@ int main(void)
         cmocka_unit_test(test_graphs_with_a_signature),
         cmocka_unit_test(test_what_makes_no_text_has_no_measure),
     };
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -475,7 +475,7 @@ static void test_uninitialised_is_not_saved_nor_read(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_program_builds_and_names_handles),
         cmocka_unit_test(test_a_description_stays_as_it_was),

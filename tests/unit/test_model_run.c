@@ -205,6 +205,6 @@ int main(void)
         cmocka_unit_test(test_names),       cmocka_unit_test(test_writes_show),     cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_empty_graph), cmocka_unit_test(test_time_is_limited), cmocka_unit_test(test_empty_run),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

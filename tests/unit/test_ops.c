@@ -200,7 +200,7 @@ static void test_op_table_is_complete(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_of_losses),
         cmocka_unit_test(test_gradients_of_lstm),

@@ -295,7 +295,7 @@ static void test_masks(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_operands),   cmocka_unit_test(test_one_operand),
         cmocka_unit_test(test_gradient_ops),   cmocka_unit_test(test_casts),

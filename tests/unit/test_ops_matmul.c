@@ -116,7 +116,7 @@ static void test_products_that_do_not_fit(void **state)
 
 int main(void)
 {
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_products_that_do_not_fit),

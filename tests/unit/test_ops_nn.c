@@ -1,5 +1,7 @@
 /* Softmax, losses, dropout, clipping and what else TensorFlow's Python composes: values against numbers, gradients and
  * second gradients against central differences in float64, and TensorFlow's refusals. */
+#include "engine/math/gemm.h"
+
 #include "tests/unit/net_rig.h"
 
 /* ---- softmax ---- */
@@ -524,5 +526,6 @@ int main(void)
         cmocka_unit_test(test_helpers),
         cmocka_unit_test(test_exponential_decay),
     };
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -449,6 +449,6 @@ int main(void)
         cmocka_unit_test(test_plans_keep_their_nodes),
         cmocka_unit_test(test_cancelling),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

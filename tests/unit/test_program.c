@@ -222,6 +222,6 @@ int main(void)
         cmocka_unit_test(test_results_are_described),
         cmocka_unit_test(test_variables_are_not_set_during_training),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -561,6 +561,6 @@ int main(void)
         cmocka_unit_test(test_random_programs),
         cmocka_unit_test(test_out_of_memory),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

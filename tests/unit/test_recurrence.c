@@ -264,6 +264,6 @@ int main(void)
         cmocka_unit_test(test_second_gradients_are_refused),
         cmocka_unit_test(test_refused),
     };
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -319,6 +319,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_the_body), cmocka_unit_test(test_random_stacks),
                                        cmocka_unit_test(test_symbols), cmocka_unit_test(test_several_spans)};
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include "engine/decode/decode_score.h"
 #include "engine/decode/generation.h"
 #include "engine/decode/stepper.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 #include "engine/model/snapshot.h"
 #include "engine/store/version_directory.h"
@@ -260,5 +261,6 @@ int main(void)
         cmocka_unit_test(test_scores_are_asked_for_where_they_are_read),
         cmocka_unit_test(test_of_graphs_without_memory),
     };
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,7 +36,7 @@ struct fixture {
 static int make_directory(void **state)
 {
     (void)state;
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     if (!make_temporary("lstmd-training")) {
         return 1;
     }

@@ -16,7 +16,7 @@ static char checkpoint_path[96];
 static int make_directory(void **state)
 {
     (void)state;
-    gemm_start();
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     bool is_made = make_temporary("lstmd-golden");
     snprintf(checkpoint_path, sizeof checkpoint_path, "%s/.training", directory);
     return is_made ? 0 : 1;

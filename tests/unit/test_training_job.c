@@ -21,7 +21,7 @@ static const char TEXT[] = "the quick brown fox jumps over the lazy dog. the dog
 static int make_directory(void **state)
 {
     (void)state;
-    engine_start();
+    assert_int_equal(engine_start(NULL), STATUS_OK);
     if (!make_temporary("lstmd-job")) {
         return 1;
     }
