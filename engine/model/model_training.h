@@ -15,8 +15,8 @@ struct model_training {
 };
 
 /* Makes a model ready to be trained, which nobody else has: builds the language model that waits for its vocabulary
- * over `vocabulary` (else the model's own) and runs its initialisers with `seed`, adds the train head where it is
- * missing, then the training step over its loss (the smoothed one with `smooths_labels`), as ordinary builds, and
+ * over `vocabulary` (else that is the model's own) and runs its initialisers with `seed`, adds the train head where it
+ * is missing, then the training step over its loss (the smoothed one with `smooths_labels`), as ordinary builds, and
  * initialises what is not (slots). What fails may leave it half built. UNPROCESSABLE, code "no_language_model"; errors
  * of a build. Release with model_training_release. */
 enum status model_training_prepare(struct model *model, struct vocabulary *vocabulary,

@@ -11,7 +11,7 @@
 
 static enum status no_language_model(const struct model *model, struct error *error)
 {
-    error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
+    error_set(error, STATUS_UNPROCESSABLE, "model %s: there is no language_model to train", model->name);
     return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
 }
 
@@ -47,10 +47,11 @@ static enum status copy_model(struct model *model, struct model **ret_copy, stru
     return status;
 }
 
-/* What the text is made of. */
-static enum status find_text(struct training_base *base, bool takes_bytes, struct error *error)
+/* What the text is made of. `start` NULL: a resume. */
+static enum status find_text(struct training_base *base, const struct training_start *start, struct error *error)
 {
     const struct model *model = base->model;
+    bool takes_bytes = start != NULL && start->policy == VOCABULARY_POLICY_BYTES;
     if (model->waiting_specification != NULL) {
         return takes_bytes ? error_set(error, STATUS_INVALID, "vocabulary_policy bytes: model %s has no vocabulary yet",
                                        model->name)
@@ -76,7 +77,7 @@ static enum status take(struct model *model, const struct training_start *start,
             : model_create_from_version(model->name, start->version_path, 0, &base->model, error));
     base->is_replacing = base->model->waiting_specification == NULL &&
                          (start->version_path != NULL || start->is_scratch || start->policy != VOCABULARY_POLICY_FIXED);
-    return find_text(base, start->policy == VOCABULARY_POLICY_BYTES, error);
+    return find_text(base, start, error);
 }
 
 enum status training_base_take(struct model *model, const struct training_start *start, struct training_base *ret_base,
@@ -114,7 +115,7 @@ static enum status take_checkpoint(struct model *model, const char *path, struct
         base->model = model_unref(base->model);
         TRY(copy_model(model, &base->model, error));
     }
-    return find_text(base, false, error);
+    return find_text(base, NULL, error);
 }
 
 enum status training_base_take_checkpoint(struct model *model, const char *path, struct training_base *ret_base,
@@ -303,6 +304,7 @@ enum status training_base_fit(struct training_base *base, const struct training_
     mem_free(map.old_rows);
     if (status == STATUS_OK) {
         base->model = built;
+        base->is_replacing = true;
         built = model;
     }
     model_unref(built);
@@ -311,23 +313,26 @@ enum status training_base_fit(struct training_base *base, const struct training_
 
 /* ---- adopting ---- */
 
-/* All that a model has, which has no values any more. */
+/* All that a model has, which is of no use any more. */
 static struct version_content take_out(struct model *model)
 {
-    return (struct version_content){.graph = graph_ref(session_graph(model->session)),
-                                    .values = session_swap_values(model->session, NULL),
-                                    .programs = json_incref(model->programs),
-                                    .vocabulary = model->vocabulary == NULL ? NULL : vocabulary_ref(model->vocabulary)};
+    struct version_content content = {.graph = graph_ref(session_graph(model->session)),
+                                      .values = session_swap_values(model->session, NULL),
+                                      .programs = model->programs,
+                                      .vocabulary = model->vocabulary};
+    model->programs = NULL;
+    model->vocabulary = NULL;
+    return content;
 }
 
-/* The model goes on with its graph, as it was built on. The lock is held alone. */
-static enum status grow(struct model *model, struct version_content *content, struct error *error)
+/* The model goes on with its graph, as it was built on; `content` gets what it had. The lock is held alone. */
+static void grow(struct model *model, struct version_content *content)
 {
     json_t *programs = model->programs;
     struct vocabulary *vocabulary = model->vocabulary;
     bool is_changed = json_array_size(content->programs) > json_array_size(programs);
-    TRY(session_adopt(model->session, content->graph, error));
     content->values = session_swap_values(model->session, content->values);
+    CHECK(session_adopt(model->session, content->graph, NULL) == STATUS_OK); /* these have room for its variables */
     model->programs = content->programs;
     model->vocabulary = content->vocabulary;
     content->programs = programs;
@@ -337,23 +342,22 @@ static enum status grow(struct model *model, struct version_content *content, st
     if (is_changed) {
         model_note_change(model);
     }
-    return STATUS_OK;
 }
 
-enum status training_base_adopt(struct training_base *base, struct model *model, struct error *error)
+void training_base_adopt(struct training_base *base, struct model *model)
 {
     struct version_content content = take_out(base->model);
-    enum status status = STATUS_OK;
+    CHECK(pthread_mutex_lock(&model->building) == 0); /* a build that began before the job did ends, refused */
     CHECK(model->is_training);
     model_lock_alone(model);
     if (base->is_replacing) {
         model_fill(model, &content, 0);
         model_note_change(model);
     } else {
-        status = grow(model, &content, error);
+        grow(model, &content);
     }
     model_unlock(model);
+    CHECK(pthread_mutex_unlock(&model->building) == 0);
     version_content_release(&content);
     training_base_release(base);
-    return status;
 }

@@ -45,8 +45,8 @@ enum status training_base_choose(const struct training_base *base, const struct 
 enum status training_base_fit(struct training_base *base, const struct training_start *start,
                               struct vocabulary *vocabulary, uint64_t seed, struct error *error) MUST_CHECK;
 
-/* Puts the base, as it was built on since, into the model, which the training holds. A model whose graph is replaced is
- * one generation up. Changed means unsaved. NO_MEMORY changes nothing. */
-enum status training_base_adopt(struct training_base *base, struct model *model, struct error *error) MUST_CHECK;
+/* Puts the base, as it was built on since, into the model, which the training holds: the base is empty then. Waits for
+ * a build that has begun. A model whose graph is replaced is one generation up. Changed means unsaved. */
+void training_base_adopt(struct training_base *base, struct model *model);
 
 #endif

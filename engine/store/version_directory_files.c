@@ -111,15 +111,14 @@ void directory_unmake(const char *path, size_t made_bytes)
 {
     char part[PATH_MAX];
     size_t length = made_bytes > 0 ? strlen(path) : 0;
-    bool is_gone = true;
     if (length >= sizeof part) {
         return;
     }
     memcpy(part, path, length);
-    for (size_t end = length; is_gone && end > 0 && end >= made_bytes; end--) {
+    for (size_t end = length; end > 0 && end >= made_bytes; end--) {
         if (end == length || part[end] == '/') {
             part[end] = '\0';
-            is_gone = rmdir(part) == 0 || errno == ENOENT;
+            rmdir(part); /* refused where somebody has put something there meanwhile, and so are those above */
         }
     }
 }

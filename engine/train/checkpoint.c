@@ -327,8 +327,13 @@ static enum status restore_variables(const struct version_files *files, const ch
         const struct tensor *tensor = safetensors_find(&tensors, variable->node->name);
         if (!tensor) {
             status = error_set(error, STATUS_CORRUPT, "%s: variable %s is missing", name, variable->node->name);
-        } else if (values_set(values, variable, tensor, error) != STATUS_OK) {
+            continue;
+        }
+        status = values_set(values, variable, tensor, error);
+        if (status != STATUS_OK) {
             error_prefix(error, "%s", name);
+        }
+        if (status == STATUS_UNPROCESSABLE) { /* it is not of the shape that the graph has */
             status = STATUS_CORRUPT;
         }
     }

@@ -262,11 +262,14 @@ static enum status test(struct training *training, struct error *error)
     return isfinite(loss) ? STATUS_OK : not_finite(training, "test loss", loss, error);
 }
 
-/* The best values become the result. One that is stopped in its test is resumed from the last checkpoint. */
+/* The best values become the result, if they are not the last ones, which were handed back with their checkpoint. One
+ * that is stopped in its test is resumed from that. */
 static enum status finish(struct training *training, struct error *error)
 {
     const struct graph *graph = training->parts.graph;
-    for (size_t i = 0; training->best && i < graph_variable_count(graph); i++) {
+    const struct training_position *at = &training->record.position;
+    bool was_better = training->best && at->best_step != at->step;
+    for (size_t i = 0; was_better && i < graph_variable_count(graph); i++) {
         const struct variable *variable = graph_variable(graph, i);
         const struct tensor *tensor = values_tensor(training->best, variable);
         if (tensor) {
@@ -274,7 +277,7 @@ static enum status finish(struct training *training, struct error *error)
         }
     }
     TRY(test(training, error));
-    if (training->parts.hand_back) {
+    if (was_better && training->parts.hand_back) {
         TRY(training->parts.hand_back(training->parts.context, training->parts.values, error));
     }
     tell(training, TRAINING_DONE);

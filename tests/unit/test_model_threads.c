@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
+#include "engine/model/training_job.h"
 #include "engine/store/program.h"
 #include "engine/store/version_directory.h"
 
@@ -173,6 +175,61 @@ static void test_a_training_passes_a_build(void **state)
     }
     assert_true(was_refused);
     model_unref(model);
+}
+
+/* Makes and ends a job, and so builds what it lacks: a training that is stopped at once. */
+static void train_in_no_time(struct model *model, const char *folder)
+{
+    static const char TEXT[] = "the quick brown fox jumps over the lazy dog, and the lazy dog sleeps on";
+    struct training_job *job = NULL;
+    struct error error;
+    json_t *request = json_pack("{s:i, s:i, s:i}", "batch", 2, "sequence_length", 4, "max_steps", 1);
+    struct training_job_options options = {.model_directory = folder,
+                                           .request = request,
+                                           .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
+                                           .threads = 1,
+                                           .name = "job-1"};
+    if (training_job_create(model, &options, NULL, &job, &error) != STATUS_OK) {
+        fail_msg("%s", error.message);
+    }
+    training_job_destroy(job);
+    json_decref(request);
+}
+
+/* A build of a graph that a training has built on meanwhile, and is over, is refused as well: it would take away what
+ * that built. */
+static void test_a_training_that_is_over_passes_a_build(void **state)
+{
+    (void)state;
+    struct error error;
+    char directory[] = "/tmp/lstmd-threads-XXXXXX";
+    char folder[sizeof directory + 8];
+    assert_non_null(mkdtemp(directory));
+    snprintf(folder, sizeof folder, "%s/bard", directory);
+    bool was_refused = false;
+    size_t trained_count = 0;
+    for (int try = 0; try < TRIES_MAX && !was_refused; try++) {
+        struct model *model = make_model();
+        json_t *specification = json_pack("{s:i, s:i}", "layers", 1, "units", 3);
+        assert_int_equal(model_make_language_model(model, specification, 1, &error), STATUS_OK);
+        json_decref(specification);
+        if (trained_count == 0) {
+            train_in_no_time(model, folder);
+            trained_count = count_nodes(model);
+        } else {
+            struct long_build build;
+            begin_build(&build, model);
+            let_begin(&build, try);
+            train_in_no_time(model, folder);
+            end_build(&build);
+            was_refused = build.status != STATUS_OK;
+            assert_int_equal(count_nodes(model), trained_count + (was_refused ? 0 : PROGRAM_STEPS_MAX));
+            assert_true(!was_refused || strcmp(build.error.code, "training") == 0);
+        }
+        model_unref(model);
+    }
+    assert_true(was_refused);
+    assert_int_equal(rmdir(directory), 0);
 }
 
 enum { BUILDERS = 4, BUILDS = 10 };
@@ -377,9 +434,14 @@ static void test_the_last_save_is_the_newest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_others_go_on_during_a_build), cmocka_unit_test(test_a_reset_passes_a_build),
-        cmocka_unit_test(test_a_training_passes_a_build),   cmocka_unit_test(test_builders_take_turns),
-        cmocka_unit_test(test_saves_among_builds),          cmocka_unit_test(test_the_last_save_is_the_newest),
+        cmocka_unit_test(test_others_go_on_during_a_build),
+        cmocka_unit_test(test_a_reset_passes_a_build),
+        cmocka_unit_test(test_a_training_that_is_over_passes_a_build),
+        cmocka_unit_test(test_a_training_passes_a_build),
+        cmocka_unit_test(test_builders_take_turns),
+        cmocka_unit_test(test_saves_among_builds),
+        cmocka_unit_test(test_the_last_save_is_the_newest),
     };
+    assert_int_equal(gemm_start(NULL), STATUS_OK);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,7 +143,29 @@ static void test_malformed_text(void **state)
     model_unref(model);
 }
 
-/* All that can be seen of a model without running it. */
+/* The values of what has any; NULL: nothing has. */
+static json_t *fetch_values(struct model *model, const json_t *variables)
+{
+    json_t *names = json_array();
+    json_t *reply = NULL;
+    struct error error;
+    for (size_t i = 0; i < json_array_size(variables); i++) {
+        const json_t *variable = json_array_get(variables, i);
+        if (json_is_true(json_object_get(variable, "initialized"))) {
+            json_array_append(names, json_object_get(variable, "name"));
+        }
+    }
+    json_t *request = json_pack("{s:O}", "fetches", names);
+    if (json_array_size(names) > 0) {
+        assert_ok(model_run(model, request, &reply, &error), error);
+        json_object_del(reply, "time_us");
+    }
+    json_decref(request);
+    json_decref(names);
+    return reply;
+}
+
+/* All that can be seen of a model. */
 static json_t *describe(struct model *model)
 {
     json_t *graph = NULL;
@@ -153,17 +175,18 @@ static json_t *describe(struct model *model)
     assert_ok(model_describe_graph(model, &graph, &error), error);
     assert_ok(model_list_variables(model, &variables, &error), error);
     assert_ok(model_describe_architecture(model, &architecture, &error), error);
-    json_t *json = json_pack("{s:o, s:o, s:o, s:b}", "graph", graph, "variables", variables, "architecture",
-                             architecture, "is_unsaved", model_is_unsaved(model));
+    json_t *values = fetch_values(model, json_object_get(variables, "variables"));
+    json_t *json = json_pack("{s:o, s:o, s:o, s:o*, s:b}", "graph", graph, "variables", variables, "architecture",
+                             architecture, "values", values, "is_unsaved", model_is_unsaved(model));
     assert_non_null(json);
     return json;
 }
 
 /* Allocations of making a job on a model, every `stride`th, fail once: a status each time (or the job does without, as
- * planning does without what it would only have computed ahead), the model is what it was and free again, no file is
- * left, and nothing leaks. */
+ * planning does without what it would only have computed ahead), the model is what it was, the same job can be made on
+ * it, no file is left, and nothing leaks. `changes`: a job that is made does change the model. */
 static void make_without_memory(struct model *(*make_the_model)(void), const struct training_job_options *options,
-                                uint64_t stride)
+                                uint64_t stride, bool changes)
 {
     uint64_t failing = 0;
     bool had_files = exists(directory, "models");
@@ -182,13 +205,13 @@ static void make_without_memory(struct model *(*make_the_model)(void), const str
             fail_msg("allocation %llu: %s", (unsigned long long)failing, error.message);
         }
         json_t *later = describe(model);
-        assert_int_equal(json_equal(earlier, later), status != STATUS_OK);
+        assert_int_equal(json_equal(earlier, later), status != STATUS_OK || !changes);
+        training_job_destroy(job);
+        assert_int_equal(exists(directory, "models"), had_files);
+        assert_ok(training_job_create(model, options, NULL, &job, &error), error);
         training_job_destroy(job);
         json_decref(earlier);
         json_decref(later);
-        assert_int_equal(exists(directory, "models"), had_files);
-        assert_ok(model_begin_training(model, "after", &error), error);
-        model_end_training(model);
         model_unref(model);
     }
     assert_true(failing > 200);
@@ -200,7 +223,7 @@ static struct model *make_model_to_predict(void)
     return make_model_of("{\"units\":5,\"vocabulary\":\"bytes\",\"heads\":[\"predict\"]}");
 }
 
-static char version_path[256];
+static char version_path[TRAINING_JOB_PATH_BYTES_MAX];
 
 static struct model *load_version(void)
 {
@@ -219,8 +242,8 @@ static void test_out_of_memory(void **state)
                                            .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
                                            .threads = 2,
                                            .name = "train-1"};
-    make_without_memory(make_model, &options, 3);
-    make_without_memory(make_model_to_predict, &options, 3);
+    make_without_memory(make_model, &options, 7, true);
+    make_without_memory(make_model_to_predict, &options, 7, true);
     json_decref(request);
 }
 
@@ -379,6 +402,7 @@ static void check_precisions(uint64_t version)
 static void test_out_of_memory_from_elsewhere(void **state)
 {
     (void)state;
+    char longer[sizeof TEXT + 16];
     snprintf(version_path, sizeof version_path, "%s/%llu", model_directory, (unsigned long long)train_straight());
     json_t *request = json_loads(REQUEST, 0, NULL);
     struct training_job_options options = {.model_directory = model_directory,
@@ -387,11 +411,36 @@ static void test_out_of_memory_from_elsewhere(void **state)
                                            .start.is_scratch = true,
                                            .threads = 2,
                                            .name = "train-1"};
-    make_without_memory(load_version, &options, 5);
+    make_without_memory(load_version, &options, 13, true);
     options.start = (struct training_start){.version_path = version_path};
-    make_without_memory(make_model, &options, 5);
+    make_without_memory(make_model, &options, 13, true);
     options.start = (struct training_start){.policy = VOCABULARY_POLICY_EXTEND}; /* without a new symbol */
-    make_without_memory(load_version, &options, 5);
+    make_without_memory(load_version, &options, 7, true);
+    options.corpus.text_bytes = (size_t)snprintf(longer, sizeof longer, "%s1234567890\n", TEXT);
+    options.corpus.text = longer;
+    make_without_memory(load_version, &options, 13, true);
+    options.start = (struct training_start){.policy = VOCABULARY_POLICY_BYTES};
+    make_without_memory(load_version, &options, 13, true);
+    json_decref(request);
+}
+
+/* What is resumed is adopted where it is not the model's graph, which has all of it. */
+static void test_out_of_memory_in_a_resume(void **state)
+{
+    (void)state;
+    json_t *request = json_object();
+    struct training_job_options options = {.model_directory = model_directory,
+                                           .request = request,
+                                           .corpus = {.text = TEXT, .text_bytes = sizeof TEXT - 1},
+                                           .is_resume = true,
+                                           .threads = 2,
+                                           .name = "train-1"};
+    stop_at(15);
+    training_job_checkpoint_path(model_directory, version_path);
+    make_without_memory(load_version, &options, 13, false);
+    make_without_memory(make_model, &options, 13, true);
+    struct error error;
+    assert_ok(version_remove(version_path, &error), error);
     json_decref(request);
 }
 
@@ -727,6 +776,7 @@ int main(void)
         cmocka_unit_test(test_malformed_text),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_out_of_memory_from_elsewhere),
+        cmocka_unit_test(test_out_of_memory_in_a_resume),
         cmocka_unit_test(test_what_has_diverged_is_described),
         cmocka_unit_test(test_a_stop_at_the_limit_keeps_the_checkpoint),
         cmocka_unit_test(test_one_job_at_a_time),

@@ -18,6 +18,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/store/version_directory.h"
+#include "engine/store/version_directory_files.h"
 
 static char root[PATH_MAX / 4]; /* a directory of the test's own */
 
@@ -618,9 +619,44 @@ static void test_from_memory(void **state)
     version_files_release(&files);
 }
 
+static void test_directories_are_made_and_unmade(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"a", "a/b/c", "a//b/c", "a/b/c///"};
+    size_t made_bytes;
+    struct error error;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        const char *path = at("%s", paths[i]);
+        assert_int_equal(directory_make(path, &made_bytes, &error), STATUS_OK);
+        assert_int_equal(made_bytes, strlen(root) + 2);
+        assert_int_equal(access(path, F_OK), 0);
+        directory_unmake(path, made_bytes);
+        assert_int_equal(access(at("a"), F_OK), -1);
+    }
+    /* What was there stays, and so does what has got something meanwhile. */
+    assert_int_equal(directory_make(at("a"), &made_bytes, &error), STATUS_OK);
+    assert_int_equal(directory_make(at("a/b/c"), &made_bytes, &error), STATUS_OK);
+    assert_int_equal(made_bytes, strlen(at("a/b")));
+    put(at("a/b/file"), "");
+    directory_unmake(at("a/b/c"), made_bytes);
+    assert_int_equal(access(at("a/b/c"), F_OK), -1);
+    assert_int_equal(access(at("a/b/file"), F_OK), 0);
+    /* Where the last cannot be made, the first can be taken back. */
+    assert_int_equal(directory_make(at("a/new/%0300d", 1), &made_bytes, &error), STATUS_IO);
+    assert_int_equal(made_bytes, strlen(at("a/new")));
+    directory_unmake(at("a/new/%0300d", 1), made_bytes);
+    assert_int_equal(access(at("a/new"), F_OK), -1);
+    assert_int_equal(directory_make(at("a/new"), &made_bytes, &error), STATUS_OK);
+    assert_int_equal(directory_make(at("a/new"), &made_bytes, &error), STATUS_OK);
+    assert_int_equal(made_bytes, 0);
+    directory_unmake(at("a/new"), made_bytes);
+    assert_int_equal(access(at("a/new"), F_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_directories_are_made_and_unmade),
         cmocka_unit_test(test_from_memory),
         cmocka_unit_test(test_sha256_of_known_texts),
         cmocka_unit_test(test_what_is_written_is_read),
