@@ -268,7 +268,7 @@ bench: all ## measure decoding and training beside the peers that are installed,
 	$(BUILD)/lstmd bench first-byte
 	$(BUILD)/lstmd bench run
 	$(SUBMAKE) $(BUILD)/release/tests/bench/bench_rnn
-	OPENBLAS_CORETYPE=$${OPENBLAS_CORETYPE:-SkylakeX} $(BUILD)/release/tests/bench/bench_rnn
+	$(BUILD)/release/tests/bench/bench_rnn
 
 demo-model: ## train the bundled demo model again from its public-domain text
 	@config/packages build demo

@@ -17,7 +17,7 @@ struct model {
      * locks below. */
     pthread_mutex_t saving;
     /* Held by who builds for as long as that takes: builds are made one after another, aside, and published under the
-     * other lock. Taken before it, never by who holds it. */
+     * other lock; and by a training that puts in place what it built. Taken before that lock, never by who holds it. */
     pthread_mutex_t building;
     /* Runs that only read hold it shared for as long as they run; whatever changes the fields below holds it alone, for
      * no longer than it takes to copy and write variables' values. */

@@ -335,6 +335,9 @@ static enum status restore_variables(const struct version_files *files, const ch
         }
         if (status == STATUS_UNPROCESSABLE) { /* it is not of the shape that the graph has */
             status = STATUS_CORRUPT;
+            if (error) {
+                error->status = status;
+            }
         }
     }
     safetensors_release(&tensors);

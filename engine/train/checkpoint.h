@@ -76,7 +76,7 @@ enum status checkpoint_check_corpus(const struct checkpoint *checkpoint, const c
                                     struct error *error) MUST_CHECK;
 
 /* Fills values, state and best from the directory. CORRUPT names the file and the tensor that is missing or of another
- * shape. */
+ * shape; NO_MEMORY. */
 enum status checkpoint_restore(const char *path, const struct checkpoint *checkpoint,
                                const struct checkpoint_files *files, struct error *error) MUST_CHECK;
 

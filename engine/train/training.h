@@ -74,7 +74,7 @@ struct training_parts {
     const json_t *manifest; /* the checkpoint's */
     bool is_idle_priority;
     size_t threads; /* at least 1; more than there are shards help nothing */
-    /* Called after every checkpoint and at the end, before the event. */
+    /* Called after every checkpoint, and at the end with the best values, if the last are others; before the event. */
     enum status (*hand_back)(void *context, const struct values *values, struct error *error);
     /* Makes a sample's text (owned by the training: mem_free); NULL: there are no samples. One that cannot be made is
      * left out: it is for people to look at. */
@@ -95,14 +95,14 @@ enum status training_create(const struct training_parts *parts, const struct tra
 
 /* Goes on from the checkpoint at parts->checkpoint_path, which was read into `checkpoint`; `options` are the
  * checkpoint's, perhaps with new limits. CONFLICT, code "resume_differs", when the corpus is another one, naming both
- * checksums; CORRUPT as checkpoint_restore. */
+ * checksums; errors as checkpoint_restore. */
 enum status training_create_resumed(const struct training_parts *parts, const struct training_options *options,
                                     const struct checkpoint *checkpoint, struct training **ret_training,
                                     struct error *error) MUST_CHECK;
 void training_destroy(struct training *training);
 
 /* Trains until the first limit. Ends with the best values by validation, or the last ones without validation text, in
- * parts->values, handed back, measures them on the test text, if there is one, and reports DONE. CANCELLED, code
+ * parts->values and handed back, measures them on the test text, if there is one, and reports DONE. CANCELLED, code
  * "stopped", after training_stop, with a checkpoint kept. UNPROCESSABLE, code "not_finite", when the loss or a
  * gradient is not finite: the last checkpoint stands. Other errors: hand_back's, the checkpoint's;
  * corpus_check_files' when the corpus is `watched`. */

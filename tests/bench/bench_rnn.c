@@ -1,6 +1,6 @@
 /* Measures a fused dynamic_rnn: BasicLSTMCell, batch 64, 64 steps, 512 inputs, 512 units, forward and with gradients;
  * prints one JSON object each. Where the time goes is seen with:
- *   OPENBLAS_CORETYPE=SkylakeX perf record build/release/tests/bench/bench_rnn forward && perf report --sort symbol */
+ *   perf record build/release/tests/bench/bench_rnn forward && perf report --sort symbol */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

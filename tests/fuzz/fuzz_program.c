@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "engine/base/check.h"
+#include "engine/math/gemm.h"
 #include "engine/model/model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -21,6 +22,7 @@ static char *describe(struct model *model)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static bool has_started;
     struct model *model = NULL;
     struct error error;
     json_t *reply = NULL;
@@ -28,6 +30,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (request == NULL || size > 1 << 16) {
         json_decref(request);
         return 0;
+    }
+    if (!has_started) { /* constants of a program are multiplied as it is built */
+        CHECK(gemm_start(NULL) == STATUS_OK);
+        has_started = true;
     }
     CHECK(model_create("fuzz", &model, &error) == STATUS_OK);
     char *before = describe(model);

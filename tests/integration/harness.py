@@ -243,12 +243,13 @@ def train(model, corpus=CORPUS, **options):
 
 
 def wait_until(is_true, message="it never came true"):
-    """Waits for a condition that no event announces."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+    """Waits for a condition that no event announces. The longer it takes, the more seldom it is looked at."""
+    began = time.monotonic()
     while not is_true():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > TIMEOUT_SECONDS:
             raise AssertionError(message() if callable(message) else message)
-        time.sleep(0.01)
+        time.sleep(min(0.1, 0.01 + waited / 20))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import CORPUS, wait_until  # noqa: E402
-from test_train import ENDLESS, SHORT, Training  # noqa: E402
+from test_train import ENDLESS, Training  # noqa: E402
 
 
 class Versions(Training):

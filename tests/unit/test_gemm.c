@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -46,7 +47,7 @@ static void test_what_the_operator_says_stands(void **state)
 #if defined(__x86_64__)
     static const char CORE_TYPE[] = "Nehalem"; /* every x86-64 CPU that is left has its instructions */
 #else
-    static const char CORE_TYPE[] = "ARMV8";
+    static const char CORE_TYPE[] = "armv8";
 #endif
     struct error error;
     setenv("OPENBLAS_CORETYPE", CORE_TYPE, 1);
@@ -60,14 +61,27 @@ static void test_what_the_operator_says_stands(void **state)
     unsetenv("OPENBLAS_NUM_THREADS");
 }
 
-static void test_otherwise_it_has_this_cpus_kernels(void **state)
+/* Of this process. */
+static size_t count_threads(void)
+{
+    struct stat tasks;
+    assert_int_equal(stat("/proc/self/task", &tasks), 0);
+    return tasks.st_nlink - 2;
+}
+
+static void test_otherwise_it_has_this_cpus_kernels_and_no_threads(void **state)
 {
     (void)state;
+    size_t before = count_threads();
+    unsetenv("OPENBLAS_CORETYPE");
+    unsetenv("OPENBLAS_NUM_THREADS");
+    unsetenv("OMP_NUM_THREADS");
     struct error error;
     assert_int_equal(gemm_start(&error), STATUS_OK);
     assert_null(gemm_better_core_type(gemm_core_type()));
     assert_null(getenv("OPENBLAS_CORETYPE"));
     assert_null(getenv("OPENBLAS_NUM_THREADS"));
+    assert_int_equal(count_threads(), before);
     check_products();
 }
 
@@ -91,8 +105,8 @@ static void test_a_cpu_that_openblas_does_not_know(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_otherwise_it_has_this_cpus_kernels_and_no_threads),
         cmocka_unit_test(test_what_the_operator_says_stands),
-        cmocka_unit_test(test_otherwise_it_has_this_cpus_kernels),
         cmocka_unit_test(test_a_cpu_that_openblas_does_not_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

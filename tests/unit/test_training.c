@@ -416,7 +416,8 @@ static void test_it_learns(void **state)
     assert_true(fixture.last.best_loss < 0.65 && fixture.last.best_loss > 0.45);
     assert_true(fabs(fixture.last.fraction_done - 1) <= 0);
     assert_int_equal(fixture.checkpoints, 1);
-    assert_int_equal(fixture.hand_backs, 2); /* the checkpoint's, and the best values at the end */
+    bool was_better = fixture.last.best_step != fixture.last.step;
+    assert_int_equal(fixture.hand_backs, 1 + was_better); /* the checkpoint's, and those that were better */
     release(&fixture);
 }
 
