@@ -20,10 +20,12 @@ static void check_products(void)
     double wide_b[K * N];
     double wide_c[M * N];
     for (size_t i = 0; i < M * K; i++) {
-        wide_a[i] = a[i] = (float)i - 9;
+        a[i] = (float)i - 9;
+        wide_a[i] = (double)a[i];
     }
     for (size_t i = 0; i < K * N; i++) {
-        wide_b[i] = b[i] = 0.5f * (float)i - 8;
+        b[i] = 0.5f * (float)i - 8;
+        wide_b[i] = (double)b[i];
     }
     gemm(M, N, K, (struct gemm_operand){.data = a, .stride = K}, (struct gemm_operand){.data = b, .stride = N}, 0, c,
          N);
