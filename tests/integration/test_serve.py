@@ -83,6 +83,14 @@ class Starting(unittest.TestCase):
         finally:
             daemon.stop()
 
+    def test_openblas_that_cannot_be_loaded(self):
+        path = os.path.join(self.folder, "libopenblas.so.0")
+        with open(path, "wb"):
+            pass
+        done = run("--version", env={**os.environ, "LD_LIBRARY_PATH": self.folder})
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr, f"lstmd: OpenBLAS cannot be loaded: {path}: file too short\n")
+
 
 class Unread(unittest.TestCase):
     """A log that nobody reads keeps nobody waiting."""
