@@ -16,7 +16,7 @@ static const char core_type_name[] = "OPENBLAS_CORETYPE";
 static const char threads_name[] = "OPENBLAS_NUM_THREADS";
 
 static struct {
-    void *library; /* NULL: not loaded */
+    void *handle; /* NULL: not loaded */
     __typeof__(&cblas_sgemm) sgemm;
     __typeof__(&cblas_dgemm) dgemm;
     __typeof__(&openblas_get_corename) get_corename;
@@ -30,7 +30,7 @@ static CBLAS_TRANSPOSE transpose_of(enum gemm_transpose transpose)
 
 static void check_call(size_t m, size_t n, size_t k, size_t a_stride, size_t b_stride, size_t c_stride)
 {
-    CHECK(blas.library != NULL);
+    CHECK(blas.handle != NULL);
     CHECK(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a_stride <= INT_MAX && b_stride <= INT_MAX &&
           c_stride <= INT_MAX);
 }
@@ -100,7 +100,7 @@ static enum status cannot_load(struct error *error)
 /* The function that a pointer at `ret_function` is for. */
 static enum status find(const char *name, void *ret_function, struct error *error)
 {
-    void *function = dlsym(blas.library, name);
+    void *function = dlsym(blas.handle, name);
     if (function == NULL) {
         return cannot_load(error);
     }
@@ -111,11 +111,11 @@ static enum status find(const char *name, void *ret_function, struct error *erro
 /* In place of the one that was loaded before. */
 static enum status load(struct error *error)
 {
-    if (blas.library != NULL) {
-        CHECK(dlclose(blas.library) == 0);
+    if (blas.handle != NULL) {
+        CHECK(dlclose(blas.handle) == 0);
     }
-    blas.library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
-    if (blas.library == NULL) {
+    blas.handle = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+    if (blas.handle == NULL) {
         return cannot_load(error);
     }
     TRY(find("cblas_sgemm", &blas.sgemm, error));
