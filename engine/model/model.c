@@ -15,6 +15,12 @@ enum status model_no_memory(const struct model *model, struct error *error)
     return error_set(error, STATUS_NO_MEMORY, "no memory for model %s", model->name);
 }
 
+enum status model_no_language_model(const struct model *model, struct error *error)
+{
+    error_set(error, STATUS_UNPROCESSABLE, "model %s: there is no language_model to train", model->name);
+    return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
+}
+
 /* ---- life ---- */
 
 enum status model_create(const char *name, struct model **ret_model, struct error *error)

@@ -41,7 +41,8 @@ enum status model_describe_architecture(struct model *model, json_t **ret_archit
 /* Applies {"program":[…],"reuse":…} whole or not at all. `request_id` is kept as origin of what it defines. Builds are
  * made one after another, and aside: others go on with the graph as it was until a build is done. One whose graph was
  * reset meanwhile (code "generation") or is held by a training that began meanwhile is CONFLICT; one that changes
- * something after GRAPH_FILE_PROGRAMS_MAX such ones is TOO_LARGE: what was built can be saved and read back. */
+ * something after GRAPH_FILE_PROGRAMS_MAX such ones is TOO_LARGE: what was built can be saved and read back.
+ * `ret_reply` may be NULL. */
 enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error) MUST_CHECK;
 

@@ -18,6 +18,11 @@ struct base {
     uint32_t program; /* the number of the next one */
 };
 
+struct change {
+    const json_t *request; /* {"program","reuse"} */
+    const char *request_id;
+};
+
 /* `ret_values` gets a copy of the values too; NULL: none. */
 static enum status take_base(struct model *model, struct base *ret_base, struct values **ret_values,
                              struct error *error)
@@ -60,7 +65,7 @@ static enum status reply_to_build(const struct model *model, uint64_t generation
 }
 
 /* The program as graph.json keeps it. */
-static enum status make_record(const struct model *model, const struct model_change *change, json_t **ret_record,
+static enum status make_record(const struct model *model, const struct change *change, json_t **ret_record,
                                struct error *error)
 {
     json_t *program = json_deep_copy(json_object_get(change->request, "program"));
@@ -117,8 +122,8 @@ static enum status check_program_count(const struct base *base, struct error *er
 }
 
 /* Publishes a grown clone, unless it is no different from what it was made of. */
-static enum status offer(struct model *model, const struct base *base, struct graph *graph,
-                         const struct model_change *change, struct vocabulary *vocabulary, struct error *error)
+static enum status offer(struct model *model, const struct base *base, struct graph *graph, const struct change *change,
+                         struct vocabulary *vocabulary, struct error *error)
 {
     bool is_different = graph_differs(graph, base->graph);
     json_t *record = NULL;
@@ -139,7 +144,7 @@ static enum status offer(struct model *model, const struct base *base, struct gr
 /* ---- building ---- */
 
 static enum status apply_to_clone(struct model *model, const struct base *base, struct graph *graph,
-                                  const struct model_change *change, json_t **ret_reply, struct error *error)
+                                  const struct change *change, json_t **ret_reply, struct error *error)
 {
     struct program_result result;
     json_t *reply = NULL;
@@ -160,7 +165,9 @@ static enum status apply_to_clone(struct model *model, const struct base *base, 
     return STATUS_OK;
 }
 
-enum status model_apply(struct model *model, const struct model_change *change, json_t **ret_reply, struct error *error)
+/* Applies a program to a clone and publishes it with its values grown; nothing changes on failure, which is CONFLICT
+ * too when the model was reset meanwhile or is held by a training. `building` is held, the lock is not. */
+static enum status apply(struct model *model, const struct change *change, json_t **ret_reply, struct error *error)
 {
     struct base base;
     struct graph *graph = NULL;
@@ -177,9 +184,9 @@ enum status model_apply(struct model *model, const struct model_change *change, 
 enum status model_build(struct model *model, const json_t *request, const char *request_id, json_t **ret_reply,
                         struct error *error)
 {
-    struct model_change change = {.request = request, .request_id = request_id};
+    const struct change change = {.request = request, .request_id = request_id};
     CHECK(pthread_mutex_lock(&model->building) == 0);
-    enum status status = model_apply(model, &change, ret_reply, error);
+    enum status status = apply(model, &change, ret_reply, error);
     CHECK(pthread_mutex_unlock(&model->building) == 0);
     return status;
 }
@@ -203,7 +210,7 @@ static enum status offer_values(struct model *model, const struct base *base, st
     return status;
 }
 
-enum status model_initialize(struct model *model, uint64_t seed, struct error *error)
+static enum status initialize(struct model *model, uint64_t seed, struct error *error)
 {
     struct base base;
     struct values *values = NULL;
@@ -217,6 +224,14 @@ enum status model_initialize(struct model *model, uint64_t seed, struct error *e
     }
     values_destroy(values);
     release_base(&base);
+    return status;
+}
+
+enum status model_initialize(struct model *model, uint64_t seed, struct error *error)
+{
+    CHECK(pthread_mutex_lock(&model->building) == 0);
+    enum status status = initialize(model, seed, error);
+    CHECK(pthread_mutex_unlock(&model->building) == 0);
     return status;
 }
 
@@ -273,8 +288,5 @@ enum status model_make_language_model(struct model *model, const json_t *specifi
         error_move(error, "/program/0", "");
         return status;
     }
-    CHECK(pthread_mutex_lock(&model->building) == 0);
-    status = model_initialize(model, seed, error);
-    CHECK(pthread_mutex_unlock(&model->building) == 0);
-    return status;
+    return model_initialize(model, seed, error);
 }

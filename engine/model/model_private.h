@@ -45,25 +45,17 @@ void model_unlock(struct model *model);
 /* NO_MEMORY, naming the model. */
 enum status model_no_memory(const struct model *model, struct error *error) MUST_CHECK;
 
+/* UNPROCESSABLE, code "no_language_model", naming the model that a training has nothing to train of. */
+enum status model_no_language_model(const struct model *model, struct error *error) MUST_CHECK;
+
 /* Whatever was changed is not saved. The lock is held alone. */
 void model_note_change(struct model *model);
 
 /* CONFLICT while a training job holds the model. The lock is held. */
 enum status model_check_not_training(const struct model *model, struct error *error) MUST_CHECK;
 
-struct model_change {
-    const json_t *request; /* {"program","reuse"} */
-    const char *request_id;
-};
-
-/* Applies a program to a clone and publishes it with its values grown; nothing changes on failure, which is CONFLICT
- * too when the model was reset meanwhile or is held by a training. `building` is held, the lock is not. `ret_reply` may
- * be NULL. */
-enum status model_apply(struct model *model, const struct model_change *change, json_t **ret_reply,
-                        struct error *error) MUST_CHECK;
-
 /* Runs the initialisers of what has no values yet, aside, and puts the values in place. CONFLICT when the model was
- * reset or values changed meanwhile, or a training holds it. `building` is held, the lock is not. */
+ * reset or values changed meanwhile, or a training holds it. Takes its turn among those who build. */
 enum status model_initialize(struct model *model, uint64_t seed, struct error *error) MUST_CHECK;
 
 /* The saver a build named so. NOT_FOUND. The lock is held. */

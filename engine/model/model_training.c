@@ -16,8 +16,7 @@ static enum status apply_step(struct model *model, json_t *step, struct error *e
     if (request == NULL) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to build model %s", model->name);
     }
-    struct model_change change = {.request = request};
-    enum status status = model_apply(model, &change, NULL, error);
+    enum status status = model_build(model, request, NULL, NULL, error);
     json_decref(request);
     return status;
 }
@@ -63,8 +62,7 @@ static enum status build_training(struct model *model, const struct train_step_o
 {
     struct language_model_options options;
     if (!language_model_find(session_graph(model->session), &options)) {
-        error_set(error, STATUS_UNPROCESSABLE, "model %s has no language_model to train", model->name);
-        return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
+        return model_no_language_model(model, error);
     }
     if (!options.has_train_head) {
         json_t *vocabulary = NULL;
@@ -109,9 +107,7 @@ enum status model_training_prepare(struct model *model, struct vocabulary *vocab
 {
     const char *loss = smooths_labels ? "train/smoothed_loss:0" : "train/loss:0";
     struct model_training training = {.graph = NULL};
-    CHECK(pthread_mutex_lock(&model->building) == 0);
     enum status status = prepare(model, vocabulary, step, loss, seed, &training, error);
-    CHECK(pthread_mutex_unlock(&model->building) == 0);
     if (status != STATUS_OK) {
         model_training_release(&training);
         return status;

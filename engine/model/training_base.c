@@ -9,12 +9,6 @@
 
 /* ---- taking ---- */
 
-static enum status no_language_model(const struct model *model, struct error *error)
-{
-    error_set(error, STATUS_UNPROCESSABLE, "model %s: there is no language_model to train", model->name);
-    return error_code(error, "no_language_model"), STATUS_UNPROCESSABLE;
-}
-
 /* Of its own: the model's programs are changed in place. */
 static enum status copy_content(struct model *model, struct version_content *content, json_t **ret_waiting,
                                 struct error *error)
@@ -59,7 +53,7 @@ static enum status find_text(struct training_base *base, const struct training_s
                                                           &base->kind, &base->limits, error);
     }
     if (model->vocabulary == NULL) {
-        return no_language_model(model, error);
+        return model_no_language_model(model, error);
     }
     base->kind = vocabulary_kind(model->vocabulary);
     if (takes_bytes && base->kind == VOCABULARY_WORDS) {
@@ -80,18 +74,23 @@ static enum status take(struct model *model, const struct training_start *start,
     return find_text(base, start, error);
 }
 
+/* `ret_base` gets what was taken; what was not is released. */
+static enum status give(enum status status, struct training_base *base, struct training_base *ret_base)
+{
+    if (status == STATUS_OK) {
+        *ret_base = *base;
+    } else {
+        training_base_release(base);
+    }
+    return status;
+}
+
 enum status training_base_take(struct model *model, const struct training_start *start, struct training_base *ret_base,
                                struct error *error)
 {
     CHECK(model->is_training);
     struct training_base base = {.model = NULL};
-    enum status status = take(model, start, &base, error);
-    if (status != STATUS_OK) {
-        training_base_release(&base);
-        return status;
-    }
-    *ret_base = base;
-    return STATUS_OK;
+    return give(take(model, start, &base, error), &base, ret_base);
 }
 
 /* Whether the model's graph is the one these programs make, perhaps built on since: two that were made alike, in two
@@ -123,13 +122,7 @@ enum status training_base_take_checkpoint(struct model *model, const char *path,
 {
     CHECK(model->is_training);
     struct training_base base = {.model = NULL};
-    enum status status = take_checkpoint(model, path, &base, error);
-    if (status != STATUS_OK) {
-        training_base_release(&base);
-        return status;
-    }
-    *ret_base = base;
-    return STATUS_OK;
+    return give(take_checkpoint(model, path, &base, error), &base, ret_base);
 }
 
 void training_base_release(struct training_base *base)
@@ -291,7 +284,7 @@ enum status training_base_fit(struct training_base *base, const struct training_
         return STATUS_OK;
     }
     if (!language_model_find(session_graph(model->session), &options)) {
-        return no_language_model(model, error);
+        return model_no_language_model(model, error);
     }
     options.has_train_head = options.has_predict_head = true;
     enum status status = build(model->name, &options, vocabulary, seed, &built, error);
