@@ -66,8 +66,8 @@ enum status training_job_describe_unfinished(const char *model_directory, json_t
  * checkpoint; then builds the language model when it waits for its vocabulary, and the optimiser. An unfinished
  * training without is_resume: CONFLICT, code "unfinished_job"; none with it: NOT_FOUND, code "no_checkpoint". What
  * fails changes nothing, neither the model nor a file. CANCELLED, code "stopped", soon after `is_cancelled` is set.
- * Where several ranks train together (ranks.h) all succeed or none does: INVALID when there are
- * fewer shards than ranks, or their texts or kernels differ; only rank 0 locks and writes. Slow. */
+ * Where several ranks train together (ranks.h) all succeed or none does: INVALID when there are fewer shards than
+ * ranks, or their texts or kernels differ; only rank 0 locks and writes. Slow. */
 enum status training_job_create(struct model *model, const struct training_job_options *options,
                                 const struct training_callbacks *callbacks, struct training_job **ret_job,
                                 struct error *error) MUST_CHECK;

@@ -9,14 +9,24 @@
 #include "engine/base/mem.h"
 #include "engine/store/version_directory_files.h"
 
-enum { PATH_BYTES_MAX = 4096, TRIES = 10, LOOK_MS = 2 /* longer than somebody looks who is there */ };
+enum {
+    PATH_BYTES_MAX = 4096,
+    LOCK_PATH_BYTES = PATH_BYTES_MAX + 32,
+    TRIES = 10,
+    LOOK_MS = 2 /* longer than somebody looks who is there */
+};
 
 struct training_lock {
     char directory[PATH_BYTES_MAX];
-    char path[PATH_BYTES_MAX + 32];
+    char path[LOCK_PATH_BYTES];
     size_t made_bytes; /* as directory_make has it */
     int file;
 };
+
+static void lock_path(const char *directory, char path[LOCK_PATH_BYTES])
+{
+    snprintf(path, LOCK_PATH_BYTES, "%.*s/.training.lock", PATH_BYTES_MAX, directory);
+}
 
 /* Whoever held the lock before may have unlinked the file between our open and our lock. */
 static bool is_current(const struct training_lock *lock, int file)
@@ -56,8 +66,8 @@ static enum status lock_file(struct training_lock *lock, struct error *error)
 
 bool training_lock_is_held(const char *directory)
 {
-    char path[PATH_BYTES_MAX + 32];
-    snprintf(path, sizeof path, "%.*s/.training.lock", PATH_BYTES_MAX, directory);
+    char path[LOCK_PATH_BYTES];
+    lock_path(directory, path);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     bool is_held = file >= 0 && flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     if (file >= 0) {
@@ -82,7 +92,7 @@ enum status training_lock_take(const char *directory, struct training_lock **ret
     }
     lock->file = -1;
     memcpy(lock->directory, directory, length);
-    snprintf(lock->path, sizeof lock->path, "%s/.training.lock", lock->directory);
+    lock_path(lock->directory, lock->path);
     enum status status = directory_make(lock->directory, &lock->made_bytes, error);
     if (status == STATUS_OK) {
         status = lock_file(lock, error);

@@ -105,7 +105,9 @@ static enum status read_numbers(const json_t *specification, struct language_mod
     options->dropout = json_number_value(dropout);
     if (dropout != NULL &&
         (!json_is_number(dropout) || !(options->dropout >= 0 && options->dropout <= LANGUAGE_MODEL_DROPOUT_MAX))) {
-        return refuse(error, "dropout", "must be a number from 0 to 0.99");
+        char expected[64];
+        snprintf(expected, sizeof expected, "must be a number from 0 to %g", LANGUAGE_MODEL_DROPOUT_MAX);
+        return refuse(error, "dropout", expected);
     }
     const json_t *bias = json_object_get(specification, "forget_bias");
     options->has_forget_bias = bias != NULL;
