@@ -16,7 +16,7 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-enum { CPUS_MAX = 8192, PATH_BYTES_MAX = 4096, THREAD_NAME_BYTES = 16, NICE_RUN_THREAD = 5 };
+enum { CPUS_MAX = 8192, PATH_BYTES_MAX = 4096, THREAD_NAME_BYTES = 16, NICE_RUN_THREAD = 5, NICE_PROMPT_THREAD = -10 };
 enum { YIELD_PERIOD_NS = 500000, PROMPT_SLICE_NS = 100000, RESET_ON_FORK = 1 /* SCHED_FLAG_RESET_ON_FORK */ };
 
 static size_t affinity_count(void)
@@ -178,10 +178,16 @@ static_assert(sizeof(struct scheduling) == 48, "SCHED_ATTR_SIZE_VER0");
 void cpu_thread_set_prompt(void)
 {
     struct scheduling scheduling;
-    if (syscall(SYS_sched_getattr, 0, &scheduling, (unsigned)sizeof scheduling, 0) == 0 &&
-        scheduling.policy == SCHED_OTHER) {
-        scheduling.flags = RESET_ON_FORK;
-        scheduling.runtime_ns = PROMPT_SLICE_NS;
+    if (syscall(SYS_sched_getattr, 0, &scheduling, (unsigned)sizeof scheduling, 0) != 0 ||
+        scheduling.policy != SCHED_OTHER) {
+        return;
+    }
+    bool is_nice_free = scheduling.nice == 0;
+    scheduling.flags = RESET_ON_FORK;
+    scheduling.runtime_ns = PROMPT_SLICE_NS;
+    scheduling.nice = is_nice_free ? NICE_PROMPT_THREAD : scheduling.nice;
+    if (syscall(SYS_sched_setattr, 0, &scheduling, 0) != 0 && is_nice_free) {
+        scheduling.nice = 0; /* not permitted: the slice alone */
         syscall(SYS_sched_setattr, 0, &scheduling, 0);
     }
 }

@@ -3,6 +3,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -72,6 +73,16 @@ class Inside(unittest.TestCase):
         self.assertEqual(int(status["CapEff"], 16), 0)
         self.assertEqual(status["NoNewPrivs"], "1")
         self.assertEqual(status["Seccomp"], "2")
+
+    def test_its_loop_goes_before_what_computes(self):
+        self.assertEqual(show("LimitNICE"), "30")       # 20 − nice
+        process = int(show("MainPID"))
+        with open(f"/proc/{process}/limits", encoding="ascii") as file:
+            limit = re.search(r"^Max nice priority +(\d+)", file.read(), re.MULTILINE).group(1)
+        nices = {task: os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir(f"/proc/{process}/task")}
+        is_permitted = int(limit) >= 30     # a container may not let systemd raise it
+        self.assertEqual(nices.pop(str(process)), -10 if is_permitted else 0)
+        self.assertGreaterEqual(min(nices.values()), 0)
 
     def test_a_copied_model_is_served(self):
         shutil.copytree(DEMO, f"{MODELS}/copied", dirs_exist_ok=True)

@@ -74,11 +74,22 @@ struct attributes { /* sched_getattr's answer */
     uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
-static void *set_prompt(void *attributes)
+static void *get_attributes(void *attributes)
+{
+    return (void *)(intptr_t)syscall(SYS_sched_getattr, 0, attributes, (unsigned)sizeof(struct attributes), 0);
+}
+
+static void *set_nice_and_prompt(void *attributes)
 {
     cpu_thread_set_nice();
     cpu_thread_set_prompt();
-    return (void *)(intptr_t)syscall(SYS_sched_getattr, 0, attributes, (unsigned)sizeof(struct attributes), 0);
+    return get_attributes(attributes);
+}
+
+static void *set_prompt(void *attributes)
+{
+    cpu_thread_set_prompt();
+    return get_attributes(attributes);
 }
 
 static void *run(void *(*function)(void *), void *argument)
@@ -130,15 +141,62 @@ static void test_a_thread_yields_until_it_is_told_not_to(void **state)
 }
 
 /* Linux before 6.12 has no slices of their own for such threads, and says 0. */
-static void test_a_prompt_thread_keeps_its_niceness(void **state)
+static void assert_prompt(const struct attributes *attributes, int nice)
+{
+    assert_int_equal(attributes->policy, SCHED_OTHER);
+    assert_int_equal(attributes->nice, nice);
+    assert_int_equal(attributes->flags, 1);
+    assert_true(attributes->runtime_ns == 100000 || attributes->runtime_ns == 0);
+}
+
+static void test_a_prompt_thread_keeps_the_niceness_somebody_chose(void **state)
+{
+    (void)state;
+    struct attributes attributes = {0};
+    assert_null(run(set_nice_and_prompt, &attributes));
+    assert_prompt(&attributes, 5);
+}
+
+static void *start_from_prompt(void *attributes)
+{
+    cpu_thread_set_prompt();
+    return run(get_attributes, attributes);
+}
+
+static void *is_lower_nice_permitted(void *unused)
+{
+    (void)unused;
+    return (void *)(intptr_t)(setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -10) == 0);
+}
+
+static void test_a_prompt_thread_goes_first_where_that_is_permitted(void **state)
 {
     (void)state;
     struct attributes attributes = {0};
     assert_null(run(set_prompt, &attributes));
-    assert_int_equal(attributes.policy, SCHED_OTHER);
-    assert_int_equal(attributes.nice, 5);
-    assert_int_equal(attributes.flags, 1);
-    assert_true(attributes.runtime_ns == 100000 || attributes.runtime_ns == 0);
+    assert_prompt(&attributes, run(is_lower_nice_permitted, NULL) != NULL ? -10 : 0);
+    assert_null(run(start_from_prompt, &attributes));
+    assert_int_equal(attributes.nice, 0);
+    assert_int_not_equal(attributes.runtime_ns, 100000);
+}
+
+/* As of a user without privileges. */
+static void *set_prompt_without_permission(void *attributes)
+{
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_NICE, &none) != 0 || (geteuid() == 0 && syscall(SYS_setresuid, 65534, 65534, 65534) != 0)) {
+        return (void *)1;
+    }
+    cpu_thread_set_prompt();
+    return get_attributes(attributes);
+}
+
+static void test_a_prompt_thread_without_permission_has_its_slice(void **state)
+{
+    (void)state;
+    struct attributes attributes = {0};
+    assert_null(run(set_prompt_without_permission, &attributes));
+    assert_prompt(&attributes, 0);
 }
 
 int main(void)
@@ -148,7 +206,9 @@ int main(void)
         cmocka_unit_test(test_affinity_is_respected),
         cmocka_unit_test(test_thread_is_named_and_lowered),
         cmocka_unit_test(test_a_thread_yields_until_it_is_told_not_to),
-        cmocka_unit_test(test_a_prompt_thread_keeps_its_niceness),
+        cmocka_unit_test(test_a_prompt_thread_keeps_the_niceness_somebody_chose),
+        cmocka_unit_test(test_a_prompt_thread_goes_first_where_that_is_permitted),
+        cmocka_unit_test(test_a_prompt_thread_without_permission_has_its_slice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
