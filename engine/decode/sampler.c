@@ -7,33 +7,23 @@
 
 #include "engine/base/check.h"
 
-enum { SUM_BLOCK = 64, SUM_LANES = 8, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
-
-static double sum_block(const float *weights, size_t count)
-{
-    double lanes[SUM_LANES] = {0};
-    size_t n = 0;
-    for (; n + SUM_LANES <= count; n += SUM_LANES) {
-        for (size_t lane = 0; lane < SUM_LANES; lane++) {
-            lanes[lane] += (double)weights[n + lane];
-        }
-    }
-    for (; n < count; n++) {
-        lanes[n % SUM_LANES] += (double)weights[n];
-    }
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-}
+enum { SUM_BLOCK = 64, KEPT_BLOCKS = 256, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
 
 static size_t block_length(size_t begin, size_t count)
 {
     return count - begin < SUM_BLOCK ? count - begin : SUM_BLOCK;
 }
 
-static double sum(const float *weights, size_t count)
+/* The sum of all, block by block; ret_blocks: [KEPT_BLOCKS], those of the first ones. */
+static double sum(const struct rnn_kernels *kernels, const float *weights, size_t count, double *ret_blocks)
 {
     double total = 0.0;
     for (size_t begin = 0; begin < count; begin += SUM_BLOCK) {
-        total += sum_block(weights + begin, block_length(begin, count));
+        double here = kernels->sum(weights + begin, block_length(begin, count));
+        total += here;
+        if (begin < KEPT_BLOCKS * SUM_BLOCK) {
+            ret_blocks[begin / SUM_BLOCK] = here;
+        }
     }
     return total;
 }
@@ -87,14 +77,16 @@ static void keep_top(const float *logits, float *weights, const float *by, size_
     }
 }
 
-/* The symbol at which the cumulated weights first exceed `target`. */
-static uint32_t find_cumulated(const float *weights, size_t count, double target)
+/* The symbol at which the cumulated weights first exceed `target`. blocks: as `sum` leaves them. */
+static uint32_t find_cumulated(const struct rnn_kernels *kernels, const float *weights, size_t count,
+                               const double *blocks, double target)
 {
     double before = 0.0;
     size_t begin = 0;
     size_t last_block = 0;
     for (; begin < count; begin += SUM_BLOCK) {
-        double here = sum_block(weights + begin, block_length(begin, count));
+        double here = begin < KEPT_BLOCKS * SUM_BLOCK ? blocks[begin / SUM_BLOCK]
+                                                      : kernels->sum(weights + begin, block_length(begin, count));
         last_block = here > 0.0 ? begin : last_block;
         if (before + here > target) {
             break;
@@ -131,11 +123,11 @@ static void keep_share(const struct rnn_kernels *kernels, float *weights, size_t
 static void keep_typical(float *logits, float *weights, size_t count, float maximum, float scale, double share,
                          double total)
 {
-    double sums[SUM_LANES] = {0};
+    double sums[RNN_SUM_LANES] = {0};
     for (size_t n = 0; n < count; n++) {
         if (weights[n] > 0.0f) {
             double exponent = ((double)logits[n] - (double)maximum) * (double)scale;
-            sums[n % SUM_LANES] -= (double)weights[n] * exponent;
+            sums[n % RNN_SUM_LANES] -= (double)weights[n] * exponent;
         }
     }
     double mean = (((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))) / total;
@@ -164,6 +156,7 @@ bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_opti
                     float *weights, size_t count, double uniform, uint32_t *ret_symbol)
 {
     float maximum;
+    double blocks[KEPT_BLOCKS];
     if (!kernels->find_maximum(logits, count, &maximum)) {
         return false;
     }
@@ -180,20 +173,20 @@ bool sampler_choose(const struct rnn_kernels *kernels, const struct sampler_opti
     if (options->top_k > 0 && options->top_k < count) {
         keep_top(logits, weights, NULL, count, (double)options->top_k);
     }
-    double total = sum(weights, count);
+    double total = sum(kernels, weights, count, blocks);
     if (options->top_p < 1.0) {
         keep_top(logits, weights, weights, count, fmax(options->top_p * total, DBL_MIN));
-        total = sum(weights, count);
+        total = sum(kernels, weights, count, blocks);
     }
     if (options->min_p > 0.0) {
         keep_share(kernels, weights, count, options->min_p);
-        total = sum(weights, count);
+        total = sum(kernels, weights, count, blocks);
     }
     if (options->typical_p > 0.0 && options->typical_p < 1.0) {
         keep_typical(logits, weights, count, maximum, scale, options->typical_p, total);
-        total = sum(weights, count);
+        total = sum(kernels, weights, count, blocks);
     }
-    *ret_symbol = find_cumulated(weights, count, uniform * total);
+    *ret_symbol = find_cumulated(kernels, weights, count, blocks, uniform * total);
     return true;
 }
 
@@ -201,11 +194,12 @@ bool sampler_find_normalizer(const struct rnn_kernels *kernels, const float *log
                              double *ret_normalizer)
 {
     float maximum;
+    double blocks[KEPT_BLOCKS];
     if (!kernels->find_maximum(logits, count, &maximum)) {
         return false;
     }
     kernels->exponentials(logits, count, maximum, 1.0f, weights);
-    *ret_normalizer = (double)maximum + log(sum(weights, count));
+    *ret_normalizer = (double)maximum + log(sum(kernels, weights, count, blocks));
     return true;
 }
 

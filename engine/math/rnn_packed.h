@@ -27,6 +27,7 @@
 
 enum { RNN_VECTORS = 4, RNN_HALF_VECTORS = 2 }; /* of a block; that lie together */
 enum { RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
+enum { RNN_SUM_LANES = 8 };
 enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_MAX = 127 };
 
 enum rnn_precision { RNN_PRECISION_FP32, RNN_PRECISION_BF16, RNN_PRECISION_INT8, RNN_PRECISION_COUNT };
@@ -119,6 +120,9 @@ struct rnn_kernels {
     /* results[n] = exp((values[n] − maximum) × scale), 0 below exp(−87). Both arrays have room up to the next multiple
      * of RNN_LANES_MAX, the results there mean nothing. At most 2 units in the last place off. */
     void (*exponentials)(const float *values, size_t count, float maximum, float scale, float *results);
+
+    /* The sum of `count` values in double: RNN_SUM_LANES sums, each of every so many-th value, then in pairs. */
+    double (*sum)(const float *values, size_t count);
 };
 
 /* The kernel sets this CPU can run, fastest first; NULL from the end on. The last one is always "plain". */

@@ -296,6 +296,15 @@ static void exponentials(const float *values, size_t count, float maximum, float
     }
 }
 
+static double sum(const float *values, size_t count)
+{
+    double sums[RNN_SUM_LANES] = {0};
+    for (size_t n = 0; n < count; n++) {
+        sums[n % RNN_SUM_LANES] += (double)values[n];
+    }
+    return sum_pairwise(sums);
+}
+
 const struct rnn_kernels rnn_kernels_plain = {
     .name = "plain",
     .fp32 = {.name = "plain",
@@ -306,6 +315,7 @@ const struct rnn_kernels rnn_kernels_plain = {
              .dense = dense},
     .find_maximum = find_maximum,
     .exponentials = exponentials,
+    .sum = sum,
 };
 
 const struct rnn_steps rnn_steps_plain_bf16 = {

@@ -43,4 +43,10 @@ extern const struct rnn_steps rnn_steps_plain_int8;
 /* σ(−30) is below 1e−13, and with a cell up to 1e16 no product of an LSTM's divisors overflows. */
 #define SIGMOID_INPUT_MAX 30.0f
 
+/* How the partial sums of rnn_kernels.sum are added up. */
+static inline double sum_pairwise(const double sums[RNN_SUM_LANES])
+{
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 #endif

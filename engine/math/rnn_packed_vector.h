@@ -64,6 +64,24 @@ static void exponentials(const float *values, size_t count, float maximum, float
     }
 }
 
+typedef float sum_floats __attribute__((vector_size(RNN_SUM_LANES * sizeof(float)), may_alias));
+typedef double sum_doubles __attribute__((vector_size(RNN_SUM_LANES * sizeof(double))));
+
+static double sum(const float *values, size_t count)
+{
+    sum_doubles sums = {0};
+    size_t n = 0;
+    for (; n + RNN_SUM_LANES <= count; n += RNN_SUM_LANES) {
+        sums += __builtin_convertvector(*(const sum_floats *)(values + n), sum_doubles);
+    }
+    double ends[RNN_SUM_LANES];
+    memcpy(ends, &sums, sizeof ends);
+    for (; n < count; n++) {
+        ends[n % RNN_SUM_LANES] += (double)values[n];
+    }
+    return sum_pairwise(ends);
+}
+
 const struct rnn_kernels KERNELS = {
     .name = KERNELS_NAME,
     .fp32 = {.name = KERNELS_NAME,
@@ -74,6 +92,7 @@ const struct rnn_kernels KERNELS = {
              .dense = dense},
     .find_maximum = find_maximum,
     .exponentials = exponentials,
+    .sum = sum,
 };
 
 #endif

@@ -107,11 +107,11 @@ static void layer(const struct rnn_layer *layer, size_t block, const struct rnn_
     }
 }
 
-/* The half of a block that no column is in: only its padding is written. */
-INLINE void dense_padding(size_t row_count, size_t block, const struct rnn_dense_row *rows)
+/* The vectors of a block from `first` on, which no column is in: only their padding is written. */
+INLINE void dense_padding(size_t row_count, size_t first, size_t block, const struct rnn_dense_row *rows)
 {
     UNROLLED_FOR (row, row_count) {
-        for (size_t gate = RNN_HALF_VECTORS; gate < RNN_VECTORS; gate++) {
+        for (size_t gate = first; gate < RNN_VECTORS; gate++) {
             vector_store(rows[row].output + block * BLOCK + gate * LANES, (vector){0});
         }
     }
@@ -119,9 +119,15 @@ INLINE void dense_padding(size_t row_count, size_t block, const struct rnn_dense
 
 INLINE void dense_sums(size_t row_count, const struct rnn_dense *layer, size_t block, const struct rnn_dense_row *rows)
 {
-    if (block * BLOCK + RNN_HALF_VECTORS * LANES >= layer->columns) {
+    size_t columns = layer->columns - block * BLOCK; /* of this block and those behind it */
+    if (columns <= LANES) {
+        dense_part(row_count, 0, 1, layer, block, rows);
+        dense_padding(row_count, 1, block, rows);
+        return;
+    }
+    if (columns <= RNN_HALF_VECTORS * LANES) {
         dense_part(row_count, 0, RNN_HALF_VECTORS, layer, block, rows);
-        dense_padding(row_count, block, rows);
+        dense_padding(row_count, RNN_HALF_VECTORS, block, rows);
         return;
     }
     for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {

@@ -377,7 +377,7 @@ static void check_dense(enum rnn_precision precision, size_t columns)
 static void test_dense(void **state)
 {
     (void)state;
-    static const size_t columns[] = {3, 64, 65, 300};
+    static const size_t columns[] = {3, 64, 65, 83, 300};
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         check_dense(RNN_PRECISION_BF16, columns[c]);
         check_dense(RNN_PRECISION_INT8, columns[c]);

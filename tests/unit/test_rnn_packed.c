@@ -190,7 +190,7 @@ static void run_dense(const struct rnn_kernels *kernels, size_t input_size, size
 static void test_dense_equals_reference(void **state)
 {
     (void)state;
-    static const size_t columns[] = {3, 64, 65, 300};
+    static const size_t columns[] = {3, 64, 65, 83, 300};
     enum { INPUTS = 37 };
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         size_t count = ROWS_MAX * columns[c];
@@ -326,6 +326,26 @@ static void test_maximum_and_exponentials(void **state)
     }
 }
 
+/* Near the exact sum, and the plain set's to the bit. */
+static void test_sums_are_equal(void **state)
+{
+    (void)state;
+    static _Alignas(64) float values[FLOATS_MAX];
+    const struct rnn_kernels *plain = rnn_kernels_find("plain");
+    for (size_t count = 0; count < 200; count += count < 40 ? 1 : 37) {
+        fill(values, count, count + 1, 40.0f);
+        long double exact = 0;
+        for (size_t n = 0; n < count; n++) {
+            exact += (long double)values[n];
+        }
+        double wanted = plain->sum(values, count);
+        assert_true(fabsl((long double)wanted - exact) <= 1e-12L);
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            assert_true(rnn_kernels_at(set)->sum(values, count) == wanted);
+        }
+    }
+}
+
 static void test_kernels_are_found_by_name(void **state)
 {
     (void)state;
@@ -362,10 +382,10 @@ static void test_no_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lstm_equals_reference),    cmocka_unit_test(test_dense_equals_reference),
-        cmocka_unit_test(test_functions_are_accurate),   cmocka_unit_test(test_extremes_stay_within_bounds),
-        cmocka_unit_test(test_maximum_and_exponentials), cmocka_unit_test(test_kernels_are_found_by_name),
-        cmocka_unit_test(test_no_memory_is_reported),
+        cmocka_unit_test(test_lstm_equals_reference),     cmocka_unit_test(test_dense_equals_reference),
+        cmocka_unit_test(test_functions_are_accurate),    cmocka_unit_test(test_extremes_stay_within_bounds),
+        cmocka_unit_test(test_maximum_and_exponentials),  cmocka_unit_test(test_sums_are_equal),
+        cmocka_unit_test(test_kernels_are_found_by_name), cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -350,6 +350,33 @@ static void test_large_vocabulary(void **state)
                  COUNT_MAX);
 }
 
+/* More symbols than have the sums of their blocks kept: whatever is drawn, the probability before it is at most the
+ * number drawn, and with it at least that. */
+static void test_very_large_vocabulary(void **state)
+{
+    (void)state;
+    enum { SYMBOLS = 40001, DRAWS = 2000 };
+    static _Alignas(64) float many_logits[SYMBOLS + RNN_LANES_MAX];
+    static _Alignas(64) float many_weights[SYMBOLS + RNN_LANES_MAX];
+    static double cumulated[SYMBOLS + 1];
+    rng_fill_uniform(SEED, 78, SYMBOLS, -3.0f, 3.0f, many_logits);
+    for (size_t n = 0; n < SYMBOLS; n++) {
+        cumulated[n + 1] = cumulated[n] + exp((double)many_logits[n]);
+    }
+    const struct sampler_options options = {.temperature = 1.0, .top_p = 1.0};
+    size_t late_count = 0;
+    for (size_t draw = 0; draw < DRAWS; draw++) {
+        double uniform = ((double)draw + 0.5) / DRAWS;
+        uint32_t symbol = UINT32_MAX;
+        assert_true(sampler_choose(kernels(), &options, many_logits, many_weights, SYMBOLS, uniform, &symbol));
+        assert_true(symbol < SYMBOLS);
+        assert_true(cumulated[symbol] / cumulated[SYMBOLS] <= uniform + 1e-7);
+        assert_true(cumulated[symbol + 1] / cumulated[SYMBOLS] >= uniform - 1e-7);
+        late_count += symbol > SYMBOLS / 2;
+    }
+    assert_true(late_count > DRAWS / 3);
+}
+
 static void test_log_probabilities_are_finite(void **state)
 {
     (void)state;
@@ -370,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_all_filters_together_equal_a_sort),
         cmocka_unit_test(test_banned_among_the_lowest),
         cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_very_large_vocabulary),
         cmocka_unit_test(test_log_probabilities_are_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
