@@ -14,7 +14,7 @@ typedef float term;
 typedef vector vector_terms;
 typedef vector vector_sum;
 #define terms_splat(x) vector_splat(x)
-#define PREFETCHED_TERMS 64 /* weights that come from memory: 8 rows of 2×650, 10,000 words in 2/3 of the time */
+#define PREFETCHING_ROWS 1 /* weights that come from memory: 8 rows of 2×650, 10,000 words in 2/3 of the time */
 #define vector_dot(sum, x, weights) vector_fma(x, weights, sum)
 
 #include "engine/math/rnn_float_sums.h"

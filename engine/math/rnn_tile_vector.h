@@ -3,7 +3,7 @@
  *   term, vector_terms   what weights and inputs are made of: floats, or words of narrow numbers
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes
- *   PREFETCHED_TERMS     how far tiles of 2 vectors fetch their weights ahead; 0: left to the CPU
+ *   PREFETCHING_ROWS     tiles of 2 vectors and so many rows fetch their weights ahead
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
  * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
@@ -12,6 +12,8 @@
 #define ENGINE_MATH_RNN_TILE_VECTOR_H
 
 #include "engine/math/rnn_vector.h"
+
+enum { PREFETCHED_TERMS = 64 }; /* how far ahead */
 
 INLINE vector_terms terms_load(const term *terms)
 {
@@ -44,7 +46,7 @@ INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, ve
     const size_t step = RNN_HALF_VECTORS * LANES;
     for (size_t k = 0; k < count; k++, weights.next += step) {
         vector_terms held[RNN_VECTORS];
-        if (vector_count < RNN_VECTORS && PREFETCHED_TERMS > 0) {
+        if (vector_count < RNN_VECTORS && row_count >= PREFETCHING_ROWS) {
             UNROLLED_FOR (gate, vector_count) {
                 __builtin_prefetch(vector_at(weights, gate) + PREFETCHED_TERMS * step);
             }
