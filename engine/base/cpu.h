@@ -34,9 +34,9 @@ void cpu_end_yielding(struct cpu_yielding *yielding);
 
 /* Lets the calling thread run soon after it wakes, for a short time, where all CPUs are busy: its slice of CPU time is
  * 0.1 ms (sched_setattr(2), sched_runtime of a SCHED_OTHER thread, from Linux 6.12; before, it changes nothing). Where
- * that is permitted (root, CAP_SYS_NICE, RLIMIT_NICE), and nobody chose another nice than 0, its nice is −10: a thread
- * that has had its share of a busy CPU would otherwise wait for the slices of others. Threads and processes that it
- * starts have neither. Best effort. */
+ * that is permitted (CAP_SYS_NICE, RLIMIT_NICE), and nobody chose another nice than 0, its nice is −10: a thread that
+ * has had its share of a busy CPU would otherwise wait for the slices of others. That share is larger then, too: for a
+ * thread that sleeps as soon as it can. Threads and processes that it starts have neither. Best effort. */
 void cpu_thread_set_prompt(void);
 
 /* Inside a loop that waits for another thread: leaves the core's resources to its sibling. */

@@ -7,21 +7,21 @@
 
 #include "engine/base/check.h"
 
-enum { SUM_BLOCK = 64, KEPT_BLOCKS = 256, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
+enum { SUM_BLOCK = 64, KEPT_BLOCKS = 256, MEAN_LANES = 8, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, KEY_BITS = 32 };
 
 static size_t block_length(size_t begin, size_t count)
 {
     return count - begin < SUM_BLOCK ? count - begin : SUM_BLOCK;
 }
 
-/* The sum of all, block by block; ret_blocks: [KEPT_BLOCKS], those of the first ones. */
+/* The sum of all, block by block; ret_blocks: [KEPT_BLOCKS], those of the first ones, or NULL. */
 static double sum(const struct rnn_kernels *kernels, const float *weights, size_t count, double *ret_blocks)
 {
     double total = 0.0;
     for (size_t begin = 0; begin < count; begin += SUM_BLOCK) {
         double here = kernels->sum(weights + begin, block_length(begin, count));
         total += here;
-        if (begin < KEPT_BLOCKS * SUM_BLOCK) {
+        if (ret_blocks != NULL && begin < KEPT_BLOCKS * SUM_BLOCK) {
             ret_blocks[begin / SUM_BLOCK] = here;
         }
     }
@@ -123,11 +123,11 @@ static void keep_share(const struct rnn_kernels *kernels, float *weights, size_t
 static void keep_typical(float *logits, float *weights, size_t count, float maximum, float scale, double share,
                          double total)
 {
-    double sums[RNN_SUM_LANES] = {0};
+    double sums[MEAN_LANES] = {0};
     for (size_t n = 0; n < count; n++) {
         if (weights[n] > 0.0f) {
             double exponent = ((double)logits[n] - (double)maximum) * (double)scale;
-            sums[n % RNN_SUM_LANES] -= (double)weights[n] * exponent;
+            sums[n % MEAN_LANES] -= (double)weights[n] * exponent;
         }
     }
     double mean = (((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))) / total;
@@ -194,12 +194,11 @@ bool sampler_find_normalizer(const struct rnn_kernels *kernels, const float *log
                              double *ret_normalizer)
 {
     float maximum;
-    double blocks[KEPT_BLOCKS];
     if (!kernels->find_maximum(logits, count, &maximum)) {
         return false;
     }
     kernels->exponentials(logits, count, maximum, 1.0f, weights);
-    *ret_normalizer = (double)maximum + log(sum(kernels, weights, count, blocks));
+    *ret_normalizer = (double)maximum + log(sum(kernels, weights, count, NULL));
     return true;
 }
 

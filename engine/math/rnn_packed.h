@@ -121,7 +121,8 @@ struct rnn_kernels {
      * of RNN_LANES_MAX, the results there mean nothing. At most 2 units in the last place off. */
     void (*exponentials)(const float *values, size_t count, float maximum, float scale, float *results);
 
-    /* The sum of `count` values in double: RNN_SUM_LANES sums, each of every so many-th value, then in pairs. */
+    /* The sum of `count` (0, too) values in double: RNN_SUM_LANES sums, each of every so many-th value, then in
+     * pairs. */
     double (*sum)(const float *values, size_t count);
 };
 

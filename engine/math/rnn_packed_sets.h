@@ -2,6 +2,8 @@
 #ifndef ENGINE_MATH_RNN_PACKED_SETS_H
 #define ENGINE_MATH_RNN_PACKED_SETS_H
 
+#include <assert.h>
+
 #include "engine/math/rnn_packed.h"
 
 extern const struct rnn_kernels rnn_kernels_plain;
@@ -46,6 +48,7 @@ extern const struct rnn_steps rnn_steps_plain_int8;
 /* How the partial sums of rnn_kernels.sum are added up. */
 static inline double sum_pairwise(const double sums[RNN_SUM_LANES])
 {
+    static_assert(RNN_SUM_LANES == 8, "all are added up below");
     return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 

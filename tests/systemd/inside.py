@@ -1,4 +1,5 @@
 """What must be true of lstmd on a booted system. Runs in there, as root; tests/systemd/test_boot.py brings it there."""
+import contextlib
 import http.client
 import io
 import json
@@ -79,7 +80,10 @@ class Inside(unittest.TestCase):
         process = int(show("MainPID"))
         with open(f"/proc/{process}/limits", encoding="ascii") as file:
             limit = re.search(r"^Max nice priority +(\d+)", file.read(), re.MULTILINE).group(1)
-        nices = {task: os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir(f"/proc/{process}/task")}
+        nices = {}
+        for task in os.listdir(f"/proc/{process}/task"):
+            with contextlib.suppress(ProcessLookupError):   # ended meanwhile
+                nices[task] = os.getpriority(os.PRIO_PROCESS, int(task))
         is_permitted = int(limit) >= 30     # a container may not let systemd raise it
         self.assertEqual(nices.pop(str(process)), -10 if is_permitted else 0)
         self.assertGreaterEqual(min(nices.values()), 0)

@@ -317,6 +317,7 @@ static void run_dense(const struct rnn_steps *steps, size_t input_size, size_t c
     struct error error;
     assert_int_equal(rnn_dense_init(&layer, steps, input_size, columns, weights, bias, &error), STATUS_OK);
     float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
+    memset(padded, 0xFF, ROWS_MAX * layer.stride * sizeof(float)); /* NaN */
     static _Alignas(64) char words[ROWS_MAX][ROW_BYTES];
     struct rnn_dense_row rows[ROWS_MAX];
     for (size_t row = 0; row < ROWS_MAX; row++) {
@@ -331,6 +332,9 @@ static void run_dense(const struct rnn_steps *steps, size_t input_size, size_t c
     }
     for (size_t row = 0; row < ROWS_MAX; row++) {
         memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
+        for (size_t n = columns; n < layer.stride; n++) {
+            assert_true(rows[row].output[n] == 0);
+        }
     }
     mem_free(padded);
     rnn_dense_release(&layer);
@@ -377,7 +381,7 @@ static void check_dense(enum rnn_precision precision, size_t columns)
 static void test_dense(void **state)
 {
     (void)state;
-    static const size_t columns[] = {3, 64, 65, 83, 300};
+    static const size_t columns[] = {3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 64, 65, 83, 300};
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         check_dense(RNN_PRECISION_BF16, columns[c]);
         check_dense(RNN_PRECISION_INT8, columns[c]);
