@@ -13,6 +13,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/math/rnn_packed.h"
+#include "tests/unit/rnn_rounding.h"
 
 enum { SEED = 11, ROWS_MAX = 13 };
 
@@ -31,29 +32,6 @@ struct problem {
 static void fill(float *values, size_t count, uint64_t stream, float scale)
 {
     rng_fill_uniform(SEED, stream, count, -scale, scale, values);
-}
-
-/* The nearest multiple of maximum / 127. */
-static double round_int8(double value, double maximum)
-{
-    return maximum > 0 ? rint(value * 127 / maximum) * maximum / 127 : 0;
-}
-
-/* The nearest number of 8 significant bits, ties to even. */
-static double round_bf16(double value)
-{
-    int exponent;
-    double fraction = frexp(value, &exponent);
-    return ldexp(rint(ldexp(fraction, 8)), exponent - 8);
-}
-
-static double largest(const float *values, size_t count, size_t step)
-{
-    double maximum = 0;
-    for (size_t n = 0; n < count; n++) {
-        maximum = fmax(maximum, fabs((double)values[n * step]));
-    }
-    return maximum;
 }
 
 static void round_numbers(struct problem *p)
@@ -309,85 +287,6 @@ static void test_int8_extremes(void **state)
     mem_free(weights);
 }
 
-/* The output of one dense layer over ROWS_MAX rows, unpadded. */
-static void run_dense(const struct rnn_steps *steps, size_t input_size, size_t columns, size_t rows_a_call,
-                      const float *weights, const float *bias, const float *inputs, float *outputs)
-{
-    struct rnn_dense layer;
-    struct error error;
-    assert_int_equal(rnn_dense_init(&layer, steps, input_size, columns, weights, bias, &error), STATUS_OK);
-    float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
-    memset(padded, 0xFF, ROWS_MAX * layer.stride * sizeof(float)); /* NaN */
-    static _Alignas(64) char words[ROWS_MAX][ROW_BYTES];
-    struct rnn_dense_row rows[ROWS_MAX];
-    for (size_t row = 0; row < ROWS_MAX; row++) {
-        memset(words[row], steps->precision == RNN_PRECISION_INT8 ? RNN_INT8_ZERO : 0, ROW_BYTES);
-        rnn_write_hidden(steps->precision, inputs + row * input_size, input_size, words[row]);
-        rows[row] = (struct rnn_dense_row){.input = words[row], .output = padded + row * layer.stride};
-    }
-    for (size_t block = 0; block < layer.block_count; block++) {
-        for (size_t row = 0; row < ROWS_MAX; row += rows_a_call) {
-            steps->dense(&layer, block, rows + row, ROWS_MAX - row < rows_a_call ? ROWS_MAX - row : rows_a_call);
-        }
-    }
-    for (size_t row = 0; row < ROWS_MAX; row++) {
-        memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
-        for (size_t n = columns; n < layer.stride; n++) {
-            assert_true(rows[row].output[n] == 0);
-        }
-    }
-    mem_free(padded);
-    rnn_dense_release(&layer);
-}
-
-static void check_dense(enum rnn_precision precision, size_t columns)
-{
-    enum { INPUTS = 37 };
-    bool is_int8 = precision == RNN_PRECISION_INT8;
-    size_t count = ROWS_MAX * columns;
-    float *weights = mem_allocate(INPUTS * columns, sizeof(float));
-    float *bias = mem_allocate(columns, sizeof(float));
-    float *inputs = mem_allocate(ROWS_MAX * INPUTS, sizeof(float));
-    float *plain = mem_allocate(count, sizeof(float));
-    float *outputs = mem_allocate(count, sizeof(float));
-    fill(weights, INPUTS * columns, 11, 1.0f);
-    fill(bias, columns, 12, 1.0f);
-    fill(inputs, ROWS_MAX * INPUTS, 13, 1.0f);
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
-        const struct rnn_steps *first = is_int8 ? rnn_kernels_steps(rnn_kernels_find("plain"), precision) : steps;
-        run_dense(first, INPUTS, columns, ROWS_MAX, weights, bias, inputs, plain);
-        for (size_t n = 0; n < count; n++) {
-            double wanted = (double)bias[n % columns];
-            double maximum = largest(weights + n % columns, INPUTS, columns);
-            for (size_t k = 0; k < INPUTS; k++) {
-                double x = (double)inputs[n / columns * INPUTS + k];
-                double w = (double)weights[k * columns + n % columns];
-                wanted += is_int8 ? round_int8(x, 1) * round_int8(w, maximum) : round_bf16(x) * round_bf16(w);
-            }
-            assert_true(fabs((double)plain[n] - wanted) < 1e-5);
-        }
-        for (size_t rows_a_call = 1; rows_a_call <= ROWS_MAX; rows_a_call += 3) {
-            run_dense(steps, INPUTS, columns, rows_a_call, weights, bias, inputs, outputs);
-            assert_memory_equal(plain, outputs, count * sizeof(float));
-        }
-    }
-    void *blocks[] = {weights, bias, inputs, plain, outputs};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        mem_free(blocks[i]);
-    }
-}
-
-static void test_dense(void **state)
-{
-    (void)state;
-    static const size_t columns[] = {3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 64, 65, 83, 300};
-    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
-        check_dense(RNN_PRECISION_BF16, columns[c]);
-        check_dense(RNN_PRECISION_INT8, columns[c]);
-    }
-}
-
 static void test_hidden_round_trip(void **state)
 {
     (void)state;
@@ -493,7 +392,6 @@ int main(void)
         cmocka_unit_test(test_int8_lstm),
         cmocka_unit_test(test_bf16_lstm),
         cmocka_unit_test(test_int8_extremes),
-        cmocka_unit_test(test_dense),
         cmocka_unit_test(test_hidden_round_trip),
         cmocka_unit_test(test_not_finite_and_no_memory),
     };

@@ -165,78 +165,6 @@ static void test_lstm_equals_reference(void **state)
     }
 }
 
-/* The output of one dense layer over ROWS_MAX rows, unpadded. */
-static void run_dense(const struct rnn_kernels *kernels, size_t input_size, size_t columns, size_t rows_a_call,
-                      const float *weights, const float *bias, const float *inputs, float *outputs)
-{
-    struct rnn_dense layer;
-    struct error error;
-    assert_int_equal(rnn_dense_init(&layer, &kernels->fp32, input_size, columns, weights, bias, &error), STATUS_OK);
-    float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
-    memset(padded, 0xFF, ROWS_MAX * layer.stride * sizeof(float)); /* NaN */
-    struct rnn_dense_row rows[ROWS_MAX];
-    for (size_t row = 0; row < ROWS_MAX; row++) {
-        rows[row] = (struct rnn_dense_row){.input = inputs + row * input_size, .output = padded + row * layer.stride};
-    }
-    for (size_t block = 0; block < layer.block_count; block++) {
-        for (size_t row = 0; row < ROWS_MAX; row += rows_a_call) {
-            size_t left = ROWS_MAX - row;
-            kernels->fp32.dense(&layer, block, rows + row, left < rows_a_call ? left : rows_a_call);
-        }
-    }
-    for (size_t row = 0; row < ROWS_MAX; row++) {
-        memcpy(outputs + row * columns, rows[row].output, columns * sizeof(float));
-        for (size_t n = columns; n < layer.stride; n++) {
-            assert_true(rows[row].output[n] == 0);
-        }
-    }
-    mem_free(padded);
-    rnn_dense_release(&layer);
-}
-
-static void check_dense(size_t columns)
-{
-    enum { INPUTS = 37 };
-    size_t count = ROWS_MAX * columns;
-    float *weights = mem_allocate(INPUTS * columns, sizeof(float));
-    float *bias = mem_allocate(columns, sizeof(float));
-    float *inputs = mem_allocate(ROWS_MAX * INPUTS, sizeof(float));
-    float *plain = mem_allocate(count, sizeof(float));
-    float *outputs = mem_allocate(count, sizeof(float));
-    fill(weights, INPUTS * columns, 11, 1.0f);
-    fill(bias, columns, 12, 1.0f);
-    fill(inputs, ROWS_MAX * INPUTS, 13, 1.0f);
-    run_dense(rnn_kernels_find("plain"), INPUTS, columns, ROWS_MAX, weights, bias, inputs, plain);
-    for (size_t n = 0; n < count; n++) {
-        double wanted = (double)bias[n % columns];
-        for (size_t k = 0; k < INPUTS; k++) {
-            wanted += (double)inputs[n / columns * INPUTS + k] * (double)weights[k * columns + n % columns];
-        }
-        assert_true(fabs((double)plain[n] - wanted) < 1e-5);
-    }
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        for (size_t rows_a_call = 1; rows_a_call <= ROWS_MAX; rows_a_call += 3) {
-            run_dense(rnn_kernels_at(set), INPUTS, columns, rows_a_call, weights, bias, inputs, outputs);
-            assert_memory_equal(plain, outputs, count * sizeof(float));
-        }
-    }
-    void *blocks[] = {weights, bias, inputs, plain, outputs};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        mem_free(blocks[i]);
-    }
-}
-
-/* However many vectors the last block has columns in. */
-static void test_dense_equals_reference(void **state)
-{
-    (void)state;
-    for (size_t columns = 1; columns <= 70; columns++) {
-        check_dense(columns);
-    }
-    check_dense(83);
-    check_dense(300);
-}
-
 /* Feeds gate sums straight in: a layer of one unit without weights, whose start values are the gates. */
 static void step_gates(const struct rnn_kernels *kernels, const float gates[4], float cell, float *ret_cell,
                        float *ret_hidden)
@@ -403,10 +331,13 @@ static void test_no_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lstm_equals_reference),     cmocka_unit_test(test_dense_equals_reference),
-        cmocka_unit_test(test_functions_are_accurate),    cmocka_unit_test(test_extremes_stay_within_bounds),
-        cmocka_unit_test(test_maximum_and_exponentials),  cmocka_unit_test(test_sums_are_equal),
-        cmocka_unit_test(test_kernels_are_found_by_name), cmocka_unit_test(test_no_memory_is_reported),
+        cmocka_unit_test(test_lstm_equals_reference),
+        cmocka_unit_test(test_functions_are_accurate),
+        cmocka_unit_test(test_extremes_stay_within_bounds),
+        cmocka_unit_test(test_maximum_and_exponentials),
+        cmocka_unit_test(test_sums_are_equal),
+        cmocka_unit_test(test_kernels_are_found_by_name),
+        cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
