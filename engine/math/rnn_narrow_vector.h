@@ -32,6 +32,8 @@ INLINE vector_terms terms_splat(term x)
     return x + (vector_terms){0};
 }
 
+#define POWERS POWERS_NARROW
+
 #include "engine/math/rnn_tile_vector.h"
 
 #if defined(FIRST_SUMS)
@@ -79,7 +81,8 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
     }
 }
 
-/* Sums over h, and over inputs that are an h too, on top of ret_sums. */
+/* Sums over h, and over inputs that are an h too, on top of the rows' starts; where inputs have a scale of their own,
+ * of ret_sums. */
 INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer,
                         size_t block, const struct rnn_layer_row *rows, size_t input_words,
                         vector ret_sums[TILE_ROWS][RNN_VECTORS])
@@ -107,9 +110,10 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
     }
     accumulate(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
+        const float *begun = layer->is_input_scaled ? (float *)&ret_sums[row][first] : rows[row].start + column;
         UNROLLED_FOR (gate, vector_count) {
             vector scale = vector_load(layer->scales + column + gate * LANES);
-            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, ret_sums[row][first + gate]);
+            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, vector_load(begun + gate * LANES));
         }
     }
 }
@@ -135,12 +139,6 @@ static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t b
 {
     if (layer->is_input_scaled) {
         WITH_ROW_COUNT(row_count, scaled_input_sums, layer, block, rows, ret_sums)
-    } else {
-        for (size_t row = 0; row < row_count; row++) {
-            for (size_t gate = 0; gate < RNN_VECTORS; gate++) {
-                ret_sums[row][gate] = vector_load(rows[row].start + block * BLOCK + gate * LANES);
-            }
-        }
     }
     size_t input_words = layer->is_input_scaled ? 0 : layer->input_words;
     WITH_ROW_COUNT(row_count, hidden_sums, layer, block, rows, input_words, ret_sums)
@@ -174,7 +172,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
 /* h is within ±1, so that h · 127 rounded to nearest stands in the low bits of the sum. */
 INLINE void hidden_store(void *hidden, size_t at, vector from)
 {
-    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(EXP_ROUNDER));
+    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(POWER_ROUNDER));
     vector_bits bytes = (vector_bits)rounded ^ RNN_INT8_ZERO;
     *(vector_bytes *)((uint8_t *)hidden + at) = __builtin_convertvector(bytes, vector_bytes);
 }

@@ -36,45 +36,45 @@ static float clamp(float x, float limit)
     return x > limit ? limit : x;
 }
 
-/* e^x − 1 = ret_scale · (1 + p) − 1; returns p. |x| ≤ EXP_INPUT_MAX. */
-static float split_exp(float x, float *ret_scale)
+/* 2^r, or 2^r − 1, of x · factor = n + r; ret_scale is 2^n. */
+static float split_power(size_t degree, const struct power *power, float x, float *ret_scale)
 {
-    float rounded = fmaf(x, EXP_LOG2_E, EXP_ROUNDER);
-    float n = rounded - EXP_ROUNDER;
-    *ret_scale = float_of_bits((float_bits(rounded) << 23) + EXP_ONE_BITS);
-    float r = fmaf(n, -EXP_LN2_LOW, fmaf(n, -EXP_LN2_HIGH, x));
-    float q = fmaf(EXP_C5, r, EXP_C4);
-    q = fmaf(q, r, EXP_C3);
-    q = fmaf(q, r, EXP_C2);
-    q = fmaf(q, r, EXP_C1);
-    q = fmaf(q, r, EXP_C0);
-    return fmaf(r * r, q, r);
+    x = clamp(x, power->input_max);
+    float rounded = fmaf(x, power->factor, POWER_ROUNDER);
+    float n = rounded - POWER_ROUNDER;
+    *ret_scale = float_of_bits((float_bits(rounded) << POWER_EXPONENT_SHIFT) + POWER_ONE_BITS);
+    float r = fmaf(x, power->factor, -n);
+    float sum = power->terms[0];
+    for (size_t i = 0; i < degree; i++) {
+        sum = fmaf(sum, r, power->terms[i + 1]);
+    }
+    return sum;
 }
 
 /* 1 + e^−x = 1 / σ(x). */
-static float sigmoid_divisor(float x)
+static float sigmoid_divisor(const struct powers *powers, float x)
 {
     float scale;
-    float p = split_exp(clamp(-x, SIGMOID_INPUT_MAX), &scale);
-    return 1.0f + fmaf(scale, p, scale);
+    float p = split_power(powers->degree, &powers->sigmoid, x, &scale);
+    return fmaf(scale, p, 1.0f);
 }
 
-static float sigmoid(float x)
+static float sigmoid(const struct powers *powers, float x)
 {
-    return 1.0f / sigmoid_divisor(x);
+    return 1.0f / sigmoid_divisor(powers, x);
 }
 
 /* E = e^2x − 1: tanh x = E / (E + 2), which keeps small x exact. */
-static float tangent_dividend(float x)
+static float tangent_dividend(const struct powers *powers, float x)
 {
     float scale;
-    float p = split_exp(clamp(x + x, TANH_INPUT_MAX), &scale);
+    float p = split_power(powers->degree, &powers->tangent, x, &scale);
     return fmaf(scale, p, scale - 1.0f);
 }
 
-static float hyperbolic_tangent(float x)
+static float hyperbolic_tangent(const struct powers *powers, float x)
 {
-    float e = tangent_dividend(x);
+    float e = tangent_dividend(powers, x);
     return e / (e + 2.0f);
 }
 
@@ -90,38 +90,40 @@ static const float *accumulate(float sums[BLOCK], const float *weights, size_t w
 }
 
 /* c' and h' over one common divisor each: divisions cost as much as all else here. */
-static void update_lstm(float *cell, const float sums[BLOCK], float *ret_hidden)
+static void update_lstm(const struct powers *powers, float *cell, const float sums[BLOCK], float *ret_hidden)
 {
     for (size_t n = 0; n < LANES; n++) {
-        float made = tangent_dividend(sums[LANES + n]);
-        float made_divisor = sigmoid_divisor(sums[n]) * (made + 2.0f);
-        float kept_divisor = sigmoid_divisor(sums[2 * LANES + n]);
+        float made = tangent_dividend(powers, sums[LANES + n]);
+        float made_divisor = sigmoid_divisor(powers, sums[n]) * (made + 2.0f);
+        float kept_divisor = sigmoid_divisor(powers, sums[2 * LANES + n]);
         cell[n] = fmaf(cell[n], made_divisor, made * kept_divisor) / (made_divisor * kept_divisor);
-        float shown = tangent_dividend(cell[n]);
-        ret_hidden[n] = shown / (sigmoid_divisor(sums[3 * LANES + n]) * (shown + 2.0f));
+        float shown = tangent_dividend(powers, cell[n]);
+        ret_hidden[n] = shown / (sigmoid_divisor(powers, sums[3 * LANES + n]) * (shown + 2.0f));
     }
 }
 
-static void update_gru_gates(const float *cell, const float sums[BLOCK], float *update, float *ret_hidden)
+static void update_gru_gates(const struct powers *powers, const float *cell, const float sums[BLOCK], float *update,
+                             float *ret_hidden)
 {
     for (size_t n = 0; n < 2 * LANES; n++) {
-        ret_hidden[n] = sigmoid(sums[n]) * cell[n];
-        update[n] = sigmoid(sums[2 * LANES + n]);
+        ret_hidden[n] = sigmoid(powers, sums[n]) * cell[n];
+        update[n] = sigmoid(powers, sums[2 * LANES + n]);
     }
 }
 
-static void update_gru_candidate(float *cell, const float sums[BLOCK], const float *update, float *ret_hidden)
+static void update_gru_candidate(const struct powers *powers, float *cell, const float sums[BLOCK], const float *update,
+                                 float *ret_hidden)
 {
     for (size_t n = 0; n < BLOCK; n++) {
-        float fresh = (1.0f - update[n]) * hyperbolic_tangent(sums[n]);
+        float fresh = (1.0f - update[n]) * hyperbolic_tangent(powers, sums[n]);
         cell[n] = ret_hidden[n] = fmaf(update[n], cell[n], fresh);
     }
 }
 
-static void update_tanh(const float sums[BLOCK], float *ret_hidden)
+static void update_tanh(const struct powers *powers, const float sums[BLOCK], float *ret_hidden)
 {
     for (size_t n = 0; n < BLOCK; n++) {
-        ret_hidden[n] = hyperbolic_tangent(sums[n]);
+        ret_hidden[n] = hyperbolic_tangent(powers, sums[n]);
     }
 }
 
@@ -131,15 +133,16 @@ static void update_units(const struct rnn_layer *layer, size_t block, const stru
 {
     size_t count = BLOCK / rnn_gate_count(layer->kind);
     size_t at = block * count;
+    enum rnn_precision precision = layer->steps->precision;
+    const struct powers *powers = precision == RNN_PRECISION_FP32 ? &POWERS_FP32 : &POWERS_NARROW;
     float hidden[BLOCK];
     switch (layer->kind) {
-    case RNN_KIND_LSTM: update_lstm(row->cell + at, sums, hidden); break;
-    case RNN_KIND_GRU_GATES: update_gru_gates(row->cell + at, sums, row->update + at, hidden); break;
-    case RNN_KIND_GRU_CANDIDATE: update_gru_candidate(row->cell + at, sums, row->update + at, hidden); break;
-    case RNN_KIND_TANH: update_tanh(sums, hidden); break;
+    case RNN_KIND_LSTM: update_lstm(powers, row->cell + at, sums, hidden); break;
+    case RNN_KIND_GRU_GATES: update_gru_gates(powers, row->cell + at, sums, row->update + at, hidden); break;
+    case RNN_KIND_GRU_CANDIDATE: update_gru_candidate(powers, row->cell + at, sums, row->update + at, hidden); break;
+    case RNN_KIND_TANH: update_tanh(powers, sums, hidden); break;
     case RNN_KIND_COUNT: CHECK(false);
     }
-    enum rnn_precision precision = layer->steps->precision;
     rnn_write_hidden(precision, hidden, count, (char *)row->hidden_next + rnn_hidden_bytes(precision, at));
 }
 
@@ -277,7 +280,7 @@ static bool find_maximum(const float *values, size_t count, float *ret_maximum)
 {
     float maximum = values[0];
     for (size_t n = 0; n < count; n++) {
-        if ((float_bits(values[n]) & EXP_BITS_MASK) == EXP_BITS_MASK) {
+        if ((float_bits(values[n]) & FLOAT_EXPONENT_BITS) == FLOAT_EXPONENT_BITS) {
             return false;
         }
         maximum = values[n] > maximum ? values[n] : maximum;
@@ -290,9 +293,9 @@ static void exponentials(const float *values, size_t count, float maximum, float
 {
     for (size_t n = 0; n < count; n++) {
         float x = (values[n] - maximum) * scale;
-        float power;
-        float p = split_exp(clamp(x, EXP_INPUT_MAX), &power);
-        results[n] = x >= -EXP_INPUT_MAX ? fmaf(power, p, power) : 0.0f;
+        float power_scale;
+        float p = split_power(POWERS_FP32.degree, &POWER_SOFTMAX, x, &power_scale);
+        results[n] = x >= -SOFTMAX_INPUT_MAX ? power_scale * p : 0.0f;
     }
 }
 

@@ -1,4 +1,5 @@
-/* The constant kernel tables, one a file, and the constants their arithmetic shares. For rnn_packed*.c alone. */
+/* The constant kernel tables, one a file, and the constants their arithmetic shares. For the kernels' files and their
+ * tests alone. */
 #ifndef ENGINE_MATH_RNN_PACKED_SETS_H
 #define ENGINE_MATH_RNN_PACKED_SETS_H
 
@@ -23,27 +24,57 @@ extern const struct rnn_steps rnn_steps_plain_int8;
 
 #define BF16_ROUNDER 0x7FFFu /* with the last bit kept, added before the low half is dropped: ties to even */
 
-/* e^x = 2^n · (1 + p): n = round(x / ln 2), r = x − n·ln 2, p = e^r − 1 = r + r²·(C0 + C1·r + … + C5·r⁵), |r| ≤ 0.347.
- * The polynomial is that of Cephes' expf (Moshier 1989); n is rounded by adding 1.5 · 2^23, whose low bits then hold
- * n. */
-#define EXP_LOG2_E 0x1.715476p+0f
-#define EXP_LN2_HIGH 0x1.62e430p-1f
-#define EXP_LN2_LOW (-0x1.05c610p-29f)
-#define EXP_ROUNDER 0x1.8p23f
-#define EXP_C0 5.0000001201e-1f
-#define EXP_C1 1.6666665459e-1f
-#define EXP_C2 4.1665795894e-2f
-#define EXP_C3 8.3334519073e-3f
-#define EXP_C4 1.3981999507e-3f
-#define EXP_C5 1.9875691500e-4f
-#define EXP_ONE_BITS 0x3F800000u
-#define EXP_BITS_MASK 0x7F800000u
+/* Exponentials: x · factor = n + r, n a whole number and |r| ≤ ½; e^x = 2^n · 2^r. n is rounded by adding 1.5 · 2^23,
+ * whose low bits then hold it. 2^r is a polynomial; another one without a constant term gives 2^r − 1, which keeps
+ * small x exact. Their terms are those whose largest relative error is the least (found by iterated weighted least
+ * squares): 2e-9 and 1.1e-8 with 6 degrees; 1e-4 and 4.3e-4 with 3, enough where h is rounded to 8 bits. */
+enum { POWER_DEGREE_MAX = 6 };
 
-#define EXP_INPUT_MAX 87.0f  /* 2^n and 1 / 2^n stay normal numbers */
-#define TANH_INPUT_MAX 18.2f /* of 2x: tanh(9.1) rounds to 1 */
+struct power {
+    float input_max; /* x is clamped to ±this */
+    float factor;
+    float terms[POWER_DEGREE_MAX + 1]; /* from the highest degree down to the constant one */
+};
+
+/* All that one precision needs. */
+struct powers {
+    size_t degree;
+    struct power sigmoid; /* e^−x */
+    struct power tangent; /* e^2x − 1 */
+};
+
+#define LOG2_E 0x1.715476p+0f
+#define POWER_ROUNDER 0x1.8p23f
+#define POWER_ONE_BITS 0x3F800000u
+#define POWER_EXPONENT_SHIFT 23
 
 /* σ(−30) is below 1e−13, and with a cell up to 1e16 no product of an LSTM's divisors overflows. */
 #define SIGMOID_INPUT_MAX 30.0f
+#define TANGENT_INPUT_MAX 9.1f  /* its tangent rounds to 1 */
+#define SOFTMAX_INPUT_MAX 87.0f /* 2^n stays a normal number */
+
+#define POWER_TERMS                                                                                                    \
+    {                                                                                                                  \
+        0x1.41fbbcp-13f, 0x1.5f3e52p-10f, 0x1.3b2d4cp-7f, 0x1.c6aee8p-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f         \
+    }
+#define POWER_LESS_ONE_TERMS                                                                                           \
+    {                                                                                                                  \
+        0x1.4308fap-13f, 0x1.5f07b4p-10f, 0x1.3b2ba0p-7f, 0x1.c6af6ep-5f, 0x1.ebfbdep-3f, 0x1.62e430p-1f, 0.0f         \
+    }
+
+static const struct powers POWERS_FP32 = {
+    .degree = 6,
+    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_TERMS},
+    .tangent = {TANGENT_INPUT_MAX, 2 * LOG2_E, POWER_LESS_ONE_TERMS},
+};
+static const struct powers POWERS_NARROW = {
+    .degree = 3,
+    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, {0x1.c2a218p-5f, 0x1.f00c4cp-3f, 0x1.62f5fap-1f, 1.0f}},
+    .tangent = {TANGENT_INPUT_MAX, 2 * LOG2_E, {0x1.c6b040p-5f, 0x1.efacd4p-3f, 0x1.62e844p-1f, 0.0f}},
+};
+static const struct power POWER_SOFTMAX = {SOFTMAX_INPUT_MAX, LOG2_E, POWER_TERMS}; /* e^x, of POWERS_FP32's degree */
+
+#define FLOAT_EXPONENT_BITS 0x7F800000u /* all of them set: not finite */
 
 /* How the partial sums of rnn_kernels.sum are added up. */
 static inline double sum_pairwise(const double sums[RNN_SUM_LANES])

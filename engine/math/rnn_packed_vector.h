@@ -16,6 +16,7 @@ typedef vector vector_sum;
 #define terms_splat(x) vector_splat(x)
 #define PREFETCHING_ROWS 1 /* weights that come from memory: 8 rows of 2×650, 10,000 words in 2/3 of the time */
 #define vector_dot(sum, x, weights) vector_fma(x, weights, sum)
+#define POWERS POWERS_FP32
 
 #include "engine/math/rnn_float_sums.h"
 
@@ -31,7 +32,7 @@ static bool find_maximum(const float *values, size_t count, float *ret_maximum)
     size_t n = 0;
     for (; n + LANES <= count; n += LANES) {
         vector here = vector_load(values + n);
-        is_bad |= (vector_bits)(((vector_bits)here & EXP_BITS_MASK) == EXP_BITS_MASK);
+        is_bad |= (vector_bits)(((vector_bits)here & FLOAT_EXPONENT_BITS) == FLOAT_EXPONENT_BITS);
         best = vector_maximum(here, best);
     }
     float maximum = values[0];
@@ -43,7 +44,7 @@ static bool find_maximum(const float *values, size_t count, float *ret_maximum)
     for (; n < count; n++) {
         uint32_t bits;
         memcpy(&bits, values + n, sizeof bits);
-        is_any_bad |= (bits & EXP_BITS_MASK) == EXP_BITS_MASK;
+        is_any_bad |= (bits & FLOAT_EXPONENT_BITS) == FLOAT_EXPONENT_BITS;
         maximum = values[n] > maximum ? values[n] : maximum;
     }
     if (is_any_bad != 0) {
@@ -57,10 +58,10 @@ static void exponentials(const float *values, size_t count, float maximum, float
 {
     for (size_t n = 0; n < count; n += LANES) {
         vector x = (vector_load(values + n) - vector_splat(maximum)) * vector_splat(scale);
-        vector power;
-        vector p = split_exp(clamp(x, EXP_INPUT_MAX), &power);
-        vector_bits is_kept = (vector_bits)(x >= vector_splat(-EXP_INPUT_MAX));
-        vector_store(results + n, (vector)((vector_bits)vector_fma(power, p, power) & is_kept));
+        vector power_scale;
+        vector p = split_power(POWERS.degree, &POWER_SOFTMAX, x, &power_scale);
+        vector_bits is_kept = (vector_bits)(x >= vector_splat(-SOFTMAX_INPUT_MAX));
+        vector_store(results + n, (vector)((vector_bits)(power_scale * p) & is_kept));
     }
 }
 

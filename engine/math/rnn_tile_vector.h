@@ -3,6 +3,7 @@
  *   term, vector_terms   what weights and inputs are made of: floats, or words of narrow numbers
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes
+ *   POWERS               see rnn_vector_powers.h
  *   PREFETCHING_ROWS     tiles of 1 or 2 vectors and at least so many rows fetch their weights ahead
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
  * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.

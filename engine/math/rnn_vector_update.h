@@ -5,7 +5,7 @@
 #ifndef ENGINE_MATH_RNN_VECTOR_UPDATE_H
 #define ENGINE_MATH_RNN_VECTOR_UPDATE_H
 
-#include "engine/math/rnn_vector.h"
+#include "engine/math/rnn_vector_powers.h"
 
 enum { SHOWN_ROWS = 3 };
 
@@ -14,32 +14,32 @@ enum { SHOWN_ROWS = 3 };
 /* c' of a row, over one common divisor; leaves 1 / σ(o) in the last sum. */
 INLINE void next_cell(float *cell, vector sums[RNN_VECTORS])
 {
-    const vector one = vector_splat(1.0f);
-    vector p[RNN_VECTORS] = {clamp(-sums[0], SIGMOID_INPUT_MAX), clamp(sums[1] + sums[1], TANH_INPUT_MAX),
-                             clamp(-sums[2], SIGMOID_INPUT_MAX), clamp(-sums[3], SIGMOID_INPUT_MAX)};
+    const struct power *const powers[RNN_VECTORS] = {&POWERS.sigmoid, &POWERS.tangent, &POWERS.sigmoid,
+                                                     &POWERS.sigmoid};
+    vector p[RNN_VECTORS] = {sums[0], sums[1], sums[2], sums[3]};
     vector scales[RNN_VECTORS];
-    split_exps(RNN_VECTORS, p, scales);
-    vector made = vector_fma(scales[1], p[1], scales[1] - one);
-    vector made_divisor = (one + vector_fma(scales[0], p[0], scales[0])) * (made + vector_splat(2.0f));
-    vector kept_divisor = one + vector_fma(scales[2], p[2], scales[2]);
+    split_powers(RNN_VECTORS, POWERS.degree, powers, p, scales);
+    vector made = tangent_dividend(p[1], scales[1]);
+    vector made_divisor = sigmoid_divisor(p[0], scales[0]) * (made + vector_splat(2.0f));
+    vector kept_divisor = sigmoid_divisor(p[2], scales[2]);
     vector dividend = vector_fma(vector_load(cell), made_divisor, made * kept_divisor);
     vector_store(cell, dividend / (made_divisor * kept_divisor));
-    sums[3] = one + vector_fma(scales[3], p[3], scales[3]);
+    sums[3] = sigmoid_divisor(p[3], scales[3]);
 }
 
 /* h' of `row_count` (a constant) rows from their cells and what next_cell left. */
 INLINE void next_hidden(size_t row_count, size_t block, const struct rnn_layer_row *rows,
                         vector sums[TILE_ROWS][RNN_VECTORS])
 {
+    const struct power *const powers[SHOWN_ROWS] = {&POWERS.tangent, &POWERS.tangent, &POWERS.tangent};
     vector p[SHOWN_ROWS];
     vector scales[SHOWN_ROWS];
     UNROLLED_FOR (row, row_count) {
-        vector cell = vector_load(rows[row].cell + block * LANES);
-        p[row] = clamp(cell + cell, TANH_INPUT_MAX);
+        p[row] = vector_load(rows[row].cell + block * LANES);
     }
-    split_exps(row_count, p, scales);
+    split_powers(row_count, POWERS.degree, powers, p, scales);
     UNROLLED_FOR (row, row_count) {
-        vector shown = vector_fma(scales[row], p[row], scales[row] - vector_splat(1.0f));
+        vector shown = tangent_dividend(p[row], scales[row]);
         vector hidden = shown / (sums[row][3] * (shown + vector_splat(2.0f)));
         hidden_store(rows[row].hidden_next, block * LANES, hidden);
     }

@@ -199,7 +199,7 @@ static void test_functions_are_accurate(void **state)
             step_gates(rnn_kernels_at(set), (float[4]){100.0f, x, 0.0f, 100.0f}, 0.0f, &cell, &hidden);
             assert_true(units_in_last_place((double)cell, tanh((double)x)) <= 3.0);
             step_gates(rnn_kernels_at(set), (float[4]){x, 100.0f, 0.0f, 100.0f}, 0.0f, &cell, &hidden);
-            assert_true(units_in_last_place((double)cell, sigmoid((double)x)) <= 3.0);
+            assert_true(units_in_last_place((double)cell, sigmoid((double)x)) <= 3.0 + fabs((double)x) / 3);
         }
         for (float x = 1e-38f; x < 0.1f; x *= 1.7f) {
             float cell;
@@ -252,7 +252,7 @@ static void test_maximum_and_exponentials(void **state)
             for (size_t n = 0; n < count; n++) {
                 float x = (values[n] - maximum) * 1.25f;
                 double power = x < -87.0f ? 0.0 : exp((double)x);
-                assert_true(units_in_last_place((double)results[n], power) <= 2.0);
+                assert_true(units_in_last_place((double)results[n], power) <= 2.0 + fabs((double)x) / 3);
             }
             static const float bad[] = {NAN, INFINITY, -INFINITY};
             for (size_t n = 0; n < count; n++) {
