@@ -296,6 +296,19 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* No error: the unit names a directory that a packager may leave out. */
+static void warn_of_missing_demo(const char *path)
+{
+    DIR *directory = path == NULL ? NULL : opendir(path);
+    if (directory != NULL) {
+        closedir(directory);
+    } else if (path != NULL) {
+        struct error error;
+        error_set_errno(&error, errno, "demo directory '%s'", path);
+        log_event(LOG_LEVEL_WARNING, "no_demo", error.message, "%s", "");
+    }
+}
+
 static enum status run(struct serving *serving, const struct options *options, struct error *error)
 {
     cpu_name_thread("lstmd"); /* not "exe", as it was started again through /proc */
@@ -304,6 +317,7 @@ static enum status run(struct serving *serving, const struct options *options, s
     log_start();
     log_set_level((enum log_level)serving->server.settings.log_level);
     server_log_certificate(&serving->server);
+    warn_of_missing_demo(serving->demo_path);
     TRY(server_start(&serving->server, serving->demo_path, error));
     watch_signals(serving);
     enum status status = open_sockets(serving, options, error);

@@ -365,3 +365,15 @@ class Demo(DaemonTest):
         self.daemon.wait_for_output("^  Call me")
         wait_until(lambda: self.daemon.request("GET", "/v1/models/moby/generate?prompt=Call%20me")[0] == 200)
         self.assertEqual(os.listdir(self.models), [])
+
+
+class MissingDemo(DaemonTest):
+    """--demo of a directory that is not there: a word about it, and the other models."""
+
+    @classmethod
+    def start(cls):
+        return Daemon(cls.models, "--demo", os.path.join(cls.folder, "gone"))
+
+    def test_warned(self):
+        self.daemon.wait_for_output("no_demo .*demo directory '.*/gone': No such file or directory")
+        self.assertEqual(self.daemon.request("GET", "/health/ready")[0], 200)
