@@ -296,17 +296,21 @@ static void raise_descriptor_limit(void)
     }
 }
 
-/* No error: the unit names a directory that a packager may leave out. */
-static void warn_of_missing_demo(const char *path)
+/* Says so where a demo directory cannot be read. No error: the unit names one that a packager may leave out. */
+static void check_demo(const char *path)
 {
-    DIR *directory = path == NULL ? NULL : opendir(path);
-    if (directory != NULL) {
-        closedir(directory);
-    } else if (path != NULL) {
-        struct error error;
-        error_set_errno(&error, errno, "demo directory '%s'", path);
-        log_event(LOG_LEVEL_WARNING, "no_demo", error.message, "%s", "");
+    if (path == NULL) {
+        return;
     }
+    DIR *directory = opendir(path);
+    if (directory == NULL) {
+        struct error error;
+        enum log_level level = errno == ENOENT ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+        error_set_errno(&error, errno, "demo directory '%s'", path);
+        log_event(level, "no_demo", error.message, "%s", "");
+        return;
+    }
+    closedir(directory);
 }
 
 static enum status run(struct serving *serving, const struct options *options, struct error *error)
@@ -317,7 +321,7 @@ static enum status run(struct serving *serving, const struct options *options, s
     log_start();
     log_set_level((enum log_level)serving->server.settings.log_level);
     server_log_certificate(&serving->server);
-    warn_of_missing_demo(serving->demo_path);
+    check_demo(serving->demo_path);
     TRY(server_start(&serving->server, serving->demo_path, error));
     watch_signals(serving);
     enum status status = open_sockets(serving, options, error);

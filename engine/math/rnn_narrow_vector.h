@@ -81,8 +81,8 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
     }
 }
 
-/* Sums over h, and over inputs that are an h too, on top of the rows' starts; where inputs have a scale of their own,
- * of ret_sums. */
+/* Sums over h, and over inputs that are an h too: on top of ret_sums, which has those of inputs with a scale of their
+ * own, or where there are none on top of the rows' starts. */
 INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer,
                         size_t block, const struct rnn_layer_row *rows, size_t input_words,
                         vector ret_sums[TILE_ROWS][RNN_VECTORS])
@@ -110,10 +110,11 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
     }
     accumulate(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
-        const float *begun = layer->is_input_scaled ? (float *)&ret_sums[row][first] : rows[row].start + column;
         UNROLLED_FOR (gate, vector_count) {
             vector scale = vector_load(layer->scales + column + gate * LANES);
-            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, vector_load(begun + gate * LANES));
+            vector begun = layer->is_input_scaled ? ret_sums[row][first + gate]
+                                                  : vector_load(rows[row].start + column + gate * LANES);
+            ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, begun);
         }
     }
 }
@@ -172,7 +173,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
 /* h is within ±1, so that h · 127 rounded to nearest stands in the low bits of the sum. */
 INLINE void hidden_store(void *hidden, size_t at, vector from)
 {
-    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(POWER_ROUNDER));
+    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(WHOLE_ROUNDER));
     vector_bits bytes = (vector_bits)rounded ^ RNN_INT8_ZERO;
     *(vector_bytes *)((uint8_t *)hidden + at) = __builtin_convertvector(bytes, vector_bytes);
 }

@@ -118,8 +118,8 @@ struct rnn_kernels {
     bool (*find_maximum)(const float *values, size_t count, float *ret_maximum);
 
     /* results[n] = exp((values[n] − maximum) × scale), 0 below exp(−87). Both arrays have room up to the next multiple
-     * of RNN_LANES_MAX, the results there mean nothing. At most 2 + |x| / 3 units in the last place off, x the
-     * exponent: less than its own rounding makes. */
+     * of RNN_LANES_MAX, the results there mean nothing. At most 1 + |x| / 4 units in the last place off, x the
+     * rounded exponent. */
     void (*exponentials)(const float *values, size_t count, float maximum, float scale, float *results);
 
     /* The sum of `count` (0, too) values in double: RNN_SUM_LANES sums, each of every so many-th value, then in

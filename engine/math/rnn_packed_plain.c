@@ -37,25 +37,25 @@ static float clamp(float x, float limit)
 }
 
 /* 2^r, or 2^r − 1, of x · factor = n + r; ret_scale is 2^n. */
-static float split_power(size_t degree, const struct power *power, float x, float *ret_scale)
+static float split_power(const struct power *power, float x, float *ret_scale)
 {
     x = clamp(x, power->input_max);
-    float rounded = fmaf(x, power->factor, POWER_ROUNDER);
-    float n = rounded - POWER_ROUNDER;
-    *ret_scale = float_of_bits((float_bits(rounded) << POWER_EXPONENT_SHIFT) + POWER_ONE_BITS);
+    float rounded = fmaf(x, power->factor, WHOLE_ROUNDER);
+    float n = rounded - WHOLE_ROUNDER;
+    *ret_scale = float_of_bits((float_bits(rounded) << FLOAT_EXPONENT_SHIFT) + FLOAT_ONE_BITS);
     float r = fmaf(x, power->factor, -n);
-    float sum = power->terms[0];
-    for (size_t i = 0; i < degree; i++) {
-        sum = fmaf(sum, r, power->terms[i + 1]);
+    float value = power->coefficients[0];
+    for (size_t i = 0; i < power->degree; i++) {
+        value = fmaf(value, r, power->coefficients[i + 1]);
     }
-    return sum;
+    return value;
 }
 
 /* 1 + e^−x = 1 / σ(x). */
 static float sigmoid_divisor(const struct powers *powers, float x)
 {
     float scale;
-    float p = split_power(powers->degree, &powers->sigmoid, x, &scale);
+    float p = split_power(&powers->sigmoid, x, &scale);
     return fmaf(scale, p, 1.0f);
 }
 
@@ -64,17 +64,17 @@ static float sigmoid(const struct powers *powers, float x)
     return 1.0f / sigmoid_divisor(powers, x);
 }
 
-/* E = e^2x − 1: tanh x = E / (E + 2), which keeps small x exact. */
-static float tangent_dividend(const struct powers *powers, float x)
+/* E = e^2x − 1: tanh x = E / (E + 2), which keeps the relative error of small x small. */
+static float tanh_dividend(const struct powers *powers, float x)
 {
     float scale;
-    float p = split_power(powers->degree, &powers->tangent, x, &scale);
+    float p = split_power(&powers->tanh, x, &scale);
     return fmaf(scale, p, scale - 1.0f);
 }
 
 static float hyperbolic_tangent(const struct powers *powers, float x)
 {
-    float e = tangent_dividend(powers, x);
+    float e = tanh_dividend(powers, x);
     return e / (e + 2.0f);
 }
 
@@ -93,11 +93,11 @@ static const float *accumulate(float sums[BLOCK], const float *weights, size_t w
 static void update_lstm(const struct powers *powers, float *cell, const float sums[BLOCK], float *ret_hidden)
 {
     for (size_t n = 0; n < LANES; n++) {
-        float made = tangent_dividend(powers, sums[LANES + n]);
+        float made = tanh_dividend(powers, sums[LANES + n]);
         float made_divisor = sigmoid_divisor(powers, sums[n]) * (made + 2.0f);
         float kept_divisor = sigmoid_divisor(powers, sums[2 * LANES + n]);
         cell[n] = fmaf(cell[n], made_divisor, made * kept_divisor) / (made_divisor * kept_divisor);
-        float shown = tangent_dividend(powers, cell[n]);
+        float shown = tanh_dividend(powers, cell[n]);
         ret_hidden[n] = shown / (sigmoid_divisor(powers, sums[3 * LANES + n]) * (shown + 2.0f));
     }
 }
@@ -294,7 +294,7 @@ static void exponentials(const float *values, size_t count, float maximum, float
     for (size_t n = 0; n < count; n++) {
         float x = (values[n] - maximum) * scale;
         float power_scale;
-        float p = split_power(POWERS_FP32.degree, &POWER_SOFTMAX, x, &power_scale);
+        float p = split_power(&POWER_SOFTMAX, x, &power_scale);
         results[n] = x >= -SOFTMAX_INPUT_MAX ? power_scale * p : 0.0f;
     }
 }

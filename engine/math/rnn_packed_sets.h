@@ -1,5 +1,5 @@
-/* The constant kernel tables, one a file, and the constants their arithmetic shares. For the kernels' files and their
- * tests alone. */
+/* The constant kernel tables, one a file, and the constants their arithmetic shares. For the files that pack
+ * for kernels, theirs and their tests alone. */
 #ifndef ENGINE_MATH_RNN_PACKED_SETS_H
 #define ENGINE_MATH_RNN_PACKED_SETS_H
 
@@ -24,57 +24,71 @@ extern const struct rnn_steps rnn_steps_plain_int8;
 
 #define BF16_ROUNDER 0x7FFFu /* with the last bit kept, added before the low half is dropped: ties to even */
 
-/* Exponentials: x · factor = n + r, n a whole number and |r| ≤ ½; e^x = 2^n · 2^r. n is rounded by adding 1.5 · 2^23,
- * whose low bits then hold it. 2^r is a polynomial; another one without a constant term gives 2^r − 1, which keeps
- * small x exact. Their terms are those whose largest relative error is the least (found by iterated weighted least
- * squares): 2e-9 and 1.1e-8 with 6 degrees; 1e-4 and 4.3e-4 with 3, enough where h is rounded to 8 bits. */
+/* Exponentials: x · factor = n + r, n a whole number and |r| ≤ ½; e^x = 2^n · 2^r. n is rounded by adding 1.5 ·
+ * 2^23, whose low bits then hold it. 2^r is a polynomial; another one, without a constant coefficient, gives 2^r −
+ * 1, which keeps the relative error of a small tanh small. The coefficients, float32, are those whose largest
+ * relative error is the least (by iterated weighted least squares, the highest ones again after the lower ones were
+ * rounded): 3.0e-9 and 1.3e-8 in degree 6; 1.02e-4 and 4.4e-4 in degree 3, for the narrow precisions, whose h is
+ * rounded to 8 bits. 1 − σ has that relative error too: a cell that keeps its c for long still does. Narrow tanh
+ * steps back by up to 2.5e-5 where n changes. */
 enum { POWER_DEGREE_MAX = 6 };
 
 struct power {
     float input_max; /* x is clamped to ±this */
     float factor;
-    float terms[POWER_DEGREE_MAX + 1]; /* from the highest degree down to the constant one */
+    size_t degree;
+    float coefficients[POWER_DEGREE_MAX + 1]; /* of r^degree down to r^0 */
 };
 
-/* All that one precision needs. */
+/* All that the cells of one precision need; both of one degree. */
 struct powers {
-    size_t degree;
     struct power sigmoid; /* e^−x */
-    struct power tangent; /* e^2x − 1 */
+    struct power tanh;    /* e^2x − 1 */
 };
 
 #define LOG2_E 0x1.715476p+0f
-#define POWER_ROUNDER 0x1.8p23f
-#define POWER_ONE_BITS 0x3F800000u
-#define POWER_EXPONENT_SHIFT 23
+#define WHOLE_ROUNDER 0x1.8p23f /* added, it rounds to a whole number */
+
+/* float32's layout */
+#define FLOAT_ONE_BITS 0x3F800000u
+#define FLOAT_EXPONENT_SHIFT 23
+#define FLOAT_EXPONENT_BITS 0x7F800000u /* all of them set: not finite */
 
 /* σ(−30) is below 1e−13, and with a cell up to 1e16 no product of an LSTM's divisors overflows. */
 #define SIGMOID_INPUT_MAX 30.0f
-#define TANGENT_INPUT_MAX 9.1f  /* its tangent rounds to 1 */
+#define TANH_INPUT_MAX 9.1f     /* tanh rounds to 1 there */
 #define SOFTMAX_INPUT_MAX 87.0f /* 2^n stays a normal number */
 
-#define POWER_TERMS                                                                                                    \
+#define POWER_OF_DEGREE_6                                                                                              \
+    6,                                                                                                                 \
     {                                                                                                                  \
-        0x1.41fbbcp-13f, 0x1.5f3e52p-10f, 0x1.3b2d4cp-7f, 0x1.c6aee8p-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f         \
+        0x1.416b5cp-13f, 0x1.5f0830p-10f, 0x1.3b2de0p-7f, 0x1.c6af7cp-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f         \
     }
-#define POWER_LESS_ONE_TERMS                                                                                           \
+#define POWER_LESS_1_OF_DEGREE_6                                                                                       \
+    6,                                                                                                                 \
     {                                                                                                                  \
-        0x1.4308fap-13f, 0x1.5f07b4p-10f, 0x1.3b2ba0p-7f, 0x1.c6af6ep-5f, 0x1.ebfbdep-3f, 0x1.62e430p-1f, 0.0f         \
+        0x1.4296bcp-13f, 0x1.5ef12ap-10f, 0x1.3b2c3ep-7f, 0x1.c6afa4p-5f, 0x1.ebfbdep-3f, 0x1.62e430p-1f, 0.0f         \
+    }
+#define POWER_OF_DEGREE_3                                                                                              \
+    3,                                                                                                                 \
+    {                                                                                                                  \
+        0x1.c2a218p-5f, 0x1.f00c4cp-3f, 0x1.62f5fap-1f, 1.0f                                                           \
+    }
+#define POWER_LESS_1_OF_DEGREE_3                                                                                       \
+    3,                                                                                                                 \
+    {                                                                                                                  \
+        0x1.c6b040p-5f, 0x1.efacd4p-3f, 0x1.62e844p-1f, 0.0f                                                           \
     }
 
 static const struct powers POWERS_FP32 = {
-    .degree = 6,
-    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_TERMS},
-    .tangent = {TANGENT_INPUT_MAX, 2 * LOG2_E, POWER_LESS_ONE_TERMS},
+    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_OF_DEGREE_6},
+    .tanh = {TANH_INPUT_MAX, 2 * LOG2_E, POWER_LESS_1_OF_DEGREE_6},
 };
 static const struct powers POWERS_NARROW = {
-    .degree = 3,
-    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, {0x1.c2a218p-5f, 0x1.f00c4cp-3f, 0x1.62f5fap-1f, 1.0f}},
-    .tangent = {TANGENT_INPUT_MAX, 2 * LOG2_E, {0x1.c6b040p-5f, 0x1.efacd4p-3f, 0x1.62e844p-1f, 0.0f}},
+    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_OF_DEGREE_3},
+    .tanh = {TANH_INPUT_MAX, 2 * LOG2_E, POWER_LESS_1_OF_DEGREE_3},
 };
-static const struct power POWER_SOFTMAX = {SOFTMAX_INPUT_MAX, LOG2_E, POWER_TERMS}; /* e^x, of POWERS_FP32's degree */
-
-#define FLOAT_EXPONENT_BITS 0x7F800000u /* all of them set: not finite */
+static const struct power POWER_SOFTMAX = {SOFTMAX_INPUT_MAX, LOG2_E, POWER_OF_DEGREE_6}; /* e^x */
 
 /* How the partial sums of rnn_kernels.sum are added up. */
 static inline double sum_pairwise(const double sums[RNN_SUM_LANES])

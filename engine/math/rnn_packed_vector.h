@@ -19,6 +19,7 @@ typedef vector vector_sum;
 #define POWERS POWERS_FP32
 
 #include "engine/math/rnn_float_sums.h"
+#include "engine/math/rnn_vector_powers.h"
 
 INLINE void hidden_store(void *hidden, size_t at, vector from)
 {
@@ -59,7 +60,7 @@ static void exponentials(const float *values, size_t count, float maximum, float
     for (size_t n = 0; n < count; n += LANES) {
         vector x = (vector_load(values + n) - vector_splat(maximum)) * vector_splat(scale);
         vector power_scale;
-        vector p = split_power(POWERS.degree, &POWER_SOFTMAX, x, &power_scale);
+        vector p = split_power(&POWER_SOFTMAX, x, &power_scale);
         vector_bits is_kept = (vector_bits)(x >= vector_splat(-SOFTMAX_INPUT_MAX));
         vector_store(results + n, (vector)((vector_bits)(power_scale * p) & is_kept));
     }

@@ -88,7 +88,7 @@ static int8_t int8_of_float(float value, float maximum)
 static uint8_t byte_of_hidden(float value)
 {
     float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
-    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_MAX, POWER_ROUNDER) - POWER_ROUNDER) + RNN_INT8_ZERO);
+    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_MAX, WHOLE_ROUNDER) - WHOLE_ROUNDER) + RNN_INT8_ZERO);
 }
 
 float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)

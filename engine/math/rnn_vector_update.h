@@ -14,12 +14,11 @@ enum { SHOWN_ROWS = 3 };
 /* c' of a row, over one common divisor; leaves 1 / σ(o) in the last sum. */
 INLINE void next_cell(float *cell, vector sums[RNN_VECTORS])
 {
-    const struct power *const powers[RNN_VECTORS] = {&POWERS.sigmoid, &POWERS.tangent, &POWERS.sigmoid,
-                                                     &POWERS.sigmoid};
+    const struct power *const powers[RNN_VECTORS] = {&POWERS.sigmoid, &POWERS.tanh, &POWERS.sigmoid, &POWERS.sigmoid};
     vector p[RNN_VECTORS] = {sums[0], sums[1], sums[2], sums[3]};
     vector scales[RNN_VECTORS];
-    split_powers(RNN_VECTORS, POWERS.degree, powers, p, scales);
-    vector made = tangent_dividend(p[1], scales[1]);
+    split_powers(RNN_VECTORS, powers, p, scales);
+    vector made = tanh_dividend(p[1], scales[1]);
     vector made_divisor = sigmoid_divisor(p[0], scales[0]) * (made + vector_splat(2.0f));
     vector kept_divisor = sigmoid_divisor(p[2], scales[2]);
     vector dividend = vector_fma(vector_load(cell), made_divisor, made * kept_divisor);
@@ -31,15 +30,15 @@ INLINE void next_cell(float *cell, vector sums[RNN_VECTORS])
 INLINE void next_hidden(size_t row_count, size_t block, const struct rnn_layer_row *rows,
                         vector sums[TILE_ROWS][RNN_VECTORS])
 {
-    const struct power *const powers[SHOWN_ROWS] = {&POWERS.tangent, &POWERS.tangent, &POWERS.tangent};
+    const struct power *const powers[SHOWN_ROWS] = {&POWERS.tanh, &POWERS.tanh, &POWERS.tanh};
     vector p[SHOWN_ROWS];
     vector scales[SHOWN_ROWS];
     UNROLLED_FOR (row, row_count) {
         p[row] = vector_load(rows[row].cell + block * LANES);
     }
-    split_powers(row_count, POWERS.degree, powers, p, scales);
+    split_powers(row_count, powers, p, scales);
     UNROLLED_FOR (row, row_count) {
-        vector shown = tangent_dividend(p[row], scales[row]);
+        vector shown = tanh_dividend(p[row], scales[row]);
         vector hidden = shown / (sums[row][3] * (shown + vector_splat(2.0f)));
         hidden_store(rows[row].hidden_next, block * LANES, hidden);
     }

@@ -367,13 +367,19 @@ class Demo(DaemonTest):
         self.assertEqual(os.listdir(self.models), [])
 
 
-class MissingDemo(DaemonTest):
-    """--demo of a directory that is not there: a word about it, and the other models."""
+class UnreadableDemo(DaemonTest):
+    """--demo of a directory that is not there, or is none: a word about it, and the other models."""
+    MODELS = {"own": {}}
 
     @classmethod
     def start(cls):
         return Daemon(cls.models, "--demo", os.path.join(cls.folder, "gone"))
 
-    def test_warned(self):
-        self.daemon.wait_for_output("no_demo .*demo directory '.*/gone': No such file or directory")
-        self.assertEqual(self.daemon.request("GET", "/health/ready")[0], 200)
+    def test_missing(self):
+        self.daemon.wait_for_output("info +no_demo .*demo directory '.*/gone': No such file or directory")
+        wait_until(lambda: self.daemon.request("GET", "/v1/models/own/generate?prompt=Call")[0] == 200)
+
+    def test_no_directory(self):
+        other = Daemon(self.models, "--demo", __file__)
+        self.addCleanup(other.stop)
+        other.wait_for_output("warning no_demo .*demo directory '.*': Not a directory")
