@@ -183,7 +183,7 @@ $(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libengine.a
 
 # The tests of the kernels alone, without any library: for processors that only an emulator has.
 CROSS_TESTS   := $(addprefix $(OUT)/tests/cross/test_,\
-                     rnn_packed rnn_narrow rnn_dense rnn_cells gemm_packed decode_plan batcher)
+                     rnn_packed rnn_narrow rnn_functions rnn_dense rnn_cells gemm_packed decode_plan batcher)
 CROSS_OBJECTS := $(filter-out %/gemm.o %/vocabulary_json.o %/text_state_base64.o,\
                      $(foreach folder,base math text decode,$(filter $(OUT)/engine/$(folder)/%,$(ENGINE_OBJECTS))))
 
