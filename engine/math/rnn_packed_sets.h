@@ -64,29 +64,16 @@ struct powers {
     {                                                                                                                  \
         0x1.416b5cp-13f, 0x1.5f0830p-10f, 0x1.3b2de0p-7f, 0x1.c6af7cp-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f         \
     }
-#define POWER_LESS_1_OF_DEGREE_6                                                                                       \
-    6,                                                                                                                 \
-    {                                                                                                                  \
-        0x1.4296bcp-13f, 0x1.5ef12ap-10f, 0x1.3b2c3ep-7f, 0x1.c6afa4p-5f, 0x1.ebfbdep-3f, 0x1.62e430p-1f, 0.0f         \
-    }
-#define POWER_OF_DEGREE_3                                                                                              \
-    3,                                                                                                                 \
-    {                                                                                                                  \
-        0x1.c2a218p-5f, 0x1.f00c4cp-3f, 0x1.62f5fap-1f, 1.0f                                                           \
-    }
-#define POWER_LESS_1_OF_DEGREE_3                                                                                       \
-    3,                                                                                                                 \
-    {                                                                                                                  \
-        0x1.c6b040p-5f, 0x1.efacd4p-3f, 0x1.62e844p-1f, 0.0f                                                           \
-    }
-
 static const struct powers POWERS_FP32 = {
     .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_OF_DEGREE_6},
-    .tanh = {TANH_INPUT_MAX, 2 * LOG2_E, POWER_LESS_1_OF_DEGREE_6},
+    .tanh = {TANH_INPUT_MAX,
+             2 * LOG2_E,
+             6,
+             {0x1.4296bcp-13f, 0x1.5ef12ap-10f, 0x1.3b2c3ep-7f, 0x1.c6afa4p-5f, 0x1.ebfbdep-3f, 0x1.62e430p-1f, 0.0f}},
 };
 static const struct powers POWERS_NARROW = {
-    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, POWER_OF_DEGREE_3},
-    .tanh = {TANH_INPUT_MAX, 2 * LOG2_E, POWER_LESS_1_OF_DEGREE_3},
+    .sigmoid = {SIGMOID_INPUT_MAX, -LOG2_E, 3, {0x1.c2a218p-5f, 0x1.f00c4cp-3f, 0x1.62f5fap-1f, 1.0f}},
+    .tanh = {TANH_INPUT_MAX, 2 * LOG2_E, 3, {0x1.c6b040p-5f, 0x1.efacd4p-3f, 0x1.62e844p-1f, 0.0f}},
 };
 static const struct power POWER_SOFTMAX = {SOFTMAX_INPUT_MAX, LOG2_E, POWER_OF_DEGREE_6}; /* e^x */
 

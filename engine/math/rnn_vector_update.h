@@ -30,6 +30,7 @@ INLINE void next_cell(float *cell, vector sums[RNN_VECTORS])
 INLINE void next_hidden(size_t row_count, size_t block, const struct rnn_layer_row *rows,
                         vector sums[TILE_ROWS][RNN_VECTORS])
 {
+    static_assert(SHOWN_ROWS == 3, "a power for each");
     const struct power *const powers[SHOWN_ROWS] = {&POWERS.tanh, &POWERS.tanh, &POWERS.tanh};
     vector p[SHOWN_ROWS];
     vector scales[SHOWN_ROWS];
