@@ -9,7 +9,7 @@
 #include "engine/decode/decode_plan_layout.h"
 
 enum { SLOT_ALIGNMENT_FLOATS = MEM_ALIGNMENT_BYTES / sizeof(float), TABLE_CHUNK_SYMBOLS = 64 };
-enum { INT8_TERMS_MAX = 131072 }; /* × 127 × 127 fits 31 bits */
+enum { INT8_TERMS_MAX = 131072 }; /* × 63 × 64 fits 31 bits */
 
 static enum status check_sizes(const struct decode_weights *weights, struct error *error)
 {

@@ -100,6 +100,7 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
         row.input = (const uint32_t *)plan->embedding + symbol * plan->embedding_words;
         row.input_scale = plan->embedding_scales == NULL ? 1 : plan->embedding_scales[symbol];
     }
+    rnn_layer_begin_row(weights, &row);
     return row;
 }
 
@@ -108,6 +109,7 @@ struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, floa
     struct rnn_dense_row row;
     row.output = logits;
     row.input = layer_output(plan, &plan->layers[plan->layer_count - 1], slot, parity, &row.input_scale);
+    rnn_dense_begin_row(&plan->output, &row);
     return row;
 }
 
@@ -158,6 +160,13 @@ static enum status check_numbers(const float *numbers, size_t count, struct erro
     return STATUS_OK;
 }
 
+static void clamp_to_one(float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        values[i] = fminf(fmaxf(values[i], -1.0f), 1.0f);
+    }
+}
+
 enum status decode_plan_load_state(const struct decode_plan *plan, const void *state, float *slot, struct error *error)
 {
     const float *numbers = state;
@@ -174,6 +183,9 @@ enum status decode_plan_load_state(const struct decode_plan *plan, const void *s
         if (layer->cell != DECODE_CELL_RNN) { /* of a GRU it is h, of which the narrow one is made */
             memcpy(slot + layer->cell_offset, numbers, layer->units * sizeof *numbers);
             numbers += layer->cell == DECODE_CELL_LSTM ? layer->units : 0;
+        }
+        if (layer->cell == DECODE_CELL_GRU && plan->precision == RNN_PRECISION_INT8) {
+            clamp_to_one(slot + layer->cell_offset, layer->units); /* its product with a gate becomes bytes */
         }
         rnn_write_hidden(plan->precision, numbers, layer->units, slot_hidden(layer, slot, 0));
         numbers += layer->units;

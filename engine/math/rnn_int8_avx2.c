@@ -1,7 +1,7 @@
 /* The int8 kernels with AVX2: blocks of 8 units, tiles of 2 rows by 4 vectors or 4 by 2 (8 sums, 2 words held, 1
- * more and magnitudes of 16 registers).
- * VPMADDUBSW multiplies unsigned by signed bytes and saturates the sum of two products at 16 bits; |x| and w · sign(x),
- * both at most 127, never reach that. Built with its own -m flags, called only where the CPU has them. Thread: any; no
+ * more and products of 16 registers).
+ * VPMADDUBSW multiplies unsigned by signed bytes and saturates the sum of two products at 16 bits: two of at most
+ * 128 + 63 by 64 never reach that. Built with its own -m flags, called only where the CPU has them. Thread: any; no
  * state. */
 #if defined(__AVX2__)
 
@@ -10,14 +10,13 @@
 #define STEPS rnn_steps_avx2_int8
 #define STEPS_NAME "avx2-int8"
 #define PRECISION RNN_PRECISION_INT8
-#define FIRST_SUMS(offsets) ((vector_bits){0} & (offsets))
+#define FIRST_SUMS(offsets) (offsets)
 #define vector_dot(sum, x, weights) ((vector_sum)dot((__m256i)(sum), (__m256i)(x), (__m256i)(weights)))
 #define TILE_ROWS 4
 
 static inline __attribute__((always_inline)) __m256i dot(__m256i sum, __m256i bytes, __m256i weights)
 {
-    __m256i x = _mm256_xor_si256(bytes, _mm256_set1_epi8((char)0x80));
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(weights, x));
+    __m256i pairs = _mm256_maddubs_epi16(bytes, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 

@@ -3,6 +3,7 @@
  *   STEPS        the table's name, STEPS_NAME its text
  *   PRECISION    RNN_PRECISION_BF16 or RNN_PRECISION_INT8
  *   FIRST_SUMS   int8: what sums start from, of `offsets`: those where the products are of bytes n + 128
+ *   PAIRED       int8: defined where words are summed in pairs, as rnn_int8_pairs.h says
  *   vector_dot(sum, x, weights): adds each lane's word of weights × the word of terms x to its sum, a float or an int
  * TILE_ROWS as in rnn_packed_vector.h. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_NARROW_VECTOR_H
@@ -21,7 +22,7 @@ typedef vector_ints vector_sum;
 typedef vector vector_sum;
 #endif
 
-#if defined(FIRST_SUMS)
+#if defined(FIRST_SUMS) && !defined(PAIRED)
 #define PREFETCHING_ROWS 9 /* 64 rows of 2×650, 10,000 words gain 9 %; fewer, with few bytes to fetch, lose 3 % */
 #else
 #define PREFETCHING_ROWS 1
@@ -39,15 +40,15 @@ INLINE vector_terms terms_splat(term x)
 #if defined(FIRST_SUMS)
 /* ---- int8 ---- */
 
-/* Sets `vector_count` whole-number sums of `row_count` rows (both constants) to what they start from. */
-INLINE void begin_sums(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
-                       const term *offsets)
+/* What the sums of a row start from; `product` is that of its words. */
+INLINE vector_bits first_sum(const term *offsets, uint32_t product)
 {
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, vector_count) {
-            sums[row][gate] = (vector_sum)FIRST_SUMS(terms_load(offsets + gate * LANES));
-        }
-    }
+#if defined(PAIRED)
+    return terms_load(offsets) - product;
+#else
+    (void)product;
+    return FIRST_SUMS(terms_load(offsets));
+#endif
 }
 
 /* What is `begun` plus what the whole-number sums count for. */
@@ -64,9 +65,11 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     size_t column = block * BLOCK + first * LANES;
-    begin_sums(row_count, vector_count, sums, layer->offsets + column);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = (vector_sum)first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+        }
     }
     size_t word_count = layer->input_words + layer->hidden_words;
     struct block_weights weights = block_weights(layer->weights, block, word_count, first);
@@ -90,15 +93,20 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     size_t column = block * BLOCK + first * LANES;
-    begin_sums(row_count, vector_count, sums, layer->offsets + layer->block_count * BLOCK + column);
+    const term *offsets = layer->offsets + layer->block_count * BLOCK + column;
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = (vector_sum)first_sum(offsets + gate * LANES, rows[row].hidden_product);
+        }
+    }
     size_t word_count = layer->input_words + layer->hidden_words;
     struct block_weights weights = block_weights(layer->weights, block, word_count, first);
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
             UNROLLED_FOR (gate, vector_count) {
-                vector_bits offset = FIRST_SUMS(terms_load(layer->offsets + column + gate * LANES));
-                sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + offset);
+                vector_bits more = first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+                sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + more);
             }
         }
         weights = accumulate(row_count, vector_count, sums, weights, inputs, input_words);
@@ -151,9 +159,11 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     size_t column = block * BLOCK + first * LANES;
-    begin_sums(row_count, vector_count, sums, layer->offsets + column);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = (vector_sum)first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+        }
     }
     struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
     accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
@@ -170,10 +180,10 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
     }
 }
 
-/* h is within ±1, so that h · 127 rounded to nearest stands in the low bits of the sum. */
+/* h is within ±1, so that h · 63 rounded to nearest stands in the low bits of the sum. */
 INLINE void hidden_store(void *hidden, size_t at, vector from)
 {
-    vector rounded = vector_fma(from, vector_splat(RNN_INT8_MAX), vector_splat(WHOLE_ROUNDER));
+    vector rounded = vector_fma(from, vector_splat(RNN_INT8_INPUT_MAX), vector_splat(WHOLE_ROUNDER));
     vector_bits bytes = (vector_bits)rounded ^ RNN_INT8_ZERO;
     *(vector_bytes *)((uint8_t *)hidden + at) = __builtin_convertvector(bytes, vector_bytes);
 }
@@ -196,6 +206,9 @@ const struct rnn_steps STEPS = {
     .precision = PRECISION,
     .lanes = LANES,
     .tile_rows = TILE_ROWS,
+#if defined(PAIRED)
+    .words_product = words_product,
+#endif
     .layer = layer,
     .dense = dense,
 };

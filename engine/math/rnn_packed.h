@@ -12,9 +12,10 @@
  *   bf16  2 terms a word. Inputs and h are rounded to bf16 too, because a fused dot product (VDPBF16PS) then does 2
  *         terms in one instruction: half the bytes and nearly twice the terms a second of fp32. Widening the weights
  *         instead would save bytes only; it is the way on a CPU without the instruction. Sums are fp32.
- *   int8  4 terms a word, as bytes n + 128 (VPDPBUSD multiplies unsigned by signed): h = n / 127, any other vector x is
- *         n · max|x| / 127. Weights are symmetric, one scale for each output column: w = n · max|w| / 127. Sums are
- *         whole numbers, so all kernel sets give the same bits.
+ *   int8  4 terms a word, as bytes n + 128 (VPDPBUSD multiplies unsigned by signed): h = n / 63, any other vector x is
+ *         n · max|x| / 63. Weights are symmetric, one scale for each output column: w = n · max|w| / 64. 63 + 64 is
+ *         what a byte holds, so that bytes of x and of weights can be added: see rnn_int8_pairs.h. Sums are whole
+ *         numbers, so all kernel sets give the same bits.
  * Thread: any; packed weights are read only and shared. Everything a kernel reads or writes is aligned to
  * MEM_ALIGNMENT_BYTES. */
 #ifndef ENGINE_MATH_RNN_PACKED_H
@@ -28,7 +29,7 @@
 enum { RNN_VECTORS = 4, RNN_HALF_VECTORS = 2 }; /* of a block; that lie together */
 enum { RNN_GATE_FORGET = 2, RNN_LANES_MAX = 16 };
 enum { RNN_SUM_LANES = 8 };
-enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_MAX = 127 };
+enum { RNN_WORD_BYTES = 4, RNN_INT8_ZERO = 128, RNN_INT8_INPUT_MAX = 63, RNN_INT8_WEIGHT_MAX = 64 };
 
 enum rnn_precision { RNN_PRECISION_FP32, RNN_PRECISION_BF16, RNN_PRECISION_INT8, RNN_PRECISION_COUNT };
 
@@ -66,13 +67,15 @@ struct rnn_layer {
  * `hidden_next` must not overlap: blocks of one row run on several threads. A GRU's two halves follow one another, the
  * second one when the first is done with all blocks. */
 struct rnn_layer_row {
-    const float *start; /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
-    const void *input;  /* [input_size], whole words; any alignment for float; never read when that is 0 */
-    const void *hidden; /* [stride], before the step; GRU_CANDIDATE: the hidden_next of GRU_GATES */
-    void *hidden_next;  /* [stride], written */
-    float *cell;        /* [stride], overwritten; GRU_GATES: read; TANH: not used */
-    float *update;      /* [stride]; GRU_GATES: written, GRU_CANDIDATE: read; others: not used */
-    float input_scale;  /* read where is_input_scaled */
+    const float *start;      /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
+    const void *input;       /* [input_size], whole words; any alignment for float; never read when that is 0 */
+    const void *hidden;      /* [stride], before the step; GRU_CANDIDATE: the hidden_next of GRU_GATES */
+    void *hidden_next;       /* [stride], written */
+    float *cell;             /* [stride], overwritten; GRU_GATES: read; TANH: not used */
+    float *update;           /* [stride]; GRU_GATES: written, GRU_CANDIDATE: read; others: not used */
+    float input_scale;       /* read where is_input_scaled */
+    uint32_t input_product;  /* written by rnn_layer_begin_row */
+    uint32_t hidden_product; /* the same */
 };
 
 /* One packed dense layer (logits), its fields as in rnn_layer. Owned; release with rnn_dense_release. */
@@ -91,9 +94,10 @@ struct rnn_dense {
 };
 
 struct rnn_dense_row {
-    const void *input; /* [input_size], whole words: float, bf16 or bytes */
-    float *output;     /* [stride] */
-    float input_scale; /* read where is_input_scaled */
+    const void *input;      /* [input_size], whole words: float, bf16 or bytes */
+    float *output;          /* [stride] */
+    float input_scale;      /* read where is_input_scaled */
+    uint32_t input_product; /* written by rnn_dense_begin_row */
 };
 
 /* The kernels of one precision. */
@@ -102,6 +106,10 @@ struct rnn_steps {
     enum rnn_precision precision;
     size_t lanes;     /* at most RNN_LANES_MAX */
     size_t tile_rows; /* rows served by one pass over a block's weights */
+
+    /* int8, where words are summed in pairs (rnn_int8_pairs.h): what a list of `count` words adds to all of a row's
+     * sums. NULL where words are summed one by one. */
+    uint32_t (*words_product)(const void *words, size_t count);
 
     /* One step of `block` for `row_count` rows (at least 1): see rnn_kind. */
     void (*layer)(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count);
@@ -162,6 +170,10 @@ enum status rnn_layer_init(struct rnn_layer *layer, const struct rnn_steps *step
                            const struct rnn_layer_weights *weights, struct error *error) MUST_CHECK;
 void rnn_layer_release(struct rnn_layer *layer);
 
+/* Before the first block of each step, when input and hidden are what they will be: what all blocks need of them. */
+void rnn_layer_begin_row(const struct rnn_layer *layer, struct rnn_layer_row *row);
+void rnn_dense_begin_row(const struct rnn_dense *layer, struct rnn_dense_row *row);
+
 /* What a layer's sums start from, bias and forget bias: [rnn_gate_count × units]. */
 void rnn_layer_bias(const struct rnn_layer_weights *weights, float *gates);
 
@@ -177,6 +189,10 @@ size_t rnn_dense_bytes(const struct rnn_dense *layer);
 enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
                            const float *weights, const float *bias, struct error *error) MUST_CHECK;
 void rnn_dense_release(struct rnn_dense *layer);
+
+/* All steps of a precision that this CPU can run, also those that others are faster than; NULL from the end on. The
+ * last ones are always plain. */
+const struct rnn_steps *rnn_steps_at(enum rnn_precision precision, size_t index);
 
 /* "fp32", "bf16", "int8". */
 const char *rnn_precision_name(enum rnn_precision precision);

@@ -12,15 +12,26 @@ extern const struct rnn_kernels rnn_kernels_avx2;   /* x86-64 with AVX2 and FMA 
 extern const struct rnn_kernels rnn_kernels_avx512; /* x86-64 with AVX-512F */
 extern const struct rnn_kernels rnn_kernels_neon;   /* aarch64 */
 
-extern const struct rnn_steps rnn_steps_avx512_bf16; /* x86-64 with AVX-512 F and BF16 */
-extern const struct rnn_steps rnn_steps_avx512_vnni; /* x86-64 with AVX-512 F and VNNI */
-extern const struct rnn_steps rnn_steps_avx2_bf16;   /* x86-64 with AVX2 and FMA */
+extern const struct rnn_steps rnn_steps_avx512_bf16;       /* x86-64 with AVX-512 F and BF16 */
+extern const struct rnn_steps rnn_steps_avx512_vnni;       /* x86-64 with AVX-512 F and VNNI */
+extern const struct rnn_steps rnn_steps_avx512_vnni_pairs; /* x86-64 with AVX-512 F, BW and VNNI */
+extern const struct rnn_steps rnn_steps_avx2_bf16;         /* x86-64 with AVX2 and FMA */
 extern const struct rnn_steps rnn_steps_avx2_int8;
 extern const struct rnn_steps rnn_steps_neon_bf16; /* aarch64 */
 extern const struct rnn_steps rnn_steps_neon_int8;
 extern const struct rnn_steps rnn_steps_neon_dotprod; /* aarch64 with dot products (ARMv8.2) */
 extern const struct rnn_steps rnn_steps_plain_bf16;
 extern const struct rnn_steps rnn_steps_plain_int8;
+
+/* What becomes of a word where words are summed in pairs: see rnn_int8_pairs.h. */
+enum rnn_word_role { RNN_WORD_FIRST, RNN_WORD_SECOND, RNN_WORD_ALONE, RNN_WORD_PERIOD };
+
+/* Of word `word` of a list of `count`: two make a pair, the third is alone, and so is a last one that has no second. */
+static inline enum rnn_word_role rnn_word_role(size_t word, size_t count)
+{
+    enum rnn_word_role role = (enum rnn_word_role)(word % RNN_WORD_PERIOD);
+    return role == RNN_WORD_FIRST && word + 1 == count ? RNN_WORD_ALONE : role;
+}
 
 #define BF16_ROUNDER 0x7FFFu /* with the last bit kept, added before the low half is dropped: ties to even */
 

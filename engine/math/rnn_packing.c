@@ -74,13 +74,13 @@ static float float_of_bf16(uint16_t half)
     return value;
 }
 
-/* value · 127 / maximum, to the nearest, ties to even; NaN is 127. No calls, no branches: loading a model is a loop
- * over this. */
-static int8_t int8_of_float(float value, float maximum)
+/* value · largest / maximum, to the nearest, ties to even; NaN is `largest`. No calls, no branches: loading a model is
+ * a loop over this. */
+static int8_t int8_of_float(float value, float maximum, double largest)
 {
     const double rounder = 0x1.8p52; /* what is added to it keeps no bits behind the point */
-    double scaled = (double)value * RNN_INT8_MAX / (maximum > 0 ? (double)maximum : HUGE_VAL);
-    double clamped = scaled < RNN_INT8_MAX ? (scaled > -RNN_INT8_MAX ? scaled : -RNN_INT8_MAX) : RNN_INT8_MAX;
+    double scaled = (double)value * largest / (maximum > 0 ? (double)maximum : HUGE_VAL);
+    double clamped = scaled < largest ? (scaled > -largest ? scaled : -largest) : largest;
     return (int8_t)(int32_t)(clamped + rounder - rounder);
 }
 
@@ -88,7 +88,7 @@ static int8_t int8_of_float(float value, float maximum)
 static uint8_t byte_of_hidden(float value)
 {
     float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
-    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_MAX, WHOLE_ROUNDER) - WHOLE_ROUNDER) + RNN_INT8_ZERO);
+    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_INPUT_MAX, WHOLE_ROUNDER) - WHOLE_ROUNDER) + RNN_INT8_ZERO);
 }
 
 float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)
@@ -101,7 +101,7 @@ float rnn_pack_input(enum rnn_precision precision, const float *values, size_t c
         }
         memset(bytes, RNN_INT8_ZERO, rnn_words(precision, count) * RNN_WORD_BYTES);
         for (size_t i = 0; i < count; i++) {
-            bytes[i] = (uint8_t)(int8_of_float(values[i], maximum) + RNN_INT8_ZERO);
+            bytes[i] = (uint8_t)(int8_of_float(values[i], maximum, RNN_INT8_INPUT_MAX) + RNN_INT8_ZERO);
         }
         return maximum;
     }
@@ -143,7 +143,7 @@ void rnn_read_hidden(enum rnn_precision precision, const void *hidden, size_t co
         break;
     case RNN_PRECISION_INT8:
         for (size_t i = 0; i < count; i++) {
-            values[i] = (float)(bytes[i] - RNN_INT8_ZERO) / RNN_INT8_MAX;
+            values[i] = (float)(bytes[i] - RNN_INT8_ZERO) / RNN_INT8_INPUT_MAX;
         }
         break;
     case RNN_PRECISION_COUNT: CHECK(false);
@@ -174,7 +174,7 @@ static size_t find_columns(const struct packing *packing, size_t vector, size_t 
     return begin >= packing->units ? 0 : packing->units - begin < lanes ? packing->units - begin : lanes;
 }
 
-/* int8: a product of a column's bytes counts for (max|w| / 127) · (1 / 127). */
+/* int8: a product of a column's bytes counts for (max|w| / 64) · (1 / 63). */
 static void find_scales(const struct packing *packing, const float *matrix, size_t term_count)
 {
     size_t lanes = packing->steps->lanes;
@@ -190,7 +190,7 @@ static void find_scales(const struct packing *packing, const float *matrix, size
         }
     }
     for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_VECTORS * lanes; n++) {
-        packing->scales[n] /= RNN_INT8_MAX * RNN_INT8_MAX;
+        packing->scales[n] /= RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX;
     }
 }
 
@@ -198,7 +198,8 @@ static void find_scales(const struct packing *packing, const float *matrix, size
 static void pack_int8_lanes(const float *from, size_t count, char *to, const float *scales, uint32_t *offsets)
 {
     for (size_t i = 0; i < count; i++) {
-        int8_t byte = int8_of_float(from[i], scales[i] * (RNN_INT8_MAX * RNN_INT8_MAX));
+        float maximum = scales[i] * (RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX);
+        int8_t byte = int8_of_float(from[i], maximum, RNN_INT8_WEIGHT_MAX);
         offsets[i] -= (uint32_t)RNN_INT8_ZERO * (uint32_t)byte;
         to[i * RNN_WORD_BYTES] = (char)byte;
     }
@@ -225,6 +226,26 @@ static void pack_lanes(const struct packing *packing, size_t vector, const float
     }
 }
 
+/* Makes pairs of a packed list of `word_count` words, for rnn_int8_pairs.h: weights w_e of a first word become w_e −
+ * 128, as bytes; offsets take off w_e · w_o instead of 128 · w_o. */
+static void pair_words(const struct packing *packing, size_t first_word, size_t word_count, uint32_t *offsets)
+{
+    const size_t half = RNN_HALF_VECTORS * packing->steps->lanes;
+    for (size_t n = 0; n < 2 * packing->block_count; n++, offsets += half) {
+        for (size_t word = 0; word < word_count; word++) {
+            if (rnn_word_role(word, word_count) != RNN_WORD_FIRST) {
+                continue;
+            }
+            uint8_t *first = (uint8_t *)(packing->words + (n * packing->word_count + first_word + word) * half);
+            const int8_t *second = (const int8_t *)first + half * RNN_WORD_BYTES;
+            for (size_t i = 0; i < half * RNN_WORD_BYTES; i++) {
+                offsets[i / RNN_WORD_BYTES] += (uint32_t)((RNN_INT8_ZERO - (int8_t)first[i]) * second[i]);
+                first[i] ^= RNN_INT8_ZERO;
+            }
+        }
+    }
+}
+
 /* Packs a list of terms [term_count, columns] into the words from `first_word` on. */
 static void pack_terms(const struct packing *packing, const float *matrix, size_t term_count, size_t first_word,
                        uint32_t *offsets)
@@ -242,6 +263,9 @@ static void pack_terms(const struct packing *packing, const float *matrix, size_
             const float *from = matrix + term * packing->gate_count * packing->units + first;
             pack_lanes(packing, vector, from, count, to, offsets);
         }
+    }
+    if (packing->steps->words_product != NULL) {
+        pair_words(packing, first_word, rnn_words(precision, term_count), offsets);
     }
 }
 
@@ -373,6 +397,21 @@ void rnn_layer_release(struct rnn_layer *layer)
     mem_free(layer->scales);
     mem_free(layer->offsets);
     *layer = (struct rnn_layer){0};
+}
+
+void rnn_layer_begin_row(const struct rnn_layer *layer, struct rnn_layer_row *row)
+{
+    if (layer->steps->words_product != NULL) {
+        row->input_product = layer->steps->words_product(row->input, layer->input_words);
+        row->hidden_product = layer->steps->words_product(row->hidden, layer->hidden_words);
+    }
+}
+
+void rnn_dense_begin_row(const struct rnn_dense *layer, struct rnn_dense_row *row)
+{
+    if (layer->steps->words_product != NULL) {
+        row->input_product = layer->steps->words_product(row->input, layer->input_words);
+    }
 }
 
 void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, float *start)

@@ -5,10 +5,22 @@
 #include <math.h>
 #include <stddef.h>
 
-/* The nearest multiple of maximum / 127. */
-static inline double round_int8(double value, double maximum)
+/* The nearest multiple of maximum / count. */
+static inline double round_int8(double value, double maximum, int count)
 {
-    return maximum > 0 ? rint(value * 127 / maximum) * maximum / 127 : 0;
+    return maximum > 0 ? rint(value * count / maximum) * maximum / count : 0;
+}
+
+/* x, an h where the maximum is 1. */
+static inline double round_int8_input(double value, double maximum)
+{
+    return round_int8(value, maximum, 63);
+}
+
+/* A weight whose column's largest is `maximum`. */
+static inline double round_int8_weight(double value, double maximum)
+{
+    return round_int8(value, maximum, 64);
 }
 
 /* The nearest number of 8 significant bits, ties to even. */

@@ -148,6 +148,45 @@ static void check_model(struct decode_model *model)
     decode_plan_destroy(plan);
 }
 
+/* The slot after a step from a state of nothing but `value`, as floats. */
+static float *step_from(const struct decode_plan *plan, float value)
+{
+    struct error error;
+    size_t count = decode_plan_state_bytes(plan) / sizeof(float);
+    float *numbers = mem_allocate(count, sizeof *numbers);
+    float *slot = mem_allocate_aligned(plan->slot_floats, sizeof *slot);
+    float *logits = mem_allocate_aligned(plan->output.stride, sizeof *logits);
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = value;
+    }
+    assert_int_equal(decode_plan_load_state(plan, numbers, slot, &error), STATUS_OK);
+    assert_int_equal(decode_plan_step_alone(plan, slot, 0, 1, logits, &error), STATUS_OK);
+    mem_free(numbers);
+    mem_free(logits);
+    return slot;
+}
+
+/* An h beyond ±1, which no GRU makes, would not fit the bytes of int8. */
+static void test_int8_states_are_clamped(void **state)
+{
+    (void)state;
+    struct decode_model model;
+    struct decode_plan *plan;
+    struct error error;
+    decode_model_init_cells(&model, decode_model_characters(20), DECODE_CELL_GRU, 0, 1, 33, SEED);
+    model.weights.precision = RNN_PRECISION_INT8;
+    assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        float *within = step_from(plan, (float)sign);
+        float *beyond = step_from(plan, 5.0f * (float)sign);
+        assert_memory_equal(within, beyond, plan->slot_floats * sizeof *within);
+        mem_free(within);
+        mem_free(beyond);
+    }
+    decode_plan_destroy(plan);
+    decode_model_release(&model);
+}
+
 static struct vocabulary *make_bytes(void)
 {
     struct vocabulary *vocabulary;
@@ -369,6 +408,7 @@ static void test_bytes_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_int8_states_are_clamped),
         cmocka_unit_test(test_steps_equal_reference),
         cmocka_unit_test(test_other_cells_equal_reference),
         cmocka_unit_test(test_tied_output_equals_reference),

@@ -52,6 +52,7 @@ static void run_part(const struct rnn_steps *steps, const struct rnn_layer_weigh
                                          .hidden_next = own[i].hidden[1],
                                          .cell = own[i].cell,
                                          .update = own[i].update};
+        rnn_layer_begin_row(&layer, &rows[i]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < ROWS_MAX; row += rows_a_call) {
@@ -77,8 +78,8 @@ static void check_kernels(const struct rnn_layer_weights *weights, enum rnn_prec
     static struct cell_row wanted[ROWS_MAX];
     static struct cell_row got[ROWS_MAX];
     run_part(rnn_kernels_steps(rnn_kernels_find("plain"), precision), weights, ROWS_MAX, wanted);
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
+    const struct rnn_steps *steps;
+    for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
         if (precision == RNN_PRECISION_BF16) {
             run_part(steps, weights, ROWS_MAX, wanted);
         }

@@ -31,6 +31,7 @@ static void run_dense(const struct rnn_steps *steps, size_t columns, size_t rows
         memset(words[row], steps->precision == RNN_PRECISION_INT8 ? RNN_INT8_ZERO : 0, ROW_BYTES);
         rnn_write_hidden(steps->precision, inputs + row * INPUTS, INPUTS, words[row]);
         rows[row] = (struct rnn_dense_row){.input = words[row], .output = padded + row * layer.stride};
+        rnn_dense_begin_row(&layer, &rows[row]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < ROWS_MAX; row += rows_a_call) {
@@ -52,7 +53,7 @@ static double rounded_product(enum rnn_precision precision, double x, double w, 
 {
     switch (precision) {
     case RNN_PRECISION_BF16: return round_bf16(x) * round_bf16(w);
-    case RNN_PRECISION_INT8: return round_int8(x, 1) * round_int8(w, maximum);
+    case RNN_PRECISION_INT8: return round_int8_input(x, 1) * round_int8_weight(w, maximum);
     case RNN_PRECISION_FP32:
     case RNN_PRECISION_COUNT: break;
     }
@@ -86,8 +87,8 @@ static void check_dense(enum rnn_precision precision, size_t columns)
     rng_fill_uniform(SEED, 12, columns, -1, 1, bias);
     rng_fill_uniform(SEED, 13, ROWS_MAX * INPUTS, -1, 1, inputs);
     const struct rnn_steps *plain = rnn_kernels_steps(rnn_kernels_find("plain"), precision);
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
+    const struct rnn_steps *steps;
+    for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
         const struct rnn_steps *equal = precision == RNN_PRECISION_BF16 ? steps : plain;
         run_dense(equal, columns, ROWS_MAX, weights, bias, inputs, first);
         check_sums(precision, columns, weights, bias, inputs, first);

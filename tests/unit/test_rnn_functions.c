@@ -41,6 +41,7 @@ static void step_gates(const struct rnn_steps *steps, const float gates[4], floa
     _Alignas(64) char hidden[2][RNN_LANES_MAX * sizeof(float)];
     memset(hidden, steps->precision == RNN_PRECISION_INT8 ? RNN_INT8_ZERO : 0, sizeof hidden);
     struct rnn_layer_row row = {.start = start, .hidden = hidden[0], .hidden_next = hidden[1], .cell = cells};
+    rnn_layer_begin_row(&layer, &row);
     steps->layer(&layer, 0, &row, 1);
     *ret_cell = cells[0];
     rnn_read_hidden(steps->precision, hidden[1], 1, ret_hidden);
@@ -95,9 +96,9 @@ static void test_fp32_functions_are_accurate(void **state)
 static void test_narrow_functions_are_close(void **state)
 {
     (void)state;
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        for (enum rnn_precision precision = RNN_PRECISION_BF16; precision < RNN_PRECISION_COUNT; precision++) {
-            const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
+    for (enum rnn_precision precision = RNN_PRECISION_BF16; precision < RNN_PRECISION_COUNT; precision++) {
+        const struct rnn_steps *steps;
+        for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
             for (float x = -30.0f; x < 30.0f; x += 0.00713f) {
                 check_narrow(steps, x);
             }
@@ -128,9 +129,9 @@ static void check_extremes(const struct rnn_steps *steps, float from)
 static void test_extremes_stay_within_bounds(void **state)
 {
     (void)state;
-    for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-        for (enum rnn_precision precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
-            const struct rnn_steps *steps = rnn_kernels_steps(rnn_kernels_at(set), precision);
+    for (enum rnn_precision precision = RNN_PRECISION_FP32; precision < RNN_PRECISION_COUNT; precision++) {
+        const struct rnn_steps *steps;
+        for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
             check_extremes(steps, 1.5f);
             check_extremes(steps, -1e16f);
             for (size_t gate = 0; gate < 3; gate++) {

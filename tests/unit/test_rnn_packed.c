@@ -102,6 +102,7 @@ static void step(const struct problem *p, const struct rnn_kernels *kernels, siz
                                            .cell = own,
                                            .hidden = own + layer.stride,
                                            .hidden_next = own + 2 * layer.stride};
+        rnn_layer_begin_row(&layer, &rows[row]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
         for (size_t row = 0; row < p->row_count; row += rows_a_call) {
