@@ -85,6 +85,7 @@ FLAGS_engine/math/rnn_bf16_avx2     := $(TILE_FLAGS) -mavx2 -mfma
 FLAGS_engine/math/rnn_bf16_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512bf16
 FLAGS_engine/math/rnn_int8_avx2     := $(TILE_FLAGS) -mavx2 -mfma
 FLAGS_engine/math/rnn_int8_avx512   := $(TILE_FLAGS) -mavx512f -mfma -mavx512vnni
+FLAGS_engine/math/rnn_fp32_pairs_avx512 := $(TILE_FLAGS) -mavx512f -mfma
 FLAGS_engine/math/rnn_int8_pairs_avx512 := $(TILE_FLAGS) -mavx512f -mfma -mavx512bw -mavx512vnni
 else ifneq ($(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 FLAGS_engine/math/rnn_int8_dotprod_neon := $(TILE_FLAGS) -march=armv8.2-a+dotprod

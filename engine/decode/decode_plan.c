@@ -83,8 +83,11 @@ static enum status fill_embedded_table(const struct decode_plan *plan, const str
                                        const float *gates, struct error *error)
 {
     struct rnn_dense dense;
-    TRY(rnn_dense_init(&dense, &plan->kernels->fp32, weights->embedding_size, rnn_gate_count(from->kind) * from->units,
-                       from->kernel, gates, error));
+    struct rnn_dense_weights inputs = {.input_size = weights->embedding_size,
+                                       .columns = rnn_gate_count(from->kind) * from->units,
+                                       .kernel = from->kernel,
+                                       .bias = gates};
+    TRY(rnn_dense_init(&dense, &plan->kernels->fp32, &inputs, error));
     float *sums = mem_allocate_aligned(TABLE_CHUNK_SYMBOLS * dense.stride, sizeof *sums);
     if (sums == NULL) {
         rnn_dense_release(&dense);
@@ -180,9 +183,6 @@ static enum status pack_embedding(struct decode_plan *plan, const struct decode_
         if (is_int8) {
             plan->embedding_scales[symbol] = scale;
         }
-    }
-    for (size_t i = 0; i < part_count_of(weights->layers[0].cell); i++) {
-        plan->parts[i].weights.is_input_scaled = is_int8;
     }
     return STATUS_OK;
 }
@@ -313,16 +313,15 @@ static void lay_out_slot(struct decode_plan *plan)
 static enum status pack_layer(struct decode_plan *plan, const struct decode_layer_weights *from, size_t skipped,
                               const struct rnn_steps *steps, struct error *error)
 {
-    bool is_scaled = plan->precision == RNN_PRECISION_INT8 && plan->layer_count > 0 &&
-                     plan->layers[plan->layer_count - 1].is_residual;
+    bool is_input_hidden = plan->layer_count > 0 && !plan->layers[plan->layer_count - 1].is_residual;
     plan->layers[plan->layer_count] =
         (struct decode_layer){.cell = from->cell, .units = from->units, .is_residual = from->is_residual};
     for (size_t i = 0; i < part_count_of(from->cell); i++) {
         struct decode_part *part = &plan->parts[plan->part_count];
         struct rnn_layer_weights weights = part_weights(from, i);
         weights.skipped = skipped;
+        weights.is_input_hidden = is_input_hidden;
         TRY(rnn_layer_init(&part->weights, steps, &weights, error));
-        part->weights.is_input_scaled = is_scaled;
         part->layer = plan->layer_count;
         plan->part_count++;
     }
@@ -348,7 +347,12 @@ static enum status pack_tied_output(struct decode_plan *plan, const struct decod
             transposed[unit * symbols + symbol] = weights->embedding[symbol * units + unit];
         }
     }
-    enum status status = rnn_dense_init(&plan->output, steps, units, symbols, transposed, weights->softmax_b, error);
+    struct rnn_dense_weights output = {.input_size = units,
+                                       .columns = symbols,
+                                       .is_input_hidden = !plan->layers[plan->layer_count - 1].is_residual,
+                                       .kernel = transposed,
+                                       .bias = weights->softmax_b};
+    enum status status = rnn_dense_init(&plan->output, steps, &output, error);
     mem_free(transposed);
     return status;
 }
@@ -370,11 +374,13 @@ static enum status pack(struct decode_plan *plan, const struct decode_weights *w
     if (weights->softmax_w == NULL) {
         TRY(pack_tied_output(plan, weights, steps, error));
     } else {
-        TRY(rnn_dense_init(&plan->output, steps, weights->layers[weights->layer_count - 1].units,
-                           weights->vocabulary_size, weights->softmax_w, weights->softmax_b, error));
+        struct rnn_dense_weights output = {.input_size = weights->layers[weights->layer_count - 1].units,
+                                           .columns = weights->vocabulary_size,
+                                           .is_input_hidden = !plan->layers[plan->layer_count - 1].is_residual,
+                                           .kernel = weights->softmax_w,
+                                           .bias = weights->softmax_b};
+        TRY(rnn_dense_init(&plan->output, steps, &output, error));
     }
-    plan->output.is_input_scaled =
-        plan->precision == RNN_PRECISION_INT8 && plan->layers[plan->layer_count - 1].is_residual;
     plan->logits_stride = plan->output.stride;
     return STATUS_OK;
 }

@@ -3,7 +3,7 @@
  *   STEPS        the table's name, STEPS_NAME its text
  *   PRECISION    RNN_PRECISION_BF16 or RNN_PRECISION_INT8
  *   FIRST_SUMS   int8: what sums start from, of `offsets`: those where the products are of bytes n + 128
- *   PAIRED       int8: defined where words are summed in pairs, as rnn_int8_pairs.h says
+ *   PAIRED       int8: defined where words are summed in pairs; what that wants is in rnn_pairs_vector.h
  *   vector_dot(sum, x, weights): adds each lane's word of weights × the word of terms x to its sum, a float or an int
  * TILE_ROWS as in rnn_packed_vector.h. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_NARROW_VECTOR_H
@@ -22,7 +22,7 @@ typedef vector_ints vector_sum;
 typedef vector vector_sum;
 #endif
 
-#if defined(FIRST_SUMS) && !defined(PAIRED)
+#if defined(FIRST_SUMS)
 #define PREFETCHING_ROWS 9 /* 64 rows of 2×650, 10,000 words gain 9 %; fewer, with few bytes to fetch, lose 3 % */
 #else
 #define PREFETCHING_ROWS 1
@@ -40,11 +40,18 @@ INLINE vector_terms terms_splat(term x)
 #if defined(FIRST_SUMS)
 /* ---- int8 ---- */
 
+#if defined(PAIRED)
+#include "engine/math/rnn_pairs_vector.h"
+#define accumulate_words accumulate_pairs
+#else
+#define accumulate_words accumulate
+#endif
+
 /* What the sums of a row start from; `product` is that of its words. */
-INLINE vector_bits first_sum(const term *offsets, uint32_t product)
+INLINE vector_bits first_sum(const term *offsets, union rnn_product product)
 {
 #if defined(PAIRED)
-    return terms_load(offsets) - product;
+    return terms_load(offsets) - product.whole;
 #else
     (void)product;
     return FIRST_SUMS(terms_load(offsets));
@@ -68,12 +75,13 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
         UNROLLED_FOR (gate, vector_count) {
-            sums[row][gate] = (vector_sum)first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+            sums[row][gate] =
+                (vector_sum)first_sum((const term *)layer->offsets + column + gate * LANES, rows[row].input_product);
         }
     }
     size_t word_count = layer->input_words + layer->hidden_words;
     struct block_weights weights = block_weights(layer->weights, block, word_count, first);
-    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    accumulate_words(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         vector input_scale = vector_splat(rows[row].input_scale);
         UNROLLED_FOR (gate, vector_count) {
@@ -93,7 +101,7 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
     size_t column = block * BLOCK + first * LANES;
-    const term *offsets = layer->offsets + layer->block_count * BLOCK + column;
+    const term *offsets = (const term *)layer->offsets + layer->block_count * BLOCK + column;
     UNROLLED_FOR (row, row_count) {
         UNROLLED_FOR (gate, vector_count) {
             sums[row][gate] = (vector_sum)first_sum(offsets + gate * LANES, rows[row].hidden_product);
@@ -105,23 +113,24 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
             UNROLLED_FOR (gate, vector_count) {
-                vector_bits more = first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+                vector_bits more =
+                    first_sum((const term *)layer->offsets + column + gate * LANES, rows[row].input_product);
                 sums[row][gate] = (vector_sum)((vector_bits)sums[row][gate] + more);
             }
         }
-        weights = accumulate(row_count, vector_count, sums, weights, inputs, input_words);
+        weights = accumulate_words(row_count, vector_count, sums, weights, inputs, input_words);
     } else {
         weights.next += layer->input_words * RNN_HALF_VECTORS * LANES;
     }
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
     }
-    accumulate(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
+    accumulate_words(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
     UNROLLED_FOR (row, row_count) {
         UNROLLED_FOR (gate, vector_count) {
             vector scale = vector_load(layer->scales + column + gate * LANES);
-            vector begun = layer->is_input_scaled ? ret_sums[row][first + gate]
-                                                  : vector_load(rows[row].start + column + gate * LANES);
+            vector begun = layer->is_input_apart ? ret_sums[row][first + gate]
+                                                 : vector_load(rows[row].start + column + gate * LANES);
             ret_sums[row][first + gate] = finish_sum(sums[row][gate], scale, begun);
         }
     }
@@ -146,10 +155,10 @@ INLINE void hidden_sums(size_t row_count, const struct rnn_layer *layer, size_t 
 static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
                        vector ret_sums[TILE_ROWS][RNN_VECTORS])
 {
-    if (layer->is_input_scaled) {
+    if (layer->is_input_apart) {
         WITH_ROW_COUNT(row_count, scaled_input_sums, layer, block, rows, ret_sums)
     }
-    size_t input_words = layer->is_input_scaled ? 0 : layer->input_words;
+    size_t input_words = layer->is_input_apart ? 0 : layer->input_words;
     WITH_ROW_COUNT(row_count, hidden_sums, layer, block, rows, input_words, ret_sums)
 }
 
@@ -162,17 +171,18 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
         UNROLLED_FOR (gate, vector_count) {
-            sums[row][gate] = (vector_sum)first_sum(layer->offsets + column + gate * LANES, rows[row].input_product);
+            sums[row][gate] =
+                (vector_sum)first_sum((const term *)layer->offsets + column + gate * LANES, rows[row].input_product);
         }
     }
     struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
-    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    accumulate_words(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (gate, vector_count) {
         size_t at = column + gate * LANES;
         UNROLLED_FOR (row, row_count) {
             vector start = vector_load(layer->start + at);
             vector scale = vector_load(layer->scales + at);
-            if (layer->is_input_scaled) {
+            if (layer->is_input_apart) {
                 scale *= vector_splat(rows[row].input_scale);
             }
             vector_store(rows[row].output + at, finish_sum(sums[row][gate], scale, start));

@@ -24,8 +24,8 @@ static bool cpu_has_avx512_vnni(void)
     return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 
-/* Where a zmm addition of bytes has pipes that products do not: beside two products a cycle, Zen 5 adds twice (Zen 4
- * in halves). Elsewhere the additions would take the products' time. */
+/* Where additions of vectors, of bytes and of floats, have pipes that products do not: beside two products a cycle, Zen
+ * 5 adds twice (Zen 4 in halves). Elsewhere the additions would take the products' time. */
 static bool cpu_adds_beside_products(void)
 {
     return __builtin_cpu_is("amd");
@@ -92,8 +92,9 @@ static const struct {
     const struct rnn_steps *steps;
     bool (*is_supported)(void);
     bool (*is_faster)(void); /* than the next one; NULL: always */
-} narrow_steps[] = {
+} other_steps[] = {
 #if defined(__x86_64__)
+    {"avx512", &rnn_steps_avx512_pairs, cpu_has_avx512, cpu_adds_beside_products},
     {"avx512", &rnn_steps_avx512_bf16, cpu_has_avx512_bf16, NULL},
     {"avx512", &rnn_steps_avx512_vnni_pairs, cpu_has_avx512_vnni_pairs, cpu_adds_beside_products},
     {"avx512", &rnn_steps_avx512_vnni, cpu_has_avx512_vnni, NULL},
@@ -108,30 +109,27 @@ static const struct {
     {NULL, &rnn_steps_plain_bf16, cpu_has_all, NULL},
     {NULL, &rnn_steps_plain_int8, cpu_has_all, NULL},
 };
-enum { NARROW_COUNT = sizeof narrow_steps / sizeof *narrow_steps };
+enum { OTHER_COUNT = sizeof other_steps / sizeof *other_steps };
 
 const struct rnn_steps *rnn_kernels_steps(const struct rnn_kernels *kernels, enum rnn_precision precision)
 {
-    if (precision == RNN_PRECISION_FP32) {
-        return &kernels->fp32;
-    }
-    for (size_t i = 0; i < NARROW_COUNT; i++) {
-        const char *name = narrow_steps[i].kernels;
-        bool (*is_faster)(void) = narrow_steps[i].is_faster;
-        if (narrow_steps[i].steps->precision == precision && (name == NULL || strcmp(name, kernels->name) == 0) &&
-            narrow_steps[i].is_supported() && (is_faster == NULL || is_faster())) {
-            return narrow_steps[i].steps;
+    for (size_t i = 0; i < OTHER_COUNT; i++) {
+        const char *name = other_steps[i].kernels;
+        bool (*is_faster)(void) = other_steps[i].is_faster;
+        if (other_steps[i].steps->precision == precision && (name == NULL || strcmp(name, kernels->name) == 0) &&
+            other_steps[i].is_supported() && (is_faster == NULL || is_faster())) {
+            return other_steps[i].steps;
         }
     }
-    CHECK(precision < RNN_PRECISION_COUNT); /* the plain ones match any kernels */
-    return NULL;
+    CHECK(precision == RNN_PRECISION_FP32); /* the plain ones of others match any kernels */
+    return &kernels->fp32;
 }
 
 /* Whether row `index` is the first one of its steps. */
 static bool is_first_of_steps(size_t index)
 {
     for (size_t i = 0; i < index; i++) {
-        if (narrow_steps[i].steps == narrow_steps[index].steps) {
+        if (other_steps[i].steps == other_steps[index].steps) {
             return false;
         }
     }
@@ -140,15 +138,12 @@ static bool is_first_of_steps(size_t index)
 
 const struct rnn_steps *rnn_steps_at(enum rnn_precision precision, size_t index)
 {
-    if (precision == RNN_PRECISION_FP32) {
-        const struct rnn_kernels *kernels = rnn_kernels_at(index);
-        return kernels == NULL ? NULL : &kernels->fp32;
-    }
-    for (size_t i = 0; i < NARROW_COUNT; i++) {
-        if (narrow_steps[i].steps->precision == precision && narrow_steps[i].is_supported() && is_first_of_steps(i) &&
+    for (size_t i = 0; i < OTHER_COUNT; i++) {
+        if (other_steps[i].steps->precision == precision && other_steps[i].is_supported() && is_first_of_steps(i) &&
             index-- == 0) {
-            return narrow_steps[i].steps;
+            return other_steps[i].steps;
         }
     }
-    return NULL;
+    const struct rnn_kernels *kernels = precision == RNN_PRECISION_FP32 ? rnn_kernels_at(index) : NULL;
+    return kernels == NULL ? NULL : &kernels->fp32;
 }

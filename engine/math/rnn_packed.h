@@ -5,7 +5,8 @@
  * layer, 4 × lanes columns. Its weights are read once for up to `tile_rows` rows of the batch, the sums stay in
  * registers, and the pointwise part follows at once. Every sum starts from its `start` value and adds input terms, then
  * hidden terms, in ascending order with fused multiply-adds, whatever the batch: a row's bits depend on nothing but the
- * row, and every kernel set gives the same bits as the plain one.
+ * row, and every kernel set gives the same bits as the plain one. Where a CPU adds beside its products, fp32 and int8
+ * are summed in pairs (rnn_pairs_vector.h): in fp32 those bits are others, and as near to the exact sums.
  *
  * A layer is packed in one of three precisions. Narrow ones hold their weights, inputs and h in words of 4 bytes, each
  * term list padded with zeros to whole words:
@@ -14,7 +15,7 @@
  *         instead would save bytes only; it is the way on a CPU without the instruction. Sums are fp32.
  *   int8  4 terms a word, as bytes n + 128 (VPDPBUSD multiplies unsigned by signed): h = n / 63, any other vector x is
  *         n · max|x| / 63. Weights are symmetric, one scale for each output column: w = n · max|w| / 64. 63 + 64 is
- *         what a byte holds, so that bytes of x and of weights can be added: see rnn_int8_pairs.h. Sums are whole
+ *         what a byte holds, so that bytes of x and of weights can be added: see rnn_pairs_vector.h. Sums are whole
  *         numbers, so all kernel sets give the same bits.
  * Thread: any; packed weights are read only and shared. Everything a kernel reads or writes is aligned to
  * MEM_ALIGNMENT_BYTES. */
@@ -56,26 +57,34 @@ struct rnn_layer {
     size_t column_stride; /* block_count × 4 × lanes: a row's padded sums */
     size_t input_words;   /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
     size_t hidden_words;
-    bool is_input_scaled; /* int8, set by the owner: inputs are no h, and rows say their scale */
-    void *weights;     /* [block_count, 2, input_words + hidden_words, 2, lanes] words, gates in TensorFlow's order */
-    float *start;      /* [block_count, 4, lanes]: bias, with the forget bias added to f */
-    float *scales;     /* int8: [block_count, 4, lanes]: what a product n·n of a weight and an h counts for; or NULL */
-    uint32_t *offsets; /* int8: [2, block_count, 4, lanes]: −128 × the weights' sum, of inputs and of h; or NULL */
+    bool is_input_apart; /* inputs are no h, whose magnitudes are at most 1: in int8 rows say their scale */
+    void *weights;       /* [block_count, 2, input_words + hidden_words, 2, lanes] words, gates in TensorFlow's order */
+    float *start;        /* [block_count, 4, lanes]: bias, with the forget bias added to f */
+    float *scales; /* [block_count, 4, lanes]: what a product counts for, in int8 n·n of a weight and an h, in fp32 in
+                      pairs that of an h and a packed weight; or NULL */
+    void *offsets; /* [2, block_count, 4, lanes]: what sums of products have too little, of inputs and of h. int8:
+                      uint32, −128 × the weights' sum; in pairs (fp32: float) see rnn_pairs_vector.h; or NULL */
+};
+
+/* What a row's words add to all its sums, where words are summed in pairs. */
+union rnn_product {
+    uint32_t whole; /* int8 */
+    float real;     /* fp32 */
 };
 
 /* One row's part of a step. input and hidden: float, bf16 or bytes, by the layer's precision. `hidden` and
  * `hidden_next` must not overlap: blocks of one row run on several threads. A GRU's two halves follow one another, the
  * second one when the first is done with all blocks. */
 struct rnn_layer_row {
-    const float *start;      /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
-    const void *input;       /* [input_size], whole words; any alignment for float; never read when that is 0 */
-    const void *hidden;      /* [stride], before the step; GRU_CANDIDATE: the hidden_next of GRU_GATES */
-    void *hidden_next;       /* [stride], written */
-    float *cell;             /* [stride], overwritten; GRU_GATES: read; TANH: not used */
-    float *update;           /* [stride]; GRU_GATES: written, GRU_CANDIDATE: read; others: not used */
-    float input_scale;       /* read where is_input_scaled */
-    uint32_t input_product;  /* written by rnn_layer_begin_row */
-    uint32_t hidden_product; /* the same */
+    const float *start;              /* [block_count, 4, lanes]: the layer's start, or the symbol's row of a table */
+    const void *input;               /* [input_size], whole words; any alignment for float; never read when that is 0 */
+    const void *hidden;              /* [stride], before the step; GRU_CANDIDATE: the hidden_next of GRU_GATES */
+    void *hidden_next;               /* [stride], written */
+    float *cell;                     /* [stride], overwritten; GRU_GATES: read; TANH: not used */
+    float *update;                   /* [stride]; GRU_GATES: written, GRU_CANDIDATE: read; others: not used */
+    float input_scale;               /* int8: read where is_input_apart */
+    union rnn_product input_product; /* written by rnn_layer_begin_row */
+    union rnn_product hidden_product; /* the same */
 };
 
 /* One packed dense layer (logits), its fields as in rnn_layer. Owned; release with rnn_dense_release. */
@@ -86,18 +95,18 @@ struct rnn_dense {
     size_t block_count; /* ceil(columns / (4 × lanes)) */
     size_t stride;      /* block_count × 4 × lanes: floats of a padded output; the padding is written as 0 */
     size_t input_words;
-    bool is_input_scaled; /* int8, set by the owner: as in rnn_layer */
-    void *weights;        /* [block_count, 2, input_words, 2, lanes] words */
-    float *start;         /* [block_count, 4, lanes]: bias */
-    float *scales;        /* int8: [block_count, 4, lanes]; or NULL */
-    uint32_t *offsets;    /* int8: [block_count, 4, lanes]; or NULL */
+    bool is_input_apart; /* as in rnn_layer */
+    void *weights;       /* [block_count, 2, input_words, 2, lanes] words */
+    float *start;        /* [block_count, 4, lanes]: bias */
+    float *scales;       /* [block_count, 4, lanes]; or NULL */
+    void *offsets;       /* [block_count, 4, lanes]; or NULL */
 };
 
 struct rnn_dense_row {
-    const void *input;      /* [input_size], whole words: float, bf16 or bytes */
-    float *output;          /* [stride] */
-    float input_scale;      /* read where is_input_scaled */
-    uint32_t input_product; /* written by rnn_dense_begin_row */
+    const void *input;               /* [input_size], whole words: float, bf16 or bytes */
+    float *output;                   /* [stride] */
+    float input_scale;               /* int8: read where is_input_apart */
+    union rnn_product input_product; /* written by rnn_dense_begin_row */
 };
 
 /* The kernels of one precision. */
@@ -107,9 +116,9 @@ struct rnn_steps {
     size_t lanes;     /* at most RNN_LANES_MAX */
     size_t tile_rows; /* rows served by one pass over a block's weights */
 
-    /* int8, where words are summed in pairs (rnn_int8_pairs.h): what a list of `count` words adds to all of a row's
+    /* Where words are summed in pairs (rnn_pairs_vector.h): what a list of `count` words adds to all of a row's
      * sums. NULL where words are summed one by one. */
-    uint32_t (*words_product)(const void *words, size_t count);
+    union rnn_product (*words_product)(const void *words, size_t count);
 
     /* One step of `block` for `row_count` rows (at least 1): see rnn_kind. */
     void (*layer)(const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows, size_t row_count);
@@ -150,9 +159,10 @@ struct rnn_layer_weights {
     size_t input_size;
     size_t skipped; /* input rows of the kernel that are left out: a table replaces them */
     size_t units;
-    const float *kernel; /* [input_size + units, rnn_gate_count × units], row-major */
-    const float *bias;   /* [rnn_gate_count × units] */
-    float forget_bias;   /* of an LSTM */
+    bool is_input_hidden; /* inputs are an h too: of a layer below, as it is */
+    const float *kernel;  /* [input_size + units, rnn_gate_count × units], row-major */
+    const float *bias;    /* [rnn_gate_count × units] */
+    float forget_bias;    /* of an LSTM */
 };
 
 /* Gates of a kind: 4 of an LSTM, 2 of GRU_GATES, 1 of the others. */
@@ -185,9 +195,18 @@ void rnn_layer_pack_start(const struct rnn_layer *layer, const float *gates, flo
 struct rnn_dense rnn_dense_lay_out(const struct rnn_steps *steps, size_t input_size, size_t columns);
 size_t rnn_dense_bytes(const struct rnn_dense *layer);
 
-/* Packs weights [input_size, columns], row-major, and bias [columns]. Errors as rnn_layer_init. */
-enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
-                           const float *weights, const float *bias, struct error *error) MUST_CHECK;
+/* A dense layer as TensorFlow stores it, borrowed while it is packed. */
+struct rnn_dense_weights {
+    size_t input_size;
+    size_t columns;
+    bool is_input_hidden; /* as in rnn_layer_weights */
+    const float *kernel;  /* [input_size, columns], row-major */
+    const float *bias;    /* [columns] */
+};
+
+/* Packs a layer for `steps`. Errors as rnn_layer_init. */
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps,
+                           const struct rnn_dense_weights *weights, struct error *error) MUST_CHECK;
 void rnn_dense_release(struct rnn_dense *layer);
 
 /* All steps of a precision that this CPU can run, also those that others are faster than; NULL from the end on. The

@@ -253,7 +253,7 @@ static void layer_int8(const struct rnn_layer *layer, size_t block, const struct
         weights += block * word_count * BLOCK * 4;
         memcpy(gates, rows[row].start + block * BLOCK, sizeof gates);
         weights = accumulate_int8(sums, weights, word_count, rows[row].input, layer->input_words);
-        if (layer->is_input_scaled) {
+        if (layer->is_input_apart) {
             finish_sums(sums, scales, rows[row].input_scale, gates, gates);
         }
         accumulate_int8(sums, weights, word_count, rows[row].hidden, layer->hidden_words);
@@ -269,7 +269,7 @@ static void dense_int8(const struct rnn_dense *layer, size_t block, const struct
         const int8_t *weights = layer->weights;
         weights += block * layer->input_words * BLOCK * 4;
         accumulate_int8(sums, weights, layer->input_words, rows[row].input, layer->input_words);
-        finish_sums(sums, layer->scales + block * BLOCK, layer->is_input_scaled ? rows[row].input_scale : 1.0f,
+        finish_sums(sums, layer->scales + block * BLOCK, layer->is_input_apart ? rows[row].input_scale : 1.0f,
                     layer->start + block * BLOCK, rows[row].output + block * BLOCK);
     }
 }

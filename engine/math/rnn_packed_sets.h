@@ -12,6 +12,7 @@ extern const struct rnn_kernels rnn_kernels_avx2;   /* x86-64 with AVX2 and FMA 
 extern const struct rnn_kernels rnn_kernels_avx512; /* x86-64 with AVX-512F */
 extern const struct rnn_kernels rnn_kernels_neon;   /* aarch64 */
 
+extern const struct rnn_steps rnn_steps_avx512_pairs;      /* fp32; x86-64 with AVX-512F */
 extern const struct rnn_steps rnn_steps_avx512_bf16;       /* x86-64 with AVX-512 F and BF16 */
 extern const struct rnn_steps rnn_steps_avx512_vnni;       /* x86-64 with AVX-512 F and VNNI */
 extern const struct rnn_steps rnn_steps_avx512_vnni_pairs; /* x86-64 with AVX-512 F, BW and VNNI */
@@ -23,7 +24,7 @@ extern const struct rnn_steps rnn_steps_neon_dotprod; /* aarch64 with dot produc
 extern const struct rnn_steps rnn_steps_plain_bf16;
 extern const struct rnn_steps rnn_steps_plain_int8;
 
-/* What becomes of a word where words are summed in pairs: see rnn_int8_pairs.h. */
+/* What becomes of a word where words are summed in pairs: see rnn_pairs_vector.h. */
 enum rnn_word_role { RNN_WORD_FIRST, RNN_WORD_SECOND, RNN_WORD_ALONE, RNN_WORD_PERIOD };
 
 /* Of word `word` of a list of `count`: two make a pair, the third is alone, and so is a last one that has no second. */

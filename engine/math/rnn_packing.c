@@ -9,24 +9,12 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/math/rnn_numbers.h"
 #include "engine/math/rnn_packed_sets.h"
-
-static const size_t WORD_TERMS[] = {1, 2, 4};
-static_assert(sizeof WORD_TERMS / sizeof *WORD_TERMS == RNN_PRECISION_COUNT, "terms of a word");
 
 static size_t blocks(size_t count, size_t block)
 {
     return (count + block - 1) / block;
-}
-
-size_t rnn_words(enum rnn_precision precision, size_t count)
-{
-    return blocks(count, WORD_TERMS[precision]);
-}
-
-size_t rnn_hidden_bytes(enum rnn_precision precision, size_t count)
-{
-    return count * (RNN_WORD_BYTES / WORD_TERMS[precision]);
 }
 
 size_t rnn_gate_count(enum rnn_kind kind)
@@ -34,120 +22,6 @@ size_t rnn_gate_count(enum rnn_kind kind)
     static const size_t counts[] = {[RNN_KIND_LSTM] = 4, [RNN_KIND_GRU_GATES] = 2, 1, 1};
     static_assert(sizeof counts / sizeof *counts == RNN_KIND_COUNT, "gates of each kind");
     return counts[kind];
-}
-
-static const char *const PRECISION_NAMES[] = {"fp32", "bf16", "int8"};
-static_assert(sizeof PRECISION_NAMES / sizeof *PRECISION_NAMES == RNN_PRECISION_COUNT, "a name for each precision");
-
-const char *rnn_precision_name(enum rnn_precision precision)
-{
-    CHECK(precision < RNN_PRECISION_COUNT);
-    return PRECISION_NAMES[precision];
-}
-
-bool rnn_precision_find(const char *name, enum rnn_precision *ret_precision)
-{
-    for (size_t i = 0; i < RNN_PRECISION_COUNT; i++) {
-        if (strcmp(PRECISION_NAMES[i], name) == 0) {
-            *ret_precision = (enum rnn_precision)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* ---- numbers ---- */
-
-/* To the nearest, ties to even; a value above the largest bf16 becomes an infinity. */
-static uint16_t bf16_of_float(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-static float float_of_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* value · largest / maximum, to the nearest, ties to even; NaN is `largest`. No calls, no branches: loading a model is
- * a loop over this. */
-static int8_t int8_of_float(float value, float maximum, double largest)
-{
-    const double rounder = 0x1.8p52; /* what is added to it keeps no bits behind the point */
-    double scaled = (double)value * largest / (maximum > 0 ? (double)maximum : HUGE_VAL);
-    double clamped = scaled < largest ? (scaled > -largest ? scaled : -largest) : largest;
-    return (int8_t)(int32_t)(clamped + rounder - rounder);
-}
-
-/* Rounded once, as the vector kernels do: a product rounded before might stand at a tie that the exact one misses. */
-static uint8_t byte_of_hidden(float value)
-{
-    float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
-    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_INPUT_MAX, WHOLE_ROUNDER) - WHOLE_ROUNDER) + RNN_INT8_ZERO);
-}
-
-float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)
-{
-    float maximum = 0;
-    if (precision == RNN_PRECISION_INT8) {
-        uint8_t *bytes = words;
-        for (size_t i = 0; i < count; i++) {
-            maximum = fmaxf(maximum, fabsf(values[i]));
-        }
-        memset(bytes, RNN_INT8_ZERO, rnn_words(precision, count) * RNN_WORD_BYTES);
-        for (size_t i = 0; i < count; i++) {
-            bytes[i] = (uint8_t)(int8_of_float(values[i], maximum, RNN_INT8_INPUT_MAX) + RNN_INT8_ZERO);
-        }
-        return maximum;
-    }
-    memset(words, 0, rnn_words(precision, count) * RNN_WORD_BYTES);
-    rnn_write_hidden(precision, values, count, words);
-    return 1;
-}
-
-void rnn_write_hidden(enum rnn_precision precision, const float *values, size_t count, void *hidden)
-{
-    uint16_t *halves = hidden;
-    uint8_t *bytes = hidden;
-    switch (precision) {
-    case RNN_PRECISION_FP32: memcpy(hidden, values, count * sizeof *values); break;
-    case RNN_PRECISION_BF16:
-        for (size_t i = 0; i < count; i++) {
-            halves[i] = bf16_of_float(values[i]);
-        }
-        break;
-    case RNN_PRECISION_INT8:
-        for (size_t i = 0; i < count; i++) {
-            bytes[i] = byte_of_hidden(values[i]);
-        }
-        break;
-    case RNN_PRECISION_COUNT: CHECK(false);
-    }
-}
-
-void rnn_read_hidden(enum rnn_precision precision, const void *hidden, size_t count, float *values)
-{
-    const uint16_t *halves = hidden;
-    const uint8_t *bytes = hidden;
-    switch (precision) {
-    case RNN_PRECISION_FP32: memcpy(values, hidden, count * sizeof *values); break;
-    case RNN_PRECISION_BF16:
-        for (size_t i = 0; i < count; i++) {
-            values[i] = float_of_bf16(halves[i]);
-        }
-        break;
-    case RNN_PRECISION_INT8:
-        for (size_t i = 0; i < count; i++) {
-            values[i] = (float)(bytes[i] - RNN_INT8_ZERO) / RNN_INT8_INPUT_MAX;
-        }
-        break;
-    case RNN_PRECISION_COUNT: CHECK(false);
-    }
 }
 
 /* ---- columns ---- */
@@ -160,7 +34,7 @@ struct packing {
     size_t block_count;
     size_t word_count; /* of a column */
     uint32_t *words;   /* [block_count, 2, word_count, 2, lanes] */
-    float *scales;     /* int8: [block_count, 4, lanes]; else NULL */
+    float *scales;     /* [block_count, 4, lanes], or NULL */
 };
 
 /* The columns in `vector` of all the blocks' vectors: the first one, and how many there are. */
@@ -174,10 +48,24 @@ static size_t find_columns(const struct packing *packing, size_t vector, size_t 
     return begin >= packing->units ? 0 : packing->units - begin < lanes ? packing->units - begin : lanes;
 }
 
-/* int8: a product of a column's bytes counts for (max|w| / 64) · (1 / 63). */
+/* In fp32 in pairs a column's unit: 2^n, in which its weights' mean magnitude is from 1/2 to 1, as that of an h may be.
+ * Without any weight it is 0, so that nothing is left of sums whose products, rounded, do not quite cancel out. */
+static float column_unit(float mean)
+{
+    enum { EXPONENT_MAX = 60 }; /* neither the unit nor a sum in it overflows */
+    if (!(mean > 0)) {
+        return 0;
+    }
+    int exponent = isfinite(mean) ? ilogbf(mean) + 1 : EXPONENT_MAX;
+    exponent = exponent > EXPONENT_MAX ? EXPONENT_MAX : exponent < -EXPONENT_MAX ? -EXPONENT_MAX : exponent;
+    return ldexpf(1, exponent);
+}
+
+/* What a column's products count for. int8: (max|w| / 64) · (1 / 63). */
 static void find_scales(const struct packing *packing, const float *matrix, size_t term_count)
 {
     size_t lanes = packing->steps->lanes;
+    bool is_int8 = packing->steps->precision == RNN_PRECISION_INT8;
     for (size_t term = 0; packing->scales != NULL && term < term_count; term++) {
         float *scales = packing->scales;
         for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++, scales += lanes) {
@@ -185,12 +73,15 @@ static void find_scales(const struct packing *packing, const float *matrix, size
             size_t count = find_columns(packing, vector, &first);
             const float *from = matrix + term * packing->gate_count * packing->units + first;
             for (size_t i = 0; i < count; i++) {
-                scales[i] = fabsf(from[i]) > scales[i] ? fabsf(from[i]) : scales[i];
+                float largest = fabsf(from[i]) > scales[i] ? fabsf(from[i]) : scales[i];
+                scales[i] = is_int8 ? largest : scales[i] + fabsf(from[i]);
             }
         }
     }
     for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_VECTORS * lanes; n++) {
-        packing->scales[n] /= RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX;
+        float all = packing->scales[n];
+        packing->scales[n] =
+            is_int8 ? all / (RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX) : column_unit(all / (float)term_count);
     }
 }
 
@@ -205,6 +96,15 @@ static void pack_int8_lanes(const float *from, size_t count, char *to, const flo
     }
 }
 
+/* In units, a power of two: exact. */
+static void pack_fp32_lanes(const float *from, size_t count, char *to, const float *units)
+{
+    for (size_t i = 0; i < count; i++) {
+        float weight = units == NULL || units[i] == 0 ? from[i] : from[i] / units[i];
+        memcpy(to + i * RNN_WORD_BYTES, &weight, sizeof weight);
+    }
+}
+
 static void pack_bf16_lanes(const float *from, size_t count, char *to)
 {
     for (size_t i = 0; i < count; i++) {
@@ -215,56 +115,81 @@ static void pack_bf16_lanes(const float *from, size_t count, char *to)
 
 /* The `count` weights of one term in the columns of `vector`. */
 static void pack_lanes(const struct packing *packing, size_t vector, const float *from, size_t count, char *to,
-                       uint32_t *offsets)
+                       void *offsets)
 {
     size_t lane = vector * packing->steps->lanes;
+    const float *scales = packing->scales == NULL ? NULL : packing->scales + lane;
     switch (packing->steps->precision) {
-    case RNN_PRECISION_FP32: memcpy(to, from, count * sizeof *from); break;
+    case RNN_PRECISION_FP32: pack_fp32_lanes(from, count, to, scales); break;
     case RNN_PRECISION_BF16: pack_bf16_lanes(from, count, to); break;
-    case RNN_PRECISION_INT8: pack_int8_lanes(from, count, to, packing->scales + lane, offsets + lane); break;
+    case RNN_PRECISION_INT8: pack_int8_lanes(from, count, to, scales, (uint32_t *)offsets + lane); break;
     case RNN_PRECISION_COUNT: CHECK(false);
     }
 }
 
-/* Makes pairs of a packed list of `word_count` words, for rnn_int8_pairs.h: weights w_e of a first word become w_e −
- * 128, as bytes; offsets take off w_e · w_o instead of 128 · w_o. */
-static void pair_words(const struct packing *packing, size_t first_word, size_t word_count, uint32_t *offsets)
+/* Of the two packed vectors of a pair's first word, and those of the second behind them: weights w_e become w_e − 128,
+ * as bytes; offsets take off w_e · w_o instead of 128 · w_o. */
+static void pair_int8_words(uint32_t *words, size_t lanes, uint32_t *offsets)
 {
-    const size_t half = RNN_HALF_VECTORS * packing->steps->lanes;
-    for (size_t n = 0; n < 2 * packing->block_count; n++, offsets += half) {
+    uint8_t *first = (uint8_t *)words;
+    const int8_t *second = (const int8_t *)(words + lanes);
+    for (size_t i = 0; i < lanes * RNN_WORD_BYTES; i++) {
+        offsets[i / RNN_WORD_BYTES] += (uint32_t)((RNN_INT8_ZERO - (int8_t)first[i]) * second[i]);
+        first[i] ^= RNN_INT8_ZERO;
+    }
+}
+
+/* The same of fp32: only the offsets change. */
+static void pair_fp32_words(const uint32_t *words, size_t lanes, double *offsets)
+{
+    const float *first = (const float *)words;
+    for (size_t i = 0; i < lanes; i++) {
+        offsets[i] -= (double)first[i] * (double)first[lanes + i];
+    }
+}
+
+/* Makes pairs of a packed list of `word_count` words: see rnn_pairs_vector.h. */
+static void pair_words(const struct packing *packing, size_t first_word, size_t word_count, void *offsets)
+{
+    const size_t lanes = RNN_HALF_VECTORS * packing->steps->lanes;
+    for (size_t n = 0; n < 2 * packing->block_count; n++) {
+        double sums[RNN_HALF_VECTORS * RNN_LANES_MAX] = {0};
         for (size_t word = 0; word < word_count; word++) {
+            uint32_t *words = packing->words + (n * packing->word_count + first_word + word) * lanes;
             if (rnn_word_role(word, word_count) != RNN_WORD_FIRST) {
                 continue;
             }
-            uint8_t *first = (uint8_t *)(packing->words + (n * packing->word_count + first_word + word) * half);
-            const int8_t *second = (const int8_t *)first + half * RNN_WORD_BYTES;
-            for (size_t i = 0; i < half * RNN_WORD_BYTES; i++) {
-                offsets[i / RNN_WORD_BYTES] += (uint32_t)((RNN_INT8_ZERO - (int8_t)first[i]) * second[i]);
-                first[i] ^= RNN_INT8_ZERO;
+            if (packing->steps->precision == RNN_PRECISION_INT8) {
+                pair_int8_words(words, lanes, (uint32_t *)offsets + n * lanes);
+            } else {
+                pair_fp32_words(words, lanes, sums);
             }
+        }
+        for (size_t i = 0; packing->steps->precision == RNN_PRECISION_FP32 && i < lanes; i++) {
+            ((float *)offsets)[n * lanes + i] = (float)sums[i];
         }
     }
 }
 
 /* Packs a list of terms [term_count, columns] into the words from `first_word` on. */
 static void pack_terms(const struct packing *packing, const float *matrix, size_t term_count, size_t first_word,
-                       uint32_t *offsets)
+                       void *offsets)
 {
     enum rnn_precision precision = packing->steps->precision;
     size_t lanes = packing->steps->lanes;
-    size_t word_terms = WORD_TERMS[precision];
+    size_t terms = word_terms(precision);
     for (size_t term = 0; term < term_count; term++) {
         for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++) {
             size_t first;
             size_t count = find_columns(packing, vector, &first);
-            size_t word = vector / RNN_HALF_VECTORS * packing->word_count + first_word + term / word_terms;
+            size_t word = vector / RNN_HALF_VECTORS * packing->word_count + first_word + term / terms;
             char *to = (char *)(packing->words + (word * RNN_HALF_VECTORS + vector % RNN_HALF_VECTORS) * lanes);
-            to += term % word_terms * (RNN_WORD_BYTES / word_terms);
+            to += term % terms * (RNN_WORD_BYTES / terms);
             const float *from = matrix + term * packing->gate_count * packing->units + first;
             pack_lanes(packing, vector, from, count, to, offsets);
         }
     }
-    if (packing->steps->words_product != NULL) {
+    if (packing->steps->words_product != NULL && packing->scales != NULL) {
         pair_words(packing, first_word, rnn_words(precision, term_count), offsets);
     }
 }
@@ -304,27 +229,33 @@ struct rnn_layer rnn_layer_lay_out(const struct rnn_steps *steps, const struct r
     layer.column_stride = layer.block_count * RNN_VECTORS * steps->lanes;
     layer.input_words = rnn_words(steps->precision, layer.input_size);
     layer.hidden_words = rnn_words(steps->precision, layer.units);
+    layer.is_input_apart = layer.input_size > 0 && !weights->is_input_hidden;
     return layer;
+}
+
+/* Whether columns have scales and offsets. */
+static bool has_scales(const struct rnn_steps *steps)
+{
+    return steps->precision == RNN_PRECISION_INT8 || steps->words_product != NULL;
 }
 
 size_t rnn_layer_bytes(const struct rnn_layer *layer)
 {
     size_t columns = layer->column_stride * RNN_WORD_BYTES;
     size_t bytes = mem_aligned_bytes(columns * (layer->input_words + layer->hidden_words)) + mem_aligned_bytes(columns);
-    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
-    return bytes + (is_int8 ? mem_aligned_bytes(columns) + mem_aligned_bytes(2 * columns) : 0);
+    return bytes + (has_scales(layer->steps) ? mem_aligned_bytes(columns) + mem_aligned_bytes(2 * columns) : 0);
 }
 
 static enum status allocate_layer(struct rnn_layer *layer, struct error *error)
 {
-    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
+    bool is_scaled = has_scales(layer->steps);
     size_t columns = layer->column_stride;
     layer->weights = mem_allocate_aligned(columns * (layer->input_words + layer->hidden_words), RNN_WORD_BYTES);
     layer->start = mem_allocate_aligned(columns, sizeof *layer->start);
-    layer->scales = is_int8 ? mem_allocate_aligned(columns, sizeof *layer->scales) : NULL;
-    layer->offsets = is_int8 ? mem_allocate_aligned(2 * columns, sizeof *layer->offsets) : NULL;
+    layer->scales = is_scaled ? mem_allocate_aligned(columns, sizeof *layer->scales) : NULL;
+    layer->offsets = is_scaled ? mem_allocate_aligned(2 * columns, sizeof(uint32_t)) : NULL;
     if (layer->weights == NULL || layer->start == NULL ||
-        (is_int8 && (layer->scales == NULL || layer->offsets == NULL))) {
+        (is_scaled && (layer->scales == NULL || layer->offsets == NULL))) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to pack a layer of %zu units", layer->units);
     }
     return STATUS_OK;
@@ -359,10 +290,19 @@ static enum status pack_layer(struct rnn_layer *layer, const struct rnn_layer_we
                               .word_count = layer->input_words + layer->hidden_words,
                               .words = layer->weights,
                               .scales = layer->scales};
-    find_scales(&packing, kernel, layer->input_size + layer->units);
-    pack_terms(&packing, kernel, layer->input_size, 0, layer->offsets);
-    pack_terms(&packing, kernel + layer->input_size * columns, layer->units, layer->input_words,
-               layer->offsets == NULL ? NULL : layer->offsets + layer->column_stride);
+    const float *hidden_kernel = kernel + layer->input_size * columns;
+    char *hidden_offsets =
+        layer->offsets == NULL ? NULL : (char *)layer->offsets + layer->column_stride * sizeof(uint32_t);
+    if (precision == RNN_PRECISION_FP32 && layer->is_input_apart) {
+        struct packing apart = packing;
+        apart.scales = NULL;
+        pack_terms(&apart, kernel, layer->input_size, 0, NULL);
+        find_scales(&packing, hidden_kernel, layer->units);
+    } else {
+        find_scales(&packing, kernel, layer->input_size + layer->units);
+        pack_terms(&packing, kernel, layer->input_size, 0, layer->offsets);
+    }
+    pack_terms(&packing, hidden_kernel, layer->units, layer->input_words, hidden_offsets);
     return STATUS_OK;
 }
 
@@ -444,48 +384,51 @@ size_t rnn_dense_bytes(const struct rnn_dense *layer)
 {
     size_t columns = layer->stride * RNN_WORD_BYTES;
     size_t bytes = mem_aligned_bytes(columns * layer->input_words) + mem_aligned_bytes(columns);
-    return bytes + (layer->steps->precision == RNN_PRECISION_INT8 ? 2 * mem_aligned_bytes(columns) : 0);
+    return bytes + (has_scales(layer->steps) ? 2 * mem_aligned_bytes(columns) : 0);
 }
 
 static enum status allocate_dense(struct rnn_dense *layer, struct error *error)
 {
-    bool is_int8 = layer->steps->precision == RNN_PRECISION_INT8;
+    bool is_scaled = has_scales(layer->steps);
     layer->weights = mem_allocate_aligned(layer->stride * layer->input_words, RNN_WORD_BYTES);
     layer->start = mem_allocate_aligned(layer->stride, sizeof *layer->start);
-    layer->scales = is_int8 ? mem_allocate_aligned(layer->stride, sizeof *layer->scales) : NULL;
-    layer->offsets = is_int8 ? mem_allocate_aligned(layer->stride, sizeof *layer->offsets) : NULL;
+    layer->scales = is_scaled ? mem_allocate_aligned(layer->stride, sizeof *layer->scales) : NULL;
+    layer->offsets = is_scaled ? mem_allocate_aligned(layer->stride, sizeof(uint32_t)) : NULL;
     if (layer->weights == NULL || layer->start == NULL ||
-        (is_int8 && (layer->scales == NULL || layer->offsets == NULL))) {
+        (is_scaled && (layer->scales == NULL || layer->offsets == NULL))) {
         return error_set(error, STATUS_NO_MEMORY, "no memory to pack an output layer of %zu × %zu", layer->input_size,
                          layer->columns);
     }
     return STATUS_OK;
 }
 
-enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps, size_t input_size, size_t columns,
-                           const float *weights, const float *bias, struct error *error)
+enum status rnn_dense_init(struct rnn_dense *layer, const struct rnn_steps *steps,
+                           const struct rnn_dense_weights *weights, struct error *error)
 {
-    CHECK(input_size > 0 && columns > 0);
-    struct rnn_dense made = rnn_dense_lay_out(steps, input_size, columns);
+    size_t columns = weights->columns;
+    CHECK(weights->input_size > 0 && columns > 0);
+    struct rnn_dense made = rnn_dense_lay_out(steps, weights->input_size, columns);
+    made.is_input_apart = !weights->is_input_hidden;
     enum status status = allocate_dense(&made, error);
-    if (status == STATUS_OK && (!is_packable(steps->precision, bias, columns) ||
-                                !is_packable(steps->precision, weights, input_size * columns))) {
+    if (status == STATUS_OK && (!is_packable(steps->precision, weights->bias, columns) ||
+                                !is_packable(steps->precision, weights->kernel, weights->input_size * columns))) {
         status = refuse_not_finite(error);
     }
     if (status != STATUS_OK) {
         rnn_dense_release(&made);
         return status;
     }
-    memcpy(made.start, bias, columns * sizeof *bias);
+    memcpy(made.start, weights->bias, columns * sizeof *weights->bias);
+    bool is_apart = steps->precision == RNN_PRECISION_FP32 && made.is_input_apart;
     struct packing packing = {.steps = steps,
                               .gate_count = 1,
                               .units = columns,
                               .block_count = made.block_count,
                               .word_count = made.input_words,
                               .words = made.weights,
-                              .scales = made.scales};
-    find_scales(&packing, weights, input_size);
-    pack_terms(&packing, weights, input_size, 0, made.offsets);
+                              .scales = is_apart ? NULL : made.scales};
+    find_scales(&packing, weights->kernel, weights->input_size);
+    pack_terms(&packing, weights->kernel, weights->input_size, 0, made.offsets);
     *layer = made;
     return STATUS_OK;
 }

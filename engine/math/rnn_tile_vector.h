@@ -39,9 +39,6 @@ INLINE const term *vector_at(struct block_weights weights, size_t index)
     return weights.next + index / RNN_HALF_VECTORS * weights.half + index % RNN_HALF_VECTORS * LANES;
 }
 
-#if defined(PAIRED)
-#include "engine/math/rnn_int8_pairs.h"
-#else
 /* Adds `count` terms to the first `vector_count` sums of `row_count` rows (both constants); returns the weights behind
  * them. Of inputs and weights, the fewer are held in registers. */
 INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
@@ -79,7 +76,6 @@ INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, ve
     }
     return weights;
 }
-#endif
 
 /* The gate sums of a tile; vectors of a tile of a dense layer; h of LANES units as terms of the next step. */
 static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,

@@ -5,6 +5,15 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "engine/math/rnn_packed.h"
+
+/* Whether these steps' sums round otherwise than the plain ones of their precision. */
+static inline bool has_own_bits(const struct rnn_steps *steps)
+{
+    return steps->precision == RNN_PRECISION_BF16 ||
+           (steps->precision == RNN_PRECISION_FP32 && steps->words_product != NULL);
+}
+
 /* The nearest multiple of maximum / count. */
 static inline double round_int8(double value, double maximum, int count)
 {

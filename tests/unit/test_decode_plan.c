@@ -1,5 +1,6 @@
-/* The decode plan: its steps equal an independent double-precision model (absolute tolerance 2e-5 after 12 steps), the
- * input table changes no bit, wrong sizes and missing memory are refused. */
+/* The decode plan: its steps equal an independent double-precision model (absolute tolerance 5e-5 after 12 steps of
+ * models in which small differences grow; test_rnn_narrow has single steps), the input table changes no bit, wrong
+ * sizes and missing memory are refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,10 +115,10 @@ static void check_state(const struct decode_plan *plan, const float *slot, unsig
     size_t n = 0;
     for (size_t i = 0; i < plan->layer_count; i++) {
         for (size_t unit = 0; plan->layers[i].cell == DECODE_CELL_LSTM && unit < plan->layers[i].units; unit++, n++) {
-            assert_true(fabs((double)state[n] - r->c[i][unit]) < 2e-5);
+            assert_true(fabs((double)state[n] - r->c[i][unit]) < 5e-5);
         }
         for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
-            assert_true(fabs((double)state[n] - r->h[i][unit]) < 2e-5);
+            assert_true(fabs((double)state[n] - r->h[i][unit]) < 5e-5);
         }
     }
     assert_int_equal(n * sizeof *state, decode_plan_state_bytes(plan));
@@ -139,7 +140,7 @@ static void check_model(struct decode_model *model)
         reference_step(&model->weights, symbol, reference);
         check_state(plan, slot, (step + 1) % 2, reference);
         for (size_t n = 0; n < model->weights.vocabulary_size; n++) {
-            assert_true(fabs((double)logits[n] - reference->logits[n]) < 2e-5 * (1.0 + fabs(reference->logits[n])));
+            assert_true(fabs((double)logits[n] - reference->logits[n]) < 5e-5 * (1.0 + fabs(reference->logits[n])));
         }
     }
     mem_free(slot);
@@ -397,9 +398,11 @@ static void test_bytes_are_counted(void **state)
     struct error error;
     assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
     size_t weights = 64 * 512 + 128 * 512 + 512 + 256 * 512 + 512 + 128 * 64 + 64;
-    assert_int_equal(decode_plan_bytes(plan), sizeof *plan + weights * sizeof(float));
+    size_t sums = 3 * (512 + 512) + 2 * 64; /* scales and offsets */
+    sums = plan->parts[0].weights.scales == NULL ? 0 : sums;
+    assert_int_equal(decode_plan_bytes(plan), sizeof *plan + (weights + sums) * sizeof(float));
     assert_int_equal(decode_plan_vocabulary_size(plan), 64);
-    assert_string_equal(decode_plan_kernels(plan), rnn_kernels_find(NULL)->name);
+    assert_string_equal(decode_plan_kernels(plan), rnn_kernels_steps(rnn_kernels_find(NULL), RNN_PRECISION_FP32)->name);
     decode_plan_destroy(plan);
     decode_plan_destroy(NULL);
     decode_model_release(&model);

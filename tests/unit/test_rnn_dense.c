@@ -22,7 +22,9 @@ static void run_dense(const struct rnn_steps *steps, size_t columns, size_t rows
 {
     struct rnn_dense layer;
     struct error error;
-    assert_int_equal(rnn_dense_init(&layer, steps, INPUTS, columns, weights, bias, &error), STATUS_OK);
+    struct rnn_dense_weights from = {
+        .input_size = INPUTS, .columns = columns, .is_input_hidden = true, .kernel = weights, .bias = bias};
+    assert_int_equal(rnn_dense_init(&layer, steps, &from, &error), STATUS_OK);
     float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
     memset(padded, 0xFF, ROWS_MAX * layer.stride * sizeof(float)); /* NaN */
     static _Alignas(64) char words[ROWS_MAX][ROW_BYTES];
@@ -89,7 +91,7 @@ static void check_dense(enum rnn_precision precision, size_t columns)
     const struct rnn_steps *plain = rnn_kernels_steps(rnn_kernels_find("plain"), precision);
     const struct rnn_steps *steps;
     for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
-        const struct rnn_steps *equal = precision == RNN_PRECISION_BF16 ? steps : plain;
+        const struct rnn_steps *equal = has_own_bits(steps) ? steps : plain;
         run_dense(equal, columns, ROWS_MAX, weights, bias, inputs, first);
         check_sums(precision, columns, weights, bias, inputs, first);
         for (size_t rows_a_call = 1; rows_a_call <= ROWS_MAX; rows_a_call += 3) {

@@ -21,7 +21,7 @@ enum { SEED = 11, ROWS_MAX = 13 };
 /* A step in TensorFlow's layout; the numbers are what the precision makes of them. */
 struct problem {
     enum rnn_precision precision;
-    bool is_input_scaled;
+    bool is_input_apart;
     size_t input_size, units, row_count;
     float *kernel, *bias;         /* as given */
     double *rounded;              /* the kernel again, [input_size + units, 4 × units] */
@@ -35,28 +35,43 @@ static void fill(float *values, size_t count, uint64_t stream, float scale)
     rng_fill_uniform(SEED, stream, count, -scale, scale, values);
 }
 
+/* What the precision makes of a weight whose column's largest is `maximum`, and of an input of such a row. */
+static double round_weight(enum rnn_precision precision, double weight, double maximum)
+{
+    switch (precision) {
+    case RNN_PRECISION_BF16: return round_bf16(weight);
+    case RNN_PRECISION_INT8: return round_int8_weight(weight, maximum);
+    case RNN_PRECISION_FP32:
+    case RNN_PRECISION_COUNT: break;
+    }
+    return weight;
+}
+
+static double round_input(enum rnn_precision precision, double input, double maximum)
+{
+    return precision == RNN_PRECISION_INT8 ? round_int8_input(input, maximum) : round_weight(precision, input, maximum);
+}
+
 static void round_numbers(struct problem *p)
 {
-    bool is_int8 = p->precision == RNN_PRECISION_INT8;
     size_t terms = p->input_size + p->units;
     size_t columns = 4 * p->units;
     for (size_t column = 0; column < columns; column++) {
         double maximum = largest(p->kernel + column, terms, columns);
         for (size_t k = 0; k < terms; k++) {
-            double weight = (double)p->kernel[k * columns + column];
-            p->rounded[k * columns + column] = is_int8 ? round_int8_weight(weight, maximum) : round_bf16(weight);
+            p->rounded[k * columns + column] =
+                round_weight(p->precision, (double)p->kernel[k * columns + column], maximum);
         }
     }
     for (size_t row = 0; row < p->row_count; row++) {
         const float *input = p->input + row * p->input_size;
-        double maximum = p->is_input_scaled ? largest(input, p->input_size, 1) : 1;
+        double maximum = p->is_input_apart ? largest(input, p->input_size, 1) : 1;
         for (size_t k = 0; k < p->input_size; k++) {
-            p->input_rounded[row * p->input_size + k] =
-                is_int8 ? round_int8_input((double)input[k], maximum) : round_bf16((double)input[k]);
+            p->input_rounded[row * p->input_size + k] = round_input(p->precision, (double)input[k], maximum);
         }
     }
     for (size_t n = 0; n < p->row_count * p->units; n++) {
-        p->hidden[n] = (float)(is_int8 ? round_int8_input((double)p->hidden[n], 1) : round_bf16((double)p->hidden[n]));
+        p->hidden[n] = (float)round_input(p->precision, (double)p->hidden[n], 1);
     }
 }
 
@@ -74,17 +89,17 @@ static double split_power(const struct power *power, double x, double *ret_scale
     return value;
 }
 
-static double narrow_sigmoid(double x)
+static double sigmoid_of(const struct powers *powers, double x)
 {
     double scale;
-    double p = split_power(&POWERS_NARROW.sigmoid, x, &scale);
+    double p = split_power(&powers->sigmoid, x, &scale);
     return 1.0 / (1.0 + scale * p);
 }
 
-static double narrow_tanh(double x)
+static double tanh_of(const struct powers *powers, double x)
 {
     double scale;
-    double p = split_power(&POWERS_NARROW.tanh, x, &scale);
+    double p = split_power(&powers->tanh, x, &scale);
     double e = scale * p + (scale - 1.0);
     return e / (e + 2.0);
 }
@@ -106,18 +121,19 @@ static void solve(struct problem *p)
                     (double)p->hidden[row * p->units + k] * p->rounded[(p->input_size + k) * columns + column];
             }
         }
-        double c = (double)p->cell[n] * narrow_sigmoid(gates[2]) + narrow_sigmoid(gates[0]) * narrow_tanh(gates[1]);
-        p->cell_wanted[n] = c;
-        p->hidden_wanted[n] = narrow_sigmoid(gates[3]) * narrow_tanh(c);
+        const struct powers *powers = p->precision == RNN_PRECISION_FP32 ? &POWERS_FP32 : &POWERS_NARROW;
+        double made = sigmoid_of(powers, gates[0]) * tanh_of(powers, gates[1]);
+        p->cell_wanted[n] = (double)p->cell[n] * sigmoid_of(powers, gates[2]) + made;
+        p->hidden_wanted[n] = sigmoid_of(powers, gates[3]) * tanh_of(powers, p->cell_wanted[n]);
     }
 }
 
 static void problem_init(struct problem *p, enum rnn_precision precision, size_t input_size, size_t units,
-                         size_t row_count, bool is_input_scaled)
+                         size_t row_count, bool is_input_apart)
 {
     size_t kernel_count = (input_size + units) * 4 * units;
     *p = (struct problem){.precision = precision,
-                          .is_input_scaled = is_input_scaled && precision == RNN_PRECISION_INT8,
+                          .is_input_apart = is_input_apart,
                           .input_size = input_size,
                           .units = units,
                           .row_count = row_count};
@@ -132,7 +148,7 @@ static void problem_init(struct problem *p, enum rnn_precision precision, size_t
     p->cell_wanted = mem_allocate(row_count * units, sizeof(double));
     fill(p->kernel, kernel_count, 1, 0.3f);
     fill(p->bias, 4 * units, 2, 1.0f);
-    fill(p->input, row_count * input_size, 3, is_input_scaled ? 3.0f : 1.0f);
+    fill(p->input, row_count * input_size, 3, is_input_apart ? 3.0f : 1.0f);
     fill(p->hidden, row_count * units, 4, 1.0f);
     fill(p->cell, row_count * units, 5, 2.0f);
     round_numbers(p);
@@ -158,7 +174,7 @@ static void prepare_row(const struct problem *p, const struct rnn_layer *layer, 
     memset(own, nothing[p->precision], 3 * ROW_BYTES);
     const float *input = p->input + row * p->input_size;
     float input_scale = 1;
-    if (p->is_input_scaled) {
+    if (p->is_input_apart && p->precision == RNN_PRECISION_INT8) {
         input_scale = rnn_pack_input(p->precision, input, p->input_size, own);
     } else {
         rnn_write_hidden(p->precision, input, p->input_size, own);
@@ -181,8 +197,8 @@ static void step(const struct problem *p, const struct rnn_steps *steps, size_t 
     struct error error;
     struct rnn_layer_weights weights = {
         .input_size = p->input_size, .units = p->units, .kernel = p->kernel, .bias = p->bias, .forget_bias = 1.0f};
+    weights.is_input_hidden = !p->is_input_apart;
     assert_int_equal(rnn_layer_init(&layer, steps, &weights, &error), STATUS_OK);
-    layer.is_input_scaled = p->is_input_scaled;
     char *words = mem_allocate_aligned(p->row_count * 3, ROW_BYTES);
     size_t cell_floats = (layer.stride + 15) / 16 * 16;
     float *cells = mem_allocate_aligned(p->row_count * cell_floats, sizeof(float));
@@ -215,9 +231,9 @@ static void check_against_double(const struct problem *p, const float *cell, con
     bool is_int8 = p->precision == RNN_PRECISION_INT8;
     for (size_t n = 0; n < p->row_count * p->units; n++) {
         double wanted = p->hidden_wanted[n];
-        double rounding = is_int8 ? 0.5 / RNN_INT8_INPUT_MAX : fabs(wanted) / 256;
+        const double roundings[] = {0, fabs(wanted) / 256, 0.5 / RNN_INT8_INPUT_MAX};
         assert_true(fabs((double)cell[n] - p->cell_wanted[n]) < (is_int8 ? 2e-6 : 1e-5));
-        assert_true(fabs((double)hidden[n] - wanted) < rounding + 1e-5);
+        assert_true(fabs((double)hidden[n] - wanted) < roundings[p->precision] + 1e-5);
     }
 }
 
@@ -230,14 +246,11 @@ static void check_lstm(const struct problem *p)
         cell[i] = mem_allocate(count, sizeof(float));
         hidden[i] = mem_allocate(count, sizeof(float));
     }
-    step(p, rnn_kernels_steps(rnn_kernels_find("plain"), p->precision), p->row_count, cell[0], hidden[0]);
-    check_against_double(p, cell[0], hidden[0]);
+    const struct rnn_steps *plain = rnn_kernels_steps(rnn_kernels_find("plain"), p->precision);
     const struct rnn_steps *steps;
     for (size_t set = 0; (steps = rnn_steps_at(p->precision, set)) != NULL; set++) {
-        if (p->precision == RNN_PRECISION_BF16) {
-            step(p, steps, p->row_count, cell[0], hidden[0]);
-            check_against_double(p, cell[0], hidden[0]);
-        }
+        step(p, has_own_bits(steps) ? steps : plain, p->row_count, cell[0], hidden[0]);
+        check_against_double(p, cell[0], hidden[0]);
         for (size_t rows_a_call = 1; rows_a_call <= p->row_count; rows_a_call += 4) {
             step(p, steps, rows_a_call, cell[1], hidden[1]);
             assert_memory_equal(cell[0], cell[1], count * sizeof(float));
@@ -268,14 +281,17 @@ static void check_precision(enum rnn_precision precision)
     }
 }
 
-/* Lists of every length up to 53 words, and a long one: each word has its role among them. */
-static void test_int8_lists(void **state)
+/* Lists of every length up to 53 words of int8, and long ones: each word has its role among them. */
+static void test_lists_of_all_lengths(void **state)
 {
     (void)state;
-    enum { LONG = 1000 };
+    enum { LONG = 900 };
     for (size_t terms = 2; terms <= LONG; terms += terms < 212 ? 3 : 197) {
         struct problem p;
         problem_init(&p, RNN_PRECISION_INT8, terms, terms % 40 + 1, ROWS_MAX, terms % 2 == 0);
+        check_lstm(&p);
+        problem_release(&p);
+        problem_init(&p, RNN_PRECISION_FP32, terms / 4, terms % 40 + 1, ROWS_MAX, terms % 2 == 0);
         check_lstm(&p);
         problem_release(&p);
     }
@@ -285,6 +301,12 @@ static void test_int8_lstm(void **state)
 {
     (void)state;
     check_precision(RNN_PRECISION_INT8);
+}
+
+static void test_fp32_lstm(void **state)
+{
+    (void)state;
+    check_precision(RNN_PRECISION_FP32);
 }
 
 static void test_bf16_lstm(void **state)
@@ -311,8 +333,10 @@ static void test_int8_extremes(void **state)
         for (size_t set = 0; (steps = rnn_steps_at(RNN_PRECISION_INT8, set)) != NULL; set++) {
             struct rnn_dense layer;
             struct error error;
+            struct rnn_dense_weights from = {
+                .input_size = UNITS, .columns = COLUMNS, .is_input_hidden = true, .kernel = weights, .bias = bias};
             _Alignas(64) float output[RNN_VECTORS * RNN_LANES_MAX];
-            assert_int_equal(rnn_dense_init(&layer, steps, UNITS, COLUMNS, weights, bias, &error), STATUS_OK);
+            assert_int_equal(rnn_dense_init(&layer, steps, &from, &error), STATUS_OK);
             struct rnn_dense_row row = {.input = hidden, .output = output};
             rnn_dense_begin_row(&layer, &row);
             layer.steps->dense(&layer, 0, &row, 1);
@@ -359,11 +383,12 @@ static void test_not_finite_and_no_memory(void **state)
         struct error error;
         float weights[16 * 8] = {0};
         struct rnn_layer_weights from = {.input_size = 4, .units = 4, .kernel = weights, .bias = weights};
+        struct rnn_dense_weights output = {.input_size = 8, .columns = 16, .kernel = weights, .bias = weights};
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
             weights[16 * 8 - 1] = bad[i];
             assert_int_equal(rnn_layer_init(&lstm, steps, &from, &error), STATUS_UNPROCESSABLE);
             assert_string_equal(error.code, "not_finite");
-            assert_int_equal(rnn_dense_init(&dense, steps, 8, 16, weights, weights, &error), STATUS_UNPROCESSABLE);
+            assert_int_equal(rnn_dense_init(&dense, steps, &output, &error), STATUS_UNPROCESSABLE);
         }
         weights[16 * 8 - 1] = 0;
         enum status status = STATUS_NO_MEMORY;
@@ -429,7 +454,8 @@ int main(void)
         cmocka_unit_test(test_hidden_is_rounded_once),
         cmocka_unit_test(test_no_number_is_packed_as_the_largest),
         cmocka_unit_test(test_every_set_has_every_precision),
-        cmocka_unit_test(test_int8_lists),
+        cmocka_unit_test(test_fp32_lstm),
+        cmocka_unit_test(test_lists_of_all_lengths),
         cmocka_unit_test(test_int8_lstm),
         cmocka_unit_test(test_bf16_lstm),
         cmocka_unit_test(test_int8_extremes),

@@ -209,6 +209,7 @@ static void test_no_memory_is_reported(void **state)
     (void)state;
     float weights[16 * 8] = {0};
     struct error error;
+    struct rnn_dense_weights dense = {.input_size = 4, .columns = 4, .kernel = weights, .bias = weights};
     for (uint64_t n = 0; n < 3; n++) {
         struct rnn_layer layer;
         mem_fail_after(n);
@@ -218,8 +219,7 @@ static void test_no_memory_is_reported(void **state)
     for (uint64_t n = 0; n < 2; n++) {
         struct rnn_dense layer;
         mem_fail_after(n);
-        assert_int_equal(rnn_dense_init(&layer, &rnn_kernels_at(0)->fp32, 4, 4, weights, weights, &error),
-                         STATUS_NO_MEMORY);
+        assert_int_equal(rnn_dense_init(&layer, &rnn_kernels_at(0)->fp32, &dense, &error), STATUS_NO_MEMORY);
     }
     mem_fail_after(UINT64_MAX);
 }

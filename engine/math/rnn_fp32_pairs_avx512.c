@@ -1,0 +1,174 @@
+/* The fp32 kernels with AVX-512 for CPUs that add beside their products: terms in pairs, see rnn_pairs_vector.h. What
+ * is in pairs, h and inputs that are an h, is summed on its own, in a column's units, from its offsets, and then added
+ * to the rest, which is summed as in rnn_float_sums.h: starts and inputs that are no h. So a row's bits depend on
+ * nothing but the row, but they are not those of the other fp32 kernels. Tiles as in rnn_int8_pairs_avx512.c. Built
+ * with its own -m flags, called only where the CPU has them. Thread: any; no state. */
+#if defined(__AVX512F__)
+
+#define TILE_ROWS 12
+#define PREFETCHING_ROWS 1
+#define POWERS POWERS_FP32
+#define terms_splat(x) vector_splat(x)
+#define vector_dot(sum, x, weights) add_product(sum, x, weights)
+#define add_terms(a, b) ((a) + (b))
+
+#include "engine/math/rnn_lanes_avx512.h"
+#include "engine/math/rnn_vector.h"
+
+typedef float term;
+typedef vector vector_terms;
+typedef vector vector_sum;
+
+/* sum + a·b, in place: the compiler may also leave it where a or b was, and then copies it back. */
+INLINE vector add_product(vector sum, vector a, vector b)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+#include "engine/math/rnn_pairs_vector.h"
+
+INLINE void hidden_store(void *hidden, size_t at, vector from)
+{
+    vector_store((float *)hidden + at, from);
+}
+
+/* The sum of x_e·x_o over the pairs. */
+static union rnn_product words_product(const void *list, size_t count)
+{
+    const float *terms = list;
+    __m512 sum = _mm512_setzero_ps();
+    for (size_t k = 0; k + 1 < count; k += LANES) {
+        __mmask16 mask = first_words(k, count);
+        __m512 first = _mm512_maskz_loadu_ps(mask, terms + k);
+        sum = _mm512_fmadd_ps(first, _mm512_maskz_loadu_ps(mask, terms + k + 1), sum);
+    }
+    return (union rnn_product){.real = _mm512_reduce_add_ps(sum)};
+}
+
+/* Starts, and inputs that are no h: of `vector_count` vectors from `first` on (row_count and vector_count are
+ * constants). Returns the weights behind them. */
+INLINE struct block_weights rest_part(size_t row_count, size_t first, size_t vector_count,
+                                      const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                                      vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
+    const term *inputs[TILE_ROWS];
+    size_t word_count = layer->input_words + layer->hidden_words;
+    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(rows[row].start + block * BLOCK + (first + gate) * LANES);
+        }
+    }
+    if (layer->is_input_apart) {
+        weights = accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    }
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            ret_sums[row][first + gate] = sums[row][gate];
+        }
+    }
+    return weights;
+}
+
+/* Adds what is in pairs to ret_sums. */
+INLINE void paired_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_layer *layer,
+                        size_t block, const struct rnn_layer_row *rows, struct block_weights weights,
+                        vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
+    const term *inputs[TILE_ROWS];
+    size_t column = block * BLOCK + first * LANES;
+    const float *input_offsets = (const float *)layer->offsets + column;
+    const float *hidden_offsets = input_offsets + layer->block_count * BLOCK;
+    bool has_input = layer->input_words > 0 && !layer->is_input_apart;
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(hidden_offsets + gate * LANES) - rows[row].hidden_product.real;
+        }
+    }
+    if (has_input) {
+        UNROLLED_FOR (row, row_count) {
+            UNROLLED_FOR (gate, vector_count) {
+                sums[row][gate] += vector_load(input_offsets + gate * LANES) - rows[row].input_product.real;
+            }
+        }
+        weights = accumulate_pairs(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    }
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].hidden;
+    }
+    accumulate_pairs(row_count, vector_count, sums, weights, inputs, layer->hidden_words);
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            vector unit = vector_load(layer->scales + column + gate * LANES);
+            ret_sums[row][first + gate] = vector_fma(sums[row][gate], unit, ret_sums[row][first + gate]);
+        }
+    }
+}
+
+INLINE void tile_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                      vector ret_sums[TILE_ROWS][RNN_VECTORS])
+{
+    for (size_t first = 0; first < RNN_VECTORS; first += tile_vectors(row_count)) {
+        struct block_weights weights =
+            rest_part(row_count, first, tile_vectors(row_count), layer, block, rows, ret_sums);
+        paired_part(row_count, first, tile_vectors(row_count), layer, block, rows, weights, ret_sums);
+    }
+}
+
+/* As rnn_tile_vector.h declares it. */
+static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t block, const struct rnn_layer_row *rows,
+                       vector ret_sums[TILE_ROWS][RNN_VECTORS]){
+    WITH_ROW_COUNT(row_count, tile_sums, layer, block, rows, ret_sums)}
+
+INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_dense *layer, size_t block,
+                       const struct rnn_dense_row *rows)
+{
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
+    const term *inputs[TILE_ROWS];
+    const float *offsets = layer->offsets;
+    size_t column = block * BLOCK + first * LANES;
+    struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
+    UNROLLED_FOR (row, row_count) {
+        inputs[row] = rows[row].input;
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load((layer->is_input_apart ? layer->start : offsets) + column + gate * LANES);
+            if (!layer->is_input_apart) {
+                sums[row][gate] -= rows[row].input_product.real;
+            }
+        }
+    }
+    if (layer->is_input_apart) {
+        accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    } else {
+        accumulate_pairs(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    }
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            size_t at = column + gate * LANES;
+            vector sum = sums[row][gate];
+            if (!layer->is_input_apart) {
+                sum = vector_fma(sum, vector_load(layer->scales + at), vector_load(layer->start + at));
+            }
+            vector_store(rows[row].output + at, sum);
+        }
+    }
+}
+
+const struct rnn_steps rnn_steps_avx512_pairs = {
+    .name = "avx512-pairs",
+    .precision = RNN_PRECISION_FP32,
+    .lanes = LANES,
+    .tile_rows = TILE_ROWS,
+    .words_product = words_product,
+    .layer = layer,
+    .dense = dense,
+};
+
+#else
+#include "engine/math/rnn_packed_sets.h"
+#endif
