@@ -99,12 +99,13 @@ INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_cou
     return weights;
 }
 
-/* Which words of the 16 from `word` on, a multiple of 16, are the first of a pair in a list of `count`. */
+/* Which words of the 16 from `word` on, a multiple of 16, are the first of a pair in a list of `count`: a bit each. */
 INLINE uint16_t first_words(size_t word, size_t count)
 {
-    static const uint16_t firsts[RNN_WORD_PERIOD] = {0x9249, 0x4924, 0x2492};
+    static const uint32_t firsts[RNN_WORD_PERIOD] = {0x9249, 0x4924, 0x2492};
     size_t left = count - 1 - word; /* words that have a word behind them */
-    return firsts[word / 16 % RNN_WORD_PERIOD] & (uint16_t)(left < 16 ? (1u << left) - 1 : UINT16_MAX);
+    uint32_t mask = left < 16 ? (1u << left) - 1 : UINT32_MAX;
+    return (uint16_t)(firsts[word / 16 % RNN_WORD_PERIOD] & mask);
 }
 
 #endif
