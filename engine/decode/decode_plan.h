@@ -74,7 +74,8 @@ bool decode_plan_is_stepped(const struct decode_plan *plan);
 size_t decode_plan_bytes(const struct decode_plan *plan);
 /* Number of symbols: logits of a step, and one more than the largest symbol. */
 size_t decode_plan_vocabulary_size(const struct decode_plan *plan);
-/* The name of the kernels it was packed for: "avx512"; in narrow precisions "avx512-vnni"; or the stepper's. */
+/* The name of the kernels it was packed for: "avx512", "avx512-pairs"; in narrow precisions "avx512-vnni"; or the
+ * stepper's. */
 const char *decode_plan_kernels(const struct decode_plan *plan);
 /* Of a plan that is stepped fp32. */
 enum rnn_precision decode_plan_precision(const struct decode_plan *plan);

@@ -106,7 +106,7 @@ struct rnn_layer_row decode_plan_row(const struct decode_plan *plan, size_t part
 
 struct rnn_dense_row decode_plan_output_row(const struct decode_plan *plan, float *slot, unsigned parity, float *logits)
 {
-    struct rnn_dense_row row;
+    struct rnn_dense_row row = {0};
     row.output = logits;
     row.input = layer_output(plan, &plan->layers[plan->layer_count - 1], slot, parity, &row.input_scale);
     rnn_dense_begin_row(&plan->output, &row);
@@ -160,10 +160,17 @@ static enum status check_numbers(const float *numbers, size_t count, struct erro
     return STATUS_OK;
 }
 
-static void clamp_to_one(float *values, size_t count)
+/* Writes an h that a caller says: within ±1, as that of every cell is, which sums in pairs and int8 rely on. */
+static void write_clamped(enum rnn_precision precision, const float *values, size_t count, char *hidden)
 {
-    for (size_t i = 0; i < count; i++) {
-        values[i] = fminf(fmaxf(values[i], -1.0f), 1.0f);
+    enum { CHUNK = 64 };
+    for (size_t begin = 0; begin < count; begin += CHUNK) {
+        float clamped[CHUNK];
+        size_t here = count - begin < CHUNK ? count - begin : CHUNK;
+        for (size_t i = 0; i < here; i++) {
+            clamped[i] = fminf(fmaxf(values[begin + i], -1.0f), 1.0f);
+        }
+        rnn_write_hidden(precision, clamped, here, hidden + rnn_hidden_bytes(precision, begin));
     }
 }
 
@@ -180,14 +187,13 @@ enum status decode_plan_load_state(const struct decode_plan *plan, const void *s
     decode_plan_reset_slot(plan, slot);
     for (size_t i = 0; i < plan->layer_count; i++) {
         const struct decode_layer *layer = &plan->layers[i];
-        if (layer->cell != DECODE_CELL_RNN) { /* of a GRU it is h, of which the narrow one is made */
+        if (layer->cell == DECODE_CELL_LSTM) {
             memcpy(slot + layer->cell_offset, numbers, layer->units * sizeof *numbers);
-            numbers += layer->cell == DECODE_CELL_LSTM ? layer->units : 0;
+            numbers += layer->units;
+        } else if (layer->cell == DECODE_CELL_GRU) { /* its h, of which the narrow one is made */
+            write_clamped(RNN_PRECISION_FP32, numbers, layer->units, (char *)(slot + layer->cell_offset));
         }
-        if (layer->cell == DECODE_CELL_GRU && plan->precision == RNN_PRECISION_INT8) {
-            clamp_to_one(slot + layer->cell_offset, layer->units); /* its product with a gate becomes bytes */
-        }
-        rnn_write_hidden(plan->precision, numbers, layer->units, slot_hidden(layer, slot, 0));
+        write_clamped(plan->precision, numbers, layer->units, slot_hidden(layer, slot, 0));
         numbers += layer->units;
     }
     return STATUS_OK;

@@ -36,13 +36,18 @@ INLINE void hidden_store(void *hidden, size_t at, vector from)
 /* The sum of x_e·x_o over the pairs. */
 static union rnn_product words_product(const void *list, size_t count)
 {
+    enum { SUMS = 4 }; /* one after the other they would wait for themselves */
     const float *terms = list;
-    __m512 sum = _mm512_setzero_ps();
-    for (size_t k = 0; k + 1 < count; k += LANES) {
-        __mmask16 mask = first_words(k, count);
-        __m512 first = _mm512_maskz_loadu_ps(mask, terms + k);
-        sum = _mm512_fmadd_ps(first, _mm512_maskz_loadu_ps(mask, terms + k + 1), sum);
+    __m512 sums[SUMS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (size_t begin = 0; begin + 1 < count; begin += SUMS * LANES) {
+        UNROLLED_FOR (i, SUMS) {
+            size_t k = begin + i * LANES;
+            __mmask16 mask = k + 1 < count ? first_words(k, count) : 0;
+            __m512 first = _mm512_maskz_loadu_ps(mask, terms + k);
+            sums[i] = _mm512_fmadd_ps(first, _mm512_maskz_loadu_ps(mask, terms + k + 1), sums[i]);
+        }
     }
+    __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
     return (union rnn_product){.real = _mm512_reduce_add_ps(sum)};
 }
 

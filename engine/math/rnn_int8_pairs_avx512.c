@@ -1,7 +1,7 @@
 /* The int8 kernels with AVX-512 VNNI for CPUs that add beside their products: words in pairs, see rnn_pairs_vector.h.
  * Tiles as in rnn_int8_avx512.c: of 32 registers 24 hold sums, 4 weights, 2 x and 2 what is added of them. Built with
  * its own -m flags, called only where the CPU has them. Thread: any; no state. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
 #define STEPS rnn_steps_avx512_vnni_pairs
 #define STEPS_NAME "avx512-vnni-pairs"

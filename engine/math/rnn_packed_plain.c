@@ -1,4 +1,5 @@
-/* The recurrent kernels in plain C: the reference the vector ones must equal to the bit, and the way out on a CPU
+/* The recurrent kernels in plain C: the reference the vector ones must equal to the bit (but in
+ * bf16 and pairs), and the way out on a CPU
  * without their instructions, in fp32, bf16 and int8. Vectors of 16 columns, one row at a time. Thread: any; no
  * state. */
 #include <math.h>

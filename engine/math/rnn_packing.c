@@ -4,6 +4,7 @@
  * vectors of a block. The columns are gates × units (a dense layer's are all one gate), and a block has as many
  * vectors of each gate. A recurrent layer has two lists of terms, inputs and h, a dense one only inputs; each list
  * begins a new word. */
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 
@@ -25,6 +26,8 @@ size_t rnn_gate_count(enum rnn_kind kind)
 }
 
 /* ---- columns ---- */
+
+enum { CHUNK_VECTORS = 32 }; /* of a row of the matrix that are looked at together */
 
 /* A matrix on its way into blocks. */
 struct packing {
@@ -48,40 +51,50 @@ static size_t find_columns(const struct packing *packing, size_t vector, size_t 
     return begin >= packing->units ? 0 : packing->units - begin < lanes ? packing->units - begin : lanes;
 }
 
-/* In fp32 in pairs a column's unit: 2^n, in which its weights' mean magnitude is from 1/2 to 1, as that of an h may be.
- * Without any weight it is 0, so that nothing is left of sums whose products, rounded, do not quite cancel out. */
-static float column_unit(float mean)
+/* In fp32 in pairs a column's unit: 2^n, in which the root of its weights' mean square is from 1/2 to 1, as that of an
+ * h may be. Without any weight it is 0, so that nothing is left of sums whose products, rounded, do not quite cancel.
+ * */
+static float column_unit(double root_mean_square)
 {
-    enum { EXPONENT_MAX = 60 }; /* neither the unit nor a sum in it overflows */
-    if (!(mean > 0)) {
+    if (!(root_mean_square > 0)) {
         return 0;
     }
-    int exponent = isfinite(mean) ? ilogbf(mean) + 1 : EXPONENT_MAX;
-    exponent = exponent > EXPONENT_MAX ? EXPONENT_MAX : exponent < -EXPONENT_MAX ? -EXPONENT_MAX : exponent;
+    int exponent = isfinite(root_mean_square) ? ilogb(root_mean_square) + 1 : FLT_MAX_EXP;
+    exponent = exponent >= FLT_MAX_EXP ? FLT_MAX_EXP - 1 : exponent < FLT_MIN_EXP ? FLT_MIN_EXP : exponent;
     return ldexpf(1, exponent);
 }
 
-/* What a column's products count for. int8: (max|w| / 64) · (1 / 63). */
-static void find_scales(const struct packing *packing, const float *matrix, size_t term_count)
+/* What products count for in the columns of `count` vectors from `begin` on. int8: (max|w| / 64) · (1 / 63). */
+static void find_chunk_scales(const struct packing *packing, const float *matrix, size_t term_count, size_t begin,
+                              size_t count)
 {
     size_t lanes = packing->steps->lanes;
     bool is_int8 = packing->steps->precision == RNN_PRECISION_INT8;
-    for (size_t term = 0; packing->scales != NULL && term < term_count; term++) {
-        float *scales = packing->scales;
-        for (size_t vector = 0; vector < packing->block_count * RNN_VECTORS; vector++, scales += lanes) {
+    double found[CHUNK_VECTORS * RNN_LANES_MAX] = {0}; /* the largest magnitude, or the sum of squares */
+    for (size_t term = 0; term < term_count; term++) {
+        for (size_t vector = 0; vector < count; vector++) {
             size_t first;
-            size_t count = find_columns(packing, vector, &first);
+            size_t columns = find_columns(packing, begin + vector, &first);
             const float *from = matrix + term * packing->gate_count * packing->units + first;
-            for (size_t i = 0; i < count; i++) {
-                float largest = fabsf(from[i]) > scales[i] ? fabsf(from[i]) : scales[i];
-                scales[i] = is_int8 ? largest : scales[i] + fabsf(from[i]);
+            for (size_t i = 0; i < columns; i++) {
+                double weight = fabs((double)from[i]);
+                double *of_column = &found[vector * lanes + i];
+                *of_column = !is_int8 ? *of_column + weight * weight : weight > *of_column ? weight : *of_column;
             }
         }
     }
-    for (size_t n = 0; packing->scales != NULL && n < packing->block_count * RNN_VECTORS * lanes; n++) {
-        float all = packing->scales[n];
-        packing->scales[n] =
-            is_int8 ? all / (RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX) : column_unit(all / (float)term_count);
+    for (size_t n = 0; n < count * lanes; n++) {
+        packing->scales[begin * lanes + n] = is_int8 ? (float)found[n] / (RNN_INT8_WEIGHT_MAX * RNN_INT8_INPUT_MAX)
+                                                     : column_unit(sqrt(found[n] / (double)term_count));
+    }
+}
+
+static void find_scales(const struct packing *packing, const float *matrix, size_t term_count)
+{
+    size_t vectors = packing->scales == NULL ? 0 : packing->block_count * RNN_VECTORS;
+    for (size_t begin = 0; begin < vectors; begin += CHUNK_VECTORS) {
+        size_t left = vectors - begin;
+        find_chunk_scales(packing, matrix, term_count, begin, left < CHUNK_VECTORS ? left : CHUNK_VECTORS);
     }
 }
 
@@ -96,7 +109,7 @@ static void pack_int8_lanes(const float *from, size_t count, char *to, const flo
     }
 }
 
-/* In units, a power of two: exact. */
+/* In units, a power of two. */
 static void pack_fp32_lanes(const float *from, size_t count, char *to, const float *units)
 {
     for (size_t i = 0; i < count; i++) {
@@ -339,10 +352,17 @@ void rnn_layer_release(struct rnn_layer *layer)
     *layer = (struct rnn_layer){0};
 }
 
+/* How many of the inputs are summed in pairs: in fp32 none that are no h. */
+static size_t paired_inputs(const struct rnn_steps *steps, bool is_input_apart, size_t input_words)
+{
+    return is_input_apart && steps->precision == RNN_PRECISION_FP32 ? 0 : input_words;
+}
+
 void rnn_layer_begin_row(const struct rnn_layer *layer, struct rnn_layer_row *row)
 {
     if (layer->steps->words_product != NULL) {
-        row->input_product = layer->steps->words_product(row->input, layer->input_words);
+        row->input_product = layer->steps->words_product(
+            row->input, paired_inputs(layer->steps, layer->is_input_apart, layer->input_words));
         row->hidden_product = layer->steps->words_product(row->hidden, layer->hidden_words);
     }
 }
@@ -350,7 +370,8 @@ void rnn_layer_begin_row(const struct rnn_layer *layer, struct rnn_layer_row *ro
 void rnn_dense_begin_row(const struct rnn_dense *layer, struct rnn_dense_row *row)
 {
     if (layer->steps->words_product != NULL) {
-        row->input_product = layer->steps->words_product(row->input, layer->input_words);
+        row->input_product = layer->steps->words_product(
+            row->input, paired_inputs(layer->steps, layer->is_input_apart, layer->input_words));
     }
 }
 

@@ -1,5 +1,6 @@
 /* The recurrent kernels' tiles over vectors: sums of up to TILE_ROWS rows by one block of weights. Included by each
- * kernel file, through rnn_packed_vector.h or rnn_narrow_vector.h, which says before, besides what rnn_vector.h wants:
+ * kernel file, through rnn_packed_vector.h, rnn_narrow_vector.h or rnn_pairs_vector.h, which says before, besides what
+ * rnn_vector.h wants:
  *   term, vector_terms   what weights and inputs are made of: floats, or words of narrow numbers
  *   vector_sum           what they are summed in
  *   terms_splat(x)       x in all lanes

@@ -1,5 +1,5 @@
 /* What the kernels over vectors have in common: the vector, loading and storing it, tiles. Included once by each kernel
- * file, through rnn_packed_vector.h, rnn_narrow_vector.h or gemm_packed_vector.h, which says before:
+ * file, through rnn_packed_vector.h, rnn_narrow_vector.h or gemm_packed_vector.h, or itself, which says before:
  *   LANES        floats of a vector
  *   TILE_ROWS    rows a tile holds, 3, 4, 6 or 12
  *   vector_fma(a, b, c) = a·b + c, vector_splat(x), vector_minimum(limit, x) and vector_maximum(limit, x), which keep

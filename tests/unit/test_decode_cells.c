@@ -55,7 +55,6 @@ static json_t *run_graph(struct model *model)
     return reply;
 }
 
-#include <stdio.h>
 static void check_logits(const struct decode_plan *plan, const json_t *reply, double tolerance)
 {
     const json_t *rows = json_array_get(json_object_get(json_object_get(reply, "results"), "predict/logits:0"), 0);

@@ -1,6 +1,6 @@
-/* The decode plan: its steps equal an independent double-precision model (absolute tolerance 5e-5 after 12 steps of
- * models in which small differences grow; test_rnn_narrow has single steps), the input table changes no bit, wrong
- * sizes and missing memory are refused. */
+/* The decode plan: its steps equal an independent double-precision model (absolute tolerance 2e-5 after 12 steps, where
+ * fp32 is summed in pairs 5e-5; test_rnn_narrow and test_rnn_pairs have single steps), the input table changes no bit,
+ * wrong sizes and missing memory are refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -108,17 +108,24 @@ static void reference_step(const struct decode_weights *weights, uint32_t symbol
     }
 }
 
+/* These models are near to chaos: what rounds otherwise ends elsewhere. */
+static double tolerance_of(const struct decode_plan *plan)
+{
+    return plan->output.steps->words_product == NULL ? 2e-5 : 5e-5;
+}
+
 static void check_state(const struct decode_plan *plan, const float *slot, unsigned parity, const struct reference *r)
 {
     float *state = mem_allocate(decode_plan_state_bytes(plan), 1);
+    double tolerance = tolerance_of(plan);
     decode_plan_save_state(plan, slot, parity, state);
     size_t n = 0;
     for (size_t i = 0; i < plan->layer_count; i++) {
         for (size_t unit = 0; plan->layers[i].cell == DECODE_CELL_LSTM && unit < plan->layers[i].units; unit++, n++) {
-            assert_true(fabs((double)state[n] - r->c[i][unit]) < 5e-5);
+            assert_true(fabs((double)state[n] - r->c[i][unit]) < tolerance);
         }
         for (size_t unit = 0; unit < plan->layers[i].units; unit++, n++) {
-            assert_true(fabs((double)state[n] - r->h[i][unit]) < 5e-5);
+            assert_true(fabs((double)state[n] - r->h[i][unit]) < tolerance);
         }
     }
     assert_int_equal(n * sizeof *state, decode_plan_state_bytes(plan));
@@ -140,7 +147,8 @@ static void check_model(struct decode_model *model)
         reference_step(&model->weights, symbol, reference);
         check_state(plan, slot, (step + 1) % 2, reference);
         for (size_t n = 0; n < model->weights.vocabulary_size; n++) {
-            assert_true(fabs((double)logits[n] - reference->logits[n]) < 5e-5 * (1.0 + fabs(reference->logits[n])));
+            assert_true(fabs((double)logits[n] - reference->logits[n]) <
+                        tolerance_of(plan) * (1.0 + fabs(reference->logits[n])));
         }
     }
     mem_free(slot);
@@ -167,15 +175,14 @@ static float *step_from(const struct decode_plan *plan, float value)
     return slot;
 }
 
-/* An h beyond ±1, which no GRU makes, would not fit the bytes of int8. */
-static void test_int8_states_are_clamped(void **state)
+/* An h beyond ±1, which no cell makes, would not fit the bytes of int8, nor the units of pairs. */
+static void check_clamped(enum rnn_precision precision)
 {
-    (void)state;
     struct decode_model model;
     struct decode_plan *plan;
     struct error error;
     decode_model_init_cells(&model, decode_model_characters(20), DECODE_CELL_GRU, 0, 1, 33, SEED);
-    model.weights.precision = RNN_PRECISION_INT8;
+    model.weights.precision = precision;
     assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
     for (int sign = -1; sign <= 1; sign += 2) {
         float *within = step_from(plan, (float)sign);
@@ -186,6 +193,14 @@ static void test_int8_states_are_clamped(void **state)
     }
     decode_plan_destroy(plan);
     decode_model_release(&model);
+}
+
+static void test_states_are_clamped(void **state)
+{
+    (void)state;
+    for (int precision = 0; precision < RNN_PRECISION_COUNT; precision++) {
+        check_clamped((enum rnn_precision)precision);
+    }
 }
 
 static struct vocabulary *make_bytes(void)
@@ -411,7 +426,7 @@ static void test_bytes_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_int8_states_are_clamped),
+        cmocka_unit_test(test_states_are_clamped),
         cmocka_unit_test(test_steps_equal_reference),
         cmocka_unit_test(test_other_cells_equal_reference),
         cmocka_unit_test(test_tied_output_equals_reference),

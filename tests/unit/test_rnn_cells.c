@@ -1,6 +1,6 @@
 /* The packed kernels of every kind of layer, both halves of a GRU among them: the same bits whatever the rows of a
- * call, and in fp32 and int8 those of the plain kernels. What they compute is held against the equations by
- * test_decode_plan.c. */
+ * call, and those of the plain kernels but in bf16 and where fp32 is summed in pairs. What they compute is held against
+ * the equations by test_decode_plan.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +52,8 @@ static void run_part(const struct rnn_steps *steps, const struct rnn_layer_weigh
                                          .hidden = own[i].hidden[0],
                                          .hidden_next = own[i].hidden[1],
                                          .cell = own[i].cell,
-                                         .update = own[i].update};
+                                         .update = own[i].update,
+                                         .input_scale = 1.0f + (float)i};
         rnn_layer_begin_row(&layer, &rows[i]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
@@ -98,14 +99,16 @@ static void test_kernels_give_the_same_bits(void **state)
     rng_fill_uniform(SEED, 1, count, -0.3f, 0.3f, values);
     for (int kind = 0; kind < RNN_KIND_COUNT; kind++) {
         for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
-            for (int precision = 0; precision < RNN_PRECISION_COUNT; precision++) {
+            for (int n = 0; n < 2 * RNN_PRECISION_COUNT; n++) {
+                enum rnn_precision precision = (enum rnn_precision)(n / 2);
                 struct rnn_layer_weights weights = {.kind = (enum rnn_kind)kind,
+                                                    .is_input_hidden = n % 2 == 1,
                                                     .input_size = INPUTS,
                                                     .units = units[u],
                                                     .kernel = values,
                                                     .bias = values,
                                                     .forget_bias = 1.0f};
-                check_kernels(&weights, (enum rnn_precision)precision);
+                check_kernels(&weights, precision);
             }
         }
     }

@@ -1,6 +1,6 @@
 /* The packed output layer in all precisions, however many vectors its last block has columns in and however many rows
  * a call: against sums in double precision over the same rounded numbers (1e-5), and all sets against the plain one,
- * in bf16 against themselves (equal bits). Padding is written as 0. */
+ * in bf16 and where fp32 is summed in pairs against themselves (equal bits). Padding is written as 0. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,13 +17,13 @@
 enum { SEED = 11, ROWS_MAX = 13, INPUTS = 37, ROW_BYTES = 256 };
 
 /* The output of one dense layer over ROWS_MAX rows, unpadded. */
-static void run_dense(const struct rnn_steps *steps, size_t columns, size_t rows_a_call, const float *weights,
-                      const float *bias, const float *inputs, float *outputs)
+static void run_dense(const struct rnn_steps *steps, size_t columns, bool is_input_hidden, size_t rows_a_call,
+                      const float *weights, const float *bias, const float *inputs, float *outputs)
 {
     struct rnn_dense layer;
     struct error error;
     struct rnn_dense_weights from = {
-        .input_size = INPUTS, .columns = columns, .is_input_hidden = true, .kernel = weights, .bias = bias};
+        .input_size = INPUTS, .columns = columns, .is_input_hidden = is_input_hidden, .kernel = weights, .bias = bias};
     assert_int_equal(rnn_dense_init(&layer, steps, &from, &error), STATUS_OK);
     float *padded = mem_allocate_aligned(ROWS_MAX * layer.stride, sizeof(float));
     memset(padded, 0xFF, ROWS_MAX * layer.stride * sizeof(float)); /* NaN */
@@ -32,7 +32,8 @@ static void run_dense(const struct rnn_steps *steps, size_t columns, size_t rows
     for (size_t row = 0; row < ROWS_MAX; row++) {
         memset(words[row], steps->precision == RNN_PRECISION_INT8 ? RNN_INT8_ZERO : 0, ROW_BYTES);
         rnn_write_hidden(steps->precision, inputs + row * INPUTS, INPUTS, words[row]);
-        rows[row] = (struct rnn_dense_row){.input = words[row], .output = padded + row * layer.stride};
+        rows[row] =
+            (struct rnn_dense_row){.input = words[row], .output = padded + row * layer.stride, .input_scale = 1};
         rnn_dense_begin_row(&layer, &rows[row]);
     }
     for (size_t block = 0; block < layer.block_count; block++) {
@@ -76,7 +77,7 @@ static void check_sums(enum rnn_precision precision, size_t columns, const float
     }
 }
 
-static void check_dense(enum rnn_precision precision, size_t columns)
+static void check_dense(enum rnn_precision precision, size_t columns, bool is_input_hidden)
 {
     enum { COLUMNS_MAX = 300 };
     static float weights[INPUTS * COLUMNS_MAX];
@@ -92,10 +93,10 @@ static void check_dense(enum rnn_precision precision, size_t columns)
     const struct rnn_steps *steps;
     for (size_t set = 0; (steps = rnn_steps_at(precision, set)) != NULL; set++) {
         const struct rnn_steps *equal = has_own_bits(steps) ? steps : plain;
-        run_dense(equal, columns, ROWS_MAX, weights, bias, inputs, first);
+        run_dense(equal, columns, is_input_hidden, ROWS_MAX, weights, bias, inputs, first);
         check_sums(precision, columns, weights, bias, inputs, first);
         for (size_t rows_a_call = 1; rows_a_call <= ROWS_MAX; rows_a_call += 3) {
-            run_dense(steps, columns, rows_a_call, weights, bias, inputs, outputs);
+            run_dense(steps, columns, is_input_hidden, rows_a_call, weights, bias, inputs, outputs);
             assert_memory_equal(first, outputs, ROWS_MAX * columns * sizeof(float));
         }
     }
@@ -104,10 +105,11 @@ static void check_dense(enum rnn_precision precision, size_t columns)
 static void check_precision(enum rnn_precision precision)
 {
     for (size_t columns = 1; columns <= 70; columns++) {
-        check_dense(precision, columns);
+        check_dense(precision, columns, columns % 2 == 0);
     }
-    check_dense(precision, 83);
-    check_dense(precision, 300);
+    check_dense(precision, 83, true);
+    check_dense(precision, 83, false);
+    check_dense(precision, 300, true);
 }
 
 static void test_fp32(void **state)

@@ -1,7 +1,8 @@
-/* The packed kernels in narrow precisions. int8: plain ones against sums in double precision over the same rounded
- * numbers and by the same polynomials (absolute tolerance 2e-6 on c, and the 0.5/63 of rounding h), all others against
- * the plain ones (equal bits). bf16: every set against double precision over the same rounded numbers (1e-5 on c, and
- * the 2^-8 of rounding h), and the same bits whatever the rows of a call. */
+/* The packed LSTM kernels, those of narrow precisions above all. int8: plain ones against sums in double precision over
+ * the same rounded numbers and by the same polynomials (absolute tolerance 2e-6 on c, and the 0.5/63 of rounding h),
+ * all others against the plain ones (equal bits). bf16: every set against double precision over the same rounded
+ * numbers (1e-5 on c, and the 2^-8 of rounding h), and the same bits whatever the rows of a call; so where fp32 is
+ * summed in pairs (1e-5). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
