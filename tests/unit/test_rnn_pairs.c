@@ -1,6 +1,6 @@
-/* fp32 sums of weights of every kind, with all kernels, against double precision: where terms are summed in pairs, whose
- * sums round otherwise, they have to be about as near. The rms error of sums of 512 products may be 1.5 times that of
- * the plain kernels. */
+/* fp32 sums of weights of every kind, with all kernels, against double precision: where terms are summed in pairs,
+ * whose sums round otherwise, they have to be about as near. The rms error of sums of 512 products may be 1.5 times
+ * that of the plain kernels. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
