@@ -130,37 +130,59 @@ static void layer_sums(size_t row_count, const struct rnn_layer *layer, size_t b
                        vector ret_sums[TILE_ROWS][RNN_VECTORS]){
     WITH_ROW_COUNT(row_count, tile_sums, layer, block, rows, ret_sums)}
 
+/* Inputs that are no h. */
+INLINE void dense_apart(size_t row_count, size_t vector_count, const struct rnn_dense *layer, size_t column,
+                        const struct rnn_dense_row *rows, const term *const inputs[TILE_ROWS],
+                        struct block_weights weights)
+{
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(layer->start + column + gate * LANES);
+        }
+    }
+    accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            vector_store(rows[row].output + column + gate * LANES, sums[row][gate]);
+        }
+    }
+}
+
+INLINE void dense_paired(size_t row_count, size_t vector_count, const struct rnn_dense *layer, size_t column,
+                         const struct rnn_dense_row *rows, const term *const inputs[TILE_ROWS],
+                         struct block_weights weights)
+{
+    vector_sum sums[TILE_ROWS][RNN_VECTORS];
+    const float *offsets = (const float *)layer->offsets + column;
+    UNROLLED_FOR (row, row_count) {
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_load(offsets + gate * LANES) - rows[row].input_product.real;
+        }
+    }
+    accumulate_pairs(row_count, vector_count, sums, weights, inputs, layer->input_words);
+    UNROLLED_FOR (gate, vector_count) {
+        size_t at = column + gate * LANES;
+        UNROLLED_FOR (row, row_count) {
+            vector unit = vector_load(layer->scales + at);
+            vector_store(rows[row].output + at, vector_fma(sums[row][gate], unit, vector_load(layer->start + at)));
+        }
+    }
+}
+
 INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, const struct rnn_dense *layer, size_t block,
                        const struct rnn_dense_row *rows)
 {
-    vector_sum sums[TILE_ROWS][RNN_VECTORS];
-    const term *inputs[TILE_ROWS];
-    const float *offsets = layer->offsets;
     size_t column = block * BLOCK + first * LANES;
     struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
+    const term *inputs[TILE_ROWS];
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
-        UNROLLED_FOR (gate, vector_count) {
-            sums[row][gate] = vector_load((layer->is_input_apart ? layer->start : offsets) + column + gate * LANES);
-            if (!layer->is_input_apart) {
-                sums[row][gate] -= rows[row].input_product.real;
-            }
-        }
     }
     if (layer->is_input_apart) {
-        accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
+        dense_apart(row_count, vector_count, layer, column, rows, inputs, weights);
     } else {
-        accumulate_pairs(row_count, vector_count, sums, weights, inputs, layer->input_words);
-    }
-    UNROLLED_FOR (row, row_count) {
-        UNROLLED_FOR (gate, vector_count) {
-            size_t at = column + gate * LANES;
-            vector sum = sums[row][gate];
-            if (!layer->is_input_apart) {
-                sum = vector_fma(sum, vector_load(layer->scales + at), vector_load(layer->start + at));
-            }
-            vector_store(rows[row].output + at, sum);
-        }
+        dense_paired(row_count, vector_count, layer, column, rows, inputs, weights);
     }
 }
 
