@@ -90,8 +90,7 @@ void decode_plan_save_state(const struct decode_plan *plan, const float *slot, u
 
 /* Makes a new slot's state, its parity 0, one that decode_plan_save_state wrote: what is loaded and stepped is what
  * would have been stepped there, as long as the precision is the same. An h beyond ±1, which no cell makes, is clamped.
- * INVALID, code "state_malformed", for numbers
- * that are not finite; the stepper's errors. */
+ * INVALID, code "state_malformed", for numbers that are not finite; the stepper's errors. */
 enum status decode_plan_load_state(const struct decode_plan *plan, const void *state, float *slot,
                                    struct error *error) MUST_CHECK;
 
