@@ -168,7 +168,8 @@ static void write_clamped(enum rnn_precision precision, const float *values, siz
         float clamped[CHUNK];
         size_t here = count - begin < CHUNK ? count - begin : CHUNK;
         for (size_t i = 0; i < here; i++) {
-            clamped[i] = fminf(fmaxf(values[begin + i], -1.0f), 1.0f);
+            float value = values[begin + i];
+            clamped[i] = value < -1 ? -1 : value > 1 ? 1 : value; /* inline, where fminf(3) may be a call */
         }
         rnn_write_hidden(precision, clamped, here, hidden + rnn_hidden_bytes(precision, begin));
     }

@@ -42,11 +42,12 @@ static float float_of_bf16(uint16_t half)
     return value;
 }
 
-/* Rounded once, as the vector kernels do: a product rounded before might stand at a tie that the exact one misses. */
+/* Rounded once, as the vector kernels do: a product rounded before might stand at a tie that the exact one misses. In
+ * double it is exact. */
 static uint8_t byte_of_hidden(float value)
 {
-    float clamped = fminf(fmaxf(value, -1.0f), 1.0f);
-    return (uint8_t)(lrintf(fmaf(clamped, RNN_INT8_INPUT_MAX, WHOLE_ROUNDER) - WHOLE_ROUNDER) + RNN_INT8_ZERO);
+    float clamped = value < -1 ? -1 : value > 1 ? 1 : value; /* inline, where fminf(3) may be a call */
+    return (uint8_t)(lrint((double)clamped * RNN_INT8_INPUT_MAX) + RNN_INT8_ZERO);
 }
 
 float rnn_pack_input(enum rnn_precision precision, const float *values, size_t count, void *words)
