@@ -223,7 +223,7 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     size_t length = generation_read(choice->generation, bytes, piece_bytes_max(completion));
     choice->has_rest = length + UTF8_BYTES_MAX > piece_bytes_max(completion);
     choice->prompt_count = progress.prompt_count;
-    choice->cached_count = progress.cached_count;
+    choice->cached_count = progress.cached_count / PROMPT_CACHE_CHUNK * PROMPT_CACHE_CHUNK;
     choice->token_count = progress.token_count;
     choice->joined_ns = progress.joined_ns;
     choice->first_ns = progress.first_ns;
@@ -323,8 +323,9 @@ static void advance(struct choice *choice)
     if (choice->generation == NULL) {
         return;
     }
-    if (completion->first_ns == 0 && generation_progress(choice->generation).token_count > 0) {
-        completion->first_ns = clock_now_ns();
+    uint64_t first_ns = generation_progress(choice->generation).first_ns; /* a text read whole is heard of later */
+    if (completion->first_ns == 0 && first_ns > 0) {
+        completion->first_ns = first_ns;
         observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
     }
     if (completion->form == FORM_JSON || completion->is_abandoned) {

@@ -54,7 +54,7 @@ struct choice {
     bool has_rest;             /* the last piece was as long as one may be */
     struct text_state *state;  /* where it ended, if that is wanted; owned */
     size_t prompt_count;       /* symbols */
-    size_t cached_count;       /* of those, found in the prompt cache */
+    size_t cached_count;       /* of those, found in the prompt cache; whole chunks, as it is told */
     size_t token_count;
     uint64_t joined_ns, first_ns, ended_ns; /* its first decode step, its first symbol, its end; 0: not yet */
 };

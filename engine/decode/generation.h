@@ -58,7 +58,7 @@ struct generation_options {
     size_t top_logprobs;               /* and of so many of the likeliest beside it, at most LOGPROBS_TOP_MAX */
     bool want_prompt_logprobs;         /* scoring: keep log p(prompt[i] | prompt[..i]) */
     bool want_state;                   /* for generation_make_state: 4 bytes for each symbol, two copies of the state */
-    bool is_read_whole;                /* progress is reported with the first text, for each half ring and at the end */
+    bool is_read_whole;                /* progress is reported for each half ring and at the end alone */
     uint64_t deadline_ms;              /* clock_now_ms() after which it ends with FINISH_DEADLINE; 0: none */
     enum generation_priority priority; /* higher first when rows are scarce */
     size_t flow; /* whose it is, below GENERATION_FLOW_COUNT: when rows are scarce, each flow gets as many */

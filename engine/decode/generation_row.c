@@ -238,9 +238,12 @@ static void advance_prompt(struct generation *generation)
     size_t own_count = generation->prompt_read > carried ? generation->prompt_read - carried : 0;
     atomic_store_explicit(&generation->prompt_progress, own_count, memory_order_relaxed);
     generation_row_keep_prompt(generation);
-    if (generation->cache != NULL && generation->prompt_read == generation->border.symbol_count + PROMPT_CACHE_CHUNK) {
+    size_t behind_border = generation->prompt_read - generation->border.symbol_count;
+    bool is_before_last = generation->prompt_read + 1 == generation->prompt_count;
+    if (generation->cache != NULL && behind_border > 0 && (behind_border == PROMPT_CACHE_CHUNK || is_before_last)) {
         prompt_cache_keep(generation->cache, generation->plan, &generation->border,
-                          generation->prompt + generation->border.symbol_count, generation->slot, generation->parity);
+                          generation->prompt + generation->border.symbol_count, behind_border, generation->slot,
+                          generation->parity);
     }
 }
 
@@ -297,7 +300,7 @@ bool generation_row_has_news(struct generation *generation)
 {
     struct byte_ring *ring = &generation->stream.ring;
     size_t new_bytes = atomic_load_explicit(&ring->written_count, memory_order_relaxed) - generation->reported_bytes;
-    if (new_bytes == 0 || (new_bytes < generation->unread_bytes && generation->reported_bytes > 0)) {
+    if (new_bytes < generation->unread_bytes) {
         return false;
     }
     if (new_bytes < GENERATION_RING_BYTES / 2) {

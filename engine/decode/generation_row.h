@@ -109,7 +109,7 @@ struct generation {
     enum generation_row_place place;
     struct generation *woken_below; /* on the stack of those that were woken */
     size_t reported_bytes;          /* text_stream bytes written when it was last reported */
-    size_t unread_bytes;            /* new bytes that are worth a report, behind the first ones */
+    size_t unread_bytes;            /* new bytes that are worth a report; at least 1 */
 };
 
 /* Whether it may join the next step. */

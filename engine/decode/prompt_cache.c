@@ -27,6 +27,7 @@ struct prompt_cache {
     struct prompt_cache_counters counters;
     struct kept_state *newest, *oldest;
     struct kept_state *buckets[BUCKETS];
+    uint32_t last_seen[BUCKETS]; /* of each bucket's prompts, the one whose end was passed last: bits of its key */
 };
 
 enum status prompt_cache_create(size_t bytes_max, struct prompt_cache **ret_cache, struct error *error)
@@ -64,11 +65,16 @@ void prompt_cache_destroy(struct prompt_cache *cache)
 
 /* ---- under the lock ---- */
 
-static struct kept_state **find_link(struct prompt_cache *cache, const uint8_t key[PROMPT_CACHE_KEY_BYTES])
+static size_t bucket_of(const uint8_t key[PROMPT_CACHE_KEY_BYTES])
 {
     uint32_t bits;
     memcpy(&bits, key, sizeof bits);
-    struct kept_state **link = &cache->buckets[bits % BUCKETS];
+    return bits % BUCKETS;
+}
+
+static struct kept_state **find_link(struct prompt_cache *cache, const uint8_t key[PROMPT_CACHE_KEY_BYTES])
+{
+    struct kept_state **link = &cache->buckets[bucket_of(key)];
     while (*link != NULL && memcmp((*link)->key, key, PROMPT_CACHE_KEY_BYTES) != 0) {
         link = &(*link)->next;
     }
@@ -130,14 +136,14 @@ static void begin(const struct decode_plan *plan, const struct text_origin *orig
     ret_border->symbol_count = 0;
 }
 
-static void move_on(struct prompt_border *border, const uint32_t symbols[PROMPT_CACHE_CHUNK])
+static void move_on(struct prompt_border *border, const uint32_t *symbols, size_t count)
 {
     struct sha256_ctx context;
     sha256_init(&context);
     sha256_update(&context, sizeof border->key, border->key);
-    sha256_update(&context, PROMPT_CACHE_CHUNK * sizeof *symbols, (const uint8_t *)symbols);
+    sha256_update(&context, count * sizeof *symbols, (const uint8_t *)symbols);
     sha256_digest(&context, sizeof border->key, border->key);
-    border->symbol_count += PROMPT_CACHE_CHUNK;
+    border->symbol_count += count;
 }
 
 /* Among borders, the last whose state is kept: a reference of it, or NULL. */
@@ -163,14 +169,15 @@ bool prompt_cache_load(struct prompt_cache *cache, const struct decode_plan *pla
                        struct prompt_border *ret_border)
 {
     begin(plan, origin, owner, ret_border);
-    size_t count = (prompt_count - 1) / PROMPT_CACHE_CHUNK;
+    size_t count = (prompt_count - 1 + PROMPT_CACHE_CHUNK - 1) / PROMPT_CACHE_CHUNK;
     struct prompt_border *borders = count == 0 ? NULL : mem_allocate(count, sizeof *borders);
     if (borders == NULL) {
         return false;
     }
     struct prompt_border border = *ret_border;
     for (size_t i = 0; i < count; i++) {
-        move_on(&border, prompt + i * PROMPT_CACHE_CHUNK);
+        size_t left = prompt_count - 1 - border.symbol_count;
+        move_on(&border, prompt + border.symbol_count, left < PROMPT_CACHE_CHUNK ? left : PROMPT_CACHE_CHUNK);
         borders[i] = border;
     }
     size_t index = 0;
@@ -186,21 +193,29 @@ bool prompt_cache_load(struct prompt_cache *cache, const struct decode_plan *pla
     return is_loaded;
 }
 
-static bool is_kept(struct prompt_cache *cache, const uint8_t key[PROMPT_CACHE_KEY_BYTES])
+/* Whether the state at a border is not kept and shall be: at the end of a prompt where it is seen again. */
+static bool is_wanted(struct prompt_cache *cache, const uint8_t key[PROMPT_CACHE_KEY_BYTES], bool is_end)
 {
+    uint32_t bits; /* others than those of its bucket; where two prompts have the same, one is kept a time too early */
+    memcpy(&bits, key + sizeof bits, sizeof bits);
     CHECK(pthread_mutex_lock(&cache->lock) == 0);
-    bool is_there = touch(cache, key) != NULL;
+    uint32_t *last_seen = &cache->last_seen[bucket_of(key)];
+    bool is_kept = touch(cache, key) != NULL;
+    bool is_first = is_end && *last_seen != bits;
+    if (is_end) {
+        *last_seen = bits;
+    }
     CHECK(pthread_mutex_unlock(&cache->lock) == 0);
-    return is_there;
+    return !is_kept && !is_first;
 }
 
 void prompt_cache_keep(struct prompt_cache *cache, const struct decode_plan *plan, struct prompt_border *border,
-                       const uint32_t symbols[PROMPT_CACHE_CHUNK], const float *slot, unsigned parity)
+                       const uint32_t *symbols, size_t count, const float *slot, unsigned parity)
 {
-    move_on(border, symbols);
+    move_on(border, symbols, count);
     size_t bytes = sizeof(struct kept_state) + decode_plan_state_bytes(plan);
-    struct kept_state *state =
-        bytes > cache->bytes_max || is_kept(cache, border->key) ? NULL : mem_allocate_aligned_raw(bytes, 1);
+    bool is_wanted_now = bytes <= cache->bytes_max && is_wanted(cache, border->key, count < PROMPT_CACHE_CHUNK);
+    struct kept_state *state = is_wanted_now ? mem_allocate_aligned_raw(bytes, 1) : NULL;
     if (state == NULL) {
         return;
     }

@@ -1,8 +1,10 @@
-/* States of prompts that were read, kept at chunk borders, so that another prompt with the same beginning does not read
- * it again. A border is known by a chain of SHA-256 sums over whose model it is, how that is packed, for whom it was
- * read, and every symbol before it: equal keys are equal prompts, and what is found there is what would have been
- * computed. The states read longest ago go when there is no room. For packed plans only: a stepper's states may depend
- * on random numbers. Thread: any; owns its states. */
+/* States of prompts that were read, kept at borders, so that another prompt with the same beginning does not read it
+ * again. There is a border behind each chunk, and one before the prompt's last symbol: what is kept there serves the
+ * same prompt alone, and is kept from the second time on, so that prompts of which none comes again take no room from
+ * beginnings that do. A border is known by a chain of SHA-256 sums over whose model it is, how that is packed, for whom
+ * it was read, and every symbol before it: equal keys are equal prompts, and what is found there is what would have
+ * been computed. The states read longest ago go when there is no room. For packed plans only: a stepper's states may
+ * depend on random numbers. Thread: any; owns its states. */
 #ifndef ENGINE_DECODE_PROMPT_CACHE_H
 #define ENGINE_DECODE_PROMPT_CACHE_H
 
@@ -16,7 +18,7 @@ struct prompt_cache;
 /* A border of a prompt. */
 struct prompt_border {
     uint8_t key[PROMPT_CACHE_KEY_BYTES];
-    size_t symbol_count; /* before it: a multiple of the chunk */
+    size_t symbol_count; /* before it */
 };
 
 /* At most `bytes_max` bytes of states. NO_MEMORY. Owned. */
@@ -30,10 +32,10 @@ bool prompt_cache_load(struct prompt_cache *cache, const struct decode_plan *pla
                        const char *owner, const uint32_t *prompt, size_t prompt_count, float *slot,
                        struct prompt_border *ret_border) MUST_CHECK;
 
-/* Moves the border one chunk on, whose symbols these are, and keeps the slot's state there. Without memory it is not
- * kept. */
+/* Moves the border on to the next one, over `count` symbols (1 to a chunk; fewer than a chunk: up to the prompt's
+ * last), and keeps the slot's state there. Without memory it is not kept. */
 void prompt_cache_keep(struct prompt_cache *cache, const struct decode_plan *plan, struct prompt_border *border,
-                       const uint32_t symbols[PROMPT_CACHE_CHUNK], const float *slot, unsigned parity);
+                       const uint32_t *symbols, size_t count, const float *slot, unsigned parity);
 
 struct prompt_cache_counters {
     size_t count; /* states */

@@ -307,6 +307,17 @@ class PromptCache(Continuing):
             self.assertNotIn("prompt_tokens_details", echoed["usage"])
             self.assertEqual(echoed["choices"][0]["text"], beginning + tail + reply["choices"][0]["text"])
 
+    def test_a_short_prompt_that_comes_again(self):
+        before = self.found()
+        fields = {"prompt": CORPUS[7:16], "max_tokens": 30, "seed": 4, **VIVID}
+        replies = [self.complete(**fields) for _ in range(5)]
+        self.assertEqual(self.found() - before, 3 * 8)
+        for reply in replies[1:]:               # and nothing of the reply tells the third from the first
+            self.assertEqual((reply["choices"], reply["usage"]), (replies[0]["choices"], replies[0]["usage"]))
+        echoed = self.complete(echo=True, **fields)
+        self.assertEqual(echoed["choices"][0]["text"], fields["prompt"] + replies[0]["choices"][0]["text"])
+        self.assertEqual(self.found() - before, 3 * 8)
+
     def test_a_session_begins_from_it(self):
         beginning = CORPUS[:200]
         self.text(prompt=beginning, max_tokens=1)

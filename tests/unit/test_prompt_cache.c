@@ -92,14 +92,43 @@ static void test_a_shared_beginning_is_read_once(void **state)
             struct rig rig;
             rig_init(&rig, cells[i], (enum rnn_precision)precision, 1 << 20);
             check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 0);
-            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 2 * PROMPT_CACHE_CHUNK); /* one is left to be read */
-            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK + 1, 3 * PROMPT_CACHE_CHUNK);
+            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 2 * PROMPT_CACHE_CHUNK);
+            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 3 * PROMPT_CACHE_CHUNK - 1); /* its end, seen twice */
+            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK + 1, 2 * PROMPT_CACHE_CHUNK);
+            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK + 1, 3 * PROMPT_CACHE_CHUNK); /* one left to be read */
             check_same(&rig, rig.prompt, PROMPT_MAX, 3 * PROMPT_CACHE_CHUNK);
             check_same(&rig, rig.prompt, PROMPT_CACHE_CHUNK, 0);
             rig.prompt[2 * PROMPT_CACHE_CHUNK - 1] = (rig.prompt[2 * PROMPT_CACHE_CHUNK - 1] + 1) % SYMBOLS;
             check_same(&rig, rig.prompt, PROMPT_MAX, PROMPT_CACHE_CHUNK);
             rig_release(&rig);
         }
+    }
+}
+
+/* However short; one that does not come again takes no room. */
+static void test_a_prompt_that_comes_again_is_found_from_the_third_time_on(void **state)
+{
+    (void)state;
+    char text[TOKENS + 1];
+    for (int precision = 0; precision < RNN_PRECISION_COUNT; precision++) {
+        struct rig rig;
+        rig_init(&rig, DECODE_CELL_LSTM, (enum rnn_precision)precision, 1 << 20);
+        for (size_t count = 2; count <= 4; count++) {
+            check_same(&rig, rig.prompt, count, 0);
+            check_same(&rig, rig.prompt, count, 0);
+            check_same(&rig, rig.prompt, count, count - 1);
+            check_same(&rig, rig.prompt, count, count - 1);
+            assert_int_equal(prompt_cache_counters(rig.cache).count, count - 1);
+            assert_int_equal(make_text(&rig, rig.cache, "bob", rig.prompt, count, text), 0);
+        }
+        for (uint32_t other = 0; other < 6 * SYMBOLS; other++) {
+            const uint32_t once[] = {other / SYMBOLS, other % SYMBOLS, (rig.prompt[2] + 1) % SYMBOLS, 0};
+            assert_int_equal(make_text(&rig, rig.cache, "cid", once, 4, text), 0);
+        }
+        assert_int_equal(prompt_cache_counters(rig.cache).count, 3);
+        check_same(&rig, rig.prompt, 1, 0); /* nothing stands before its last symbol */
+        assert_int_equal(prompt_cache_counters(rig.cache).count, 3);
+        rig_release(&rig);
     }
 }
 
@@ -125,7 +154,7 @@ static void test_it_is_each_owners_and_models_own(void **state)
     renamed.output.steps = &steps;
     assert_false(prompt_cache_load(rig.cache, &renamed, &origin, "ann", rig.prompt, 200, slot, &border));
     mem_free(slot);
-    assert_int_equal(prompt_cache_counters(rig.cache).count, 9);
+    assert_int_equal(prompt_cache_counters(rig.cache).count, 10);
     rig_release(&rig);
 }
 
@@ -227,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_shared_beginning_is_read_once),
+        cmocka_unit_test(test_a_prompt_that_comes_again_is_found_from_the_third_time_on),
         cmocka_unit_test(test_it_is_each_owners_and_models_own),
         cmocka_unit_test(test_it_is_each_precisions_own),
         cmocka_unit_test(test_the_oldest_go),
