@@ -84,23 +84,23 @@ static int (*const ASK[])(struct client *client, int connection, uint64_t *ret_e
     [BENCH_LOAD_RUN] = ask_for_run,
 };
 
+/* Asks once at least, however short the time and late the thread. */
 static void *client_main(void *argument)
 {
     struct client *client = argument;
     int connection = bench_client_connect(client->port);
-    while (connection >= 0 && !atomic_load(client->is_over)) {
+    bool is_broken = connection < 0;
+    while (!is_broken && (client->requests == 0 || !atomic_load(client->is_over))) {
         uint64_t began_ns = clock_now_ns(), ended_ns;
         int status = ASK[client->options->load](client, connection, &ended_ns);
-        if (status == 0) {
-            break;
+        is_broken = status == 0;
+        if (!is_broken) {
+            client->errors += status != 200;
+            client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(ended_ns - began_ns) * 1e-6;
+            client->requests++;
         }
-        client->errors += status != 200;
-        client->latencies_ms[client->requests % LATENCIES_MAX] = (double)(ended_ns - began_ns) * 1e-6;
-        client->requests++;
     }
-    if (!atomic_load(client->is_over)) {
-        client->errors++;
-    }
+    client->errors += is_broken;
     if (connection >= 0) {
         close(connection);
     }

@@ -671,6 +671,13 @@ class Bench(CommandTest):
         self.assertGreater(line["requests"], 0)
         self.assertGreaterEqual(line["p99_us"], line["p50_us"])
 
+    def test_no_time(self):
+        for kind in ("serve", "first-byte", "run"):
+            line, = records(self.good("bench", kind, "--units", "16", "--vocabulary", "100", "--seconds", "1e-9",
+                                      "--clients", "3"))
+            self.assertEqual(line["errors"], 0)
+            self.assertGreaterEqual(line["requests"], 3)
+
     def test_runs(self):
         line, = self.measure("run")
         self.assertEqual((line["kind"], line["clients"], line["errors"]), ("run", 1, 0))
