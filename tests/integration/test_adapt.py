@@ -12,7 +12,6 @@ from test_generate_signature import ENDS, LSTM, Signature, signature
 from test_keys import KeysTest, bearer
 from test_sessions import PROMPT, VIVID, Continuing
 
-SHORT = True
 OTHER = "sore seas snare some sane seers. " * 8     # what the model never saw
 SLOW = {"units": 256, "layers": 2, "max_steps": 1}
 

@@ -19,8 +19,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import foreign_files as foreign  # noqa: E402
 from harness import FLAVOUR, IS_SLOW, ROOT, SEED, Daemon, DaemonTest, wait_until  # noqa: E402
 
-SHORT = True
-
 MIB = 1 << 20
 UPLOAD_BYTES_MAX = MIB
 SLOW_GIB = 32

@@ -9,8 +9,6 @@ import onnx_files as onnx
 from harness import ROOT
 from import_case import ComputedTest, ImportTest
 
-SHORT = True
-
 NODE_TESTS = os.path.join(ROOT, "..", "shared", "models", "onnx-lstm-node-tests")
 METADATA = {"author": "nobody", "vocabulary": json.dumps({"kind": "characters", "symbols": foreign.SYMBOLS})}
 

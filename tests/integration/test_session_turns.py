@@ -7,7 +7,6 @@ import threading
 
 from harness import Daemon, DaemonTest, wait_until
 
-SHORT = True
 PROMPT = "Call me"
 ENDLESS = 1000000
 
