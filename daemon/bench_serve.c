@@ -121,7 +121,8 @@ static void become_daemon(const struct bench_serve_options *options, int output)
     snprintf(config, sizeof config, "%s/lstmd.conf", options->models_directory);
     FILE *file = fopen(config, "w");
     if (file != NULL) {
-        fprintf(file, "threads = %zu\nlog_level = warning\n", options->threads);
+        /* all ask with the same prompt, which is to be read each time */
+        fprintf(file, "threads = %zu\nlog_level = warning\nprompt_cache_bytes_max = 0\n", options->threads);
         fclose(file);
     }
     dup2(output, STDOUT_FILENO);
@@ -238,6 +239,7 @@ static enum status sum_up(struct client *clients, size_t count, double seconds, 
         result->p50_ms = latencies[latency_count / 2];
         result->p99_ms = latencies[latency_count - 1 - latency_count / 100];
     }
+    result->seconds = seconds;
     result->chars_per_s = (double)characters / seconds;
     mem_free(latencies);
     return STATUS_OK;

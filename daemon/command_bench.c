@@ -324,7 +324,7 @@ static enum status measure_runs(const struct bench *bench, const char *models, s
     TRY(serve(bench, BENCH_LOAD_RUN, models, clients, &result, error));
     json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "kind", "run", "clients", (json_int_t)clients,
                              "requests", (json_int_t)result.requests, "errors", (json_int_t)result.errors, "runs_per_s",
-                             (double)result.requests / bench->seconds, "p50_us", result.p50_ms * 1e3, "p99_us",
+                             (double)result.requests / result.seconds, "p50_us", result.p50_ms * 1e3, "p99_us",
                              result.p99_ms * 1e3);
     return print(bench, json, error);
 }

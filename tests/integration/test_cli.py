@@ -677,6 +677,7 @@ class Bench(CommandTest):
                                       "--clients", "3"))
             self.assertEqual(line["errors"], 0)
             self.assertGreaterEqual(line["requests"], 3)
+            self.assertLess(line.get("runs_per_s", 0), 1e6)     # of the time they took
 
     def test_runs(self):
         line, = self.measure("run")
