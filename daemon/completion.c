@@ -222,8 +222,9 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     struct generation_progress progress = generation_progress(choice->generation); /* before the text: see finish */
     size_t length = generation_read(choice->generation, bytes, piece_bytes_max(completion));
     choice->has_rest = length + UTF8_BYTES_MAX > piece_bytes_max(completion);
-    choice->prompt_count = progress.prompt_count;
-    choice->cached_count = progress.cached_count / PROMPT_CACHE_CHUNK * PROMPT_CACHE_CHUNK;
+    bool has_begun = progress.joined_ns > 0; /* what ended before its first step read nothing, whatever was found */
+    choice->prompt_count = has_begun ? progress.prompt_count : 0;
+    choice->cached_count = has_begun ? progress.cached_count / PROMPT_CACHE_CHUNK * PROMPT_CACHE_CHUNK : 0;
     choice->token_count = progress.token_count;
     choice->joined_ns = progress.joined_ns;
     choice->first_ns = progress.first_ns;
@@ -317,16 +318,30 @@ static void advance_stream(struct completion *completion, const struct choice *c
     }
 }
 
+/* When the first symbol of all its choices was made; 0: none was. */
+static uint64_t first_made_ns(const struct completion *completion)
+{
+    uint64_t first_ns = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        uint64_t made_ns =
+            choice->generation == NULL ? choice->first_ns : generation_progress(choice->generation).first_ns;
+        first_ns = made_ns > 0 && (first_ns == 0 || made_ns < first_ns) ? made_ns : first_ns;
+    }
+    return first_ns;
+}
+
 static void advance(struct choice *choice)
 {
     struct completion *completion = choice->completion;
     if (choice->generation == NULL) {
         return;
     }
-    uint64_t first_ns = generation_progress(choice->generation).first_ns; /* a text read whole is heard of later */
-    if (completion->first_ns == 0 && first_ns > 0) {
-        completion->first_ns = first_ns;
-        observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
+    if (completion->first_ns == 0) {
+        completion->first_ns = first_made_ns(completion);
+        if (completion->first_ns > 0) {
+            observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
+        }
     }
     if (completion->form == FORM_JSON || completion->is_abandoned) {
         collect(choice);

@@ -230,6 +230,23 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
 }
 
+/* Behind each chunk of the prompt, and before its last symbol; there for the first of its texts alone: all those of a
+ * request are one time that it came. */
+static void keep_for_others(struct generation *generation)
+{
+    if (generation->cache == NULL) {
+        return;
+    }
+    size_t behind_border = generation->prompt_read - generation->border.symbol_count;
+    bool is_at_end = generation->prompt_read + 1 == generation->prompt_count && generation->choice == 0;
+    struct prompt_border end = generation->border;
+    struct prompt_border *border = behind_border == PROMPT_CACHE_CHUNK ? &generation->border : &end;
+    if (border == &generation->border || is_at_end) {
+        prompt_cache_keep(generation->cache, generation->plan, border, generation->prompt + border->symbol_count,
+                          behind_border, generation->slot, generation->parity);
+    }
+}
+
 /* The symbol fed last was one of the prompt. */
 static void advance_prompt(struct generation *generation)
 {
@@ -238,13 +255,7 @@ static void advance_prompt(struct generation *generation)
     size_t own_count = generation->prompt_read > carried ? generation->prompt_read - carried : 0;
     atomic_store_explicit(&generation->prompt_progress, own_count, memory_order_relaxed);
     generation_row_keep_prompt(generation);
-    size_t behind_border = generation->prompt_read - generation->border.symbol_count;
-    bool is_before_last = generation->prompt_read + 1 == generation->prompt_count;
-    if (generation->cache != NULL && behind_border > 0 && (behind_border == PROMPT_CACHE_CHUNK || is_before_last)) {
-        prompt_cache_keep(generation->cache, generation->plan, &generation->border,
-                          generation->prompt + generation->border.symbol_count, behind_border, generation->slot,
-                          generation->parity);
-    }
+    keep_for_others(generation);
 }
 
 void generation_row_advance(struct generation *generation, const struct rnn_kernels *kernels, float *logits,

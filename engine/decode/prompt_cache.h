@@ -1,10 +1,10 @@
 /* States of prompts that were read, kept at borders, so that another prompt with the same beginning does not read it
  * again. There is a border behind each chunk, and one before the prompt's last symbol: what is kept there serves the
- * same prompt alone, and is kept from the second time on, so that prompts of which none comes again take no room from
- * beginnings that do. A border is known by a chain of SHA-256 sums over whose model it is, how that is packed, for whom
- * it was read, and every symbol before it: equal keys are equal prompts, and what is found there is what would have
- * been computed. The states read longest ago go when there is no room. For packed plans only: a stepper's states may
- * depend on random numbers. Thread: any; owns its states. */
+ * same prompt, or one with another last symbol, and is kept from the second time on, so that prompts of which none
+ * comes again take no room from beginnings that do. A border is known by a chain of SHA-256 sums over whose model it
+ * is, how that is packed, for whom it was read, and every symbol before it: equal keys are equal prompts, and what is
+ * found there is what would have been computed. The states read longest ago go when there is no room. For packed plans
+ * only: a stepper's states may depend on random numbers. Thread: any; owns its states. */
 #ifndef ENGINE_DECODE_PROMPT_CACHE_H
 #define ENGINE_DECODE_PROMPT_CACHE_H
 

@@ -2,7 +2,6 @@
 #include "engine/math/rnn_numbers.h"
 
 #include "engine/base/check.h"
-#include "engine/math/rnn_packed_sets.h"
 
 static const char *const PRECISION_NAMES[] = {"fp32", "bf16", "int8"};
 static_assert(sizeof PRECISION_NAMES / sizeof *PRECISION_NAMES == RNN_PRECISION_COUNT, "a name for each precision");

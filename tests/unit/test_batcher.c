@@ -356,14 +356,15 @@ static void test_a_text_read_whole_is_reported_seldom(void **state)
     served_init(&served, decode_model_characters(30), 0, 1, 8, NULL);
     struct hub hub;
     hub_init(&hub, 2, 10);
-    struct generation_options options = {.tokens_max = 4000, .temperature = 1.0, .seed = 5};
+    struct generation_options options = {.tokens_max = 10000, .temperature = 1.0, .seed = 5}; /* more than two rings */
     struct row *stepwise = must_submit(&hub, &served, options);
     options.is_read_whole = true;
     struct row *whole = must_submit(&hub, &served, options);
     hub_wait_ended(&hub, 2);
-    assert_true(whole->report_count <= 2); /* half a ring, the end */
-    assert_int_equal(whole->length, 4000);
-    assert_memory_equal(whole->text, stepwise->text, 4000);
+    assert_in_range(whole->report_count, 3,
+                    6); /* each half ring, the end; fewer where they came before they were read */
+    assert_int_equal(whole->length, 10000);
+    assert_memory_equal(whole->text, stepwise->text, 10000);
     hub_release(&hub);
     served_release(&served);
 }

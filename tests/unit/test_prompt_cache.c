@@ -43,24 +43,33 @@ static void rig_release(struct rig *rig)
     decode_model_release(&rig->model);
 }
 
-/* Makes the text behind a prompt; returns how many of its symbols were found in the cache. */
-static size_t make_text(const struct rig *rig, struct prompt_cache *cache, const char *owner, const uint32_t *prompt,
-                        size_t prompt_count, char text[TOKENS + 1])
+static struct generation *create(const struct rig *rig, struct prompt_cache *cache, const char *owner,
+                                 const uint32_t *prompt, size_t prompt_count, uint64_t choice)
 {
     struct generation *generation = NULL;
-    struct decode_batch *batch = NULL;
     struct generation_options options = {.prompt = prompt,
                                          .prompt_count = prompt_count,
                                          .tokens_max = TOKENS,
                                          .temperature = 1,
                                          .top_p = 1,
                                          .seed = 8,
+                                         .choice = choice,
                                          .penalties = {.repetition = 1.3, .repetition_window = 100},
+                                         .want_state = true,
                                          .origin = &origin,
                                          .cache = cache,
                                          .cache_owner = owner};
     assert_int_equal(generation_create(rig->plan, rig->model.vocabulary, &options, NULL, NULL, &generation, NULL),
                      STATUS_OK);
+    return generation;
+}
+
+/* Makes the text behind a prompt; returns how many of its symbols were found in the cache. */
+static size_t make_text(const struct rig *rig, struct prompt_cache *cache, const char *owner, const uint32_t *prompt,
+                        size_t prompt_count, char text[TOKENS + 1])
+{
+    struct decode_batch *batch = NULL;
+    struct generation *generation = create(rig, cache, owner, prompt, prompt_count, 0);
     assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
     size_t steps = 0;
     while (decode_batch_run(batch, rig->plan, &generation, 1)) {
@@ -94,7 +103,6 @@ static void test_a_shared_beginning_is_read_once(void **state)
             check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 0);
             check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 2 * PROMPT_CACHE_CHUNK);
             check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK, 3 * PROMPT_CACHE_CHUNK - 1); /* its end, seen twice */
-            check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK + 1, 2 * PROMPT_CACHE_CHUNK);
             check_same(&rig, rig.prompt, 3 * PROMPT_CACHE_CHUNK + 1, 3 * PROMPT_CACHE_CHUNK); /* one left to be read */
             check_same(&rig, rig.prompt, PROMPT_MAX, 3 * PROMPT_CACHE_CHUNK);
             check_same(&rig, rig.prompt, PROMPT_CACHE_CHUNK, 0);
@@ -103,6 +111,71 @@ static void test_a_shared_beginning_is_read_once(void **state)
             rig_release(&rig);
         }
     }
+}
+
+/* What a text leaves for whoever goes on from it: [text_state_bytes] from mem_allocate. */
+static void *make_state(const struct rig *rig, struct prompt_cache *cache, size_t prompt_count, size_t *ret_bytes)
+{
+    struct decode_batch *batch = NULL;
+    struct text_state *state = NULL;
+    struct generation *generation = create(rig, cache, "ann", rig->prompt, prompt_count, 0);
+    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
+    while (decode_batch_run(batch, rig->plan, &generation, 1)) {
+    }
+    /* nothing of the text was sent: the state at the prompt's end, kept when its last symbol was next */
+    assert_int_equal(generation_make_state(generation, 0, &state, NULL), STATUS_OK);
+    *ret_bytes = text_state_bytes(state);
+    void *bytes = mem_allocate(*ret_bytes, 1);
+    text_state_write(state, bytes);
+    text_state_unref(state);
+    decode_batch_destroy(batch);
+    generation_unref(generation);
+    return bytes;
+}
+
+static void test_states_are_the_same_with_it(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, DECODE_CELL_GRU, RNN_PRECISION_FP32, 1 << 20);
+    for (size_t count = 1; count <= 3 * PROMPT_CACHE_CHUNK; count += 13) {
+        size_t wanted_bytes;
+        void *wanted = make_state(&rig, NULL, count, &wanted_bytes);
+        for (int time = 0; time < 3; time++) {
+            size_t bytes;
+            void *given = make_state(&rig, rig.cache, count, &bytes);
+            assert_int_equal(bytes, wanted_bytes);
+            assert_memory_equal(given, wanted, bytes);
+            mem_free(given);
+        }
+        mem_free(wanted);
+    }
+    assert_true(prompt_cache_counters(rig.cache).symbols_found > 0);
+    rig_release(&rig);
+}
+
+/* Both begin before either has read anything. */
+static void test_two_texts_of_a_request_are_one_time(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct decode_batch *batch = NULL;
+    rig_init(&rig, DECODE_CELL_LSTM, RNN_PRECISION_FP32, 1 << 20);
+    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
+    for (size_t time = 0; time < 2; time++) {
+        struct generation *texts[2];
+        for (size_t i = 0; i < 2; i++) {
+            texts[i] = create(&rig, rig.cache, "ann", rig.prompt, 4, i);
+        }
+        while (decode_batch_run(batch, rig.plan, texts, 2)) {
+        }
+        assert_int_equal(prompt_cache_counters(rig.cache).count, time);
+        generation_unref(texts[0]);
+        generation_unref(texts[1]);
+    }
+    decode_batch_destroy(batch);
+    check_same(&rig, rig.prompt, 4, 3);
+    rig_release(&rig);
 }
 
 /* However short; one that does not come again takes no room. */
@@ -257,6 +330,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_shared_beginning_is_read_once),
         cmocka_unit_test(test_a_prompt_that_comes_again_is_found_from_the_third_time_on),
+        cmocka_unit_test(test_states_are_the_same_with_it),
+        cmocka_unit_test(test_two_texts_of_a_request_are_one_time),
         cmocka_unit_test(test_it_is_each_owners_and_models_own),
         cmocka_unit_test(test_it_is_each_precisions_own),
         cmocka_unit_test(test_the_oldest_go),
