@@ -27,7 +27,7 @@ struct bench_serve_options {
 
 struct bench_serve_result {
     size_t requests;
-    size_t errors; /* replies other than 200, broken connections */
+    size_t errors;  /* replies other than 200, broken connections */
     double seconds; /* they took, to the last one's end */
     double chars_per_s;
     double p50_ms; /* until what is measured is there, on a connection that stays open */
