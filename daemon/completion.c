@@ -78,8 +78,10 @@ static const char *outcome_of(const struct completion *completion)
         [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
     };
     static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one outcome for each reason");
-    return completion->choice_count == 0 || !completion->is_submitted ? "refused"
-                                                                      : names[completion->choices[0].finish];
+    if (completion->choice_count == 0 || !completion->is_submitted) {
+        return "refused";
+    }
+    return completion->choices[0].is_cut ? names[FINISH_LENGTH] : names[completion->choices[0].finish];
 }
 
 static void observe(struct completion *completion, enum metric_histogram histogram, uint64_t nanoseconds)
@@ -87,8 +89,33 @@ static void observe(struct completion *completion, enum metric_histogram histogr
     metrics_observe(completion->owner->server->metrics, histogram, (double)nanoseconds / 1e9);
 }
 
+/* When the first symbol of all its choices was made; 0: none was. */
+static uint64_t first_made_ns(const struct completion *completion)
+{
+    uint64_t first_ns = 0;
+    for (size_t i = 0; i < completion->choice_count; i++) {
+        const struct choice *choice = &completion->choices[i];
+        uint64_t made_ns =
+            choice->generation == NULL ? choice->first_ns : generation_progress(choice->generation).first_ns;
+        first_ns = made_ns > 0 && (first_ns == 0 || made_ns < first_ns) ? made_ns : first_ns;
+    }
+    return first_ns;
+}
+
+/* Once, when it is known: at its end at the latest, since a stream may have been read before it was heard of. */
+static void measure_first(struct completion *completion)
+{
+    if (completion->first_ns == 0) {
+        completion->first_ns = first_made_ns(completion);
+        if (completion->first_ns > 0) {
+            observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
+        }
+    }
+}
+
 static void measure(struct completion *completion)
 {
+    measure_first(completion);
     metrics_count_request(completion->owner->server->metrics,
                           completion->snapshot == NULL ? "" : snapshot_model_name(completion->snapshot),
                           outcome_of(completion), completion_owner(completion));
@@ -255,25 +282,47 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     return length;
 }
 
+/* The whole characters among `length` bytes of text for which there is room. */
+static size_t fitting_bytes(const char *bytes, size_t length, size_t room)
+{
+    if (length <= room) {
+        return length;
+    }
+    while (room > 0 && ((unsigned char)bytes[room] & 0xC0U) == 0x80U) {
+        room--;
+    }
+    return room;
+}
+
+/* Makes room for a text of `bytes`, at most `bytes_max`. */
+static bool grow_text(struct choice *choice, size_t bytes, size_t bytes_max)
+{
+    size_t capacity = 2 * bytes < bytes_max ? 2 * bytes : bytes_max;
+    char *text = bytes <= choice->text_capacity ? choice->text : mem_reallocate(choice->text, capacity, 1);
+    if (text != NULL && bytes > choice->text_capacity) {
+        choice->text = text;
+        choice->text_capacity = capacity;
+    }
+    return text != NULL;
+}
+
+/* Cuts the text where it may grow no more: at a place that does not depend on the pieces it comes in. */
 static void append_text(struct choice *choice, const char *bytes, size_t length)
 {
-    struct completion *completion = choice->completion;
-    size_t needed = choice->text_length + length;
-    size_t bytes_max = completion->owner->server->settings.reply_bytes_max;
-    if (!choice->is_cut && needed > choice->text_capacity && needed <= bytes_max) {
-        size_t capacity = 2 * needed < bytes_max ? 2 * needed : bytes_max;
-        char *text = mem_reallocate(choice->text, capacity, 1);
-        choice->text = text == NULL ? choice->text : text;
-        choice->text_capacity = text == NULL ? choice->text_capacity : capacity;
+    size_t bytes_max = choice->completion->owner->server->settings.reply_bytes_max; /* may have become less */
+    bool has_room = !choice->is_cut && choice->text_length < bytes_max;
+    size_t fitting = has_room ? fitting_bytes(bytes, length, bytes_max - choice->text_length) : 0;
+    if (fitting > 0 && grow_text(choice, choice->text_length + fitting, bytes_max)) {
+        memcpy(choice->text + choice->text_length, bytes, fitting);
+        choice->text_length += fitting;
+    } else {
+        fitting = 0;
     }
-    if (choice->is_cut || needed > choice->text_capacity) {
+    if (fitting < length) {
         choice->is_cut = true;
-        choice->taken_bytes -= length;
+        choice->taken_bytes -= length - fitting;
         generation_cancel(choice->generation);
-        return;
     }
-    memcpy(choice->text + choice->text_length, bytes, length);
-    choice->text_length = needed;
 }
 
 /* Reads all there is: into the text of FORM_JSON, or away when nobody listens. */
@@ -318,31 +367,13 @@ static void advance_stream(struct completion *completion, const struct choice *c
     }
 }
 
-/* When the first symbol of all its choices was made; 0: none was. */
-static uint64_t first_made_ns(const struct completion *completion)
-{
-    uint64_t first_ns = 0;
-    for (size_t i = 0; i < completion->choice_count; i++) {
-        const struct choice *choice = &completion->choices[i];
-        uint64_t made_ns =
-            choice->generation == NULL ? choice->first_ns : generation_progress(choice->generation).first_ns;
-        first_ns = made_ns > 0 && (first_ns == 0 || made_ns < first_ns) ? made_ns : first_ns;
-    }
-    return first_ns;
-}
-
 static void advance(struct choice *choice)
 {
     struct completion *completion = choice->completion;
     if (choice->generation == NULL) {
         return;
     }
-    if (completion->first_ns == 0) {
-        completion->first_ns = first_made_ns(completion);
-        if (completion->first_ns > 0) {
-            observe(completion, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, completion->first_ns - completion->started_ns);
-        }
-    }
+    measure_first(completion);
     if (completion->form == FORM_JSON || completion->is_abandoned) {
         collect(choice);
         if (completion->ended_count == completion->choice_count && !request_is_replied(completion->request) &&

@@ -230,8 +230,8 @@ static void make_symbol(struct generation *generation, const struct rnn_kernels 
     atomic_store_explicit(&generation->token_progress, generation->symbols_made, memory_order_relaxed);
 }
 
-/* Behind each chunk of the prompt, and before its last symbol; there for the first of its texts alone: all those of a
- * request are one time that it came. */
+/* Behind each chunk of the prompt, and before its last symbol; there for the first of its texts alone: all those that a
+ * request makes of it (n, best_of, a beam) are one time that it came. */
 static void keep_for_others(struct generation *generation)
 {
     if (generation->cache == NULL) {

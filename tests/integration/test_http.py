@@ -259,6 +259,22 @@ class Http(DaemonTest):
         self.assertGreater(between, 0)                    # of a text that is read as a whole, too
         self.assertLess(500 * between, request)
 
+    def test_every_text_has_a_first_symbol(self):
+        """A stream of an echo may be read to its end before anybody hears that a symbol was made."""
+        def counts():
+            _, _, content = self.daemon.request("GET", "/metrics")
+            return [int(re.search(rf"^lstmd_{family}_seconds_count (.*)$", content.decode(), re.M)[1])
+                    for family in ("time_to_first_token", "request")]
+
+        before = counts()
+        for _ in range(100):
+            connection, reply = self.daemon.open_stream("POST", "/v1/completions", {
+                "prompt": "I " * 60, "echo": True, "stream": True, "max_tokens": 2})
+            reply.read()
+            connection.close()
+        wait_until(lambda: counts()[1] == before[1] + 100, "the requests were not measured")
+        self.assertEqual(counts()[0], before[0] + 100)
+
     def test_log(self):
         start = len(self.daemon.output)
         self.daemon.request("GET", "/v1/requests?a=secret", headers={"X-Request-Id": "for-the-log"})
