@@ -64,22 +64,29 @@ static struct generation *create(const struct rig *rig, struct prompt_cache *cac
     return generation;
 }
 
+/* To their ends; returns how many steps that took. */
+static size_t run(const struct rig *rig, struct generation *const *generations, size_t count)
+{
+    struct decode_batch *batch = NULL;
+    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
+    size_t steps = 0;
+    while (decode_batch_run(batch, rig->plan, generations, count)) {
+        steps++;
+    }
+    decode_batch_destroy(batch);
+    return steps;
+}
+
 /* Makes the text behind a prompt; returns how many of its symbols were found in the cache. */
 static size_t make_text(const struct rig *rig, struct prompt_cache *cache, const char *owner, const uint32_t *prompt,
                         size_t prompt_count, char text[TOKENS + 1])
 {
-    struct decode_batch *batch = NULL;
     struct generation *generation = create(rig, cache, owner, prompt, prompt_count, 0);
-    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
-    size_t steps = 0;
-    while (decode_batch_run(batch, rig->plan, &generation, 1)) {
-        steps++;
-    }
+    size_t steps = run(rig, &generation, 1);
     assert_int_equal(generation_read(generation, text, TOKENS + 1), TOKENS);
     struct generation_progress progress = generation_progress(generation);
     assert_int_equal(progress.prompt_count, prompt_count);
     assert_int_equal(steps, prompt_count - progress.cached_count + TOKENS - 1);
-    decode_batch_destroy(batch);
     generation_unref(generation);
     return progress.cached_count;
 }
@@ -116,19 +123,15 @@ static void test_a_shared_beginning_is_read_once(void **state)
 /* What a text leaves for whoever goes on from it: [text_state_bytes] from mem_allocate. */
 static void *make_state(const struct rig *rig, struct prompt_cache *cache, size_t prompt_count, size_t *ret_bytes)
 {
-    struct decode_batch *batch = NULL;
     struct text_state *state = NULL;
     struct generation *generation = create(rig, cache, "ann", rig->prompt, prompt_count, 0);
-    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
-    while (decode_batch_run(batch, rig->plan, &generation, 1)) {
-    }
+    run(rig, &generation, 1);
     /* nothing of the text was sent: the state at the prompt's end, kept when its last symbol was next */
     assert_int_equal(generation_make_state(generation, 0, &state, NULL), STATUS_OK);
     *ret_bytes = text_state_bytes(state);
     void *bytes = mem_allocate(*ret_bytes, 1);
     text_state_write(state, bytes);
     text_state_unref(state);
-    decode_batch_destroy(batch);
     generation_unref(generation);
     return bytes;
 }
@@ -159,21 +162,17 @@ static void test_two_texts_of_a_request_are_one_time(void **state)
 {
     (void)state;
     struct rig rig;
-    struct decode_batch *batch = NULL;
     rig_init(&rig, DECODE_CELL_LSTM, RNN_PRECISION_FP32, 1 << 20);
-    assert_int_equal(decode_batch_create(&batch, NULL), STATUS_OK);
     for (size_t time = 0; time < 2; time++) {
         struct generation *texts[2];
         for (size_t i = 0; i < 2; i++) {
             texts[i] = create(&rig, rig.cache, "ann", rig.prompt, 4, i);
         }
-        while (decode_batch_run(batch, rig.plan, texts, 2)) {
-        }
+        run(&rig, texts, 2);
         assert_int_equal(prompt_cache_counters(rig.cache).count, time);
         generation_unref(texts[0]);
         generation_unref(texts[1]);
     }
-    decode_batch_destroy(batch);
     check_same(&rig, rig.prompt, 4, 3);
     rig_release(&rig);
 }
