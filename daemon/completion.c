@@ -73,15 +73,8 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static const char *outcome_of(const struct completion *completion)
 {
-    static const char *const names[] = {
-        [FINISH_NONE] = "failed",         [FINISH_LENGTH] = "length",     [FINISH_STOP] = "stop",
-        [FINISH_CANCELLED] = "cancelled", [FINISH_DEADLINE] = "deadline", [FINISH_FAILED] = "failed",
-    };
-    static_assert(sizeof names / sizeof *names == FINISH_REASON_COUNT, "one outcome for each reason");
-    if (completion->choice_count == 0 || !completion->is_submitted) {
-        return "refused";
-    }
-    return completion->choices[0].is_cut ? names[FINISH_LENGTH] : names[completion->choices[0].finish];
+    return completion->choice_count == 0 || !completion->is_submitted ? "refused"
+                                                                      : completion_finish_name(&completion->choices[0]);
 }
 
 static void observe(struct completion *completion, enum metric_histogram histogram, uint64_t nanoseconds)
@@ -282,18 +275,6 @@ size_t completion_read_choice(struct choice *choice, char bytes[GENERATION_RING_
     return length;
 }
 
-/* The whole characters among `length` bytes of text for which there is room. */
-static size_t fitting_bytes(const char *bytes, size_t length, size_t room)
-{
-    if (length <= room) {
-        return length;
-    }
-    while (room > 0 && ((unsigned char)bytes[room] & 0xC0U) == 0x80U) {
-        room--;
-    }
-    return room;
-}
-
 /* Makes room for a text of `bytes`, at most `bytes_max`. */
 static bool grow_text(struct choice *choice, size_t bytes, size_t bytes_max)
 {
@@ -311,7 +292,7 @@ static void append_text(struct choice *choice, const char *bytes, size_t length)
 {
     size_t bytes_max = choice->completion->owner->server->settings.reply_bytes_max; /* may have become less */
     bool has_room = !choice->is_cut && choice->text_length < bytes_max;
-    size_t fitting = has_room ? fitting_bytes(bytes, length, bytes_max - choice->text_length) : 0;
+    size_t fitting = has_room ? utf8_fitting(bytes, length, bytes_max - choice->text_length) : 0;
     if (fitting > 0 && grow_text(choice, choice->text_length + fitting, bytes_max)) {
         memcpy(choice->text + choice->text_length, bytes, fitting);
         choice->text_length += fitting;

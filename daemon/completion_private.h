@@ -329,6 +329,9 @@ size_t completion_chat_bytes(const struct completion *completion);
 json_t *completion_chat_choice(struct choice *choice, const char *text, size_t length, json_t *logprobs,
                                const char *finish);
 
+/* Why a choice ended: "length", also where reply_bytes_max cut it, "stop", "cancelled", "deadline" or "failed". */
+const char *completion_finish_name(const struct choice *choice);
+
 /* Replies FORM_JSON when every choice has ended; a long reply follows later (is_in_job). */
 void completion_reply_whole(struct completion *completion);
 

@@ -9,7 +9,7 @@
 
 enum { LOGPROBS_INLINE_MAX = 128, TEXT_BYTES_INLINE_MAX = 32 << 10 };
 
-static const char *finish_name(const struct choice *choice)
+const char *completion_finish_name(const struct choice *choice)
 {
     static const char *const names[] = {
         [FINISH_NONE] = "failed",         [FINISH_LENGTH] = "length",     [FINISH_STOP] = "stop",
@@ -63,8 +63,8 @@ static json_t *make_choice(struct choice *choice, const char *text, size_t lengt
 {
     json_t *logprobs = choice->logprobs == NULL ? json_null() : choice->logprobs;
     choice->logprobs = NULL;
-    const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : finish_name(choice);
-    finish = choice->completion->form == FORM_JSON ? finish_name(choice) : finish;
+    const char *finish = choice->finish == FINISH_NONE || length > 0 ? NULL : completion_finish_name(choice);
+    finish = choice->completion->form == FORM_JSON ? completion_finish_name(choice) : finish;
     json_t *object = choice->completion->door == DOOR_CHAT
                          ? completion_chat_choice(choice, text, length, logprobs, finish)
                          : json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)choice->index, "text", text, length,

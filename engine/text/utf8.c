@@ -95,13 +95,27 @@ size_t utf8_find_malformed(const char *bytes, size_t length)
     return length;
 }
 
+static bool continues(char byte)
+{
+    return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
 size_t utf8_count(const char *bytes, size_t length)
 {
     size_t count = 0;
     for (size_t i = 0; i < length; i++) {
-        count += ((unsigned char)bytes[i] & 0xC0) != 0x80;
+        count += !continues(bytes[i]);
     }
     return count;
+}
+
+size_t utf8_fitting(const char *bytes, size_t length, size_t room)
+{
+    size_t end = length < room ? length : room;
+    while (end < length && end > 0 && continues(bytes[end])) {
+        end--;
+    }
+    return end;
 }
 
 bool utf8_is_white_space(uint32_t c)

@@ -21,6 +21,9 @@ size_t utf8_find_malformed(const char *bytes, size_t length);
 /* Characters of well-formed text: each has one byte that continues none. */
 size_t utf8_count(const char *bytes, size_t length);
 
+/* The bytes of the whole characters of well-formed text that fit into `room` bytes. */
+size_t utf8_fitting(const char *bytes, size_t length, size_t room);
+
 /* Whether the character has Unicode's White_Space property. */
 bool utf8_is_white_space(uint32_t code_point);
 

@@ -126,12 +126,23 @@ static void test_assembler_replaces_maximal_malformed_parts(void **state)
     }
 }
 
+static void test_whole_characters_fit(void **state)
+{
+    (void)state;
+    const char text[] = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80z"; /* of 1, 2, 3, 4 and 1 bytes */
+    const size_t wanted[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
+    for (size_t room = 0; room < sizeof wanted / sizeof *wanted; room++) {
+        assert_int_equal(utf8_fitting(text, sizeof text - 1, room), wanted[room]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code_point_goes_round),
         cmocka_unit_test(test_nothing_else_is_well_formed),
         cmocka_unit_test(test_malformed_byte_is_found),
+        cmocka_unit_test(test_whole_characters_fit),
         cmocka_unit_test(test_assembler_replaces_maximal_malformed_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
