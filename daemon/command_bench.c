@@ -127,9 +127,9 @@ static size_t weight_count(const struct bench *bench, bool is_decoding)
 
 /* ---- decoding ---- */
 
-/* Makes `tokens` symbols in each of `batch` rows; how long it took and how many steps it were. */
+/* Makes `tokens` symbols in each of `batch` rows; how long it took. */
 static enum status decode(const struct bench *bench, struct snapshot *snapshot, size_t batch, size_t tokens,
-                          double *ret_seconds, uint64_t *ret_steps, struct error *error)
+                          double *ret_seconds, struct error *error)
 {
     struct local_row *rows = mem_allocate(batch, sizeof *rows);
     struct local_batcher *local = NULL;
@@ -147,7 +147,6 @@ static enum status decode(const struct bench *bench, struct snapshot *snapshot, 
     if (status == STATUS_OK) {
         status = local_batcher_wait(local, error);
         *ret_seconds = (double)(clock_now_ns() - began_ns) * 1e-9;
-        *ret_steps = local_batcher_counters(local).steps;
     }
     local_batcher_destroy(local);
     mem_free(rows);
@@ -159,15 +158,14 @@ static enum status measure_decode(const struct bench *bench, struct snapshot *sn
 {
     enum { WARM_UP_TOKENS = 100 };
     double seconds = 0;
-    uint64_t steps = 0;
-    TRY(decode(bench, snapshot, batch, WARM_UP_TOKENS, &seconds, &steps, error));
+    TRY(decode(bench, snapshot, batch, WARM_UP_TOKENS, &seconds, error));
     size_t tokens = (size_t)(bench->seconds / seconds * WARM_UP_TOKENS) + 1;
     tokens = tokens < GENERATION_TOKENS_MAX ? tokens : GENERATION_TOKENS_MAX;
-    TRY(decode(bench, snapshot, batch, tokens, &seconds, &steps, error));
+    TRY(decode(bench, snapshot, batch, tokens, &seconds, error));
     double speed = (double)(batch * tokens) / seconds;
     return print(bench,
                  json_pack("{s:s, s:I, s:f, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_step",
-                           seconds / (double)steps * 1e6, "chars_per_s", speed, "gops",
+                           seconds / (double)tokens * 1e6, "chars_per_s", speed, "gops",
                            2 * (double)weight_count(bench, true) * speed * 1e-9),
                  error);
 }

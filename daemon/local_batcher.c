@@ -28,22 +28,31 @@ static void end_row(struct local_batcher *local, struct generation *generation, 
     pthread_mutex_unlock(&local->lock);
 }
 
+/* What was reported of a row may come in after its end. */
+static void read_row(struct local_batcher *local, struct generation *generation)
+{
+    struct local_row *row = generation_owner(generation);
+    char bytes[GENERATION_RING_BYTES];
+    size_t length;
+    pthread_mutex_lock(&row->reading);
+    struct generation_progress progress = generation_progress(generation);
+    while ((length = generation_read(generation, bytes, sizeof bytes)) > 0) {
+        if (row->on_text) {
+            row->on_text(row->context, bytes, length);
+        }
+    }
+    bool ends_now = progress.finish != FINISH_NONE && !row->has_ended;
+    row->has_ended = row->has_ended || ends_now;
+    pthread_mutex_unlock(&row->reading);
+    if (ends_now) {
+        end_row(local, generation, progress.finish);
+    }
+}
+
 static void on_progress(void *context, struct generation **generations, size_t count)
 {
-    struct local_batcher *local = context;
     for (size_t i = 0; i < count; i++) {
-        const struct local_row *row = generation_owner(generations[i]);
-        char bytes[GENERATION_RING_BYTES];
-        size_t length;
-        struct generation_progress progress = generation_progress(generations[i]);
-        while ((length = generation_read(generations[i], bytes, sizeof bytes)) > 0) {
-            if (row->on_text) {
-                row->on_text(row->context, bytes, length);
-            }
-        }
-        if (progress.finish != FINISH_NONE) {
-            end_row(local, generations[i], progress.finish);
-        }
+        read_row(context, generations[i]);
         generation_unref(generations[i]);
     }
 }
@@ -75,6 +84,7 @@ void local_batcher_destroy(struct local_batcher *local)
     batcher_destroy(local->batcher);
     for (size_t i = 0; i < local->row_count; i++) {
         local->rows[i]->generation = generation_unref(local->rows[i]->generation);
+        pthread_mutex_destroy(&local->rows[i]->reading);
     }
     pthread_cond_destroy(&local->row_ended);
     pthread_mutex_destroy(&local->lock);
@@ -91,12 +101,14 @@ enum status local_batcher_begin(struct local_batcher *local, struct snapshot *sn
     own.owner = row;
     TRY(generation_create(snapshot_decode_plan(snapshot), snapshot_vocabulary(snapshot), &own, NULL, NULL,
                           &row->generation, error));
+    pthread_mutex_init(&row->reading, NULL);
     pthread_mutex_lock(&local->lock);
     local->running++;
     pthread_mutex_unlock(&local->lock);
     enum status status = batcher_submit(local->batcher, row->generation, error);
     if (status != STATUS_OK) {
         row->generation = generation_unref(row->generation);
+        pthread_mutex_destroy(&row->reading);
         pthread_mutex_lock(&local->lock);
         local->running--;
         pthread_mutex_unlock(&local->lock);
@@ -118,9 +130,4 @@ enum status local_batcher_wait(struct local_batcher *local, struct error *error)
     }
     pthread_mutex_unlock(&local->lock);
     return status;
-}
-
-struct batcher_counters local_batcher_counters(const struct local_batcher *local)
-{
-    return batcher_counters(local->batcher);
 }

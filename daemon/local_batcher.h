@@ -3,6 +3,8 @@
 #ifndef DAEMON_LOCAL_BATCHER_H
 #define DAEMON_LOCAL_BATCHER_H
 
+#include <pthread.h>
+
 #include "engine/engine.h"
 
 struct local_batcher;
@@ -13,6 +15,8 @@ struct local_row {
     void (*on_text)(void *context, const char *bytes, size_t length);
     void *context;
     struct generation *generation; /* from local_batcher_begin on; for its results after the end */
+    pthread_mutex_t reading;       /* of whoever reads its text: its steps are reported by several threads */
+    bool has_ended;                /* under it */
 };
 
 /* Starts compute threads: `threads`, or with 0 as many as we may use. Errors as batcher_create's. Owned. */
@@ -31,8 +35,5 @@ enum status local_batcher_begin(struct local_batcher *local, struct snapshot *sn
 
 /* Waits until every row that was begun has ended. UNPROCESSABLE or what else the first row that failed says. */
 enum status local_batcher_wait(struct local_batcher *local, struct error *error) MUST_CHECK;
-
-/* What was done so far. */
-struct batcher_counters local_batcher_counters(const struct local_batcher *local);
 
 #endif

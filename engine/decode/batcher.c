@@ -1,5 +1,5 @@
-/* Many generations at once. Threads: submit, wake and the counters from any; everything else on the compute threads,
- * between two phases of the team, so by one thread at a time. Owns the team, one batch, and a reference of each row.
+/* Many generations at once. Threads: submit, wake and the counters from any; everything else on the compute thread that
+ * asks its team what to do, so by one at a time. Owns the team, a batch for each thread, and a reference of each row.
  *
  * Rows that nobody steps are looked at only where somebody woke them (generation_wake.h), all of them only when a
  * deadline is over: there may be ten thousand, and each is looked at after its steps. */
@@ -11,8 +11,6 @@
 
 static_assert((int)BATCHER_ROWS_MAX == (int)DECODE_BATCH_ROWS_MAX, "a step has room for all its rows");
 static_assert((int)BATCHER_THREADS_MAX == (int)THREAD_TEAM_THREADS_MAX, "the team has room for all threads");
-
-enum { NS_A_MS = 1000000 };
 
 /* ---- Coming in */
 
@@ -30,42 +28,46 @@ static bool take_incoming(struct batcher *batcher)
     return is_ending;
 }
 
-/* ---- Steps */
+/* ---- News */
 
-static bool begin_step(struct batcher *batcher)
+static void run_tell(void *context, size_t item)
 {
-    struct row_model *model = row_queue_next_model(&batcher->queue);
-    if (model == NULL) {
+    (void)item;
+    batcher_tell(context);
+}
+
+/* Tells the caller what was gathered: at once, or, where others are at work, by a phase of this thread, since telling
+ * may take the thread's CPU away. True: that is the phase. */
+static bool hand_over_news(struct batcher *batcher, struct thread_team_phase *ret_phase)
+{
+    struct batcher_news *news = batcher->gathered;
+    bool is_wanted = news->count > 0 || (news->is_of_step && batcher->options.on_step != NULL);
+    if (!is_wanted || !batcher_is_at_work(batcher)) {
+        batcher_tell(news);
         return false;
     }
-    struct generation *rows[BATCHER_ROWS_MAX];
-    size_t count = row_model_take(model, rows, decode_batch_rows_max(model->plan));
-    decode_batch_begin(batcher->batch, model->plan);
-    for (size_t i = 0; i < count; i++) {
-        decode_batch_add(batcher->batch, rows[i]);
-        batcher->done.symbols_prompt += rows[i]->prompt_read < rows[i]->prompt_count;
+    news->is_being_told = true;
+    batcher->gathered = batcher->news;
+    while (batcher->gathered->is_being_told) {
+        batcher->gathered++;
+        CHECK(batcher->gathered <= batcher->news + batcher->thread_count);
     }
-    model->stepping_count = count;
-    batcher->model = model;
-    batcher->step_began_ns = clock_now_ns();
-    batcher->done.steps++;
-    batcher->done.rows += count;
+    *ret_phase = (struct thread_team_phase){.run = run_tell, .context = news, .item_count = 1, .is_alone = true};
     return true;
 }
 
-static void end_step(struct batcher *batcher, uint64_t now_ns)
+/* What the thread has ended: news that it told, a phase of a step, or nothing. Returns the step where it goes on. */
+static struct batcher_step *take_ended(struct batcher *batcher, const struct thread_team_phase *ended)
 {
-    uint64_t now_ms = now_ns / NS_A_MS;
-    size_t count;
-    struct generation *const *rows = decode_batch_rows(batcher->batch, &count);
-    for (size_t i = 0; i < count; i++) {
-        batcher->done.symbols_made += !rows[i]->is_made_fed;
-        batcher_place(batcher, batcher->model, rows[i], batcher_settle(batcher->model, rows[i], now_ms), now_ms);
+    if (ended == NULL) {
+        return NULL;
     }
-    row_model_charge(batcher->model, now_ns - batcher->step_began_ns);
-    batcher->model->stepping_count = 0;
-    row_queue_release_model(batcher->model);
-    batcher->model = NULL;
+    if (ended->run == run_tell) {
+        struct batcher_news *news = ended->context;
+        news->is_being_told = false;
+        return NULL;
+    }
+    return batcher_find_step(batcher, ended->context);
 }
 
 /* Whether there is a reason to turn although no row is ready. Called with the lock. */
@@ -91,38 +93,54 @@ static void wait_for_work(struct batcher *batcher)
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
 }
 
-/* The team's next phase: of the current step, or of the next one; waits for work in between. */
-static bool next_phase(void *context, struct thread_team_phase *ret_phase)
+/* Everything but steps: who comes, who goes, who waits no longer. Returns whether the batcher ends. */
+static bool turn(struct batcher *batcher, uint64_t now_ms)
 {
-    struct batcher *batcher = context;
-    if (batcher->model != NULL && decode_batch_next_phase(batcher->batch, ret_phase)) {
-        return true;
-    }
-    for (;;) {
-        uint64_t now_ns = clock_now_ns();
-        uint64_t now_ms = now_ns / NS_A_MS;
-        if (batcher->model != NULL) {
-            end_step(batcher, now_ns);
-            if (batcher->options.on_step != NULL) {
-                batcher->options.on_step(batcher->options.context);
-            }
-        }
-        if (take_incoming(batcher)) {
-            batcher_end_rows(batcher, now_ms);
-            return false;
-        }
+    bool is_ending = take_incoming(batcher);
+    if (!is_ending) {
         batcher_look_at_woken(batcher, now_ms);
         if (now_ms != batcher->scanned_ms) {
             batcher_scan_deadlines(batcher, now_ms);
         }
         batcher_place_incoming(batcher, now_ms);
-        bool is_all_seen = batcher->report_count < BATCHER_REPORTS_MAX;
-        batcher_hand_over_reports(batcher, now_ms);
-        if (batcher->woken != NULL) {
+    }
+    batcher_publish_counters(batcher, now_ms);
+    return is_ending;
+}
+
+/* thread_team_next: the next phase of the step that the thread was at, or what it does then; waits for work where
+ * nobody is at work. */
+static enum thread_team_answer next_phase(void *context, const struct thread_team_phase *ended,
+                                          struct thread_team_phase *ret_phase)
+{
+    struct batcher *batcher = context;
+    struct batcher_step *step = take_ended(batcher, ended);
+    if (step != NULL && decode_batch_next_phase(step->batch, ret_phase)) {
+        return THREAD_TEAM_PHASE;
+    }
+    for (;;) {
+        uint64_t now_ns = clock_now_ns();
+        if (step != NULL) {
+            batcher_end_step(batcher, step, now_ns);
+            step = NULL;
+        }
+        bool is_ending = turn(batcher, now_ns / NS_A_MS);
+        bool is_all_seen = batcher->gathered->count < BATCHER_REPORTS_MAX;
+        if (hand_over_news(batcher, ret_phase)) {
+            return THREAD_TEAM_PHASE;
+        }
+        if (batcher->woken != NULL && !is_ending) {
             continue; /* who was cancelled takes no place in a step */
         }
-        if (begin_step(batcher)) {
-            return decode_batch_next_phase(batcher->batch, ret_phase);
+        if (!is_ending && batcher_begin_step(batcher, ret_phase)) {
+            return THREAD_TEAM_PHASE;
+        }
+        if (batcher_is_at_work(batcher)) {
+            return THREAD_TEAM_NOTHING;
+        }
+        if (is_ending) {
+            batcher_end_rows(batcher, now_ns / NS_A_MS);
+            return THREAD_TEAM_OVER;
         }
         if (is_all_seen && woken_rows_are_none(&batcher->woken_rows)) {
             wait_for_work(batcher);
@@ -151,9 +169,32 @@ static void init_lock(struct batcher *batcher)
     CHECK(pthread_condattr_destroy(&attributes) == 0);
 }
 
+/* What the threads work with. */
+static enum status allocate(struct batcher *batcher, struct error *error)
+{
+    batcher->steps = mem_allocate(batcher->thread_count, sizeof *batcher->steps);
+    batcher->news = mem_allocate(batcher->thread_count + 1, sizeof *batcher->news);
+    if (batcher->steps == NULL || batcher->news == NULL) {
+        return error_set(error, STATUS_NO_MEMORY, "no memory for a batcher of %zu threads", batcher->thread_count);
+    }
+    batcher->gathered = batcher->news;
+    for (size_t i = 0; i <= batcher->thread_count; i++) {
+        batcher->news[i].batcher = batcher;
+    }
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < batcher->thread_count && status == STATUS_OK; i++) {
+        status = decode_batch_create(&batcher->steps[i].batch, error);
+    }
+    return status;
+}
+
 static void release(struct batcher *batcher)
 {
-    decode_batch_destroy(batcher->batch);
+    for (size_t i = 0; batcher->steps != NULL && i < batcher->thread_count; i++) {
+        decode_batch_destroy(batcher->steps[i].batch);
+    }
+    mem_free(batcher->steps);
+    mem_free(batcher->news);
     CHECK(pthread_cond_destroy(&batcher->wake) == 0);
     CHECK(pthread_mutex_destroy(&batcher->lock) == 0);
     mem_free(batcher);
@@ -177,10 +218,10 @@ enum status batcher_create(const struct batcher_options *options, struct batcher
     batcher->counters.heartbeat_ms = clock_now_ms();
     init_lock(batcher);
     size_t threads = options->threads > 0 ? options->threads : cpu_usable_count();
-    threads = threads < BATCHER_THREADS_MAX ? threads : BATCHER_THREADS_MAX;
-    enum status status = decode_batch_create(&batcher->batch, error);
+    batcher->thread_count = threads < BATCHER_THREADS_MAX ? threads : BATCHER_THREADS_MAX;
+    enum status status = allocate(batcher, error);
     if (status == STATUS_OK) {
-        status = thread_team_create(threads, "compute", next_phase, batcher, &batcher->team, error);
+        status = thread_team_create(batcher->thread_count, "compute", next_phase, batcher, &batcher->team, error);
     }
     if (status != STATUS_OK) {
         release(batcher);

@@ -9,11 +9,21 @@
 
 static void report(struct batcher *batcher, struct generation *row)
 {
-    CHECK(batcher->report_count < BATCHER_REPORTS_MAX);
-    batcher->reports[batcher->report_count++] = row;
+    CHECK(batcher->gathered->count < BATCHER_REPORTS_MAX);
+    batcher->gathered->rows[batcher->gathered->count++] = row;
 }
 
-static void publish_counters(struct batcher *batcher, uint64_t now_ms)
+/* When the compute threads last turned, all of them: the beginning of the oldest step under way, or now. */
+static uint64_t find_heartbeat_ms(const struct batcher *batcher, uint64_t now_ms)
+{
+    for (size_t i = 0; i < batcher->thread_count; i++) {
+        uint64_t began_ms = batcher->steps[i].began_ns / NS_A_MS;
+        now_ms = batcher->steps[i].model != NULL && began_ms < now_ms ? began_ms : now_ms;
+    }
+    return now_ms;
+}
+
+void batcher_publish_counters(struct batcher *batcher, uint64_t now_ms)
 {
     CHECK(pthread_mutex_lock(&batcher->lock) == 0);
     struct batcher_counters *counters = &batcher->counters;
@@ -22,23 +32,27 @@ static void publish_counters(struct batcher *batcher, uint64_t now_ms)
     counters->symbols_prompt += batcher->done.symbols_prompt;
     counters->symbols_made += batcher->done.symbols_made;
     counters->stalled_looks += batcher->done.stalled_looks;
-    counters->heartbeat_ms = now_ms;
+    counters->heartbeat_ms = find_heartbeat_ms(batcher, now_ms);
     counters->running = batcher->done.running;
     CHECK(pthread_mutex_unlock(&batcher->lock) == 0);
     batcher->done = (struct batcher_counters){.running = batcher->done.running};
 }
 
-void batcher_hand_over_reports(struct batcher *batcher, uint64_t now_ms)
+void batcher_tell(struct batcher_news *news)
 {
-    publish_counters(batcher, now_ms);
-    size_t count = batcher->report_count;
-    batcher->report_count = 0;
-    if (count > 0 && batcher->options.on_progress != NULL) {
-        batcher->options.on_progress(batcher->options.context, batcher->reports, count);
+    const struct batcher_options *options = &news->batcher->options;
+    size_t count = news->count;
+    if (news->is_of_step && options->on_step != NULL) {
+        options->on_step(options->context);
+    }
+    news->is_of_step = false;
+    news->count = 0;
+    if (count > 0 && options->on_progress != NULL) {
+        options->on_progress(options->context, news->rows, count);
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        generation_unref(batcher->reports[i]);
+        generation_unref(news->rows[i]);
     }
 }
 
@@ -121,7 +135,7 @@ void batcher_look_at_woken(struct batcher *batcher, uint64_t now_ms)
     if (batcher->woken == NULL) {
         batcher->woken = woken_rows_take(&batcher->woken_rows);
     }
-    while (batcher->woken != NULL && batcher->report_count < BATCHER_REPORTS_MAX) {
+    while (batcher->woken != NULL && batcher->gathered->count < BATCHER_REPORTS_MAX) {
         struct generation *row = generation_wake_take(&batcher->woken);
         if (row->place != GENERATION_ROW_ON_ITS_WAY) { /* else it is looked at when it comes in, or has ended */
             struct row_model *model = row_queue_find_model(&batcher->queue, row->plan);
@@ -138,7 +152,8 @@ void batcher_look_at_woken(struct batcher *batcher, uint64_t now_ms)
 static void scan_list(struct batcher *batcher, struct row_model *model, struct row_list *list, uint64_t now_ms)
 {
     struct generation *next;
-    for (struct generation *row = list->first; row != NULL && batcher->report_count < BATCHER_REPORTS_MAX; row = next) {
+    for (struct generation *row = list->first; row != NULL && batcher->gathered->count < BATCHER_REPORTS_MAX;
+         row = next) {
         next = row->next;
         look_at(batcher, model, row, now_ms);
     }
@@ -157,7 +172,7 @@ static void scan_ready(struct batcher *batcher, struct row_model *model, uint64_
             scan_list(batcher, model, &ready->flows[__builtin_ctzll(left)], now_ms);
         }
     }
-    if (batcher->report_count == BATCHER_REPORTS_MAX) {
+    if (batcher->gathered->count == BATCHER_REPORTS_MAX) {
         model->ready_deadline_ms = 0; /* some may not have been looked at */
     }
 }
@@ -179,7 +194,7 @@ void batcher_scan_deadlines(struct batcher *batcher, uint64_t now_ms)
         scan_ready(batcher, model, now_ms);
         row_queue_release_model(model);
     }
-    if (is_stalled_late && batcher->report_count == BATCHER_REPORTS_MAX) {
+    if (is_stalled_late && batcher->gathered->count == BATCHER_REPORTS_MAX) {
         batcher->next_deadline_ms = 0; /* some may not have been looked at */
     }
 }
@@ -189,8 +204,8 @@ void batcher_scan_deadlines(struct batcher *batcher, uint64_t now_ms)
 void batcher_place_incoming(struct batcher *batcher, uint64_t now_ms)
 {
     struct generation *next;
-    for (struct generation *row = batcher->unplaced.first; row != NULL && batcher->report_count < BATCHER_REPORTS_MAX;
-         row = next) {
+    for (struct generation *row = batcher->unplaced.first;
+         row != NULL && batcher->gathered->count < BATCHER_REPORTS_MAX; row = next) {
         next = row->next;
         struct row_model *model = row_queue_find_model(&batcher->queue, row->plan);
         enum generation_row_state state = batcher_settle(model, row, now_ms);
@@ -207,15 +222,15 @@ void batcher_place_incoming(struct batcher *batcher, uint64_t now_ms)
     }
 }
 
-static void end_list(struct batcher *batcher, struct row_list *list, uint64_t now_ms)
+static void end_list(struct batcher *batcher, struct row_list *list)
 {
     struct generation *row;
     while ((row = row_list_take_first(list)) != NULL) {
         generation_row_end(row, row->ending != FINISH_NONE ? row->ending : FINISH_CANCELLED);
         generation_wake_leave(row);
         report(batcher, row);
-        if (batcher->report_count == BATCHER_REPORTS_MAX) {
-            batcher_hand_over_reports(batcher, now_ms);
+        if (batcher->gathered->count == BATCHER_REPORTS_MAX) {
+            batcher_tell(batcher->gathered);
         }
     }
 }
@@ -233,18 +248,19 @@ static void forget_woken(struct batcher *batcher)
 
 void batcher_end_rows(struct batcher *batcher, uint64_t now_ms)
 {
-    end_list(batcher, &batcher->unplaced, now_ms);
+    end_list(batcher, &batcher->unplaced);
     for (size_t i = 0; i < batcher->queue.model_count; i++) {
         struct row_model *model = &batcher->queue.models[i];
-        end_list(batcher, &model->stalled, now_ms);
-        end_list(batcher, &model->waiting, now_ms);
+        end_list(batcher, &model->stalled);
+        end_list(batcher, &model->waiting);
         for (size_t priority = 0; priority < ROW_PRIORITY_COUNT; priority++) {
             for (size_t flow = 0; flow < GENERATION_FLOW_COUNT; flow++) {
-                end_list(batcher, &model->ready[priority].flows[flow], now_ms);
+                end_list(batcher, &model->ready[priority].flows[flow]);
             }
         }
     }
     batcher->done.running = 0;
-    batcher_hand_over_reports(batcher, now_ms);
+    batcher_publish_counters(batcher, now_ms);
+    batcher_tell(batcher->gathered);
     forget_woken(batcher);
 }

@@ -18,7 +18,11 @@ enum {
     CACHE_BYTES_PER_NS = 100,
     WORDS_MULTIPLIED_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
-    RESIDUAL_ROWS = 4, /* of an item */
+    RESIDUAL_ROWS = 4,  /* of an item */
+    APART_ROWS_MIN = 4, /* of weights that each core's own cache holds; the more weights, the more rows to read them for
+                           (measured with 1 to 53 MB) */
+    APART_ROWS_MAX = 64,
+    APART_BYTES_PER_ROW = 512 << 10,
 };
 
 enum stage { STAGE_LAYERS, STAGE_LOGITS, STAGE_ROWS, STAGE_STEPS, STAGE_OVER };
@@ -66,6 +70,13 @@ void decode_batch_destroy(struct decode_batch *batch)
 size_t decode_batch_rows_max(const struct decode_plan *plan)
 {
     return decode_plan_is_stepped(plan) ? STEPPED_ROWS_MAX : DECODE_BATCH_ROWS_MAX;
+}
+
+size_t decode_batch_rows_apart(const struct decode_plan *plan)
+{
+    size_t rows = APART_ROWS_MIN + decode_plan_bytes(plan) / APART_BYTES_PER_ROW;
+    rows = rows < APART_ROWS_MAX ? rows : APART_ROWS_MAX;
+    return decode_plan_is_stepped(plan) ? SIZE_MAX : rows;
 }
 
 void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan)
@@ -159,7 +170,7 @@ static struct thread_team_phase make_phase(struct decode_batch *batch, size_t bl
     return (struct thread_team_phase){.run = run_phase_item,
                                       .context = batch,
                                       .item_count = block_count * batch->group_count,
-                                      .is_small = ns < SMALL_PHASE_NS};
+                                      .is_alone = ns < SMALL_PHASE_NS};
 }
 
 /* A phase over groups of rows, whose items have no weights. */
@@ -170,7 +181,7 @@ static struct thread_team_phase begin_residual(struct decode_batch *batch, const
     return (struct thread_team_phase){.run = run_phase_item,
                                       .context = batch,
                                       .item_count = batch->group_count,
-                                      .is_small = batch->row_count * layer->units < SMALL_PHASE_NS};
+                                      .is_alone = batch->row_count * layer->units < SMALL_PHASE_NS};
 }
 
 static struct thread_team_phase begin_part(struct decode_batch *batch)
@@ -209,7 +220,7 @@ static struct thread_team_phase begin_rows(struct decode_batch *batch)
 {
     size_t ns = batch->chunk_count * (NS_PER_ROW_SAMPLED + batch->plan->vocabulary_size);
     return (struct thread_team_phase){
-        .run = run_phase_item, .context = batch, .item_count = batch->chunk_count, .is_small = ns < SMALL_PHASE_NS};
+        .run = run_phase_item, .context = batch, .item_count = batch->chunk_count, .is_alone = ns < SMALL_PHASE_NS};
 }
 
 /* Rows without logits have nothing to choose: they advance at the end, all on one thread. */
@@ -259,10 +270,26 @@ bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phas
     return false;
 }
 
+static void run_whole(void *context, size_t item)
+{
+    struct decode_batch *batch = context;
+    struct thread_team_phase phase;
+    (void)item;
+    while (decode_batch_next_phase(batch, &phase)) {
+        for (size_t i = 0; i < phase.item_count; i++) {
+            phase.run(phase.context, i);
+        }
+    }
+}
+
+struct thread_team_phase decode_batch_whole_phase(struct decode_batch *batch)
+{
+    return (struct thread_team_phase){.run = run_whole, .context = batch, .item_count = 1, .is_alone = true};
+}
+
 bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,
                       size_t row_count)
 {
-    struct thread_team_phase phase;
     size_t ready = 0;
     decode_batch_begin(batch, plan);
     for (size_t i = 0; i < row_count; i++) {
@@ -273,10 +300,6 @@ bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan
         }
     }
     batch->stage = ready > 0 ? batch->stage : STAGE_OVER;
-    while (ready > 0 && decode_batch_next_phase(batch, &phase)) {
-        for (size_t item = 0; item < phase.item_count; item++) {
-            phase.run(phase.context, item);
-        }
-    }
+    run_whole(batch, 0);
     return ready > 0;
 }

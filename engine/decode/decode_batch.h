@@ -1,7 +1,7 @@
 /* One decode step of up to DECODE_BATCH_ROWS_MAX rows of one plan, cut into phases for the thread team: each part of
  * each layer, then the logits of the rows that want them, then what each row makes of its logits; or, of a plan that is
- * stepped, the rows one by one. Thread: filled and asked for phases by one thread at a time, with nothing running. Owns
- * the workspace of the logits. */
+ * stepped, the rows one by one; or all of it as one phase that a thread does alone. Thread: filled and asked for phases
+ * by one thread at a time, with nothing of it running. Owns the workspace of the logits. */
 #ifndef ENGINE_DECODE_DECODE_BATCH_H
 #define ENGINE_DECODE_DECODE_BATCH_H
 
@@ -20,6 +20,10 @@ void decode_batch_destroy(struct decode_batch *batch);
 /* How many rows of a plan should share a step at most, so that others do not wait too long. */
 size_t decode_batch_rows_max(const struct decode_plan *plan);
 
+/* How many rows of a plan a thread should have at least, so that a step of its own, which reads all the weights, is no
+ * slower than its share of one that all threads take part in. SIZE_MAX: never. */
+size_t decode_batch_rows_apart(const struct decode_plan *plan);
+
 /* Begins a step of `plan` without rows. */
 void decode_batch_begin(struct decode_batch *batch, const struct decode_plan *plan);
 
@@ -31,6 +35,9 @@ struct generation *const *decode_batch_rows(const struct decode_batch *batch, si
 
 /* The next phase of the step; false when the step is over and every row has advanced. */
 bool decode_batch_next_phase(struct decode_batch *batch, struct thread_team_phase *ret_phase) MUST_CHECK;
+
+/* The whole step as one phase, for the thread that asks alone. */
+struct thread_team_phase decode_batch_whole_phase(struct decode_batch *batch);
 
 /* A whole step, on the calling thread alone, of those of `rows` that are ready for one; false when none was. */
 bool decode_batch_run(struct decode_batch *batch, const struct decode_plan *plan, struct generation *const *rows,

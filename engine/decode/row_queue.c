@@ -189,6 +189,16 @@ struct row_model *row_queue_next_model(struct row_queue *queue)
     return next;
 }
 
+bool row_queue_has_ready(const struct row_queue *queue)
+{
+    for (size_t i = 0; i < queue->model_count; i++) {
+        if (queue->models[i].ready_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void row_model_charge(struct row_model *model, uint64_t step_ns)
 {
     model->used_ns += step_ns > 0 ? step_ns : 1; /* so that turns pass on whatever the clock says */

@@ -33,7 +33,7 @@ struct row_model {
     struct row_list waiting;                    /* for what a search finds */
     size_t ready_count;
     uint64_t ready_deadline_ms; /* none of those that are ready has an earlier one; UINT64_MAX: none has one */
-    size_t stepping_count;      /* rows taken for the current step */
+    size_t stepping_count;      /* rows taken for the steps under way */
 };
 
 /* All zero at start. */
@@ -68,7 +68,10 @@ void row_model_note_deadline(struct row_model *model, const struct generation *r
  * time, not a step for each of another's. Who had no ready row saves nothing up. NULL when there is none. */
 struct row_model *row_queue_next_model(struct row_queue *queue);
 
-/* After its step, which took so many nanoseconds. */
+/* Whether a model has ready rows. */
+bool row_queue_has_ready(const struct row_queue *queue);
+
+/* After a step of its rows: nanoseconds that all threads were busy with it. */
 void row_model_charge(struct row_model *model, uint64_t step_ns);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits

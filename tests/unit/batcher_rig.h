@@ -10,7 +10,7 @@
 #include "engine/text/utf8.h"
 #include "tests/unit/decode_model.h"
 
-enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 12000, PROMPT_MAX = 40, TOKENS_MAX = 60, STATE_BYTES_MAX = 2048 };
+enum { SEED = 31, ROWS_MAX = 700, TEXT_BYTES_MAX = 12000, PROMPT_MAX = 40, TOKENS_MAX = 60, STATE_BYTES_MAX = 4096 };
 
 /* One generation of a test, and what came of it. */
 struct row {

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
+#include "engine/decode/decode_batch.h"
 #include "engine/math/rnn_packed.h"
 #include "tests/unit/batcher_rig.h"
 #include "tests/unit/rnn_rounding.h"
@@ -201,16 +202,21 @@ static void test_rows_with_residual_connections_do_not_depend_on_anything(void *
     }
 }
 
-/* Large enough for phases that the team shares. */
+/* Large enough for phases that the team shares, by as many rows as share a step at most, and by one more for a thread,
+ * which then steps its own. */
 static void test_shared_phases_change_nothing(void **state)
 {
     (void)state;
-    enum { COUNT = 20 };
+    enum { THREADS_MAX = 4 };
     struct served served;
-    served_init(&served, decode_model_characters(80), 30, 1, 128, NULL);
-    struct row *alone = run_alone(&served, COUNT);
-    check_batch(&served, alone, COUNT, 2);
-    check_batch(&served, alone, COUNT, 4);
+    served_init(&served, decode_model_characters(80), 30, 1, 300, NULL);
+    size_t apart = decode_batch_rows_apart(served.plan);
+    assert_true(apart > 5 && apart < 20);
+    struct row *alone = run_alone(&served, THREADS_MAX * apart);
+    for (size_t threads = 2; threads <= THREADS_MAX; threads++) {
+        check_batch(&served, alone, threads * (apart - 1), threads);
+        check_batch(&served, alone, threads * apart, threads);
+    }
     mem_free(alone);
     served_release(&served);
 }
@@ -244,14 +250,15 @@ static struct vocabulary *make_words(size_t count)
     return vocabulary;
 }
 
-/* With 30,000 words the logits' workspace holds 34 rows: they come in chunks. */
+/* With 30,000 words the logits' workspace holds 34 rows: they come in chunks, also where each thread has a half. */
 static void test_large_vocabularies_come_in_chunks(void **state)
 {
     (void)state;
-    enum { COUNT = 40 };
+    enum { COUNT = 80 };
     struct served served;
     served_init(&served, make_words(30000), 3, 1, 3, NULL);
     struct row *alone = run_alone(&served, COUNT);
+    check_batch(&served, alone, COUNT, 1);
     check_batch(&served, alone, COUNT, 2);
     mem_free(alone);
     served_release(&served);
