@@ -164,7 +164,7 @@ static enum status measure_decode(const struct bench *bench, struct snapshot *sn
     TRY(decode(bench, snapshot, batch, tokens, &seconds, error));
     double speed = (double)(batch * tokens) / seconds;
     return print(bench,
-                 json_pack("{s:s, s:I, s:f, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_step",
+                 json_pack("{s:s, s:I, s:f, s:f, s:f}", "kind", "decode", "batch", (json_int_t)batch, "us_per_symbol",
                            seconds / (double)tokens * 1e6, "chars_per_s", speed, "gops",
                            2 * (double)weight_count(bench, true) * speed * 1e-9),
                  error);

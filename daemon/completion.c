@@ -216,7 +216,7 @@ void completions_on_progress(void *context, struct generation **generations, siz
     completions->is_posted = completions->is_posted || has_news;
     pthread_mutex_unlock(&completions->lock);
     for (size_t i = 0; i < count; i++) {
-        generation_unref(generations[i]); /* never the last: the queue holds one */
+        generation_unref(generations[i]); /* of those that are queued already */
     }
     if (has_news) {
         mailbox_post(completions->server->mailbox, &completions->message);

@@ -11,7 +11,7 @@ struct local_batcher;
 
 /* One row. Starts as all zeroes but the first two; lives until local_batcher_destroy. */
 struct local_row {
-    /* Takes text as it becomes ready, whole UTF-8 characters, on a compute thread; may be NULL. */
+    /* Takes text as it becomes ready, whole UTF-8 characters, in order, on a compute thread; may be NULL. */
     void (*on_text)(void *context, const char *bytes, size_t length);
     void *context;
     struct generation *generation; /* from local_batcher_begin on; for its results after the end */

@@ -45,11 +45,12 @@ struct thread_team {
     struct member members[];
 };
 
-static void publish(struct thread_team *team)
+/* There is something to do for at most `thread_count` of those that have nothing to do. */
+static void publish(struct thread_team *team, int thread_count)
 {
     atomic_fetch_add(&team->phase_number, 1);
     if (atomic_load(&team->sleeper_count) > 0) {
-        syscall(SYS_futex, &team->phase_number, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+        syscall(SYS_futex, &team->phase_number, FUTEX_WAKE_PRIVATE, thread_count, NULL, NULL, 0);
     }
 }
 
@@ -152,8 +153,10 @@ static bool ask(struct thread_team *team, const struct thread_team_phase *ended,
     if (answer == THREAD_TEAM_OVER) {
         atomic_store(&team->is_over, true);
     }
-    if ((is_phase && !is_alone) || has_more || answer == THREAD_TEAM_OVER) {
-        publish(team);
+    if (has_more) {
+        publish(team, 1); /* who, where there is still more, says so again */
+    } else if ((is_phase && !is_alone) || answer == THREAD_TEAM_OVER) {
+        publish(team, INT32_MAX);
     }
     CHECK(pthread_mutex_unlock(&team->asking) == 0);
     return is_alone;
@@ -199,7 +202,8 @@ static void *run_member(void *argument)
             ask_and_run(team, &ended);
         } else if (atomic_load(&team->has_more)) {
             ask_and_run(team, NULL);
-        } else {
+        } else if (!atomic_load(
+                       &team->is_over)) { /* which comes before its own number: not missed, with `seen` older */
             wait_for_phase(team, seen);
         }
     }
@@ -223,7 +227,7 @@ static int start_members(struct thread_team *team)
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     if (failure != 0) {
         atomic_store(&team->is_over, true);
-        publish(team);
+        publish(team, INT32_MAX);
         for (size_t i = started; i < team->member_count; i++) {
             pthread_join(team->members[i].thread, NULL);
         }

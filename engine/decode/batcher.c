@@ -1,5 +1,6 @@
-/* Many generations at once. Threads: submit, wake and the counters from any; everything else on the compute thread that
- * asks its team what to do, so by one at a time. Owns the team, a batch for each thread, and a reference of each row.
+/* Many generations at once. Threads: submit, wake and the counters from any; the caller is told on any compute thread;
+ * everything else on the one that asks its team what to do, so on one at a time. Owns the team, a batch for each
+ * thread, and a reference of each row.
  *
  * Rows that nobody steps are looked at only where somebody woke them (generation_wake.h), all of them only when a
  * deadline is over: there may be ten thousand, and each is looked at after its steps. */
@@ -38,7 +39,7 @@ static void run_tell(void *context, size_t item)
 
 /* Tells the caller what was gathered: at once, or, where others are at work, by a phase of this thread, since telling
  * may take the thread's CPU away. True: that is the phase. */
-static bool hand_over_news(struct batcher *batcher, struct thread_team_phase *ret_phase)
+static bool hand_over_news(struct batcher *batcher, uint64_t now_ns, struct thread_team_phase *ret_phase)
 {
     struct batcher_news *news = batcher->gathered;
     bool is_wanted = news->count > 0 || (news->is_of_step && batcher->options.on_step != NULL);
@@ -47,12 +48,14 @@ static bool hand_over_news(struct batcher *batcher, struct thread_team_phase *re
         return false;
     }
     news->is_being_told = true;
+    news->began_ns = now_ns;
     batcher->gathered = batcher->news;
     while (batcher->gathered->is_being_told) {
         batcher->gathered++;
         CHECK(batcher->gathered <= batcher->news + batcher->thread_count);
     }
-    *ret_phase = (struct thread_team_phase){.run = run_tell, .context = news, .item_count = 1, .is_alone = true};
+    *ret_phase = (struct thread_team_phase){
+        .run = run_tell, .context = news, .item_count = 1, .is_alone = true, .has_more = batcher_has_more(batcher)};
     return true;
 }
 
@@ -126,7 +129,7 @@ static enum thread_team_answer next_phase(void *context, const struct thread_tea
         }
         bool is_ending = turn(batcher, now_ns / NS_A_MS);
         bool is_all_seen = batcher->gathered->count < BATCHER_REPORTS_MAX;
-        if (hand_over_news(batcher, ret_phase)) {
+        if (hand_over_news(batcher, now_ns, ret_phase)) {
             return THREAD_TEAM_PHASE;
         }
         if (batcher->woken != NULL && !is_ending) {

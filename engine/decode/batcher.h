@@ -54,7 +54,7 @@ struct batcher_counters {
     uint64_t rows;           /* rows summed over steps */
     uint64_t symbols_prompt; /* forced symbols */
     uint64_t symbols_made;   /* sampled symbols */
-    uint64_t heartbeat_ms;   /* clock_now_ms() of the compute threads' last turn; while they are idle, now */
+    uint64_t heartbeat_ms;   /* clock_now_ms() when all compute threads had turned; while they are idle, now */
     uint64_t stalled_looks;  /* at rows that stalled, for a slow reader or a search, to see whether they go on */
     size_t running;          /* generations that take part in steps, or are paused by a full ring */
     size_t waiting;          /* submitted, not yet among those */
@@ -62,7 +62,8 @@ struct batcher_counters {
 /* What was done so far and what there is to do. Any thread. */
 struct batcher_counters batcher_counters(const struct batcher *batcher);
 
-/* Whether the compute threads still turn: true when idle or when a step ended within `stall_ms`. Any thread. */
+/* Whether the compute threads still turn: true when they are idle, or when none has been at the same step, or at
+ * telling the caller, for longer than `stall_ms`. Any thread. */
 bool batcher_is_alive(const struct batcher *batcher, uint64_t stall_ms);
 
 #endif

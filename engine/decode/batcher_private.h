@@ -1,7 +1,7 @@
 /* What a batcher is made of, for batcher.c, batcher_steps.c and batcher_rows.c alone.
  *
- * The lock guards what other threads touch: the generations that came in, the wake-up, the counters. All functions run
- * on the compute thread that asks its team what to do, so by one at a time. */
+ * The lock guards what other threads touch: the generations that came in, the wake-up, the counters. All functions but
+ * batcher_tell run on the compute thread that asks its team what to do, so on one at a time. */
 #ifndef ENGINE_DECODE_BATCHER_PRIVATE_H
 #define ENGINE_DECODE_BATCHER_PRIVATE_H
 
@@ -20,12 +20,14 @@ struct batcher_step {
     struct row_model *model;    /* whose rows; NULL: it is not under way */
     uint64_t began_ns;
     bool is_apart;
+    size_t thread_count; /* that are at it, or have nothing else to do */
 };
 
 /* What the caller is to be told. */
 struct batcher_news {
     struct batcher *batcher;
-    bool is_being_told; /* by a thread, without holding up the others */
+    bool is_being_told; /* by a thread, without holding up the others; */
+    uint64_t began_ns;  /* since then */
     bool is_of_step;
     size_t count;
     struct generation *rows[BATCHER_REPORTS_MAX]; /* each with a reference for on_progress */
@@ -49,9 +51,10 @@ struct batcher {
 
     /* The compute threads' own. */
     struct row_queue queue;
-    struct row_list unplaced;      /* came in, but ROW_QUEUE_MODELS_MAX other models have rows */
-    struct generation *woken;      /* taken of woken_rows, not yet looked at */
-    struct batcher_step *steps;    /* [thread_count]: no thread begins another before its own is over */
+    struct row_list unplaced; /* came in, but ROW_QUEUE_MODELS_MAX other models have rows */
+    struct generation *woken; /* taken of woken_rows, not yet looked at */
+    struct batcher_step
+        *steps; /* [thread_count]: where one is begun, those under way are apart, each of another thread */
     struct batcher_news *news;     /* [thread_count + 1] */
     struct batcher_news *gathered; /* of those, the one that reports are gathered in */
     uint64_t scanned_ms;           /* when deadlines were last looked at */
@@ -68,6 +71,9 @@ bool batcher_is_at_work(const struct batcher *batcher);
 /* Begins a step, and says what the thread does of it. False: no row is ready, or it had better help with the step that
  * is shared. */
 bool batcher_begin_step(struct batcher *batcher, struct thread_team_phase *ret_phase);
+
+/* Whether another thread could begin a step meanwhile. */
+bool batcher_has_more(const struct batcher *batcher);
 
 /* Its rows go where they belong now; what there is to be told of them is gathered. */
 void batcher_end_step(struct batcher *batcher, struct batcher_step *step, uint64_t now_ns);
@@ -93,7 +99,7 @@ void batcher_place_incoming(struct batcher *batcher, uint64_t now_ms);
 /* Makes what was counted visible to others. */
 void batcher_publish_counters(struct batcher *batcher, uint64_t now_ms);
 
-/* Tells the caller; nothing is left in `news`. Any compute thread. */
+/* Tells the caller; nothing is left in `news`. Any compute thread, several at once. */
 void batcher_tell(struct batcher_news *news);
 
 /* Ends all rows, and reports them. */

@@ -1,5 +1,5 @@
-/* Where a batcher's rows stand between steps: what nobody steps now, who hears of what happened. Thread: a compute
- * thread, between two phases of the team, so one at a time. Owns nothing. */
+/* Where a batcher's rows stand between steps: what nobody steps now, who hears of what happened. Thread: the
+ * compute thread that asks its team what to do, so one at a time; batcher_tell any. Owns nothing. */
 #include "engine/decode/batcher_private.h"
 
 #include "engine/base/check.h"
@@ -13,14 +13,19 @@ static void report(struct batcher *batcher, struct generation *row)
     batcher->gathered->rows[batcher->gathered->count++] = row;
 }
 
-/* When the compute threads last turned, all of them: the beginning of the oldest step under way, or now. */
+/* When all compute threads had turned: the beginning of the oldest thing that one of them is at, or now. */
 static uint64_t find_heartbeat_ms(const struct batcher *batcher, uint64_t now_ms)
 {
+    uint64_t oldest_ns = now_ms * NS_A_MS;
     for (size_t i = 0; i < batcher->thread_count; i++) {
-        uint64_t began_ms = batcher->steps[i].began_ns / NS_A_MS;
-        now_ms = batcher->steps[i].model != NULL && began_ms < now_ms ? began_ms : now_ms;
+        const struct batcher_step *step = &batcher->steps[i];
+        oldest_ns = step->model != NULL && step->began_ns < oldest_ns ? step->began_ns : oldest_ns;
     }
-    return now_ms;
+    for (size_t i = 0; i <= batcher->thread_count; i++) {
+        const struct batcher_news *news = &batcher->news[i];
+        oldest_ns = news->is_being_told && news->began_ns < oldest_ns ? news->began_ns : oldest_ns;
+    }
+    return oldest_ns / NS_A_MS;
 }
 
 void batcher_publish_counters(struct batcher *batcher, uint64_t now_ms)

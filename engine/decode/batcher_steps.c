@@ -57,11 +57,27 @@ static size_t choose_rows_max(const struct batcher *batcher, const struct row_mo
     return each < apart_max ? each : apart_max;
 }
 
+bool batcher_has_more(const struct batcher *batcher)
+{
+    return !is_sharing(batcher) && row_queue_has_ready(&batcher->queue);
+}
+
+/* Threads that step rows of their own. */
+static size_t count_apart(const struct batcher *batcher)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < batcher->thread_count; i++) {
+        count += batcher->steps[i].model != NULL && batcher->steps[i].is_apart;
+    }
+    return count;
+}
+
 static void fill_step(struct batcher *batcher, struct batcher_step *step, struct row_model *model)
 {
     struct generation *rows[BATCHER_ROWS_MAX];
     size_t rows_max = choose_rows_max(batcher, model, &step->is_apart);
     size_t count = row_model_take(model, rows, rows_max);
+    step->thread_count = step->is_apart ? 1 : batcher->thread_count - count_apart(batcher);
     decode_batch_begin(step->batch, model->plan);
     for (size_t i = 0; i < count; i++) {
         decode_batch_add(step->batch, rows[i]);
@@ -88,7 +104,7 @@ bool batcher_begin_step(struct batcher *batcher, struct thread_team_phase *ret_p
     fill_step(batcher, step, model);
     if (step->is_apart) {
         *ret_phase = decode_batch_whole_phase(step->batch);
-        ret_phase->has_more = row_queue_has_ready(&batcher->queue);
+        ret_phase->has_more = batcher_has_more(batcher);
         return true;
     }
     return decode_batch_next_phase(step->batch, ret_phase);
@@ -104,7 +120,7 @@ void batcher_end_step(struct batcher *batcher, struct batcher_step *step, uint64
         batcher->done.symbols_made += !rows[i]->is_made_fed;
         batcher_place(batcher, model, rows[i], batcher_settle(model, rows[i], now_ms), now_ms);
     }
-    row_model_charge(model, (now_ns - step->began_ns) / (step->is_apart ? batcher->thread_count : 1));
+    row_model_charge(model, (now_ns - step->began_ns) * step->thread_count / batcher->thread_count);
     model->stepping_count -= count;
     row_queue_release_model(model);
     step->model = NULL;

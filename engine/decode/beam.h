@@ -8,8 +8,8 @@
  * every beginning one symbol further and keeps the `width` best; one that is finished (by length, or by its constraint)
  * keeps its place among them, since no score ever grows. Ties: the better beginning before, then the lower symbol. So
  * with room for all beginnings it is exact.
- * Threads: one at a time, as its generations' rows; beam_course any. Source: Lowerre, "The HARPY speech recognition
- * system", 1976. */
+ * Threads: the searching row's, one at a time; what was found, and beam_course, any. Source: Lowerre, "The HARPY speech
+ * recognition system", 1976. */
 #ifndef ENGINE_DECODE_BEAM_H
 #define ENGINE_DECODE_BEAM_H
 

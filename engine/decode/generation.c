@@ -1,5 +1,5 @@
 /* One text being generated. Threads: created, read and cancelled by the loop; advanced by one compute thread at a time,
- * which the batcher's phases order. Owns the prompt, the recurrent state and the text that waits to be read. */
+ * in the order in which they ask for work. Owns the prompt, the recurrent state and the text that waits to be read. */
 #include "engine/decode/generation.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The rows that wait for a step: models by the time that their steps take, the rows of a model by priority, flow by
- * flow and in turn, so that all progress and nobody gets more by asking for more. Thread: one at a time, under the
- * batcher's phases. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
+ * flow and in turn, so that all progress and nobody gets more by asking for more. Thread: one at a time, the
+ * compute thread that asks for work. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
 #ifndef ENGINE_DECODE_ROW_QUEUE_H
 #define ENGINE_DECODE_ROW_QUEUE_H
 
@@ -71,7 +71,7 @@ struct row_model *row_queue_next_model(struct row_queue *queue);
 /* Whether a model has ready rows. */
 bool row_queue_has_ready(const struct row_queue *queue);
 
-/* After a step of its rows: nanoseconds that all threads were busy with it. */
+/* After a step of its rows: its share of the time of all threads, in nanoseconds. */
 void row_model_charge(struct row_model *model, uint64_t step_ns);
 
 /* Takes up to `rows_max` ready rows, higher priorities first; where rows are scarce each lower priority that waits

@@ -303,8 +303,8 @@ class Completions(DaemonTest):
             choices = seed % 3 + 1
             began = time.monotonic()
             count = len(self.daemon.events("/v1/completions", {**body, "seed": seed, "n": choices}))
-            # of each the first text, the rest, its end; [DONE]; and who comes or ends last leaves its turn to others
-            return count, choices * ((time.monotonic() - began) / 0.4 + 3 + (choices > 1)) + 1
+            # of each the first text, the rest, its end; [DONE]; and what there is when another comes or ends
+            return count, choices * ((time.monotonic() - began) / 0.4 + 3 + choices - 1) + 1
 
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
             for count, at_most in pool.map(pieces, range(256)):

@@ -221,6 +221,55 @@ static void test_shared_phases_change_nothing(void **state)
     served_release(&served);
 }
 
+/* batcher_options.on_step: the first step ends when everything has been submitted. */
+static void wait_for_gate(void *context)
+{
+    const atomic_bool *is_open = context;
+    while (!atomic_load(is_open)) {
+        sched_yield();
+    }
+}
+
+/* How many rows had a step, on two threads, of `row_count` rows that were all there from the second step on. */
+static double measure_step_rows(const struct served *served, size_t row_count)
+{
+    enum { TOKENS = 100 };
+    atomic_bool is_open = false;
+    struct batcher_options options = {
+        .threads = 2, .queue_max = row_count, .on_step = wait_for_gate, .context = &is_open};
+    struct generation_options wanted = {
+        .prompt = (uint32_t[]){1}, .prompt_count = 1, .tokens_max = TOKENS, .temperature = 1, .top_p = 1};
+    struct batcher *batcher;
+    struct error error;
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_OK);
+    for (size_t i = 0; i < row_count; i++) {
+        struct generation *row;
+        assert_int_equal(generation_create(served->plan, served->model.vocabulary, &wanted, NULL, NULL, &row, &error),
+                         STATUS_OK);
+        assert_int_equal(batcher_submit(batcher, row, &error), STATUS_OK);
+        generation_unref(row);
+    }
+    atomic_store(&is_open, true);
+    struct batcher_counters counters;
+    do {
+        sched_yield();
+        counters = batcher_counters(batcher);
+    } while (counters.symbols_made < row_count * TOKENS);
+    batcher_destroy(batcher);
+    return (double)counters.rows / (double)counters.steps;
+}
+
+static void test_threads_step_their_own_rows_where_there_are_enough(void **state)
+{
+    (void)state;
+    struct served served;
+    served_init(&served, decode_model_characters(80), 30, 1, 300, NULL);
+    size_t apart = decode_batch_rows_apart(served.plan);
+    assert_true(measure_step_rows(&served, 2 * apart) <= (double)apart);
+    assert_true(measure_step_rows(&served, 2 * apart - 2) > (double)apart);
+    served_release(&served);
+}
+
 static void test_more_rows_than_a_step_takes(void **state)
 {
     (void)state;
@@ -617,6 +666,69 @@ static void test_the_place_of_what_has_ended_is_free(void **state)
     served_release(&served);
 }
 
+/* Of those who are told, one hangs; the others read what there is. */
+struct hanging {
+    atomic_int call_count;
+    atomic_bool is_released;
+    pthread_mutex_t reading;
+};
+
+static void hang_once(void *context, struct generation **generations, size_t count)
+{
+    enum { CALL_THAT_HANGS = 100 };
+    struct hanging *hanging = context;
+    bool hangs = atomic_fetch_add(&hanging->call_count, 1) == CALL_THAT_HANGS;
+    while (hangs && !atomic_load(&hanging->is_released)) {
+        sched_yield();
+    }
+    pthread_mutex_lock(&hanging->reading);
+    for (size_t i = 0; i < count; i++) {
+        char bytes[GENERATION_RING_BYTES];
+        while (!hangs && generation_read(generations[i], bytes, sizeof bytes) > 0) {
+        }
+        generation_unref(generations[i]);
+    }
+    pthread_mutex_unlock(&hanging->reading);
+}
+
+/* Whoever hangs is noticed, also where the other thread goes on with its own rows. */
+static void test_a_thread_that_hangs_is_noticed(void **state)
+{
+    (void)state;
+    enum { ROWS = 30, STALL_MS = 50, WAIT_MS = 20000 };
+    struct served served;
+    struct error error;
+    struct hanging hanging = {.reading = PTHREAD_MUTEX_INITIALIZER};
+    struct generation *rows[ROWS];
+    struct batcher *batcher;
+    struct batcher_options options = {.threads = 2, .queue_max = ROWS, .on_progress = hang_once, .context = &hanging};
+    struct generation_options wanted = {.prompt = (uint32_t[]){1},
+                                        .prompt_count = 1,
+                                        .tokens_max = GENERATION_TOKENS_MAX,
+                                        .temperature = 1,
+                                        .top_p = 1};
+    served_init(&served, decode_model_characters(80), 30, 1, 64, NULL);
+    assert_int_equal(batcher_create(&options, &batcher, &error), STATUS_OK);
+    for (size_t i = 0; i < ROWS; i++) {
+        assert_int_equal(generation_create(served.plan, served.model.vocabulary, &wanted, NULL, NULL, &rows[i], &error),
+                         STATUS_OK);
+        assert_int_equal(batcher_submit(batcher, rows[i], &error), STATUS_OK);
+    }
+    uint64_t until_ms = clock_now_ms() + WAIT_MS;
+    bool is_alive = true;
+    while (is_alive && clock_now_ms() < until_ms) {
+        is_alive = batcher_is_alive(batcher, STALL_MS) || atomic_load(&hanging.call_count) <= 100;
+        sched_yield();
+    }
+    atomic_store(&hanging.is_released, true);
+    batcher_destroy(batcher);
+    assert_false(is_alive);
+    for (size_t i = 0; i < ROWS; i++) {
+        generation_unref(rows[i]);
+    }
+    served_release(&served);
+}
+
 static void test_an_idle_batcher_is_alive(void **state)
 {
     (void)state;
@@ -652,6 +764,7 @@ int main(void)
         cmocka_unit_test(test_rows_of_other_cells_do_not_depend_on_anything),
         cmocka_unit_test(test_rows_with_residual_connections_do_not_depend_on_anything),
         cmocka_unit_test(test_shared_phases_change_nothing),
+        cmocka_unit_test(test_threads_step_their_own_rows_where_there_are_enough),
         cmocka_unit_test(test_more_rows_than_a_step_takes),
         cmocka_unit_test(test_large_vocabularies_come_in_chunks),
         cmocka_unit_test(test_models_take_turns),
@@ -666,6 +779,7 @@ int main(void)
         cmocka_unit_test(test_a_broken_model_fails_alone),
         cmocka_unit_test(test_destroy_ends_everything),
         cmocka_unit_test(test_the_place_of_what_has_ended_is_free),
+        cmocka_unit_test(test_a_thread_that_hangs_is_noticed),
         cmocka_unit_test(test_an_idle_batcher_is_alive),
         cmocka_unit_test(test_wrong_options_and_no_memory),
     };

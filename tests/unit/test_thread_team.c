@@ -15,6 +15,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/base/thread_team.h"
+#include "tests/unit/run_length.h"
 
 enum { SEED = 11, PHASES = 3000, ITEMS_MAX = 100, THREADS_MAX = 4 };
 
@@ -179,6 +180,49 @@ static void test_phases_run_beside_each_other(void **state)
     }
 }
 
+/* A few phases that are done alone, then the end: a thread that has just found nothing to do must see it. */
+struct short_work {
+    size_t begun_count;
+    size_t under_way_count;
+};
+
+static void run_nothing(void *context, size_t item)
+{
+    (void)context;
+    (void)item;
+}
+
+static enum thread_team_answer next_short(void *context, const struct thread_team_phase *ended,
+                                          struct thread_team_phase *ret_phase)
+{
+    enum { SHORT_PHASES = 4 };
+    struct short_work *work = context;
+    work->under_way_count -= ended != NULL;
+    if (work->begun_count == SHORT_PHASES) {
+        return work->under_way_count > 0 ? THREAD_TEAM_NOTHING : THREAD_TEAM_OVER;
+    }
+    work->begun_count++;
+    work->under_way_count++;
+    *ret_phase = (struct thread_team_phase){
+        .run = run_nothing, .item_count = 1, .is_alone = true, .has_more = work->begun_count < SHORT_PHASES};
+    return THREAD_TEAM_PHASE;
+}
+
+static void test_nobody_misses_the_end(void **state)
+{
+    (void)state;
+    size_t rounds = run_is_whole() ? 20000 : 2000;
+    for (size_t round = 0; round < rounds; round++) {
+        struct short_work work = {0};
+        struct thread_team *team;
+        struct error error;
+        assert_int_equal(thread_team_create(2 + round % 3, "test", next_short, &work, &team, &error), STATUS_OK);
+        thread_team_destroy(team);
+        assert_int_equal(work.begun_count, 4);
+        assert_int_equal(work.under_way_count, 0);
+    }
+}
+
 static enum thread_team_answer end_at_once(void *context, const struct thread_team_phase *ended,
                                            struct thread_team_phase *ret_phase)
 {
@@ -216,9 +260,8 @@ static void test_no_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_item_runs_once),
-        cmocka_unit_test(test_phases_run_beside_each_other),
-        cmocka_unit_test(test_a_team_may_end_at_once),
+        cmocka_unit_test(test_every_item_runs_once),  cmocka_unit_test(test_phases_run_beside_each_other),
+        cmocka_unit_test(test_nobody_misses_the_end), cmocka_unit_test(test_a_team_may_end_at_once),
         cmocka_unit_test(test_no_memory_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
