@@ -45,6 +45,13 @@ struct thread_team {
     struct member members[];
 };
 
+void thread_team_run_phase(const struct thread_team_phase *phase)
+{
+    for (size_t item = 0; item < phase->item_count; item++) {
+        phase->run(phase->context, item);
+    }
+}
+
 /* There is something to do for at most `thread_count` of those that have nothing to do. */
 static void publish(struct thread_team *team, int thread_count)
 {
@@ -168,9 +175,7 @@ static void ask_and_run(struct thread_team *team, const struct thread_team_phase
     struct thread_team_phase phase;
     struct thread_team_phase before;
     while (ask(team, ended, &phase)) {
-        for (size_t item = 0; item < phase.item_count; item++) {
-            phase.run(phase.context, item);
-        }
+        thread_team_run_phase(&phase);
         before = phase;
         ended = &before;
     }

@@ -36,6 +36,9 @@ enum thread_team_answer {
 typedef enum thread_team_answer thread_team_next(void *context, const struct thread_team_phase *ended,
                                                  struct thread_team_phase *ret_phase);
 
+/* Does all items of a phase on the calling thread. */
+void thread_team_run_phase(const struct thread_team_phase *phase);
+
 struct thread_team;
 
 /* Starts `thread_count` threads (1 to THREAD_TEAM_THREADS_MAX) named `name` (borrowed). Owned. NO_MEMORY, or IO when a

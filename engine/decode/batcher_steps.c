@@ -17,22 +17,25 @@ struct batcher_step *batcher_find_step(struct batcher *batcher, const struct dec
     return NULL;
 }
 
+/* Steps under way: of threads that step rows of their own, or shared ones, of which there is one at most. */
+static size_t count_steps(const struct batcher *batcher, bool is_apart)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < batcher->thread_count; i++) {
+        count += batcher->steps[i].model != NULL && batcher->steps[i].is_apart == is_apart;
+    }
+    return count;
+}
+
 static bool is_sharing(const struct batcher *batcher)
 {
-    for (size_t i = 0; i < batcher->thread_count; i++) {
-        if (batcher->steps[i].model != NULL && !batcher->steps[i].is_apart) {
-            return true;
-        }
-    }
-    return false;
+    return count_steps(batcher, false) > 0;
 }
 
 bool batcher_is_at_work(const struct batcher *batcher)
 {
-    for (size_t i = 0; i < batcher->thread_count; i++) {
-        if (batcher->steps[i].model != NULL) {
-            return true;
-        }
+    if (is_sharing(batcher) || count_steps(batcher, true) > 0) {
+        return true;
     }
     for (size_t i = 0; i <= batcher->thread_count; i++) {
         if (batcher->news[i].is_being_told) {
@@ -62,22 +65,12 @@ bool batcher_has_more(const struct batcher *batcher)
     return !is_sharing(batcher) && row_queue_has_ready(&batcher->queue);
 }
 
-/* Threads that step rows of their own. */
-static size_t count_apart(const struct batcher *batcher)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < batcher->thread_count; i++) {
-        count += batcher->steps[i].model != NULL && batcher->steps[i].is_apart;
-    }
-    return count;
-}
-
 static void fill_step(struct batcher *batcher, struct batcher_step *step, struct row_model *model)
 {
     struct generation *rows[BATCHER_ROWS_MAX];
     size_t rows_max = choose_rows_max(batcher, model, &step->is_apart);
     size_t count = row_model_take(model, rows, rows_max);
-    step->thread_count = step->is_apart ? 1 : batcher->thread_count - count_apart(batcher);
+    step->thread_count = step->is_apart ? 1 : batcher->thread_count - count_steps(batcher, true);
     decode_batch_begin(step->batch, model->plan);
     for (size_t i = 0; i < count; i++) {
         decode_batch_add(step->batch, rows[i]);

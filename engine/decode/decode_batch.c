@@ -276,9 +276,7 @@ static void run_whole(void *context, size_t item)
     struct thread_team_phase phase;
     (void)item;
     while (decode_batch_next_phase(batch, &phase)) {
-        for (size_t i = 0; i < phase.item_count; i++) {
-            phase.run(phase.context, i);
-        }
+        thread_team_run_phase(&phase);
     }
 }
 

@@ -1,6 +1,6 @@
 /* The rows that wait for a step: models by the time that their steps take, the rows of a model by priority, flow by
- * flow and in turn, so that all progress and nobody gets more by asking for more. Thread: one at a time, the
- * compute thread that asks for work. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
+ * flow and in turn, so that all progress and nobody gets more by asking for more. Thread: the compute thread that asks
+ * for work, so one at a time. Owns nothing: rows are linked through themselves, models lie in a fixed table. */
 #ifndef ENGINE_DECODE_ROW_QUEUE_H
 #define ENGINE_DECODE_ROW_QUEUE_H
 

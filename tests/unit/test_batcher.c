@@ -666,6 +666,8 @@ static void test_the_place_of_what_has_ended_is_free(void **state)
     served_release(&served);
 }
 
+enum { CALL_THAT_HANGS = 100 };
+
 /* Of those who are told, one hangs; the others read what there is. */
 struct hanging {
     atomic_int call_count;
@@ -675,7 +677,6 @@ struct hanging {
 
 static void hang_once(void *context, struct generation **generations, size_t count)
 {
-    enum { CALL_THAT_HANGS = 100 };
     struct hanging *hanging = context;
     bool hangs = atomic_fetch_add(&hanging->call_count, 1) == CALL_THAT_HANGS;
     while (hangs && !atomic_load(&hanging->is_released)) {
@@ -717,7 +718,7 @@ static void test_a_thread_that_hangs_is_noticed(void **state)
     uint64_t until_ms = clock_now_ms() + WAIT_MS;
     bool is_alive = true;
     while (is_alive && clock_now_ms() < until_ms) {
-        is_alive = batcher_is_alive(batcher, STALL_MS) || atomic_load(&hanging.call_count) <= 100;
+        is_alive = batcher_is_alive(batcher, STALL_MS) || atomic_load(&hanging.call_count) <= CALL_THAT_HANGS;
         sched_yield();
     }
     atomic_store(&hanging.is_released, true);

@@ -55,7 +55,6 @@ static void end_task(struct work *work, struct task *task)
 {
     for (size_t item = 0; item < task->item_count; item++) {
         atomic_fetch_add(&work->wrong_count, task->runs[item] != 1);
-        task->runs[item] = 0;
     }
     atomic_fetch_add(&work->wrong_count, !task->is_under_way);
     task->is_under_way = false;
