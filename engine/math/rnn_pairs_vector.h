@@ -57,23 +57,6 @@ INLINE void accumulate_pair(size_t row_count, size_t vector_count, vector_sum su
     }
 }
 
-/* The same of term k alone. */
-INLINE void accumulate_alone(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
-                             struct block_weights weights, const term *const inputs[TILE_ROWS], size_t k)
-{
-    vector_terms held[RNN_VECTORS];
-    UNROLLED_FOR (gate, vector_count) {
-        held[gate] = terms_load(vector_at(weights, gate));
-    }
-    UNROLLED_FOR (row, row_count) {
-        vector_terms x = terms_splat(inputs[row][k]);
-        UNROLLED_FOR (gate, vector_count) {
-            sums[row][gate] = vector_dot(sums[row][gate], x, held[gate]);
-        }
-    }
-    keep_order(row_count);
-}
-
 /* As accumulate, of weights packed for pairs. The sums have words_product of the inputs too much, but for what is in
  * the offsets. */
 INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_count,
@@ -95,14 +78,16 @@ INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_cou
         }
         accumulate_pair(row_count, vector_count, sums, weights, inputs, k);
         weights.next += 2 * step;
-        accumulate_alone(row_count, vector_count, sums, weights, inputs, k + 2);
+        accumulate_term(row_count, vector_count, sums, weights, inputs, k + 2);
+        keep_order(row_count);
         weights.next += step;
     }
     if (k + 1 < count) {
         accumulate_pair(row_count, vector_count, sums, weights, inputs, k);
         weights.next += 2 * step;
     } else if (k < count) {
-        accumulate_alone(row_count, vector_count, sums, weights, inputs, k);
+        accumulate_term(row_count, vector_count, sums, weights, inputs, k);
+        keep_order(row_count);
         weights.next += step;
     }
     return weights;

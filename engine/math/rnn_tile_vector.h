@@ -40,6 +40,22 @@ INLINE const term *vector_at(struct block_weights weights, size_t index)
     return weights.next + index / RNN_HALF_VECTORS * weights.half + index % RNN_HALF_VECTORS * LANES;
 }
 
+/* Adds term k to the first `vector_count` sums of `row_count` rows (both constants), its weights held in registers. */
+INLINE void accumulate_term(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
+                            struct block_weights weights, const term *const inputs[TILE_ROWS], size_t k)
+{
+    vector_terms held[RNN_VECTORS];
+    UNROLLED_FOR (gate, vector_count) {
+        held[gate] = terms_load(vector_at(weights, gate));
+    }
+    UNROLLED_FOR (row, row_count) {
+        vector_terms x = terms_splat(inputs[row][k]);
+        UNROLLED_FOR (gate, vector_count) {
+            sums[row][gate] = vector_dot(sums[row][gate], x, held[gate]);
+        }
+    }
+}
+
 /* Adds `count` terms to the first `vector_count` sums of `row_count` rows (both constants); returns the weights behind
  * them. Of inputs and weights, the fewer are held in registers. */
 INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
@@ -47,13 +63,13 @@ INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, ve
 {
     const size_t step = RNN_HALF_VECTORS * LANES;
     for (size_t k = 0; k < count; k++, weights.next += step) {
-        vector_terms held[RNN_VECTORS];
         if (vector_count < RNN_VECTORS && row_count >= PREFETCHING_ROWS) {
             UNROLLED_FOR (gate, vector_count) {
                 __builtin_prefetch(vector_at(weights, gate) + PREFETCHED_TERMS * step);
             }
         }
         if (row_count <= vector_count) {
+            vector_terms held[RNN_VECTORS];
             UNROLLED_FOR (row, row_count) {
                 held[row] = terms_splat(inputs[row][k]);
             }
@@ -64,15 +80,7 @@ INLINE struct block_weights accumulate(size_t row_count, size_t vector_count, ve
                 }
             }
         } else {
-            UNROLLED_FOR (gate, vector_count) {
-                held[gate] = terms_load(vector_at(weights, gate));
-            }
-            UNROLLED_FOR (row, row_count) {
-                vector_terms x = terms_splat(inputs[row][k]);
-                UNROLLED_FOR (gate, vector_count) {
-                    sums[row][gate] = vector_dot(sums[row][gate], x, held[gate]);
-                }
-            }
+            accumulate_term(row_count, vector_count, sums, weights, inputs, k);
         }
     }
     return weights;
