@@ -17,7 +17,7 @@
 enum { THREAD_TEAM_THREADS_MAX = 256, THREAD_TEAM_ITEMS_MAX = 1 << 30 };
 
 struct thread_team_phase {
-    void (*run)(void *context, size_t item); /* on any thread of the team, once for each item, in any order */
+    void (*run)(void *context, size_t item); /* once for each item, in any order, on any thread of the team */
     void *context;
     size_t item_count; /* 1 to THREAD_TEAM_ITEMS_MAX */
     bool is_alone;     /* the thread that asked does all of it. Otherwise it is shared, by one thread, too */
@@ -36,7 +36,8 @@ enum thread_team_answer {
 typedef enum thread_team_answer thread_team_next(void *context, const struct thread_team_phase *ended,
                                                  struct thread_team_phase *ret_phase);
 
-/* Does all items of a phase on the calling thread. */
+/* Does all items of a phase on the calling thread, which may be any: no team takes part, and how it would share the
+ * phase does not matter. */
 void thread_team_run_phase(const struct thread_team_phase *phase);
 
 struct thread_team;

@@ -10,11 +10,11 @@ enum { BATCHER_ROWS_MAX = 256, BATCHER_THREADS_MAX = 256 };
 struct batcher_options {
     size_t threads;   /* compute threads; 0: as many as cpu_usable_count() */
     size_t queue_max; /* generations waiting or running at most, all models together */
-    /* Called on a compute thread after a step in which generations advanced (text became readable, or one ended), at
-     * most once a step; at batcher_destroy as often as it takes. That thread's next step waits for it. Those of others
-     * do not, so it may be called on several threads at once, and a generation's end may be told before what was
-     * reported of it earlier. It may call whatever any thread may. The generations are referenced: the callee takes
-     * over one reference of each. May be NULL. */
+    /* Called on a compute thread when generations advanced: after a step in which text became readable or one ended,
+     * and where one ends without a step (cancelled, over its deadline). The next step of that thread waits for it.
+     * Steps that others are at do not, so it may be called on several threads at once, and a generation's end may be
+     * told before what was reported of it earlier; where nobody else is at work, all wait. It may call whatever any
+     * thread may. The generations are referenced: the callee takes over one reference of each. May be NULL. */
     void (*on_progress)(void *context, struct generation **generations, size_t count);
     void (*on_step)(void *context); /* the same after every step, before that; may be NULL */
     void *context;

@@ -20,7 +20,7 @@ struct batcher_step {
     struct row_model *model;    /* whose rows; NULL: it is not under way */
     uint64_t began_ns;
     bool is_apart;
-    size_t thread_count; /* that are at it, or have nothing else to do */
+    size_t thread_count; /* as it begins, all but those that step rows of their own */
 };
 
 /* What the caller is to be told. */

@@ -51,7 +51,7 @@ static size_t choose_rows_max(const struct batcher *batcher, const struct row_mo
     size_t threads = batcher->thread_count;
     size_t rows_max = decode_batch_rows_max(model->plan);
     size_t apart_min = decode_batch_rows_apart(model->plan);
-    size_t each = (model->ready_count + model->stepping_count + threads - 1) / threads;
+    size_t each = (model->ready_count + model->stepping_count + threads - 1) / threads; /* the last may have fewer */
     *ret_is_apart = threads > 1 && each >= apart_min;
     if (!*ret_is_apart) {
         return rows_max;

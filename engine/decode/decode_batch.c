@@ -1,4 +1,5 @@
-/* One decode step as phases. Threads: see the header; items run on all compute threads. Owns the logits workspace.
+/* One decode step as phases. Threads: see the header; items run on whichever thread takes them. Owns the logits
+ * workspace.
  *
  * An item of a layer is one block of units × a group of rows, blocks outermost: a thread's own slice of the items is
  * then the same part of the weights at every step. Logits are made and used chunk by chunk of rows, so that the

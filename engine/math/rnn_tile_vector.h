@@ -7,7 +7,7 @@
  *   POWERS               see rnn_vector_powers.h
  *   PREFETCHING_ROWS     tiles of 1 or 2 vectors and at least so many rows fetch their weights ahead
  *   vector_dot(sum, x, weights): adds each lane's product of terms to its sum
- * and itself defines layer_sums, dense_sums and hidden_store, which are declared below.
+ * and itself defines layer_sums, dense_part and hidden_store, which are declared below.
  * The sums live in a local array with constant bounds: indexed by a count known only at run time they would be spilled
  * in every iteration. So each tile is compiled for each number of rows. Thread: any; no state. */
 #ifndef ENGINE_MATH_RNN_TILE_VECTOR_H
@@ -40,7 +40,8 @@ INLINE const term *vector_at(struct block_weights weights, size_t index)
     return weights.next + index / RNN_HALF_VECTORS * weights.half + index % RNN_HALF_VECTORS * LANES;
 }
 
-/* Adds term k to the first `vector_count` sums of `row_count` rows (both constants), its weights held in registers. */
+/* Adds term k of the inputs, which `weights` stands at, to the first `vector_count` sums of `row_count` rows (both
+ * constants). The weights are held in registers. */
 INLINE void accumulate_term(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
                             struct block_weights weights, const term *const inputs[TILE_ROWS], size_t k)
 {

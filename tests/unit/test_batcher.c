@@ -230,7 +230,7 @@ static void wait_for_gate(void *context)
     }
 }
 
-/* How many rows had a step, on two threads, of `row_count` rows that were all there from the second step on. */
+/* How many rows had a step, on two threads, of `row_count` rows that were all there from the third step on. */
 static double measure_step_rows(const struct served *served, size_t row_count)
 {
     enum { TOKENS = 100 };
@@ -692,11 +692,11 @@ static void hang_once(void *context, struct generation **generations, size_t cou
     pthread_mutex_unlock(&hanging->reading);
 }
 
-/* Whoever hangs is noticed, also where the other thread goes on with its own rows. */
+/* Whoever hangs is noticed, whether the other thread waits for it or goes on with rows of its own. */
 static void test_a_thread_that_hangs_is_noticed(void **state)
 {
     (void)state;
-    enum { ROWS = 30, STALL_MS = 50, WAIT_MS = 20000 };
+    enum { ROWS = 30, STALL_MS = 200, WAIT_MS = 20000 };
     struct served served;
     struct error error;
     struct hanging hanging = {.reading = PTHREAD_MUTEX_INITIALIZER};
