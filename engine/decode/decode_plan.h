@@ -18,6 +18,9 @@
 
 enum { DECODE_LAYERS_MAX = 16, DECODE_UNITS_MAX = 16384, DECODE_SYMBOLS_MAX = 1 << 20 };
 
+/* How much a table of layer 0's input may hold, and how many times as much as what it replaces. */
+enum { DECODE_TABLE_BYTES_MAX = 256 << 20, DECODE_TABLE_TIMES_MAX = 4 };
+
 enum decode_cell { DECODE_CELL_LSTM, DECODE_CELL_GRU, DECODE_CELL_RNN };
 
 /* One layer's weights as TensorFlow stores them, float32, row-major; borrowed until decode_plan_create returns. */
@@ -50,7 +53,8 @@ struct decode_plan;
 /* Packs the weights. INVALID for sizes that do not fit together, a tied embedding's among them, LIMIT for ones over
  * the maxima above, UNSUPPORTED for kernels this CPU lacks, UNPROCESSABLE, code "not_finite", where a narrow precision
  * cannot hold a weight, NO_MEMORY. The layer-0 input becomes a row of a table (embedding × input kernel + bias) where
- * that is no larger than what it replaces. Slow (reads every weight): never on the loop. Owned. */
+ * that is no larger than what it replaces, or within DECODE_TABLE_BYTES_MAX and DECODE_TABLE_TIMES_MAX. Slow (reads
+ * every weight): never on the loop. Owned. */
 enum status decode_plan_create(const struct decode_weights *weights, struct decode_plan **ret_plan,
                                struct error *error) MUST_CHECK;
 

@@ -216,9 +216,10 @@ static void check_cell(enum decode_cell cell)
     static const size_t units[] = {1, 5, 16, 100, 128};
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
         for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
-            static const size_t embeddings[] = {0, 4, 40};
+            static const size_t embeddings[] = {0, 4, 10, 40}; /* 4 and 10: without a table for many units */
+            static const size_t symbols[] = {3, 0, 85, 65};    /* 0: bytes */
             for (size_t e = 0; e < sizeof embeddings / sizeof *embeddings; e++) {
-                struct vocabulary *vocabulary = e == 1 ? make_bytes() : decode_model_characters(e == 0 ? 3 : 65);
+                struct vocabulary *vocabulary = symbols[e] == 0 ? make_bytes() : decode_model_characters(symbols[e]);
                 struct decode_model model;
                 decode_model_init_cells(&model, vocabulary, cell, embeddings[e], 1 + u % LAYERS_MAX, units[u], SEED);
                 model.weights.kernels = rnn_kernels_at(set)->name;
@@ -258,7 +259,7 @@ static void test_tied_output_equals_reference(void **state)
     }
 }
 
-/* Around all layers, with a table and without one, and around some; with an output tied to the embedding too. */
+/* Around all layers and around some; with an output tied to the embedding too. */
 static void test_residual_connections_equal_reference(void **state)
 {
     (void)state;
@@ -283,19 +284,19 @@ static void test_residual_connections_equal_reference(void **state)
     }
 }
 
-/* Fewer symbols make the table the smaller choice: the same model with some of its symbols left out must make the same
+/* For fewer symbols the table is worth its memory: the same model with some of its symbols left out must make the same
  * bits as with all of them, which gathers the embedding instead. */
 static void check_table(enum decode_cell cell)
 {
-    enum { EMBEDDING = 24, UNITS = 26 };
+    enum { EMBEDDING = 8, UNITS = 26 };
     struct decode_model model;
     decode_model_init_cells(&model, decode_model_characters(85), cell, EMBEDDING, 1, UNITS, SEED);
     struct decode_plan *plan;
     struct error error;
     assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
-    assert_null(plan->table); /* 85 × 78 floats (GRU) would replace 85 × 24 + 24 × 78 */
+    assert_null(plan->table); /* 85 × 78 floats (GRU) would replace 85 × 8 + 8 × 78, less than a quarter */
     struct decode_model narrow = model;
-    narrow.weights.vocabulary_size = 30; /* 30 × 78 replace 30 × 24 + 24 × 78 */
+    narrow.weights.vocabulary_size = 30; /* 30 × 78 replace 30 × 8 + 8 × 78 */
     struct decode_plan *tabled;
     assert_int_equal(decode_plan_create(&narrow.weights, &tabled, &error), STATUS_OK);
     assert_non_null(tabled->table);
@@ -318,6 +319,40 @@ static void test_table_changes_no_bit(void **state)
     (void)state;
     check_table(DECODE_CELL_LSTM);
     check_table(DECODE_CELL_GRU);
+}
+
+static size_t measure(enum rnn_precision precision, size_t size, size_t units, size_t symbols)
+{
+    struct decode_weights sizes = {.vocabulary_size = symbols,
+                                   .embedding_size = size,
+                                   .layer_count = 1,
+                                   .layers = {{.cell = DECODE_CELL_LSTM, .input_size = size, .units = units}},
+                                   .precision = precision};
+    return decode_plan_measure(&sizes);
+}
+
+/* The largest vocabularies with a table: the one after gathers the embedding, which takes less memory. */
+static void test_table_is_limited(void **state)
+{
+    (void)state;
+    static const struct {
+        enum rnn_precision precision;
+        size_t embedding_size, units, symbols;
+    } limits[] = {
+        {RNN_PRECISION_FP32, 8, 26, 46},         /* 46 · 104 ≤ 4 · 8 · (46 + 104) */
+        {RNN_PRECISION_BF16, 24, 26, 89},        /* 89 · 104 ≤ 4 · 24 / 2 · (89 + 104) */
+        {RNN_PRECISION_INT8, 24, 26, 31},        /* 31 · 104 ≤ 4 · 24 / 4 · (31 + 104) */
+        {RNN_PRECISION_FP32, 1000, 1000, 16777}, /* 16,777 · 4,000 · 4 ≤ 256 Mi */
+    };
+    for (size_t n = 0; n < sizeof limits / sizeof *limits; n++) {
+        size_t most = limits[n].symbols;
+        size_t bytes = measure(limits[n].precision, limits[n].embedding_size, limits[n].units, most);
+        assert_true(bytes > measure(limits[n].precision, limits[n].embedding_size, limits[n].units, most / 2));
+        assert_true(bytes > measure(limits[n].precision, limits[n].embedding_size, limits[n].units, most + 1));
+    }
+    size_t units = DECODE_UNITS_MAX; /* larger than any limit, but smaller than what it replaces */
+    size_t more = measure(RNN_PRECISION_FP32, units, units, 8001) - measure(RNN_PRECISION_FP32, units, units, 8000);
+    assert_true(more >= 4 * units * sizeof(float) + units * sizeof(float));
 }
 
 static void refuse(struct decode_weights weights, enum status wanted, const char *message)
@@ -432,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_tied_output_equals_reference),
         cmocka_unit_test(test_residual_connections_equal_reference),
         cmocka_unit_test(test_table_changes_no_bit),
+        cmocka_unit_test(test_table_is_limited),
         cmocka_unit_test(test_wrong_sizes_are_refused),
         cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
         cmocka_unit_test(test_no_memory_is_reported),
