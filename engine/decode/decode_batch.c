@@ -75,7 +75,7 @@ size_t decode_batch_rows_max(const struct decode_plan *plan)
 
 size_t decode_batch_rows_apart(const struct decode_plan *plan)
 {
-    size_t rows = APART_ROWS_MIN + decode_plan_bytes(plan) / APART_BYTES_PER_ROW;
+    size_t rows = APART_ROWS_MIN + plan->step_bytes / APART_BYTES_PER_ROW;
     rows = rows < APART_ROWS_MAX ? rows : APART_ROWS_MAX;
     return decode_plan_is_stepped(plan) ? SIZE_MAX : rows;
 }

@@ -60,6 +60,7 @@ struct decode_plan {
     size_t embedding_words;  /* of a symbol */
     float *first_input;      /* [vocabulary_size, embedding_size], where layer 0 is residual */
     size_t bytes;
+    size_t step_bytes; /* of what a step reads whatever the symbol: layers and output */
 };
 
 /* Makes a new slot's state the one before any symbol. */

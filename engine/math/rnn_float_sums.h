@@ -16,8 +16,7 @@ INLINE void part_sums(size_t row_count, size_t first, size_t vector_count, const
             sums[row][gate] = vector_load(rows[row].start + block * BLOCK + (first + gate) * LANES);
         }
     }
-    size_t word_count = layer->input_words + layer->hidden_words;
-    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
+    struct block_weights weights = layer_weights(layer, block, first);
     weights = accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].hidden;
@@ -56,7 +55,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
             sums[row][gate] = vector_load(layer->start + block * BLOCK + (first + gate) * LANES);
         }
     }
-    struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
+    struct block_weights weights = dense_weights(layer, block, first);
     accumulate(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         UNROLLED_FOR (gate, vector_count) {

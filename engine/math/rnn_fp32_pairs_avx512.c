@@ -59,8 +59,7 @@ INLINE struct block_weights rest_part(size_t row_count, size_t first, size_t vec
 {
     vector_sum sums[TILE_ROWS][RNN_VECTORS];
     const term *inputs[TILE_ROWS];
-    size_t word_count = layer->input_words + layer->hidden_words;
-    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
+    struct block_weights weights = layer_weights(layer, block, first);
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;
         UNROLLED_FOR (gate, vector_count) {
@@ -174,7 +173,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
                        const struct rnn_dense_row *rows)
 {
     size_t column = block * BLOCK + first * LANES;
-    struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
+    struct block_weights weights = dense_weights(layer, block, first);
     const term *inputs[TILE_ROWS];
     UNROLLED_FOR (row, row_count) {
         inputs[row] = rows[row].input;

@@ -81,8 +81,7 @@ INLINE void scaled_input_part(size_t row_count, size_t first, size_t vector_coun
                 (vector_sum)first_sum((const term *)layer->offsets + column + gate * LANES, rows[row].input_product);
         }
     }
-    size_t word_count = layer->input_words + layer->hidden_words;
-    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
+    struct block_weights weights = layer_weights(layer, block, first);
     accumulate_words(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (row, row_count) {
         vector input_scale = vector_splat(rows[row].input_scale);
@@ -109,8 +108,7 @@ INLINE void hidden_part(size_t row_count, size_t first, size_t vector_count, con
             sums[row][gate] = (vector_sum)first_sum(offsets + gate * LANES, rows[row].hidden_product);
         }
     }
-    size_t word_count = layer->input_words + layer->hidden_words;
-    struct block_weights weights = block_weights(layer->weights, block, word_count, first);
+    struct block_weights weights = layer_weights(layer, block, first);
     if (input_words > 0) {
         UNROLLED_FOR (row, row_count) {
             inputs[row] = rows[row].input;
@@ -177,7 +175,7 @@ INLINE void dense_part(size_t row_count, size_t first, size_t vector_count, cons
                 (vector_sum)first_sum((const term *)layer->offsets + column + gate * LANES, rows[row].input_product);
         }
     }
-    struct block_weights weights = block_weights(layer->weights, block, layer->input_words, first);
+    struct block_weights weights = dense_weights(layer, block, first);
     accumulate_words(row_count, vector_count, sums, weights, inputs, layer->input_words);
     UNROLLED_FOR (gate, vector_count) {
         size_t at = column + gate * LANES;

@@ -58,6 +58,7 @@ struct rnn_layer {
     size_t input_words;   /* fp32: input_size; bf16: ceil(input_size / 2); int8: ceil(input_size / 4) */
     size_t hidden_words;
     bool is_input_apart; /* inputs are no h, whose magnitudes are at most 1: in int8 rows say their scale */
+    bool is_far;         /* the owner's to say: weights come from memory at each step, not from a cache */
     void *weights;       /* [block_count, 2, input_words + hidden_words, 2, lanes] words, gates in TensorFlow's order */
     float *start;        /* [block_count, 4, lanes]: bias, with the forget bias added to f */
     float *scales; /* [block_count, 4, lanes]: what a product counts for, in int8 n·n of a weight and an h, in fp32 in
@@ -96,6 +97,7 @@ struct rnn_dense {
     size_t stride;      /* block_count × 4 × lanes: floats of a padded output; the padding is written as 0 */
     size_t input_words;
     bool is_input_apart; /* as in rnn_layer */
+    bool is_far;         /* the same */
     void *weights;       /* [block_count, 2, input_words, 2, lanes] words */
     float *start;        /* [block_count, 4, lanes]: bias */
     float *scales;       /* [block_count, 4, lanes]; or NULL */

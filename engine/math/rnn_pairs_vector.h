@@ -19,8 +19,8 @@
 #include "engine/math/rnn_tile_vector.h"
 
 /* Tiles of few rows wait for their weights: fetched so far ahead, 1 and 2 rows of 2 × 512 in fp32 are as fast as
- * without pairs; without, 4 and 2 % slower. */
-enum { FEW_ROWS = 3, NEARLY_TERMS = 24 };
+ * without pairs; without, 4 and 2 % slower. Weights from memory take longer: one row of 28 MB is then 8 % faster. */
+enum { FEW_ROWS = 3, NEAR_TERMS = 24, FAR_TERMS = 48 };
 
 /* Keeps what is before and behind in this order in a tile of many rows: mixed, it would need more registers than there
  * are, and the products without additions would come in one lump. */
@@ -35,7 +35,8 @@ INLINE void keep_order(size_t row_count)
 INLINE void accumulate_pair(size_t row_count, size_t vector_count, vector_sum sums[TILE_ROWS][RNN_VECTORS],
                             struct block_weights weights, const term *const inputs[TILE_ROWS], size_t k)
 {
-    struct block_weights second = {weights.next + RNN_HALF_VECTORS * LANES, weights.half};
+    struct block_weights second = weights;
+    second.next += RNN_HALF_VECTORS * LANES;
     UNROLLED_FOR (half, (vector_count + 1) / RNN_HALF_VECTORS) { /* of the vectors: more would not fit the registers */
         size_t first = half * RNN_HALF_VECTORS;
         size_t count = vector_count - first < RNN_HALF_VECTORS ? vector_count - first : RNN_HALF_VECTORS;
@@ -57,11 +58,10 @@ INLINE void accumulate_pair(size_t row_count, size_t vector_count, vector_sum su
     }
 }
 
-/* As accumulate, of weights packed for pairs. The sums have words_product of the inputs too much, but for what is in
- * the offsets. */
-INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_count,
-                                             vector_sum sums[TILE_ROWS][RNN_VECTORS], struct block_weights weights,
-                                             const term *const inputs[TILE_ROWS], size_t count)
+/* accumulate_pairs; few rows fetch weights `ahead_terms` (a constant) ahead. */
+INLINE struct block_weights accumulate_pairs_from(size_t ahead_terms, size_t row_count, size_t vector_count,
+                                                  vector_sum sums[TILE_ROWS][RNN_VECTORS], struct block_weights weights,
+                                                  const term *const inputs[TILE_ROWS], size_t count)
 {
     const size_t step = RNN_HALF_VECTORS * LANES;
     size_t k = 0;
@@ -72,8 +72,8 @@ INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_cou
             }
         } else if (row_count <= FEW_ROWS) {
             UNROLLED_FOR (n, RNN_WORD_PERIOD * RNN_HALF_VECTORS) {
-                __builtin_prefetch(weights.next + n * LANES + NEARLY_TERMS * step);
-                __builtin_prefetch(weights.next + weights.half + n * LANES + NEARLY_TERMS * step);
+                __builtin_prefetch(weights.next + n * LANES + ahead_terms * step);
+                __builtin_prefetch(weights.next + weights.half + n * LANES + ahead_terms * step);
             }
         }
         accumulate_pair(row_count, vector_count, sums, weights, inputs, k);
@@ -91,6 +91,18 @@ INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_cou
         weights.next += step;
     }
     return weights;
+}
+
+/* As accumulate, of weights packed for pairs. The sums have words_product of the inputs too much, but for what is in
+ * the offsets. */
+INLINE struct block_weights accumulate_pairs(size_t row_count, size_t vector_count,
+                                             vector_sum sums[TILE_ROWS][RNN_VECTORS], struct block_weights weights,
+                                             const term *const inputs[TILE_ROWS], size_t count)
+{
+    if (row_count <= FEW_ROWS && weights.is_far) {
+        return accumulate_pairs_from(FAR_TERMS, row_count, vector_count, sums, weights, inputs, count);
+    }
+    return accumulate_pairs_from(NEAR_TERMS, row_count, vector_count, sums, weights, inputs, count);
 }
 
 /* Which words of the 16 from `word` on, a multiple of 16, are the first of a pair in a list of `count`: a bit each. */

@@ -26,13 +26,23 @@ INLINE vector_terms terms_load(const term *terms)
 struct block_weights {
     const term *next; /* 2 vectors a term */
     size_t half;      /* terms from there to the same term's other 2 vectors */
+    bool is_far;      /* see rnn_layer */
 };
 
 /* From vector `index` on, 0 or 2. */
-INLINE struct block_weights block_weights(const void *words, size_t block, size_t word_count, size_t index)
+INLINE struct block_weights layer_weights(const struct rnn_layer *layer, size_t block, size_t index)
 {
-    size_t half = word_count * RNN_HALF_VECTORS * LANES;
-    return (struct block_weights){(const term *)words + (2 * block + index / RNN_HALF_VECTORS) * half, half};
+    size_t half = (layer->input_words + layer->hidden_words) * RNN_HALF_VECTORS * LANES;
+    const term *words = layer->weights;
+    return (struct block_weights){words + (2 * block + index / RNN_HALF_VECTORS) * half, half, layer->is_far};
+}
+
+/* The same of a dense layer. */
+INLINE struct block_weights dense_weights(const struct rnn_dense *layer, size_t block, size_t index)
+{
+    size_t half = layer->input_words * RNN_HALF_VECTORS * LANES;
+    const term *words = layer->weights;
+    return (struct block_weights){words + (2 * block + index / RNN_HALF_VECTORS) * half, half, layer->is_far};
 }
 
 INLINE const term *vector_at(struct block_weights weights, size_t index)

@@ -355,6 +355,33 @@ static void test_table_is_limited(void **state)
     assert_true(more >= 4 * units * sizeof(float) + units * sizeof(float));
 }
 
+/* 23 MB are more than a last cache gives at every step. Fetching them further ahead changes no bit. */
+static void test_far_weights_change_no_bit(void **state)
+{
+    (void)state;
+    struct decode_model model;
+    struct decode_plan *plan;
+    struct error error;
+    decode_model_init(&model, decode_model_characters(3), 0, 1, 1200, SEED);
+    assert_int_equal(decode_plan_create(&model.weights, &plan, &error), STATUS_OK);
+    assert_true(plan->parts[0].weights.is_far && plan->output.is_far);
+    float *slots = mem_allocate_aligned(2 * plan->slot_floats, sizeof *slots);
+    float *logits = mem_allocate_aligned(2 * plan->logits_stride, sizeof *logits);
+    for (unsigned near = 0; near < 2; near++) {
+        plan->parts[0].weights.is_far = plan->output.is_far = near == 0;
+        for (unsigned step = 0; step < 4; step++) {
+            decode_model_step(plan, step % 3, slots + near * plan->slot_floats, step % 2,
+                              logits + near * plan->logits_stride);
+        }
+    }
+    assert_memory_equal(slots, slots + plan->slot_floats, plan->slot_floats * sizeof *slots);
+    assert_memory_equal(logits, logits + plan->logits_stride, plan->logits_stride * sizeof *logits);
+    mem_free(slots);
+    mem_free(logits);
+    decode_plan_destroy(plan);
+    decode_model_release(&model);
+}
+
 static void refuse(struct decode_weights weights, enum status wanted, const char *message)
 {
     struct decode_plan *plan;
@@ -451,6 +478,8 @@ static void test_bytes_are_counted(void **state)
     size_t sums = 3 * (512 + 512) + 2 * 64; /* scales and offsets */
     sums = plan->parts[0].weights.scales == NULL ? 0 : sums;
     assert_int_equal(decode_plan_bytes(plan), sizeof *plan + (weights + sums) * sizeof(float));
+    assert_int_equal(plan->step_bytes, (weights + sums - 64 * 512) * sizeof(float)); /* without the table */
+    assert_false(plan->output.is_far);
     assert_int_equal(decode_plan_vocabulary_size(plan), 64);
     assert_string_equal(decode_plan_kernels(plan), rnn_kernels_steps(rnn_kernels_find(NULL), RNN_PRECISION_FP32)->name);
     decode_plan_destroy(plan);
@@ -468,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_residual_connections_equal_reference),
         cmocka_unit_test(test_table_changes_no_bit),
         cmocka_unit_test(test_table_is_limited),
+        cmocka_unit_test(test_far_weights_change_no_bit),
         cmocka_unit_test(test_wrong_sizes_are_refused),
         cmocka_unit_test(test_not_finite_is_seen_at_warm_up),
         cmocka_unit_test(test_no_memory_is_reported),
