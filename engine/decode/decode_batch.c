@@ -15,7 +15,7 @@ enum {
     WORKSPACE_FLOATS =
         2 * (DECODE_SYMBOLS_MAX + RNN_VECTORS * RNN_LANES_MAX), /* one row at least: logits and weights */
     STEPPED_ROWS_MAX = 8,                                       /* such rows are slow, and others wait for their step */
-    SMALL_PHASE_NS = 8000, /* below, starting and ending together costs more than sharing gains */
+    SMALL_PHASE_NS = 2500, /* below, sharing gains no more than it costs (2 threads, 2 layers of 48 to 512 units) */
     CACHE_BYTES_PER_NS = 100,
     WORDS_MULTIPLIED_PER_NS = 100,
     NS_PER_ROW_SAMPLED = 200,
