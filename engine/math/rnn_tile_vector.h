@@ -30,19 +30,20 @@ struct block_weights {
 };
 
 /* From vector `index` on, 0 or 2. */
-INLINE struct block_weights layer_weights(const struct rnn_layer *layer, size_t block, size_t index)
+INLINE struct block_weights block_weights(const void *words, size_t word_count, bool is_far, size_t block, size_t index)
 {
-    size_t half = (layer->input_words + layer->hidden_words) * RNN_HALF_VECTORS * LANES;
-    const term *words = layer->weights;
-    return (struct block_weights){words + (2 * block + index / RNN_HALF_VECTORS) * half, half, layer->is_far};
+    size_t half = word_count * RNN_HALF_VECTORS * LANES;
+    return (struct block_weights){(const term *)words + (2 * block + index / RNN_HALF_VECTORS) * half, half, is_far};
 }
 
-/* The same of a dense layer. */
+INLINE struct block_weights layer_weights(const struct rnn_layer *layer, size_t block, size_t index)
+{
+    return block_weights(layer->weights, layer->input_words + layer->hidden_words, layer->is_far, block, index);
+}
+
 INLINE struct block_weights dense_weights(const struct rnn_dense *layer, size_t block, size_t index)
 {
-    size_t half = layer->input_words * RNN_HALF_VECTORS * LANES;
-    const term *words = layer->weights;
-    return (struct block_weights){words + (2 * block + index / RNN_HALF_VECTORS) * half, half, layer->is_far};
+    return block_weights(layer->weights, layer->input_words, layer->is_far, block, index);
 }
 
 INLINE const term *vector_at(struct block_weights weights, size_t index)
