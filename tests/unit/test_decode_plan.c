@@ -111,6 +111,9 @@ static void reference_step(const struct decode_weights *weights, uint32_t symbol
 /* These models are near to chaos: what rounds otherwise ends elsewhere. */
 static double tolerance_of(const struct decode_plan *plan)
 {
+    if (plan->precision == RNN_PRECISION_BF16) {
+        return 0.01;
+    }
     return plan->output.steps->words_product == NULL ? 2e-5 : 5e-5;
 }
 
@@ -280,6 +283,36 @@ static void test_residual_connections_equal_reference(void **state)
                 check_model(&model);
                 decode_model_release(&model);
             }
+        }
+    }
+}
+
+static bool has_table(const struct decode_model *model)
+{
+    struct decode_plan *plan;
+    struct error error;
+    assert_int_equal(decode_plan_create(&model->weights, &plan, &error), STATUS_OK);
+    bool has = plan->table != NULL;
+    decode_plan_destroy(plan);
+    return has;
+}
+
+/* A model without a table of symbols adds the embedding itself, which narrow weights keep as they do kernels. A small
+ * layer as wide as its embedding has one with fp32, and of tanh cells with any weights. */
+static void test_residual_connection_adds_gathered_embedding(void **state)
+{
+    (void)state;
+    static const enum decode_cell cells[] = {DECODE_CELL_LSTM, DECODE_CELL_GRU};
+    for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+        for (size_t set = 0; rnn_kernels_at(set) != NULL; set++) {
+            struct decode_model model;
+            decode_model_init_cells(&model, decode_model_characters(85), cells[c], 10, 1, 10, SEED);
+            model.weights.kernels = rnn_kernels_at(set)->name;
+            model.weights.precision = RNN_PRECISION_BF16;
+            model.weights.layers[0].is_residual = true;
+            assert_false(has_table(&model));
+            check_model(&model);
+            decode_model_release(&model);
         }
     }
 }
@@ -495,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_other_cells_equal_reference),
         cmocka_unit_test(test_tied_output_equals_reference),
         cmocka_unit_test(test_residual_connections_equal_reference),
+        cmocka_unit_test(test_residual_connection_adds_gathered_embedding),
         cmocka_unit_test(test_table_changes_no_bit),
         cmocka_unit_test(test_table_is_limited),
         cmocka_unit_test(test_far_weights_change_no_bit),
