@@ -1,12 +1,13 @@
 /* One queue into the loop. The first message signals an eventfd that the loop watches; the loop takes the whole queue
  * at once and delivers it in the order of arrival; what is posted meanwhile comes with the next turn, so that sockets
  * get theirs. Not uv_async: the loop that it wakes spins until the sender is done with its write, and where the loop
- * woke on the sender's CPU that is the sender's next slice. Owns its handle and descriptor; the lock is held for
+ * woke on the sender's CPU that is the sender's next slice. Owns its handles and descriptor; the lock is held for
  * pointer moves and looks at clocks only. */
 #include "daemon/mailbox.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -16,17 +17,35 @@
 
 struct mailbox {
     uv_poll_t poll;
+    uv_prepare_t before_poll;
+    size_t open_handles;
     int descriptor;
     clockid_t loop_clock; /* the loop's CPU time */
     pthread_mutex_t lock;
-    pthread_cond_t is_taken;
+    pthread_cond_t has_come_on;
     struct message *first, **last; /* under lock, as what follows */
     bool is_signalled;             /* by whoever found it false; the loop has not taken the messages yet */
-    bool has_slept;                /* somebody, since it is signalled */
+    bool has_work;                 /* it is signalled, or at the turn in which it took messages */
+    bool has_slept;                /* somebody, since the loop was seen to run */
     size_t sleeper_count;
-    uint64_t signalled_ns;
-    uint64_t loop_cpu_ns; /* what the loop had run by then */
+    size_t step_count;  /* of the loop: messages taken, turns ended */
+    int loop_cpu;       /* where it took the last of these steps */
+    uint64_t looked_ns; /* when it got work, or was last looked at */
+    uint64_t loop_ns;   /* what it had run by then */
 };
+
+/* The loop has come on. `has_work`: and there is more. Takes the lock off. */
+static void end_step(struct mailbox *mailbox, bool has_work)
+{
+    mailbox->has_work = has_work;
+    mailbox->loop_cpu = sched_getcpu();
+    mailbox->step_count++;
+    bool has_sleepers = mailbox->sleeper_count > 0;
+    pthread_mutex_unlock(&mailbox->lock);
+    if (has_sleepers) {
+        CHECK(pthread_cond_broadcast(&mailbox->has_come_on) == 0);
+    }
+}
 
 static void deliver_all(struct mailbox *mailbox)
 {
@@ -35,11 +54,7 @@ static void deliver_all(struct mailbox *mailbox)
     mailbox->first = NULL;
     mailbox->last = &mailbox->first;
     mailbox->is_signalled = false;
-    bool has_sleepers = mailbox->sleeper_count > 0;
-    pthread_mutex_unlock(&mailbox->lock);
-    if (has_sleepers) {
-        CHECK(pthread_cond_broadcast(&mailbox->is_taken) == 0);
-    }
+    end_step(mailbox, true);
     while (message != NULL) {
         struct message *next = message->next; /* deliver may free or post it */
         message->next = NULL;
@@ -59,6 +74,14 @@ static void on_signal(uv_poll_t *poll, int status, int events)
     deliver_all(mailbox);
 }
 
+/* A turn of the loop has ended. */
+static void on_before_poll(uv_prepare_t *prepare)
+{
+    struct mailbox *mailbox = prepare->data;
+    pthread_mutex_lock(&mailbox->lock);
+    end_step(mailbox, mailbox->is_signalled);
+}
+
 /* Watches a new eventfd. Returns 0 or libuv's error. */
 static int watch(uv_loop_t *loop, struct mailbox *mailbox)
 {
@@ -73,6 +96,11 @@ static int watch(uv_loop_t *loop, struct mailbox *mailbox)
     }
     mailbox->poll.data = mailbox;
     CHECK(uv_poll_start(&mailbox->poll, UV_READABLE, on_signal) == 0);
+    uv_prepare_init(loop, &mailbox->before_poll);
+    mailbox->before_poll.data = mailbox;
+    uv_prepare_start(&mailbox->before_poll, on_before_poll);
+    uv_unref((uv_handle_t *)&mailbox->before_poll);
+    mailbox->open_handles = 2;
     return 0;
 }
 
@@ -89,10 +117,11 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
     }
     pthread_condattr_t attributes;
     CHECK(pthread_condattr_init(&attributes) == 0 && pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0 && pthread_cond_init(&mailbox->is_taken, &attributes) == 0);
+    CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0 && pthread_cond_init(&mailbox->has_come_on, &attributes) == 0);
     CHECK(pthread_condattr_destroy(&attributes) == 0 &&
           pthread_getcpuclockid(pthread_self(), &mailbox->loop_clock) == 0);
     mailbox->last = &mailbox->first;
+    mailbox->loop_cpu = sched_getcpu();
     *ret_mailbox = mailbox;
     return STATUS_OK;
 }
@@ -100,8 +129,11 @@ enum status mailbox_create(uv_loop_t *loop, struct mailbox **ret_mailbox, struct
 static void on_closed(uv_handle_t *handle)
 {
     struct mailbox *mailbox = handle->data;
+    if (--mailbox->open_handles > 0) {
+        return;
+    }
     close(mailbox->descriptor);
-    pthread_cond_destroy(&mailbox->is_taken);
+    pthread_cond_destroy(&mailbox->has_come_on);
     pthread_mutex_destroy(&mailbox->lock);
     mem_free(mailbox);
 }
@@ -115,6 +147,7 @@ void mailbox_destroy(struct mailbox *mailbox)
         deliver_all(mailbox);
     }
     uv_close((uv_handle_t *)&mailbox->poll, on_closed);
+    uv_close((uv_handle_t *)&mailbox->before_poll, on_closed);
 }
 
 bool mailbox_is_empty(struct mailbox *mailbox)
@@ -133,11 +166,12 @@ void mailbox_post(struct mailbox *mailbox, struct message *message)
     *mailbox->last = message;
     mailbox->last = &message->next;
     bool must_signal = !mailbox->is_signalled;
-    if (must_signal) {
-        mailbox->is_signalled = true;
+    mailbox->is_signalled = true;
+    if (!mailbox->has_work) {
+        mailbox->has_work = true;
         mailbox->has_slept = false;
-        mailbox->signalled_ns = clock_now_ns();
-        mailbox->loop_cpu_ns = clock_read_ns(mailbox->loop_clock);
+        mailbox->looked_ns = clock_now_ns();
+        mailbox->loop_ns = clock_read_ns(mailbox->loop_clock);
     }
     pthread_mutex_unlock(&mailbox->lock);
     if (must_signal) {
@@ -145,19 +179,34 @@ void mailbox_post(struct mailbox *mailbox, struct message *message)
     }
 }
 
+/* Under the lock: whether the loop has work, but as far as can be told waits for the caller's CPU, and nobody has slept
+ * for it yet. */
+static bool waits_for_this_cpu(struct mailbox *mailbox, uint64_t now_ns)
+{
+    if (!mailbox->has_work || now_ns - mailbox->looked_ns < MAILBOX_OVERDUE_NS || mailbox->loop_cpu != sched_getcpu()) {
+        return false;
+    }
+    uint64_t loop_ns = clock_read_ns(mailbox->loop_clock);
+    bool has_run = loop_ns != mailbox->loop_ns;
+    mailbox->looked_ns = now_ns;
+    mailbox->loop_ns = loop_ns;
+    mailbox->has_slept = mailbox->has_slept && !has_run;
+    return !has_run && !mailbox->has_slept;
+}
+
 bool mailbox_let_loop_run(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->lock);
     uint64_t now_ns = clock_now_ns();
-    bool must_sleep = mailbox->is_signalled && !mailbox->has_slept &&
-                      now_ns - mailbox->signalled_ns >= MAILBOX_OVERDUE_NS &&
-                      clock_read_ns(mailbox->loop_clock) == mailbox->loop_cpu_ns;
+    bool must_sleep = waits_for_this_cpu(mailbox, now_ns);
     if (must_sleep) {
         uint64_t until_ns = now_ns + MAILBOX_SLEEP_NS;
         const struct timespec until = {(time_t)(until_ns / 1000000000U), (long)(until_ns % 1000000000U)};
+        size_t seen = mailbox->step_count;
         mailbox->has_slept = true;
         mailbox->sleeper_count++;
-        while (mailbox->is_signalled && pthread_cond_timedwait(&mailbox->is_taken, &mailbox->lock, &until) == 0) {
+        while (mailbox->step_count == seen &&
+               pthread_cond_timedwait(&mailbox->has_come_on, &mailbox->lock, &until) == 0) {
         }
         mailbox->sleeper_count--;
     }

@@ -29,10 +29,11 @@ bool mailbox_is_empty(struct mailbox *mailbox);
 /* Thread: any. */
 void mailbox_post(struct mailbox *mailbox, struct message *message);
 
-/* For threads that compute between their posts: where the loop was signalled MAILBOX_OVERDUE_NS ago and has not run
- * since, it may wait for the caller's CPU, to the clock's next tick (4 ms where there are 250 a second). Lets it have
- * that: sleeps until the loop takes its messages, at most MAILBOX_SLEEP_NS, once for a signal. Returns whether it
- * slept. Thread: any but the loop. */
+/* For threads that compute between their posts: a loop that has messages, or is at the turn in which it took some, and
+ * has not run for MAILBOX_OVERDUE_NS may wait for the CPU that the caller has, to the clock's next tick (4 ms where
+ * there are 250 a second). Where it ran last on that CPU, lets it have it: sleeps until the loop has taken its messages
+ * or ended its turn, at most MAILBOX_SLEEP_NS, and not again before the loop has run. Returns whether it slept.
+ * Thread: any but the loop. */
 enum { MAILBOX_OVERDUE_NS = 50000, MAILBOX_SLEEP_NS = 300000 };
 bool mailbox_let_loop_run(struct mailbox *mailbox);
 

@@ -126,12 +126,44 @@ static void test_posted_again_it_comes_with_the_next_turn(void **state)
 
 /* ---- a loop that does not get to run ---- */
 
+/* What the loop's thread does while another one looks. */
+enum moment { WAITS_BEFORE_IT_TAKES, RUNS_BEFORE_IT_TAKES, WAITS_IN_ITS_TURN, RUNS_IN_ITS_TURN };
+
 struct caller {
-    struct echo echo;
+    struct message message; /* first */
+    struct mailbox *mailbox;
     clockid_t loop_clock;
-    _Atomic bool must_run; /* whether the loop's thread runs while the caller looks */
+    pthread_t thread;
+    enum moment moment;
+    cpu_set_t usable;
+    size_t cpu_number; /* among these */
+    bool must_sleep;
     _Atomic bool is_over;
 };
+
+/* Binds the calling thread to the CPU of this number among those that it may use. */
+static bool bind_to(const cpu_set_t *usable, size_t number)
+{
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, usable) && number-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            return sched_setaffinity(0, sizeof one, &one) == 0;
+        }
+    }
+    return false;
+}
+
+static bool loop_runs_at(enum moment moment)
+{
+    return moment == RUNS_BEFORE_IT_TAKES || moment == RUNS_IN_ITS_TURN;
+}
+
+static bool is_before_it_takes(enum moment moment)
+{
+    return moment == WAITS_BEFORE_IT_TAKES || moment == RUNS_BEFORE_IT_TAKES;
+}
 
 static void wait_ns(uint64_t duration_ns)
 {
@@ -141,53 +173,97 @@ static void wait_ns(uint64_t duration_ns)
     }
 }
 
-/* Posts when the loop's thread sleeps, or runs, and is so long about it that the loop is overdue. */
-static void *post_and_look(void *context)
+/* When the loop's thread has slept, or run, so long that the loop is overdue. */
+static void wait_for_loop(const struct caller *caller)
 {
-    struct caller *caller = context;
-    struct mailbox *mailbox = caller->echo.mailbox;
     uint64_t seen_ns = 0;
-    assert_false(mailbox_let_loop_run(mailbox)); /* nothing waits */
     do {
         seen_ns = clock_read_ns(caller->loop_clock);
         wait_ns(2000000);
-    } while ((clock_read_ns(caller->loop_clock) != seen_ns) != caller->must_run);
-    mailbox_post(mailbox, &caller->echo.message);
-    seen_ns = clock_read_ns(caller->loop_clock);
-    do {
-        wait_ns(MAILBOX_OVERDUE_NS);
-    } while (caller->must_run && clock_read_ns(caller->loop_clock) == seen_ns);
-    assert_int_equal(mailbox_let_loop_run(mailbox), !caller->must_run); /* returns though the loop takes nothing */
-    assert_false(mailbox_let_loop_run(mailbox));
+    } while ((clock_read_ns(caller->loop_clock) != seen_ns) != loop_runs_at(caller->moment));
+}
+
+static void *look(void *context)
+{
+    struct caller *caller = context;
+    assert_true(bind_to(&caller->usable, caller->cpu_number));
+    wait_for_loop(caller);
+    assert_false(mailbox_let_loop_run(caller->mailbox)); /* nothing waits, or it has run since it was signalled */
+    if (is_before_it_takes(caller->moment)) {
+        mailbox_post(caller->mailbox, &caller->message);
+    }
+    wait_for_loop(caller);
+    assert_int_equal(mailbox_let_loop_run(caller->mailbox),
+                     caller->must_sleep); /* returns though it does not come on */
+    wait_for_loop(caller);
+    assert_false(mailbox_let_loop_run(caller->mailbox)); /* once is enough */
     caller->is_over = true;
     return NULL;
 }
 
-static void test_a_loop_that_waits_for_a_cpu_is_let_run_once_for_a_signal(void **state)
+static void wait_for_caller(struct caller *caller)
 {
-    (void)state;
+    assert_int_equal(pthread_create(&caller->thread, NULL, look, caller), 0);
+    while (loop_runs_at(caller->moment) && !caller->is_over) {
+    }
+    assert_int_equal(pthread_join(caller->thread, NULL), 0);
+}
+
+static void on_call(struct message *message)
+{
+    struct caller *caller = (struct caller *)message;
+    if (!is_before_it_takes(caller->moment)) {
+        wait_for_caller(caller);
+    }
+}
+
+/* A second turn, to the end of the first. */
+static void take_messages(uv_loop_t *loop)
+{
+    uv_run(loop, UV_RUN_NOWAIT);
+    uv_run(loop, UV_RUN_NOWAIT);
+}
+
+/* The caller on the CPU of this number, the loop on the first. */
+static void check_moments(size_t number)
+{
     uv_loop_t loop;
     struct error error;
-    struct caller caller = {.echo = {.message.deliver = on_echo}};
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(mailbox_create(&loop, &caller.echo.mailbox, &error), STATUS_OK);
-    assert_int_equal(pthread_getcpuclockid(pthread_self(), &caller.loop_clock), 0);
-    for (size_t turn = 0; turn < 4; turn++) {
-        pthread_t thread;
-        caller.echo.count = 1;
-        caller.must_run = turn % 2 == 1;
-        caller.is_over = false;
-        assert_int_equal(pthread_create(&thread, NULL, post_and_look, &caller), 0);
-        while (caller.must_run && !caller.is_over) {
-        }
-        assert_int_equal(pthread_join(thread, NULL), 0);
-        assert_int_equal(caller.echo.count, 1);
-        uv_run(&loop, UV_RUN_NOWAIT);
-        assert_int_equal(caller.echo.count, 0);
+    struct caller caller = {.message.deliver = on_call, .cpu_number = number};
+    assert_int_equal(sched_getaffinity(0, sizeof caller.usable, &caller.usable), 0);
+    if (!bind_to(&caller.usable, number) || !bind_to(&caller.usable, 0)) {
+        skip(); /* there is one CPU only */
     }
-    mailbox_destroy(caller.echo.mailbox);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(mailbox_create(&loop, &caller.mailbox, &error), STATUS_OK);
+    assert_int_equal(pthread_getcpuclockid(pthread_self(), &caller.loop_clock), 0);
+    for (caller.moment = WAITS_BEFORE_IT_TAKES; caller.moment <= RUNS_IN_ITS_TURN; caller.moment++) {
+        caller.must_sleep = number == 0 && !loop_runs_at(caller.moment);
+        caller.is_over = false;
+        if (is_before_it_takes(caller.moment)) {
+            wait_for_caller(&caller);
+        } else {
+            mailbox_post(caller.mailbox, &caller.message);
+        }
+        take_messages(&loop);
+        assert_true(caller.is_over);
+    }
+    mailbox_destroy(caller.mailbox);
     assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
     assert_int_equal(uv_loop_close(&loop), 0);
+    assert_int_equal(sched_setaffinity(0, sizeof caller.usable, &caller.usable), 0);
+}
+
+static void test_a_loop_that_waits_for_the_callers_cpu_is_let_run_once(void **state)
+{
+    (void)state;
+    check_moments(0);
+}
+
+static void test_a_loop_elsewhere_is_not_waited_for(void **state)
+{
+    (void)state;
+    check_moments(1);
 }
 
 int main(void)
@@ -195,7 +271,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_arrive_once_in_order),
         cmocka_unit_test(test_posted_again_it_comes_with_the_next_turn),
-        cmocka_unit_test(test_a_loop_that_waits_for_a_cpu_is_let_run_once_for_a_signal),
+        cmocka_unit_test(test_a_loop_that_waits_for_the_callers_cpu_is_let_run_once),
+        cmocka_unit_test(test_a_loop_elsewhere_is_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
